@@ -1,0 +1,184 @@
+//! What `#[hearth::function]` expands to, as a pure rule from tokens to tokens.
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::parse::{Parse, ParseStream, Parser};
+use syn::spanned::Spanned;
+use syn::{Error, FnArg, Ident, ItemFn, Path, Result, Token, Type};
+
+const SIGNATURE: &str = "async fn handle(event: Event) -> Result<Answer, hearth::Error>";
+
+/// What stands in the attribute's parentheses: nothing, or `init = path`.
+struct Arguments {
+    init: Option<Path>,
+}
+
+impl Parse for Arguments {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let mut init = None;
+        while !input.is_empty() {
+            let name: Ident = input.parse()?;
+            if name != "init" || init.is_some() {
+                return Err(Error::new(
+                    name.span(),
+                    "expected at most `init = warm_up`, where `warm_up` is an `async fn` without \
+                     arguments that returns a `Result<(), _>`",
+                ));
+            }
+            input.parse::<Token![=]>()?;
+            init = Some(input.parse()?);
+            if !input.is_empty() {
+                input.parse::<Token![,]>()?;
+            }
+        }
+        Ok(Self { init })
+    }
+}
+
+/// The marked item, unchanged, and the exports of a component that calls it.
+///
+/// Fails with what to write instead, at the place where it is wrong.
+pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
+    let arguments = Arguments::parse.parse2(arguments)?;
+    let function: ItemFn = syn::parse2(item).map_err(|error| {
+        Error::new(
+            error.span(),
+            format!("`#[hearth::function]` marks a function: `{SIGNATURE}` ({error})"),
+        )
+    })?;
+    let inputs = inputs(&function)?;
+
+    let name = &function.sig.ident;
+    let event = inputs[0];
+    let call = match inputs.len() {
+        1 => quote!(|event, _context| #name(event)),
+        _ => quote!(|event, context| #name(event, context)),
+    };
+    let init = match &arguments.init {
+        Some(path) => quote_spanned!(path.span()=> ::hearth::__private::init(#path).await),
+        None => quote!(::core::result::Result::Ok(())),
+    };
+    // At the event's type, for an error about it to point there.
+    let handle = quote_spanned!(event.span()=>
+        ::hearth::__private::handle::<#event, _, _>(event, context, #call).await
+    );
+
+    Ok(quote! {
+        #function
+
+        const _: () = {
+            #[allow(dead_code, reason = "only the exports of a component name it")]
+            struct Function;
+
+            impl ::hearth::__private::Guest for Function {
+                async fn init() -> ::core::result::Result<(), ::hearth::__private::Failure> {
+                    #init
+                }
+
+                async fn handle(
+                    event: ::std::vec::Vec<u8>,
+                    context: ::hearth::__private::Context,
+                ) -> ::core::result::Result<::std::vec::Vec<u8>, ::hearth::__private::Failure> {
+                    #handle
+                }
+            }
+
+            #[cfg(target_arch = "wasm32")]
+            ::hearth::__private::export!(Function with_types_in ::hearth::__private::bindings);
+        };
+    })
+}
+
+/// The types of the one or two arguments.
+fn inputs(function: &ItemFn) -> Result<Vec<&Type>> {
+    let signature = &function.sig;
+    if signature.asyncness.is_none() {
+        return Err(Error::new(
+            signature.fn_token.span(),
+            format!("a function is asynchronous: write `{SIGNATURE}`"),
+        ));
+    }
+    if !signature.generics.params.is_empty() || signature.generics.where_clause.is_some() {
+        return Err(Error::new(
+            signature.generics.span(),
+            "a function has no generics, since the host calls it with bytes: name the types",
+        ));
+    }
+    if let Some(qualifier) = signature
+        .unsafety
+        .map(|token| token.span())
+        .or(signature.abi.as_ref().map(Spanned::span))
+    {
+        return Err(Error::new(
+            qualifier,
+            format!("a function is neither `unsafe` nor `extern`: write `{SIGNATURE}`"),
+        ));
+    }
+    let inputs = signature
+        .inputs
+        .iter()
+        .map(|input| match input {
+            FnArg::Typed(input) => Ok(&*input.ty),
+            FnArg::Receiver(receiver) => Err(Error::new(
+                receiver.span(),
+                "a function has no `self`: keep what lasts between invocations in a `static`",
+            )),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    match inputs.len() {
+        1 | 2 => Ok(inputs),
+        0 => Err(Error::new(
+            signature.paren_token.span.join(),
+            format!(
+                "a function takes its event: write `{SIGNATURE}`, where `Event` may be \
+                 `serde_json::Value` or `hearth::Raw`"
+            ),
+        )),
+        _ => Err(Error::new(
+            inputs[2].span(),
+            "a function takes its event and, if it likes, a `hearth::Context`, but nothing more",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misuse_says_what_to_write() {
+        let cases: [(TokenStream, TokenStream, &str); 12] = [
+            (quote!(), quote!(fn f(e: E) -> R {}), "asynchronous: write `async fn handle(event"),
+            (quote!(), quote!(async fn f() -> R {}), "a function takes its event: write `async fn"),
+            (quote!(), quote!(async fn f(a: A, b: B, c: C) -> R {}), "but nothing more"),
+            (quote!(), quote!(async fn f(&self, a: A) -> R {}), "has no `self`"),
+            (quote!(), quote!(async fn f<T>(a: T) -> R {}), "has no generics"),
+            (quote!(), quote!(async fn f(a: A) -> R where A: B {}), "has no generics"),
+            (quote!(), quote!(async unsafe fn f(a: A) -> R {}), "neither `unsafe` nor `extern`"),
+            (quote!(), quote!(async extern "C" fn f(a: A) -> R {}), "neither `unsafe` nor"),
+            (quote!(), quote!(struct F;), "marks a function: `async fn handle(event: Event)"),
+            (quote!(warm_up), quote!(async fn f(a: A) -> R {}), "expected at most `init = warm_up`"),
+            (quote!(init), quote!(async fn f(a: A) -> R {}), "expected `=`"),
+            (quote!(init = a, init = b), quote!(async fn f(a: A) -> R {}), "expected at most"),
+        ];
+        for (arguments, item, expected) in cases {
+            let source = item.to_string();
+            let error = expand(arguments, item).expect_err(&source).to_string();
+            assert!(error.contains(expected), "{source}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_function_stays_as_it_was_written() {
+        let item = quote!(
+            pub async fn handle(mut event: Event, cx: hearth::Context) -> Result<u8, Error> {
+                Ok(1)
+            }
+        );
+        let expanded = expand(quote!(init = crate::warm_up), item.clone()).expect("it is right");
+        let expanded = expanded.to_string();
+        assert!(expanded.starts_with(&item.to_string()), "{expanded}");
+        assert!(expanded.contains("init (crate :: warm_up)"), "{expanded}");
+        assert!(expanded.contains("| event , context | handle (event , context)"), "{expanded}");
+    }
+}

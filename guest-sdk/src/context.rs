@@ -1,0 +1,114 @@
+//! What a function is told about one invocation, besides its event.
+
+use std::time::{Duration, SystemTime};
+
+use crate::bindings;
+
+/// What is known about the event being handled.
+///
+/// It belongs to one invocation: nothing in it may be kept for the next.
+#[derive(Clone, Debug)]
+pub struct Context(bindings::Context);
+
+impl Context {
+    pub(crate) fn new(context: bindings::Context) -> Self {
+        Self(context)
+    }
+
+    /// The request id that Lambda (or the local host) gave to this invocation. Lambda repeats it
+    /// when it retries an event, which makes it a key for doing a thing only once.
+    pub fn request_id(&self) -> &str {
+        &self.0.request_id
+    }
+
+    /// When this invocation must have answered. The host answers in its place, with an error,
+    /// shortly before; what the function does then is stopped.
+    pub fn deadline(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(self.0.deadline_ms)
+    }
+
+    /// How long it is until the [deadline](Self::deadline), by the wall clock; zero once it has
+    /// passed.
+    pub fn remaining(&self) -> Duration {
+        self.deadline()
+            .duration_since(SystemTime::now())
+            .unwrap_or_default()
+    }
+
+    /// The function's name.
+    pub fn function_name(&self) -> &str {
+        &self.0.function_name
+    }
+
+    /// The function's version: a number, or `$LATEST`.
+    pub fn function_version(&self) -> &str {
+        &self.0.function_version
+    }
+
+    /// The Amazon Resource Name by which the function was invoked, alias or version included.
+    pub fn function_arn(&self) -> &str {
+        &self.0.function_arn
+    }
+
+    /// The X-Ray trace header, word for word, when there is one.
+    pub fn trace_id(&self) -> Option<&str> {
+        self.0.trace_id.as_deref()
+    }
+
+    /// The caller's client context, as JSON, when there is one.
+    pub fn client_context(&self) -> Option<&str> {
+        self.0.client_context.as_deref()
+    }
+
+    /// The caller's Amazon Cognito identity, as JSON, when there is one.
+    pub fn identity(&self) -> Option<&str> {
+        self.0.identity.as_deref()
+    }
+
+    /// The tenant for which the function was invoked, when tenant isolation is on.
+    pub fn tenant_id(&self) -> Option<&str> {
+        self.0.tenant_id.as_deref()
+    }
+
+    /// Whether this is the first invocation that this instance handles.
+    pub fn is_first(&self) -> bool {
+        self.0.first
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn context(deadline_ms: u64) -> bindings::Context {
+        bindings::Context {
+            request_id: "8f2c".to_owned(),
+            deadline_ms,
+            function_name: "orders".to_owned(),
+            function_version: "$LATEST".to_owned(),
+            function_arn: "arn:aws:lambda:eu-west-1:123456789012:function:orders".to_owned(),
+            trace_id: None,
+            client_context: Some("{}".to_owned()),
+            identity: None,
+            tenant_id: Some("blue".to_owned()),
+            first: true,
+        }
+    }
+
+    #[test]
+    fn nothing_remains_after_the_deadline() {
+        assert_eq!(Context::new(context(1)).remaining(), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_deadline_is_a_moment_of_the_wall_clock() {
+        let in_a_minute = SystemTime::now() + Duration::from_secs(60);
+        let since_epoch = in_a_minute
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .expect("the clock is set");
+        let context = Context::new(context(since_epoch.as_millis() as u64));
+        let remaining = context.remaining();
+        assert!(remaining <= Duration::from_secs(60), "{remaining:?}");
+        assert!(remaining > Duration::from_secs(50), "{remaining:?}");
+    }
+}

@@ -1,0 +1,157 @@
+//! Write functions for [Hearth], which runs WebAssembly components on AWS Lambda (and, just the
+//! same, on your own machine) and keeps them and their database connections warm.
+//!
+//! A function is one `async fn`. This is a whole one:
+//!
+#![doc = concat!("```\n", include_str!("../../guests/hello/src/lib.rs"), "```")]
+//!
+//! Its event is JSON, read and written by serde. State that should last between invocations lives
+//! in ordinary `static`s: a warm instance keeps its memory.
+//!
+//! # What is in here
+//!
+//! | item | for |
+//! |---|---|
+//! | [`#[hearth::function]`](macro@function) | making an `async fn` the function |
+//! | [`Context`] | the invocation's request id, deadline and origin |
+//! | [`Error`], [`Failure`], [`Blame`] | what the caller is told when it fails |
+//! | [`Raw`] | events and answers that are not JSON |
+//! | [`Event`], [`Answer`] | events and answers in formats of your own |
+//! | [`postgres`] | the database |
+//!
+//! # Building and running
+//!
+//! A function is a library with `crate-type = ["cdylib"]`, built for the target `wasm32-wasip2`:
+//!
+//! ```toml
+//! [lib]
+//! crate-type = ["cdylib"]
+//!
+//! [dependencies]
+//! hearth = "0.1"
+//! serde = { version = "1", features = ["derive"] }
+//! ```
+//!
+//! ```console
+//! $ cargo build --release --target wasm32-wasip2
+//! ```
+//!
+//! The result, `target/wasm32-wasip2/release/hello.wasm`, is a component. A `hearth.toml` names it,
+//! and `hearth serve` runs it as a local Lambda:
+//!
+//! ```toml
+//! [function.hello]
+//! component = "target/wasm32-wasip2/release/hello.wasm"
+//! ```
+//!
+//! Keep the names of functions (`strip = "debuginfo"`, not `strip = true`), and traces of traps stay
+//! readable. What a guest prints to stdout and stderr becomes its log, panic messages included; a
+//! panic ends the invocation and its instance.
+//!
+//! The crate also compiles for the machine you work on, so that handlers can be linted, documented
+//! and unit-tested with plain `cargo test`; only calls of the host panic there.
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `anyhow` | a [`Failure`] inside an `anyhow::Error` is found |
+//! | `inter-task-wakeup` | with `isolation = { concurrent = N }`: an invocation may wait for another, as on an asynchronous mutex; costs each wait for the host a little |
+//! | `derive`, `array-impls`, `with-…` | PostgreSQL types, see [`postgres`] |
+//!
+//! [Hearth]: https://github.com/hearth-rs/hearth
+
+pub mod postgres;
+
+#[doc(hidden)]
+pub mod bindings;
+mod context;
+mod event;
+mod failure;
+mod function;
+
+pub use context::Context;
+pub use event::{Answer, Event, Raw};
+pub use failure::{Blame, Error, Failure};
+
+/// Makes an `async fn` the function of this component.
+///
+/// ```
+/// #[hearth::function]
+/// async fn handle(event: serde_json::Value, cx: hearth::Context) -> Result<String, hearth::Error> {
+///     Ok(format!("{event} by {}", cx.request_id()))
+/// }
+/// ```
+///
+/// - The **event** is anything that implements [`Event`]: what serde can deserialize, or [`Raw`].
+///   An event that does not fit never reaches the function; its caller receives the error type
+///   `Function.InvalidEvent` and where it went wrong.
+/// - The [`Context`] may be left out.
+/// - It returns a **`Result`** whose value implements [`Answer`]: what serde can serialize, or
+///   [`Raw`].
+/// - Its **error** is anything that converts into [`Error`]: any error, a `String`, a `&'static
+///   str`, an `anyhow::Error`. A [`Failure`] chooses what the caller can match on.
+///
+/// The `async fn` itself stays as it is and can be called in unit tests.
+///
+/// A component has one function, so only one `async fn` in a crate can be marked.
+///
+/// # Warming up
+///
+/// `init` names an `async fn` that runs once in each instance, before its first event, for work
+/// whose result is worth keeping in a `static`. Databases cannot be reached from there. If it
+/// fails the instance is not used.
+///
+/// ```
+/// use std::sync::OnceLock;
+///
+/// static PRICES: OnceLock<Vec<u32>> = OnceLock::new();
+///
+/// async fn warm_up() -> Result<(), hearth::Error> {
+///     PRICES.get_or_init(|| vec![1, 2, 3]);
+///     Ok(())
+/// }
+///
+/// #[hearth::function(init = warm_up)]
+/// async fn handle(product: usize) -> Result<Option<u32>, hearth::Error> {
+///     Ok(PRICES.get().and_then(|prices| prices.get(product)).copied())
+/// }
+/// ```
+///
+/// # Misuse
+///
+/// It does not compile, and says what to write instead:
+///
+/// ```compile_fail
+/// #[hearth::function]
+/// fn handle(event: String) -> Result<String, hearth::Error> {
+///     Ok(event)
+/// }
+/// ```
+///
+/// ```compile_fail
+/// #[hearth::function]
+/// async fn handle(event: String) -> String {
+///     event
+/// }
+/// ```
+pub use hearth_macros::function;
+
+/// What `#[hearth::function]` expands to; no part of the interface.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::bindings::{self, Context, Failure, Guest, export};
+    pub use crate::function::{handle, init};
+}
+
+/// The result of a future that never waits.
+#[cfg(test)]
+fn poll_ready<T>(future: impl Future<Output = T>) -> T {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::pin!(future).poll(&mut context) {
+        std::task::Poll::Ready(result) => result,
+        std::task::Poll::Pending => panic!("it waits"),
+    }
+}

@@ -1,0 +1,141 @@
+//! The order of things in a call: find the statement, encode, call the host, believe its answer.
+//!
+//! Arguments are encoded for a version of their statement. It comes from the cache; failing that,
+//! the host is asked to prepare first, unless there are no arguments. If the host says that the
+//! version is out of date, it has executed nothing: the arguments are encoded anew and the call is
+//! made once more.
+//!
+//! Promises: one call of the host for a statement that is known or has no arguments, two otherwise;
+//! no lock is held across a call. Left to others: who the host is to a
+//! [`Client`](super::Client) or to a [`Transaction`](super::Transaction).
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use postgres_types::{BorrowToSql, Oid, Type};
+
+use super::cache::StatementCache;
+use super::cells;
+use super::error::{Error, Kind};
+use super::row_stream::RowStream;
+use super::statement::Statement;
+use super::statement::sealed::Source;
+use crate::bindings::hearth::postgres::client as wire;
+
+/// What executes statements: a database or a transaction.
+pub(super) trait Host {
+    fn statements(&self) -> &Mutex<StatementCache>;
+    async fn prepare(&self, sql: String, named: Vec<Oid>) -> Result<wire::Statement, wire::Error>;
+    async fn query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error>;
+    async fn execute(&self, call: wire::Call) -> Result<u64, wire::Error>;
+}
+
+/// Asks the server about a statement.
+pub(super) async fn prepare(
+    host: &impl Host,
+    sql: &str,
+    named: &[Type],
+) -> Result<Statement, Error> {
+    let named: Vec<Oid> = named.iter().map(Type::oid).collect();
+    match lock(host).get(sql, &named) {
+        Some(statement) => Ok(statement),
+        None => describe(host, sql, &named).await,
+    }
+}
+
+/// Executes a statement and returns its rows.
+pub(super) async fn query<P: BorrowToSql>(
+    host: &impl Host,
+    source: Source<'_>,
+    arguments: &[P],
+) -> Result<RowStream, Error> {
+    let (sql, named) = parts(source);
+    let (answer, known) = call(host, source, arguments, async |call| host.query(call).await).await?;
+    let statement = match (answer.statement, known) {
+        (Some(newer), _) => remember(host, sql, named, newer)?,
+        (None, Some(known)) => known,
+        (None, None) => return Err(Error::malformed("it does not describe the statement")),
+    };
+    RowStream::new(statement, answer.first, answer.rest)
+}
+
+/// Executes a statement and returns how many rows it affected.
+pub(super) async fn execute<P: BorrowToSql>(
+    host: &impl Host,
+    source: Source<'_>,
+    arguments: &[P],
+) -> Result<u64, Error> {
+    let (affected, _) =
+        call(host, source, arguments, async |call| host.execute(call).await).await?;
+    Ok(affected)
+}
+
+/// Makes a call, again if the statement changed, and returns also the statement for which its
+/// arguments were encoded.
+async fn call<P: BorrowToSql, R>(
+    host: &impl Host,
+    source: Source<'_>,
+    arguments: &[P],
+    make: impl AsyncFn(wire::Call) -> Result<R, wire::Error>,
+) -> Result<(R, Option<Statement>), Error> {
+    let (sql, named) = parts(source);
+    let cached = lock(host).get(sql, named);
+    let mut known = match (cached, source) {
+        (Some(statement), _) => Some(statement),
+        (None, Source::Prepared(statement)) => Some(statement.clone()),
+        (None, Source::Text(_)) if arguments.is_empty() => None,
+        (None, Source::Text(_)) => Some(describe(host, sql, named).await?),
+    };
+    let mut changed = false;
+    loop {
+        let types = known.as_ref().map_or(&[][..], Statement::params);
+        let call = wire::Call {
+            sql: sql.to_owned(),
+            types: named.to_vec(),
+            version: known.as_ref().map_or(0, Statement::version),
+            arguments: cells::encode(arguments, types)?,
+        };
+        match make(call).await {
+            Ok(result) => return Ok((result, known)),
+            Err(wire::Error::StatementChanged(newer)) => {
+                known = Some(remember(host, sql, named, newer)?);
+                if std::mem::replace(&mut changed, true) {
+                    return Err(Error::new(Kind::StatementChanged));
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn describe(host: &impl Host, sql: &str, named: &[Oid]) -> Result<Statement, Error> {
+    let statement = host.prepare(sql.to_owned(), named.to_vec()).await?;
+    remember(host, sql, named, statement)
+}
+
+fn remember(
+    host: &impl Host,
+    sql: &str,
+    named: &[Oid],
+    statement: wire::Statement,
+) -> Result<Statement, Error> {
+    let statement = Statement::described(sql, named, statement)?;
+    lock(host).put(&statement);
+    Ok(statement)
+}
+
+fn parts(source: Source<'_>) -> (&str, &[Oid]) {
+    match source {
+        Source::Text(sql) => (sql, &[]),
+        Source::Prepared(statement) => statement.source(),
+    }
+}
+
+fn lock(host: &impl Host) -> MutexGuard<'_, StatementCache> {
+    host.statements()
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[path = "call_tests.rs"]
+pub(super) mod tests;

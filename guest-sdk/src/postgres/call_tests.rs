@@ -1,0 +1,236 @@
+//! The order of calls against a host that plays a script.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use postgres_types::{Oid, ToSql, Type};
+
+use super::super::cache::StatementCache;
+use super::super::statement::{Statement, ToStatement};
+use super::*;
+use crate::poll_ready;
+
+/// A description with parameters and columns of types that are built in.
+pub(crate) fn described(
+    version: u64,
+    params: &[Type],
+    columns: &[(&str, Type)],
+) -> wire::Statement {
+    wire::Statement {
+        version,
+        parameters: params.iter().map(Type::oid).collect(),
+        columns: columns
+            .iter()
+            .map(|(name, type_)| wire::Column {
+                name: (*name).to_owned(),
+                type_oid: type_.oid(),
+                table_oid: 0,
+                number: 0,
+                modifier: -1,
+            })
+            .collect(),
+        types: Vec::new(),
+    }
+}
+
+/// What the host says next, whatever it is asked.
+enum Line {
+    Statement(wire::Statement),
+    Answer(Option<wire::Statement>, u32, &'static [u8]),
+    Affected(u64),
+    Error(wire::Error),
+}
+
+#[derive(Default)]
+struct Script {
+    statements: Mutex<StatementCache>,
+    lines: RefCell<VecDeque<Line>>,
+    asked: RefCell<Vec<String>>,
+}
+
+impl Script {
+    fn new(lines: impl Into<VecDeque<Line>>) -> Self {
+        Self {
+            lines: RefCell::new(lines.into()),
+            ..Self::default()
+        }
+    }
+
+    fn next(&self, asked: String) -> Line {
+        self.asked.borrow_mut().push(asked);
+        let line = self.lines.borrow_mut().pop_front();
+        line.expect("the script goes on")
+    }
+
+    fn asked(&self) -> Vec<String> {
+        assert!(self.lines.borrow().is_empty(), "the script is played");
+        self.asked.take()
+    }
+}
+
+impl Host for Script {
+    fn statements(&self) -> &Mutex<StatementCache> {
+        &self.statements
+    }
+
+    async fn prepare(&self, sql: String, named: Vec<Oid>) -> Result<wire::Statement, wire::Error> {
+        match self.next(format!("prepare {sql} {named:?}")) {
+            Line::Statement(statement) => Ok(statement),
+            Line::Error(error) => Err(error),
+            _ => panic!("the script has another line"),
+        }
+    }
+
+    async fn query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error> {
+        let wire::Call { version, types, arguments, .. } = call;
+        match self.next(format!("query v{version} {types:?} {}", arguments.len())) {
+            Line::Answer(statement, rows, cells) => Ok(wire::Answer {
+                statement,
+                first: wire::Batch {
+                    rows,
+                    cells: cells.to_vec(),
+                    last: true,
+                },
+                rest: None,
+            }),
+            Line::Error(error) => Err(error),
+            _ => panic!("the script has another line"),
+        }
+    }
+
+    async fn execute(&self, call: wire::Call) -> Result<u64, wire::Error> {
+        match self.next(format!("execute v{} {}", call.version, call.arguments.len())) {
+            Line::Affected(rows) => Ok(rows),
+            Line::Error(error) => Err(error),
+            _ => panic!("the script has another line"),
+        }
+    }
+}
+
+const ONE: &[u8] = b"\0\0\0\x04\0\0\0\x01";
+
+fn int4(version: u64) -> wire::Statement {
+    described(version, &[Type::INT4], &[("n", Type::INT4)])
+}
+
+fn first(host: &Script, sql: &str, arguments: &[&(dyn ToSql + Sync)]) -> Result<i32, Error> {
+    let rows = poll_ready(query(host, sql.source(), arguments))?;
+    let rows = poll_ready(rows.collect())?;
+    rows[0].try_get(0)
+}
+
+#[test]
+fn arguments_cost_one_more_call_the_first_time() {
+    let host = Script::new([
+        Line::Statement(int4(7)),
+        Line::Answer(None, 1, ONE),
+        Line::Answer(None, 1, ONE),
+    ]);
+    for _ in 0..2 {
+        assert_eq!(first(&host, "SELECT $1", &[&1_i32]).expect("it answers"), 1);
+    }
+    assert_eq!(host.asked(), ["prepare SELECT $1 []", "query v7 [] 8", "query v7 [] 8"]);
+}
+
+#[test]
+fn without_arguments_the_answer_teaches_the_statement() {
+    let one = || described(3, &[], &[("n", Type::INT4)]);
+    let host = Script::new([
+        Line::Answer(Some(one()), 1, ONE),
+        Line::Answer(None, 1, ONE),
+        Line::Answer(Some(described(4, &[], &[("n", Type::OID)])), 1, ONE),
+        Line::Answer(None, 1, ONE),
+    ]);
+    assert_eq!(first(&host, "SELECT 1", &[]).expect("it answers"), 1);
+    assert_eq!(first(&host, "SELECT 1", &[]).expect("it answers"), 1);
+    let error = first(&host, "SELECT 1", &[]).expect_err("an oid is not an i32");
+    assert!(error.to_string().contains("`oid`"), "{error}");
+    first(&host, "SELECT 1", &[]).expect_err("the newer statement stays");
+    assert_eq!(host.asked(), ["query v0 [] 0", "query v3 [] 0", "query v3 [] 0", "query v4 [] 0"]);
+}
+
+#[test]
+fn a_changed_statement_is_encoded_anew_once() {
+    let int8 = || described(8, &[Type::INT8], &[("n", Type::INT4)]);
+    let argument: &[&(dyn ToSql + Sync)] = &[&None::<i32>];
+    let host = Script::new([
+        Line::Statement(int4(7)),
+        Line::Error(wire::Error::StatementChanged(int4(8))),
+        Line::Answer(None, 1, ONE),
+    ]);
+    assert_eq!(first(&host, "SELECT $1", argument).expect("it answers"), 1);
+    assert_eq!(host.asked(), ["prepare SELECT $1 []", "query v7 [] 4", "query v8 [] 4"]);
+
+    let host = Script::new([
+        Line::Statement(int4(7)),
+        Line::Error(wire::Error::StatementChanged(int4(8))),
+        Line::Error(wire::Error::StatementChanged(int4(9))),
+    ]);
+    let error = first(&host, "SELECT $1", argument).expect_err("it changed twice");
+    assert!(error.to_string().contains("changed twice"), "{error}");
+    assert!(!error.may_have_executed());
+    assert_eq!(host.asked().len(), 3);
+
+    let host = Script::new([
+        Line::Statement(int4(7)),
+        Line::Error(wire::Error::StatementChanged(int8())),
+    ]);
+    let error = first(&host, "SELECT $1", argument).expect_err("an i32 is no int8");
+    assert!(error.to_string().starts_with("parameter $1: cannot convert"), "{error}");
+    assert_eq!(host.asked().len(), 2);
+}
+
+#[test]
+fn a_prepared_statement_follows_its_changes() {
+    let host = Script::new([
+        Line::Statement(int4(7)),
+        Line::Error(wire::Error::StatementChanged(int4(8))),
+        Line::Affected(2),
+        Line::Affected(3),
+    ]);
+    let statement: Statement =
+        poll_ready(prepare(&host, "UPDATE", &[Type::INT4])).expect("it is prepared");
+    for expected in [2, 3] {
+        let affected = poll_ready(execute(&host, ToStatement::source(&statement), &[1_i32]));
+        assert_eq!(affected.expect("it is executed"), expected);
+    }
+    assert_eq!(
+        host.asked(),
+        ["prepare UPDATE [23]", "execute v7 8", "execute v8 8", "execute v8 8"]
+    );
+}
+
+#[test]
+fn the_number_of_arguments_is_checked_before_the_call() {
+    let host = Script::new([Line::Statement(int4(7))]);
+    let error = first(&host, "SELECT $1", &[&1_i32, &2_i32]).expect_err("one is too many");
+    assert_eq!(error.to_string(), "the statement takes 1 parameters, but 2 were given");
+    assert_eq!(host.asked(), ["prepare SELECT $1 []"]);
+}
+
+#[test]
+fn a_refusal_carries_what_the_server_said() {
+    let host = Script::new([Line::Error(wire::Error::Database(wire::DatabaseError {
+        severity: "ERROR".to_owned(),
+        code: "42P01".to_owned(),
+        message: "relation \"ordres\" does not exist".to_owned(),
+        detail: None,
+        hint: None,
+        position: Some(15),
+        context: None,
+        schema: None,
+        table: None,
+        column: None,
+        data_type: None,
+        constraint: None,
+    }))]);
+    let error = first(&host, "SELECT * FROM ordres", &[]).expect_err("there is no such table");
+    assert_eq!(
+        error.to_string(),
+        "ERROR: relation \"ordres\" does not exist (SQLSTATE 42P01)"
+    );
+    assert_eq!(error.code(), Some(&crate::postgres::SqlState::UNDEFINED_TABLE));
+    assert_eq!(error.as_db_error().and_then(|error| error.position()), Some(15));
+    assert!(!error.may_have_executed() && !error.is_closed());
+}

@@ -1,0 +1,220 @@
+//! Values on their way: arguments into bytes, and bytes into rows of cells.
+//!
+//! For each value a big-endian signed 32-bit length and so many bytes; length -1 means NULL.
+//!
+//! Promises: bytes that are not so are an error, never a panic, and take no more memory than they
+//! have themselves. Left to others: what is in a cell ([`super::row`], `postgres-types`).
+
+use std::ops::Range;
+
+use bytes::BytesMut;
+use postgres_types::{BorrowToSql, IsNull, Type};
+
+use super::error::{Error, Kind};
+use crate::bindings::hearth::postgres::client as wire;
+
+const LENGTH_BYTES: usize = 4;
+const NULL: i32 = -1;
+
+/// The cells of `arguments`, encoded for `types`.
+pub(super) fn encode<P: BorrowToSql>(arguments: &[P], types: &[Type]) -> Result<Vec<u8>, Error> {
+    if arguments.len() != types.len() {
+        return Err(Error::new(Kind::Parameters {
+            expected: types.len(),
+            given: arguments.len(),
+        }));
+    }
+    let mut cells = BytesMut::new();
+    for (index, (argument, type_)) in arguments.iter().zip(types).enumerate() {
+        encode_cell(argument, type_, &mut cells)
+            .map_err(|cause| Error::caused(Kind::ToSql { index }, cause))?;
+    }
+    Ok(cells.into())
+}
+
+fn encode_cell<P: BorrowToSql>(
+    argument: &P,
+    type_: &Type,
+    cells: &mut BytesMut,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let start = cells.len();
+    cells.extend_from_slice(&NULL.to_be_bytes());
+    match argument.borrow_to_sql().to_sql_checked(type_, cells)? {
+        IsNull::Yes => cells.truncate(start + LENGTH_BYTES),
+        IsNull::No => {
+            let length = i32::try_from(cells.len() - start - LENGTH_BYTES)
+                .map_err(|_| "the value is larger than 2 GiB")?;
+            cells[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+        }
+    }
+    Ok(())
+}
+
+/// Some rows, in the bytes in which they came.
+pub(super) struct Batch {
+    cells: Vec<u8>,
+    /// Where the values are, row by row; `None` for NULL.
+    values: Vec<Option<Range<usize>>>,
+    columns: usize,
+    rows: usize,
+}
+
+impl Batch {
+    /// Finds the cells of a batch whose rows have this many columns.
+    pub(super) fn parse(batch: wire::Batch, columns: usize) -> Result<Self, Error> {
+        let cells = batch.cells;
+        let rows = batch.rows as usize;
+        // Whatever the host claims: there is no cell without the bytes of its length.
+        let count = rows
+            .checked_mul(columns)
+            .filter(|count| *count <= cells.len() / LENGTH_BYTES)
+            .ok_or_else(|| {
+                Error::malformed(format!(
+                    "{rows} rows of {columns} columns cannot be in {} bytes",
+                    cells.len()
+                ))
+            })?;
+        let mut values = Vec::with_capacity(count);
+        let mut position = 0;
+        for _ in 0..count {
+            let (value, end) = cell(&cells, position)?;
+            values.push(value);
+            position = end;
+        }
+        if position != cells.len() {
+            return Err(Error::malformed(format!(
+                "{} bytes follow the last of {rows} rows",
+                cells.len() - position
+            )));
+        }
+        Ok(Self {
+            cells,
+            values,
+            columns,
+            rows,
+        })
+    }
+
+    /// How many rows there are.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The bytes of a value, `None` for NULL. Both numbers must be within the batch.
+    pub(super) fn value(&self, row: usize, column: usize) -> Option<&[u8]> {
+        debug_assert!(row < self.rows && column < self.columns);
+        let range = self.values[row * self.columns + column].clone()?;
+        Some(&self.cells[range])
+    }
+}
+
+/// The cell that begins at `position`, and where it ends.
+fn cell(cells: &[u8], position: usize) -> Result<(Option<Range<usize>>, usize), Error> {
+    let rest = &cells[position..];
+    let Some((length, rest)) = rest.split_first_chunk::<LENGTH_BYTES>() else {
+        return Err(Error::malformed("a cell's length is cut off"));
+    };
+    let start = position + LENGTH_BYTES;
+    match i32::from_be_bytes(*length) {
+        NULL => Ok((None, start)),
+        length => match usize::try_from(length) {
+            Ok(length) if length <= rest.len() => {
+                Ok((Some(start..start + length), start + length))
+            }
+            Ok(length) => Err(Error::malformed(format!(
+                "a cell of {length} bytes has only {} left",
+                rest.len()
+            ))),
+            Err(_) => Err(Error::malformed(format!("a cell has the length {length}"))),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postgres_types::ToSql;
+
+    fn batch(rows: u32, cells: &[u8]) -> wire::Batch {
+        wire::Batch {
+            rows,
+            cells: cells.to_vec(),
+            last: true,
+        }
+    }
+
+    #[test]
+    fn arguments_become_cells() {
+        let arguments: [&(dyn ToSql + Sync); 4] = [&7_i32, &"ab", &None::<i64>, &""];
+        let types = [Type::INT4, Type::TEXT, Type::INT8, Type::TEXT];
+        let cells = encode(&arguments, &types).expect("the types are right");
+        assert_eq!(
+            cells,
+            b"\0\0\0\x04\0\0\0\x07\0\0\0\x02ab\xff\xff\xff\xff\0\0\0\0"
+        );
+    }
+
+    #[test]
+    fn wrong_arguments_are_named() {
+        let number: &(dyn ToSql + Sync) = &7_i32;
+        let cases: [(&[&(dyn ToSql + Sync)], &[Type], &str); 3] = [
+            (
+                &[number],
+                &[Type::INT4, Type::INT4],
+                "the statement takes 2 parameters, but 1 were given",
+            ),
+            (
+                &[number],
+                &[],
+                "the statement takes 0 parameters, but 1 were given",
+            ),
+            (
+                &[number, number],
+                &[Type::INT4, Type::TEXT],
+                "parameter $2: cannot convert between the Rust type `i32` and the Postgres type \
+                 `text`",
+            ),
+        ];
+        for (arguments, types, expected) in cases {
+            let error = encode(arguments, types).expect_err(expected);
+            assert_eq!(error.to_string(), expected);
+            assert!(!error.may_have_executed());
+        }
+    }
+
+    #[test]
+    fn cells_become_values() {
+        let batch = Batch::parse(
+            batch(2, b"\0\0\0\x01a\xff\xff\xff\xff\0\0\0\0\0\0\0\x02bc"),
+            2,
+        );
+        let batch = batch.expect("it is well formed");
+        assert_eq!(batch.rows(), 2);
+        assert_eq!(batch.value(0, 0), Some(&b"a"[..]));
+        assert_eq!(batch.value(0, 1), None);
+        assert_eq!(batch.value(1, 0), Some(&b""[..]));
+        assert_eq!(batch.value(1, 1), Some(&b"bc"[..]));
+    }
+
+    #[test]
+    fn a_row_may_have_no_columns() {
+        assert_eq!(Batch::parse(batch(3, b""), 0).expect("it is").rows(), 3);
+    }
+
+    #[test]
+    fn malformed_cells_are_an_error() {
+        let cases: [(u32, &[u8], usize, &str); 7] = [
+            (1, b"\0\0\0", 1, "1 rows of 1 columns cannot be in 3 bytes"),
+            (u32::MAX, b"\0\0\0\0", 9, "cannot be in 4 bytes"),
+            (1, b"\0\0\0\x05abcd", 1, "a cell of 5 bytes has only 4 left"),
+            (1, b"\x7f\xff\xff\xff", 1, "a cell of 2147483647 bytes has only 0 left"),
+            (1, b"\xff\xff\xff\xfe", 1, "a cell has the length -2"),
+            (2, b"\0\0\0\x02ab\0\0", 1, "a cell's length is cut off"),
+            (1, b"\0\0\0\x01ab", 1, "1 bytes follow the last of 1 rows"),
+        ];
+        for (rows, cells, columns, expected) in cases {
+            let error = Batch::parse(batch(rows, cells), columns).err().expect(expected);
+            assert!(error.to_string().ends_with(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! A database of the host, and how a transaction on it begins.
+//!
+//! Promises: one handle and one statement cache for each database name in an instance, however
+//! often it is opened. Left to others: connections (the host), calls ([`super::call`]).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use postgres_types::{BorrowToSql, Oid, ToSql, Type};
+
+use super::cache::StatementCache;
+use super::call::{self, Host};
+use super::error::{Error, Kind};
+use super::methods::statement_methods;
+use super::row::Row;
+use super::row_stream::RowStream;
+use super::statement::{Statement, ToStatement};
+use super::transaction::Transaction;
+use crate::bindings::hearth::postgres::client as wire;
+
+/// The name of the database that [`default`] opens.
+const DEFAULT: &str = "default";
+
+/// Each database that this instance has opened. There are no more than the host's configuration
+/// names, since a name that it does not know is not kept.
+static OPENED: Mutex<BTreeMap<String, Client>> = Mutex::new(BTreeMap::new());
+
+/// Opens the database of this name in the host's configuration.
+///
+/// It opens no connection and calls the host only the first time in an instance, so it may as well
+/// be called in each invocation. Fails if the function may use no database of that name.
+pub fn open(name: &str) -> Result<Client, Error> {
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(client) = opened.get(name) {
+        return Ok(client.clone());
+    }
+    let client = Client(Arc::new(Database {
+        name: name.to_owned(),
+        handle: wire::Database::open(name)?,
+        statements: Mutex::default(),
+    }));
+    opened.insert(name.to_owned(), client.clone());
+    Ok(client)
+}
+
+/// Opens the database named `default`; see [`open`].
+pub fn default() -> Result<Client, Error> {
+    open(DEFAULT)
+}
+
+/// A database. Cloning is cheap, and it may live in a `static`.
+///
+/// It holds no connection: each call takes one from the host's pool and gives it back when its
+/// rows are read. Calls made at the same time, as with `join!`, run on a connection each. What
+/// must happen together, on one connection, belongs into a [`transaction`](Self::transaction).
+///
+/// Dropping a future before it is ready asks the host to cancel the call; whether its statement
+/// was executed is then unknown.
+#[derive(Clone)]
+pub struct Client(Arc<Database>);
+
+pub(super) struct Database {
+    name: String,
+    handle: wire::Database,
+    pub(super) statements: Mutex<StatementCache>,
+}
+
+impl Client {
+    statement_methods!();
+
+    /// Executes statements without parameters, separated by semicolons, and drops their rows. They
+    /// run as one transaction unless they contain `BEGIN` or `COMMIT` themselves.
+    ///
+    /// Never put a value into the text: it would be read as SQL.
+    pub async fn batch_execute(&self, query: &str) -> Result<(), Error> {
+        Ok(self.0.handle.batch_execute(query.to_owned()).await?)
+    }
+
+    /// Begins a transaction with the database's defaults, on a connection of its own.
+    ///
+    /// It takes effect with its [`commit`](Transaction::commit), and is rolled back when it is
+    /// dropped.
+    pub async fn transaction(&self) -> Result<Transaction<'static>, Error> {
+        self.build_transaction().start().await
+    }
+
+    /// A transaction with other than the database's defaults.
+    pub fn build_transaction(&self) -> TransactionBuilder<'_> {
+        TransactionBuilder {
+            client: self,
+            options: wire::TransactionOptions {
+                isolation_level: None,
+                read_only: None,
+                deferrable: None,
+            },
+        }
+    }
+
+    fn host(&self) -> &Database {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Client").field(&self.0.name).finish()
+    }
+}
+
+impl Host for Database {
+    fn statements(&self) -> &Mutex<StatementCache> {
+        &self.statements
+    }
+
+    async fn prepare(&self, sql: String, named: Vec<Oid>) -> Result<wire::Statement, wire::Error> {
+        self.handle.prepare(sql, named).await
+    }
+
+    async fn query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error> {
+        self.handle.query(call).await
+    }
+
+    async fn execute(&self, call: wire::Call) -> Result<u64, wire::Error> {
+        self.handle.execute(call).await
+    }
+}
+
+/// How much a transaction sees of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum IsolationLevel {
+    /// PostgreSQL treats it as [`ReadCommitted`](Self::ReadCommitted).
+    ReadUncommitted,
+    /// Each statement sees what was committed before it began.
+    ReadCommitted,
+    /// All statements see what was committed before the first of them.
+    RepeatableRead,
+    /// As if transactions ran one after another. Any may fail with
+    /// [`T_R_SERIALIZATION_FAILURE`](super::SqlState::T_R_SERIALIZATION_FAILURE) and must then be
+    /// done again from its beginning.
+    Serializable,
+}
+
+/// A transaction that has not begun; see [`Client::build_transaction`].
+#[must_use = "a transaction begins with `start`"]
+pub struct TransactionBuilder<'a> {
+    client: &'a Client,
+    options: wire::TransactionOptions,
+}
+
+impl TransactionBuilder<'_> {
+    /// Sets how much it sees of others.
+    pub fn isolation_level(mut self, isolation_level: IsolationLevel) -> Self {
+        self.options.isolation_level = Some(match isolation_level {
+            IsolationLevel::ReadUncommitted => wire::IsolationLevel::ReadUncommitted,
+            IsolationLevel::ReadCommitted => wire::IsolationLevel::ReadCommitted,
+            IsolationLevel::RepeatableRead => wire::IsolationLevel::RepeatableRead,
+            IsolationLevel::Serializable => wire::IsolationLevel::Serializable,
+        });
+        self
+    }
+
+    /// Sets whether it may not write.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.options.read_only = Some(read_only);
+        self
+    }
+
+    /// Sets whether, if it is serializable and read only, it waits at first and can then neither
+    /// fail to serialize nor make others fail.
+    pub fn deferrable(mut self, deferrable: bool) -> Self {
+        self.options.deferrable = Some(deferrable);
+        self
+    }
+
+    /// Begins it.
+    pub async fn start(self) -> Result<Transaction<'static>, Error> {
+        let database = self.client.0.clone();
+        let handle = database.handle.begin(self.options).await?;
+        Ok(Transaction::begun(database, handle))
+    }
+}
+
+impl fmt::Debug for TransactionBuilder<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("TransactionBuilder")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

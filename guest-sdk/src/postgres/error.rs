@@ -1,0 +1,338 @@
+//! Why a call on the database failed.
+//!
+//! Promises: an error displays what was refused by whom, with the SQLSTATE and the server's own
+//! message, and never the values of arguments or rows; a program asks with predicates, not by
+//! reading text.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use super::sql_state::SqlState;
+use crate::bindings::hearth::postgres::client as wire;
+
+type Cause = Box<dyn StdError + Send + Sync>;
+
+/// An error of the database, of the way to it, or of the conversion of a value.
+///
+/// What the server said is in [`as_db_error`](Self::as_db_error) and [`code`](Self::code); what
+/// happened on the way is in the predicates.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: Kind,
+    cause: Option<Cause>,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    Database(DbError),
+    UnknownDatabase(String),
+    Busy(String),
+    Connect(String),
+    ConnectionLost { may_have_executed: bool },
+    StatementChanged,
+    Invalid(String),
+    InUse,
+    Aborted,
+    Ended,
+    Deadline,
+    TooLarge { bytes_max: u64 },
+    Other(String),
+    Parameters { expected: usize, given: usize },
+    ToSql { index: usize },
+    FromSql { index: usize, name: String },
+    Column(String),
+    RowCount,
+    Malformed(String),
+}
+
+impl Error {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self(Box::new(Inner { kind, cause: None }))
+    }
+
+    pub(super) fn caused(kind: Kind, cause: Cause) -> Self {
+        let cause = Some(cause);
+        Self(Box::new(Inner { kind, cause }))
+    }
+
+    pub(super) fn malformed(what: impl Into<String>) -> Self {
+        Self::new(Kind::Malformed(what.into()))
+    }
+
+    /// What the server said, if it was the server that refused.
+    pub fn as_db_error(&self) -> Option<&DbError> {
+        match &self.0.kind {
+            Kind::Database(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The server's code, if it was the server that refused.
+    pub fn code(&self) -> Option<&SqlState> {
+        self.as_db_error().map(DbError::code)
+    }
+
+    /// Whether the connection was lost during the call. See
+    /// [`may_have_executed`](Self::may_have_executed).
+    pub fn is_closed(&self) -> bool {
+        matches!(self.0.kind, Kind::ConnectionLost { .. })
+    }
+
+    /// Whether no connection came free in time. Nothing was executed.
+    pub fn is_busy(&self) -> bool {
+        matches!(self.0.kind, Kind::Busy(_))
+    }
+
+    /// Whether no connection could be made. Nothing was executed.
+    pub fn is_connect(&self) -> bool {
+        matches!(self.0.kind, Kind::Connect(_))
+    }
+
+    /// Whether the invocation's deadline was reached. The host asks the server to stop what it was
+    /// executing.
+    pub fn is_deadline(&self) -> bool {
+        matches!(self.0.kind, Kind::Deadline)
+    }
+
+    /// Whether the function may use no database of that name.
+    pub fn is_unknown_database(&self) -> bool {
+        matches!(self.0.kind, Kind::UnknownDatabase(_))
+    }
+
+    /// Whether the rows of another call were still being read from the same connection. Nothing
+    /// was executed: read or drop the [`RowStream`](super::RowStream), then call again.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self.0.kind, Kind::InUse)
+    }
+
+    /// Whether a `commit` found its transaction failed, so that it was rolled back.
+    pub fn is_aborted(&self) -> bool {
+        matches!(self.0.kind, Kind::Aborted)
+    }
+
+    /// Whether the transaction, rows or invocation to which the call belonged had ended.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.0.kind, Kind::Ended)
+    }
+
+    /// Whether a single row was larger than the host passes on.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self.0.kind, Kind::TooLarge { .. })
+    }
+
+    /// Whether [`query_one`](super::Client::query_one) or
+    /// [`query_opt`](super::Client::query_opt) found another number of rows than they return.
+    pub fn is_row_count(&self) -> bool {
+        matches!(self.0.kind, Kind::RowCount)
+    }
+
+    /// Whether the statement may have taken effect in spite of the error, or (for errors about
+    /// rows and their values) did. Calling again is safe only if it is `false`, or if the statement
+    /// does no harm when it is executed twice.
+    ///
+    /// Inside a transaction nothing has effect before the `commit`.
+    pub fn may_have_executed(&self) -> bool {
+        match self.0.kind {
+            Kind::ConnectionLost { may_have_executed } => may_have_executed,
+            Kind::Database(_)
+            | Kind::UnknownDatabase(_)
+            | Kind::Busy(_)
+            | Kind::Connect(_)
+            | Kind::StatementChanged
+            | Kind::Invalid(_)
+            | Kind::InUse
+            | Kind::Aborted
+            | Kind::Ended
+            | Kind::Parameters { .. }
+            | Kind::ToSql { .. } => false,
+            Kind::Deadline
+            | Kind::TooLarge { .. }
+            | Kind::Other(_)
+            | Kind::FromSql { .. }
+            | Kind::Column(_)
+            | Kind::RowCount
+            | Kind::Malformed(_) => true,
+        }
+    }
+}
+
+impl From<wire::Error> for Error {
+    fn from(error: wire::Error) -> Self {
+        Self::new(match error {
+            wire::Error::Database(error) => Kind::Database(DbError::new(error)),
+            wire::Error::UnknownDatabase(text) => Kind::UnknownDatabase(text),
+            wire::Error::Busy(text) => Kind::Busy(text),
+            wire::Error::Connect(text) => Kind::Connect(text),
+            wire::Error::ConnectionLost(may_have_executed) => {
+                Kind::ConnectionLost { may_have_executed }
+            }
+            wire::Error::StatementChanged(_) => Kind::StatementChanged,
+            wire::Error::Invalid(text) => Kind::Invalid(text),
+            wire::Error::InUse => Kind::InUse,
+            wire::Error::Aborted => Kind::Aborted,
+            wire::Error::Ended => Kind::Ended,
+            wire::Error::Deadline => Kind::Deadline,
+            wire::Error::TooLarge(bytes_max) => Kind::TooLarge { bytes_max },
+            wire::Error::Other(text) => Kind::Other(text),
+        })
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.kind {
+            Kind::Database(error) => error.fmt(formatter)?,
+            Kind::UnknownDatabase(text) => {
+                write!(formatter, "this function may use no such database: {text}")?
+            }
+            Kind::Busy(text) => write!(formatter, "no connection came free: {text}")?,
+            Kind::Connect(text) => write!(formatter, "the database cannot be reached: {text}")?,
+            Kind::ConnectionLost { may_have_executed } => write!(
+                formatter,
+                "the connection to the database was lost; the statement {}",
+                if *may_have_executed {
+                    "may have been executed"
+                } else {
+                    "was not executed"
+                }
+            )?,
+            Kind::StatementChanged => formatter.write_str(
+                "the types of the statement changed twice while it was called; it was not executed",
+            )?,
+            Kind::Invalid(text) => write!(formatter, "the call makes no sense: {text}")?,
+            Kind::InUse => formatter.write_str(
+                "the connection is busy with the rows of another call: read or drop its \
+                 `RowStream` first",
+            )?,
+            Kind::Aborted => formatter
+                .write_str("a statement of the transaction had failed, so it was rolled back")?,
+            Kind::Ended => formatter
+                .write_str("the transaction, rows or invocation used here have ended already")?,
+            Kind::Deadline => formatter
+                .write_str("the invocation's deadline was reached before the database answered")?,
+            Kind::TooLarge { bytes_max } => {
+                write!(formatter, "a row is larger than {bytes_max} bytes")?
+            }
+            Kind::Other(text) => write!(formatter, "the database call failed: {text}")?,
+            Kind::Parameters { expected, given } => write!(
+                formatter,
+                "the statement takes {expected} parameters, but {given} were given"
+            )?,
+            Kind::ToSql { index } => write!(formatter, "parameter ${}", index + 1)?,
+            Kind::FromSql { index, name } => write!(formatter, "column `{name}` ({index})")?,
+            Kind::Column(name) => write!(formatter, "the row has no column `{name}`")?,
+            Kind::RowCount => formatter.write_str("the query returned an unexpected number of rows")?,
+            Kind::Malformed(text) => {
+                write!(formatter, "the host's answer cannot be read: {text}")?
+            }
+        }
+        match &self.0.cause {
+            Some(cause) => write!(formatter, ": {cause}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("cause", &self.0.cause)
+            .finish()
+    }
+}
+
+// The cause is part of what is displayed; as a source it would be told twice.
+impl StdError for Error {}
+
+/// What the server said of a failure.
+#[derive(Clone, Debug)]
+pub struct DbError {
+    code: SqlState,
+    fields: wire::DatabaseError,
+}
+
+impl DbError {
+    pub(super) fn new(fields: wire::DatabaseError) -> Self {
+        Self {
+            code: SqlState::from_code(&fields.code),
+            fields,
+        }
+    }
+
+    /// `ERROR`, `FATAL` or `PANIC`; the server may write it in its own language.
+    pub fn severity(&self) -> &str {
+        &self.fields.severity
+    }
+
+    /// The SQLSTATE.
+    pub fn code(&self) -> &SqlState {
+        &self.code
+    }
+
+    /// What happened, in one line.
+    pub fn message(&self) -> &str {
+        &self.fields.message
+    }
+
+    /// More about it, perhaps in several lines and with values from the database.
+    pub fn detail(&self) -> Option<&str> {
+        self.fields.detail.as_deref()
+    }
+
+    /// What could be done about it.
+    pub fn hint(&self) -> Option<&str> {
+        self.fields.hint.as_deref()
+    }
+
+    /// The character of the SQL text at which the error was found, counted from 1.
+    pub fn position(&self) -> Option<u32> {
+        self.fields.position
+    }
+
+    /// Where in functions and triggers it happened, innermost first.
+    pub fn where_(&self) -> Option<&str> {
+        self.fields.context.as_deref()
+    }
+
+    /// The schema of the table, type or constraint concerned.
+    pub fn schema(&self) -> Option<&str> {
+        self.fields.schema.as_deref()
+    }
+
+    /// The table concerned.
+    pub fn table(&self) -> Option<&str> {
+        self.fields.table.as_deref()
+    }
+
+    /// The column concerned.
+    pub fn column(&self) -> Option<&str> {
+        self.fields.column.as_deref()
+    }
+
+    /// The type concerned.
+    pub fn datatype(&self) -> Option<&str> {
+        self.fields.data_type.as_deref()
+    }
+
+    /// The constraint concerned.
+    pub fn constraint(&self) -> Option<&str> {
+        self.fields.constraint.as_deref()
+    }
+}
+
+impl fmt::Display for DbError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{}: {} (SQLSTATE {})",
+            self.severity(),
+            self.message(),
+            self.code
+        )
+    }
+}
+
+impl StdError for DbError {}

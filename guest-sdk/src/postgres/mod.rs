@@ -1,0 +1,103 @@
+//! PostgreSQL, through the pool that the host keeps warm.
+//!
+//! The interface is that of [`tokio_postgres`], without what the host does: there is no address, no
+//! password, no connection task and no pool here. [`open`] takes the name of a database in the
+//! host's configuration.
+//!
+//! ```
+//! use hearth::postgres;
+//!
+//! async fn transfer(from: i64, to: i64, cents: i64) -> Result<(), postgres::Error> {
+//!     let db = postgres::open("default")?;
+//!     let transaction = db.transaction().await?;
+//!     for (account, change) in [(from, -cents), (to, cents)] {
+//!         transaction
+//!             .execute(
+//!                 "UPDATE account SET balance = balance + $2 WHERE id = $1",
+//!                 &[&account, &change],
+//!             )
+//!             .await?;
+//!     }
+//!     transaction.commit().await
+//! }
+//! ```
+//!
+//! Each call is one round trip to the database when it is warm: statements are prepared by the
+//! host on whatever connection they run, and remembered here with their types. Two calls of a
+//! [`Client`] at a time (`join!`) run at a time, on two connections; those of a [`Transaction`] in
+//! turn.
+//!
+//! # Types
+//!
+//! Values travel as PostgreSQL's own binary format and are converted by [`postgres-types`], which
+//! is re-exported as [`types`]. Beyond what it converts by itself, features of this crate switch on
+//! its features of the same names:
+//!
+//! | PostgreSQL | Rust | feature |
+//! |---|---|---|
+//! | `bool`, `"char"`, `int2`, `int4`, `int8`, `oid`, `float4`, `float8` | `bool`, `i8`, `i16`, `i32`, `i64`, `u32`, `f32`, `f64` | |
+//! | `text`, `varchar`, `name`, `citext`, `ltree` | `String`, `&str` | |
+//! | `bytea` | `Vec<u8>`, `&[u8]` | |
+//! | `hstore` | `HashMap<String, Option<String>>` | |
+//! | `inet` | `std::net::IpAddr` | |
+//! | `timestamp`, `timestamptz` | `SystemTime` | |
+//! | `date`, `time`, `timestamp`, `timestamptz` | `chrono`, `time`, `jiff` | `with-chrono-0_4`, `with-time-0_3`, `with-jiff-0_2` … |
+//! | `json`, `jsonb` | `serde_json::Value`, [`types::Json<T>`] | `with-serde_json-1` |
+//! | `uuid` | `uuid::Uuid` | `with-uuid-1` |
+//! | `bit`, `macaddr`, `cidr`, `point` and others | `bit-vec`, `eui48`, `cidr`, `geo-types` | `with-bit-vec-0_9`, `with-eui48-1`, `with-cidr-0_3`, `with-geo-types-0_7` … |
+//! | arrays of all these | `Vec<T>`; `[T; N]` with the feature | `array-impls` |
+//! | enumerations, composites, domains | your types, by `#[derive(ToSql, FromSql)]` | `derive` |
+//! | NULL | `Option<T>` | |
+#![cfg_attr(
+    feature = "with-serde_json-1",
+    doc = "\n[`types::Json<T>`]: postgres_types::Json"
+)]
+#![cfg_attr(
+    not(feature = "with-serde_json-1"),
+    doc = "\n[`types::Json<T>`]: https://docs.rs/postgres-types/latest/postgres_types/struct.Json.html"
+)]
+//!
+//! There is no Rust type for `numeric` in `postgres-types`; a crate such as `rust_decimal` brings
+//! one. A type of yours can implement [`FromSql`](types::FromSql) for whatever bytes PostgreSQL
+//! sends.
+//!
+//! What the feature `derive` generates names the crate `postgres_types`, so a guest that derives
+//! must depend on it, too (`postgres-types = "0.2"`, no features needed).
+//!
+//! # Transactions
+//!
+//! What is not committed is rolled back, however its handler ends. A [`Transaction`] may contain
+//! others, which are savepoints. Dropping one cannot wait for the server, so it is rolled back by
+//! the next call of the transaction around it, before anything else.
+//!
+//! # What is not here
+//!
+//! `COPY`, `LISTEN`, `query_typed` (prepare with [`Client::prepare_typed`]) and portals
+//! ([`Client::query_raw`] fetches in batches).
+//!
+//! [`tokio_postgres`]: https://docs.rs/tokio-postgres
+//! [`postgres-types`]: https://docs.rs/postgres-types
+
+mod cache;
+mod call;
+mod catalog;
+mod cells;
+mod client;
+mod error;
+mod methods;
+mod row;
+mod row_stream;
+mod savepoints;
+mod sql_state;
+mod statement;
+mod transaction;
+
+pub use client::{Client, IsolationLevel, TransactionBuilder, default, open};
+pub use error::{DbError, Error};
+pub use postgres_types as types;
+pub use postgres_types::{BorrowToSql, FromSql, FromSqlOwned, ToSql, Type};
+pub use row::{Row, RowIndex};
+pub use row_stream::RowStream;
+pub use sql_state::SqlState;
+pub use statement::{Column, Statement, ToStatement};
+pub use transaction::Transaction;

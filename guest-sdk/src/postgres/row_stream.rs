@@ -1,0 +1,160 @@
+//! The rows of a result, as they arrive.
+//!
+//! Promises: memory for one batch at a time; a connection that is free as soon as the last batch
+//! has arrived or the stream is dropped. Left to others: the bytes of a batch ([`super::cells`]).
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+
+use super::cells::Batch;
+use super::error::{Error, Kind};
+use super::row::Row;
+use super::statement::{Column, Statement};
+use crate::bindings::hearth::postgres::client as wire;
+
+/// How much to ask for at a time: enough for the call to cost little beside the rows, and little
+/// beside the memory of an instance.
+const BATCH_BYTES: u32 = 256 * 1024;
+
+type Fetch = Pin<Box<dyn Future<Output = (wire::Cursor, Result<wire::Batch, wire::Error>)>>>;
+
+/// The rows of a result, fetched batch by batch. It is a [`Stream`] and `Unpin`; without any crate
+/// for streams, [`try_next`](Self::try_next) reads it.
+///
+/// Until the last row is fetched the result occupies its connection: in a transaction, read or
+/// drop the stream before the next call.
+pub struct RowStream {
+    statement: Statement,
+    batch: Arc<Batch>,
+    /// The next row of `batch`.
+    next: usize,
+    rest: Rest,
+}
+
+enum Rest {
+    /// `batch` is the last one.
+    None,
+    There(wire::Cursor),
+    Coming(Fetch),
+}
+
+impl RowStream {
+    /// The rows of `first`, and then those behind the cursor.
+    pub(super) fn new(
+        statement: Statement,
+        first: wire::Batch,
+        rest: Option<wire::Cursor>,
+    ) -> Result<Self, Error> {
+        let rest = match rest {
+            Some(cursor) if !first.last => Rest::There(cursor),
+            _ => Rest::None,
+        };
+        let batch = Arc::new(Batch::parse(first, statement.columns().len())?);
+        Ok(Self {
+            statement,
+            batch,
+            next: 0,
+            rest,
+        })
+    }
+
+    /// The columns of the rows, also when there is no row.
+    pub fn columns(&self) -> &[Column] {
+        self.statement.columns()
+    }
+
+    /// The next row, `None` after the last. An error is the end of the rows, too.
+    pub async fn try_next(&mut self) -> Result<Option<Row>, Error> {
+        std::future::poll_fn(|cx| self.poll_row(cx))
+            .await
+            .transpose()
+    }
+
+    /// All rows that are left.
+    pub(super) async fn collect(mut self) -> Result<Vec<Row>, Error> {
+        let mut rows = Vec::with_capacity(self.batch.rows());
+        while let Some(row) = self.try_next().await? {
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
+    /// The only row that is left, `None` if there is none; an error if there are several.
+    pub(super) async fn at_most_one(mut self) -> Result<Option<Row>, Error> {
+        let row = self.try_next().await?;
+        if row.is_some() && self.try_next().await?.is_some() {
+            return Err(Error::new(Kind::RowCount));
+        }
+        Ok(row)
+    }
+
+    fn poll_row(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Row, Error>>> {
+        while self.next == self.batch.rows() {
+            let result = match std::mem::replace(&mut self.rest, Rest::None) {
+                Rest::None => return Poll::Ready(None),
+                Rest::There(cursor) => {
+                    self.rest = Rest::Coming(Box::pin(async move {
+                        let batch = cursor.next(BATCH_BYTES).await;
+                        (cursor, batch)
+                    }));
+                    continue;
+                }
+                Rest::Coming(mut fetch) => match fetch.as_mut().poll(cx) {
+                    Poll::Ready(result) => result,
+                    Poll::Pending => {
+                        self.rest = Rest::Coming(fetch);
+                        return Poll::Pending;
+                    }
+                },
+            };
+            if let Err(error) = self.accept(result) {
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
+        let row = Row::new(self.statement.clone(), self.batch.clone(), self.next);
+        self.next += 1;
+        Poll::Ready(Some(Ok(row)))
+    }
+
+    /// Goes on with another batch; without, the rows are at their end.
+    fn accept(
+        &mut self,
+        (cursor, batch): (wire::Cursor, Result<wire::Batch, wire::Error>),
+    ) -> Result<(), Error> {
+        let batch = batch?;
+        let last = batch.last;
+        self.batch = Arc::new(Batch::parse(batch, self.columns().len())?);
+        self.next = 0;
+        if !last {
+            self.rest = Rest::There(cursor);
+        }
+        Ok(())
+    }
+}
+
+impl Stream for RowStream {
+    type Item = Result<Row, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_row(cx)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let here = self.batch.rows() - self.next;
+        let all = matches!(self.rest, Rest::None).then_some(here);
+        (here, all)
+    }
+}
+
+impl fmt::Debug for RowStream {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("RowStream")
+            .field("columns", &self.columns())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,176 @@
+//! Statements: their SQL, and what the server says of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use postgres_types::{Oid, Type};
+
+use super::catalog::Catalog;
+use super::error::Error;
+use crate::bindings::hearth::postgres::client as wire;
+
+/// A prepared statement.
+///
+/// It belongs to no connection and to no invocation: it can be kept in a `static`, and used with
+/// the [`Client`](super::Client) that prepared it and in its transactions. The host prepares it
+/// wherever it runs. Cloning is cheap.
+///
+/// Preparing is seldom needed, since SQL text given to `query` is prepared and remembered too. It
+/// serves to name the types of parameters ([`prepare_typed`](super::Client::prepare_typed)) and to
+/// look at the types of a statement.
+#[derive(Clone)]
+pub struct Statement(Arc<Inner>);
+
+struct Inner {
+    sql: Box<str>,
+    named: Vec<Oid>,
+    version: u64,
+    params: Vec<Type>,
+    columns: Vec<Column>,
+}
+
+impl Statement {
+    /// The statement of this SQL text, with its parameters' types as far as they were named, as
+    /// the server describes it.
+    pub(super) fn described(
+        sql: &str,
+        named: &[Oid],
+        statement: wire::Statement,
+    ) -> Result<Self, Error> {
+        let mut catalog = Catalog::new(&statement.types);
+        let params = statement
+            .parameters
+            .iter()
+            .map(|oid| catalog.type_(*oid))
+            .collect::<Result<_, _>>()?;
+        let columns = statement
+            .columns
+            .into_iter()
+            .map(|column| {
+                Ok(Column {
+                    type_: catalog.type_(column.type_oid)?,
+                    name: column.name,
+                    table_oid: Some(column.table_oid).filter(|oid| *oid != 0),
+                    column_id: Some(column.number).filter(|number| *number != 0),
+                    type_modifier: column.modifier,
+                })
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Self(Arc::new(Inner {
+            sql: sql.into(),
+            named: named.to_vec(),
+            version: statement.version,
+            params,
+            columns,
+        })))
+    }
+
+    /// The types of the parameters.
+    pub fn params(&self) -> &[Type] {
+        &self.0.params
+    }
+
+    /// The columns of the result, empty if there is none.
+    pub fn columns(&self) -> &[Column] {
+        &self.0.columns
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.0.version
+    }
+
+    /// The SQL text and the types that were named for its parameters.
+    pub(super) fn source(&self) -> (&str, &[Oid]) {
+        (&self.0.sql, &self.0.named)
+    }
+}
+
+impl fmt::Debug for Statement {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Statement")
+            .field("params", &self.0.params)
+            .field("columns", &self.0.columns)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A column of a result.
+#[derive(Clone, Debug)]
+pub struct Column {
+    name: String,
+    table_oid: Option<Oid>,
+    column_id: Option<i16>,
+    type_modifier: i32,
+    type_: Type,
+}
+
+impl Column {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its type.
+    pub fn type_(&self) -> &Type {
+        &self.type_
+    }
+
+    /// The table that it comes from, `None` if it is computed.
+    pub fn table_oid(&self) -> Option<Oid> {
+        self.table_oid
+    }
+
+    /// Its number in that table, counted from 1; `None` if it is computed.
+    pub fn column_id(&self) -> Option<i16> {
+        self.column_id
+    }
+
+    /// What the type is narrowed to, such as a `varchar`'s length plus 4; -1 if nothing.
+    pub fn type_modifier(&self) -> i32 {
+        self.type_modifier
+    }
+}
+
+pub(super) mod sealed {
+    use super::Statement;
+
+    pub trait Sealed {}
+
+    /// What a caller gave as a statement.
+    #[derive(Clone, Copy)]
+    pub enum Source<'a> {
+        Text(&'a str),
+        Prepared(&'a Statement),
+    }
+}
+
+/// What can be executed: SQL text, or a [`Statement`]. Nothing else implements it.
+pub trait ToStatement: sealed::Sealed {
+    #[doc(hidden)]
+    fn source(&self) -> sealed::Source<'_>;
+}
+
+impl sealed::Sealed for str {}
+
+impl ToStatement for str {
+    fn source(&self) -> sealed::Source<'_> {
+        sealed::Source::Text(self)
+    }
+}
+
+impl sealed::Sealed for String {}
+
+impl ToStatement for String {
+    fn source(&self) -> sealed::Source<'_> {
+        sealed::Source::Text(self)
+    }
+}
+
+impl sealed::Sealed for Statement {}
+
+impl ToStatement for Statement {
+    fn source(&self) -> sealed::Source<'_> {
+        sealed::Source::Prepared(self)
+    }
+}

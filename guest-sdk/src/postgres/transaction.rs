@@ -1,0 +1,178 @@
+//! Transactions, and transactions within transactions.
+//!
+//! Promises: what is not committed is rolled back. The outermost transaction is a handle of the
+//! host, which rolls back when it is dropped; a nested one is a savepoint, and dropping it has the
+//! next call of the transaction go back there first ([`super::savepoints`]).
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex};
+
+use postgres_types::{BorrowToSql, Oid, ToSql, Type};
+
+use super::cache::StatementCache;
+use super::call::{self, Host};
+use super::client::Database;
+use super::error::{Error, Kind};
+use super::methods::statement_methods;
+use super::row::Row;
+use super::row_stream::RowStream;
+use super::savepoints::Savepoints;
+use super::statement::{Statement, ToStatement};
+use crate::bindings::hearth::postgres::client as wire;
+
+/// An open transaction.
+///
+/// It takes effect with [`commit`](Self::commit) and is rolled back when it is dropped. It belongs
+/// to the invocation that began it and ends with it.
+///
+/// Its calls run one after another on one connection, in the order in which they were made, also
+/// if they are made at the same time. After a statement has failed PostgreSQL refuses all others
+/// until the transaction, or a nested one around the statement, is rolled back.
+///
+/// The lifetime is that of the borrow of the transaction around a nested one, which cannot be used
+/// meanwhile; it is `'static` for one that [`Client::transaction`](super::Client::transaction)
+/// began.
+pub struct Transaction<'a> {
+    open: Arc<Open>,
+    /// The savepoint at which it began: only for a nested one, and only as long as it is open.
+    savepoint: Option<String>,
+    depth: u32,
+    parent: PhantomData<&'a mut ()>,
+}
+
+/// What a transaction shares with those nested in it.
+struct Open {
+    handle: wire::Transaction,
+    database: Arc<Database>,
+    savepoints: Savepoints,
+}
+
+impl Transaction<'_> {
+    pub(super) fn begun(database: Arc<Database>, handle: wire::Transaction) -> Self {
+        Self {
+            open: Arc::new(Open {
+                handle,
+                database,
+                savepoints: Savepoints::default(),
+            }),
+            savepoint: None,
+            depth: 0,
+            parent: PhantomData,
+        }
+    }
+
+    statement_methods!();
+
+    /// Executes statements without parameters, separated by semicolons, and drops their rows.
+    ///
+    /// Never put a value into the text: it would be read as SQL.
+    pub async fn batch_execute(&self, query: &str) -> Result<(), Error> {
+        self.open.settle().await?;
+        Ok(self.open.handle.batch_execute(query.to_owned()).await?)
+    }
+
+    /// Begins a transaction within this one: a savepoint. It takes effect when all around it are
+    /// committed, and can be rolled back alone, also after one of its statements has failed.
+    pub async fn transaction(&mut self) -> Result<Transaction<'_>, Error> {
+        let name = format!("hearth_{}", self.depth + 1);
+        self.savepoint(name).await
+    }
+
+    /// As [`transaction`](Self::transaction), with a name of your choice for the savepoint.
+    pub async fn savepoint(&mut self, name: impl Into<String>) -> Result<Transaction<'_>, Error> {
+        let name = name.into();
+        self.open.settle().await?;
+        self.open.handle.savepoint(name.clone()).await?;
+        Ok(Transaction {
+            open: self.open.clone(),
+            savepoint: Some(name),
+            depth: self.depth + 1,
+            parent: PhantomData,
+        })
+    }
+
+    /// Commits. A nested transaction becomes part of the one around it.
+    ///
+    /// Fails with [`Error::is_aborted`] if a statement had failed, so that nothing was committed,
+    /// and with [`Error::may_have_executed`] if it cannot be known whether it was.
+    pub async fn commit(mut self) -> Result<(), Error> {
+        self.open.settle().await?;
+        match &self.savepoint {
+            Some(name) => {
+                self.open.handle.release(name.clone()).await?;
+                // Only now is there nothing left for the drop to undo.
+                self.savepoint = None;
+            }
+            None => self.open.handle.commit().await?,
+        }
+        Ok(())
+    }
+
+    /// Rolls back. Dropping does the same; this says when it is done, and whether it was.
+    pub async fn rollback(mut self) -> Result<(), Error> {
+        match self.savepoint.take() {
+            Some(name) => {
+                self.open.savepoints.abandon(name);
+                self.open.settle().await?;
+            }
+            None => self.open.handle.rollback().await?,
+        }
+        Ok(())
+    }
+
+    fn host(&self) -> &Open {
+        &self.open
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = self.savepoint.take() {
+            self.open.savepoints.abandon(name);
+        }
+    }
+}
+
+impl fmt::Debug for Transaction<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Transaction")
+            .field("savepoint", &self.savepoint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Open {
+    /// Goes back to the savepoint and forgets it.
+    async fn undo(&self, name: &str) -> Result<(), wire::Error> {
+        self.handle.rollback_to(name.to_owned()).await?;
+        self.handle.release(name.to_owned()).await
+    }
+
+    /// Undoes a nested transaction that was dropped. Before any other call.
+    async fn settle(&self) -> Result<(), wire::Error> {
+        self.savepoints.settle(async |name| self.undo(name).await).await
+    }
+}
+
+impl Host for Open {
+    fn statements(&self) -> &Mutex<StatementCache> {
+        &self.database.statements
+    }
+
+    async fn prepare(&self, sql: String, named: Vec<Oid>) -> Result<wire::Statement, wire::Error> {
+        self.settle().await?;
+        self.handle.prepare(sql, named).await
+    }
+
+    async fn query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error> {
+        self.settle().await?;
+        self.handle.query(call).await
+    }
+
+    async fn execute(&self, call: wire::Call) -> Result<u64, wire::Error> {
+        self.settle().await?;
+        self.handle.execute(call).await
+    }
+}

@@ -1,0 +1,135 @@
+//! `[database.NAME]`: where a database is, and how it is used.
+//!
+//! Promises: a URL that is given can be parsed; it is in no error and no `Debug` output. Left to
+//! others: the local host's own cluster, where `default` has no URL.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::source::{Entry, Source};
+use super::{ConfigError, DEFAULT_DATABASE, checked_name};
+use crate::limits;
+
+const KEYS: &[&str] = &["url", "pool_max", "connect_timeout_ms", "statements_max", "reset", "setup"];
+
+/// One database.
+#[derive(Clone)]
+pub struct DatabaseConfig {
+    /// Its name, by which guests open it.
+    pub name: String,
+    /// Its address with user and password; `None` when it was not given, which only `default` may.
+    pub url: Option<String>,
+    /// The most connections to it at a time.
+    pub pool_max: u32,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// Prepared statements kept per connection.
+    pub statements_max: u32,
+    /// When a connection is reset between two invocations.
+    pub reset: Reset,
+    /// SQL files that the local host runs at its start, in this order; absolute paths.
+    pub setup: Vec<PathBuf>,
+}
+
+/// When a connection is reset between two invocations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reset {
+    /// When the invocation may have left something in the session.
+    Auto,
+    /// After every invocation.
+    Always,
+}
+
+// By hand, because the URL holds a password.
+impl fmt::Debug for DatabaseConfig {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("DatabaseConfig")
+            .field("name", &self.name)
+            .field("url", &self.url.as_ref().map(|_| "(not shown)"))
+            .field("pool_max", &self.pool_max)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("statements_max", &self.statements_max)
+            .field("reset", &self.reset)
+            .field("setup", &self.setup)
+            .finish()
+    }
+}
+
+impl DatabaseConfig {
+    fn named(name: String) -> Self {
+        Self {
+            name,
+            url: None,
+            pool_max: limits::POOL_DEFAULT,
+            connect_timeout: limits::CONNECT_TIMEOUT_DEFAULT,
+            statements_max: limits::STATEMENTS_DEFAULT,
+            reset: Reset::Auto,
+            setup: Vec::new(),
+        }
+    }
+
+    /// The default database, where the file has no section for it.
+    pub(super) fn undefined_default(source: &Source<'_>) -> Result<Self, ConfigError> {
+        Ok(Self { url: default_url(source)?, ..Self::named(DEFAULT_DATABASE.to_owned()) })
+    }
+
+    pub(super) fn read(entry: &Entry<'_>) -> Result<Self, ConfigError> {
+        let section = entry.section(KEYS)?;
+        let mut database = Self::named(checked_name(entry)?);
+        database.url = match section.get("url") {
+            Some(url) => Some(checked_url(&url)?),
+            None if database.name == DEFAULT_DATABASE => default_url(entry.source)?,
+            None => {
+                return Err(entry.problem(
+                    "url is missing: postgres://user:password@host:port/database, or { variable = \"NAME\" }",
+                ));
+            }
+        };
+        if let Some(entry) = section.get("pool_max") {
+            database.pool_max = entry.number_u32(1..=limits::POOL_MAX)?;
+        }
+        if let Some(entry) = section.get("connect_timeout_ms") {
+            let timeout_ms_max = limits::TIMEOUT_MAX.as_millis() as u64;
+            database.connect_timeout = Duration::from_millis(entry.number(1..=timeout_ms_max)?);
+        }
+        if let Some(entry) = section.get("statements_max") {
+            database.statements_max = entry.number_u32(1..=limits::STATEMENTS_MAX)?;
+        }
+        if let Some(entry) = section.get("reset") {
+            database.reset = match entry.as_text() {
+                Some("auto") => Reset::Auto,
+                Some("always") => Reset::Always,
+                _ => return Err(entry.unexpected("\"auto\" or \"always\"")),
+            };
+        }
+        if let Some(setup) = section.get("setup") {
+            let files = setup.texts()?;
+            database.setup = files.iter().map(|file| entry.source.directory.join(file)).collect();
+        }
+        Ok(database)
+    }
+}
+
+fn checked_url(entry: &Entry<'_>) -> Result<String, ConfigError> {
+    let url = entry.secret()?;
+    if is_address(&url) { Ok(url) } else { Err(entry.problem(NO_ADDRESS)) }
+}
+
+fn default_url(source: &Source<'_>) -> Result<Option<String>, ConfigError> {
+    match source.variable("DATABASE_URL") {
+        Some(url) if !is_address(&url) => {
+            Err(ConfigError::new(source.file, format!("the environment variable DATABASE_URL {NO_ADDRESS}")))
+        }
+        url => Ok(url),
+    }
+}
+
+const NO_ADDRESS: &str = "is no PostgreSQL address (it is not shown, as it may hold a password); \
+     expected postgres://user:password@host:port/database, with special characters percent-encoded";
+
+// The parser's own message may repeat a part of the password, so it is not asked for one.
+fn is_address(url: &str) -> bool {
+    url.parse::<tokio_postgres::Config>().is_ok()
+}

@@ -1,0 +1,223 @@
+//! `[function.NAME]`: one guest component with its settings.
+//!
+//! Promises: the component's file was there when the configuration was read; each database the
+//! function names is defined. Left to others: whether the component is one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::source::{Entry, Section};
+use super::{ConfigError, DEFAULT_DATABASE, DatabaseConfig, checked_name, source};
+use crate::limits;
+
+const KEYS: &[&str] = &[
+    "component",
+    "isolation",
+    "instances_max",
+    "memory_mib",
+    "timeout_ms",
+    "databases",
+    "environment",
+    "retire",
+];
+
+/// One function.
+#[derive(Clone)]
+pub struct FunctionConfig {
+    /// Its name, by which it is invoked.
+    pub name: String,
+    /// The absolute path of its component, compiled or not.
+    pub component: PathBuf,
+    /// What two invocations may share.
+    pub isolation: Isolation,
+    /// How many instances the local host runs at a time. Lambda decides for itself.
+    pub instances_max: u32,
+    /// The memory that one instance may use.
+    pub memory_mib: u32,
+    /// How long an invocation may take on the local host. On Lambda each event brings its deadline.
+    pub timeout: Duration,
+    /// The databases it may open.
+    pub databases: Vec<String>,
+    /// The environment variables that the guest sees; it sees no others.
+    pub environment: BTreeMap<String, String>,
+    /// When an instance is retired though nothing is wrong with it.
+    pub retire: Retire,
+}
+
+/// What two invocations of a function may share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Nothing: each has an instance of its own.
+    Fresh,
+    /// An instance, one after the other.
+    Serial,
+    /// An instance, up to so many at the same time.
+    Concurrent(u32),
+}
+
+/// When an instance is retired though nothing is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retire {
+    /// After so many invocations.
+    pub invocations: u64,
+    /// At this age.
+    pub age: Duration,
+    /// Once its memory has grown to this; `None` leaves it to the memory limit alone.
+    pub memory_mib: Option<u32>,
+}
+
+impl Default for Retire {
+    fn default() -> Self {
+        Self {
+            invocations: limits::INVOCATIONS_PER_INSTANCE_DEFAULT,
+            age: limits::INSTANCE_AGE_DEFAULT,
+            memory_mib: None,
+        }
+    }
+}
+
+// By hand, because the values of the environment may be secrets.
+impl fmt::Debug for FunctionConfig {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("FunctionConfig")
+            .field("name", &self.name)
+            .field("component", &self.component)
+            .field("isolation", &self.isolation)
+            .field("instances_max", &self.instances_max)
+            .field("memory_mib", &self.memory_mib)
+            .field("timeout", &self.timeout)
+            .field("databases", &self.databases)
+            .field("environment", &self.environment.keys().collect::<Vec<_>>())
+            .field("retire", &self.retire)
+            .finish()
+    }
+}
+
+impl FunctionConfig {
+    /// Reads one function; adds the default database to `databases` where it is used undefined.
+    pub(super) fn read(
+        entry: &Entry<'_>,
+        databases: &mut BTreeMap<String, DatabaseConfig>,
+    ) -> Result<Self, ConfigError> {
+        let section = entry.section(KEYS)?;
+        let name = checked_name(entry)?;
+        let component = component(entry, &section)?;
+        let mut function = Self {
+            name,
+            component,
+            isolation: Isolation::Serial,
+            instances_max: limits::INSTANCES_DEFAULT,
+            memory_mib: limits::MEMORY_MIB_DEFAULT,
+            timeout: limits::TIMEOUT_DEFAULT,
+            databases: Vec::new(),
+            environment: BTreeMap::new(),
+            retire: Retire::default(),
+        };
+        if let Some(entry) = section.get("isolation") {
+            function.isolation = isolation(&entry)?;
+        }
+        if let Some(entry) = section.get("instances_max") {
+            function.instances_max = entry.number_u32(1..=limits::INSTANCES_MAX)?;
+        }
+        if let Some(entry) = section.get("memory_mib") {
+            function.memory_mib = entry.number_u32(1..=limits::MEMORY_MIB_MAX)?;
+        }
+        if let Some(entry) = section.get("timeout_ms") {
+            let timeout_ms_max = limits::TIMEOUT_MAX.as_millis() as u64;
+            function.timeout = Duration::from_millis(entry.number(1..=timeout_ms_max)?);
+        }
+        if let Some(entry) = section.get("databases") {
+            function.databases = used_databases(&entry, databases)?;
+        }
+        if let Some(entry) = section.get("environment") {
+            function.environment = environment(&entry)?;
+        }
+        if let Some(entry) = section.get("retire") {
+            function.retire = retire(&entry, function.memory_mib)?;
+        }
+        Ok(function)
+    }
+}
+
+fn component(entry: &Entry<'_>, section: &Section<'_>) -> Result<PathBuf, ConfigError> {
+    let Some(component) = section.get("component") else {
+        return Err(entry.problem("component is missing: the path of the guest's .wasm or .cwasm file"));
+    };
+    let path = entry.source.directory.join(component.text()?);
+    if !path.is_file() {
+        return Err(component.problem(format!(
+            "there is no file {}; build the guest first, or correct the path",
+            path.display()
+        )));
+    }
+    Ok(path)
+}
+
+fn isolation(entry: &Entry<'_>) -> Result<Isolation, ConfigError> {
+    let expected = "\"fresh\", \"serial\" or { concurrent = 16 }";
+    if entry.is_table() {
+        let section = entry.section(&["concurrent"])?;
+        let concurrent = section.get("concurrent").ok_or_else(|| entry.unexpected(expected))?;
+        return Ok(Isolation::Concurrent(concurrent.number_u32(1..=limits::CONCURRENCY_MAX)?));
+    }
+    match entry.as_text() {
+        Some("fresh") => Ok(Isolation::Fresh),
+        Some("serial") => Ok(Isolation::Serial),
+        _ => Err(entry.unexpected(expected)),
+    }
+}
+
+fn used_databases(
+    entry: &Entry<'_>,
+    databases: &mut BTreeMap<String, DatabaseConfig>,
+) -> Result<Vec<String>, ConfigError> {
+    let mut used = Vec::new();
+    for name in entry.texts()? {
+        if name == DEFAULT_DATABASE && !databases.contains_key(name) {
+            databases.insert(name.to_owned(), DatabaseConfig::undefined_default(entry.source)?);
+        }
+        if !databases.contains_key(name) {
+            let defined: Vec<&str> = databases.keys().map(String::as_str).collect();
+            let advice = match source::nearest(name, &defined) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("add a section [database.{name}]"),
+            };
+            return Err(entry.problem(format!("there is no database {name:?}; {advice}")));
+        }
+        if !used.iter().any(|earlier| earlier == name) {
+            used.push(name.to_owned());
+        }
+    }
+    Ok(used)
+}
+
+fn environment(entry: &Entry<'_>) -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut environment = BTreeMap::new();
+    for variable in entry.children()? {
+        let name = variable.key();
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(variable.problem("a variable's name must not be empty, nor contain ="));
+        }
+        environment.insert(name.to_owned(), variable.secret()?);
+    }
+    Ok(environment)
+}
+
+fn retire(entry: &Entry<'_>, memory_mib: u32) -> Result<Retire, ConfigError> {
+    let section = entry.section(&["invocations", "age_s", "memory_mib"])?;
+    let mut retire = Retire::default();
+    if let Some(entry) = section.get("invocations") {
+        retire.invocations = entry.number(1..=u64::MAX)?;
+    }
+    if let Some(entry) = section.get("age_s") {
+        retire.age = Duration::from_secs(entry.number(1..=u64::from(u32::MAX))?);
+    }
+    if let Some(entry) = section.get("memory_mib") {
+        // A mark above the instance's own limit would never be reached.
+        retire.memory_mib = Some(entry.number_u32(1..=memory_mib)?);
+    }
+    Ok(retire)
+}

@@ -1,0 +1,88 @@
+//! `[log]`: what is logged, and how.
+//!
+//! Promises: Lambda's own settings, which arrive as variables, win over the file.
+
+use tracing::Level;
+
+use super::source::{Entry, Source};
+use super::{ConfigError, source};
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogConfig {
+    /// How a line is written.
+    pub format: LogFormat,
+    /// The least important level that is written.
+    pub level: Level,
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// As Lambda documents it for applications: one object per line.
+    Json,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: Level::INFO }
+    }
+}
+
+const FORMATS: &[&str] = &["text", "json"];
+const LEVELS: &[&str] = &["trace", "debug", "info", "warn", "error"];
+
+impl LogConfig {
+    pub(super) fn read(source: &Source<'_>, entry: Option<Entry<'_>>) -> Result<Self, ConfigError> {
+        let mut log = Self::default();
+        if let Some(entry) = entry {
+            let section = entry.section(&["format", "level"])?;
+            if let Some(entry) = section.get("format") {
+                log.format = format(entry.text()?).ok_or_else(|| unknown(&entry, FORMATS))?;
+            }
+            if let Some(entry) = section.get("level") {
+                log.level = level(entry.text()?).ok_or_else(|| unknown(&entry, LEVELS))?;
+            }
+        }
+        // Wrong values of Lambda's own variables cannot be the user's mistake there, and must not
+        // keep a function from starting.
+        let variable = |name| source.variable(name);
+        if let Some(format) = variable("AWS_LAMBDA_LOG_FORMAT").as_deref().and_then(format) {
+            log.format = format;
+        }
+        if let Some(level) = variable("AWS_LAMBDA_LOG_LEVEL").as_deref().and_then(level) {
+            log.level = level;
+        }
+        Ok(log)
+    }
+}
+
+fn format(word: &str) -> Option<LogFormat> {
+    match word.to_ascii_lowercase().as_str() {
+        "text" => Some(LogFormat::Text),
+        "json" => Some(LogFormat::Json),
+        _ => None,
+    }
+}
+
+// Lambda's FATAL has no counterpart here: nothing that ends the environment is less than an error.
+fn level(word: &str) -> Option<Level> {
+    match word.to_ascii_lowercase().as_str() {
+        "trace" => Some(Level::TRACE),
+        "debug" => Some(Level::DEBUG),
+        "info" => Some(Level::INFO),
+        "warn" => Some(Level::WARN),
+        "error" | "fatal" => Some(Level::ERROR),
+        _ => None,
+    }
+}
+
+fn unknown(entry: &Entry<'_>, words: &[&str]) -> ConfigError {
+    let expected = format!("one of {}", words.join(", "));
+    match entry.as_text().and_then(|given| source::nearest(given, words)) {
+        Some(near) => entry.unexpected(&format!("{expected} (perhaps {near:?})")),
+        None => entry.unexpected(&expected),
+    }
+}

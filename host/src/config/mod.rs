@@ -1,0 +1,111 @@
+//! `hearth.toml`, read once, as typed values.
+//!
+//! Promises:
+//! - a [`Config`] is complete: defaults are filled in, every number is within [`crate::limits`],
+//!   every path is absolute, every environment variable it names has been read;
+//! - whatever is wrong is said in one line that names the file, the line, the key, what was
+//!   expected and what was found ([`ConfigError`]);
+//! - no secret is in an error or in the `Debug` output.
+//!
+//! Left to others: whether a component can be loaded, and whether a database answers.
+
+mod database;
+mod error;
+mod function;
+mod log;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use database::{DatabaseConfig, Reset};
+pub use error::ConfigError;
+pub use function::{FunctionConfig, Isolation, Retire};
+pub use log::{LogConfig, LogFormat};
+
+use source::{Entry, Section, Source};
+
+/// The database that exists without a section of its own, and takes `DATABASE_URL`.
+pub const DEFAULT_DATABASE: &str = "default";
+
+/// Functions' and databases' names: Lambda's own limit.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Where a variable of the process's environment is looked up; a closure, so that tests need not
+/// change the environment of all other tests.
+pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Everything that `hearth.toml` says.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The folder of `hearth.toml`, to which the paths in it are relative.
+    pub directory: PathBuf,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// The functions by name; at least one.
+    pub functions: BTreeMap<String, FunctionConfig>,
+    /// The databases by name: those with a section, and `default` where a function uses it.
+    pub databases: BTreeMap<String, DatabaseConfig>,
+}
+
+impl Config {
+    /// Reads the file at `path`, and the variables it names.
+    pub fn load(path: &Path, variables: Variables<'_>) -> Result<Self, ConfigError> {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => ConfigError::new(
+                &absolute,
+                "there is no such file; write one there, or name another one with --config",
+            ),
+            _ => ConfigError::new(&absolute, format!("cannot be read: {error}")),
+        })?;
+        let directory = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+        Self::parse(&Source::new(path, &text, &directory, variables))
+    }
+
+    fn parse(source: &Source<'_>) -> Result<Self, ConfigError> {
+        let document = source.document()?;
+        let root = Section::root(source, document.get_ref(), &["log", "function", "database"])?;
+        let log = LogConfig::read(source, root.get("log"))?;
+        let mut databases = BTreeMap::new();
+        if let Some(entry) = root.get("database") {
+            for entry in entry.children()? {
+                let database = DatabaseConfig::read(&entry)?;
+                databases.insert(database.name.clone(), database);
+            }
+        }
+        let mut functions = BTreeMap::new();
+        if let Some(entry) = root.get("function") {
+            for entry in entry.children()? {
+                let function = FunctionConfig::read(&entry, &mut databases)?;
+                functions.insert(function.name.clone(), function);
+            }
+        }
+        if functions.is_empty() {
+            return Err(ConfigError::new(
+                source.file,
+                "there is no function; add a section like [function.hello] with component = \"hello.wasm\"",
+            ));
+        }
+        Ok(Self { directory: source.directory.to_owned(), log, functions, databases })
+    }
+
+    /// Whether any function may open this database.
+    pub fn uses_database(&self, name: &str) -> bool {
+        self.functions.values().any(|function| function.databases.iter().any(|used| used == name))
+    }
+}
+
+// A name stands in URLs, ARNs, log lines and paths: it needs no quoting in any of them.
+fn checked_name(entry: &Entry<'_>) -> Result<String, ConfigError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let name = entry.key();
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(plain) {
+        return Err(entry.problem(format!(
+            "expected a name of 1 to {NAME_BYTES_MAX} letters, digits, - and _, got {name:?}"
+        )));
+    }
+    Ok(name.to_owned())
+}

@@ -1,0 +1,245 @@
+//! The text of `hearth.toml` as sections and entries that know their line.
+//!
+//! Promises: an unknown key is found before anything else in its section, and answered with the
+//! nearest known one; every error names the entry's full path.
+//!
+//! Left to others: which keys there are and what they mean.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{ConfigError, Variables};
+
+/// How much of a wrong value an error repeats.
+const SHOWN_CHARS_MAX: usize = 40;
+
+/// One configuration file, and what its values may refer to.
+pub(super) struct Source<'a> {
+    /// The file as the user named it, for errors.
+    pub(super) file: &'a Path,
+    /// The absolute folder of the file.
+    pub(super) directory: &'a Path,
+    text: &'a str,
+    variables: Variables<'a>,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(file: &'a Path, text: &'a str, directory: &'a Path, variables: Variables<'a>) -> Self {
+        Self { file, directory, text, variables }
+    }
+
+    /// The parsed text. The parser's message is kept, the excerpt it prints is not: it may show a
+    /// password.
+    pub(super) fn document(&self) -> Result<Spanned<DeTable<'a>>, ConfigError> {
+        DeTable::parse(self.text).map_err(|error| {
+            let problem = ConfigError::new(self.file, format!("is not valid TOML: {}", error.message()));
+            match error.span() {
+                Some(span) => problem.at(self.line(span.start)),
+                None => problem,
+            }
+        })
+    }
+
+    /// A variable of the environment; an empty one counts as not set.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        (self.variables)(name).filter(|value| !value.is_empty())
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
+        1 + before.iter().filter(|&&byte| byte == b'\n').count()
+    }
+}
+
+/// A table whose keys are all known.
+pub(super) struct Section<'a> {
+    source: &'a Source<'a>,
+    path: String,
+    table: &'a DeTable<'a>,
+}
+
+impl<'a> Section<'a> {
+    /// The whole file.
+    pub(super) fn root(
+        source: &'a Source<'a>,
+        table: &'a DeTable<'a>,
+        keys: &[&str],
+    ) -> Result<Self, ConfigError> {
+        Self { source, path: String::new(), table }.checked(keys)
+    }
+
+    /// The entry of this key, if it is there.
+    pub(super) fn get(&self, key: &str) -> Option<Entry<'a>> {
+        let (key, value) = self.table.get_key_value(key)?;
+        Some(Entry::new(self.source, &self.path, key, value))
+    }
+
+    fn checked(self, keys: &[&str]) -> Result<Self, ConfigError> {
+        for (key, value) in self.table.iter() {
+            let name = key.get_ref().as_ref();
+            if keys.contains(&name) {
+                continue;
+            }
+            let place = match self.path.as_str() {
+                "" => "at the top level".to_owned(),
+                path => format!("in [{path}]"),
+            };
+            let advice = match nearest(name, keys) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("known are {}", keys.join(", ")),
+            };
+            let entry = Entry::new(self.source, &self.path, key, value);
+            return Err(entry.at_its_line(format!("unknown key {name:?} {place}; {advice}")));
+        }
+        Ok(self)
+    }
+}
+
+/// One `key = value`, or one section under its name.
+pub(super) struct Entry<'a> {
+    /// The file it stands in.
+    pub(super) source: &'a Source<'a>,
+    path: String,
+    key: &'a str,
+    line: usize,
+    value: &'a DeValue<'a>,
+}
+
+impl<'a> Entry<'a> {
+    fn new(
+        source: &'a Source<'a>,
+        parent: &str,
+        key: &'a Spanned<std::borrow::Cow<'a, str>>,
+        value: &'a Spanned<DeValue<'a>>,
+    ) -> Self {
+        let name = key.get_ref().as_ref();
+        let path = if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") };
+        Self { source, path, key: name, line: source.line(key.span().start), value: value.get_ref() }
+    }
+
+    /// The last part of its path.
+    pub(super) fn key(&self) -> &'a str {
+        self.key
+    }
+
+    /// An error about this entry.
+    pub(super) fn problem(&self, problem: impl std::fmt::Display) -> ConfigError {
+        self.at_its_line(format!("{}: {problem}", self.path))
+    }
+
+    /// An error that says what was expected and what stands there.
+    pub(super) fn unexpected(&self, expected: &str) -> ConfigError {
+        self.problem(format!("expected {expected}, got {}", shown(self.value)))
+    }
+
+    fn at_its_line(&self, problem: String) -> ConfigError {
+        ConfigError::new(self.source.file, problem).at(self.line)
+    }
+
+    /// The entry as a table with these keys and no others.
+    pub(super) fn section(&self, keys: &[&str]) -> Result<Section<'a>, ConfigError> {
+        let table = self.table()?;
+        Section { source: self.source, path: self.path.clone(), table }.checked(keys)
+    }
+
+    /// The entries of a table whose keys are names that the user chose.
+    pub(super) fn children(&self) -> Result<Vec<Entry<'a>>, ConfigError> {
+        let table = self.table()?;
+        Ok(table.iter().map(|(key, value)| Entry::new(self.source, &self.path, key, value)).collect())
+    }
+
+    fn table(&self) -> Result<&'a DeTable<'a>, ConfigError> {
+        self.value.as_table().ok_or_else(|| self.unexpected("a section"))
+    }
+
+    /// Whether the value is a table.
+    pub(super) fn is_table(&self) -> bool {
+        self.value.is_table()
+    }
+
+    /// The entry as text, if it is text.
+    pub(super) fn as_text(&self) -> Option<&'a str> {
+        self.value.as_str()
+    }
+
+    /// The entry as text.
+    pub(super) fn text(&self) -> Result<&'a str, ConfigError> {
+        self.as_text().ok_or_else(|| self.unexpected("text in quotes"))
+    }
+
+    /// The entry as a list of texts.
+    pub(super) fn texts(&self) -> Result<Vec<&'a str>, ConfigError> {
+        let wrong = || self.unexpected("a list of texts, like [\"one\", \"two\"]");
+        let array = self.value.as_array().ok_or_else(wrong)?;
+        array.iter().map(|value| value.get_ref().as_str().ok_or_else(wrong)).collect()
+    }
+
+    /// The entry as a whole number within this range.
+    pub(super) fn number(&self, range: RangeInclusive<u64>) -> Result<u64, ConfigError> {
+        let number = self
+            .value
+            .as_integer()
+            .and_then(|number| i128::from_str_radix(number.as_str(), number.radix()).ok());
+        let number = number.and_then(|number| u64::try_from(number).ok());
+        number.filter(|number| range.contains(number)).ok_or_else(|| {
+            self.unexpected(&match *range.end() {
+                u64::MAX => format!("a whole number of at least {}", range.start()),
+                end => format!("a whole number from {} to {end}", range.start()),
+            })
+        })
+    }
+
+    /// As [`Self::number`], for a bound that fits into 32 bits.
+    pub(super) fn number_u32(&self, range: RangeInclusive<u32>) -> Result<u32, ConfigError> {
+        let number = self.number(u64::from(*range.start())..=u64::from(*range.end()))?;
+        Ok(u32::try_from(number).unwrap_or(*range.end()))
+    }
+
+    /// Text that may be a secret, given here or as `{ variable = "NAME" }`. Errors show what kind
+    /// of value it is and never the value.
+    pub(super) fn secret(&self) -> Result<String, ConfigError> {
+        if let Some(text) = self.as_text() {
+            return Ok(text.to_owned());
+        }
+        let expected = "text in quotes or { variable = \"NAME\" }";
+        if !self.is_table() {
+            let kind = self.value.type_str();
+            return Err(self.problem(format!("expected {expected}, got a value of type {kind}")));
+        }
+        let section = self.section(&["variable"])?;
+        let name = section.get("variable").ok_or_else(|| self.unexpected(expected))?.text()?;
+        self.source.variable(name).ok_or_else(|| {
+            self.problem(format!(
+                "the environment variable {name} is not set, or is empty; set it before starting"
+            ))
+        })
+    }
+}
+
+/// The known word that a mistyped one was probably meant to be.
+pub(super) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
+    let near = |word: &str| {
+        let distance = strsim::damerau_levenshtein(given, word);
+        let begun = given.len() >= 3 && (word.starts_with(given) || given.starts_with(word));
+        (begun || distance * 3 <= word.len().max(3)).then_some(distance)
+    };
+    known.iter().filter_map(|word| near(word).map(|distance| (distance, *word))).min().map(|(_, word)| word)
+}
+
+fn shown(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) if text.chars().count() > SHOWN_CHARS_MAX => {
+            format!("{:?}...", text.chars().take(SHOWN_CHARS_MAX).collect::<String>())
+        }
+        DeValue::String(text) => format!("{text:?}"),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(truth) => truth.to_string(),
+        DeValue::Datetime(moment) => moment.to_string(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}

@@ -1,0 +1,365 @@
+//! What a configuration means, and every error with its exact text.
+
+use super::*;
+use crate::limits;
+use std::time::Duration;
+use tracing::Level;
+
+// This folder holds `Cargo.toml`, which serves as a component that exists.
+const DIRECTORY: &str = env!("CARGO_MANIFEST_DIR");
+
+fn variables(name: &str) -> Option<String> {
+    match name {
+        "TOKEN" => Some("t0ken".to_owned()),
+        "ORDERS_DATABASE_URL" => Some("postgres://o:secret@db/orders".to_owned()),
+        "BROKEN_URL" => Some("postgres://o:secret@db:1:2".to_owned()),
+        "EMPTY" => Some(String::new()),
+        _ => None,
+    }
+}
+
+fn parse_with(text: &str, variables: Variables<'_>) -> Result<Config, ConfigError> {
+    let source = Source::new(Path::new("hearth.toml"), text, Path::new(DIRECTORY), variables);
+    Config::parse(&source)
+}
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    parse_with(text, &variables)
+}
+
+fn problem(text: &str) -> String {
+    parse(text).expect_err(text).to_string()
+}
+
+const FULL: &str = r#"
+[log]
+format = "json"
+level = "debug"
+
+[function.hello]
+component = "Cargo.toml"
+isolation = { concurrent = 16 }
+instances_max = 3
+memory_mib = 64
+timeout_ms = 1_500
+databases = ["default", "orders", "default"]
+environment = { GREETING = "hi", TOKEN = { variable = "TOKEN" } }
+retire = { invocations = 10, age_s = 60, memory_mib = 48 }
+
+[database.orders]
+url = { variable = "ORDERS_DATABASE_URL" }
+pool_max = 2
+connect_timeout_ms = 250
+statements_max = 0x10
+reset = "always"
+setup = ["schema.sql", "/seed.sql"]
+"#;
+
+#[test]
+fn everything_that_is_said_is_kept() {
+    let config = parse(FULL).unwrap();
+    assert_eq!(config.log, LogConfig { format: LogFormat::Json, level: Level::DEBUG });
+    let hello = &config.functions["hello"];
+    assert_eq!(hello.component, Path::new(DIRECTORY).join("Cargo.toml"));
+    assert_eq!(hello.isolation, Isolation::Concurrent(16));
+    assert_eq!((hello.instances_max, hello.memory_mib), (3, 64));
+    assert_eq!(hello.timeout, Duration::from_millis(1500));
+    assert_eq!(hello.databases, ["default", "orders"]);
+    assert_eq!(hello.environment["GREETING"], "hi");
+    assert_eq!(hello.environment["TOKEN"], "t0ken");
+    let retire = Retire { invocations: 10, age: Duration::from_secs(60), memory_mib: Some(48) };
+    assert_eq!(hello.retire, retire);
+    let orders = &config.databases["orders"];
+    assert_eq!(orders.url.as_deref(), Some("postgres://o:secret@db/orders"));
+    assert_eq!((orders.pool_max, orders.statements_max), (2, 16));
+    assert_eq!(orders.connect_timeout, Duration::from_millis(250));
+    assert_eq!(orders.reset, Reset::Always);
+    assert_eq!(orders.setup, [Path::new(DIRECTORY).join("schema.sql"), PathBuf::from("/seed.sql")]);
+    assert!(config.uses_database("default") && config.uses_database("orders"));
+}
+
+#[test]
+fn everything_unsaid_has_its_default() {
+    let config = parse("[function.hello]\ncomponent = 'Cargo.toml'").unwrap();
+    assert_eq!(config.log, LogConfig::default());
+    let hello = &config.functions["hello"];
+    assert_eq!(hello.isolation, Isolation::Serial);
+    assert_eq!(hello.instances_max, limits::INSTANCES_DEFAULT);
+    assert_eq!(hello.memory_mib, limits::MEMORY_MIB_DEFAULT);
+    assert_eq!(hello.timeout, limits::TIMEOUT_DEFAULT);
+    assert!(hello.databases.is_empty() && hello.environment.is_empty());
+    assert_eq!(hello.retire, Retire::default());
+    assert!(config.databases.is_empty());
+}
+
+#[test]
+fn the_default_database_needs_no_section_and_takes_database_url() {
+    let used = "[function.hello]\ncomponent = 'Cargo.toml'\ndatabases = ['default']";
+    let sectioned = format!("{used}\n[database.default]\npool_max = 1");
+    for text in [used, &sectioned] {
+        let config = parse(text).unwrap();
+        assert_eq!(config.databases["default"].url, None, "{text}");
+        let config = parse_with(text, &|name| (name == "DATABASE_URL").then(|| "host=/run".to_owned()));
+        assert_eq!(config.unwrap().databases["default"].url.as_deref(), Some("host=/run"), "{text}");
+        let error = parse_with(text, &|name| (name == "DATABASE_URL").then(|| "sesame".to_owned()));
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.starts_with("hearth.toml: the environment variable DATABASE_URL is no PostgreSQL address")
+        );
+        assert!(!error.contains("sesame"), "{error}");
+    }
+}
+
+#[test]
+fn lambdas_log_settings_win_over_the_file() {
+    let cases = [
+        ("JSON", "FATAL", LogFormat::Json, Level::ERROR),
+        ("json", "trace", LogFormat::Json, Level::TRACE),
+        ("Text", "DEBUG", LogFormat::Text, Level::DEBUG),
+        ("", "", LogFormat::Text, Level::WARN),
+        ("xml", "loud", LogFormat::Text, Level::WARN),
+    ];
+    for (format, level, expected_format, expected_level) in cases {
+        let text = "[log]\nlevel = 'warn'\n[function.a]\ncomponent = 'Cargo.toml'";
+        let config = parse_with(text, &|name| match name {
+            "AWS_LAMBDA_LOG_FORMAT" => Some(format.to_owned()),
+            "AWS_LAMBDA_LOG_LEVEL" => Some(level.to_owned()),
+            _ => None,
+        });
+        let expected = LogConfig { format: expected_format, level: expected_level };
+        assert_eq!(config.unwrap().log, expected, "{format} {level}");
+    }
+}
+
+#[test]
+fn secrets_are_in_no_debug_output() {
+    let debug = format!("{:?}", parse(FULL).unwrap());
+    assert!(debug.contains("TOKEN") && debug.contains("(not shown)"), "{debug}");
+    assert!(!debug.contains("t0ken") && !debug.contains("secret"), "{debug}");
+}
+
+#[test]
+fn a_mistake_outside_a_function_is_said_in_one_line() {
+    let long = format!("[function.{}]\ncomponent = 'Cargo.toml'", "x".repeat(65));
+    let cases = [
+        (
+            "",
+            "hearth.toml: there is no function; add a section like [function.hello] with component = \"hello.wasm\"",
+        ),
+        (
+            "[functions.hello]",
+            "hearth.toml:1: unknown key \"functions\" at the top level; did you mean \"function\"?",
+        ),
+        (
+            "\n\nzebra = 1",
+            "hearth.toml:3: unknown key \"zebra\" at the top level; known are log, function, database",
+        ),
+        (
+            "[log]\nlevel = 'inof'",
+            "hearth.toml:2: log.level: expected one of trace, debug, info, warn, error (perhaps \"info\"), got \"inof\"",
+        ),
+        ("[log]\nformat = 'xml'", "hearth.toml:2: log.format: expected one of text, json, got \"xml\""),
+        ("[log]\nformat = 3", "hearth.toml:2: log.format: expected text in quotes, got 3"),
+        ("log = 'x'", "hearth.toml:1: log: expected a section, got \"x\""),
+        ("function = []", "hearth.toml:1: function: expected a section, got a list"),
+        ("[function]\nhello = 'a.wasm'", "hearth.toml:2: function.hello: expected a section, got \"a.wasm\""),
+        (
+            "[function.'a b']\ncomponent = 'Cargo.toml'",
+            "hearth.toml:1: function.a b: expected a name of 1 to 64 letters, digits, - and _, got \"a b\"",
+        ),
+        (
+            &long,
+            &format!(
+                "hearth.toml:1: function.{0}: expected a name of 1 to 64 letters, digits, - and _, got \"{0}\"",
+                "x".repeat(65)
+            ),
+        ),
+        (
+            "[database.default]\n\nurll = 'x'",
+            "hearth.toml:3: unknown key \"urll\" in [database.default]; did you mean \"url\"?",
+        ),
+        (
+            "[database.orders]",
+            "hearth.toml:1: database.orders: url is missing: postgres://user:password@host:port/database, or { variable = \"NAME\" }",
+        ),
+        (
+            "[database.orders]\nurl = { variable = 'NO_SUCH' }",
+            "hearth.toml:2: database.orders.url: the environment variable NO_SUCH is not set, or is empty; set it before starting",
+        ),
+        (
+            "[database.orders]\nurl = { variable = 'EMPTY' }",
+            "hearth.toml:2: database.orders.url: the environment variable EMPTY is not set, or is empty; set it before starting",
+        ),
+        (
+            "[database.orders]\nurl = { var = 'X' }",
+            "hearth.toml:2: unknown key \"var\" in [database.orders.url]; did you mean \"variable\"?",
+        ),
+        (
+            "[database.orders]\nurl = {}",
+            "hearth.toml:2: database.orders.url: expected text in quotes or { variable = \"NAME\" }, got a table",
+        ),
+        (
+            "[database.orders]\nurl = 42",
+            "hearth.toml:2: database.orders.url: expected text in quotes or { variable = \"NAME\" }, got a value of type integer",
+        ),
+        (
+            "[database.default]\npool_max = 0",
+            "hearth.toml:2: database.default.pool_max: expected a whole number from 1 to 1000, got 0",
+        ),
+        (
+            "[database.default]\nconnect_timeout_ms = 900_001",
+            "hearth.toml:2: database.default.connect_timeout_ms: expected a whole number from 1 to 900000, got 900001",
+        ),
+        (
+            "[database.default]\nstatements_max = -1",
+            "hearth.toml:2: database.default.statements_max: expected a whole number from 1 to 10000, got -1",
+        ),
+        (
+            "[database.default]\nreset = 'never'",
+            "hearth.toml:2: database.default.reset: expected \"auto\" or \"always\", got \"never\"",
+        ),
+        (
+            "[database.default]\nsetup = 'schema.sql'",
+            "hearth.toml:2: database.default.setup: expected a list of texts, like [\"one\", \"two\"], got \"schema.sql\"",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(problem(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_mistake_in_a_function_is_said_in_one_line() {
+    let cases = [
+        ("memory_mb = 1", "unknown key \"memory_mb\" in [function.hello]; did you mean \"memory_mib\"?"),
+        ("timeout = 1", "unknown key \"timeout\" in [function.hello]; did you mean \"timeout_ms\"?"),
+        (
+            "zebra = 1",
+            "unknown key \"zebra\" in [function.hello]; known are component, isolation, instances_max, memory_mib, timeout_ms, databases, environment, retire",
+        ),
+        (
+            "isolation = 'serail'",
+            "function.hello.isolation: expected \"fresh\", \"serial\" or { concurrent = 16 }, got \"serail\"",
+        ),
+        (
+            "isolation = {}",
+            "function.hello.isolation: expected \"fresh\", \"serial\" or { concurrent = 16 }, got a table",
+        ),
+        (
+            "isolation = { concurrent = 0 }",
+            "function.hello.isolation.concurrent: expected a whole number from 1 to 1000, got 0",
+        ),
+        (
+            "isolation = { parallel = 2 }",
+            "unknown key \"parallel\" in [function.hello.isolation]; known are concurrent",
+        ),
+        (
+            "instances_max = 1001",
+            "function.hello.instances_max: expected a whole number from 1 to 1000, got 1001",
+        ),
+        (
+            "memory_mib = 'many'",
+            "function.hello.memory_mib: expected a whole number from 1 to 4096, got \"many\"",
+        ),
+        ("memory_mib = 1.5", "function.hello.memory_mib: expected a whole number from 1 to 4096, got 1.5"),
+        (
+            "memory_mib = 99999999999999999999",
+            "function.hello.memory_mib: expected a whole number from 1 to 4096, got 99999999999999999999",
+        ),
+        (
+            "timeout_ms = 900001",
+            "function.hello.timeout_ms: expected a whole number from 1 to 900000, got 900001",
+        ),
+        (
+            "databases = 'default'",
+            "function.hello.databases: expected a list of texts, like [\"one\", \"two\"], got \"default\"",
+        ),
+        (
+            "databases = [1]",
+            "function.hello.databases: expected a list of texts, like [\"one\", \"two\"], got a list",
+        ),
+        (
+            "databases = ['orders']",
+            "function.hello.databases: there is no database \"orders\"; add a section [database.orders]",
+        ),
+        (
+            "databases = ['defualt']\n[database.default]",
+            "function.hello.databases: there is no database \"defualt\"; did you mean \"default\"?",
+        ),
+        ("environment = 'x'", "function.hello.environment: expected a section, got \"x\""),
+        (
+            "environment = { A = 5 }",
+            "function.hello.environment.A: expected text in quotes or { variable = \"NAME\" }, got a value of type integer",
+        ),
+        (
+            "environment = { A = { variable = 'NO_SUCH' } }",
+            "function.hello.environment.A: the environment variable NO_SUCH is not set, or is empty; set it before starting",
+        ),
+        (
+            "environment = { 'A=B' = '' }",
+            "function.hello.environment.A=B: a variable's name must not be empty, nor contain =",
+        ),
+        (
+            "retire = { invocations = 0 }",
+            "function.hello.retire.invocations: expected a whole number of at least 1, got 0",
+        ),
+        (
+            "retire = { age_s = 0 }",
+            "function.hello.retire.age_s: expected a whole number from 1 to 4294967295, got 0",
+        ),
+        (
+            "retire = { memory_mib = 129 }",
+            "function.hello.retire.memory_mib: expected a whole number from 1 to 128, got 129",
+        ),
+        ("retire = { age = 1 }", "unknown key \"age\" in [function.hello.retire]; did you mean \"age_s\"?"),
+        ("retire = 5", "function.hello.retire: expected a section, got 5"),
+    ];
+    for (line, expected) in cases {
+        let text = format!("[function.hello]\ncomponent = 'Cargo.toml'\n\n{line}");
+        assert_eq!(problem(&text), format!("hearth.toml:4: {expected}"), "{line}");
+    }
+}
+
+#[test]
+fn a_component_must_be_named_and_be_there() {
+    assert_eq!(
+        problem("\n[function.hello]\n"),
+        "hearth.toml:2: function.hello: component is missing: the path of the guest's .wasm or .cwasm file"
+    );
+    assert_eq!(
+        problem("[function.hello]\ncomponent = 'none.wasm'"),
+        format!(
+            "hearth.toml:2: function.hello.component: there is no file {DIRECTORY}/none.wasm; build the guest first, or correct the path"
+        )
+    );
+}
+
+#[test]
+fn a_broken_address_is_not_repeated() {
+    for url in ["'postgres://o:secret@db:port'", "{ variable = 'BROKEN_URL' }", "'sec ret'"] {
+        let error = problem(&format!("[database.orders]\nurl = {url}"));
+        let expected = "hearth.toml:2: database.orders.url is no PostgreSQL address (it is not shown";
+        assert!(error.replace("url: is", "url is").starts_with(expected), "{error}");
+        assert!(!error.contains("sec") && !error.contains("ret@"), "{error}");
+    }
+}
+
+#[test]
+fn a_broken_file_is_not_repeated() {
+    let error = problem("[database.orders]\nurl = 'postgres://o:secret@db\npool_max = 1");
+    assert!(error.starts_with("hearth.toml:2: is not valid TOML: "), "{error}");
+    assert!(!error.contains("secret") && !error.contains('\n'), "{error}");
+    let error = problem("[log]\n[log]");
+    assert!(error.starts_with("hearth.toml:2: is not valid TOML: "), "{error}");
+}
+
+#[test]
+fn a_missing_file_says_which_path_was_tried() {
+    let error = Config::load(Path::new("/no/such/hearth.toml"), &variables).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "/no/such/hearth.toml: there is no such file; write one there, or name another one with --config"
+    );
+    let error = Config::load(Path::new("/"), &variables).unwrap_err().to_string();
+    assert!(error.starts_with("/: cannot be read: "), "{error}");
+}

@@ -1,0 +1,131 @@
+//! PostgreSQL: the pools that outlive invocations, and the sessions that do not.
+//!
+//! A [`Database`] is a pool with its settings and lives as long as the environment. A
+//! [`session::Session`] is what one invocation has borrowed of it, and ends with the invocation.
+//! This floor has never heard of WebAssembly or of Lambda.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use lru::LruCache;
+
+use crate::config::{DatabaseConfig, Reset};
+use crate::fault::{Fault, Kind};
+use crate::limits;
+
+mod connection;
+pub mod cursor;
+pub mod error;
+mod pool;
+pub mod probe;
+mod residue;
+pub mod session;
+mod socket;
+pub mod statement;
+pub mod transaction;
+mod value;
+
+pub use error::{Error, Result};
+
+use pool::{Loan, Pool};
+use statement::{Description, Key};
+
+/// One database that functions can open by name.
+pub struct Database {
+    name: String,
+    pool: Pool,
+    /// Whether a connection is reset after each use, whatever was executed.
+    reset_always: bool,
+    /// What the server last said of a statement, so that a new instance need not ask again.
+    descriptions: Mutex<LruCache<Key, Arc<Description>>>,
+}
+
+/// The databases of an environment, by name.
+pub type Databases = BTreeMap<String, Arc<Database>>;
+
+impl Database {
+    /// A database at the address that its configuration gives. Connects to nothing yet.
+    pub fn new(config: &DatabaseConfig) -> std::result::Result<Self, Fault> {
+        let name = &config.name;
+        let invalid = |message: String| Fault::new(Kind::InvalidConfiguration, message);
+        let Some(url) = &config.url else {
+            return Err(invalid(format!(
+                "the database {name:?} has no address: give it a `url` in [database.{name}]{}",
+                if name == "default" { ", or set DATABASE_URL" } else { "" }
+            )));
+        };
+        // The driver's message never quotes the address, which may hold a password.
+        let mut address: tokio_postgres::Config = url.parse().map_err(|error| {
+            invalid(format!("the address of the database {name:?} cannot be read: {}", error::chain(&error)))
+        })?;
+        if matches!(address.get_ssl_mode(), tokio_postgres::config::SslMode::Require) {
+            return Err(invalid(format!(
+                "the address of the database {name:?} requires TLS (sslmode=require), which this version cannot speak yet; \
+                 use sslmode=prefer or disable"
+            )));
+        }
+        if address.get_application_name().is_none() {
+            address.application_name("hearth");
+        }
+        if address.get_hosts().is_empty() {
+            return Err(invalid(format!("the address of the database {name:?} names no host")));
+        }
+        let statements_max = NonZeroUsize::new(config.statements_max as usize).unwrap_or(NonZeroUsize::MIN);
+        Ok(Self {
+            name: name.clone(),
+            pool: Pool::new(name, address, config.pool_max, statements_max, config.connect_timeout),
+            reset_always: config.reset == Reset::Always,
+            descriptions: Mutex::new(LruCache::new(statements_max)),
+        })
+    }
+
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many connections there are, how many of them nobody uses, and how many were opened
+    /// since the start.
+    pub fn connections(&self) -> (usize, usize, u64) {
+        let (all, resting) = self.pool.connections();
+        (all, resting, self.pool.opened())
+    }
+
+    /// Lends no more connections, and closes those that nobody uses.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    async fn lend(&self, until: Instant, held: usize) -> Result<Loan> {
+        let mut loan = self.pool.lend(until, held).await?;
+        if self.reset_always {
+            loan.mark(residue::Residue::Session);
+        }
+        Ok(loan)
+    }
+
+    fn known(&self, key: &Key) -> Option<Arc<Description>> {
+        self.descriptions().get(key).cloned()
+    }
+
+    fn learn(&self, key: &Key, description: &Arc<Description>) {
+        let mut descriptions = self.descriptions();
+        if descriptions.get(key).is_none_or(|known| known.version != description.version) {
+            descriptions.put(key.clone(), description.clone());
+        }
+    }
+
+    fn descriptions(&self) -> std::sync::MutexGuard<'_, LruCache<Key, Arc<Description>>> {
+        // Nothing panics while it is locked; and a description is whole or absent.
+        self.descriptions.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Opens every database of a configuration.
+pub fn open(configs: &BTreeMap<String, DatabaseConfig>) -> std::result::Result<Databases, Fault> {
+    configs.iter().map(|(name, config)| Ok((name.clone(), Arc::new(Database::new(config)?)))).collect()
+}
+
+const _: () = assert!(limits::PARAMETERS_MAX == u16::MAX as usize);

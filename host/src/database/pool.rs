@@ -1,0 +1,214 @@
+//! The connections to one database that outlive invocations, guests and freezes.
+//!
+//! Promises:
+//! - never more than `pool_max` connections, those being opened included; none before the first use;
+//! - waiting for one ends at the time the caller gives, with an error that names the limit;
+//! - a connection is looked at before it is lent: one that the server has closed is replaced, and
+//!   one that has rested long, by the wall clock, is asked or replaced;
+//! - a [`Loan`] that is not given back is retired: nobody can vouch for its state any more.
+//!
+//! Left to others: what a clean connection is ([`super::connection`]), and who makes it so
+//! ([`super::session`]).
+
+use std::num::NonZeroUsize;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use deadpool::Runtime;
+use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, TimeoutType, Timeouts};
+use tokio_postgres::Config;
+
+use super::connection::Connection;
+use super::error::{Error, Result};
+use crate::limits;
+
+/// The pool of one database.
+pub struct Pool {
+    inner: managed::Pool<Opener>,
+    database: String,
+}
+
+/// A connection on loan.
+pub struct Loan(Option<Object<Opener>>);
+
+/// Opens connections and looks at them before they are lent again.
+struct Opener {
+    config: Arc<Config>,
+    statements_max: NonZeroUsize,
+    connect_timeout: Duration,
+    opened: AtomicU64,
+}
+
+impl Pool {
+    /// A pool without any connection yet.
+    pub fn new(
+        database: &str,
+        config: Config,
+        connections_max: u32,
+        statements_max: NonZeroUsize,
+        connect_timeout: Duration,
+    ) -> Self {
+        let opener =
+            Opener { config: Arc::new(config), statements_max, connect_timeout, opened: AtomicU64::new(0) };
+        let inner = managed::Pool::builder(opener)
+            .max_size(connections_max as usize)
+            // The connection used last is the likeliest to be alive, and its statements are warm.
+            .queue_mode(QueueMode::Lifo)
+            .runtime(Runtime::Tokio1)
+            .build()
+            .expect("a pool that is given its runtime can be built");
+        Self { inner, database: database.to_owned() }
+    }
+
+    /// Borrows a connection, waiting for one until `until` at most. `held` is how many the
+    /// borrower has already.
+    pub async fn lend(&self, until: Instant, held: usize) -> Result<Loan> {
+        let status = self.inner.status();
+        if held >= status.max_size {
+            return Err(Error::Busy(format!(
+                "this invocation holds all {} connections to the database {:?} in open transactions or unread rows; \
+                 end one of them first, or raise `pool_max`",
+                status.max_size, self.database
+            )));
+        }
+        let asked = Instant::now();
+        let timeouts = Timeouts {
+            wait: Some(until.saturating_duration_since(asked)),
+            // Opening is bounded by the connection's own time and by `until`, below.
+            create: None,
+            recycle: None,
+        };
+        let lending = self.inner.timeout_get(&timeouts);
+        let lent = tokio::time::timeout_at(until.into(), lending).await;
+        match lent.unwrap_or(Err(PoolError::Timeout(TimeoutType::Wait))) {
+            Ok(mut object) => {
+                object.lend();
+                Ok(Loan(Some(object)))
+            }
+            Err(PoolError::Backend(error)) => Err(error),
+            Err(PoolError::Closed) => Err(Error::Busy("the host is shutting down".to_owned())),
+            Err(_) => Err(self.exhausted(asked.elapsed())),
+        }
+    }
+
+    /// How many connections there are, and how many of them nobody uses.
+    pub fn connections(&self) -> (usize, usize) {
+        let status = self.inner.status();
+        (status.size, status.available)
+    }
+
+    /// How many connections have been opened since the start.
+    pub fn opened(&self) -> u64 {
+        self.inner.manager().opened.load(Ordering::Relaxed)
+    }
+
+    /// Lends no more, and says good-bye to the server on every connection that nobody uses.
+    pub async fn close(&self) {
+        let resting = self.inner.retain(|_, _| false).removed;
+        self.inner.close();
+        let closing = resting.into_iter().map(|connection| tokio::spawn(connection.close()));
+        futures_util::future::join_all(closing).await;
+    }
+
+    fn exhausted(&self, waited: Duration) -> Error {
+        let status = self.inner.status();
+        Error::Busy(format!(
+            "no connection to the database {:?} came free within {:.1} s: {} of {} in use, {} others waiting; \
+             raise `pool_max` or shorten what holds them",
+            self.database,
+            waited.as_secs_f64(),
+            status.size - status.available.min(status.size),
+            status.max_size,
+            status.waiting
+        ))
+    }
+}
+
+impl managed::Manager for Opener {
+    type Type = Connection;
+    type Error = Error;
+
+    async fn create(&self) -> Result<Connection> {
+        let opening = self.open_when_ready();
+        let connection = tokio::time::timeout(self.connect_timeout, opening).await.map_err(|_| {
+            Error::Connect(format!(
+                "cannot connect to the database within {:.1} s",
+                self.connect_timeout.as_secs_f64()
+            ))
+        })??;
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        Ok(connection)
+    }
+
+    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> managed::RecycleResult<Error> {
+        let idle = connection.idle();
+        let fit = connection.is_clean()
+            && idle < limits::IDLE_MAX
+            && connection.is_open()
+            && (idle < limits::IDLE_TRUSTED || connection.validate(limits::VALIDATE_TIMEOUT).await);
+        if fit { Ok(()) } else { Err(RecycleError::message("the connection is gone or too old")) }
+    }
+}
+
+impl Opener {
+    /// Opens a connection, trying again while the server says that it is only starting up.
+    async fn open_when_ready(&self) -> Result<Connection> {
+        let mut pause = Duration::from_millis(10);
+        loop {
+            match Connection::open(self.config.clone(), self.statements_max).await {
+                Err(error) if error.sqlstate() == Some("57P03") => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_millis(200));
+                }
+                Err(Error::Server(error)) => {
+                    return Err(Error::Connect(format!(
+                        "cannot log in to the database: {}",
+                        Error::Server(error)
+                    )));
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+impl Loan {
+    /// Gives the connection back for the next borrower. Only for one that is clean.
+    pub fn give_back(mut self) {
+        if let Some(mut object) = self.0.take() {
+            debug_assert!(object.is_clean(), "only a clean connection is given back");
+            object.rest();
+        }
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        if let Some(object) = self.0.take() {
+            let connection = Object::take(object);
+            if connection.status().is_none() {
+                // The socket closes with the connection, but a server that is computing would not
+                // notice before it answers.
+                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                    runtime.spawn(connection.canceller().cancel());
+                }
+            }
+        }
+    }
+}
+
+impl Deref for Loan {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.0.as_ref().expect("a loan has its connection until it is given back or dropped")
+    }
+}
+
+impl DerefMut for Loan {
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.0.as_mut().expect("a loan has its connection until it is given back or dropped")
+    }
+}

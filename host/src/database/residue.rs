@@ -1,0 +1,649 @@
+//! What a statement may leave behind on its connection, judged from its text.
+//!
+//! PostgreSQL does not report that a session-level setting, a temporary table or an advisory lock
+//! has come to be, and asking costs a round trip. So the text is read, once, when the statement is
+//! prepared, and the judgement errs to one side: whatever is not known to leave nothing behind is
+//! taken to leave something, and then the connection is reset before it is lent again.
+//!
+//! What the text does not show, it cannot find: a trigger, a column's default, an operator or a
+//! view that changes the session. A database where such things exist is given `reset = "always"`.
+//!
+//! The transaction itself is not judged here: the server reports it ([`super::probe`]).
+
+/// What executing a statement may leave behind on its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Residue {
+    /// Nothing but an open transaction.
+    Nothing,
+    /// State that a reset removes.
+    Session,
+    /// State that no reset removes: the connection cannot be lent again.
+    Connection,
+}
+
+/// What a statement reads that an earlier borrower of the connection may have left.
+pub fn reads_sequence_state(sql: &str) -> bool {
+    Words::new(sql)
+        .any(|word| matches!(word, Token::Word(ref name) if name == "lastval" || name == "currval"))
+}
+
+/// Judges one or more statements by their text.
+pub fn residue(sql: &str) -> Residue {
+    let tokens: Vec<Token> = Words::new(sql).collect();
+    tokens.split(|token| *token == Token::Symbol(';')).map(of_statement).max().unwrap_or(Residue::Nothing)
+}
+
+fn of_statement(tokens: &[Token]) -> Residue {
+    let Some(first) = tokens.first() else { return Residue::Nothing };
+    let second = tokens.get(1);
+    let known = match first {
+        Token::Symbol('(') => true,
+        Token::Word(verb) => match verb.as_str() {
+            "set" => second.is_some_and(|token| token.is_one_of(&["local", "constraints", "transaction"])),
+            "load" => return Residue::Connection,
+            verb => VERBS.contains(&verb),
+        },
+        _ => false,
+    };
+    if !known {
+        return Residue::Session;
+    }
+    (0..tokens.len()).map(|index| of_token(tokens, index)).max().unwrap_or(Residue::Nothing)
+}
+
+fn of_token(tokens: &[Token], index: usize) -> Residue {
+    let called = tokens.get(index + 1) == Some(&Token::Symbol('('));
+    match &tokens[index] {
+        Token::Word(name) if name == "temp" || name == "temporary" => Residue::Session,
+        Token::Word(name) if called && name == "setseed" => Residue::Connection,
+        Token::Word(name) if called && is_harmless(tokens, index, name) => Residue::Nothing,
+        Token::Word(_) | Token::Quoted if called && !names_a_table(tokens, index) => Residue::Session,
+        _ => Residue::Nothing,
+    }
+}
+
+/// Whether a word before an opening parenthesis calls nothing, or nothing that leaves anything.
+fn is_harmless(tokens: &[Token], index: usize, name: &str) -> bool {
+    let builtin = FUNCTIONS.binary_search(&name).is_ok();
+    if index > 0 && tokens[index - 1] == Token::Symbol('.') {
+        // A function of another schema is anybody's.
+        return builtin && index > 1 && tokens[index - 2].is_one_of(&["pg_catalog"]);
+    }
+    builtin || KEYWORDS.contains(&name)
+}
+
+/// Whether what stands in parentheses after this name are a table's columns, not arguments.
+fn names_a_table(tokens: &[Token], mut index: usize) -> bool {
+    while index > 1 && tokens[index - 1] == Token::Symbol('.') {
+        index -= 2;
+    }
+    index > 0 && tokens[index - 1].is_one_of(&["into", "as", "with", "recursive"])
+}
+
+/// Statements that leave nothing behind but what they call.
+const VERBS: [&str; 21] = [
+    "abort",
+    "begin",
+    "commit",
+    "delete",
+    "end",
+    "explain",
+    "fetch",
+    "insert",
+    "lock",
+    "merge",
+    "move",
+    "release",
+    "rollback",
+    "savepoint",
+    "select",
+    "show",
+    "start",
+    "table",
+    "update",
+    "values",
+    "with",
+];
+
+/// Words that stand before a parenthesis without calling anything.
+const KEYWORDS: [&str; 58] = [
+    "all",
+    "and",
+    "any",
+    "array",
+    "as",
+    "between",
+    "bit",
+    "by",
+    "case",
+    "char",
+    "character",
+    "conflict",
+    "cube",
+    "decimal",
+    "distinct",
+    "else",
+    "except",
+    "exists",
+    "filter",
+    "from",
+    "group",
+    "grouping",
+    "having",
+    "ilike",
+    "in",
+    "intersect",
+    "is",
+    "join",
+    "lateral",
+    "like",
+    "limit",
+    "materialized",
+    "not",
+    "numeric",
+    "offset",
+    "on",
+    "or",
+    "over",
+    "partition",
+    "range",
+    "returning",
+    "rollup",
+    "rows",
+    "select",
+    "set",
+    "sets",
+    "some",
+    "then",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "union",
+    "using",
+    "values",
+    "varchar",
+    "when",
+    "where",
+    "within",
+];
+
+/// Functions of PostgreSQL's own that leave nothing behind in the session, in order.
+const FUNCTIONS: [&str; 282] = [
+    "abs",
+    "acos",
+    "age",
+    "any_value",
+    "array_agg",
+    "array_append",
+    "array_cat",
+    "array_dims",
+    "array_fill",
+    "array_length",
+    "array_lower",
+    "array_ndims",
+    "array_position",
+    "array_positions",
+    "array_prepend",
+    "array_remove",
+    "array_replace",
+    "array_to_json",
+    "array_to_string",
+    "array_upper",
+    "ascii",
+    "asin",
+    "atan",
+    "atan2",
+    "avg",
+    "bit_and",
+    "bit_count",
+    "bit_length",
+    "bit_or",
+    "bool_and",
+    "bool_or",
+    "btrim",
+    "cardinality",
+    "cast",
+    "cbrt",
+    "ceil",
+    "ceiling",
+    "char_length",
+    "character_length",
+    "chr",
+    "clock_timestamp",
+    "coalesce",
+    "col_description",
+    "concat",
+    "concat_ws",
+    "convert_from",
+    "convert_to",
+    "corr",
+    "cos",
+    "count",
+    "cume_dist",
+    "current_database",
+    "current_schema",
+    "current_schemas",
+    "current_setting",
+    "date",
+    "date_bin",
+    "date_part",
+    "date_trunc",
+    "daterange",
+    "decode",
+    "degrees",
+    "dense_rank",
+    "div",
+    "encode",
+    "every",
+    "exp",
+    "extract",
+    "factorial",
+    "family",
+    "first_value",
+    "floor",
+    "format",
+    "format_type",
+    "gcd",
+    "gen_random_uuid",
+    "generate_series",
+    "generate_subscripts",
+    "get_bit",
+    "get_byte",
+    "greatest",
+    "grouping",
+    "has_schema_privilege",
+    "has_table_privilege",
+    "host",
+    "inet_server_addr",
+    "initcap",
+    "int4range",
+    "int8range",
+    "isempty",
+    "isfinite",
+    "json_agg",
+    "json_array_elements",
+    "json_array_elements_text",
+    "json_array_length",
+    "json_build_array",
+    "json_build_object",
+    "json_each",
+    "json_each_text",
+    "json_object",
+    "json_object_agg",
+    "json_object_keys",
+    "json_populate_record",
+    "json_populate_recordset",
+    "json_strip_nulls",
+    "json_to_record",
+    "json_to_recordset",
+    "json_typeof",
+    "jsonb_agg",
+    "jsonb_array_elements",
+    "jsonb_array_elements_text",
+    "jsonb_array_length",
+    "jsonb_build_array",
+    "jsonb_build_object",
+    "jsonb_delete_path",
+    "jsonb_each",
+    "jsonb_each_text",
+    "jsonb_insert",
+    "jsonb_object",
+    "jsonb_object_agg",
+    "jsonb_object_keys",
+    "jsonb_path_exists",
+    "jsonb_path_match",
+    "jsonb_path_query",
+    "jsonb_path_query_array",
+    "jsonb_path_query_first",
+    "jsonb_populate_record",
+    "jsonb_populate_recordset",
+    "jsonb_pretty",
+    "jsonb_set",
+    "jsonb_strip_nulls",
+    "jsonb_to_record",
+    "jsonb_to_recordset",
+    "jsonb_typeof",
+    "justify_days",
+    "justify_hours",
+    "justify_interval",
+    "lag",
+    "last_value",
+    "lcm",
+    "lead",
+    "least",
+    "left",
+    "length",
+    "ln",
+    "localtime",
+    "localtimestamp",
+    "log",
+    "lower",
+    "lower_inc",
+    "lpad",
+    "ltrim",
+    "make_date",
+    "make_interval",
+    "make_time",
+    "make_timestamp",
+    "make_timestamptz",
+    "masklen",
+    "max",
+    "md5",
+    "min",
+    "min_scale",
+    "mod",
+    "mode",
+    "network",
+    "normalize",
+    "now",
+    "nth_value",
+    "ntile",
+    "nullif",
+    "num_nonnulls",
+    "num_nulls",
+    "numrange",
+    "obj_description",
+    "octet_length",
+    "overlay",
+    "parse_ident",
+    "percent_rank",
+    "percentile_cont",
+    "percentile_disc",
+    "pg_backend_pid",
+    "pg_current_xact_id",
+    "pg_database_size",
+    "pg_get_viewdef",
+    "pg_relation_size",
+    "pg_size_pretty",
+    "pg_sleep",
+    "pg_table_size",
+    "pg_total_relation_size",
+    "pg_typeof",
+    "phraseto_tsquery",
+    "pi",
+    "plainto_tsquery",
+    "position",
+    "power",
+    "quote_ident",
+    "quote_literal",
+    "radians",
+    "random",
+    "range_agg",
+    "rank",
+    "regexp_count",
+    "regexp_instr",
+    "regexp_like",
+    "regexp_match",
+    "regexp_matches",
+    "regexp_replace",
+    "regexp_split_to_array",
+    "regexp_split_to_table",
+    "regexp_substr",
+    "repeat",
+    "replace",
+    "reverse",
+    "right",
+    "round",
+    "row",
+    "row_number",
+    "row_to_json",
+    "rpad",
+    "rtrim",
+    "scale",
+    "set_bit",
+    "set_byte",
+    "set_masklen",
+    "setweight",
+    "sha224",
+    "sha256",
+    "sha384",
+    "sha512",
+    "sign",
+    "sin",
+    "split_part",
+    "sqrt",
+    "starts_with",
+    "statement_timestamp",
+    "stddev",
+    "stddev_pop",
+    "stddev_samp",
+    "string_agg",
+    "string_to_array",
+    "string_to_table",
+    "strpos",
+    "substr",
+    "substring",
+    "sum",
+    "tan",
+    "timeofday",
+    "to_char",
+    "to_date",
+    "to_hex",
+    "to_json",
+    "to_jsonb",
+    "to_number",
+    "to_regclass",
+    "to_regtype",
+    "to_timestamp",
+    "to_tsquery",
+    "to_tsvector",
+    "transaction_timestamp",
+    "translate",
+    "trim",
+    "trim_array",
+    "trim_scale",
+    "trunc",
+    "ts_headline",
+    "ts_rank",
+    "tsrange",
+    "tstzrange",
+    "txid_current",
+    "unistr",
+    "unnest",
+    "upper",
+    "upper_inc",
+    "uuidv4",
+    "uuidv7",
+    "var_pop",
+    "var_samp",
+    "variance",
+    "version",
+    "websearch_to_tsquery",
+    "width_bucket",
+    "xmlagg",
+];
+
+/// What a judgement needs to see of SQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Token {
+    /// An unquoted word, in lower case.
+    Word(String),
+    /// A quoted identifier.
+    Quoted,
+    /// Any other character outside strings and comments.
+    Symbol(char),
+}
+
+impl Token {
+    fn is_one_of(&self, words: &[&str]) -> bool {
+        matches!(self, Self::Word(word) if words.contains(&word.as_str()))
+    }
+}
+
+/// The tokens of SQL, without strings, numbers, spaces and comments.
+struct Words<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Words<'a> {
+    fn new(sql: &'a str) -> Self {
+        Self { rest: sql }
+    }
+
+    /// Skips to after the next `end`, or to the end of the text.
+    fn skip_past(&mut self, end: &str) {
+        self.rest = self.rest.split_once(end).map_or("", |(_, rest)| rest);
+    }
+
+    /// Skips a string whose opening quote is already behind.
+    fn skip_string(&mut self, escapes: bool) {
+        let mut escaped = false;
+        for (index, character) in self.rest.char_indices() {
+            match character {
+                '\'' if !escaped => {
+                    self.rest = &self.rest[index + 1..];
+                    return;
+                }
+                '\\' if escapes => escaped = !escaped,
+                _ => escaped = false,
+            }
+        }
+        self.rest = "";
+    }
+
+    /// Skips a comment whose opening is already behind; comments nest.
+    fn skip_comment(&mut self) {
+        let mut depth = 1;
+        while depth > 0 && !self.rest.is_empty() {
+            if let Some(rest) = self.rest.strip_prefix("/*") {
+                (self.rest, depth) = (rest, depth + 1);
+            } else if let Some(rest) = self.rest.strip_prefix("*/") {
+                (self.rest, depth) = (rest, depth - 1);
+            } else {
+                let mut characters = self.rest.chars();
+                characters.next();
+                self.rest = characters.as_str();
+            }
+        }
+    }
+
+    /// Skips a dollar-quoted string, if one begins here.
+    fn skip_dollar_quoted(&mut self) -> bool {
+        let Some(after) = self.rest.strip_prefix('$') else { return false };
+        let Some((tag, _)) = after.split_once('$') else { return false };
+        if !tag.chars().all(|c| c.is_alphanumeric() || c == '_')
+            || tag.starts_with(|c: char| c.is_ascii_digit())
+        {
+            return false;
+        }
+        let quote = format!("${tag}$");
+        self.rest = &self.rest[quote.len()..];
+        self.skip_past(&quote);
+        true
+    }
+
+    /// Takes a word off the front.
+    fn word(&mut self) -> String {
+        let end = self
+            .rest
+            .find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'))
+            .unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        word.to_lowercase()
+    }
+}
+
+impl Iterator for Words<'_> {
+    type Item = Token;
+
+    fn next(&mut self) -> Option<Token> {
+        loop {
+            self.rest = self.rest.trim_start();
+            let first = self.rest.chars().next()?;
+            if let Some(rest) = self.rest.strip_prefix("--") {
+                self.rest = rest;
+                self.skip_past("\n");
+            } else if let Some(rest) = self.rest.strip_prefix("/*") {
+                self.rest = rest;
+                self.skip_comment();
+            } else if let Some(rest) = self.rest.strip_prefix('\'') {
+                self.rest = rest;
+                self.skip_string(false);
+            } else if let Some(rest) = self.rest.strip_prefix('"') {
+                self.rest = rest;
+                self.skip_past("\"");
+                return Some(Token::Quoted);
+            } else if self.skip_dollar_quoted() {
+            } else if first.is_alphabetic() || first == '_' {
+                let word = self.word();
+                if word == "e" && self.rest.starts_with('\'') {
+                    self.rest = &self.rest[1..];
+                    self.skip_string(true);
+                } else {
+                    return Some(Token::Word(word));
+                }
+            } else if first.is_ascii_digit() {
+                self.word();
+            } else {
+                self.rest = &self.rest[first.len_utf8()..];
+                return Some(Token::Symbol(first));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_are_in_order() {
+        assert!(FUNCTIONS.is_sorted());
+    }
+
+    #[test]
+    fn everyday_statements_leave_nothing_behind() {
+        for sql in [
+            "select 1",
+            "SELECT count(*), max(t.a) FROM t WHERE b IN (1, 2) AND (c = $1 OR d = $2::numeric(10, 2))",
+            "insert into orders (customer, total) values ($1, $2) on conflict (id) do nothing returning id",
+            "with late (a) as (select * from t), w as (values (1, 2)) update t set a = coalesce($1, a)",
+            "insert into shop.\"Orders\" (a, b) select a, b from shop.carts as c (a, b)",
+            "update t set note = 'SET x = 1; select set_config(1)' -- set_config('a', 'b', false)",
+            "select $tag$ select pg_advisory_lock(1) $tag$, E'it\\'s set_config(', \"temp\"",
+            "begin; set local work_mem = '1MB'; savepoint a; rollback to a; commit",
+            "(select 1) union all (select 2)",
+            "select pg_catalog.lower('A') /* load /* nested */ 'x' */",
+            "",
+        ] {
+            assert_eq!(residue(sql), Residue::Nothing, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_may_change_the_session_is_taken_to_change_it() {
+        for sql in [
+            "set search_path = x",
+            "SET ROLE nobody",
+            "select set_config('a.b', 'c', false)",
+            "select pg_advisory_lock(1)",
+            "SELECT Pg_Try_Advisory_Lock (1)",
+            "create temp table t (a int)",
+            "select 1 into temporary t",
+            "listen news",
+            "prepare p as select 1",
+            "declare c cursor with hold for select 1",
+            "select my_function()",
+            "select other.count(1)",
+            "select \"set_config\"('a.b', 'c', false)",
+            "select nextval('s')",
+            "do $$ begin end $$",
+            "call p()",
+            "discard all",
+            "select 1; set x = 1",
+            "copy t from stdin",
+        ] {
+            assert_eq!(residue(sql), Residue::Session, "{sql}");
+        }
+        for sql in ["load 'auto_explain'", "select setseed(0.5)"] {
+            assert_eq!(residue(sql), Residue::Connection, "{sql}");
+        }
+    }
+
+    #[test]
+    fn reading_a_sequences_state_is_noticed() {
+        assert!(reads_sequence_state("select LASTVAL()"));
+        assert!(!reads_sequence_state("select 'lastval()'"));
+    }
+}

@@ -1,0 +1,437 @@
+//! What one invocation has borrowed of the databases, and the end of it.
+//!
+//! Promises:
+//! - a call takes a connection from the pool and gives it back when its rows are read, if it is
+//!   clean by then; otherwise the connection stays with the invocation, and its later calls go there;
+//! - when the invocation ends, however it ends, nothing runs on for it on the server, every open
+//!   transaction is rolled back and every changed session reset, or the connection is retired;
+//! - all of this is over when [`Session::end`] returns, within [`limits::SETTLE_TIMEOUT`].
+//!
+//! Left to others: the guest's handles ([`crate::interface`]), which may outlive the session and
+//! are then told that it has ended.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::cursor::{Batch, Cursor};
+use super::error::{Error, Result};
+use super::pool::Loan;
+use super::probe::Status;
+use super::statement::{Description, Key};
+use super::transaction::{Options, Transaction};
+use super::{Database, Databases, cursor};
+use crate::invocation::Deadline;
+use crate::limits;
+
+/// The loans of one invocation.
+pub struct Session {
+    databases: Arc<Databases>,
+    deadline: Deadline,
+    ended: AtomicBool,
+    ending: Notify,
+    seats: Mutex<Vec<Arc<Seat>>>,
+    settling: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// The place of one borrowed connection within the session.
+pub(super) struct Seat {
+    database: Arc<Database>,
+    loan: tokio::sync::Mutex<Option<Loan>>,
+    role: Mutex<Role>,
+    /// Whether rows of an earlier call are still to be read from it.
+    streaming: AtomicBool,
+}
+
+/// What a seat is occupied for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// One call, after which the connection goes back if it is clean.
+    Call,
+    /// All further calls of this invocation, since an earlier one has left something behind.
+    Kept,
+    /// The rows of one call.
+    Cursor,
+    /// A transaction.
+    Transaction,
+}
+
+/// One execution of a statement.
+pub struct Call {
+    /// What to execute.
+    pub key: Key,
+    /// The version of its description for which the arguments are encoded; 0 if none is known.
+    pub version: u64,
+    /// The arguments' cells.
+    pub arguments: Vec<u8>,
+}
+
+/// The beginning of a result.
+pub struct Answer {
+    /// The statement, unless the caller knows it already.
+    pub statement: Option<Arc<Description>>,
+    /// The first rows.
+    pub first: Batch,
+    /// Where the others come from.
+    pub rest: Option<Cursor>,
+}
+
+impl Session {
+    /// A session that has borrowed nothing yet, of the databases that the function may use.
+    pub fn new(databases: Arc<Databases>, deadline: Deadline) -> Arc<Self> {
+        Arc::new(Self {
+            databases,
+            deadline,
+            ended: AtomicBool::new(false),
+            ending: Notify::new(),
+            seats: Mutex::default(),
+            settling: Mutex::default(),
+        })
+    }
+
+    /// The database of this name, if the function may use it.
+    pub fn database(&self, name: &str) -> Result<Arc<Database>> {
+        self.databases.get(name).cloned().ok_or_else(|| Error::UnknownDatabase(name.to_owned()))
+    }
+
+    /// What the server says of a statement; from memory, if it has said so before.
+    pub async fn prepare(self: &Arc<Self>, database: &str, key: &Key) -> Result<Arc<Description>> {
+        check_sql(&key.sql, &key.types)?;
+        let database = self.database(database)?;
+        if let Some(description) = database.known(key) {
+            return Ok(description);
+        }
+        let seat = self.seat(&database).await?;
+        self.work(&seat, async |loan| Ok(loan.prepare(key).await?.description))
+            .await
+            .inspect(|description| database.learn(key, description))
+    }
+
+    /// Executes a statement and reads its first rows.
+    pub async fn query(self: &Arc<Self>, database: &str, call: &Call) -> Result<Answer> {
+        check_sql(&call.key.sql, &call.key.types)?;
+        let database = self.database(database)?;
+        // A statement that never left is sent again, once: the connection had gone unnoticed.
+        for last in [false, true] {
+            let seat = self.seat(&database).await?;
+            match self.query_on(&seat, call).await {
+                Err(Error::ConnectionLost { maybe_executed: false })
+                    if !last && seat.role() == Role::Call => {}
+                result => return result,
+            }
+        }
+        unreachable!("the second turn returns")
+    }
+
+    /// Executes a statement and counts the rows it affected.
+    pub async fn execute(self: &Arc<Self>, database: &str, call: &Call) -> Result<u64> {
+        check_sql(&call.key.sql, &call.key.types)?;
+        let database = self.database(database)?;
+        for last in [false, true] {
+            let seat = self.seat(&database).await?;
+            match self.execute_on(&seat, call).await {
+                Err(Error::ConnectionLost { maybe_executed: false })
+                    if !last && seat.role() == Role::Call => {}
+                result => return result,
+            }
+        }
+        unreachable!("the second turn returns")
+    }
+
+    /// Executes statements without arguments.
+    pub async fn batch_execute(self: &Arc<Self>, database: &str, sql: &str) -> Result<()> {
+        check_sql(sql, &[])?;
+        let seat = self.seat(&self.database(database)?).await?;
+        self.work(&seat, async |loan| loan.batch_execute(sql).await).await
+    }
+
+    /// Begins a transaction on a connection of its own.
+    pub async fn begin(self: &Arc<Self>, database: &str, options: &Options) -> Result<Transaction> {
+        let database = self.database(database)?;
+        let seat = self.borrow(&database, Role::Transaction).await?;
+        let begin = options.sql();
+        let begun = self.work(&seat, async |loan| loan.command(&begin).await).await;
+        match begun {
+            Ok(()) => Ok(Transaction::new(self.clone(), seat)),
+            Err(error) => {
+                self.leave(&seat);
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the session: every loan is made clean and given back, or retired.
+    pub async fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.ending.notify_waiters();
+        let seats = std::mem::take(&mut *self.seats());
+        for seat in seats {
+            self.settle_later(&seat);
+        }
+        let settling = std::mem::take(&mut *lock(&self.settling));
+        for task in settling {
+            // It panicked or the runtime is going down; the loan was dropped, so it is retired.
+            let _ = task.await;
+        }
+    }
+
+    /// Whether nothing is on loan and nothing is being made clean.
+    pub fn is_empty(&self) -> bool {
+        self.seats().is_empty() && lock(&self.settling).is_empty()
+    }
+
+    pub(super) async fn query_on(self: &Arc<Self>, seat: &Arc<Seat>, call: &Call) -> Result<Answer> {
+        let (first, rest, description) = self
+            .work(seat, async |loan| {
+                let (rows, description) = loan.query(&call.key, call.version, &call.arguments).await?;
+                let mut rows = Box::pin(rows);
+                let first = cursor::read(&mut rows, limits::BATCH_BYTES).await?;
+                let rest = (!first.last).then_some(rows);
+                if rest.is_some() {
+                    seat.streaming.store(true, Ordering::Release);
+                }
+                Ok((first, rest, description))
+            })
+            .await
+            .inspect_err(|error| self.learn_from(seat, &call.key, error))?;
+        if call.version != description.version {
+            seat.database.learn(&call.key, &description);
+        }
+        Ok(Answer {
+            rest: rest.map(|rows| Cursor::new(self.clone(), seat.clone(), rows)),
+            first,
+            statement: (call.version != description.version).then_some(description),
+        })
+    }
+
+    pub(super) async fn execute_on(self: &Arc<Self>, seat: &Arc<Seat>, call: &Call) -> Result<u64> {
+        self.work(seat, async |loan| loan.execute(&call.key, call.version, &call.arguments).await)
+            .await
+            .inspect_err(|error| self.learn_from(seat, &call.key, error))
+    }
+
+    /// Uses a seat's connection until the work is done or the session ends. If the work is given
+    /// up in the middle, the connection is settled in the background.
+    pub(super) async fn work<R>(
+        self: &Arc<Self>,
+        seat: &Arc<Seat>,
+        work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
+    ) -> Result<R> {
+        if seat.streaming.load(Ordering::Acquire) {
+            return Err(Error::InUse);
+        }
+        let interrupted = Interrupted { session: self, seat, armed: true };
+        let result = self
+            .unless_ended(async {
+                let mut place = seat.loan.lock().await;
+                work(place.as_mut().ok_or(Error::Ended)?).await
+            })
+            .await;
+        interrupted.disarm();
+        if seat.role() != Role::Transaction || matches!(result, Err(Error::ConnectionLost { .. })) {
+            self.leave(seat);
+        }
+        result
+    }
+
+    /// Ends the use of a seat: its connection goes back, stays, or is made clean first.
+    pub(super) fn leave(self: &Arc<Self>, seat: &Arc<Seat>) {
+        let Ok(mut place) = seat.loan.try_lock() else {
+            // The next call on it is waiting already, and will leave it in its turn.
+            return;
+        };
+        let Some(loan) = place.as_mut() else { return };
+        if seat.streaming.load(Ordering::Acquire) {
+            seat.change(Role::Call, Role::Cursor);
+        } else if loan.is_clean() {
+            let loan = place.take();
+            drop(place);
+            self.forget(seat);
+            loan.into_iter().for_each(Loan::give_back);
+        } else if !loan.is_open() {
+            // Dropped without being given back, it is retired.
+            *place = None;
+            drop(place);
+            self.forget(seat);
+        } else if matches!(loan.status(), None) || !matches!(seat.role(), Role::Call | Role::Kept) {
+            drop(place);
+            self.settle_later(seat);
+        } else {
+            seat.change(Role::Call, Role::Kept);
+        }
+    }
+
+    /// Makes a seat's connection clean in the background, and gives it back or retires it.
+    pub(super) fn settle_later(&self, seat: &Arc<Seat>) {
+        self.forget(seat);
+        if seat.loan.try_lock().is_ok_and(|place| place.is_none()) {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let within = self.settle_time();
+        let seat = seat.clone();
+        let task = runtime.spawn(async move {
+            let Some(mut loan) = seat.loan.lock().await.take() else { return };
+            match tokio::time::timeout(within, loan.settle()).await {
+                Ok(true) => loan.give_back(),
+                Ok(false) | Err(_) => tracing::info!(
+                    database = seat.database.name(),
+                    "a connection was retired: it could not be made clean after an invocation"
+                ),
+            }
+        });
+        lock(&self.settling).push(task);
+    }
+
+    /// Runs a future unless and until the session ends.
+    pub(super) async fn unless_ended<R>(&self, future: impl Future<Output = Result<R>>) -> Result<R> {
+        let ending = pin!(self.ending.notified());
+        if self.ended.load(Ordering::Acquire) {
+            return Err(Error::Ended);
+        }
+        tokio::select! {
+            biased;
+            () = ending => Err(Error::Ended),
+            result = future => result,
+        }
+    }
+
+    /// A seat for one call: the kept one, or a new one with a connection of the pool's.
+    async fn seat(self: &Arc<Self>, database: &Arc<Database>) -> Result<Arc<Seat>> {
+        let kept = self
+            .seats()
+            .iter()
+            .find(|seat| Arc::ptr_eq(&seat.database, database) && seat.role() == Role::Kept)
+            .cloned();
+        match kept {
+            Some(seat) => Ok(seat),
+            None => self.borrow(database, Role::Call).await,
+        }
+    }
+
+    async fn borrow(self: &Arc<Self>, database: &Arc<Database>, role: Role) -> Result<Arc<Seat>> {
+        let held = {
+            let seats = self.seats();
+            if seats.len() >= limits::LOANS_PER_INVOCATION_MAX {
+                return Err(Error::Busy(format!(
+                    "this invocation already uses {} connections at a time, the most it may",
+                    seats.len()
+                )));
+            }
+            let is_held =
+                |seat: &&Arc<Seat>| Arc::ptr_eq(&seat.database, database) && seat.role() != Role::Call;
+            seats.iter().filter(is_held).count()
+        };
+        let loan = self.unless_ended(database.lend(self.lend_until(), held)).await?;
+        let seat = Arc::new(Seat {
+            database: database.clone(),
+            loan: tokio::sync::Mutex::new(Some(loan)),
+            role: Mutex::new(role),
+            streaming: AtomicBool::new(false),
+        });
+        self.seats().push(seat.clone());
+        Ok(seat)
+    }
+
+    /// Until when a connection is waited for: a little less than the guest has, so that it still
+    /// learns why there was none.
+    fn lend_until(&self) -> Instant {
+        let enforced = self.deadline.enforced;
+        let left = enforced.saturating_duration_since(Instant::now());
+        enforced.checked_sub(left / 20).unwrap_or(enforced)
+    }
+
+    /// How long settling may take: what is left of the invocation's time, within reason.
+    fn settle_time(&self) -> Duration {
+        self.deadline.remaining().clamp(limits::SETTLE_TIMEOUT / 20, limits::SETTLE_TIMEOUT)
+    }
+
+    fn learn_from(&self, seat: &Seat, key: &Key, error: &Error) {
+        if let Error::StatementChanged(description) = error {
+            seat.database.learn(key, description);
+        }
+    }
+
+    fn forget(&self, seat: &Arc<Seat>) {
+        self.seats().retain(|other| !Arc::ptr_eq(other, seat));
+    }
+
+    fn seats(&self) -> MutexGuard<'_, Vec<Arc<Seat>>> {
+        lock(&self.seats)
+    }
+}
+
+impl Seat {
+    pub(super) fn role(&self) -> Role {
+        *lock(&self.role)
+    }
+
+    /// Whether a failed transaction is open on it; false while that cannot be known.
+    pub(super) fn has_failed(&self) -> bool {
+        let place = self.loan.try_lock();
+        place.is_ok_and(|place| place.as_ref().is_some_and(|loan| loan.status() == Some(Status::Failed)))
+    }
+
+    pub(super) fn stop_streaming(&self) {
+        self.streaming.store(false, Ordering::Release);
+    }
+
+    fn change(&self, from: Role, to: Role) {
+        let mut role = lock(&self.role);
+        if *role == from {
+            *role = to;
+        }
+    }
+}
+
+/// Notices that a call was given up: the guest cancelled it, or the guest is gone.
+struct Interrupted<'a> {
+    session: &'a Arc<Session>,
+    seat: &'a Arc<Seat>,
+    armed: bool,
+}
+
+impl Interrupted<'_> {
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Interrupted<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.session.settle_later(self.seat);
+        }
+    }
+}
+
+/// Refuses what PostgreSQL would take badly or the host cannot afford.
+pub(super) fn check_sql(sql: &str, types: &[u32]) -> Result<()> {
+    if sql.len() > limits::SQL_BYTES_MAX {
+        return Err(Error::Invalid(format!(
+            "the SQL text has {} bytes; {} are the most",
+            sql.len(),
+            limits::SQL_BYTES_MAX
+        )));
+    }
+    if types.len() > limits::PARAMETERS_MAX {
+        return Err(Error::Invalid(format!(
+            "{} parameter types are given; {} parameters are the most",
+            types.len(),
+            limits::PARAMETERS_MAX
+        )));
+    }
+    if sql.contains('\0') {
+        return Err(Error::Invalid("the SQL text contains a zero byte".to_owned()));
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is locked here is changed in single steps, so that a panic leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

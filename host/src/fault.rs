@@ -1,0 +1,170 @@
+//! Why an invocation has no answer: what failed, whose mistake it was, and who is told what.
+//!
+//! Every fault has a blame and two messages. The caller's is short and gives nothing of the inside
+//! away; the log's names the act, the thing, the numbers and the next step. Error types are those
+//! that Lambda keeps in its reports: `Function.Xxx` and `Runtime.Xxx`.
+
+use serde_json::json;
+
+use crate::limits;
+
+/// Who can do something about a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The event, or how it was sent.
+    Caller,
+    /// The function's code.
+    Guest,
+    /// Hearth, its configuration, or the machine.
+    Host,
+    /// The database, or the way to it.
+    Database,
+}
+
+impl Blame {
+    /// The word for it in log lines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Guest => "guest",
+            Self::Host => "host",
+            Self::Database => "database",
+        }
+    }
+}
+
+/// What kind of fault; decides the error type that Lambda is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The guest returned an error of its own.
+    Failed,
+    /// The guest said that the event is not one it accepts.
+    InvalidEvent,
+    /// The guest's code panicked.
+    Panic,
+    /// The guest's code trapped: an unreachable instruction, a bad memory access and so on.
+    Trap,
+    /// The guest recursed too deeply.
+    StackOverflow,
+    /// The guest asked for more memory than its limit.
+    OutOfMemory,
+    /// The deadline was reached.
+    DeadlineExceeded,
+    /// The answer is larger than the caller may receive.
+    ResponseTooLarge,
+    /// The guest's `init` failed.
+    InitFailed,
+    /// No instance came free in time.
+    Busy,
+    /// The guest could not be loaded or instantiated.
+    InvalidComponent,
+    /// The configuration cannot be used.
+    InvalidConfiguration,
+    /// There is no function of this name.
+    FunctionNotFound,
+    /// Hearth itself failed.
+    Internal,
+}
+
+impl Kind {
+    /// The error type as Lambda's Runtime API accepts it: `(Runtime|Function)\.[A-Z][a-zA-Z]+`.
+    pub fn error_type(self) -> &'static str {
+        match self {
+            Self::Failed => "Function.Error",
+            Self::InvalidEvent => "Function.InvalidEvent",
+            Self::Panic => "Function.Panic",
+            Self::Trap => "Function.Trap",
+            Self::StackOverflow => "Function.StackOverflow",
+            Self::OutOfMemory => "Function.OutOfMemory",
+            Self::DeadlineExceeded => "Function.DeadlineExceeded",
+            Self::ResponseTooLarge => "Function.ResponseTooLarge",
+            Self::InitFailed => "Function.InitFailed",
+            Self::Busy => "Runtime.Busy",
+            Self::InvalidComponent => "Runtime.InvalidComponent",
+            Self::InvalidConfiguration => "Runtime.InvalidConfiguration",
+            Self::FunctionNotFound => "Runtime.FunctionNotFound",
+            Self::Internal => "Runtime.InternalError",
+        }
+    }
+
+    fn blame(self) -> Blame {
+        match self {
+            Self::InvalidEvent | Self::FunctionNotFound => Blame::Caller,
+            Self::Failed
+            | Self::Panic
+            | Self::Trap
+            | Self::StackOverflow
+            | Self::OutOfMemory
+            | Self::DeadlineExceeded
+            | Self::ResponseTooLarge
+            | Self::InitFailed => Blame::Guest,
+            Self::Busy | Self::InvalidComponent | Self::InvalidConfiguration | Self::Internal => Blame::Host,
+        }
+    }
+}
+
+/// A failure with its blame.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{log}")]
+pub struct Fault {
+    /// What kind of fault it is.
+    pub kind: Kind,
+    /// Whose mistake it was.
+    pub blame: Blame,
+    /// The `errorType` that the caller reads: the kind's, or the guest's own word.
+    pub error_type: String,
+    /// The `errorMessage` that the caller reads.
+    pub caller: String,
+    /// The message for the log.
+    pub log: String,
+    /// What was being done, innermost first; may be empty.
+    pub stack_trace: Vec<String>,
+}
+
+impl Fault {
+    /// A fault whose caller may read what the log says.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        let message = shortened(message.into());
+        Self {
+            kind,
+            blame: kind.blame(),
+            error_type: kind.error_type().to_owned(),
+            caller: message.clone(),
+            log: message,
+            stack_trace: Vec::new(),
+        }
+    }
+
+    /// The same fault, with more in the log than the caller may read.
+    pub fn logged(mut self, log: impl Into<String>) -> Self {
+        self.log = log.into();
+        self
+    }
+
+    /// The same fault, with what was being done at the time.
+    pub fn traced(mut self, mut stack_trace: Vec<String>) -> Self {
+        stack_trace.truncate(limits::STACK_TRACE_LINES_MAX);
+        self.stack_trace = stack_trace.into_iter().map(shortened).collect();
+        self
+    }
+
+    /// The error document that the caller receives, as Lambda defines it.
+    pub fn body(&self) -> Vec<u8> {
+        json!({
+            "errorType": self.error_type,
+            "errorMessage": self.caller,
+            "stackTrace": self.stack_trace,
+        })
+        .to_string()
+        .into_bytes()
+    }
+}
+
+/// A text that is no longer than a caller is told.
+fn shortened(mut text: String) -> String {
+    if text.len() > limits::FAULT_MESSAGE_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(limits::FAULT_MESSAGE_BYTES_MAX));
+        text.push('…');
+    }
+    text
+}

@@ -1,0 +1,277 @@
+//! The engine that all instances of an environment share: how guests are compiled and loaded, and
+//! the ticker that makes a running guest look at the clock.
+//!
+//! Promises:
+//! - a component that cannot be used gets one error that names it, what is wrong and what to do;
+//! - a guest that computes lets others run every [`limits::EPOCH_TICK`];
+//! - the ticker sleeps while no guest runs.
+//!
+//! Left to others: what a guest's instance consists of ([`super::state`]).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, Thread};
+
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
+
+use super::state::State;
+use crate::fault::{Fault, Kind};
+use crate::interface::bindings;
+use crate::interface::postgres::HasPostgres;
+use crate::limits;
+
+/// How much room the engine sets aside.
+#[derive(Debug, Clone, Copy)]
+pub struct Capacity {
+    /// Instances alive at a time.
+    pub instances: u32,
+    /// The largest memory of any of them, in bytes.
+    pub memory_bytes: usize,
+}
+
+/// What all instances share.
+pub struct Engine {
+    engine: wasmtime::Engine,
+    linker: Linker<State>,
+    ticker: Ticker,
+}
+
+impl Engine {
+    /// An engine with room for so many instances.
+    pub fn new(capacity: Capacity) -> Result<Self, Fault> {
+        let mut config = shared_config();
+        // A retired instance makes room a moment after its successor has been built.
+        let instances = capacity.instances.saturating_mul(2).saturating_add(2);
+        let mut pooling = PoolingAllocationConfig::new();
+        pooling
+            .total_component_instances(instances)
+            .total_core_instances(instances * CORES_PER_COMPONENT)
+            .total_memories(instances * 2)
+            .total_tables(instances * CORES_PER_COMPONENT)
+            .total_stacks(instances * 2)
+            .max_memory_size(capacity.memory_bytes)
+            .max_unused_warm_slots(capacity.instances);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling));
+        let internal = |error: wasmtime::Error| {
+            Fault::new(Kind::Internal, format!("the WebAssembly engine cannot start: {error:#}"))
+        };
+        let engine = wasmtime::Engine::new(&config).map_err(internal)?;
+        let mut linker = Linker::new(&engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(internal)?;
+        bindings::hearth::postgres::client::add_to_linker::<State, HasPostgres>(&mut linker, State::postgres)
+            .map_err(internal)?;
+        let ticker = Ticker::start(engine.weak());
+        Ok(Self { engine, linker, ticker })
+    }
+
+    /// Loads a function's component and checks it against `wit/`.
+    ///
+    /// A file that ends in `.cwasm` is machine code made by [`compile`], and is run as it is:
+    /// whoever can write it can do all that this process can.
+    pub fn load(&self, function: &str, path: &Path) -> Result<bindings::FunctionPre<State>, Fault> {
+        let invalid = |what: String| {
+            let what = format!("the component of the function {function:?}, {}, {what}", path.display());
+            Fault::new(Kind::InvalidComponent, what)
+        };
+        if let Err(error) = std::fs::metadata(path) {
+            return Err(invalid(format!(
+                "cannot be read: {error}; build it, or correct `component` in hearth.toml"
+            )));
+        }
+        let component = if path.extension().is_some_and(|extension| extension == "cwasm") {
+            load_precompiled(&self.engine, path).map_err(|error| {
+                invalid(format!(
+                    "is not a precompiled component of this version of Hearth: {error:#}; make it anew with `hearth compile`"
+                ))
+            })?
+        } else {
+            load_component(&self.engine, path).map_err(invalid)?
+        };
+        let instance = self.linker.instantiate_pre(&component).map_err(|error| {
+            invalid(format!("needs something that Hearth does not offer: {error:#}; see wit/function.wit for what it may import"))
+        })?;
+        bindings::FunctionPre::new(instance).map_err(|error| {
+            invalid(format!(
+                "does not implement the world hearth:function/function: {error:#}; build it with the guest SDK, or to wit/function.wit"
+            ))
+        })
+    }
+
+    /// The engine itself, for stores.
+    pub fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.engine
+    }
+
+    /// Keeps the ticker running until the guard is dropped.
+    pub fn tick(&self) -> Ticking {
+        self.ticker.shared.begin();
+        Ticking(self.ticker.shared.clone())
+    }
+}
+
+/// The main module, the adapters that the tool chain adds to it, and some room.
+const CORES_PER_COMPONENT: u32 = 8;
+
+/// What compiling and running must agree on.
+fn shared_config() -> Config {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .max_wasm_stack(limits::GUEST_STACK_BYTES)
+        .async_stack_size(limits::FIBER_STACK_BYTES)
+        // A runtime without the compiler lacks these too; a file compiled with them would not load.
+        .wasm_features(WasmFeatures::GC_TYPES | WasmFeatures::EXCEPTIONS | WasmFeatures::THREADS, false);
+    config
+}
+
+/// Compiles a component to machine code for [`Engine::load`], for the processor this runs on.
+#[cfg(feature = "compile")]
+pub fn compile(component: &Path, output: &Path) -> Result<(), Fault> {
+    let invalid =
+        |what: String| Fault::new(Kind::InvalidComponent, format!("{} {what}", component.display()));
+    let bytes = std::fs::read(component).map_err(|error| invalid(format!("cannot be read: {error}")))?;
+    let internal =
+        |error: wasmtime::Error| Fault::new(Kind::Internal, format!("the compiler cannot start: {error:#}"));
+    let engine = wasmtime::Engine::new(&shared_config()).map_err(internal)?;
+    let code = engine
+        .precompile_component(&bytes)
+        .map_err(|error| invalid(format!("cannot be compiled: {}", explain(&bytes, &error))))?;
+    // Renamed into place, so that nobody ever loads half a file.
+    let unfinished = output.with_extension("cwasm.unfinished");
+    std::fs::write(&unfinished, code)
+        .and_then(|()| std::fs::rename(&unfinished, output))
+        .map_err(|error| Fault::new(Kind::Internal, format!("cannot write {}: {error}", output.display())))
+}
+
+#[cfg(feature = "compile")]
+fn load_component(engine: &wasmtime::Engine, path: &Path) -> Result<Component, String> {
+    let bytes = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
+    Component::new(engine, &bytes).map_err(|error| explain(&bytes, &error))
+}
+
+#[cfg(not(feature = "compile"))]
+fn load_component(_: &wasmtime::Engine, _: &Path) -> Result<Component, String> {
+    Err("is not precompiled, and this build has no compiler: make a .cwasm of it with `hearth compile`"
+        .to_owned())
+}
+
+/// What is wrong with bytes that are no component.
+#[cfg(feature = "compile")]
+fn explain(bytes: &[u8], error: &wasmtime::Error) -> String {
+    // The fifth byte is the version and the seventh the layer: 0 for a core module, 1 for a component.
+    match bytes {
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => {
+            "is a core WebAssembly module, not a component; build it for wasm32-wasip2".to_owned()
+        }
+        [0, b'a', b's', b'm', ..] => format!("cannot be used: {error:#}"),
+        _ => "is not WebAssembly; build it for wasm32-wasip2".to_owned(),
+    }
+}
+
+fn load_precompiled(engine: &wasmtime::Engine, path: &Path) -> wasmtime::Result<Component> {
+    #[expect(
+        unsafe_code,
+        reason = "a .cwasm file is machine code that the operator deploys beside this program"
+    )]
+    // SAFETY: the file was made by `compile` and is as trusted as this program itself; wasmtime
+    // checks that its version and settings fit.
+    unsafe {
+        Component::deserialize_file(engine, path)
+    }
+}
+
+/// The thread that moves the engine's epoch on.
+struct Ticker {
+    shared: Arc<Beat>,
+}
+
+/// Keeps the ticker running while a guest runs.
+pub struct Ticking(Arc<Beat>);
+
+struct Beat {
+    /// Stores that run a guest now.
+    running: AtomicUsize,
+    parked: AtomicBool,
+    stopped: AtomicBool,
+    thread: std::sync::OnceLock<Thread>,
+}
+
+impl Ticker {
+    fn start(engine: wasmtime::EngineWeak) -> Self {
+        let shared = Arc::new(Beat {
+            running: AtomicUsize::new(0),
+            parked: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            thread: std::sync::OnceLock::new(),
+        });
+        let beat = shared.clone();
+        let ticker = thread::Builder::new().name("ticker".to_owned()).spawn(move || beat.run(&engine));
+        match ticker {
+            Ok(ticker) => {
+                let _ = shared.thread.set(ticker.thread().clone());
+            }
+            Err(error) => {
+                tracing::error!(%error, "the ticker's thread cannot start: deadlines of busy guests are not kept")
+            }
+        }
+        Self { shared }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        self.shared.wake();
+    }
+}
+
+impl Beat {
+    /// Ticks it goes on for after the last guest, so that a busy environment never wakes it.
+    const IDLE_TICKS: u32 = 200;
+
+    fn run(&self, engine: &wasmtime::EngineWeak) {
+        let mut idle_ticks = 0;
+        while !self.stopped.load(Ordering::SeqCst) {
+            thread::sleep(limits::EPOCH_TICK);
+            if self.running.load(Ordering::SeqCst) > 0 {
+                idle_ticks = 0;
+                match engine.upgrade() {
+                    Some(engine) => engine.increment_epoch(),
+                    None => return,
+                }
+                continue;
+            }
+            idle_ticks += 1;
+            if idle_ticks >= Self::IDLE_TICKS {
+                self.parked.store(true, Ordering::SeqCst);
+                // A guest that starts after this look finds `parked` set, and wakes the thread.
+                while self.running.load(Ordering::SeqCst) == 0 && !self.stopped.load(Ordering::SeqCst) {
+                    thread::park();
+                }
+                self.parked.store(false, Ordering::SeqCst);
+                idle_ticks = 0;
+            }
+        }
+    }
+
+    fn begin(&self) {
+        self.running.fetch_add(1, Ordering::SeqCst);
+        if self.parked.load(Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}

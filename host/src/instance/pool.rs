@@ -1,0 +1,156 @@
+//! The instances of one function that stay warm between invocations.
+//!
+//! An invocation borrows an instance with [`InstancePool::lease`] and gives it back with
+//! [`Lease::finish`]. Any other end of a lease (trap, deadline, panic, a caller that went away)
+//! retires the instance, because nobody can vouch for its memory any more.
+//!
+//! Promises:
+//! - no more invocations in an instance than its function's isolation allows;
+//! - no more than `instances_max` instances that take invocations, those being built included;
+//! - waiting for one ends at the invocation's own deadline, never later.
+//!
+//! Left to others: whether a healthy instance is worth keeping ([`super::reuse`]).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{Blueprint, Instance};
+use crate::config::Isolation;
+use crate::fault::{Fault, Kind};
+
+/// The instances of one function.
+pub struct InstancePool {
+    blueprint: Arc<Blueprint>,
+    /// Invocations that one instance takes at a time.
+    slots: u32,
+    /// One for each invocation that all instances together take.
+    permits: Arc<Semaphore>,
+    /// Those that take invocations, the one used last at the end.
+    instances: Mutex<Vec<Arc<Instance>>>,
+    started: AtomicU64,
+}
+
+/// The loan of an instance to one invocation.
+pub struct Lease<'a> {
+    pool: &'a InstancePool,
+    instance: Arc<Instance>,
+    healthy: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl InstancePool {
+    /// A pool without any instance yet.
+    pub fn new(blueprint: Blueprint) -> Self {
+        let slots = match blueprint.config.isolation {
+            Isolation::Fresh | Isolation::Serial => 1,
+            Isolation::Concurrent(slots) => slots,
+        };
+        let permits = slots as usize * blueprint.config.instances_max as usize;
+        Self {
+            blueprint: Arc::new(blueprint),
+            slots,
+            permits: Arc::new(Semaphore::new(permits)),
+            instances: Mutex::default(),
+            started: AtomicU64::new(0),
+        }
+    }
+
+    /// Borrows an instance: a warm one with room, or a new one.
+    pub async fn lease(&self, until: Instant) -> Result<Lease<'_>, Fault> {
+        let waiting = tokio::time::timeout_at(until.into(), self.permits.clone().acquire_owned());
+        let Ok(Ok(permit)) = waiting.await else { return Err(self.exhausted()) };
+        let mut instances = self.instances();
+        let roomy =
+            instances.iter().rposition(|instance| instance.leases.load(Ordering::Acquire) < self.slots);
+        let instance = match roomy {
+            // Moved to the end: the one used last is the warmest.
+            Some(index) => instances.remove(index),
+            None => self.start(),
+        };
+        instance.leases.fetch_add(1, Ordering::AcqRel);
+        instances.push(instance.clone());
+        drop(instances);
+        Ok(Lease { pool: self, instance, healthy: false, _permit: permit })
+    }
+
+    /// Builds an instance ahead of the first invocation, and says how that went.
+    pub async fn warm(&self) -> Result<(), Fault> {
+        let instance = self.start();
+        instance.built().await?;
+        self.instances().push(instance);
+        Ok(())
+    }
+
+    /// How many instances have been built since the start.
+    pub fn started(&self) -> u64 {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// Ends every instance, wherever its guest is.
+    pub fn close(&self) {
+        self.permits.close();
+        for instance in self.instances().drain(..) {
+            instance.condemn();
+        }
+    }
+
+    fn start(&self) -> Arc<Instance> {
+        let number = self.started.fetch_add(1, Ordering::Relaxed);
+        // Spread evenly over 0..1 by the golden ratio: no two instances draw the same.
+        let jitter = (number as f64 * 0.618_033_988_749_895).fract();
+        Instance::start(&self.blueprint, self.slots, jitter)
+    }
+
+    fn exhausted(&self) -> Fault {
+        let config = &self.blueprint.config;
+        Fault::new(
+            Kind::Busy,
+            format!(
+                "no instance of the function {:?} came free in time: {} of {} in use with {} invocations each; \
+                 raise `instances_max`, or shorten what they do",
+                config.name, config.instances_max, config.instances_max, self.slots
+            ),
+        )
+    }
+
+    fn retire(&self, instance: &Arc<Instance>) {
+        instance.retired.store(true, Ordering::Release);
+        self.instances().retain(|other| !Arc::ptr_eq(other, instance));
+    }
+
+    fn instances(&self) -> MutexGuard<'_, Vec<Arc<Instance>>> {
+        // Nothing that can panic happens while it is locked.
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lease<'_> {
+    /// The instance on loan.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// Gives the instance back after an invocation that it survived.
+    pub fn finish(mut self) {
+        self.healthy = true;
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        let reason = if self.healthy { self.instance.retires() } else { Some("fault") };
+        if let Some(reason) = reason {
+            tracing::debug!(function = self.pool.blueprint.config.name, reason, "an instance is retired");
+            self.pool.retire(&self.instance);
+        }
+        let others = self.instance.leases.fetch_sub(1, Ordering::AcqRel) - 1;
+        // Those that share it go on to their own ends; whoever is left in it after the last of
+        // them is past its deadline.
+        if others == 0 && self.instance.retired.load(Ordering::Acquire) {
+            self.instance.condemn();
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What an instance holds on the host's side: the `T` of its `Store<T>`.
+//!
+//! Promises: the guest sees the environment variables that its function is given and the clocks,
+//! and nothing else of the machine: no file, no network, no argument, no input. Its memory stays
+//! within its function's limit, and its output is tagged with the invocation that wrote it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use wasmtime::component::{GuestTaskId, ResourceTable};
+use wasmtime::{AsContextMut, ResourceLimiter, StoreContextMut};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use super::stdio::Stdio;
+use crate::database::Databases;
+use crate::database::session::Session;
+use crate::interface::postgres::{Postgres, View};
+use crate::limits;
+use crate::telemetry::Output;
+
+/// The state of one instance.
+pub struct State {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    postgres: Postgres,
+    stdio: Stdio,
+    running: HashMap<GuestTaskId, Running>,
+    /// The memory that the guest has, and may have.
+    pub memory: Memory,
+}
+
+/// One invocation that runs in the instance.
+struct Running {
+    enforced: Instant,
+    output: Arc<Output>,
+}
+
+impl State {
+    /// The state of a new instance. What it writes before its first invocation goes to `output`.
+    pub fn new(
+        environment: &BTreeMap<String, String>,
+        databases: Arc<Databases>,
+        memory: Memory,
+        output: Arc<Output>,
+    ) -> Self {
+        let stdio = Stdio::new(output);
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.stdout(stdio.stdout()).stderr(stdio.stderr());
+        for (name, value) in environment {
+            wasi.env(name, value);
+        }
+        Self {
+            wasi: wasi.build(),
+            table: ResourceTable::new(),
+            postgres: Postgres::new(databases),
+            stdio,
+            running: HashMap::new(),
+            memory,
+        }
+    }
+
+    /// The part that the PostgreSQL interface works on.
+    pub fn postgres(&mut self) -> View<'_> {
+        View { postgres: &mut self.postgres, table: &mut self.table }
+    }
+
+    /// From now on the task handles this invocation.
+    pub fn enter(
+        &mut self,
+        task: GuestTaskId,
+        enforced: Instant,
+        session: Arc<Session>,
+        output: Arc<Output>,
+    ) {
+        self.stdio.attribute(output.clone());
+        self.postgres.enter(task, session);
+        self.running.insert(task, Running { enforced, output });
+    }
+
+    /// The task's invocation has ended.
+    pub fn leave(&mut self, task: GuestTaskId) {
+        self.postgres.leave(task);
+        self.running.remove(&task);
+    }
+
+    /// Attributes what is written next to the invocation that is running now.
+    pub fn attribute_output(mut store: StoreContextMut<'_, Self>) -> wasmtime::Result<()> {
+        let root = store.as_context_mut().async_call_stack()?.last();
+        let state = store.data_mut();
+        if let Some(running) = root.and_then(|task| state.running.get(&task)) {
+            state.stdio.attribute(running.output.clone());
+        }
+        Ok(())
+    }
+
+    /// Whether the code that is running now belongs to an invocation that should have ended a
+    /// while ago.
+    pub fn is_overrun(mut store: StoreContextMut<'_, Self>) -> wasmtime::Result<bool> {
+        let root = store.as_context_mut().async_call_stack()?.last();
+        let running = root.and_then(|task| store.data().running.get(&task));
+        Ok(running.is_some_and(|running| Instant::now() > running.enforced + limits::OVERRUN_MAX))
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+/// The bound on a guest's memory, and its high-water mark.
+#[derive(Debug)]
+pub struct Memory {
+    bytes_max: usize,
+    /// The largest size so far, in bytes, for whoever decides on the instance's future.
+    high_water: Arc<AtomicUsize>,
+    /// Whether the guest was refused memory since [`Memory::forget_refusal`].
+    refused: bool,
+}
+
+impl Memory {
+    /// At most so many bytes.
+    pub fn new(bytes_max: usize, high_water: Arc<AtomicUsize>) -> Self {
+        Self { bytes_max, high_water, refused: false }
+    }
+
+    /// Whether the guest asked for more than it may have.
+    pub fn was_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Begins to watch for refusals anew.
+    pub fn forget_refusal(&mut self) {
+        self.refused = false;
+    }
+}
+
+impl ResourceLimiter for Memory {
+    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        if desired > self.bytes_max {
+            self.refused = true;
+            return Ok(false);
+        }
+        self.high_water.fetch_max(desired, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= limits::TABLE_ELEMENTS_MAX)
+    }
+}

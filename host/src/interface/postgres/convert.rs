@@ -1,0 +1,124 @@
+//! The database's words in those of `wit/deps/postgres.wit`. Pure: nothing here waits or decides.
+
+use tokio_postgres::error::{DbError, ErrorPosition};
+use tokio_postgres::types::{Kind, Type};
+
+use super::wit;
+use crate::database::Error;
+use crate::database::cursor::Batch;
+use crate::database::session::Call;
+use crate::database::statement::{Column, Description, Key};
+use crate::database::transaction::Options;
+
+impl From<wit::Call> for Call {
+    fn from(call: wit::Call) -> Self {
+        Self {
+            key: Key { sql: call.sql, types: call.types },
+            version: call.version,
+            arguments: call.arguments,
+        }
+    }
+}
+
+impl From<wit::TransactionOptions> for Options {
+    fn from(options: wit::TransactionOptions) -> Self {
+        Self {
+            isolation_level: options.isolation_level.map(|level| match level {
+                wit::IsolationLevel::ReadUncommitted => "READ UNCOMMITTED",
+                wit::IsolationLevel::ReadCommitted => "READ COMMITTED",
+                wit::IsolationLevel::RepeatableRead => "REPEATABLE READ",
+                wit::IsolationLevel::Serializable => "SERIALIZABLE",
+            }),
+            read_only: options.read_only,
+            deferrable: options.deferrable,
+        }
+    }
+}
+
+impl From<&Description> for wit::Statement {
+    fn from(description: &Description) -> Self {
+        Self {
+            version: description.version,
+            parameters: description.parameters.iter().map(Type::oid).collect(),
+            columns: description.columns.iter().map(column).collect(),
+            types: description.types.iter().map(type_info).collect(),
+        }
+    }
+}
+
+impl From<Batch> for wit::Batch {
+    fn from(batch: Batch) -> Self {
+        Self { rows: batch.rows, cells: batch.cells, last: batch.last }
+    }
+}
+
+impl From<Error> for wit::Error {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error {
+            Error::Server(error) => Self::Database(database_error(&error)),
+            Error::UnknownDatabase(name) => Self::UnknownDatabase(name),
+            Error::Busy(_) => Self::Busy(text),
+            Error::Connect(_) => Self::Connect(text),
+            Error::ConnectionLost { maybe_executed } => Self::ConnectionLost(maybe_executed),
+            Error::StatementChanged(description) => Self::StatementChanged((&*description).into()),
+            Error::Invalid(_) => Self::Invalid(text),
+            Error::InUse => Self::InUse,
+            Error::Aborted => Self::Aborted,
+            Error::Ended => Self::Ended,
+            Error::TooLarge(bytes) => Self::TooLarge(bytes as u64),
+            Error::Driver(_) => Self::Other(text),
+        }
+    }
+}
+
+fn column(column: &Column) -> wit::Column {
+    wit::Column {
+        name: column.name.clone(),
+        type_oid: column.type_.oid(),
+        table_oid: column.table_oid,
+        number: column.number,
+        modifier: column.modifier,
+    }
+}
+
+fn type_info(type_: &Type) -> wit::TypeInfo {
+    wit::TypeInfo {
+        oid: type_.oid(),
+        name: type_.name().to_owned(),
+        schema: type_.schema().to_owned(),
+        kind: match type_.kind() {
+            Kind::Pseudo => wit::TypeKind::Pseudo,
+            Kind::Enum(labels) => wit::TypeKind::Enumeration(labels.clone()),
+            Kind::Array(element) => wit::TypeKind::Array(element.oid()),
+            Kind::Range(bound) => wit::TypeKind::Range(bound.oid()),
+            Kind::Multirange(bound) => wit::TypeKind::Multirange(bound.oid()),
+            Kind::Domain(base) => wit::TypeKind::Domain(base.oid()),
+            Kind::Composite(fields) => wit::TypeKind::Composite(
+                fields.iter().map(|field| (field.name().to_owned(), field.type_().oid())).collect(),
+            ),
+            _ => wit::TypeKind::Simple,
+        },
+    }
+}
+
+fn database_error(error: &DbError) -> wit::DatabaseError {
+    let owned = |text: Option<&str>| text.map(str::to_owned);
+    wit::DatabaseError {
+        severity: error.severity().to_owned(),
+        code: error.code().code().to_owned(),
+        message: error.message().to_owned(),
+        detail: owned(error.detail()),
+        hint: owned(error.hint()),
+        position: match error.position() {
+            Some(ErrorPosition::Original(position)) => Some(*position),
+            _ => None,
+        },
+        context: owned(error.where_()),
+        schema: owned(error.schema()),
+        table: owned(error.table()),
+        column: owned(error.column()),
+        data_type: owned(error.datatype()),
+        constraint: owned(error.constraint()),
+    }
+}

@@ -1,0 +1,119 @@
+//! Every bound that Hearth keeps, with its unit and its reason; their relations are checked when
+//! this file is compiled.
+//!
+//! What a configuration may choose stands here too, as the default and the furthest it may go.
+
+use std::time::Duration;
+
+/// The longest an invocation may take: Lambda's own limit.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(900);
+/// What an invocation may take on the local host, where nothing else is said.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// How long before its deadline an invocation is ended, so that the answer arrives in time and the
+/// database connection can be settled: at most this, and at most a tenth of the time it has.
+pub const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
+
+/// Lambda's limit for an event and for an answer, in bytes.
+pub const PAYLOAD_BYTES_MAX: usize = 6 * 1024 * 1024 + 100;
+/// Lambda's limit for an event that is invoked asynchronously, in bytes.
+pub const PAYLOAD_ASYNC_BYTES_MAX: usize = 1024 * 1024;
+
+/// Instances of one `serial` or `fresh` function at a time, where nothing else is said.
+pub const INSTANCES_DEFAULT: u32 = 8;
+/// Instances of one function that a configuration may ask for.
+pub const INSTANCES_MAX: u32 = 1_000;
+/// Invocations that may share one instance.
+pub const CONCURRENCY_MAX: u32 = 1_000;
+/// Memory of one instance, in MiB, where nothing else is said.
+pub const MEMORY_MIB_DEFAULT: u32 = 128;
+/// Memory of one instance that a configuration may ask for, in MiB: what a 32-bit guest can reach.
+pub const MEMORY_MIB_MAX: u32 = 4_096;
+/// Elements of all of an instance's tables.
+pub const TABLE_ELEMENTS_MAX: usize = 100_000;
+/// Stack of a guest, in bytes. Its fiber has `FIBER_STACK_BYTES`, which the host's own frames share.
+pub const GUEST_STACK_BYTES: usize = 1024 * 1024;
+/// Stack of the fiber on which a guest runs, in bytes.
+pub const FIBER_STACK_BYTES: usize = 2 * 1024 * 1024;
+/// What one call from a guest to the host may carry, in bytes.
+pub const HOST_CALL_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Handles (databases, transactions, cursors, WASI streams) that an instance may hold at a time.
+pub const HANDLES_MAX: usize = 1_000;
+/// Invocations after which an instance is retired, where nothing else is said. Each instance draws
+/// its own number up to a tenth lower, so that they do not all retire together.
+pub const INVOCATIONS_PER_INSTANCE_DEFAULT: u64 = 100_000;
+/// Age at which an instance is retired, where nothing else is said.
+pub const INSTANCE_AGE_DEFAULT: Duration = Duration::from_secs(4 * 60 * 60);
+/// How often a running guest is asked to look at the clock and to let others run.
+pub const EPOCH_TICK: Duration = Duration::from_millis(5);
+/// How long a guest that shares its instance may go on computing past a neighbour's deadline.
+pub const OVERRUN_MAX: Duration = Duration::from_millis(50);
+
+/// Connections to one database, where nothing else is said.
+pub const POOL_DEFAULT: u32 = 8;
+/// Connections to one database that a configuration may ask for.
+pub const POOL_MAX: u32 = 1_000;
+/// How long connecting may take, where nothing else is said.
+pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// Prepared statements kept per connection, where nothing else is said.
+pub const STATEMENTS_DEFAULT: u32 = 256;
+/// Prepared statements kept per connection that a configuration may ask for.
+pub const STATEMENTS_MAX: u32 = 10_000;
+/// SQL text of one statement, in bytes.
+pub const SQL_BYTES_MAX: usize = 1024 * 1024;
+/// Parameters of one statement: PostgreSQL's own limit.
+pub const PARAMETERS_MAX: usize = 65_535;
+/// Rows that a guest receives in one batch, in bytes, unless one row alone is larger.
+pub const BATCH_BYTES: usize = 256 * 1024;
+/// What a guest may ask for in one batch, in bytes.
+pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Rows in one batch, for rows that have no columns and so no bytes.
+pub const BATCH_ROWS_MAX: u32 = 1_000_000;
+/// One row, in bytes.
+pub const ROW_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Connections, transactions and cursors that one invocation may hold at a time.
+pub const LOANS_PER_INVOCATION_MAX: usize = 64;
+/// A connection unused for this long, by wall clock, is asked whether it is still there before it
+/// is used. Middleboxes forget a connection after 350 s; servers restart.
+pub const IDLE_TRUSTED: Duration = Duration::from_secs(30);
+/// A connection unused for this long, by wall clock, is replaced without asking.
+pub const IDLE_MAX: Duration = Duration::from_secs(300);
+/// How long a connection may take to answer whether it is still there.
+pub const VALIDATE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a connection may take to be made clean after an invocation before it is retired.
+pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// One line of a guest's output, in bytes; a longer one is cut into several.
+pub const OUTPUT_LINE_BYTES_MAX: usize = 16 * 1024;
+/// Output of one invocation, in bytes; what comes after is dropped, and the log says so.
+pub const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+/// The end of the output that a caller may ask to see with its answer, in bytes: Lambda's limit.
+pub const OUTPUT_TAIL_BYTES: usize = 4 * 1024;
+
+/// Failures of the Runtime API in a row after which the environment ends.
+pub const API_FAILURES_MAX: u32 = 10;
+/// The longest wait between two attempts at the Runtime API.
+pub const API_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Slots that one environment may be asked to serve: what Lambda Managed Instances allow.
+pub const SLOTS_MAX: u32 = 1_600;
+/// The text of an error that a caller is told, in bytes; the Runtime API takes 1 MiB at most.
+pub const FAULT_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Lines of a stack trace that a caller is told.
+pub const STACK_TRACE_LINES_MAX: usize = 64;
+
+/// How long a drain waits for running invocations before it ends them.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long the local host's drain waits, where no one kills it.
+pub const DRAIN_TIMEOUT_LOCAL: Duration = Duration::from_secs(5);
+
+const _: () = assert!(GUEST_STACK_BYTES < FIBER_STACK_BYTES);
+const _: () = assert!(BATCH_BYTES <= BATCH_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX <= ROW_BYTES_MAX);
+const _: () = assert!(ROW_BYTES_MAX <= HOST_CALL_BYTES_MAX);
+const _: () = assert!(PAYLOAD_BYTES_MAX <= HOST_CALL_BYTES_MAX);
+const _: () = assert!(PAYLOAD_ASYNC_BYTES_MAX <= PAYLOAD_BYTES_MAX);
+const _: () = assert!(OUTPUT_TAIL_BYTES < OUTPUT_LINE_BYTES_MAX && OUTPUT_LINE_BYTES_MAX < OUTPUT_BYTES_MAX);
+const _: () = assert!(IDLE_TRUSTED.as_secs() < IDLE_MAX.as_secs());
+const _: () = assert!(IDLE_MAX.as_secs() < 350);
+const _: () = assert!(TIMEOUT_DEFAULT.as_secs() <= TIMEOUT_MAX.as_secs());
+const _: () = assert!(POOL_DEFAULT <= POOL_MAX && STATEMENTS_DEFAULT <= STATEMENTS_MAX);
+const _: () = assert!(INSTANCES_DEFAULT <= INSTANCES_MAX && MEMORY_MIB_DEFAULT <= MEMORY_MIB_MAX);

@@ -1,0 +1,113 @@
+//! The loop of `bootstrap`: next event, answer, clean up, next event.
+//!
+//! Promises:
+//! - each slot asks for one event at a time, and only when the last one's loans are settled;
+//! - a Runtime API that fails is asked again at growing intervals, and given up after a while;
+//! - when the environment is to end, running invocations have [`limits::DRAIN_TIMEOUT`] left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::{Environment, Function};
+use crate::event::lambda::{Error, Received, RuntimeApi};
+use crate::fault::{Fault, Kind};
+use crate::limits;
+use crate::shutdown::Shutdown;
+
+/// Handles events until the environment is to end, `slots` of them at a time.
+pub async fn serve(
+    environment: &Arc<Environment>,
+    function: &Arc<Function>,
+    api_address: &str,
+    slots: u32,
+    shutdown: &Shutdown,
+) -> Result<(), Fault> {
+    let mut running = JoinSet::new();
+    for _ in 0..slots {
+        let slot = Slot {
+            environment: environment.clone(),
+            function: function.clone(),
+            api: RuntimeApi::new(api_address),
+            shutdown: shutdown.clone(),
+        };
+        running.spawn(slot.serve());
+    }
+    let mut outcome = Ok(());
+    while let Some(ended) = running.join_next().await {
+        let ended = ended
+            .unwrap_or_else(|error| Err(Fault::new(Kind::Internal, format!("a slot ended oddly: {error}"))));
+        if ended.is_err() {
+            // What is beyond repair for one slot is so for all: the environment ends.
+            running.abort_all();
+            outcome = ended;
+        }
+    }
+    environment.drain().await;
+    outcome
+}
+
+/// One invocation at a time.
+struct Slot {
+    environment: Arc<Environment>,
+    function: Arc<Function>,
+    api: RuntimeApi,
+    shutdown: Shutdown,
+}
+
+impl Slot {
+    async fn serve(mut self) -> Result<(), Fault> {
+        let mut failures = 0;
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = self.shutdown.requested() => return Ok(()),
+                next = self.api.next() => next,
+            };
+            let outcome = match next {
+                Ok(received) => self.handle(received).await,
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(()) => failures = 0,
+                Err(Error::Fatal(message)) => return Err(Fault::new(Kind::Internal, message)),
+                Err(Error::Transient(message)) => {
+                    failures += 1;
+                    if failures > limits::API_FAILURES_MAX {
+                        let message = format!("{message}; given up after {failures} failures in a row");
+                        return Err(Fault::new(Kind::Internal, message));
+                    }
+                    tracing::warn!(failures, "{message}");
+                    tokio::time::sleep(pause(failures)).await;
+                }
+            }
+        }
+    }
+
+    async fn handle(&mut self, received: Received) -> Result<(), Error> {
+        let Received { invocation, receipt } = received;
+        let Self { environment, function, api, shutdown } = self;
+        let handled = tokio::select! {
+            handled = environment.handle(function, invocation) => handled,
+            () = out_of_time(shutdown) => {
+                let fault = Fault::new(Kind::Internal, "the environment was ended before the function had answered");
+                return api.answer(&receipt, &Err(fault)).await;
+            }
+        };
+        let answered = api.answer(&receipt, &handled.answer).await;
+        handled.settle().await;
+        answered
+    }
+}
+
+/// The end of the time that a drain leaves to running invocations.
+async fn out_of_time(shutdown: &Shutdown) {
+    shutdown.requested().await;
+    tokio::time::sleep(limits::DRAIN_TIMEOUT).await;
+}
+
+/// How long to wait after so many failures in a row.
+fn pause(failures: u32) -> Duration {
+    Duration::from_millis(50 << failures.min(6)).min(limits::API_PAUSE_MAX)
+}

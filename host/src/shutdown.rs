@@ -1,0 +1,37 @@
+//! The end of the environment: one signal, many listeners.
+//!
+//! Lambda and every supervisor send SIGTERM; a person presses ctrl-c, which is SIGINT.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Tells whoever listens that the environment is to end.
+#[derive(Debug, Clone)]
+pub struct Shutdown(watch::Receiver<bool>);
+
+impl Shutdown {
+    /// Listens to SIGTERM and SIGINT from now on. Needs the runtime; fails if signals cannot be
+    /// listened to.
+    pub fn on_signals() -> std::io::Result<Self> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let (sender, receiver) = watch::channel(false);
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            sender.send_replace(true);
+            // Kept open: a closed channel would mean the same as a signal, but only by accident.
+            std::future::pending::<()>().await;
+        });
+        Ok(Self(receiver))
+    }
+
+    /// Waits until the environment is to end.
+    pub async fn requested(&self) {
+        let mut receiver = self.0.clone();
+        // An error means that the runtime is going down, which is the same thing.
+        let _ = receiver.wait_for(|requested| *requested).await;
+    }
+}

@@ -1,0 +1,200 @@
+//! The subscriber's layer that turns events into lines.
+//!
+//! Promises: an event carries the fields of the spans around it; other crates are heard from
+//! warnings up only, because their lower levels hold statements and headers, and with them data.
+//!
+//! Left to others: how a line looks ([`super::line`]).
+
+use std::fmt::{Debug, Write as _};
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::line::{Line, Value};
+use super::timestamp::Timestamp;
+use crate::config::LogConfig;
+
+/// Where whole lines go.
+pub(super) trait Lines: Send + Sync + 'static {
+    /// Takes one line, line break included.
+    fn write_line(&self, line: &[u8]);
+}
+
+/// Turns each event into a line.
+pub(super) struct LineLayer<L> {
+    config: LogConfig,
+    lines: L,
+}
+
+impl<L: Lines> LineLayer<L> {
+    pub(super) fn new(config: LogConfig, lines: L) -> Self {
+        Self { config, lines }
+    }
+
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        let ours = ["hearth", "bootstrap"].iter().any(|name| metadata.target().starts_with(name));
+        let level_max = if ours { self.config.level } else { self.config.level.min(Level::WARN) };
+        // A span is kept whatever the level: a warning inside it needs the request id it carries.
+        if metadata.is_span() {
+            ours && *metadata.level() <= Level::INFO
+        } else {
+            *metadata.level() <= level_max
+        }
+    }
+}
+
+impl<S, L> Layer<S> for LineLayer<L>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    L: Lines,
+{
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.wants(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        self.wants(metadata)
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, record: &Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+        {
+            record.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
+            if let Some(of_span) = span.extensions().get::<Fields>() {
+                fields.values.extend(of_span.values.iter().cloned());
+            }
+        }
+        event.record(&mut fields);
+        let line = Line {
+            timestamp: Timestamp::now(),
+            level: *event.metadata().level(),
+            message: &fields.message,
+            fields: &fields.values,
+        };
+        self.lines.write_line(&line.render(self.config.format));
+    }
+}
+
+/// The fields of an event or a span, in the order they were given.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    values: Vec<(&'static str, Value)>,
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.message.push_str(value),
+            name => self.values.push((name, Value::Text(value.to_owned()))),
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        match field.name() {
+            "message" => _ = write!(self.message, "{value:?}"),
+            name => self.values.push((name, Value::Text(format!("{value:?}")))),
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        let mut text = value.to_string();
+        let mut cause = value.source();
+        while let Some(error) = cause {
+            let _ = write!(text, ": {error}");
+            cause = error.source();
+        }
+        self.values.push((field.name(), Value::Text(text)));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.values.push((field.name(), Value::Integer(value.into())));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.values.push((field.name(), Value::Integer(value.into())));
+    }
+
+    fn record_i128(&mut self, field: &Field, value: i128) {
+        self.values.push((field.name(), Value::Integer(value)));
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        self.values.push((field.name(), Value::Text(value.to_string())));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.values.push((field.name(), Value::Float(value)));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.values.push((field.name(), Value::Boolean(value)));
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::config::LogFormat;
+    use std::sync::{Arc, Mutex};
+    use tracing_subscriber::layer::SubscriberExt;
+
+    impl Lines for Arc<Mutex<Vec<String>>> {
+        fn write_line(&self, line: &[u8]) {
+            self.lock().unwrap().push(String::from_utf8(line.to_vec()).unwrap());
+        }
+    }
+
+    /// The text lines that `act` logs at this level, without their timestamps.
+    pub(crate) fn logged(level: Level, act: impl FnOnce()) -> Vec<String> {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let config = LogConfig { format: LogFormat::Text, level };
+        let layer = LineLayer::new(config, Arc::clone(&lines));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), act);
+        let lines = lines.lock().unwrap();
+        lines.iter().map(|line| line[25..].trim_end_matches('\n').to_owned()).collect()
+    }
+
+    #[test]
+    fn an_event_carries_the_fields_of_its_spans() {
+        let lines = logged(Level::WARN, || {
+            let span =
+                tracing::info_span!("invocation", request_id = "r-1", tenant_id = tracing::field::Empty);
+            span.record("tenant_id", "blue");
+            span.in_scope(|| {
+                tracing::info!("too low");
+                tracing::warn!(rows = 3, missing = Option::<u8>::None, error = %"bad", "look");
+            });
+        });
+        assert_eq!(lines, ["WARN  look request_id=r-1 tenant_id=blue rows=3 error=bad"]);
+    }
+
+    #[test]
+    fn other_crates_are_heard_from_warnings_up() {
+        let lines = logged(Level::TRACE, || {
+            tracing::trace!("ours");
+            tracing::info!(target: "hyper::proto", "theirs");
+            tracing::warn!(target: "hyper::proto", "theirs, and important");
+        });
+        assert_eq!(lines, ["TRACE ours", "WARN  theirs, and important"]);
+    }
+}

@@ -1,0 +1,59 @@
+//! The log: one line per event, on standard output, in the words that Lambda documents.
+//!
+//! Promises:
+//! - one line is one `write`, so that lines of several threads never mix;
+//! - nothing in a message or a field can begin a second line ([`line`]);
+//! - what is below the configured level is never formatted;
+//! - a closed output is survived in silence: there is nowhere left to complain.
+//!
+//! Left to others: what is worth a line; what a guest prints ([`Output`] brings it here).
+
+mod layer;
+mod line;
+mod output;
+mod panic_message;
+mod timestamp;
+
+pub use output::{Output, Stream};
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::sync::{Mutex, PoisonError};
+
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::LogConfig;
+
+/// Starts the log on standard output. Only the first start in a process has an effect.
+pub fn start(config: &LogConfig) {
+    start_on(config, std::io::stdout().as_fd());
+}
+
+/// Starts the log on standard error, for a command whose standard output is its result.
+pub fn start_on_stderr(config: &LogConfig) {
+    start_on(config, std::io::stderr().as_fd());
+}
+
+fn start_on(config: &LogConfig, descriptor: std::os::fd::BorrowedFd<'_>) {
+    let Ok(duplicate) = descriptor.try_clone_to_owned() else {
+        return;
+    };
+    let sink = Sink { file: Mutex::new(File::from(duplicate)) };
+    let layer = layer::LineLayer::new(*config, sink);
+    // A second start happens in tests alone, where the first one's settings are as good.
+    let _ = tracing_subscriber::registry().with(layer).try_init();
+}
+
+/// Where lines go: a descriptor without a buffer, since a frozen process cannot flush one.
+struct Sink {
+    file: Mutex<File>,
+}
+
+impl layer::Lines for Sink {
+    fn write_line(&self, line: &[u8]) {
+        // A pipe takes long lines in several pieces; the lock keeps them together.
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = std::io::Write::write_all(&mut *file, line);
+    }
+}

@@ -1,0 +1,301 @@
+//! What a guest prints during one invocation, on its way to the log.
+//!
+//! Promises:
+//! - a line is logged once it is complete, in the order in which the guest completed them, cut at
+//!   [`limits::OUTPUT_LINE_BYTES_MAX`];
+//! - after [`limits::OUTPUT_BYTES_MAX`] nothing more is logged, and the log says so once;
+//! - the end of the output and a panic's message are kept for the answer, the message even past
+//!   the limit and below the log's level.
+//!
+//! Left to others: control characters, which [`super::line`] makes harmless; and when an
+//! invocation is over ([`Output::finish`]).
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::panic_message;
+use crate::limits;
+
+/// Where a guest wrote to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Stream {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// The output of one invocation, or of one instance's `init`.
+#[derive(Debug)]
+pub struct Output {
+    function: String,
+    request_id: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    // The line that each stream has begun.
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    // What may still be logged is the limit less this.
+    bytes: usize,
+    dropping: bool,
+    tail: Vec<u8>,
+    // The end of standard error as it came, where a panic's message is looked for.
+    stderr_end: Vec<u8>,
+}
+
+impl Output {
+    /// No output yet. The request id is empty for an `init`, which belongs to no invocation.
+    pub fn new(function: &str, request_id: &str) -> Self {
+        Self {
+            function: function.to_owned(),
+            request_id: request_id.to_owned(),
+            state: Mutex::new(State::default()),
+        }
+    }
+
+    /// Takes what the guest wrote, wherever in a line it begins and ends.
+    pub fn write(&self, stream: Stream, bytes: &[u8]) {
+        let mut state = self.lock();
+        if stream == Stream::Stderr {
+            keep_end(&mut state.stderr_end, bytes, panic_message::STDERR_BYTES);
+        }
+        let room = limits::OUTPUT_BYTES_MAX - state.bytes;
+        let taken = &bytes[..bytes.len().min(room)];
+        state.bytes += taken.len();
+        self.take(&mut state, stream, taken);
+        if taken.len() < bytes.len() && !state.dropping {
+            self.end_lines(&mut state);
+            state.dropping = true;
+            tracing::warn!(
+                function = self.function,
+                request_id = self.logged_request_id(),
+                "the guest wrote more than {} bytes; the rest of this invocation's output is dropped",
+                limits::OUTPUT_BYTES_MAX
+            );
+        }
+    }
+
+    /// Logs the lines that were begun and not ended. Writing may go on.
+    pub fn finish(&self) {
+        self.end_lines(&mut self.lock());
+    }
+
+    /// The last [`limits::OUTPUT_TAIL_BYTES`] of the complete lines, each with its line break.
+    pub fn tail(&self) -> Vec<u8> {
+        let state = self.lock();
+        let start = state.tail.len().saturating_sub(limits::OUTPUT_TAIL_BYTES);
+        state.tail[start..].to_vec()
+    }
+
+    /// The message and the place of the last panic that a Rust guest reported on standard error.
+    pub fn panic_message(&self) -> Option<String> {
+        panic_message::find(&String::from_utf8_lossy(&self.lock().stderr_end))
+    }
+
+    fn take(&self, state: &mut State, stream: Stream, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let mut line = std::mem::take(state.begun(stream));
+            let room = limits::OUTPUT_LINE_BYTES_MAX - line.len();
+            match rest.iter().take(room + 1).position(|&byte| byte == b'\n') {
+                Some(end) => {
+                    line.extend_from_slice(&rest[..end]);
+                    rest = &rest[end + 1..];
+                    self.log(state, stream, line.strip_suffix(b"\r").unwrap_or(&line));
+                    line.clear();
+                }
+                None if rest.len() > room => {
+                    line.extend_from_slice(&rest[..room]);
+                    rest = &rest[room..];
+                    let whole = line.len() - split_character(&line);
+                    self.log(state, stream, &line[..whole]);
+                    line.drain(..whole);
+                }
+                None => {
+                    line.extend_from_slice(rest);
+                    rest = &[];
+                }
+            }
+            *state.begun(stream) = line;
+        }
+    }
+
+    fn end_lines(&self, state: &mut State) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let line = std::mem::take(state.begun(stream));
+            if !line.is_empty() {
+                self.log(state, stream, &line);
+            }
+        }
+    }
+
+    fn log(&self, state: &mut State, stream: Stream, line: &[u8]) {
+        keep_end(&mut state.tail, line, limits::OUTPUT_TAIL_BYTES);
+        keep_end(&mut state.tail, b"\n", limits::OUTPUT_TAIL_BYTES);
+        tracing::info!(
+            function = self.function,
+            request_id = self.logged_request_id(),
+            stream = stream.as_str(),
+            "{}",
+            String::from_utf8_lossy(line)
+        );
+    }
+
+    fn logged_request_id(&self) -> Option<&str> {
+        Some(self.request_id.as_str()).filter(|id| !id.is_empty())
+    }
+
+    // Nothing that is done under the lock can leave the lines in a state worth refusing.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn begun(&mut self, stream: Stream) -> &mut Vec<u8> {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+}
+
+// Lets the buffer grow to twice what is wanted, so that not every line moves all of it.
+fn keep_end(end: &mut Vec<u8>, bytes: &[u8], bytes_max: usize) {
+    end.extend_from_slice(&bytes[bytes.len().saturating_sub(bytes_max)..]);
+    if end.len() > 2 * bytes_max {
+        end.drain(..end.len() - bytes_max);
+    }
+}
+
+/// How many bytes at the end are the beginning of a character whose rest is to come.
+fn split_character(line: &[u8]) -> usize {
+    for begun in 1..=line.len().min(3) {
+        let length = match line[line.len() - begun] {
+            0b1100_0000..0b1110_0000 => 2,
+            0b1110_0000..0b1111_0000 => 3,
+            0b1111_0000..0b1111_1000 => 4,
+            0b1000_0000..0b1100_0000 => continue,
+            _ => return 0,
+        };
+        return if begun < length { begun } else { 0 };
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::layer::tests::logged;
+    use super::*;
+    use tracing::Level;
+
+    fn lines_of(request_id: &str, act: impl FnOnce(&Output)) -> Vec<String> {
+        let output = Output::new("hello", request_id);
+        logged(Level::INFO, || act(&output))
+    }
+
+    #[test]
+    fn lines_come_out_whole_however_they_were_written() {
+        let lines = lines_of("r", |output| {
+            output.write(Stream::Stdout, b"on");
+            output.write(Stream::Stderr, b"oops\n");
+            output.write(Stream::Stdout, b"e\r\n\ntwo\nrest");
+            output.finish();
+            output.finish();
+        });
+        let expected = [
+            "INFO  oops request_id=r function=hello stream=stderr",
+            "INFO  one request_id=r function=hello stream=stdout",
+            "INFO   request_id=r function=hello stream=stdout",
+            "INFO  two request_id=r function=hello stream=stdout",
+            "INFO  rest request_id=r function=hello stream=stdout",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_line_cannot_forge_another_one() {
+        let lines = lines_of("", |output| {
+            output.write(Stream::Stdout, b"a\r2026-11-23T20:00:00.000Z ERROR \x1b[31mforged\xff\n");
+        });
+        let expected =
+            "INFO  a\\r2026-11-23T20:00:00.000Z ERROR \\u{1b}[31mforged\u{fffd} function=hello stream=stdout";
+        assert_eq!(lines, [expected]);
+    }
+
+    #[test]
+    fn a_long_line_is_cut_between_characters() {
+        let lines = lines_of("", |output| {
+            output.write(Stream::Stdout, b"x");
+            output.write(Stream::Stdout, "ä".repeat(limits::OUTPUT_LINE_BYTES_MAX).as_bytes());
+            output.finish();
+        });
+        let text: String = lines.iter().map(|line| line[6..].split(' ').next().unwrap()).collect();
+        assert_eq!(text, format!("x{}", "ä".repeat(limits::OUTPUT_LINE_BYTES_MAX)));
+        assert_eq!(lines.len(), 3);
+    }
+
+    #[test]
+    fn a_line_of_exactly_the_limit_is_not_cut() {
+        let lines = lines_of("", |output| {
+            let mut line = vec![b'x'; limits::OUTPUT_LINE_BYTES_MAX];
+            line.push(b'\n');
+            output.write(Stream::Stdout, &line);
+            output.write(Stream::Stdout, &line);
+        });
+        assert_eq!(lines.len(), 2);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_cut_all_the_same() {
+        for byte in [0x80, 0xff, 0xc3, 0xf0] {
+            let lines = lines_of("", |output| {
+                output.write(Stream::Stdout, &vec![byte; 3 * limits::OUTPUT_LINE_BYTES_MAX]);
+                output.finish();
+            });
+            assert!((3..=4).contains(&lines.len()), "{byte:x}: {}", lines.len());
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_is_dropped_and_the_log_says_so_once() {
+        let chunk = [b"0123456789abcde\n".repeat(64)].concat();
+        let lines = lines_of("r", |output| {
+            output.write(Stream::Stderr, b"begun");
+            for _ in 0..2 * limits::OUTPUT_BYTES_MAX / chunk.len() {
+                output.write(Stream::Stdout, &chunk);
+            }
+            output.write(Stream::Stderr, b"\nthread 'main' panicked at src/lib.rs:1:2:\ntoo much\n");
+            output.finish();
+            assert_eq!(output.panic_message().as_deref(), Some("too much, at src/lib.rs:1:2"));
+        });
+        let warnings = lines.iter().filter(|line| line.starts_with("WARN")).count();
+        assert_eq!(warnings, 1);
+        assert!(lines.last().unwrap().starts_with("WARN  the guest wrote more than 1048576 bytes"));
+        assert!(lines.iter().any(|line| line.starts_with("INFO  begun")));
+        assert!(lines.len() <= limits::OUTPUT_BYTES_MAX / 16 + 3);
+    }
+
+    #[test]
+    fn the_tail_is_the_end_of_what_was_completed() {
+        let output = Output::new("hello", "r");
+        output.write(Stream::Stdout, b"one\nbegun");
+        assert_eq!(output.tail(), b"one\n");
+        for _ in 0..3000 {
+            output.write(Stream::Stdout, b"abc\n");
+        }
+        output.finish();
+        assert_eq!(output.tail(), b"abc\n".repeat(1024));
+    }
+}
