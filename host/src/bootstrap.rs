@@ -43,7 +43,12 @@ pub fn bootstrap() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
-            tracing::error!(fault = fault.kind.error_type(), blame = fault.blame.as_str(), "{}", fault.log);
+            tracing::error!(
+                fault = fault.kind.error_type(),
+                blame = fault.blame.as_str(),
+                "{}",
+                fault.log
+            );
             ExitCode::FAILURE
         }
     }
@@ -68,13 +73,19 @@ async fn start(slots: u32) -> Result<(Arc<Environment>, Arc<serve::Function>, Sh
     let mut config = load()?;
     telemetry::start(&config.log);
     let handler = choose(&mut config, slots)?;
-    let shutdown = Shutdown::on_signals()
-        .map_err(|error| Fault::new(Kind::Internal, format!("signals cannot be listened to: {error}")))?;
+    let shutdown = Shutdown::on_signals().map_err(|error| {
+        Fault::new(
+            Kind::Internal,
+            format!("signals cannot be listened to: {error}"),
+        )
+    })?;
     let environment = Arc::new(Environment::start(&config)?);
-    let function = environment
-        .function(&handler)
-        .cloned()
-        .ok_or_else(|| Fault::new(Kind::Internal, format!("the function {handler:?} was not loaded")))?;
+    let function = environment.function(&handler).cloned().ok_or_else(|| {
+        Fault::new(
+            Kind::Internal,
+            format!("the function {handler:?} was not loaded"),
+        )
+    })?;
     function.warm().await?;
     Ok((environment, function, shutdown))
 }
@@ -110,7 +121,9 @@ fn choose(config: &mut Config, slots: u32) -> Result<String, Fault> {
         return Err(Fault::new(Kind::InvalidConfiguration, message));
     };
     function.instances_max = instances(&function, slots);
-    config.databases.retain(|name, _| function.databases.contains(name));
+    config
+        .databases
+        .retain(|name, _| function.databases.contains(name));
     config.functions = [(handler.clone(), function)].into();
     Ok(handler)
 }

@@ -98,7 +98,9 @@ impl Kind {
             | Self::DeadlineExceeded
             | Self::ResponseTooLarge
             | Self::InitFailed => Blame::Guest,
-            Self::Busy | Self::InvalidComponent | Self::InvalidConfiguration | Self::Internal => Blame::Host,
+            Self::Busy | Self::InvalidComponent | Self::InvalidConfiguration | Self::Internal => {
+                Blame::Host
+            }
         }
     }
 }

@@ -56,7 +56,10 @@ pub struct Deadline {
 impl Deadline {
     /// The deadline this long from now.
     pub fn after(duration: Duration) -> Self {
-        Self::new(unix_ms_now().saturating_add(duration.as_millis() as u64), duration)
+        Self::new(
+            unix_ms_now().saturating_add(duration.as_millis() as u64),
+            duration,
+        )
     }
 
     /// The deadline at this wall-clock time, in milliseconds since the Unix epoch.
@@ -68,13 +71,20 @@ impl Deadline {
         if unix_ms.abs_diff(now_ms) > limits::TIMEOUT_MAX.as_millis() as u64 {
             return Self::after(limits::TIMEOUT_MAX);
         }
-        Self::new(unix_ms, Duration::from_millis(unix_ms.saturating_sub(now_ms)))
+        Self::new(
+            unix_ms,
+            Duration::from_millis(unix_ms.saturating_sub(now_ms)),
+        )
     }
 
     fn new(unix_ms: u64, left: Duration) -> Self {
         let now = Instant::now();
         let margin = (left / 10).min(limits::DEADLINE_MARGIN);
-        Self { unix_ms, instant: now + left, enforced: now + (left - margin) }
+        Self {
+            unix_ms,
+            instant: now + left,
+            enforced: now + (left - margin),
+        }
     }
 
     /// How long until then; zero once it is past.
@@ -85,7 +95,9 @@ impl Deadline {
 
 /// The wall clock, in milliseconds since the Unix epoch; 0 if it stands before that.
 pub fn unix_ms_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

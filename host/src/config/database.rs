@@ -11,7 +11,14 @@ use super::source::{Entry, Source};
 use super::{ConfigError, DEFAULT_DATABASE, checked_name};
 use crate::limits;
 
-const KEYS: &[&str] = &["url", "pool_max", "connect_timeout_ms", "statements_max", "reset", "setup"];
+const KEYS: &[&str] = &[
+    "url",
+    "pool_max",
+    "connect_timeout_ms",
+    "statements_max",
+    "reset",
+    "setup",
+];
 
 /// One database.
 #[derive(Clone)]
@@ -72,7 +79,10 @@ impl DatabaseConfig {
 
     /// The default database, where the file has no section for it.
     pub(super) fn undefined_default(source: &Source<'_>) -> Result<Self, ConfigError> {
-        Ok(Self { url: default_url(source)?, ..Self::named(DEFAULT_DATABASE.to_owned()) })
+        Ok(Self {
+            url: default_url(source)?,
+            ..Self::named(DEFAULT_DATABASE.to_owned())
+        })
     }
 
     pub(super) fn read(entry: &Entry<'_>) -> Result<Self, ConfigError> {
@@ -106,7 +116,10 @@ impl DatabaseConfig {
         }
         if let Some(setup) = section.get("setup") {
             let files = setup.texts()?;
-            database.setup = files.iter().map(|file| entry.source.directory.join(file)).collect();
+            database.setup = files
+                .iter()
+                .map(|file| entry.source.directory.join(file))
+                .collect();
         }
         Ok(database)
     }
@@ -114,14 +127,19 @@ impl DatabaseConfig {
 
 fn checked_url(entry: &Entry<'_>) -> Result<String, ConfigError> {
     let url = entry.secret()?;
-    if is_address(&url) { Ok(url) } else { Err(entry.problem(NO_ADDRESS)) }
+    if is_address(&url) {
+        Ok(url)
+    } else {
+        Err(entry.problem(NO_ADDRESS))
+    }
 }
 
 fn default_url(source: &Source<'_>) -> Result<Option<String>, ConfigError> {
     match source.variable("DATABASE_URL") {
-        Some(url) if !is_address(&url) => {
-            Err(ConfigError::new(source.file, format!("the environment variable DATABASE_URL {NO_ADDRESS}")))
-        }
+        Some(url) if !is_address(&url) => Err(ConfigError::new(
+            source.file,
+            format!("the environment variable DATABASE_URL {NO_ADDRESS}"),
+        )),
         url => Ok(url),
     }
 }

@@ -17,7 +17,11 @@ pub struct ConfigError {
 impl ConfigError {
     /// A problem with the file as a whole, or with something outside it.
     pub(super) fn new(file: &Path, problem: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), line: None, problem: one_line(&problem.into()) }
+        Self {
+            file: file.to_owned(),
+            line: None,
+            problem: one_line(&problem.into()),
+        }
     }
 
     /// The same problem, at this line (from 1).
@@ -39,5 +43,9 @@ impl fmt::Display for ConfigError {
 
 // The parser's own messages and what a user wrote may have line breaks in them.
 fn one_line(text: &str) -> String {
-    text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+    text.split(['\n', '\r'])
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ")
 }

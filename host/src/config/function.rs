@@ -144,7 +144,9 @@ impl FunctionConfig {
 
 fn component(entry: &Entry<'_>, section: &Section<'_>) -> Result<PathBuf, ConfigError> {
     let Some(component) = section.get("component") else {
-        return Err(entry.problem("component is missing: the path of the guest's .wasm or .cwasm file"));
+        return Err(
+            entry.problem("component is missing: the path of the guest's .wasm or .cwasm file")
+        );
     };
     let path = entry.source.directory.join(component.text()?);
     if !path.is_file() {
@@ -160,8 +162,12 @@ fn isolation(entry: &Entry<'_>) -> Result<Isolation, ConfigError> {
     let expected = "\"fresh\", \"serial\" or { concurrent = 16 }";
     if entry.is_table() {
         let section = entry.section(&["concurrent"])?;
-        let concurrent = section.get("concurrent").ok_or_else(|| entry.unexpected(expected))?;
-        return Ok(Isolation::Concurrent(concurrent.number_u32(1..=limits::CONCURRENCY_MAX)?));
+        let concurrent = section
+            .get("concurrent")
+            .ok_or_else(|| entry.unexpected(expected))?;
+        return Ok(Isolation::Concurrent(
+            concurrent.number_u32(1..=limits::CONCURRENCY_MAX)?,
+        ));
     }
     match entry.as_text() {
         Some("fresh") => Ok(Isolation::Fresh),
@@ -177,7 +183,10 @@ fn used_databases(
     let mut used = Vec::new();
     for name in entry.texts()? {
         if name == DEFAULT_DATABASE && !databases.contains_key(name) {
-            databases.insert(name.to_owned(), DatabaseConfig::undefined_default(entry.source)?);
+            databases.insert(
+                name.to_owned(),
+                DatabaseConfig::undefined_default(entry.source)?,
+            );
         }
         if !databases.contains_key(name) {
             let defined: Vec<&str> = databases.keys().map(String::as_str).collect();

@@ -27,7 +27,10 @@ pub enum LogFormat {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: LogFormat::Text, level: Level::INFO }
+        Self {
+            format: LogFormat::Text,
+            level: Level::INFO,
+        }
     }
 }
 
@@ -49,7 +52,10 @@ impl LogConfig {
         // Wrong values of Lambda's own variables cannot be the user's mistake there, and must not
         // keep a function from starting.
         let variable = |name| source.variable(name);
-        if let Some(format) = variable("AWS_LAMBDA_LOG_FORMAT").as_deref().and_then(format) {
+        if let Some(format) = variable("AWS_LAMBDA_LOG_FORMAT")
+            .as_deref()
+            .and_then(format)
+        {
             log.format = format;
         }
         if let Some(level) = variable("AWS_LAMBDA_LOG_LEVEL").as_deref().and_then(level) {
@@ -81,7 +87,10 @@ fn level(word: &str) -> Option<Level> {
 
 fn unknown(entry: &Entry<'_>, words: &[&str]) -> ConfigError {
     let expected = format!("one of {}", words.join(", "));
-    match entry.as_text().and_then(|given| source::nearest(given, words)) {
+    match entry
+        .as_text()
+        .and_then(|given| source::nearest(given, words))
+    {
         Some(near) => entry.unexpected(&format!("{expected} (perhaps {near:?})")),
         None => entry.unexpected(&expected),
     }

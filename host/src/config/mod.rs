@@ -89,12 +89,19 @@ impl Config {
                 "there is no function; add a section like [function.hello] with component = \"hello.wasm\"",
             ));
         }
-        Ok(Self { directory: source.directory.to_owned(), log, functions, databases })
+        Ok(Self {
+            directory: source.directory.to_owned(),
+            log,
+            functions,
+            databases,
+        })
     }
 
     /// Whether any function may open this database.
     pub fn uses_database(&self, name: &str) -> bool {
-        self.functions.values().any(|function| function.databases.iter().any(|used| used == name))
+        self.functions
+            .values()
+            .any(|function| function.databases.iter().any(|used| used == name))
     }
 }
 

@@ -27,15 +27,26 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn new(file: &'a Path, text: &'a str, directory: &'a Path, variables: Variables<'a>) -> Self {
-        Self { file, directory, text, variables }
+    pub(super) fn new(
+        file: &'a Path,
+        text: &'a str,
+        directory: &'a Path,
+        variables: Variables<'a>,
+    ) -> Self {
+        Self {
+            file,
+            directory,
+            text,
+            variables,
+        }
     }
 
     /// The parsed text. The parser's message is kept, the excerpt it prints is not: it may show a
     /// password.
     pub(super) fn document(&self) -> Result<Spanned<DeTable<'a>>, ConfigError> {
         DeTable::parse(self.text).map_err(|error| {
-            let problem = ConfigError::new(self.file, format!("is not valid TOML: {}", error.message()));
+            let problem =
+                ConfigError::new(self.file, format!("is not valid TOML: {}", error.message()));
             match error.span() {
                 Some(span) => problem.at(self.line(span.start)),
                 None => problem,
@@ -68,7 +79,12 @@ impl<'a> Section<'a> {
         table: &'a DeTable<'a>,
         keys: &[&str],
     ) -> Result<Self, ConfigError> {
-        Self { source, path: String::new(), table }.checked(keys)
+        Self {
+            source,
+            path: String::new(),
+            table,
+        }
+        .checked(keys)
     }
 
     /// The entry of this key, if it is there.
@@ -116,8 +132,18 @@ impl<'a> Entry<'a> {
         value: &'a Spanned<DeValue<'a>>,
     ) -> Self {
         let name = key.get_ref().as_ref();
-        let path = if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") };
-        Self { source, path, key: name, line: source.line(key.span().start), value: value.get_ref() }
+        let path = if parent.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{parent}.{name}")
+        };
+        Self {
+            source,
+            path,
+            key: name,
+            line: source.line(key.span().start),
+            value: value.get_ref(),
+        }
     }
 
     /// The last part of its path.
@@ -142,17 +168,27 @@ impl<'a> Entry<'a> {
     /// The entry as a table with these keys and no others.
     pub(super) fn section(&self, keys: &[&str]) -> Result<Section<'a>, ConfigError> {
         let table = self.table()?;
-        Section { source: self.source, path: self.path.clone(), table }.checked(keys)
+        Section {
+            source: self.source,
+            path: self.path.clone(),
+            table,
+        }
+        .checked(keys)
     }
 
     /// The entries of a table whose keys are names that the user chose.
     pub(super) fn children(&self) -> Result<Vec<Entry<'a>>, ConfigError> {
         let table = self.table()?;
-        Ok(table.iter().map(|(key, value)| Entry::new(self.source, &self.path, key, value)).collect())
+        Ok(table
+            .iter()
+            .map(|(key, value)| Entry::new(self.source, &self.path, key, value))
+            .collect())
     }
 
     fn table(&self) -> Result<&'a DeTable<'a>, ConfigError> {
-        self.value.as_table().ok_or_else(|| self.unexpected("a section"))
+        self.value
+            .as_table()
+            .ok_or_else(|| self.unexpected("a section"))
     }
 
     /// Whether the value is a table.
@@ -167,14 +203,18 @@ impl<'a> Entry<'a> {
 
     /// The entry as text.
     pub(super) fn text(&self) -> Result<&'a str, ConfigError> {
-        self.as_text().ok_or_else(|| self.unexpected("text in quotes"))
+        self.as_text()
+            .ok_or_else(|| self.unexpected("text in quotes"))
     }
 
     /// The entry as a list of texts.
     pub(super) fn texts(&self) -> Result<Vec<&'a str>, ConfigError> {
         let wrong = || self.unexpected("a list of texts, like [\"one\", \"two\"]");
         let array = self.value.as_array().ok_or_else(wrong)?;
-        array.iter().map(|value| value.get_ref().as_str().ok_or_else(wrong)).collect()
+        array
+            .iter()
+            .map(|value| value.get_ref().as_str().ok_or_else(wrong))
+            .collect()
     }
 
     /// The entry as a whole number within this range.
@@ -184,12 +224,14 @@ impl<'a> Entry<'a> {
             .as_integer()
             .and_then(|number| i128::from_str_radix(number.as_str(), number.radix()).ok());
         let number = number.and_then(|number| u64::try_from(number).ok());
-        number.filter(|number| range.contains(number)).ok_or_else(|| {
-            self.unexpected(&match *range.end() {
-                u64::MAX => format!("a whole number of at least {}", range.start()),
-                end => format!("a whole number from {} to {end}", range.start()),
+        number
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| {
+                self.unexpected(&match *range.end() {
+                    u64::MAX => format!("a whole number of at least {}", range.start()),
+                    end => format!("a whole number from {} to {end}", range.start()),
+                })
             })
-        })
     }
 
     /// As [`Self::number`], for a bound that fits into 32 bits.
@@ -210,7 +252,10 @@ impl<'a> Entry<'a> {
             return Err(self.problem(format!("expected {expected}, got a value of type {kind}")));
         }
         let section = self.section(&["variable"])?;
-        let name = section.get("variable").ok_or_else(|| self.unexpected(expected))?.text()?;
+        let name = section
+            .get("variable")
+            .ok_or_else(|| self.unexpected(expected))?
+            .text()?;
         self.source.variable(name).ok_or_else(|| {
             self.problem(format!(
                 "the environment variable {name} is not set, or is empty; set it before starting"
@@ -226,13 +271,20 @@ pub(super) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
         let begun = given.len() >= 3 && (word.starts_with(given) || given.starts_with(word));
         (begun || distance * 3 <= word.len().max(3)).then_some(distance)
     };
-    known.iter().filter_map(|word| near(word).map(|distance| (distance, *word))).min().map(|(_, word)| word)
+    known
+        .iter()
+        .filter_map(|word| near(word).map(|distance| (distance, *word)))
+        .min()
+        .map(|(_, word)| word)
 }
 
 fn shown(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) if text.chars().count() > SHOWN_CHARS_MAX => {
-            format!("{:?}...", text.chars().take(SHOWN_CHARS_MAX).collect::<String>())
+            format!(
+                "{:?}...",
+                text.chars().take(SHOWN_CHARS_MAX).collect::<String>()
+            )
         }
         DeValue::String(text) => format!("{text:?}"),
         DeValue::Integer(number) => number.to_string(),

@@ -19,7 +19,12 @@ fn variables(name: &str) -> Option<String> {
 }
 
 fn parse_with(text: &str, variables: Variables<'_>) -> Result<Config, ConfigError> {
-    let source = Source::new(Path::new("hearth.toml"), text, Path::new(DIRECTORY), variables);
+    let source = Source::new(
+        Path::new("hearth.toml"),
+        text,
+        Path::new(DIRECTORY),
+        variables,
+    );
     Config::parse(&source)
 }
 
@@ -58,7 +63,13 @@ setup = ["schema.sql", "/seed.sql"]
 #[test]
 fn everything_that_is_said_is_kept() {
     let config = parse(FULL).unwrap();
-    assert_eq!(config.log, LogConfig { format: LogFormat::Json, level: Level::DEBUG });
+    assert_eq!(
+        config.log,
+        LogConfig {
+            format: LogFormat::Json,
+            level: Level::DEBUG
+        }
+    );
     let hello = &config.functions["hello"];
     assert_eq!(hello.component, Path::new(DIRECTORY).join("Cargo.toml"));
     assert_eq!(hello.isolation, Isolation::Concurrent(16));
@@ -67,14 +78,24 @@ fn everything_that_is_said_is_kept() {
     assert_eq!(hello.databases, ["default", "orders"]);
     assert_eq!(hello.environment["GREETING"], "hi");
     assert_eq!(hello.environment["TOKEN"], "t0ken");
-    let retire = Retire { invocations: 10, age: Duration::from_secs(60), memory_mib: Some(48) };
+    let retire = Retire {
+        invocations: 10,
+        age: Duration::from_secs(60),
+        memory_mib: Some(48),
+    };
     assert_eq!(hello.retire, retire);
     let orders = &config.databases["orders"];
     assert_eq!(orders.url.as_deref(), Some("postgres://o:secret@db/orders"));
     assert_eq!((orders.pool_max, orders.statements_max), (2, 16));
     assert_eq!(orders.connect_timeout, Duration::from_millis(250));
     assert_eq!(orders.reset, Reset::Always);
-    assert_eq!(orders.setup, [Path::new(DIRECTORY).join("schema.sql"), PathBuf::from("/seed.sql")]);
+    assert_eq!(
+        orders.setup,
+        [
+            Path::new(DIRECTORY).join("schema.sql"),
+            PathBuf::from("/seed.sql")
+        ]
+    );
     assert!(config.uses_database("default") && config.uses_database("orders"));
 }
 
@@ -99,13 +120,21 @@ fn the_default_database_needs_no_section_and_takes_database_url() {
     for text in [used, &sectioned] {
         let config = parse(text).unwrap();
         assert_eq!(config.databases["default"].url, None, "{text}");
-        let config = parse_with(text, &|name| (name == "DATABASE_URL").then(|| "host=/run".to_owned()));
-        assert_eq!(config.unwrap().databases["default"].url.as_deref(), Some("host=/run"), "{text}");
-        let error = parse_with(text, &|name| (name == "DATABASE_URL").then(|| "sesame".to_owned()));
-        let error = error.unwrap_err().to_string();
-        assert!(
-            error.starts_with("hearth.toml: the environment variable DATABASE_URL is no PostgreSQL address")
+        let config = parse_with(text, &|name| {
+            (name == "DATABASE_URL").then(|| "host=/run".to_owned())
+        });
+        assert_eq!(
+            config.unwrap().databases["default"].url.as_deref(),
+            Some("host=/run"),
+            "{text}"
         );
+        let error = parse_with(text, &|name| {
+            (name == "DATABASE_URL").then(|| "sesame".to_owned())
+        });
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with(
+            "hearth.toml: the environment variable DATABASE_URL is no PostgreSQL address"
+        ));
         assert!(!error.contains("sesame"), "{error}");
     }
 }
@@ -126,7 +155,10 @@ fn lambdas_log_settings_win_over_the_file() {
             "AWS_LAMBDA_LOG_LEVEL" => Some(level.to_owned()),
             _ => None,
         });
-        let expected = LogConfig { format: expected_format, level: expected_level };
+        let expected = LogConfig {
+            format: expected_format,
+            level: expected_level,
+        };
         assert_eq!(config.unwrap().log, expected, "{format} {level}");
     }
 }
@@ -134,8 +166,14 @@ fn lambdas_log_settings_win_over_the_file() {
 #[test]
 fn secrets_are_in_no_debug_output() {
     let debug = format!("{:?}", parse(FULL).unwrap());
-    assert!(debug.contains("TOKEN") && debug.contains("(not shown)"), "{debug}");
-    assert!(!debug.contains("t0ken") && !debug.contains("secret"), "{debug}");
+    assert!(
+        debug.contains("TOKEN") && debug.contains("(not shown)"),
+        "{debug}"
+    );
+    assert!(
+        !debug.contains("t0ken") && !debug.contains("secret"),
+        "{debug}"
+    );
 }
 
 #[test]
@@ -158,11 +196,26 @@ fn a_mistake_outside_a_function_is_said_in_one_line() {
             "[log]\nlevel = 'inof'",
             "hearth.toml:2: log.level: expected one of trace, debug, info, warn, error (perhaps \"info\"), got \"inof\"",
         ),
-        ("[log]\nformat = 'xml'", "hearth.toml:2: log.format: expected one of text, json, got \"xml\""),
-        ("[log]\nformat = 3", "hearth.toml:2: log.format: expected text in quotes, got 3"),
-        ("log = 'x'", "hearth.toml:1: log: expected a section, got \"x\""),
-        ("function = []", "hearth.toml:1: function: expected a section, got a list"),
-        ("[function]\nhello = 'a.wasm'", "hearth.toml:2: function.hello: expected a section, got \"a.wasm\""),
+        (
+            "[log]\nformat = 'xml'",
+            "hearth.toml:2: log.format: expected one of text, json, got \"xml\"",
+        ),
+        (
+            "[log]\nformat = 3",
+            "hearth.toml:2: log.format: expected text in quotes, got 3",
+        ),
+        (
+            "log = 'x'",
+            "hearth.toml:1: log: expected a section, got \"x\"",
+        ),
+        (
+            "function = []",
+            "hearth.toml:1: function: expected a section, got a list",
+        ),
+        (
+            "[function]\nhello = 'a.wasm'",
+            "hearth.toml:2: function.hello: expected a section, got \"a.wasm\"",
+        ),
         (
             "[function.'a b']\ncomponent = 'Cargo.toml'",
             "hearth.toml:1: function.a b: expected a name of 1 to 64 letters, digits, - and _, got \"a b\"",
@@ -231,8 +284,14 @@ fn a_mistake_outside_a_function_is_said_in_one_line() {
 #[test]
 fn a_mistake_in_a_function_is_said_in_one_line() {
     let cases = [
-        ("memory_mb = 1", "unknown key \"memory_mb\" in [function.hello]; did you mean \"memory_mib\"?"),
-        ("timeout = 1", "unknown key \"timeout\" in [function.hello]; did you mean \"timeout_ms\"?"),
+        (
+            "memory_mb = 1",
+            "unknown key \"memory_mb\" in [function.hello]; did you mean \"memory_mib\"?",
+        ),
+        (
+            "timeout = 1",
+            "unknown key \"timeout\" in [function.hello]; did you mean \"timeout_ms\"?",
+        ),
         (
             "zebra = 1",
             "unknown key \"zebra\" in [function.hello]; known are component, isolation, instances_max, memory_mib, timeout_ms, databases, environment, retire",
@@ -261,7 +320,10 @@ fn a_mistake_in_a_function_is_said_in_one_line() {
             "memory_mib = 'many'",
             "function.hello.memory_mib: expected a whole number from 1 to 4096, got \"many\"",
         ),
-        ("memory_mib = 1.5", "function.hello.memory_mib: expected a whole number from 1 to 4096, got 1.5"),
+        (
+            "memory_mib = 1.5",
+            "function.hello.memory_mib: expected a whole number from 1 to 4096, got 1.5",
+        ),
         (
             "memory_mib = 99999999999999999999",
             "function.hello.memory_mib: expected a whole number from 1 to 4096, got 99999999999999999999",
@@ -286,7 +348,10 @@ fn a_mistake_in_a_function_is_said_in_one_line() {
             "databases = ['defualt']\n[database.default]",
             "function.hello.databases: there is no database \"defualt\"; did you mean \"default\"?",
         ),
-        ("environment = 'x'", "function.hello.environment: expected a section, got \"x\""),
+        (
+            "environment = 'x'",
+            "function.hello.environment: expected a section, got \"x\"",
+        ),
         (
             "environment = { A = 5 }",
             "function.hello.environment.A: expected text in quotes or { variable = \"NAME\" }, got a value of type integer",
@@ -311,12 +376,22 @@ fn a_mistake_in_a_function_is_said_in_one_line() {
             "retire = { memory_mib = 129 }",
             "function.hello.retire.memory_mib: expected a whole number from 1 to 128, got 129",
         ),
-        ("retire = { age = 1 }", "unknown key \"age\" in [function.hello.retire]; did you mean \"age_s\"?"),
-        ("retire = 5", "function.hello.retire: expected a section, got 5"),
+        (
+            "retire = { age = 1 }",
+            "unknown key \"age\" in [function.hello.retire]; did you mean \"age_s\"?",
+        ),
+        (
+            "retire = 5",
+            "function.hello.retire: expected a section, got 5",
+        ),
     ];
     for (line, expected) in cases {
         let text = format!("[function.hello]\ncomponent = 'Cargo.toml'\n\n{line}");
-        assert_eq!(problem(&text), format!("hearth.toml:4: {expected}"), "{line}");
+        assert_eq!(
+            problem(&text),
+            format!("hearth.toml:4: {expected}"),
+            "{line}"
+        );
     }
 }
 
@@ -336,10 +411,18 @@ fn a_component_must_be_named_and_be_there() {
 
 #[test]
 fn a_broken_address_is_not_repeated() {
-    for url in ["'postgres://o:secret@db:port'", "{ variable = 'BROKEN_URL' }", "'sec ret'"] {
+    for url in [
+        "'postgres://o:secret@db:port'",
+        "{ variable = 'BROKEN_URL' }",
+        "'sec ret'",
+    ] {
         let error = problem(&format!("[database.orders]\nurl = {url}"));
-        let expected = "hearth.toml:2: database.orders.url is no PostgreSQL address (it is not shown";
-        assert!(error.replace("url: is", "url is").starts_with(expected), "{error}");
+        let expected =
+            "hearth.toml:2: database.orders.url is no PostgreSQL address (it is not shown";
+        assert!(
+            error.replace("url: is", "url is").starts_with(expected),
+            "{error}"
+        );
         assert!(!error.contains("sec") && !error.contains("ret@"), "{error}");
     }
 }
@@ -347,19 +430,32 @@ fn a_broken_address_is_not_repeated() {
 #[test]
 fn a_broken_file_is_not_repeated() {
     let error = problem("[database.orders]\nurl = 'postgres://o:secret@db\npool_max = 1");
-    assert!(error.starts_with("hearth.toml:2: is not valid TOML: "), "{error}");
-    assert!(!error.contains("secret") && !error.contains('\n'), "{error}");
+    assert!(
+        error.starts_with("hearth.toml:2: is not valid TOML: "),
+        "{error}"
+    );
+    assert!(
+        !error.contains("secret") && !error.contains('\n'),
+        "{error}"
+    );
     let error = problem("[log]\n[log]");
-    assert!(error.starts_with("hearth.toml:2: is not valid TOML: "), "{error}");
+    assert!(
+        error.starts_with("hearth.toml:2: is not valid TOML: "),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_missing_file_says_which_path_was_tried() {
-    let error = Config::load(Path::new("/no/such/hearth.toml"), &variables).unwrap_err().to_string();
+    let error = Config::load(Path::new("/no/such/hearth.toml"), &variables)
+        .unwrap_err()
+        .to_string();
     assert_eq!(
         error,
         "/no/such/hearth.toml: there is no such file; write one there, or name another one with --config"
     );
-    let error = Config::load(Path::new("/"), &variables).unwrap_err().to_string();
+    let error = Config::load(Path::new("/"), &variables)
+        .unwrap_err()
+        .to_string();
     assert!(error.starts_with("/: cannot be read: "), "{error}");
 }

@@ -67,7 +67,10 @@ impl Connection {
                 tracing::debug!(%error, "a database connection ended");
             }
         });
-        let driver = Driver { task, probe: probe.clone() };
+        let driver = Driver {
+            task,
+            probe: probe.clone(),
+        };
         Ok(Self {
             client,
             driver,
@@ -113,10 +116,11 @@ impl Connection {
         let mut healed = false;
         loop {
             let prepared = self.prepare_for(key, version, arguments.len()).await?;
+            let outside = self.status() == Some(Status::Idle);
             let sent = self.probe.sent_bytes();
             let started = self.client.query_raw(&prepared.statement, &arguments).await;
             match started.map_err(|error| self.error(error, sent)) {
-                Err(error) if !healed && self.heals(key, &error) => healed = true,
+                Err(error) if outside && !healed && self.heals(key, &error) => healed = true,
                 result => return Ok((result?, prepared.description)),
             }
         }
@@ -128,10 +132,14 @@ impl Connection {
         let mut healed = false;
         loop {
             let prepared = self.prepare_for(key, version, arguments.len()).await?;
+            let outside = self.status() == Some(Status::Idle);
             let sent = self.probe.sent_bytes();
-            let done = self.client.execute_raw(&prepared.statement, &arguments).await;
+            let done = self
+                .client
+                .execute_raw(&prepared.statement, &arguments)
+                .await;
             match done.map_err(|error| self.error(error, sent)) {
-                Err(error) if !healed && self.heals(key, &error) => healed = true,
+                Err(error) if outside && !healed && self.heals(key, &error) => healed = true,
                 result => return result,
             }
         }
@@ -147,7 +155,10 @@ impl Connection {
     pub async fn command(&mut self, sql: &str) -> Result<()> {
         self.used = true;
         let sent = self.probe.sent_bytes();
-        self.client.batch_execute(sql).await.map_err(|error| self.error(error, sent))
+        self.client
+            .batch_execute(sql)
+            .await
+            .map_err(|error| self.error(error, sent))
     }
 
     /// What an error of the driver's means, given what had been sent before the call.
@@ -162,7 +173,9 @@ impl Connection {
 
     /// Whether it can be lent to another invocation as it is.
     pub fn is_clean(&self) -> bool {
-        self.residue == Residue::Nothing && self.status() == Some(Status::Idle) && !self.client.is_closed()
+        self.residue == Residue::Nothing
+            && self.status() == Some(Status::Idle)
+            && !self.client.is_closed()
     }
 
     /// Marks the session as changed, whatever its statements looked like.
@@ -182,7 +195,10 @@ impl Connection {
 
     /// Asks the server whether it is there: one round trip.
     pub async fn validate(&self, within: Duration) -> bool {
-        matches!(tokio::time::timeout(within, self.client.check_connection()).await, Ok(Ok(())))
+        matches!(
+            tokio::time::timeout(within, self.client.check_connection()).await,
+            Ok(Ok(()))
+        )
     }
 
     /// Begins a loan.
@@ -197,7 +213,10 @@ impl Connection {
 
     /// How to ask the server to give up the statement it is executing.
     pub fn canceller(&self) -> Canceller {
-        Canceller { token: self.client.cancel_token(), config: self.config.clone() }
+        Canceller {
+            token: self.client.cancel_token(),
+            config: self.config.clone(),
+        }
     }
 
     /// Makes the connection clean: gives up what is running, rolls back, resets. False if it
@@ -224,9 +243,14 @@ impl Connection {
 
     /// Says good-bye to the server and waits until that has left.
     pub async fn close(self) {
-        let Self { client, mut driver, .. } = self;
+        let Self {
+            client, mut driver, ..
+        } = self;
         drop(client);
-        if tokio::time::timeout(limits::SETTLE_TIMEOUT, &mut driver.task).await.is_err() {
+        if tokio::time::timeout(limits::SETTLE_TIMEOUT, &mut driver.task)
+            .await
+            .is_err()
+        {
             driver.task.abort();
         }
     }
@@ -251,14 +275,10 @@ impl Connection {
         Ok(prepared)
     }
 
-    /// Whether a statement that failed can be prepared anew and executed again. Only outside a
-    /// transaction, which the failure would have ended.
+    /// Whether a statement that failed outside a transaction can be prepared anew and executed
+    /// again: it did not run, and there is no transaction that its failure could have ended.
     fn heals(&mut self, key: &Key, error: &Error) -> bool {
-        let heals = error.is_stale_plan() && self.status() == Some(Status::Idle);
-        if heals {
-            self.statements.pop(key);
-        }
-        heals
+        error.is_stale_plan() && self.statements.pop(key).is_some()
     }
 }
 
@@ -290,7 +310,10 @@ impl Canceller {
     pub async fn cancel(self) {
         let cancelled = async {
             let (socket, _) = Socket::open(&self.config, Arc::default()).await?;
-            self.token.cancel_query_raw(socket, NoTls).await.map_err(std::io::Error::other)
+            self.token
+                .cancel_query_raw(socket, NoTls)
+                .await
+                .map_err(std::io::Error::other)
         };
         if let Err(error) = cancelled.await {
             tracing::debug!(%error, "a statement could not be cancelled");
@@ -299,5 +322,6 @@ impl Canceller {
 }
 
 fn decode(cells: &[u8]) -> Result<Vec<value::Argument<'_>>> {
-    value::arguments(cells).ok_or_else(|| Error::Invalid("the arguments are not whole cells".to_owned()))
+    value::arguments(cells)
+        .ok_or_else(|| Error::Invalid("the arguments are not whole cells".to_owned()))
 }

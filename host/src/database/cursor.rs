@@ -11,7 +11,8 @@ use futures_util::StreamExt;
 use tokio_postgres::RowStream;
 
 use super::error::{Error, Result};
-use super::session::{Role, Seat, Session};
+use super::seat::{Role, Seat};
+use super::session::Session;
 use super::value;
 use crate::limits;
 
@@ -34,7 +35,11 @@ pub struct Cursor {
 
 impl Cursor {
     pub(super) fn new(session: Arc<Session>, seat: Arc<Seat>, rows: Pin<Box<RowStream>>) -> Self {
-        Self { session, seat, rows: tokio::sync::Mutex::new(Some(rows)) }
+        Self {
+            session,
+            seat,
+            rows: tokio::sync::Mutex::new(Some(rows)),
+        }
     }
 
     /// The next rows, about `bytes` of them. After the last batch, or an error, there are none.
@@ -74,7 +79,11 @@ impl Drop for Cursor {
 
 /// Reads rows until there are about `bytes` of them, or no more.
 pub(super) async fn read(rows: &mut Pin<Box<RowStream>>, bytes: usize) -> Result<Batch> {
-    let mut batch = Batch { rows: 0, cells: Vec::new(), last: false };
+    let mut batch = Batch {
+        rows: 0,
+        cells: Vec::new(),
+        last: false,
+    };
     while batch.cells.len() < bytes && batch.rows < limits::BATCH_ROWS_MAX {
         let Some(row) = rows.next().await else {
             batch.last = true;
@@ -85,7 +94,8 @@ pub(super) async fn read(rows: &mut Pin<Box<RowStream>>, bytes: usize) -> Result
         if row.raw_size_bytes() > limits::ROW_BYTES_MAX {
             return Err(Error::TooLarge(limits::ROW_BYTES_MAX));
         }
-        value::append_row(&row, &mut batch.cells).map_err(|error| Error::from_driver(error, true))?;
+        value::append_row(&row, &mut batch.cells)
+            .map_err(|error| Error::from_driver(error, true))?;
         batch.rows += 1;
     }
     Ok(batch)

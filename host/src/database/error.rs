@@ -69,7 +69,9 @@ impl Error {
             return Self::Server(Box::new(server.clone()));
         }
         if error.is_closed() || is_io(&error) {
-            return Self::ConnectionLost { maybe_executed: sent };
+            return Self::ConnectionLost {
+                maybe_executed: sent,
+            };
         }
         Self::Driver(chain(&error))
     }

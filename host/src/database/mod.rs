@@ -21,6 +21,7 @@ pub mod error;
 mod pool;
 pub mod probe;
 mod residue;
+mod seat;
 pub mod session;
 mod socket;
 pub mod statement;
@@ -53,14 +54,24 @@ impl Database {
         let Some(url) = &config.url else {
             return Err(invalid(format!(
                 "the database {name:?} has no address: give it a `url` in [database.{name}]{}",
-                if name == "default" { ", or set DATABASE_URL" } else { "" }
+                if name == "default" {
+                    ", or set DATABASE_URL"
+                } else {
+                    ""
+                }
             )));
         };
         // The driver's message never quotes the address, which may hold a password.
         let mut address: tokio_postgres::Config = url.parse().map_err(|error| {
-            invalid(format!("the address of the database {name:?} cannot be read: {}", error::chain(&error)))
+            invalid(format!(
+                "the address of the database {name:?} cannot be read: {}",
+                error::chain(&error)
+            ))
         })?;
-        if matches!(address.get_ssl_mode(), tokio_postgres::config::SslMode::Require) {
+        if matches!(
+            address.get_ssl_mode(),
+            tokio_postgres::config::SslMode::Require
+        ) {
             return Err(invalid(format!(
                 "the address of the database {name:?} requires TLS (sslmode=require), which this version cannot speak yet; \
                  use sslmode=prefer or disable"
@@ -70,12 +81,21 @@ impl Database {
             address.application_name("hearth");
         }
         if address.get_hosts().is_empty() {
-            return Err(invalid(format!("the address of the database {name:?} names no host")));
+            return Err(invalid(format!(
+                "the address of the database {name:?} names no host"
+            )));
         }
-        let statements_max = NonZeroUsize::new(config.statements_max as usize).unwrap_or(NonZeroUsize::MIN);
+        let statements_max =
+            NonZeroUsize::new(config.statements_max as usize).unwrap_or(NonZeroUsize::MIN);
         Ok(Self {
             name: name.clone(),
-            pool: Pool::new(name, address, config.pool_max, statements_max, config.connect_timeout),
+            pool: Pool::new(
+                name,
+                address,
+                config.pool_max,
+                statements_max,
+                config.connect_timeout,
+            ),
             reset_always: config.reset == Reset::Always,
             descriptions: Mutex::new(LruCache::new(statements_max)),
         })
@@ -112,20 +132,28 @@ impl Database {
 
     fn learn(&self, key: &Key, description: &Arc<Description>) {
         let mut descriptions = self.descriptions();
-        if descriptions.get(key).is_none_or(|known| known.version != description.version) {
+        if descriptions
+            .get(key)
+            .is_none_or(|known| known.version != description.version)
+        {
             descriptions.put(key.clone(), description.clone());
         }
     }
 
     fn descriptions(&self) -> std::sync::MutexGuard<'_, LruCache<Key, Arc<Description>>> {
         // Nothing panics while it is locked; and a description is whole or absent.
-        self.descriptions.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.descriptions
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
 /// Opens every database of a configuration.
 pub fn open(configs: &BTreeMap<String, DatabaseConfig>) -> std::result::Result<Databases, Fault> {
-    configs.iter().map(|(name, config)| Ok((name.clone(), Arc::new(Database::new(config)?)))).collect()
+    configs
+        .iter()
+        .map(|(name, config)| Ok((name.clone(), Arc::new(Database::new(config)?))))
+        .collect()
 }
 
 const _: () = assert!(limits::PARAMETERS_MAX == u16::MAX as usize);

@@ -17,7 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
-use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, TimeoutType, Timeouts};
+use deadpool::managed::{
+    self, Metrics, Object, PoolError, QueueMode, RecycleError, TimeoutType, Timeouts,
+};
 use tokio_postgres::Config;
 
 use super::connection::Connection;
@@ -50,8 +52,12 @@ impl Pool {
         statements_max: NonZeroUsize,
         connect_timeout: Duration,
     ) -> Self {
-        let opener =
-            Opener { config: Arc::new(config), statements_max, connect_timeout, opened: AtomicU64::new(0) };
+        let opener = Opener {
+            config: Arc::new(config),
+            statements_max,
+            connect_timeout,
+            opened: AtomicU64::new(0),
+        };
         let inner = managed::Pool::builder(opener)
             .max_size(connections_max as usize)
             // The connection used last is the likeliest to be alive, and its statements are warm.
@@ -59,7 +65,10 @@ impl Pool {
             .runtime(Runtime::Tokio1)
             .build()
             .expect("a pool that is given its runtime can be built");
-        Self { inner, database: database.to_owned() }
+        Self {
+            inner,
+            database: database.to_owned(),
+        }
     }
 
     /// Borrows a connection, waiting for one until `until` at most. `held` is how many the
@@ -108,7 +117,9 @@ impl Pool {
     pub async fn close(&self) {
         let resting = self.inner.retain(|_, _| false).removed;
         self.inner.close();
-        let closing = resting.into_iter().map(|connection| tokio::spawn(connection.close()));
+        let closing = resting
+            .into_iter()
+            .map(|connection| tokio::spawn(connection.close()));
         futures_util::future::join_all(closing).await;
     }
 
@@ -132,23 +143,33 @@ impl managed::Manager for Opener {
 
     async fn create(&self) -> Result<Connection> {
         let opening = self.open_when_ready();
-        let connection = tokio::time::timeout(self.connect_timeout, opening).await.map_err(|_| {
-            Error::Connect(format!(
-                "cannot connect to the database within {:.1} s",
-                self.connect_timeout.as_secs_f64()
-            ))
-        })??;
+        let connection = tokio::time::timeout(self.connect_timeout, opening)
+            .await
+            .map_err(|_| {
+                Error::Connect(format!(
+                    "cannot connect to the database within {:.1} s",
+                    self.connect_timeout.as_secs_f64()
+                ))
+            })??;
         self.opened.fetch_add(1, Ordering::Relaxed);
         Ok(connection)
     }
 
-    async fn recycle(&self, connection: &mut Connection, _: &Metrics) -> managed::RecycleResult<Error> {
+    async fn recycle(
+        &self,
+        connection: &mut Connection,
+        _: &Metrics,
+    ) -> managed::RecycleResult<Error> {
         let idle = connection.idle();
         let fit = connection.is_clean()
             && idle < limits::IDLE_MAX
             && connection.is_open()
             && (idle < limits::IDLE_TRUSTED || connection.validate(limits::VALIDATE_TIMEOUT).await);
-        if fit { Ok(()) } else { Err(RecycleError::message("the connection is gone or too old")) }
+        if fit {
+            Ok(())
+        } else {
+            Err(RecycleError::message("the connection is gone or too old"))
+        }
     }
 }
 
@@ -203,12 +224,16 @@ impl Deref for Loan {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
-        self.0.as_ref().expect("a loan has its connection until it is given back or dropped")
+        self.0
+            .as_ref()
+            .expect("a loan has its connection until it is given back or dropped")
     }
 }
 
 impl DerefMut for Loan {
     fn deref_mut(&mut self) -> &mut Connection {
-        self.0.as_mut().expect("a loan has its connection until it is given back or dropped")
+        self.0
+            .as_mut()
+            .expect("a loan has its connection until it is given back or dropped")
     }
 }

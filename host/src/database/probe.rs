@@ -75,7 +75,9 @@ pub struct Outgoing {
 impl Outgoing {
     /// The next bytes that were written.
     pub fn scan(&mut self, bytes: &[u8], probe: &Probe) {
-        probe.sent_bytes.fetch_add(bytes.len() as u64, Ordering::AcqRel);
+        probe
+            .sent_bytes
+            .fetch_add(bytes.len() as u64, Ordering::AcqRel);
         if !std::mem::replace(&mut self.reading, true) {
             probe.round_trips.fetch_add(1, Ordering::AcqRel);
         }
@@ -103,7 +105,9 @@ pub struct Incoming {
 impl Incoming {
     /// The next bytes that were read.
     pub fn scan(&mut self, bytes: &[u8], probe: &Probe) {
-        probe.received_bytes.fetch_add(bytes.len() as u64, Ordering::AcqRel);
+        probe
+            .received_bytes
+            .fetch_add(bytes.len() as u64, Ordering::AcqRel);
         self.frames.scan(bytes, false, |kind, first| {
             if kind == b'Z' {
                 probe.status.store(first, Ordering::Release);

@@ -21,8 +21,8 @@ use tokio::task::JoinHandle;
 use super::cursor::{Batch, Cursor};
 use super::error::{Error, Result};
 use super::pool::Loan;
-use super::probe::Status;
-use super::statement::{Description, Key};
+use super::seat::{Role, Seat};
+use super::statement::{Call, Description, Key, check_sql};
 use super::transaction::{Options, Transaction};
 use super::{Database, Databases, cursor};
 use crate::invocation::Deadline;
@@ -36,38 +36,6 @@ pub struct Session {
     ending: Notify,
     seats: Mutex<Vec<Arc<Seat>>>,
     settling: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// The place of one borrowed connection within the session.
-pub(super) struct Seat {
-    database: Arc<Database>,
-    loan: tokio::sync::Mutex<Option<Loan>>,
-    role: Mutex<Role>,
-    /// Whether rows of an earlier call are still to be read from it.
-    streaming: AtomicBool,
-}
-
-/// What a seat is occupied for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// One call, after which the connection goes back if it is clean.
-    Call,
-    /// All further calls of this invocation, since an earlier one has left something behind.
-    Kept,
-    /// The rows of one call.
-    Cursor,
-    /// A transaction.
-    Transaction,
-}
-
-/// One execution of a statement.
-pub struct Call {
-    /// What to execute.
-    pub key: Key,
-    /// The version of its description for which the arguments are encoded; 0 if none is known.
-    pub version: u64,
-    /// The arguments' cells.
-    pub arguments: Vec<u8>,
 }
 
 /// The beginning of a result.
@@ -95,7 +63,10 @@ impl Session {
 
     /// The database of this name, if the function may use it.
     pub fn database(&self, name: &str) -> Result<Arc<Database>> {
-        self.databases.get(name).cloned().ok_or_else(|| Error::UnknownDatabase(name.to_owned()))
+        self.databases
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Error::UnknownDatabase(name.to_owned()))
     }
 
     /// What the server says of a statement; from memory, if it has said so before.
@@ -119,8 +90,9 @@ impl Session {
         for last in [false, true] {
             let seat = self.seat(&database).await?;
             match self.query_on(&seat, call).await {
-                Err(Error::ConnectionLost { maybe_executed: false })
-                    if !last && seat.role() == Role::Call => {}
+                Err(Error::ConnectionLost {
+                    maybe_executed: false,
+                }) if !last && seat.role() == Role::Call => {}
                 result => return result,
             }
         }
@@ -134,8 +106,9 @@ impl Session {
         for last in [false, true] {
             let seat = self.seat(&database).await?;
             match self.execute_on(&seat, call).await {
-                Err(Error::ConnectionLost { maybe_executed: false })
-                    if !last && seat.role() == Role::Call => {}
+                Err(Error::ConnectionLost {
+                    maybe_executed: false,
+                }) if !last && seat.role() == Role::Call => {}
                 result => return result,
             }
         }
@@ -146,7 +119,8 @@ impl Session {
     pub async fn batch_execute(self: &Arc<Self>, database: &str, sql: &str) -> Result<()> {
         check_sql(sql, &[])?;
         let seat = self.seat(&self.database(database)?).await?;
-        self.work(&seat, async |loan| loan.batch_execute(sql).await).await
+        self.work(&seat, async |loan| loan.batch_execute(sql).await)
+            .await
     }
 
     /// Begins a transaction on a connection of its own.
@@ -154,7 +128,9 @@ impl Session {
         let database = self.database(database)?;
         let seat = self.borrow(&database, Role::Transaction).await?;
         let begin = options.sql();
-        let begun = self.work(&seat, async |loan| loan.command(&begin).await).await;
+        let begun = self
+            .work(&seat, async |loan| loan.command(&begin).await)
+            .await;
         match begun {
             Ok(()) => Ok(Transaction::new(self.clone(), seat)),
             Err(error) => {
@@ -184,22 +160,27 @@ impl Session {
         self.seats().is_empty() && lock(&self.settling).is_empty()
     }
 
-    pub(super) async fn query_on(self: &Arc<Self>, seat: &Arc<Seat>, call: &Call) -> Result<Answer> {
+    pub(super) async fn query_on(
+        self: &Arc<Self>,
+        seat: &Arc<Seat>,
+        call: &Call,
+    ) -> Result<Answer> {
         let (first, rest, description) = self
             .work(seat, async |loan| {
-                let (rows, description) = loan.query(&call.key, call.version, &call.arguments).await?;
+                let (rows, description) =
+                    loan.query(&call.key, call.version, &call.arguments).await?;
                 let mut rows = Box::pin(rows);
                 let first = cursor::read(&mut rows, limits::BATCH_BYTES).await?;
                 let rest = (!first.last).then_some(rows);
                 if rest.is_some() {
-                    seat.streaming.store(true, Ordering::Release);
+                    seat.start_streaming();
                 }
                 Ok((first, rest, description))
             })
             .await
             .inspect_err(|error| self.learn_from(seat, &call.key, error))?;
         if call.version != description.version {
-            seat.database.learn(&call.key, &description);
+            seat.database().learn(&call.key, &description);
         }
         Ok(Answer {
             rest: rest.map(|rows| Cursor::new(self.clone(), seat.clone(), rows)),
@@ -209,9 +190,11 @@ impl Session {
     }
 
     pub(super) async fn execute_on(self: &Arc<Self>, seat: &Arc<Seat>, call: &Call) -> Result<u64> {
-        self.work(seat, async |loan| loan.execute(&call.key, call.version, &call.arguments).await)
-            .await
-            .inspect_err(|error| self.learn_from(seat, &call.key, error))
+        self.work(seat, async |loan| {
+            loan.execute(&call.key, call.version, &call.arguments).await
+        })
+        .await
+        .inspect_err(|error| self.learn_from(seat, &call.key, error))
     }
 
     /// Uses a seat's connection until the work is done or the session ends. If the work is given
@@ -221,10 +204,14 @@ impl Session {
         seat: &Arc<Seat>,
         work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
     ) -> Result<R> {
-        if seat.streaming.load(Ordering::Acquire) {
+        if seat.is_streaming() {
             return Err(Error::InUse);
         }
-        let interrupted = Interrupted { session: self, seat, armed: true };
+        let interrupted = Interrupted {
+            session: self,
+            seat,
+            armed: true,
+        };
         let result = self
             .unless_ended(async {
                 let mut place = seat.loan.lock().await;
@@ -245,7 +232,7 @@ impl Session {
             return;
         };
         let Some(loan) = place.as_mut() else { return };
-        if seat.streaming.load(Ordering::Acquire) {
+        if seat.is_streaming() {
             seat.change(Role::Call, Role::Cursor);
         } else if loan.is_clean() {
             let loan = place.take();
@@ -268,27 +255,23 @@ impl Session {
     /// Makes a seat's connection clean in the background, and gives it back or retires it.
     pub(super) fn settle_later(&self, seat: &Arc<Seat>) {
         self.forget(seat);
-        if seat.loan.try_lock().is_ok_and(|place| place.is_none()) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        if seat.is_empty() {
             return;
         }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let within = self.settle_time();
         let seat = seat.clone();
-        let task = runtime.spawn(async move {
-            let Some(mut loan) = seat.loan.lock().await.take() else { return };
-            match tokio::time::timeout(within, loan.settle()).await {
-                Ok(true) => loan.give_back(),
-                Ok(false) | Err(_) => tracing::info!(
-                    database = seat.database.name(),
-                    "a connection was retired: it could not be made clean after an invocation"
-                ),
-            }
-        });
+        let task = runtime.spawn(async move { seat.settle(within).await });
         lock(&self.settling).push(task);
     }
 
     /// Runs a future unless and until the session ends.
-    pub(super) async fn unless_ended<R>(&self, future: impl Future<Output = Result<R>>) -> Result<R> {
+    pub(super) async fn unless_ended<R>(
+        &self,
+        future: impl Future<Output = Result<R>>,
+    ) -> Result<R> {
         let ending = pin!(self.ending.notified());
         if self.ended.load(Ordering::Acquire) {
             return Err(Error::Ended);
@@ -305,7 +288,7 @@ impl Session {
         let kept = self
             .seats()
             .iter()
-            .find(|seat| Arc::ptr_eq(&seat.database, database) && seat.role() == Role::Kept)
+            .find(|seat| Arc::ptr_eq(seat.database(), database) && seat.role() == Role::Kept)
             .cloned();
         match kept {
             Some(seat) => Ok(seat),
@@ -322,17 +305,15 @@ impl Session {
                     seats.len()
                 )));
             }
-            let is_held =
-                |seat: &&Arc<Seat>| Arc::ptr_eq(&seat.database, database) && seat.role() != Role::Call;
+            let is_held = |seat: &&Arc<Seat>| {
+                Arc::ptr_eq(seat.database(), database) && seat.role() != Role::Call
+            };
             seats.iter().filter(is_held).count()
         };
-        let loan = self.unless_ended(database.lend(self.lend_until(), held)).await?;
-        let seat = Arc::new(Seat {
-            database: database.clone(),
-            loan: tokio::sync::Mutex::new(Some(loan)),
-            role: Mutex::new(role),
-            streaming: AtomicBool::new(false),
-        });
+        let loan = self
+            .unless_ended(database.lend(self.lend_until(), held))
+            .await?;
+        let seat = Arc::new(Seat::new(database.clone(), loan, role));
         self.seats().push(seat.clone());
         Ok(seat)
     }
@@ -347,12 +328,14 @@ impl Session {
 
     /// How long settling may take: what is left of the invocation's time, within reason.
     fn settle_time(&self) -> Duration {
-        self.deadline.remaining().clamp(limits::SETTLE_TIMEOUT / 20, limits::SETTLE_TIMEOUT)
+        self.deadline
+            .remaining()
+            .clamp(limits::SETTLE_TIMEOUT / 20, limits::SETTLE_TIMEOUT)
     }
 
     fn learn_from(&self, seat: &Seat, key: &Key, error: &Error) {
         if let Error::StatementChanged(description) = error {
-            seat.database.learn(key, description);
+            seat.database().learn(key, description);
         }
     }
 
@@ -362,29 +345,6 @@ impl Session {
 
     fn seats(&self) -> MutexGuard<'_, Vec<Arc<Seat>>> {
         lock(&self.seats)
-    }
-}
-
-impl Seat {
-    pub(super) fn role(&self) -> Role {
-        *lock(&self.role)
-    }
-
-    /// Whether a failed transaction is open on it; false while that cannot be known.
-    pub(super) fn has_failed(&self) -> bool {
-        let place = self.loan.try_lock();
-        place.is_ok_and(|place| place.as_ref().is_some_and(|loan| loan.status() == Some(Status::Failed)))
-    }
-
-    pub(super) fn stop_streaming(&self) {
-        self.streaming.store(false, Ordering::Release);
-    }
-
-    fn change(&self, from: Role, to: Role) {
-        let mut role = lock(&self.role);
-        if *role == from {
-            *role = to;
-        }
     }
 }
 
@@ -409,29 +369,7 @@ impl Drop for Interrupted<'_> {
     }
 }
 
-/// Refuses what PostgreSQL would take badly or the host cannot afford.
-pub(super) fn check_sql(sql: &str, types: &[u32]) -> Result<()> {
-    if sql.len() > limits::SQL_BYTES_MAX {
-        return Err(Error::Invalid(format!(
-            "the SQL text has {} bytes; {} are the most",
-            sql.len(),
-            limits::SQL_BYTES_MAX
-        )));
-    }
-    if types.len() > limits::PARAMETERS_MAX {
-        return Err(Error::Invalid(format!(
-            "{} parameter types are given; {} parameters are the most",
-            types.len(),
-            limits::PARAMETERS_MAX
-        )));
-    }
-    if sql.contains('\0') {
-        return Err(Error::Invalid("the SQL text contains a zero byte".to_owned()));
-    }
-    Ok(())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is locked here is changed in single steps, so that a panic leaves nothing half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -40,11 +40,20 @@ impl Socket {
     pub async fn open(config: &Config, probe: Arc<Probe>) -> io::Result<(Self, Peek)> {
         let mut failures = Vec::new();
         for (index, host) in config.get_hosts().iter().enumerate() {
-            let port = config.get_ports().get(index).or(config.get_ports().first()).copied().unwrap_or(5432);
+            let port = config
+                .get_ports()
+                .get(index)
+                .or(config.get_ports().first())
+                .copied()
+                .unwrap_or(5432);
             match connect(host, port, config).await {
                 Ok((stream, peek)) => {
-                    let socket =
-                        Self { stream, outgoing: Outgoing::default(), incoming: Incoming::default(), probe };
+                    let socket = Self {
+                        stream,
+                        outgoing: Outgoing::default(),
+                        incoming: Incoming::default(),
+                        probe,
+                    };
                     return Ok((socket, peek));
                 }
                 Err(error) => failures.push(format!("{}: {error}", describe(host, port))),
@@ -99,7 +108,11 @@ fn describe(host: &Host, port: u16) -> String {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
         match &mut this.stream {
@@ -116,7 +129,11 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = match &mut this.stream {
             Stream::Tcp(stream) => ready!(Pin::new(stream).poll_write(cx, bytes))?,

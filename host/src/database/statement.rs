@@ -11,7 +11,9 @@ use std::sync::Arc;
 use tokio_postgres::Statement;
 use tokio_postgres::types::{Kind, Type};
 
+use super::error::{Error, Result};
 use super::residue::Residue;
+use crate::limits;
 
 /// What identifies a statement.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -20,6 +22,16 @@ pub struct Key {
     pub sql: String,
     /// The parameters' types by number, as far as the guest names them; 0 for "the server's choice".
     pub types: Vec<u32>,
+}
+
+/// One execution of a statement.
+pub struct Call {
+    /// What to execute.
+    pub key: Key,
+    /// The version of its description for which the arguments are encoded; 0 if none is known.
+    pub version: u64,
+    /// The arguments' cells.
+    pub arguments: Vec<u8>,
 }
 
 /// What the server says of a statement.
@@ -92,11 +104,19 @@ impl Description {
             })
             .collect();
         let mut types = Vec::new();
-        for type_ in parameters.iter().chain(columns.iter().map(|column| &column.type_)) {
+        for type_ in parameters
+            .iter()
+            .chain(columns.iter().map(|column| &column.type_))
+        {
             collect(type_, &mut types);
         }
         let version = fingerprint(&parameters, &columns, &types);
-        Self { version, parameters, columns, types }
+        Self {
+            version,
+            parameters,
+            columns,
+            types,
+        }
     }
 }
 
@@ -110,7 +130,9 @@ fn collect(type_: &Type, types: &mut Vec<Type>) {
         Kind::Array(inner) | Kind::Range(inner) | Kind::Multirange(inner) | Kind::Domain(inner) => {
             collect(inner, types);
         }
-        Kind::Composite(fields) => fields.iter().for_each(|field| collect(field.type_(), types)),
+        Kind::Composite(fields) => fields
+            .iter()
+            .for_each(|field| collect(field.type_(), types)),
         _ => {}
     }
 }
@@ -121,7 +143,13 @@ fn fingerprint(parameters: &[Type], columns: &[Column], types: &[Type]) -> u64 {
         parameter.oid().hash(&mut hasher);
     }
     for column in columns {
-        (&column.name, column.type_.oid(), column.table_oid, column.number, column.modifier)
+        (
+            &column.name,
+            column.type_.oid(),
+            column.table_oid,
+            column.number,
+            column.modifier,
+        )
             .hash(&mut hasher);
     }
     for type_ in types {
@@ -130,4 +158,28 @@ fn fingerprint(parameters: &[Type], columns: &[Column], types: &[Type]) -> u64 {
     }
     (parameters.len(), columns.len()).hash(&mut hasher);
     hasher.finish().max(1)
+}
+
+/// Refuses what PostgreSQL would take badly or the host cannot afford.
+pub(super) fn check_sql(sql: &str, types: &[u32]) -> Result<()> {
+    if sql.len() > limits::SQL_BYTES_MAX {
+        return Err(Error::Invalid(format!(
+            "the SQL text has {} bytes; {} are the most",
+            sql.len(),
+            limits::SQL_BYTES_MAX
+        )));
+    }
+    if types.len() > limits::PARAMETERS_MAX {
+        return Err(Error::Invalid(format!(
+            "{} parameter types are given; {} parameters are the most",
+            types.len(),
+            limits::PARAMETERS_MAX
+        )));
+    }
+    if sql.contains('\0') {
+        return Err(Error::Invalid(
+            "the SQL text contains a zero byte".to_owned(),
+        ));
+    }
+    Ok(())
 }

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use super::error::{Error, Result};
-use super::session::{Answer, Call, Seat, Session, check_sql};
-use super::statement::{Description, Key};
+use super::seat::Seat;
+use super::session::{Answer, Session};
+use super::statement::{Call, Description, Key, check_sql};
 
 /// How a transaction runs; what is not given is the database's default.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,7 +32,14 @@ impl Options {
             modes.push(if read_only { "READ ONLY" } else { "READ WRITE" }.to_owned());
         }
         if let Some(deferrable) = self.deferrable {
-            modes.push(if deferrable { "DEFERRABLE" } else { "NOT DEFERRABLE" }.to_owned());
+            modes.push(
+                if deferrable {
+                    "DEFERRABLE"
+                } else {
+                    "NOT DEFERRABLE"
+                }
+                .to_owned(),
+            );
         }
         format!("BEGIN {}", modes.join(", "))
     }
@@ -51,7 +59,11 @@ impl Transaction {
     /// What the server says of a statement.
     pub async fn prepare(&self, key: &Key) -> Result<Arc<Description>> {
         check_sql(&key.sql, &key.types)?;
-        self.session.work(&self.seat, async |loan| Ok(loan.prepare(key).await?.description)).await
+        self.session
+            .work(&self.seat, async |loan| {
+                Ok(loan.prepare(key).await?.description)
+            })
+            .await
     }
 
     /// Executes a statement and reads its first rows.
@@ -69,7 +81,9 @@ impl Transaction {
     /// Executes statements without arguments.
     pub async fn batch_execute(&self, sql: &str) -> Result<()> {
         check_sql(sql, &[])?;
-        self.session.work(&self.seat, async |loan| loan.batch_execute(sql).await).await
+        self.session
+            .work(&self.seat, async |loan| loan.batch_execute(sql).await)
+            .await
     }
 
     /// Sets a savepoint.
@@ -79,12 +93,14 @@ impl Transaction {
 
     /// Undoes everything since the newest savepoint of this name.
     pub async fn rollback_to(&self, name: &str) -> Result<()> {
-        self.command(&format!("ROLLBACK TO SAVEPOINT {}", quote(name)?)).await
+        self.command(&format!("ROLLBACK TO SAVEPOINT {}", quote(name)?))
+            .await
     }
 
     /// Forgets the newest savepoint of this name.
     pub async fn release(&self, name: &str) -> Result<()> {
-        self.command(&format!("RELEASE SAVEPOINT {}", quote(name)?)).await
+        self.command(&format!("RELEASE SAVEPOINT {}", quote(name)?))
+            .await
     }
 
     /// Commits. An error if the server rolled back instead, or if nobody knows what it did.
@@ -106,7 +122,9 @@ impl Transaction {
     }
 
     async fn command(&self, sql: &str) -> Result<()> {
-        self.session.work(&self.seat, async |loan| loan.command(sql).await).await
+        self.session
+            .work(&self.seat, async |loan| loan.command(sql).await)
+            .await
     }
 }
 
@@ -120,7 +138,9 @@ impl Drop for Transaction {
 fn quote(name: &str) -> Result<String> {
     check_sql(name, &[])?;
     if name.is_empty() {
-        return Err(Error::Invalid("a savepoint's name cannot be empty".to_owned()));
+        return Err(Error::Invalid(
+            "a savepoint's name cannot be empty".to_owned(),
+        ));
     }
     Ok(format!("\"{}\"", name.replace('"', "\"\"")))
 }
@@ -131,15 +151,24 @@ mod tests {
 
     #[test]
     fn a_transaction_begins_as_its_options_say() {
-        let all =
-            Options { isolation_level: Some("SERIALIZABLE"), read_only: Some(true), deferrable: Some(false) };
-        assert_eq!(all.sql(), "BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY, NOT DEFERRABLE");
+        let all = Options {
+            isolation_level: Some("SERIALIZABLE"),
+            read_only: Some(true),
+            deferrable: Some(false),
+        };
+        assert_eq!(
+            all.sql(),
+            "BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY, NOT DEFERRABLE"
+        );
         assert_eq!(Options::default().sql().trim(), "BEGIN");
     }
 
     #[test]
     fn a_savepoint_cannot_smuggle_sql() {
-        assert_eq!(quote("a\"; drop table t; --").unwrap(), "\"a\"\"; drop table t; --\"");
+        assert_eq!(
+            quote("a\"; drop table t; --").unwrap(),
+            "\"a\"\"; drop table t; --\""
+        );
         assert!(quote("").is_err() && quote("a\0b").is_err());
     }
 }

@@ -32,7 +32,11 @@ pub fn arguments(mut cells: &[u8]) -> Option<Vec<Argument<'_>>> {
 }
 
 impl ToSql for Argument<'_> {
-    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
         match self.0 {
             Some(value) => {
                 out.extend_from_slice(value);
@@ -87,12 +91,16 @@ mod tests {
             (&[], Some(vec![])),
             (&[0xff, 0xff, 0xff, 0xff], Some(vec![None])),
             (&[0, 0, 0, 0], Some(vec![Some(&[])])),
-            (&[0, 0, 0, 1, 7, 0xff, 0xff, 0xff, 0xff], Some(vec![Some(&[7]), None])),
+            (
+                &[0, 0, 0, 1, 7, 0xff, 0xff, 0xff, 0xff],
+                Some(vec![Some(&[7]), None]),
+            ),
             (&[0, 0, 0, 2, 7], None),
             (&[0xff, 0xff, 0xff, 0xfe], None),
         ];
         for (cells, expected) in cases {
-            let found = arguments(cells).map(|found| found.into_iter().map(|a| a.0).collect::<Vec<_>>());
+            let found =
+                arguments(cells).map(|found| found.into_iter().map(|a| a.0).collect::<Vec<_>>());
             assert_eq!(found, expected, "{cells:?}");
         }
     }

@@ -61,18 +61,30 @@ pub enum Error {
 impl RuntimeApi {
     /// The Runtime API at this `host:port`. Connects to nothing yet.
     pub fn new(address: &str) -> Self {
-        Self { address: address.to_owned(), connection: None }
+        Self {
+            address: address.to_owned(),
+            connection: None,
+        }
     }
 
     /// Waits for the next event.
     pub async fn next(&mut self) -> Result<Received, Error> {
-        let request = self.request(Method::GET, &format!("{VERSION}/invocation/next"), &[], Bytes::new())?;
+        let request = self.request(
+            Method::GET,
+            &format!("{VERSION}/invocation/next"),
+            &[],
+            Bytes::new(),
+        )?;
         let response = self.send(request).await?;
         let (head, body) = response.into_parts();
         let body = read(body).await;
         match head.status {
             StatusCode::OK => received(&head.headers, body?),
-            status => Err(refused("a request for the next event", status, &body.unwrap_or_default())),
+            status => Err(refused(
+                "a request for the next event",
+                status,
+                &body.unwrap_or_default(),
+            )),
         }
     }
 
@@ -88,7 +100,10 @@ impl RuntimeApi {
         let body = match answer {
             Ok(bytes) => bytes.clone(),
             Err(fault) => {
-                headers.push(("lambda-runtime-function-error-type", fault.kind.error_type()));
+                headers.push((
+                    "lambda-runtime-function-error-type",
+                    fault.kind.error_type(),
+                ));
                 fault.body().into()
             }
         };
@@ -99,9 +114,18 @@ impl RuntimeApi {
     pub async fn init_error(&mut self, fault: &Fault) -> Result<(), Error> {
         let headers = [
             ("content-type", "application/json"),
-            ("lambda-runtime-function-error-type", fault.kind.error_type()),
+            (
+                "lambda-runtime-function-error-type",
+                fault.kind.error_type(),
+            ),
         ];
-        self.post(&format!("{VERSION}/init/error"), &headers, fault.body().into(), "a failed start").await
+        self.post(
+            &format!("{VERSION}/init/error"),
+            &headers,
+            fault.body().into(),
+            "a failed start",
+        )
+        .await
     }
 
     async fn post(
@@ -158,12 +182,17 @@ impl RuntimeApi {
                 }
                 // It was closed while nobody looked. The other side tells a second copy from the
                 // first by its id, so nothing is done twice.
-                Err(error) => tracing::debug!(%error, "the connection to the Runtime API was closed"),
+                Err(error) => {
+                    tracing::debug!(%error, "the connection to the Runtime API was closed")
+                }
             }
         }
         let mut connection = self.connect().await?;
         let response = connection.send_request(request).await.map_err(|error| {
-            Error::Transient(format!("the Runtime API at {} did not answer: {error}", self.address))
+            Error::Transient(format!(
+                "the Runtime API at {} did not answer: {error}",
+                self.address
+            ))
         })?;
         self.connection = Some(connection);
         Ok(response)
@@ -171,12 +200,18 @@ impl RuntimeApi {
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Error> {
         let failed = |error: &dyn std::fmt::Display| {
-            Error::Transient(format!("the Runtime API at {} cannot be reached: {error}", self.address))
+            Error::Transient(format!(
+                "the Runtime API at {} cannot be reached: {error}",
+                self.address
+            ))
         };
-        let stream = TcpStream::connect(&self.address).await.map_err(|error| failed(&error))?;
+        let stream = TcpStream::connect(&self.address)
+            .await
+            .map_err(|error| failed(&error))?;
         stream.set_nodelay(true).map_err(|error| failed(&error))?;
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| failed(&error))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "the connection to the Runtime API ended");
@@ -187,9 +222,14 @@ impl RuntimeApi {
 }
 
 async fn read(body: Incoming) -> Result<Bytes, Error> {
-    match Limited::new(body, limits::HOST_CALL_BYTES_MAX).collect().await {
+    match Limited::new(body, limits::HOST_CALL_BYTES_MAX)
+        .collect()
+        .await
+    {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) => Err(Error::Transient(format!("the Runtime API's reply was cut short: {error}"))),
+        Err(error) => Err(Error::Transient(format!(
+            "the Runtime API's reply was cut short: {error}"
+        ))),
     }
 }
 
@@ -243,7 +283,10 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
     }
 
     #[test]
@@ -265,8 +308,17 @@ mod tests {
 
     #[test]
     fn an_odd_reply_is_an_error() {
-        assert!(matches!(received(&HeaderMap::new(), Bytes::new()), Err(Error::Transient(_))));
-        assert!(matches!(refused("x", StatusCode::INTERNAL_SERVER_ERROR, b""), Error::Fatal(_)));
-        assert!(matches!(refused("x", StatusCode::NO_CONTENT, b""), Error::Transient(_)));
+        assert!(matches!(
+            received(&HeaderMap::new(), Bytes::new()),
+            Err(Error::Transient(_))
+        ));
+        assert!(matches!(
+            refused("x", StatusCode::INTERNAL_SERVER_ERROR, b""),
+            Error::Fatal(_)
+        ));
+        assert!(matches!(
+            refused("x", StatusCode::NO_CONTENT, b""),
+            Error::Transient(_)
+        ));
     }
 }

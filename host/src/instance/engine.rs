@@ -55,15 +55,25 @@ impl Engine {
             .max_unused_warm_slots(capacity.instances);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling));
         let internal = |error: wasmtime::Error| {
-            Fault::new(Kind::Internal, format!("the WebAssembly engine cannot start: {error:#}"))
+            Fault::new(
+                Kind::Internal,
+                format!("the WebAssembly engine cannot start: {error:#}"),
+            )
         };
         let engine = wasmtime::Engine::new(&config).map_err(internal)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(internal)?;
-        bindings::hearth::postgres::client::add_to_linker::<State, HasPostgres>(&mut linker, State::postgres)
-            .map_err(internal)?;
+        bindings::hearth::postgres::client::add_to_linker::<State, HasPostgres>(
+            &mut linker,
+            State::postgres,
+        )
+        .map_err(internal)?;
         let ticker = Ticker::start(engine.weak());
-        Ok(Self { engine, linker, ticker })
+        Ok(Self {
+            engine,
+            linker,
+            ticker,
+        })
     }
 
     /// Loads a function's component and checks it against `wit/`.
@@ -72,7 +82,10 @@ impl Engine {
     /// whoever can write it can do all that this process can.
     pub fn load(&self, function: &str, path: &Path) -> Result<bindings::FunctionPre<State>, Fault> {
         let invalid = |what: String| {
-            let what = format!("the component of the function {function:?}, {}, {what}", path.display());
+            let what = format!(
+                "the component of the function {function:?}, {}, {what}",
+                path.display()
+            );
             Fault::new(Kind::InvalidComponent, what)
         };
         if let Err(error) = std::fs::metadata(path) {
@@ -80,7 +93,10 @@ impl Engine {
                 "cannot be read: {error}; build it, or correct `component` in hearth.toml"
             )));
         }
-        let component = if path.extension().is_some_and(|extension| extension == "cwasm") {
+        let component = if path
+            .extension()
+            .is_some_and(|extension| extension == "cwasm")
+        {
             load_precompiled(&self.engine, path).map_err(|error| {
                 invalid(format!(
                     "is not a precompiled component of this version of Hearth: {error:#}; make it anew with `hearth compile`"
@@ -122,18 +138,30 @@ fn shared_config() -> Config {
         .max_wasm_stack(limits::GUEST_STACK_BYTES)
         .async_stack_size(limits::FIBER_STACK_BYTES)
         // A runtime without the compiler lacks these too; a file compiled with them would not load.
-        .wasm_features(WasmFeatures::GC_TYPES | WasmFeatures::EXCEPTIONS | WasmFeatures::THREADS, false);
+        .wasm_features(
+            WasmFeatures::GC_TYPES | WasmFeatures::EXCEPTIONS | WasmFeatures::THREADS,
+            false,
+        );
     config
 }
 
 /// Compiles a component to machine code for [`Engine::load`], for the processor this runs on.
 #[cfg(feature = "compile")]
 pub fn compile(component: &Path, output: &Path) -> Result<(), Fault> {
-    let invalid =
-        |what: String| Fault::new(Kind::InvalidComponent, format!("{} {what}", component.display()));
-    let bytes = std::fs::read(component).map_err(|error| invalid(format!("cannot be read: {error}")))?;
-    let internal =
-        |error: wasmtime::Error| Fault::new(Kind::Internal, format!("the compiler cannot start: {error:#}"));
+    let invalid = |what: String| {
+        Fault::new(
+            Kind::InvalidComponent,
+            format!("{} {what}", component.display()),
+        )
+    };
+    let bytes =
+        std::fs::read(component).map_err(|error| invalid(format!("cannot be read: {error}")))?;
+    let internal = |error: wasmtime::Error| {
+        Fault::new(
+            Kind::Internal,
+            format!("the compiler cannot start: {error:#}"),
+        )
+    };
     let engine = wasmtime::Engine::new(&shared_config()).map_err(internal)?;
     let code = engine
         .precompile_component(&bytes)
@@ -142,7 +170,12 @@ pub fn compile(component: &Path, output: &Path) -> Result<(), Fault> {
     let unfinished = output.with_extension("cwasm.unfinished");
     std::fs::write(&unfinished, code)
         .and_then(|()| std::fs::rename(&unfinished, output))
-        .map_err(|error| Fault::new(Kind::Internal, format!("cannot write {}: {error}", output.display())))
+        .map_err(|error| {
+            Fault::new(
+                Kind::Internal,
+                format!("cannot write {}: {error}", output.display()),
+            )
+        })
 }
 
 #[cfg(feature = "compile")]
@@ -207,7 +240,9 @@ impl Ticker {
             thread: std::sync::OnceLock::new(),
         });
         let beat = shared.clone();
-        let ticker = thread::Builder::new().name("ticker".to_owned()).spawn(move || beat.run(&engine));
+        let ticker = thread::Builder::new()
+            .name("ticker".to_owned())
+            .spawn(move || beat.run(&engine));
         match ticker {
             Ok(ticker) => {
                 let _ = shared.thread.set(ticker.thread().clone());
@@ -247,7 +282,9 @@ impl Beat {
             if idle_ticks >= Self::IDLE_TICKS {
                 self.parked.store(true, Ordering::SeqCst);
                 // A guest that starts after this look finds `parked` set, and wakes the thread.
-                while self.running.load(Ordering::SeqCst) == 0 && !self.stopped.load(Ordering::SeqCst) {
+                while self.running.load(Ordering::SeqCst) == 0
+                    && !self.stopped.load(Ordering::SeqCst)
+                {
                     thread::park();
                 }
                 self.parked.store(false, Ordering::SeqCst);

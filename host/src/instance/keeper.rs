@@ -42,7 +42,12 @@ struct Waiter {
 
 impl Keeper {
     pub(super) fn new(blueprint: Arc<Blueprint>, vitals: Arc<Vitals>, slots: u32) -> Self {
-        Self { blueprint, vitals, slots, waiting: Arc::default() }
+        Self {
+            blueprint,
+            vitals,
+            slots,
+            waiting: Arc::default(),
+        }
     }
 
     /// Builds the store, then runs what comes in until the handle is gone, the instance is
@@ -78,8 +83,8 @@ impl Keeper {
             store.set_epoch_deadline(1);
             store.data_mut().memory.forget_refusal();
             let ticking = self.blueprint.engine.tick();
-            let running =
-                store.run_concurrent(async |accessor| self.run(accessor, handle, job, &mut jobs).await);
+            let running = store
+                .run_concurrent(async |accessor| self.run(accessor, handle, job, &mut jobs).await);
             let ended = tokio::select! {
                 biased;
                 () = self.vitals.condemned() => return,
@@ -97,15 +102,27 @@ impl Keeper {
     async fn build(&self) -> Result<(Store<State>, Handle), Fault> {
         let config = &self.blueprint.config;
         let output = Arc::new(Output::new(&config.name, "init"));
-        let memory = Memory::new(config.memory_mib as usize * 1024 * 1024, self.vitals.memory_bytes.clone());
-        let state = State::new(&config.environment, self.blueprint.databases.clone(), memory, output.clone());
+        let memory = Memory::new(
+            config.memory_mib as usize * 1024 * 1024,
+            self.vitals.memory_bytes.clone(),
+        );
+        let state = State::new(
+            &config.environment,
+            self.blueprint.databases.clone(),
+            memory,
+            output.clone(),
+        );
         let mut store = Store::new(self.blueprint.engine.wasmtime(), state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits::HOST_CALL_BYTES_MAX);
         store.set_max_component_handles(limits::HANDLES_MAX);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| {
-            Ok(if State::is_overrun(store)? { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
+            Ok(if State::is_overrun(store)? {
+                UpdateDeadline::Interrupt
+            } else {
+                UpdateDeadline::Yield(1)
+            })
         });
         if self.slots > 1 {
             store.call_hook(|store, hook| match hook {
@@ -157,15 +174,37 @@ impl Keeper {
     }
 
     /// Runs one invocation. An error is the end of the instance.
-    async fn handle(&self, accessor: &Accessor<State>, handle: Handle, job: Job) -> wasmtime::Result<()> {
-        let Job { invocation, session, output, reply } = job;
-        let number = self.vitals.invocations.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    async fn handle(
+        &self,
+        accessor: &Accessor<State>,
+        handle: Handle,
+        job: Job,
+    ) -> wasmtime::Result<()> {
+        let Job {
+            invocation,
+            session,
+            output,
+            reply,
+        } = job;
+        let number = self
+            .vitals
+            .invocations
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let context = context(&invocation, number == 0);
         let enforced = invocation.deadline.enforced;
-        self.waiting.add(number, Waiter { reply, output: output.clone() });
+        self.waiting.add(
+            number,
+            Waiter {
+                reply,
+                output: output.clone(),
+            },
+        );
         let call = accessor.with(|mut access| -> wasmtime::Result<_> {
-            let call = handle.start_call_concurrent(&mut access, (invocation.event.to_vec(), context))?;
-            access.data_mut().enter(call.task(), enforced, session, output);
+            let call =
+                handle.start_call_concurrent(&mut access, (invocation.event.to_vec(), context))?;
+            access
+                .data_mut()
+                .enter(call.task(), enforced, session, output);
             Ok(call)
         })?;
         let task = call.task();
@@ -197,11 +236,18 @@ impl Keeper {
 
     fn unbuilt(&self, error: &wasmtime::Error, store: &Store<State>, output: &Output) -> Fault {
         output.finish();
-        self.init_failed(trap::fault(error, store.data().memory.was_refused(), output))
+        self.init_failed(trap::fault(
+            error,
+            store.data().memory.was_refused(),
+            output,
+        ))
     }
 
     fn init_failed(&self, cause: Fault) -> Fault {
-        let message = format!("the function {:?} could not start: {}", self.blueprint.config.name, cause.log);
+        let message = format!(
+            "the function {:?} could not start: {}",
+            self.blueprint.config.name, cause.log
+        );
         Fault::new(Kind::InitFailed, message).traced(cause.stack_trace)
     }
 }
@@ -224,8 +270,13 @@ impl Waiting {
     }
 }
 
-async fn init(store: &mut Store<State>, function: &Function) -> wasmtime::Result<Result<(), Failure>> {
-    store.run_concurrent(async |accessor| function.call_init(accessor).await).await?
+async fn init(
+    store: &mut Store<State>,
+    function: &Function,
+) -> wasmtime::Result<Result<(), Failure>> {
+    store
+        .run_concurrent(async |accessor| function.call_init(accessor).await)
+        .await?
 }
 
 fn context(invocation: &Invocation, first: bool) -> Context {

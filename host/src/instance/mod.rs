@@ -117,7 +117,11 @@ impl Instance {
     /// Waits until it is built, and says how that went.
     pub async fn built(&self) -> Result<(), Fault> {
         let mut built = self.vitals.built.subscribe();
-        let outcome = built.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+        let outcome = built
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|outcome| outcome.clone());
         outcome.unwrap_or(Ok(()))
     }
 

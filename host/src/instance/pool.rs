@@ -61,10 +61,13 @@ impl InstancePool {
     /// Borrows an instance: a warm one with room, or a new one.
     pub async fn lease(&self, until: Instant) -> Result<Lease<'_>, Fault> {
         let waiting = tokio::time::timeout_at(until.into(), self.permits.clone().acquire_owned());
-        let Ok(Ok(permit)) = waiting.await else { return Err(self.exhausted()) };
+        let Ok(Ok(permit)) = waiting.await else {
+            return Err(self.exhausted());
+        };
         let mut instances = self.instances();
-        let roomy =
-            instances.iter().rposition(|instance| instance.leases.load(Ordering::Acquire) < self.slots);
+        let roomy = instances
+            .iter()
+            .rposition(|instance| instance.leases.load(Ordering::Acquire) < self.slots);
         let instance = match roomy {
             // Moved to the end: the one used last is the warmest.
             Some(index) => instances.remove(index),
@@ -73,7 +76,12 @@ impl InstancePool {
         instance.leases.fetch_add(1, Ordering::AcqRel);
         instances.push(instance.clone());
         drop(instances);
-        Ok(Lease { pool: self, instance, healthy: false, _permit: permit })
+        Ok(Lease {
+            pool: self,
+            instance,
+            healthy: false,
+            _permit: permit,
+        })
     }
 
     /// Builds an instance ahead of the first invocation, and says how that went.
@@ -118,12 +126,15 @@ impl InstancePool {
 
     fn retire(&self, instance: &Arc<Instance>) {
         instance.retired.store(true, Ordering::Release);
-        self.instances().retain(|other| !Arc::ptr_eq(other, instance));
+        self.instances()
+            .retain(|other| !Arc::ptr_eq(other, instance));
     }
 
     fn instances(&self) -> MutexGuard<'_, Vec<Arc<Instance>>> {
         // Nothing that can panic happens while it is locked.
-        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+        self.instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -141,9 +152,17 @@ impl Lease<'_> {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        let reason = if self.healthy { self.instance.retires() } else { Some("fault") };
+        let reason = if self.healthy {
+            self.instance.retires()
+        } else {
+            Some("fault")
+        };
         if let Some(reason) = reason {
-            tracing::debug!(function = self.pool.blueprint.config.name, reason, "an instance is retired");
+            tracing::debug!(
+                function = self.pool.blueprint.config.name,
+                reason,
+                "an instance is retired"
+            );
             self.pool.retire(&self.instance);
         }
         let others = self.instance.leases.fetch_sub(1, Ordering::AcqRel) - 1;

@@ -32,7 +32,10 @@ impl Rule {
     /// The rule of a function, with `jitter` in 0..1 moving the count up to a tenth down.
     pub fn of(config: &FunctionConfig, jitter: f64) -> Self {
         let limit_bytes = config.memory_mib as usize * 1024 * 1024;
-        let retire_mib = config.retire.memory_mib.map(|mib| mib as usize * 1024 * 1024);
+        let retire_mib = config
+            .retire
+            .memory_mib
+            .map(|mib| mib as usize * 1024 * 1024);
         Self {
             fresh: config.isolation == Isolation::Fresh,
             invocations: config.retire.invocations
@@ -65,18 +68,48 @@ mod tests {
 
     #[test]
     fn an_instance_is_retired_at_its_first_limit() {
-        let rule = Rule { fresh: false, invocations: 10, age: Duration::from_secs(60), memory_bytes: 1_000 };
-        let young = Life { invocations: 9, age: Duration::from_secs(59), memory_bytes: 1_000 };
+        let rule = Rule {
+            fresh: false,
+            invocations: 10,
+            age: Duration::from_secs(60),
+            memory_bytes: 1_000,
+        };
+        let young = Life {
+            invocations: 9,
+            age: Duration::from_secs(59),
+            memory_bytes: 1_000,
+        };
         let cases = [
             (young, None),
-            (Life { invocations: 10, ..young }, Some("invocations")),
-            (Life { age: Duration::from_secs(60), ..young }, Some("age")),
-            (Life { memory_bytes: 1_001, ..young }, Some("memory")),
+            (
+                Life {
+                    invocations: 10,
+                    ..young
+                },
+                Some("invocations"),
+            ),
+            (
+                Life {
+                    age: Duration::from_secs(60),
+                    ..young
+                },
+                Some("age"),
+            ),
+            (
+                Life {
+                    memory_bytes: 1_001,
+                    ..young
+                },
+                Some("memory"),
+            ),
         ];
         for (life, expected) in cases {
             assert_eq!(rule.retires(&life), expected, "{life:?}");
         }
-        let fresh = Rule { fresh: true, ..rule };
+        let fresh = Rule {
+            fresh: true,
+            ..rule
+        };
         assert_eq!(fresh.retires(&young), Some("fresh"));
     }
 }

@@ -63,7 +63,10 @@ impl State {
 
     /// The part that the PostgreSQL interface works on.
     pub fn postgres(&mut self) -> View<'_> {
-        View { postgres: &mut self.postgres, table: &mut self.table }
+        View {
+            postgres: &mut self.postgres,
+            table: &mut self.table,
+        }
     }
 
     /// From now on the task handles this invocation.
@@ -106,7 +109,10 @@ impl State {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
     }
 }
 
@@ -123,7 +129,11 @@ pub struct Memory {
 impl Memory {
     /// At most so many bytes.
     pub fn new(bytes_max: usize, high_water: Arc<AtomicUsize>) -> Self {
-        Self { bytes_max, high_water, refused: false }
+        Self {
+            bytes_max,
+            high_water,
+            refused: false,
+        }
     }
 
     /// Whether the guest asked for more than it may have.
@@ -138,7 +148,12 @@ impl Memory {
 }
 
 impl ResourceLimiter for Memory {
-    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        _: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         if desired > self.bytes_max {
             self.refused = true;
             return Ok(false);
@@ -147,7 +162,12 @@ impl ResourceLimiter for Memory {
         Ok(true)
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        _: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         Ok(desired <= limits::TABLE_ELEMENTS_MAX)
     }
 }

@@ -23,7 +23,9 @@ pub struct Stdio {
 impl Stdio {
     /// Streams whose output belongs to `output` until told otherwise.
     pub fn new(output: Arc<Output>) -> Self {
-        Self { current: Arc::new(Mutex::new(output)) }
+        Self {
+            current: Arc::new(Mutex::new(output)),
+        }
     }
 
     /// What is written from now on belongs to `output`.
@@ -33,12 +35,18 @@ impl Stdio {
 
     /// The standard output, for WASI.
     pub fn stdout(&self) -> Writer {
-        Writer { current: self.current.clone(), stream: Stream::Stdout }
+        Writer {
+            current: self.current.clone(),
+            stream: Stream::Stdout,
+        }
     }
 
     /// The standard error, for WASI.
     pub fn stderr(&self) -> Writer {
-        Writer { current: self.current.clone(), stream: Stream::Stderr }
+        Writer {
+            current: self.current.clone(),
+            stream: Stream::Stderr,
+        }
     }
 }
 
@@ -54,7 +62,11 @@ const PERMIT_BYTES: usize = 64 * 1024;
 
 impl Writer {
     fn put(&self, bytes: &[u8]) {
-        let output = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let output = self
+            .current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         output.write(self.stream, bytes);
     }
 }
@@ -96,7 +108,11 @@ impl OutputStream for Writer {
 }
 
 impl AsyncWrite for Writer {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.put(bytes);
         Poll::Ready(Ok(bytes.len()))
     }

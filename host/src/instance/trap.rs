@@ -18,20 +18,32 @@ pub fn fault(error: &wasmtime::Error, refused: bool, output: &Output) -> Fault {
     let trace = error.downcast_ref::<WasmBacktrace>();
     let depth = trace.map_or(0, |trace| trace.frames().len());
     let (kind, message) = if let Some(exit) = error.downcast_ref::<I32Exit>() {
-        (Kind::Trap, format!("the function ended its process with status {} instead of answering", exit.0))
+        (
+            Kind::Trap,
+            format!(
+                "the function ended its process with status {} instead of answering",
+                exit.0
+            ),
+        )
     } else {
         match error.downcast_ref::<Trap>() {
-            Some(Trap::Interrupt) => {
-                (Kind::DeadlineExceeded, "the function was still computing at its deadline".to_owned())
-            }
-            Some(Trap::StackOverflow) => {
-                (Kind::StackOverflow, "the function's stack is exhausted".to_owned())
-            }
-            Some(Trap::MemoryOutOfBounds) if depth >= RECURSION_FRAMES => {
-                (Kind::StackOverflow, "the function's stack is exhausted".to_owned())
-            }
+            Some(Trap::Interrupt) => (
+                Kind::DeadlineExceeded,
+                "the function was still computing at its deadline".to_owned(),
+            ),
+            Some(Trap::StackOverflow) => (
+                Kind::StackOverflow,
+                "the function's stack is exhausted".to_owned(),
+            ),
+            Some(Trap::MemoryOutOfBounds) if depth >= RECURSION_FRAMES => (
+                Kind::StackOverflow,
+                "the function's stack is exhausted".to_owned(),
+            ),
             Some(trap) => of_trap(trap, refused, output),
-            None => (Kind::Internal, format!("the function could not go on: {error:#}")),
+            None => (
+                Kind::Internal,
+                format!("the function could not go on: {error:#}"),
+            ),
         }
     };
     Fault::new(kind, message).traced(trace.map(frames).unwrap_or_default())

@@ -57,7 +57,10 @@ impl HasData for HasPostgres {
 impl Postgres {
     /// For an instance that may open these databases.
     pub fn new(databases: Arc<Databases>) -> Self {
-        Self { databases, sessions: HashMap::new() }
+        Self {
+            databases,
+            sessions: HashMap::new(),
+        }
     }
 
     /// From now on, calls that come from this task belong to this session.
@@ -97,8 +100,9 @@ fn opened<T: 'static>(
     accessor: &Accessor<T, HasPostgres>,
     database: &Resource<Database>,
 ) -> Outcome<(Arc<Session>, Arc<str>)> {
-    let name = accessor
-        .with(|mut access| Ok::<_, wasmtime::Error>(access.get().table.get(database)?.name.clone()))?;
+    let name = accessor.with(|mut access| {
+        Ok::<_, wasmtime::Error>(access.get().table.get(database)?.name.clone())
+    })?;
     Ok(session(accessor)?.map(|session| (session, name)))
 }
 
@@ -126,7 +130,11 @@ fn deliver<T: 'static>(
         None => None,
     };
     let statement = answer.statement.as_deref().map(wit::Statement::from);
-    Ok(Ok(wit::Answer { statement, first: answer.first.into(), rest }))
+    Ok(Ok(wit::Answer {
+        statement,
+        first: answer.first.into(),
+        rest,
+    }))
 }
 
 impl wit::Host for View<'_> {}
@@ -181,7 +189,10 @@ impl<T: Send + 'static> wit::HostDatabaseWithStore<T> for HasPostgres {
             Ok(opened) => opened,
             Err(error) => return Ok(Err(error)),
         };
-        Ok(session.execute(&name, &call.into()).await.map_err(Into::into))
+        Ok(session
+            .execute(&name, &call.into())
+            .await
+            .map_err(Into::into))
     }
 
     async fn batch_execute(
@@ -208,7 +219,9 @@ impl<T: Send + 'static> wit::HostDatabaseWithStore<T> for HasPostgres {
         match session.begin(&name, &Options::from(options)).await {
             Ok(transaction) => {
                 let transaction = Transaction(Arc::new(transaction));
-                Ok(Ok(accessor.with(|mut access| access.get().table.push(transaction))?))
+                Ok(Ok(
+                    accessor.with(|mut access| access.get().table.push(transaction))?
+                ))
             }
             Err(error) => Ok(Err(error.into())),
         }
@@ -229,7 +242,11 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         sql: String,
         types: Vec<u32>,
     ) -> Outcome<wit::Statement> {
-        Ok(describe(begun(accessor, &transaction)?.prepare(&Key { sql, types }).await))
+        Ok(describe(
+            begun(accessor, &transaction)?
+                .prepare(&Key { sql, types })
+                .await,
+        ))
     }
 
     async fn query(
@@ -246,7 +263,10 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         transaction: Resource<Transaction>,
         call: wit::Call,
     ) -> Outcome<u64> {
-        Ok(begun(accessor, &transaction)?.execute(&call.into()).await.map_err(Into::into))
+        Ok(begun(accessor, &transaction)?
+            .execute(&call.into())
+            .await
+            .map_err(Into::into))
     }
 
     async fn batch_execute(
@@ -254,7 +274,10 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         transaction: Resource<Transaction>,
         sql: String,
     ) -> Outcome<()> {
-        Ok(begun(accessor, &transaction)?.batch_execute(&sql).await.map_err(Into::into))
+        Ok(begun(accessor, &transaction)?
+            .batch_execute(&sql)
+            .await
+            .map_err(Into::into))
     }
 
     async fn savepoint(
@@ -262,7 +285,10 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         transaction: Resource<Transaction>,
         name: String,
     ) -> Outcome<()> {
-        Ok(begun(accessor, &transaction)?.savepoint(&name).await.map_err(Into::into))
+        Ok(begun(accessor, &transaction)?
+            .savepoint(&name)
+            .await
+            .map_err(Into::into))
     }
 
     async fn rollback_to(
@@ -270,7 +296,10 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         transaction: Resource<Transaction>,
         name: String,
     ) -> Outcome<()> {
-        Ok(begun(accessor, &transaction)?.rollback_to(&name).await.map_err(Into::into))
+        Ok(begun(accessor, &transaction)?
+            .rollback_to(&name)
+            .await
+            .map_err(Into::into))
     }
 
     async fn release(
@@ -278,15 +307,30 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         transaction: Resource<Transaction>,
         name: String,
     ) -> Outcome<()> {
-        Ok(begun(accessor, &transaction)?.release(&name).await.map_err(Into::into))
+        Ok(begun(accessor, &transaction)?
+            .release(&name)
+            .await
+            .map_err(Into::into))
     }
 
-    async fn commit(accessor: &Accessor<T, Self>, transaction: Resource<Transaction>) -> Outcome<()> {
-        Ok(begun(accessor, &transaction)?.commit().await.map_err(Into::into))
+    async fn commit(
+        accessor: &Accessor<T, Self>,
+        transaction: Resource<Transaction>,
+    ) -> Outcome<()> {
+        Ok(begun(accessor, &transaction)?
+            .commit()
+            .await
+            .map_err(Into::into))
     }
 
-    async fn rollback(accessor: &Accessor<T, Self>, transaction: Resource<Transaction>) -> Outcome<()> {
-        Ok(begun(accessor, &transaction)?.rollback().await.map_err(Into::into))
+    async fn rollback(
+        accessor: &Accessor<T, Self>,
+        transaction: Resource<Transaction>,
+    ) -> Outcome<()> {
+        Ok(begun(accessor, &transaction)?
+            .rollback()
+            .await
+            .map_err(Into::into))
     }
 }
 
@@ -298,10 +342,19 @@ impl wit::HostCursor for View<'_> {
 }
 
 impl<T: Send + 'static> wit::HostCursorWithStore<T> for HasPostgres {
-    async fn next(accessor: &Accessor<T, Self>, cursor: Resource<Cursor>, bytes: u32) -> Outcome<wit::Batch> {
-        let cursor = accessor
-            .with(|mut access| Ok::<_, wasmtime::Error>(access.get().table.get(&cursor)?.0.clone()))?;
-        Ok(cursor.next(bytes as usize).await.map(Batch::into).map_err(Into::into))
+    async fn next(
+        accessor: &Accessor<T, Self>,
+        cursor: Resource<Cursor>,
+        bytes: u32,
+    ) -> Outcome<wit::Batch> {
+        let cursor = accessor.with(|mut access| {
+            Ok::<_, wasmtime::Error>(access.get().table.get(&cursor)?.0.clone())
+        })?;
+        Ok(cursor
+            .next(bytes as usize)
+            .await
+            .map(Batch::into)
+            .map_err(Into::into))
     }
 }
 

@@ -36,8 +36,12 @@ pub async fn serve(
     }
     let mut outcome = Ok(());
     while let Some(ended) = running.join_next().await {
-        let ended = ended
-            .unwrap_or_else(|error| Err(Fault::new(Kind::Internal, format!("a slot ended oddly: {error}"))));
+        let ended = ended.unwrap_or_else(|error| {
+            Err(Fault::new(
+                Kind::Internal,
+                format!("a slot ended oddly: {error}"),
+            ))
+        });
         if ended.is_err() {
             // What is beyond repair for one slot is so for all: the environment ends.
             running.abort_all();
@@ -75,7 +79,8 @@ impl Slot {
                 Err(Error::Transient(message)) => {
                     failures += 1;
                     if failures > limits::API_FAILURES_MAX {
-                        let message = format!("{message}; given up after {failures} failures in a row");
+                        let message =
+                            format!("{message}; given up after {failures} failures in a row");
                         return Err(Fault::new(Kind::Internal, message));
                     }
                     tracing::warn!(failures, "{message}");
@@ -86,8 +91,16 @@ impl Slot {
     }
 
     async fn handle(&mut self, received: Received) -> Result<(), Error> {
-        let Received { invocation, receipt } = received;
-        let Self { environment, function, api, shutdown } = self;
+        let Received {
+            invocation,
+            receipt,
+        } = received;
+        let Self {
+            environment,
+            function,
+            api,
+            shutdown,
+        } = self;
         let handled = tokio::select! {
             handled = environment.handle(function, invocation) => handled,
             () = out_of_time(shutdown) => {

@@ -57,9 +57,18 @@ impl Environment {
     /// and no instance is built yet.
     pub fn start(config: &Config) -> Result<Self, Fault> {
         let databases = database::open(&config.databases)?;
-        let memory_mib = config.functions.values().map(|function| function.memory_mib).max().unwrap_or(0);
+        let memory_mib = config
+            .functions
+            .values()
+            .map(|function| function.memory_mib)
+            .max()
+            .unwrap_or(0);
         let engine = Arc::new(Engine::new(Capacity {
-            instances: config.functions.values().map(|function| function.instances_max).sum(),
+            instances: config
+                .functions
+                .values()
+                .map(|function| function.instances_max)
+                .sum(),
             memory_bytes: memory_mib as usize * 1024 * 1024,
         })?);
         let mut functions = BTreeMap::new();
@@ -76,10 +85,17 @@ impl Environment {
                 engine: engine.clone(),
                 databases: own.clone(),
             });
-            let function = Function { config: config.clone(), databases: own, instances };
+            let function = Function {
+                config: config.clone(),
+                databases: own,
+                instances,
+            };
             functions.insert(name, Arc::new(function));
         }
-        Ok(Self { functions, databases })
+        Ok(Self {
+            functions,
+            databases,
+        })
     }
 
     /// The functions' names, in order.
@@ -109,7 +125,11 @@ impl Environment {
                 fault.log
             );
         }
-        Handled { answer, session, output }
+        Handled {
+            answer,
+            session,
+            output,
+        }
     }
 
     /// Ends every instance and says good-bye to every database.
@@ -157,7 +177,10 @@ impl Function {
         let answer = match tokio::time::timeout_at(enforced.into(), answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => {
-                return Err(Fault::new(Kind::Internal, "the instance ended before it could answer"));
+                return Err(Fault::new(
+                    Kind::Internal,
+                    "the instance ended before it could answer",
+                ));
             }
             Err(_) => return Err(overdue(invocation)),
         };
@@ -188,7 +211,11 @@ fn checked(answer: bytes::Bytes) -> Answer {
     if answer.len() > limits::PAYLOAD_BYTES_MAX {
         return Err(Fault::new(
             Kind::ResponseTooLarge,
-            format!("the answer has {} bytes; {} are the most", answer.len(), limits::PAYLOAD_BYTES_MAX),
+            format!(
+                "the answer has {} bytes; {} are the most",
+                answer.len(),
+                limits::PAYLOAD_BYTES_MAX
+            ),
         ));
     }
     Ok(answer)

@@ -36,8 +36,14 @@ impl<L: Lines> LineLayer<L> {
     }
 
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
-        let ours = ["hearth", "bootstrap"].iter().any(|name| metadata.target().starts_with(name));
-        let level_max = if ours { self.config.level } else { self.config.level.min(Level::WARN) };
+        let ours = ["hearth", "bootstrap"]
+            .iter()
+            .any(|name| metadata.target().starts_with(name));
+        let level_max = if ours {
+            self.config.level
+        } else {
+            self.config.level.min(Level::WARN)
+        };
         // A span is kept whatever the level: a warning inside it needs the request id it carries.
         if metadata.is_span() {
             ours && *metadata.level() <= Level::INFO
@@ -53,7 +59,11 @@ where
     L: Lines,
 {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if self.wants(metadata) { Interest::always() } else { Interest::never() }
+        if self.wants(metadata) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
@@ -78,7 +88,11 @@ where
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut fields = Fields::default();
-        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
+        for span in context
+            .event_scope(event)
+            .into_iter()
+            .flat_map(|scope| scope.from_root())
+        {
             if let Some(of_span) = span.extensions().get::<Fields>() {
                 fields.values.extend(of_span.values.iter().cloned());
             }
@@ -127,11 +141,13 @@ impl Visit for Fields {
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.values.push((field.name(), Value::Integer(value.into())));
+        self.values
+            .push((field.name(), Value::Integer(value.into())));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.values.push((field.name(), Value::Integer(value.into())));
+        self.values
+            .push((field.name(), Value::Integer(value.into())));
     }
 
     fn record_i128(&mut self, field: &Field, value: i128) {
@@ -139,7 +155,8 @@ impl Visit for Fields {
     }
 
     fn record_u128(&mut self, field: &Field, value: u128) {
-        self.values.push((field.name(), Value::Text(value.to_string())));
+        self.values
+            .push((field.name(), Value::Text(value.to_string())));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
@@ -160,32 +177,46 @@ pub(super) mod tests {
 
     impl Lines for Arc<Mutex<Vec<String>>> {
         fn write_line(&self, line: &[u8]) {
-            self.lock().unwrap().push(String::from_utf8(line.to_vec()).unwrap());
+            self.lock()
+                .unwrap()
+                .push(String::from_utf8(line.to_vec()).unwrap());
         }
     }
 
     /// The text lines that `act` logs at this level, without their timestamps.
     pub(crate) fn logged(level: Level, act: impl FnOnce()) -> Vec<String> {
         let lines = Arc::new(Mutex::new(Vec::new()));
-        let config = LogConfig { format: LogFormat::Text, level };
+        let config = LogConfig {
+            format: LogFormat::Text,
+            level,
+        };
         let layer = LineLayer::new(config, Arc::clone(&lines));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), act);
         let lines = lines.lock().unwrap();
-        lines.iter().map(|line| line[25..].trim_end_matches('\n').to_owned()).collect()
+        lines
+            .iter()
+            .map(|line| line[25..].trim_end_matches('\n').to_owned())
+            .collect()
     }
 
     #[test]
     fn an_event_carries_the_fields_of_its_spans() {
         let lines = logged(Level::WARN, || {
-            let span =
-                tracing::info_span!("invocation", request_id = "r-1", tenant_id = tracing::field::Empty);
+            let span = tracing::info_span!(
+                "invocation",
+                request_id = "r-1",
+                tenant_id = tracing::field::Empty
+            );
             span.record("tenant_id", "blue");
             span.in_scope(|| {
                 tracing::info!("too low");
                 tracing::warn!(rows = 3, missing = Option::<u8>::None, error = %"bad", "look");
             });
         });
-        assert_eq!(lines, ["WARN  look request_id=r-1 tenant_id=blue rows=3 error=bad"]);
+        assert_eq!(
+            lines,
+            ["WARN  look request_id=r-1 tenant_id=blue rows=3 error=bad"]
+        );
     }
 
     #[test]

@@ -70,7 +70,11 @@ impl Line<'_> {
     }
 
     fn json(&self, line: &mut String) {
-        let _ = write!(line, "{{\"timestamp\":\"{}\",\"level\":\"{}\"", self.timestamp, self.level);
+        let _ = write!(
+            line,
+            "{{\"timestamp\":\"{}\",\"level\":\"{}\"",
+            self.timestamp, self.level
+        );
         line.push_str(",\"message\":");
         line.push_str(&quoted(self.message));
         for (name, value) in self.fields_once() {
@@ -89,8 +93,11 @@ impl Line<'_> {
 
     // Lambda's own fields first, then as they came; a later one of the same name hides an earlier.
     fn fields_once(&self) -> impl Iterator<Item = &(&'static str, Value)> {
-        let last =
-            |index: usize, name: &str| self.fields[index + 1..].iter().all(|(later, _)| *later != name);
+        let last = |index: usize, name: &str| {
+            self.fields[index + 1..]
+                .iter()
+                .all(|(later, _)| *later != name)
+        };
         let kept = move |wanted: bool| {
             self.fields
                 .iter()
@@ -120,7 +127,10 @@ fn quoted(text: &str) -> String {
 }
 
 fn is_one_word(text: &str) -> bool {
-    !text.is_empty() && !text.chars().any(|c| c.is_whitespace() || breaks(c) || matches!(c, '"' | '\\' | '='))
+    !text.is_empty()
+        && !text
+            .chars()
+            .any(|c| c.is_whitespace() || breaks(c) || matches!(c, '"' | '\\' | '='))
 }
 
 /// Whether a terminal, an editor or a log collector may take this for more than a character.
@@ -143,7 +153,12 @@ mod tests {
     use super::*;
 
     fn render(format: LogFormat, message: &str, fields: &[(&'static str, Value)]) -> String {
-        let line = Line { timestamp: Timestamp::now(), level: Level::INFO, message, fields };
+        let line = Line {
+            timestamp: Timestamp::now(),
+            level: Level::INFO,
+            message,
+            fields,
+        };
         String::from_utf8(line.render(format)).unwrap()
     }
 
@@ -156,13 +171,33 @@ mod tests {
         let cases: &[(&str, &[(&'static str, Value)], &str)] = &[
             ("hello", &[], "hello"),
             ("a b\tc", &[("n", Value::Integer(-3))], "a b\tc n=-3"),
-            ("m", &[("b", Value::Boolean(true)), ("f", Value::Float(1.5))], "m b=true f=1.5"),
+            (
+                "m",
+                &[("b", Value::Boolean(true)), ("f", Value::Float(1.5))],
+                "m b=true f=1.5",
+            ),
             ("m", &[("word", text("x/y:z"))], "m word=x/y:z"),
             ("m", &[("empty", text(""))], "m empty=\"\""),
-            ("m", &[("quoted", text("say \"a\\b\""))], "m quoted=\"say \\\"a\\\\b\\\"\""),
+            (
+                "m",
+                &[("quoted", text("say \"a\\b\""))],
+                "m quoted=\"say \\\"a\\\\b\\\"\"",
+            ),
             ("m", &[("sql", text("a\nb = c"))], "m sql=\"a\\nb = c\""),
-            ("m", &[("a", text("1")), ("request_id", text("r")), ("a", text("2"))], "m request_id=r a=2"),
-            ("one\ntwo\r\u{1b}[2J\u{85}\u{2028}é", &[], "one\\ntwo\\r\\u{1b}[2J\\u{85}\\u{2028}é"),
+            (
+                "m",
+                &[
+                    ("a", text("1")),
+                    ("request_id", text("r")),
+                    ("a", text("2")),
+                ],
+                "m request_id=r a=2",
+            ),
+            (
+                "one\ntwo\r\u{1b}[2J\u{85}\u{2028}é",
+                &[],
+                "one\\ntwo\\r\\u{1b}[2J\\u{85}\\u{2028}é",
+            ),
         ];
         for (message, fields, expected) in cases {
             let line = render(LogFormat::Text, message, fields);

@@ -39,7 +39,9 @@ fn start_on(config: &LogConfig, descriptor: std::os::fd::BorrowedFd<'_>) {
     let Ok(duplicate) = descriptor.try_clone_to_owned() else {
         return;
     };
-    let sink = Sink { file: Mutex::new(File::from(duplicate)) };
+    let sink = Sink {
+        file: Mutex::new(File::from(duplicate)),
+    };
     let layer = layer::LineLayer::new(*config, sink);
     // A second start happens in tests alone, where the first one's settings are as good.
     let _ = tracing_subscriber::registry().with(layer).try_init();

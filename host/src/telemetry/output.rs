@@ -227,10 +227,12 @@ mod tests {
     #[test]
     fn a_line_cannot_forge_another_one() {
         let lines = lines_of("", |output| {
-            output.write(Stream::Stdout, b"a\r2026-11-23T20:00:00.000Z ERROR \x1b[31mforged\xff\n");
+            output.write(
+                Stream::Stdout,
+                b"a\r2026-11-23T20:00:00.000Z ERROR \x1b[31mforged\xff\n",
+            );
         });
-        let expected =
-            "INFO  a\\r2026-11-23T20:00:00.000Z ERROR \\u{1b}[31mforged\u{fffd} function=hello stream=stdout";
+        let expected = "INFO  a\\r2026-11-23T20:00:00.000Z ERROR \\u{1b}[31mforged\u{fffd} function=hello stream=stdout";
         assert_eq!(lines, [expected]);
     }
 
@@ -238,11 +240,20 @@ mod tests {
     fn a_long_line_is_cut_between_characters() {
         let lines = lines_of("", |output| {
             output.write(Stream::Stdout, b"x");
-            output.write(Stream::Stdout, "ä".repeat(limits::OUTPUT_LINE_BYTES_MAX).as_bytes());
+            output.write(
+                Stream::Stdout,
+                "ä".repeat(limits::OUTPUT_LINE_BYTES_MAX).as_bytes(),
+            );
             output.finish();
         });
-        let text: String = lines.iter().map(|line| line[6..].split(' ').next().unwrap()).collect();
-        assert_eq!(text, format!("x{}", "ä".repeat(limits::OUTPUT_LINE_BYTES_MAX)));
+        let text: String = lines
+            .iter()
+            .map(|line| line[6..].split(' ').next().unwrap())
+            .collect();
+        assert_eq!(
+            text,
+            format!("x{}", "ä".repeat(limits::OUTPUT_LINE_BYTES_MAX))
+        );
         assert_eq!(lines.len(), 3);
     }
 
@@ -261,7 +272,10 @@ mod tests {
     fn bytes_that_are_no_text_are_cut_all_the_same() {
         for byte in [0x80, 0xff, 0xc3, 0xf0] {
             let lines = lines_of("", |output| {
-                output.write(Stream::Stdout, &vec![byte; 3 * limits::OUTPUT_LINE_BYTES_MAX]);
+                output.write(
+                    Stream::Stdout,
+                    &vec![byte; 3 * limits::OUTPUT_LINE_BYTES_MAX],
+                );
                 output.finish();
             });
             assert!((3..=4).contains(&lines.len()), "{byte:x}: {}", lines.len());
@@ -276,13 +290,24 @@ mod tests {
             for _ in 0..2 * limits::OUTPUT_BYTES_MAX / chunk.len() {
                 output.write(Stream::Stdout, &chunk);
             }
-            output.write(Stream::Stderr, b"\nthread 'main' panicked at src/lib.rs:1:2:\ntoo much\n");
+            output.write(
+                Stream::Stderr,
+                b"\nthread 'main' panicked at src/lib.rs:1:2:\ntoo much\n",
+            );
             output.finish();
-            assert_eq!(output.panic_message().as_deref(), Some("too much, at src/lib.rs:1:2"));
+            assert_eq!(
+                output.panic_message().as_deref(),
+                Some("too much, at src/lib.rs:1:2")
+            );
         });
         let warnings = lines.iter().filter(|line| line.starts_with("WARN")).count();
         assert_eq!(warnings, 1);
-        assert!(lines.last().unwrap().starts_with("WARN  the guest wrote more than 1048576 bytes"));
+        assert!(
+            lines
+                .last()
+                .unwrap()
+                .starts_with("WARN  the guest wrote more than 1048576 bytes")
+        );
         assert!(lines.iter().any(|line| line.starts_with("INFO  begun")));
         assert!(lines.len() <= limits::OUTPUT_BYTES_MAX / 16 + 3);
     }

@@ -37,7 +37,10 @@ pub(super) fn find(stderr: &str) -> Option<String> {
 fn place(line: &str) -> Option<&str> {
     let at = line.strip_prefix("thread '")?.find(MARK)? + "thread '".len();
     let place = line[at + MARK.len()..].strip_suffix(':')?;
-    let numbers = place.rsplitn(3, ':').take(2).all(|part| part.parse::<u32>().is_ok());
+    let numbers = place
+        .rsplitn(3, ':')
+        .take(2)
+        .all(|part| part.parse::<u32>().is_ok());
     (numbers && place.matches(':').count() >= 2).then_some(place)
 }
 
@@ -63,7 +66,10 @@ mod tests {
                 "thread 'main' panicked at src/a.rs:1:2:\nfirst\nthread 'main' panicked at src/b.rs:3:4:\nsecond",
                 Some("second, at src/b.rs:3:4"),
             ),
-            ("thread 'main' panicked at src/a.rs:1:2:\n\n", Some("panicked at src/a.rs:1:2")),
+            (
+                "thread 'main' panicked at src/a.rs:1:2:\n\n",
+                Some("panicked at src/a.rs:1:2"),
+            ),
         ];
         for (stderr, expected) in cases {
             assert_eq!(find(stderr).as_deref(), expected, "{stderr}");

@@ -6,14 +6,16 @@ use tokio_postgres::types::{Kind, Type};
 use super::wit;
 use crate::database::Error;
 use crate::database::cursor::Batch;
-use crate::database::session::Call;
-use crate::database::statement::{Column, Description, Key};
+use crate::database::statement::{Call, Column, Description, Key};
 use crate::database::transaction::Options;
 
 impl From<wit::Call> for Call {
     fn from(call: wit::Call) -> Self {
         Self {
-            key: Key { sql: call.sql, types: call.types },
+            key: Key {
+                sql: call.sql,
+                types: call.types,
+            },
             version: call.version,
             arguments: call.arguments,
         }
@@ -48,7 +50,11 @@ impl From<&Description> for wit::Statement {
 
 impl From<Batch> for wit::Batch {
     fn from(batch: Batch) -> Self {
-        Self { rows: batch.rows, cells: batch.cells, last: batch.last }
+        Self {
+            rows: batch.rows,
+            cells: batch.cells,
+            last: batch.last,
+        }
     }
 }
 
@@ -95,7 +101,10 @@ fn type_info(type_: &Type) -> wit::TypeInfo {
             Kind::Multirange(bound) => wit::TypeKind::Multirange(bound.oid()),
             Kind::Domain(base) => wit::TypeKind::Domain(base.oid()),
             Kind::Composite(fields) => wit::TypeKind::Composite(
-                fields.iter().map(|field| (field.name().to_owned(), field.type_().oid())).collect(),
+                fields
+                    .iter()
+                    .map(|field| (field.name().to_owned(), field.type_().oid()))
+                    .collect(),
             ),
             _ => wit::TypeKind::Simple,
         },

@@ -1,0 +1,97 @@
+//! The place of one borrowed connection within a session.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::Database;
+use super::pool::Loan;
+use super::probe::Status;
+use super::session::lock;
+
+/// Holds a connection until it is given back, made clean or retired.
+pub(super) struct Seat {
+    database: Arc<Database>,
+    pub(super) loan: tokio::sync::Mutex<Option<Loan>>,
+    role: Mutex<Role>,
+    /// Whether rows of an earlier call are still to be read from it.
+    streaming: AtomicBool,
+}
+
+/// What a seat is occupied for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// One call, after which the connection goes back if it is clean.
+    Call,
+    /// All further calls of this invocation, since an earlier one has left something behind.
+    Kept,
+    /// The rows of one call.
+    Cursor,
+    /// A transaction.
+    Transaction,
+}
+
+impl Seat {
+    pub(super) fn new(database: Arc<Database>, loan: Loan, role: Role) -> Self {
+        Self {
+            database,
+            loan: tokio::sync::Mutex::new(Some(loan)),
+            role: Mutex::new(role),
+            streaming: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
+    pub(super) fn role(&self) -> Role {
+        *lock(&self.role)
+    }
+
+    pub(super) fn change(&self, from: Role, to: Role) {
+        let mut role = lock(&self.role);
+        if *role == from {
+            *role = to;
+        }
+    }
+
+    /// Whether its connection is gone; false while a call uses it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.loan.try_lock().is_ok_and(|place| place.is_none())
+    }
+
+    /// Whether a failed transaction is open on it; false while that cannot be known.
+    pub(super) fn has_failed(&self) -> bool {
+        let failed = |loan: &Loan| loan.status() == Some(Status::Failed);
+        self.loan
+            .try_lock()
+            .is_ok_and(|place| place.as_ref().is_some_and(failed))
+    }
+
+    pub(super) fn is_streaming(&self) -> bool {
+        self.streaming.load(Ordering::Acquire)
+    }
+
+    pub(super) fn start_streaming(&self) {
+        self.streaming.store(true, Ordering::Release);
+    }
+
+    pub(super) fn stop_streaming(&self) {
+        self.streaming.store(false, Ordering::Release);
+    }
+
+    /// Makes the connection clean and gives it back, or retires it.
+    pub(super) async fn settle(&self, within: Duration) {
+        let Some(mut loan) = self.loan.lock().await.take() else {
+            return;
+        };
+        match tokio::time::timeout(within, loan.settle()).await {
+            Ok(true) => loan.give_back(),
+            Ok(false) | Err(_) => tracing::info!(
+                database = self.database.name(),
+                "a connection was retired: it could not be made clean after an invocation"
+            ),
+        }
+    }
+}
