@@ -104,7 +104,7 @@ mod tests {
             (
                 "{\"product\": \"lamp\", \"quantity\": 300}",
                 "the event is not what this function takes: invalid value: integer `300`, \
-                 expected u8 at line 1 column 37",
+                 expected u8 at line 1 column 35",
             ),
             (
                 "{\n  \"quantity\": 3\n}",

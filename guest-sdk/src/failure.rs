@@ -193,7 +193,13 @@ mod tests {
         let nested = Step("outer", Some(Step("middle", Some("inner".into())).into()));
         let cases: Vec<(bindings::Failure, &str, &str, &[&str], WireBlame)> = vec![
             (from_any("text"), ERROR, "text", &[], WireBlame::Function),
-            (from_any("owned".to_owned()), ERROR, "owned", &[], WireBlame::Function),
+            (
+                from_any("owned".to_owned()),
+                ERROR,
+                "owned",
+                &[],
+                WireBlame::Function,
+            ),
             (
                 from_any(parse),
                 ERROR,
@@ -201,7 +207,13 @@ mod tests {
                 &[],
                 WireBlame::Function,
             ),
-            (from_any(nested), ERROR, "outer", &["inner", "middle"], WireBlame::Function),
+            (
+                from_any(nested),
+                ERROR,
+                "outer",
+                &["inner", "middle"],
+                WireBlame::Function,
+            ),
             (
                 from_any(out_of_stock()),
                 "OutOfStock",
@@ -233,7 +245,9 @@ mod tests {
         assert_eq!(plain.error_type, "OutOfStock");
         assert_eq!(plain.message, "no lamp is left");
 
-        let error = Err::<(), _>(out_of_stock()).context("ordering").expect_err("it failed");
+        let error = Err::<(), _>(out_of_stock())
+            .context("ordering")
+            .expect_err("it failed");
         let failure = from_any(error);
         assert_eq!(failure.error_type, "OutOfStock");
         assert_eq!(failure.message, "ordering");

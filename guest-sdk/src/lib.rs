@@ -143,7 +143,7 @@ pub use hearth_macros::function;
 #[doc(hidden)]
 pub mod __private {
     pub use crate::bindings::{self, Context, Failure, Guest, export};
-    pub use crate::function::{handle, init};
+    pub use crate::function::{exported, handle, init};
 }
 
 /// The result of a future that never waits.

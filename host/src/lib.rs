@@ -9,10 +9,15 @@
 //! - [`interface`]: what guests can ask of the host, as `wit/` says it;
 //! - [`database`]: pools, connections, and what one invocation has borrowed of them.
 //!
+//! [`bootstrap`] and [`command`] put these together for the two binaries; [`cluster`] is the local
+//! host's own PostgreSQL.
+//!
 //! On the ground, for all of them: [`fault`], [`limits`], [`config`], [`telemetry`], [`shutdown`].
 //! Imports go down this list, never up. `ARCHITECTURE.md` has the whole story.
 
 pub mod bootstrap;
+pub mod cluster;
+pub mod command;
 pub mod config;
 pub mod database;
 pub mod event;
@@ -26,6 +31,7 @@ pub mod shutdown;
 pub mod telemetry;
 
 pub use bootstrap::bootstrap;
+pub use command::hearth;
 pub use fault::Fault;
 #[cfg(feature = "compile")]
 pub use instance::engine::compile;

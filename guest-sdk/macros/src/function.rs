@@ -67,7 +67,6 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
         #function
 
         const _: () = {
-            #[allow(dead_code, reason = "only the exports of a component name it")]
             struct Function;
 
             impl ::hearth::__private::Guest for Function {
@@ -83,6 +82,9 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
                 }
             }
 
+            // Elsewhere there is nothing to export to, but the function is not dead code.
+            #[cfg(not(target_arch = "wasm32"))]
+            const _: fn() = ::hearth::__private::exported::<Function>;
             #[cfg(target_arch = "wasm32")]
             ::hearth::__private::export!(Function with_types_in ::hearth::__private::bindings);
         };
@@ -148,18 +150,94 @@ mod tests {
     #[test]
     fn misuse_says_what_to_write() {
         let cases: [(TokenStream, TokenStream, &str); 12] = [
-            (quote!(), quote!(fn f(e: E) -> R {}), "asynchronous: write `async fn handle(event"),
-            (quote!(), quote!(async fn f() -> R {}), "a function takes its event: write `async fn"),
-            (quote!(), quote!(async fn f(a: A, b: B, c: C) -> R {}), "but nothing more"),
-            (quote!(), quote!(async fn f(&self, a: A) -> R {}), "has no `self`"),
-            (quote!(), quote!(async fn f<T>(a: T) -> R {}), "has no generics"),
-            (quote!(), quote!(async fn f(a: A) -> R where A: B {}), "has no generics"),
-            (quote!(), quote!(async unsafe fn f(a: A) -> R {}), "neither `unsafe` nor `extern`"),
-            (quote!(), quote!(async extern "C" fn f(a: A) -> R {}), "neither `unsafe` nor"),
-            (quote!(), quote!(struct F;), "marks a function: `async fn handle(event: Event)"),
-            (quote!(warm_up), quote!(async fn f(a: A) -> R {}), "expected at most `init = warm_up`"),
-            (quote!(init), quote!(async fn f(a: A) -> R {}), "expected `=`"),
-            (quote!(init = a, init = b), quote!(async fn f(a: A) -> R {}), "expected at most"),
+            (
+                quote!(),
+                quote!(
+                    fn f(e: E) -> R {}
+                ),
+                "asynchronous: write `async fn handle(event",
+            ),
+            (
+                quote!(),
+                quote!(
+                    async fn f() -> R {}
+                ),
+                "a function takes its event: write `async fn",
+            ),
+            (
+                quote!(),
+                quote!(
+                    async fn f(a: A, b: B, c: C) -> R {}
+                ),
+                "but nothing more",
+            ),
+            (
+                quote!(),
+                quote!(
+                    async fn f(&self, a: A) -> R {}
+                ),
+                "has no `self`",
+            ),
+            (
+                quote!(),
+                quote!(
+                    async fn f<T>(a: T) -> R {}
+                ),
+                "has no generics",
+            ),
+            (
+                quote!(),
+                quote!(
+                    async fn f(a: A) -> R
+                    where
+                        A: B,
+                    {
+                    }
+                ),
+                "has no generics",
+            ),
+            (
+                quote!(),
+                quote!(
+                    async unsafe fn f(a: A) -> R {}
+                ),
+                "neither `unsafe` nor `extern`",
+            ),
+            (
+                quote!(),
+                quote!(
+                    async extern "C" fn f(a: A) -> R {}
+                ),
+                "neither `unsafe` nor",
+            ),
+            (
+                quote!(),
+                quote!(
+                    struct F;
+                ),
+                "marks a function: `async fn handle(event: Event)",
+            ),
+            (
+                quote!(warm_up),
+                quote!(
+                    async fn f(a: A) -> R {}
+                ),
+                "expected at most `init = warm_up`",
+            ),
+            (
+                quote!(init),
+                quote!(
+                    async fn f(a: A) -> R {}
+                ),
+                "expected `=`",
+            ),
+            (
+                quote!(init = a, init = b),
+                quote!(
+                    async fn f(a: A) -> R {}
+                ),
+                "expected at most",
+            ),
         ];
         for (arguments, item, expected) in cases {
             let source = item.to_string();
@@ -179,6 +257,9 @@ mod tests {
         let expanded = expanded.to_string();
         assert!(expanded.starts_with(&item.to_string()), "{expanded}");
         assert!(expanded.contains("init (crate :: warm_up)"), "{expanded}");
-        assert!(expanded.contains("| event , context | handle (event , context)"), "{expanded}");
+        assert!(
+            expanded.contains("| event , context | handle (event , context)"),
+            "{expanded}"
+        );
     }
 }

@@ -36,7 +36,8 @@ pub(super) async fn prepare(
     named: &[Type],
 ) -> Result<Statement, Error> {
     let named: Vec<Oid> = named.iter().map(Type::oid).collect();
-    match lock(host).get(sql, &named) {
+    let cached = lock(host).get(sql, &named);
+    match cached {
         Some(statement) => Ok(statement),
         None => describe(host, sql, &named).await,
     }
@@ -49,7 +50,8 @@ pub(super) async fn query<P: BorrowToSql>(
     arguments: &[P],
 ) -> Result<RowStream, Error> {
     let (sql, named) = parts(source);
-    let (answer, known) = call(host, source, arguments, async |call| host.query(call).await).await?;
+    let (answer, known) =
+        call(host, source, arguments, async |call| host.query(call).await).await?;
     let statement = match (answer.statement, known) {
         (Some(newer), _) => remember(host, sql, named, newer)?,
         (None, Some(known)) => known,
@@ -64,8 +66,10 @@ pub(super) async fn execute<P: BorrowToSql>(
     source: Source<'_>,
     arguments: &[P],
 ) -> Result<u64, Error> {
-    let (affected, _) =
-        call(host, source, arguments, async |call| host.execute(call).await).await?;
+    let (affected, _) = call(host, source, arguments, async |call| {
+        host.execute(call).await
+    })
+    .await?;
     Ok(affected)
 }
 

@@ -83,7 +83,12 @@ impl Host for Script {
     }
 
     async fn query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error> {
-        let wire::Call { version, types, arguments, .. } = call;
+        let wire::Call {
+            version,
+            types,
+            arguments,
+            ..
+        } = call;
         match self.next(format!("query v{version} {types:?} {}", arguments.len())) {
             Line::Answer(statement, rows, cells) => Ok(wire::Answer {
                 statement,
@@ -100,7 +105,11 @@ impl Host for Script {
     }
 
     async fn execute(&self, call: wire::Call) -> Result<u64, wire::Error> {
-        match self.next(format!("execute v{} {}", call.version, call.arguments.len())) {
+        match self.next(format!(
+            "execute v{} {}",
+            call.version,
+            call.arguments.len()
+        )) {
             Line::Affected(rows) => Ok(rows),
             Line::Error(error) => Err(error),
             _ => panic!("the script has another line"),
@@ -130,7 +139,10 @@ fn arguments_cost_one_more_call_the_first_time() {
     for _ in 0..2 {
         assert_eq!(first(&host, "SELECT $1", &[&1_i32]).expect("it answers"), 1);
     }
-    assert_eq!(host.asked(), ["prepare SELECT $1 []", "query v7 [] 8", "query v7 [] 8"]);
+    assert_eq!(
+        host.asked(),
+        ["prepare SELECT $1 []", "query v7 [] 8", "query v7 [] 8"]
+    );
 }
 
 #[test]
@@ -147,7 +159,15 @@ fn without_arguments_the_answer_teaches_the_statement() {
     let error = first(&host, "SELECT 1", &[]).expect_err("an oid is not an i32");
     assert!(error.to_string().contains("`oid`"), "{error}");
     first(&host, "SELECT 1", &[]).expect_err("the newer statement stays");
-    assert_eq!(host.asked(), ["query v0 [] 0", "query v3 [] 0", "query v3 [] 0", "query v4 [] 0"]);
+    assert_eq!(
+        host.asked(),
+        [
+            "query v0 [] 0",
+            "query v3 [] 0",
+            "query v3 [] 0",
+            "query v4 [] 0"
+        ]
+    );
 }
 
 #[test]
@@ -160,7 +180,10 @@ fn a_changed_statement_is_encoded_anew_once() {
         Line::Answer(None, 1, ONE),
     ]);
     assert_eq!(first(&host, "SELECT $1", argument).expect("it answers"), 1);
-    assert_eq!(host.asked(), ["prepare SELECT $1 []", "query v7 [] 4", "query v8 [] 4"]);
+    assert_eq!(
+        host.asked(),
+        ["prepare SELECT $1 []", "query v7 [] 4", "query v8 [] 4"]
+    );
 
     let host = Script::new([
         Line::Statement(int4(7)),
@@ -177,7 +200,12 @@ fn a_changed_statement_is_encoded_anew_once() {
         Line::Error(wire::Error::StatementChanged(int8())),
     ]);
     let error = first(&host, "SELECT $1", argument).expect_err("an i32 is no int8");
-    assert!(error.to_string().starts_with("parameter $1: cannot convert"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("parameter $1: cannot convert"),
+        "{error}"
+    );
     assert_eq!(host.asked().len(), 2);
 }
 
@@ -197,7 +225,12 @@ fn a_prepared_statement_follows_its_changes() {
     }
     assert_eq!(
         host.asked(),
-        ["prepare UPDATE [23]", "execute v7 8", "execute v8 8", "execute v8 8"]
+        [
+            "prepare UPDATE [23]",
+            "execute v7 8",
+            "execute v8 8",
+            "execute v8 8"
+        ]
     );
 }
 
@@ -205,7 +238,10 @@ fn a_prepared_statement_follows_its_changes() {
 fn the_number_of_arguments_is_checked_before_the_call() {
     let host = Script::new([Line::Statement(int4(7))]);
     let error = first(&host, "SELECT $1", &[&1_i32, &2_i32]).expect_err("one is too many");
-    assert_eq!(error.to_string(), "the statement takes 1 parameters, but 2 were given");
+    assert_eq!(
+        error.to_string(),
+        "the statement takes 1 parameters, but 2 were given"
+    );
     assert_eq!(host.asked(), ["prepare SELECT $1 []"]);
 }
 
@@ -230,7 +266,13 @@ fn a_refusal_carries_what_the_server_said() {
         error.to_string(),
         "ERROR: relation \"ordres\" does not exist (SQLSTATE 42P01)"
     );
-    assert_eq!(error.code(), Some(&crate::postgres::SqlState::UNDEFINED_TABLE));
-    assert_eq!(error.as_db_error().and_then(|error| error.position()), Some(15));
+    assert_eq!(
+        error.code(),
+        Some(&crate::postgres::SqlState::UNDEFINED_TABLE)
+    );
+    assert_eq!(
+        error.as_db_error().and_then(|error| error.position()),
+        Some(15)
+    );
     assert!(!error.may_have_executed() && !error.is_closed());
 }

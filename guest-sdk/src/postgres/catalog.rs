@@ -85,7 +85,11 @@ mod tests {
     #[test]
     fn types_are_made_from_their_descriptions() {
         let types = [
-            info(90_000, "mood", TypeKind::Enumeration(vec!["sad".to_owned()])),
+            info(
+                90_000,
+                "mood",
+                TypeKind::Enumeration(vec!["sad".to_owned()]),
+            ),
             info(90_001, "_mood", TypeKind::Array(90_000)),
             info(
                 90_002,

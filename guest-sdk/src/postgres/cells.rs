@@ -118,9 +118,7 @@ fn cell(cells: &[u8], position: usize) -> Result<(Option<Range<usize>>, usize), 
     match i32::from_be_bytes(*length) {
         NULL => Ok((None, start)),
         length => match usize::try_from(length) {
-            Ok(length) if length <= rest.len() => {
-                Ok((Some(start..start + length), start + length))
-            }
+            Ok(length) if length <= rest.len() => Ok((Some(start..start + length), start + length)),
             Ok(length) => Err(Error::malformed(format!(
                 "a cell of {length} bytes has only {} left",
                 rest.len()
@@ -207,13 +205,20 @@ mod tests {
             (1, b"\0\0\0", 1, "1 rows of 1 columns cannot be in 3 bytes"),
             (u32::MAX, b"\0\0\0\0", 9, "cannot be in 4 bytes"),
             (1, b"\0\0\0\x05abcd", 1, "a cell of 5 bytes has only 4 left"),
-            (1, b"\x7f\xff\xff\xff", 1, "a cell of 2147483647 bytes has only 0 left"),
+            (
+                1,
+                b"\x7f\xff\xff\xff",
+                1,
+                "a cell of 2147483647 bytes has only 0 left",
+            ),
             (1, b"\xff\xff\xff\xfe", 1, "a cell has the length -2"),
             (2, b"\0\0\0\x02ab\0\0", 1, "a cell's length is cut off"),
             (1, b"\0\0\0\x01ab", 1, "1 bytes follow the last of 1 rows"),
         ];
         for (rows, cells, columns, expected) in cases {
-            let error = Batch::parse(batch(rows, cells), columns).err().expect(expected);
+            let error = Batch::parse(batch(rows, cells), columns)
+                .err()
+                .expect(expected);
             assert!(error.to_string().ends_with(expected), "{error}");
         }
     }

@@ -222,10 +222,10 @@ impl fmt::Display for Error {
             Kind::ToSql { index } => write!(formatter, "parameter ${}", index + 1)?,
             Kind::FromSql { index, name } => write!(formatter, "column `{name}` ({index})")?,
             Kind::Column(name) => write!(formatter, "the row has no column `{name}`")?,
-            Kind::RowCount => formatter.write_str("the query returned an unexpected number of rows")?,
-            Kind::Malformed(text) => {
-                write!(formatter, "the host's answer cannot be read: {text}")?
+            Kind::RowCount => {
+                formatter.write_str("the query returned an unexpected number of rows")?
             }
+            Kind::Malformed(text) => write!(formatter, "the host's answer cannot be read: {text}")?,
         }
         match &self.0.cause {
             Some(cause) => write!(formatter, ": {cause}"),

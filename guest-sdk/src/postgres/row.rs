@@ -166,7 +166,11 @@ mod tests {
             last: true,
         };
         let batch = Batch::parse(batch, columns.len()).expect("it is well formed");
-        Row::new(statement.expect("the types are built in"), Arc::new(batch), 0)
+        Row::new(
+            statement.expect("the types are built in"),
+            Arc::new(batch),
+            0,
+        )
     }
 
     #[test]

@@ -148,7 +148,8 @@ mod tests {
             Ok::<_, ()>(())
         }));
         {
-            let first = savepoints.settle(async |_: &str| std::future::pending::<Result<(), ()>>().await);
+            let first =
+                savepoints.settle(async |_: &str| std::future::pending::<Result<(), ()>>().await);
             let mut first = Box::pin(first);
             assert!(first.as_mut().poll(&mut cx).is_pending());
             assert!(second.as_mut().poll(&mut cx).is_pending());

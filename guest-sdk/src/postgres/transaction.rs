@@ -152,7 +152,9 @@ impl Open {
 
     /// Undoes a nested transaction that was dropped. Before any other call.
     async fn settle(&self) -> Result<(), wire::Error> {
-        self.savepoints.settle(async |name| self.undo(name).await).await
+        self.savepoints
+            .settle(async |name| self.undo(name).await)
+            .await
     }
 }
 

@@ -5,3 +5,4 @@
 //! databases.
 
 pub mod lambda;
+pub mod local;

@@ -145,7 +145,8 @@ fn shared_config() -> Config {
     config
 }
 
-/// Compiles a component to machine code for [`Engine::load`], for the processor this runs on.
+/// Compiles a component to machine code for [`Engine::load`], for every processor of this
+/// machine's architecture: where it will run may lack what this one has.
 #[cfg(feature = "compile")]
 pub fn compile(component: &Path, output: &Path) -> Result<(), Fault> {
     let invalid = |what: String| {
@@ -162,7 +163,10 @@ pub fn compile(component: &Path, output: &Path) -> Result<(), Fault> {
             format!("the compiler cannot start: {error:#}"),
         )
     };
-    let engine = wasmtime::Engine::new(&shared_config()).map_err(internal)?;
+    let mut config = shared_config();
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    config.target(&target).map_err(internal)?;
+    let engine = wasmtime::Engine::new(&config).map_err(internal)?;
     let code = engine
         .precompile_component(&bytes)
         .map_err(|error| invalid(format!("cannot be compiled: {}", explain(&bytes, &error))))?;

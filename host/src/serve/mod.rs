@@ -30,6 +30,7 @@ use crate::limits;
 use crate::telemetry::Output;
 
 pub mod lambda;
+pub mod local;
 
 /// What one host process keeps warm.
 pub struct Environment {

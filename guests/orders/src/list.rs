@@ -1,0 +1,69 @@
+//! Listing orders, newest first, page by page.
+//!
+//! A page begins behind the last order of the one before (`before`), not after so many rows: it
+//! costs the same however far back it is, and new orders do not shift it.
+
+use hearth::postgres::{Client, Error, Row};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+const LIMIT: u8 = 20;
+const LIMIT_MAX: u8 = 100;
+
+#[derive(Deserialize)]
+pub struct Request {
+    /// List orders older than this one; the newest if it is missing.
+    before: Option<i64>,
+    /// How many at most: 20 if it is missing, never more than 100.
+    limit: Option<u8>,
+}
+
+#[derive(Serialize)]
+pub struct Page {
+    orders: Vec<Summary>,
+    /// The `before` of the next page, if there is one.
+    next: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    id: i64,
+    customer: String,
+    placed_at: Timestamp,
+    total_cents: i64,
+}
+
+/// One page of orders.
+pub async fn list(db: &Client, request: Request) -> Result<Page, Error> {
+    let limit = request.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
+    let before = request.before.unwrap_or(i64::MAX);
+    // One more than is wanted tells whether there is a next page.
+    let rows = db
+        .query(
+            "SELECT id, customer, placed_at,
+                    (SELECT coalesce(sum(price_cents * quantity), 0)::bigint
+                     FROM order_line WHERE order_id = id) AS total_cents
+             FROM customer_order WHERE id < $1 ORDER BY id DESC LIMIT $2",
+            &[&before, &(i64::from(limit) + 1)],
+        )
+        .await?;
+    let more = rows.len() > usize::from(limit);
+    let orders = rows
+        .iter()
+        .take(usize::from(limit))
+        .map(Summary::from_row)
+        .collect::<Result<Vec<_>, Error>>()?;
+    let next = orders.last().filter(|_| more).map(|last| last.id);
+    Ok(Page { orders, next })
+}
+
+impl Summary {
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            customer: row.try_get("customer")?,
+            placed_at: row.try_get("placed_at")?,
+            total_cents: row.try_get("total_cents")?,
+        })
+    }
+}

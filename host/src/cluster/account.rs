@@ -1,0 +1,176 @@
+//! Who runs the server, and the folder that this account can use.
+//!
+//! PostgreSQL refuses to run as root. A host that is root (in a container, mostly) runs it as
+//! `postgres` or `nobody`, which must be able to reach the folder.
+//!
+//! Promises: the folder is there, is the account's own, and nobody else's to read.
+
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::ClusterError;
+use super::programs::command;
+
+/// Where clusters go that the account cannot reach in their project.
+const ELSEWHERE: &str = "/var/lib/hearth";
+
+/// How much of the project's path stays readable in the other folder's name: with it a socket's
+/// path stays within the 107 bytes that the system allows.
+const READABLE_BYTES: usize = 40;
+
+/// A user of this machine that is not root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Account {
+    pub(super) name: String,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+impl Account {
+    /// Who runs the server, if that cannot be this process's own user.
+    ///
+    /// A cluster that exists goes on with its owner.
+    pub(super) fn for_server(data: &Path) -> Result<Option<Self>, ClusterError> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(None);
+        }
+        if let Ok(metadata) = data.metadata()
+            && metadata.uid() != 0
+        {
+            let name = format!("{}", metadata.uid());
+            return Ok(Some(Self {
+                name,
+                uid: metadata.uid(),
+                gid: metadata.gid(),
+            }));
+        }
+        let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let account = ["postgres", "nobody"]
+            .iter()
+            .find_map(|name| find(&passwd, name));
+        account.map(Some).ok_or(ClusterError::NoAccount)
+    }
+
+    fn reaches(&self, directory: &Path) -> bool {
+        let mut test = command("test".as_ref(), Some(self));
+        test.arg("-w")
+            .arg(directory)
+            .status()
+            .is_ok_and(|status| status.success())
+    }
+
+    fn own(&self, directory: &Path) -> Result<(), ClusterError> {
+        std::os::unix::fs::chown(directory, Some(self.uid), Some(self.gid)).map_err(
+            ClusterError::file("cannot give to another user the folder", directory),
+        )
+    }
+}
+
+/// Makes the folder ready for this account; answers with another one if the account cannot reach it.
+pub(super) fn prepare(
+    directory: &Path,
+    account: Option<&Account>,
+) -> Result<PathBuf, ClusterError> {
+    make(directory, account)?;
+    let Some(account) = account else {
+        return Ok(directory.to_owned());
+    };
+    if account.reaches(directory) {
+        return Ok(directory.to_owned());
+    }
+    // Only an empty folder goes away, which nobody can miss.
+    let _ = std::fs::remove_dir(directory);
+    let elsewhere = Path::new(ELSEWHERE).join(stable_name(directory));
+    tracing::warn!(
+        "PostgreSQL does not run as root, and the user {} cannot reach {}; the database is kept in {} instead",
+        account.name,
+        directory.display(),
+        elsewhere.display()
+    );
+    make(&elsewhere, Some(account))?;
+    Ok(elsewhere)
+}
+
+/// A fresh folder that only this account can enter.
+pub(super) fn make_private(
+    directory: &Path,
+    account: Option<&Account>,
+) -> Result<(), ClusterError> {
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(directory)
+        .map_err(ClusterError::file("cannot make the folder", directory))?;
+    account.map_or(Ok(()), |account| account.own(directory))
+}
+
+fn make(directory: &Path, account: Option<&Account>) -> Result<(), ClusterError> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(directory)
+        .map_err(ClusterError::file("cannot make the folder", directory))?;
+    let private = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(directory, private).map_err(ClusterError::file(
+        "cannot make private the folder",
+        directory,
+    ))?;
+    account.map_or(Ok(()), |account| account.own(directory))
+}
+
+fn find(passwd: &str, name: &str) -> Option<Account> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let found = fields.next()? == name;
+        let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+        (found && uid != 0).then(|| Account {
+            name: name.to_owned(),
+            uid,
+            gid,
+        })
+    })
+}
+
+// The same for the same path in every build, which the standard library's hashes are not.
+fn stable_name(directory: &Path) -> String {
+    let path = directory.to_string_lossy();
+    let hash = path.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let readable: String = path
+        .trim_start_matches('/')
+        .chars()
+        .map(plain)
+        .take(READABLE_BYTES)
+        .collect();
+    format!("{readable}-{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_is_found_by_its_whole_name() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\npostgresql:x:7:7::/:\nbroken\npostgres:x:101:104:PostgreSQL,,,:/var/lib/postgresql:/bin/bash\n";
+        let postgres = Account {
+            name: "postgres".to_owned(),
+            uid: 101,
+            gid: 104,
+        };
+        assert_eq!(find(passwd, "postgres"), Some(postgres));
+        assert_eq!(find(passwd, "nobody"), None);
+        assert_eq!(find(passwd, "root"), None);
+    }
+
+    #[test]
+    fn another_folders_name_is_stable_and_short() {
+        let name = stable_name(Path::new("/root/shop/.hearth/postgres"));
+        assert_eq!(name, "root-shop--hearth-postgres-8b5c9057d7f78300");
+        assert_ne!(
+            stable_name(Path::new("/root/a-b")),
+            stable_name(Path::new("/root/a/b"))
+        );
+        assert!(stable_name(Path::new(&"/x".repeat(200))).len() < 60);
+    }
+}

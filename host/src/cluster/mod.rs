@@ -1,0 +1,254 @@
+//! A PostgreSQL of the local host's own, for those who did not say where theirs is.
+//!
+//! Promises:
+//! - it listens on a Unix socket alone, in a folder that only its user can enter;
+//! - its data stay in the folder that was named, and the next start goes on with them;
+//! - it ends with its [`Cluster`]; one that was running already is used, and left running.
+//!
+//! Left to others: what is in it. Lambda never sees any of this.
+
+mod account;
+mod error;
+mod programs;
+mod server;
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+pub use error::ClusterError;
+
+use account::Account;
+use error::last_words;
+use programs::Programs;
+use server::Server;
+
+/// The socket's file name: the port is part of it though nothing listens on a port.
+const SOCKET: &str = ".s.PGSQL.5432";
+/// The longest path of a socket: the system's limit is 107 on Linux and 103 on macOS.
+const SOCKET_BYTES_MAX: usize = 100;
+/// How long making a new cluster may take.
+const INITDB_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What a cluster is started with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder for its data, its log and its socket; made when it is not there.
+    pub directory: PathBuf,
+    /// Settings on top of PostgreSQL's defaults, such as `("max_connections", "20")`. A server that
+    /// is running already keeps its own.
+    pub settings: Vec<(String, String)>,
+}
+
+/// A PostgreSQL server that can be connected to.
+#[derive(Debug)]
+pub struct Cluster {
+    // None when it was running already.
+    server: Option<Server>,
+    sockets: PathBuf,
+    // Whether the sockets' folder was made for this server alone, and goes with it.
+    sockets_are_temporary: bool,
+}
+
+impl Cluster {
+    /// Starts the cluster of this folder, or finds it running; makes a new one if there is none.
+    pub async fn start(options: Options) -> Result<Self, ClusterError> {
+        let programs = Programs::find()?;
+        let directory = std::path::absolute(&options.directory)
+            .map_err(ClusterError::file("cannot find", &options.directory))?;
+        let account = Account::for_server(&directory.join("data"))?;
+        let directory = account::prepare(&directory, account.as_ref())?;
+        let data = directory.join("data");
+        if let Some(cluster) = Self::running(&data).await {
+            return Ok(cluster);
+        }
+        if !data.join("PG_VERSION").is_file() {
+            initialize(&programs, account.as_ref(), &data).await?;
+        }
+        let mut cluster = Self::launch(&programs, account.as_ref(), &directory, &options.settings)?;
+        let url = cluster.url();
+        let Some(server) = &mut cluster.server else {
+            return Ok(cluster);
+        };
+        match server.ready(&url, &log_in(&directory)).await {
+            Ok(()) => Ok(cluster),
+            // Another host may have started the same cluster at the same moment.
+            Err(error) => Self::running(&data).await.ok_or(error),
+        }
+    }
+
+    /// The address, in the form that `tokio_postgres` reads.
+    pub fn url(&self) -> String {
+        url(&self.sockets)
+    }
+
+    /// Disconnects everyone and stops the server, within bounds; one that was running already
+    /// goes on.
+    pub async fn stop(mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop().await;
+        }
+    }
+
+    async fn running(data: &Path) -> Option<Self> {
+        let sockets = server::running(data).await?;
+        tracing::info!(
+            "PostgreSQL is running already in {}; it is used, and left running",
+            data.display()
+        );
+        Some(Self {
+            server: None,
+            sockets,
+            sockets_are_temporary: false,
+        })
+    }
+
+    fn launch(
+        programs: &Programs,
+        account: Option<&Account>,
+        directory: &Path,
+        settings: &[(String, String)],
+    ) -> Result<Self, ClusterError> {
+        let sockets_are_temporary = directory.join(SOCKET).as_os_str().len() > SOCKET_BYTES_MAX;
+        let mut sockets = directory.to_owned();
+        if sockets_are_temporary {
+            sockets = PathBuf::from(format!("/tmp/hearth-{}", Uuid::new_v4().simple()));
+            account::make_private(&sockets, account)?;
+        }
+        // From here on whatever goes wrong takes the folder and the process with it.
+        let mut cluster = Self {
+            server: None,
+            sockets,
+            sockets_are_temporary,
+        };
+        let log = server::fresh_log(&log_in(directory))?;
+        let log_too = log
+            .try_clone()
+            .map_err(ClusterError::file("cannot write", directory))?;
+        let mut command = programs.command("postgres", account);
+        command
+            .arg("-D")
+            .arg(directory.join("data"))
+            .arg("-k")
+            .arg(&cluster.sockets);
+        command.args([
+            "-c",
+            "listen_addresses=",
+            "-c",
+            "port=5432",
+            "-c",
+            "unix_socket_permissions=0700",
+        ]);
+        command.args([
+            "-c",
+            "logging_collector=off",
+            "-c",
+            "log_destination=stderr",
+        ]);
+        for (name, value) in settings {
+            command.arg("-c").arg(format!("{name}={value}"));
+        }
+        let child = command.stdout(log).stderr(log_too).spawn();
+        let program = programs.path("postgres");
+        cluster.server =
+            Some(Server::new(child.map_err(|source| {
+                ClusterError::Program { program, source }
+            })?));
+        Ok(cluster)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // The server first: it would complain of a folder that is gone.
+        drop(self.server.take());
+        if self.sockets_are_temporary {
+            let _ = std::fs::remove_dir_all(&self.sockets);
+        }
+    }
+}
+
+fn log_in(directory: &Path) -> PathBuf {
+    directory.join("postgres.log")
+}
+
+// Single quotes are how `key=value` addresses hold any path at all.
+fn url(sockets: &Path) -> String {
+    let host = sockets
+        .to_string_lossy()
+        .replace('\\', "\\\\")
+        .replace('\'', "\\'");
+    format!("host='{host}' port=5432 user=postgres dbname=postgres")
+}
+
+/// Makes a new cluster beside its place and moves it there, so that one half made is never used.
+async fn initialize(
+    programs: &Programs,
+    account: Option<&Account>,
+    data: &Path,
+) -> Result<(), ClusterError> {
+    let begun = Begun(data.with_file_name(format!("data-{}", Uuid::new_v4().simple())));
+    let mut command = programs.command("initdb", account);
+    command.arg("-D").arg(&begun.0).args([
+        "--username=postgres",
+        "--auth-local=trust",
+        "--auth-host=reject",
+    ]);
+    command.args(["--encoding=UTF8", "--locale=C", "--no-instructions"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = tokio::process::Command::from(command);
+    let output = tokio::time::timeout(INITDB_TIMEOUT, command.kill_on_drop(true).output()).await;
+    let output = output.map_err(|_| {
+        let words = "it was ended".to_owned();
+        ClusterError::NotReady {
+            program: "initdb",
+            waited: INITDB_TIMEOUT,
+            words,
+        }
+    })?;
+    let output = output.map_err(|source| ClusterError::Program {
+        program: programs.path("initdb"),
+        source,
+    })?;
+    if !output.status.success() {
+        let words = last_words(&String::from_utf8_lossy(&output.stderr));
+        return Err(ClusterError::Ended {
+            program: "initdb",
+            status: output.status.to_string(),
+            words,
+        });
+    }
+    match std::fs::rename(&begun.0, data) {
+        // Another host that made the same cluster at the same moment was faster.
+        Err(_) if data.join("PG_VERSION").is_file() => Ok(()),
+        moved => moved.map_err(ClusterError::file("cannot make the folder", data)),
+    }
+}
+
+/// A cluster that is being made; what is left of it goes away, also when the start is given up.
+struct Begun(PathBuf);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_holds_any_path() {
+        for path in ["/run/hearth", "/a b/it's", "/back\\slash"] {
+            let config: tokio_postgres::Config = url(Path::new(path)).parse().unwrap();
+            assert_eq!(
+                config.get_hosts(),
+                [tokio_postgres::config::Host::Unix(PathBuf::from(path))]
+            );
+            assert_eq!(config.get_user(), Some("postgres"));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! PostgreSQL's programs on this machine: where they are, and how one is run.
+//!
+//! Promises: what runs here has a clean environment, since `PGDATA`, `PGOPTIONS` and the like
+//! would change what it does; it does not run as root; and a Ctrl-C meant for the host does not
+//! reach it, so that the host decides the order of the end.
+
+use std::ffi::OsStr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::ClusterError;
+use super::account::Account;
+
+const DEBIAN: &str = "/usr/lib/postgresql";
+
+/// The folder that holds `initdb` and `postgres`.
+#[derive(Debug, Clone)]
+pub(super) struct Programs {
+    directory: PathBuf,
+}
+
+impl Programs {
+    /// Looks where they may be: where `pg_config` says, the newest of Debian's, on `PATH`.
+    pub(super) fn find() -> Result<Self, ClusterError> {
+        let directory = by_pg_config()
+            .into_iter()
+            .chain(debians())
+            .chain(on_path())
+            .find(|directory| {
+                ["initdb", "postgres"]
+                    .iter()
+                    .all(|program| directory.join(program).is_file())
+            });
+        directory
+            .map(|directory| Self { directory })
+            .ok_or(ClusterError::NotInstalled)
+    }
+
+    /// The path of one of them.
+    pub(super) fn path(&self, program: &str) -> PathBuf {
+        self.directory.join(program)
+    }
+
+    /// One of them, ready to be given arguments.
+    pub(super) fn command(&self, program: &str, account: Option<&Account>) -> Command {
+        command(self.path(program).as_os_str(), account)
+    }
+}
+
+/// Any program, as this account.
+pub(super) fn command(program: &OsStr, account: Option<&Account>) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("LC_ALL", "C")
+        .current_dir("/")
+        .process_group(0)
+        .stdin(Stdio::null());
+    for kept in ["PATH", "LD_LIBRARY_PATH", "TZ"] {
+        if let Some(value) = std::env::var_os(kept) {
+            command.env(kept, value);
+        }
+    }
+    if let Some(account) = account {
+        command.uid(account.uid).gid(account.gid);
+    }
+    command
+}
+
+fn by_pg_config() -> Option<PathBuf> {
+    let output = Command::new("pg_config")
+        .arg("--bindir")
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    Some(PathBuf::from(
+        String::from_utf8(output.stdout).ok()?.trim_end(),
+    ))
+}
+
+fn debians() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(DEBIAN).into_iter().flatten().flatten();
+    newest_first(entries.map(|entry| entry.path()).collect())
+}
+
+fn newest_first(mut versions: Vec<PathBuf>) -> Vec<PathBuf> {
+    let number = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
+    versions.sort_by_key(|path| std::cmp::Reverse(number(path)));
+    versions
+        .into_iter()
+        .map(|version| version.join("bin"))
+        .collect()
+}
+
+// A link on PATH is followed: the other programs are where it points to.
+fn on_path() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let links = std::env::split_paths(&path)
+        .filter_map(|directory| directory.join("initdb").canonicalize().ok());
+    links
+        .filter_map(|initdb| Some(initdb.parent()?.to_owned()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_of_debians_versions_comes_first() {
+        let given = ["9", "14", "x", "17"].map(|version| Path::new(DEBIAN).join(version));
+        let newest = newest_first(given.to_vec());
+        let expected =
+            ["17", "14", "9", "x"].map(|version| Path::new(DEBIAN).join(version).join("bin"));
+        assert_eq!(newest, expected);
+    }
+}

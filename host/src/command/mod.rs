@@ -1,0 +1,115 @@
+//! What `hearth` can be told to do.
+//!
+//! Promises: a command's result is on standard output, its reasons for failing are in the error
+//! it returns, innermost last; whatever it started on this machine has ended before it returns,
+//! also after SIGINT and SIGTERM.
+//!
+//! Left to others: printing that error, which is the binary's.
+
+#[cfg(feature = "compile")]
+mod compile;
+mod invoke;
+mod serve;
+mod session;
+mod setup;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use tokio::runtime::Runtime;
+
+use crate::config::Config;
+
+/// Runs WebAssembly functions as AWS Lambda does, on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "hearth", version, arg_required_else_help = true)]
+pub struct Hearth {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the functions on a port, as Lambda's Invoke API does.
+    Serve(serve::Serve),
+    /// Invoke a function once and print its answer.
+    ///
+    /// The answer goes to standard output and the log to standard error. The exit status is 0 when
+    /// the function answered and 1 when it failed; then standard output holds its error document.
+    Invoke(invoke::Invoke),
+    /// Compile a component to machine code (.cwasm) for this machine's architecture.
+    ///
+    /// A host loads it in a millisecond and needs no compiler. It is code: a host that is given a
+    /// .cwasm file trusts it as much as itself.
+    #[cfg(feature = "compile")]
+    Compile(compile::Compile),
+}
+
+/// Where the configuration is; the same for all commands.
+#[derive(Debug, Args)]
+struct Place {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "hearth.toml")]
+    config: PathBuf,
+}
+
+impl Place {
+    fn load(&self) -> anyhow::Result<Config> {
+        let path: &Path = &self.config;
+        Ok(Config::load(path, &|name| std::env::var(name).ok())?)
+    }
+}
+
+impl Hearth {
+    /// Does what the command line says.
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Serve(serve) => serve.execute(),
+            Command::Invoke(invoke) => invoke.execute(),
+            #[cfg(feature = "compile")]
+            Command::Compile(compile) => compile.execute(),
+        }
+    }
+}
+
+/// Runs the command line of this process.
+pub fn hearth() -> ExitCode {
+    Hearth::parse().execute().unwrap_or_else(|error| {
+        eprintln!("hearth: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    Runtime::new().context("cannot start the threads that the host runs on")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Hearth::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_command_lines_are_read() {
+        let lines = [
+            "hearth serve",
+            "hearth serve --config a/hearth.toml --port 0 --host ::1",
+            "hearth invoke hello",
+            "hearth invoke hello -d {} --config hearth.toml",
+            "hearth invoke hello -d @-",
+        ];
+        for line in lines {
+            assert!(Hearth::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        for line in ["hearth", "hearth serve --port 70000", "hearth invoke"] {
+            assert!(Hearth::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

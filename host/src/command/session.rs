@@ -1,0 +1,98 @@
+//! What a command needs around an environment, and the order in which it begins and ends: the
+//! cluster where no database was named, the setup files, the environment, the work; back the same
+//! way.
+//!
+//! Promises: however the start or the work ends, and on SIGINT or SIGTERM, the cluster is stopped.
+
+use std::future::Future;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::setup;
+use crate::cluster::{Cluster, Options};
+use crate::config::{Config, DEFAULT_DATABASE};
+use crate::serve::Environment;
+
+/// Where the local host's own cluster lives, in the folder of the configuration.
+const CLUSTER_FOLDER: &str = ".hearth/postgres";
+
+/// The wish that this process ends: SIGINT or SIGTERM.
+pub(super) struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    /// From now on the signals no longer end the process by themselves.
+    pub(super) fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    /// Once one of them has come.
+    pub(super) async fn wished(&mut self) {
+        let name = tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        };
+        tracing::info!("stopping on {name}");
+    }
+}
+
+/// Starts everything, lets `work` have it, and stops what was started.
+///
+/// `None` when the process was asked to stop before there was an environment. From then on
+/// answering the signal is up to `work`.
+pub(super) async fn with_environment<T, W>(
+    mut config: Config,
+    stop: Stop,
+    work: impl FnOnce(Config, Environment, Stop) -> W,
+) -> anyhow::Result<Option<T>>
+where
+    W: Future<Output = anyhow::Result<T>>,
+{
+    let mut stop = stop;
+    let mut cluster = None;
+    let started = tokio::select! {
+        started = start(&mut config, &mut cluster) => Some(started),
+        () = stop.wished() => None,
+    };
+    let result = match started {
+        None => Ok(None),
+        Some(Err(error)) => Err(error),
+        Some(Ok(environment)) => work(config, environment, stop).await.map(Some),
+    };
+    if let Some(cluster) = cluster {
+        cluster.stop().await;
+    }
+    result
+}
+
+async fn start(config: &mut Config, cluster: &mut Option<Cluster>) -> anyhow::Result<Environment> {
+    if config.uses_database(DEFAULT_DATABASE)
+        && let Some(database) = config.databases.get_mut(DEFAULT_DATABASE)
+        && database.url.is_none()
+    {
+        let options = Options {
+            directory: config.directory.join(CLUSTER_FOLDER),
+            settings: Vec::new(),
+        };
+        let started = Cluster::start(options).await.context(
+            "cannot start a PostgreSQL for the database \"default\", which has no url (DATABASE_URL is not set)",
+        )?;
+        database.url = Some(started.url());
+        tracing::info!(
+            url = database.url,
+            "the database \"default\" has no url and is in a PostgreSQL of its own"
+        );
+        *cluster = Some(started);
+    }
+    for database in config.databases.values() {
+        setup::apply(database).await?;
+    }
+    Ok(Environment::start(config)?)
+}

@@ -1,0 +1,96 @@
+//! The SQL files that the local host runs in a database before its first function does.
+//!
+//! Promises: each file runs as one transaction, in the order of the configuration, over a
+//! connection of its own; an error names the file, the line and PostgreSQL's own message.
+//!
+//! Left to others: that a file can be run again at the next start (`CREATE TABLE IF NOT EXISTS`).
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use tokio_postgres::error::ErrorPosition;
+use tokio_postgres::{Client, NoTls};
+
+use crate::config::DatabaseConfig;
+
+/// Runs the setup files of one database, if it has any.
+pub(super) async fn apply(database: &DatabaseConfig) -> anyhow::Result<()> {
+    if database.setup.is_empty() {
+        return Ok(());
+    }
+    let name = &database.name;
+    let Some(url) = &database.url else {
+        tracing::warn!("the setup files of the database {name:?} are not run: no function uses it");
+        return Ok(());
+    };
+    let connect = tokio::time::timeout(
+        database.connect_timeout,
+        tokio_postgres::connect(url, NoTls),
+    );
+    let (client, connection) = connect
+        .await
+        .with_context(|| {
+            format!(
+                "no answer within {} ms",
+                database.connect_timeout.as_millis()
+            )
+        })
+        .and_then(|connected| Ok(connected?))
+        .with_context(|| format!("cannot connect to the database {name:?} for its setup"))?;
+    let connection = tokio::spawn(connection);
+    for file in &database.setup {
+        run(&client, file).await?;
+        tracing::info!("ran {} in the database {name:?}", file.display());
+    }
+    drop(client);
+    // What it could still say is about a connection that has done its work.
+    let _ = connection.await;
+    Ok(())
+}
+
+async fn run(client: &Client, file: &Path) -> anyhow::Result<()> {
+    let read = || format!("cannot read the setup file {}", file.display());
+    let sql = tokio::fs::read_to_string(file).await.with_context(read)?;
+    let Err(error) = client.batch_execute(&sql).await else {
+        return Ok(());
+    };
+    let Some(error) = error.as_db_error() else {
+        return Err(error)
+            .with_context(|| format!("lost the database while running {}", file.display()));
+    };
+    let place = match error.position() {
+        Some(ErrorPosition::Original(position)) => {
+            format!("{}:{}", file.display(), line_of(&sql, *position))
+        }
+        _ => file.display().to_string(),
+    };
+    let mut message = format!(
+        "{place}: {} (SQLSTATE {})",
+        error.message(),
+        error.code().code()
+    );
+    for more in [error.detail(), error.hint()].into_iter().flatten() {
+        message.push_str("; ");
+        message.push_str(more);
+    }
+    Err(anyhow::Error::msg(message))
+}
+
+/// The line of a position that PostgreSQL gives: in characters, from 1.
+fn line_of(sql: &str, position: u32) -> usize {
+    let before = sql.chars().take((position as usize).saturating_sub(1));
+    1 + before.filter(|&c| c == '\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_counted_in_characters() {
+        let sql = "-- ä\nSELECT 1;\n\nSELEKT 2;";
+        for (position, line) in [(0, 1), (1, 1), (5, 1), (6, 2), (17, 4), (1000, 4)] {
+            assert_eq!(line_of(sql, position), line, "{position}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The name by which a function is invoked: alone, in a partial ARN or in a whole one, with or
+//! without a version or alias.
+//!
+//! Promises: every form that Lambda documents is read. Left to others: whether there is such a
+//! function.
+
+use http::Uri;
+use percent_encoding::percent_decode_str;
+
+use super::refusal::{ErrorType, Refusal};
+
+const BEFORE: &str = "/2015-03-31/functions/";
+const AFTER: &str = "/invocations";
+
+/// Lambda's limit for a whole ARN, in bytes; more is not repeated in an error.
+const NAME_BYTES_MAX: usize = 256;
+
+/// Which function, and which version or alias of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionName {
+    /// The function's name.
+    pub name: String,
+    /// The version or alias, as it was asked for.
+    pub qualifier: Option<String>,
+}
+
+impl FunctionName {
+    /// Reads the path, and `Qualifier` in the query.
+    pub(super) fn parse(uri: &Uri) -> Result<Self, Refusal> {
+        let raw = uri
+            .path()
+            .strip_prefix(BEFORE)
+            .and_then(|rest| rest.strip_suffix(AFTER));
+        let given = percent_decode_str(raw.unwrap_or_default()).decode_utf8_lossy();
+        let mut function = Self::from_parts(&given).ok_or_else(|| not_a_name(&given))?;
+        if let Some(qualifier) = in_query(uri.query().unwrap_or_default()) {
+            if !is_qualifier(&qualifier) {
+                return Err(not_a_name(&qualifier));
+            }
+            if function
+                .qualifier
+                .as_ref()
+                .is_some_and(|derived| *derived != qualifier)
+            {
+                let message = "The derived qualifier from the function name does not match the specified qualifier.";
+                return Err(Refusal::new(ErrorType::InvalidParameterValue, message));
+            }
+            function.qualifier = Some(qualifier);
+        }
+        Ok(function)
+    }
+
+    /// The function's ARN on the local host, as it was invoked.
+    pub fn arn(&self) -> String {
+        let name = &self.name;
+        let arn = format!("arn:aws:lambda:us-east-1:000000000000:function:{name}");
+        match &self.qualifier {
+            Some(qualifier) => format!("{arn}:{qualifier}"),
+            None => arn,
+        }
+    }
+
+    /// The refusal when there is no such function, in Lambda's words.
+    pub fn not_found(&self) -> Refusal {
+        Refusal::new(
+            ErrorType::ResourceNotFound,
+            format!("Function not found: {}", self.arn()),
+        )
+    }
+
+    // Lambda's own pattern, from the front: each of these parts may be missing.
+    // (arn:aws:lambda:)?(region:)?(account:)?(function:)?name(:qualifier)?
+    fn from_parts(given: &str) -> Option<Self> {
+        let parts: Vec<&str> = given.split(':').collect();
+        let mut rest = parts.as_slice();
+        if let ["arn", partition, "lambda", after @ ..] = rest
+            && partition.starts_with("aws")
+        {
+            rest = after;
+        }
+        for is_part in [is_region, is_account, is_word_function] {
+            if let [first, after @ ..] = rest
+                && !after.is_empty()
+                && is_part(first)
+            {
+                rest = after;
+            }
+        }
+        let (name, qualifier) = match rest {
+            [name] => (*name, None),
+            [name, qualifier] => (*name, Some(*qualifier)),
+            _ => return None,
+        };
+        let valid = is_name(name) && qualifier.is_none_or(is_qualifier);
+        valid.then(|| Self {
+            name: name.to_owned(),
+            qualifier: qualifier.map(str::to_owned),
+        })
+    }
+}
+
+fn is_region(part: &str) -> bool {
+    let mut words = part.rsplit('-');
+    let number = words
+        .next()
+        .is_some_and(|word| word.len() == 1 && word.bytes().all(|b| b.is_ascii_digit()));
+    let names: Vec<&str> = words.collect();
+    number
+        && names.len() >= 2
+        && names
+            .iter()
+            .all(|name| name.bytes().all(|b| b.is_ascii_lowercase()))
+}
+
+fn is_account(part: &str) -> bool {
+    part.len() == 12 && part.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_word_function(part: &str) -> bool {
+    part == "function"
+}
+
+fn is_name(part: &str) -> bool {
+    (1..=64).contains(&part.len())
+        && part
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+fn is_qualifier(part: &str) -> bool {
+    part == super::VERSION
+        || ((1..=128).contains(&part.len())
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'))
+}
+
+fn in_query(query: &str) -> Option<String> {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let value = pairs
+        .filter(|(key, _)| *key == "Qualifier")
+        .map(|(_, value)| value)
+        .next_back()?;
+    Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
+        .filter(|value| !value.is_empty())
+}
+
+fn not_a_name(given: &str) -> Refusal {
+    let shown: String = given.chars().take(NAME_BYTES_MAX).collect();
+    Refusal::new(
+        ErrorType::InvalidParameterValue,
+        format!(
+            "1 validation error detected: Value '{shown}' at 'functionName' failed to satisfy constraint: \
+             expected a function name, a partial ARN (123456789012:function:NAME) or an ARN, \
+             each with or without :QUALIFIER"
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(path_and_query: &str) -> Result<FunctionName, Refusal> {
+        FunctionName::parse(&format!("{BEFORE}{path_and_query}").parse().unwrap())
+    }
+
+    #[test]
+    fn every_documented_form_is_read() {
+        let cases = [
+            ("hello/invocations", "hello", None),
+            ("a-B_9/invocations", "a-B_9", None),
+            ("hello:live/invocations", "hello", Some("live")),
+            ("hello/invocations?Qualifier=7", "hello", Some("7")),
+            (
+                "hello/invocations?a=b&Qualifier=%24LATEST",
+                "hello",
+                Some("$LATEST"),
+            ),
+            ("hello:7/invocations?Qualifier=7", "hello", Some("7")),
+            ("hello/invocations?Qualifier=", "hello", None),
+            ("123456789012:function:hello/invocations", "hello", None),
+            (
+                "123456789012%3Afunction%3Ahello%3A%24LATEST/invocations",
+                "hello",
+                Some("$LATEST"),
+            ),
+            (
+                "arn:aws:lambda:us-east-1:123456789012:function:hello/invocations",
+                "hello",
+                None,
+            ),
+            (
+                "arn%3Aaws-cn%3Alambda%3Acn-north-1%3A123456789012%3Afunction%3Ahello%3Alive/invocations",
+                "hello",
+                Some("live"),
+            ),
+            ("function:hello/invocations", "hello", None),
+            ("function/invocations", "function", None),
+            ("eu-west-1/invocations", "eu-west-1", None),
+        ];
+        for (given, name, qualifier) in cases {
+            let function = parse(given).expect(given);
+            assert_eq!(
+                (function.name.as_str(), function.qualifier.as_deref()),
+                (name, qualifier),
+                "{given}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        let long = format!("{}/invocations", "x".repeat(65));
+        let cases = [
+            "/invocations",
+            "a%20b/invocations",
+            "a:b:c/invocations",
+            "arn:aws:s3:::bucket/invocations",
+            "hello:/invocations",
+            "hello/invocations?Qualifier=a%20b",
+            "%ff/invocations",
+            long.as_str(),
+        ];
+        for given in cases {
+            assert_eq!(
+                parse(given).expect_err(given).error_type,
+                ErrorType::InvalidParameterValue,
+                "{given}"
+            );
+        }
+        let refusal = parse("hello:7/invocations?Qualifier=8").unwrap_err();
+        assert!(refusal.message.starts_with("The derived qualifier"));
+    }
+
+    #[test]
+    fn an_unknown_function_is_named_by_its_arn() {
+        let refusal = parse("hello:live/invocations").unwrap().not_found();
+        let expected =
+            "Function not found: arn:aws:lambda:us-east-1:000000000000:function:hello:live";
+        assert_eq!(refusal.message, expected);
+    }
+}

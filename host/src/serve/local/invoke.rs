@@ -1,0 +1,253 @@
+//! One call of the Invoke API, from its headers to its answer.
+//!
+//! Promises: the statuses and headers that AWS's clients expect. A function that fails is a 200
+//! with `X-Amz-Function-Error`; only what kept it from being invoked is an error status.
+//!
+//! An event for which nobody waits is tried up to three times, as on Lambda, but after
+//! [`RETRY_DELAYS`] instead of one and two minutes, because someone sits in front of this host
+//! and wants to see it. A drain gives retries up.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::BodyExt as _;
+use tokio::sync::oneshot;
+
+use super::report::Report;
+use super::{Host, closed, new_request_id, refused};
+use crate::event::local::{self, ErrorType, InvocationType, Invoke, Refusal, VERSION};
+use crate::fault::{Fault, Kind};
+use crate::invocation::{Answer, Deadline};
+use crate::serve::Function;
+
+/// How long an event waits before its second and its third attempt.
+const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
+
+/// A payload that is too large is read up to here, since most clients look for an answer only
+/// after they have sent everything.
+const REFUSED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What is known once a function has answered.
+struct Answered {
+    answer: Answer,
+    output_tail: Vec<u8>,
+    took: Duration,
+}
+
+/// Answers one call.
+pub(super) async fn respond(State(host): State<Arc<Host>>, request: Request) -> Response {
+    let request_id = new_request_id();
+    match invoke(&host, &request_id, request).await {
+        Ok(response) => response,
+        Err(refusal) => refused(&refusal, &request_id),
+    }
+}
+
+/// Puts a header there, unless its value cannot be one.
+pub(super) fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+async fn invoke(host: &Arc<Host>, request_id: &str, request: Request) -> Result<Response, Refusal> {
+    let (head, body) = request.into_parts();
+    let invoke = Invoke::parse(&head.uri, &head.headers)?;
+    let function = host.environment.function(&invoke.function.name);
+    let function = Arc::clone(function.ok_or_else(|| invoke.function.not_found())?);
+    let event = local::event(read(body, &invoke).await?)?;
+    match invoke.invocation_type {
+        InvocationType::DryRun => Ok(empty(StatusCode::NO_CONTENT, &invoke, request_id)),
+        InvocationType::Event => {
+            let response = empty(StatusCode::ACCEPTED, &invoke, request_id);
+            accept(host, function, invoke, request_id.to_owned(), event)?;
+            Ok(response)
+        }
+        InvocationType::RequestResponse => {
+            let answered = run(host, function, &invoke, request_id, event).await?;
+            response(host, &invoke, request_id, answered)
+        }
+    }
+}
+
+async fn read(mut body: Body, invoke: &Invoke) -> Result<Bytes, Refusal> {
+    let (mut payload, mut bytes) = (BytesMut::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Refusal::new(
+                ErrorType::InvalidRequestContent,
+                format!("The request body ended early: {error}"),
+            )
+        })?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        bytes += data.len();
+        if bytes <= invoke.payload_bytes_max() {
+            payload.extend_from_slice(&data);
+        } else if bytes > REFUSED_BYTES_MAX {
+            break;
+        }
+    }
+    if bytes > invoke.payload_bytes_max() {
+        Err(invoke.too_large())
+    } else {
+        Ok(payload.freeze())
+    }
+}
+
+/// Runs the invocation in a task of its own, which a caller that goes away does not end.
+async fn run(
+    host: &Arc<Host>,
+    function: Arc<Function>,
+    invoke: &Invoke,
+    request_id: &str,
+    event: Bytes,
+) -> Result<Answered, Refusal> {
+    let invocation = invoke.invocation(request_id, event, Deadline::after(function.timeout()));
+    let (answer_sender, answer) = oneshot::channel();
+    let shared = Arc::clone(host);
+    host.tasks.spawn(async move {
+        let begin = Instant::now();
+        let handled = shared.environment.handle(&function, invocation).await;
+        let answered = Answered {
+            answer: handled.answer.clone(),
+            output_tail: handled.output_tail(),
+            took: begin.elapsed(),
+        };
+        // Whether anybody is still there to read it makes no difference to the rest.
+        let _ = answer_sender.send(answered);
+        handled.settle().await;
+    });
+    answer.await.map_err(|_| {
+        Refusal::new(
+            ErrorType::Service,
+            "The invocation was ended without an answer; the log says why.",
+        )
+    })
+}
+
+fn response(
+    host: &Host,
+    invoke: &Invoke,
+    request_id: &str,
+    answered: Answered,
+) -> Result<Response, Refusal> {
+    if let Err(fault) = &answered.answer {
+        match fault.kind {
+            Kind::Busy => return Err(Refusal::new(ErrorType::TooManyRequests, &fault.caller)),
+            Kind::FunctionNotFound => return Err(invoke.function.not_found()),
+            _ => {}
+        }
+    }
+    let log_result = invoke.log_tail.then(|| {
+        let report = Report {
+            request_id,
+            output_tail: &answered.output_tail,
+            fault: answered.answer.as_ref().err(),
+            took: answered.took,
+            memory_mib: host
+                .memory_mib
+                .get(&invoke.function.name)
+                .copied()
+                .unwrap_or_default(),
+        };
+        report.log_result()
+    });
+    let mut response = empty(StatusCode::OK, invoke, request_id);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(log_result) = log_result {
+        insert(headers, "x-amz-log-result", &log_result);
+    }
+    let body = match answered.answer {
+        Ok(payload) => payload,
+        Err(fault) => {
+            headers.insert(
+                "x-amz-function-error",
+                HeaderValue::from_static("Unhandled"),
+            );
+            Bytes::from(fault.body())
+        }
+    };
+    *response.body_mut() = Body::from(body);
+    Ok(response)
+}
+
+fn empty(status: StatusCode, invoke: &Invoke, request_id: &str) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    insert(headers, "x-amzn-requestid", request_id);
+    insert(headers, "x-amzn-trace-id", &invoke.trace_id);
+    headers.insert("x-amz-executed-version", HeaderValue::from_static(VERSION));
+    response
+}
+
+/// Takes an event for which nobody waits.
+fn accept(
+    host: &Arc<Host>,
+    function: Arc<Function>,
+    invoke: Invoke,
+    request_id: String,
+    event: Bytes,
+) -> Result<(), Refusal> {
+    let permit = Arc::clone(&host.events).try_acquire_owned().map_err(|_| {
+        Refusal::new(
+            ErrorType::TooManyRequests,
+            "Too many events are waiting to be handled.",
+        )
+    })?;
+    let shared = Arc::clone(host);
+    host.tasks.spawn(async move {
+        attempts(&shared, &function, &invoke, &request_id, event).await;
+        drop(permit);
+    });
+    Ok(())
+}
+
+async fn attempts(
+    host: &Host,
+    function: &Arc<Function>,
+    invoke: &Invoke,
+    request_id: &str,
+    event: Bytes,
+) {
+    let mut delays = RETRY_DELAYS.iter();
+    loop {
+        // The request id stays the same, by which a function can tell that it is a retry.
+        let deadline = Deadline::after(function.timeout());
+        let invocation = invoke.invocation(request_id, event.clone(), deadline);
+        let handled = host.environment.handle(function, invocation).await;
+        let fault = handled.answer.as_ref().err().cloned();
+        handled.settle().await;
+        let Some(fault) = fault else {
+            return;
+        };
+        let Some(delay) = delays.next() else {
+            return given_up(function, request_id, &fault, "it failed three times");
+        };
+        tokio::select! {
+            () = tokio::time::sleep(*delay) => {}
+            () = closed(host.closing.clone()) => {
+                return given_up(function, request_id, &fault, "the host is closing");
+            }
+        }
+    }
+}
+
+fn given_up(function: &Function, request_id: &str, fault: &Fault, reason: &str) {
+    let (function, error) = (function.name(), fault.error_type.as_str());
+    tracing::error!(
+        function,
+        request_id,
+        error,
+        "an event was given up: {reason}"
+    );
+}

@@ -1,0 +1,173 @@
+//! The local Lambda: the Invoke API on a port of this machine, before the same engine that runs
+//! on Lambda.
+//!
+//! Promises:
+//! - an invocation that has begun runs to its end, also when its caller goes away;
+//! - whoever sees an answer has it before the database is tidied up behind it;
+//! - the drain takes no longer than [`limits::DRAIN_TIMEOUT_LOCAL`], and what it has to leave is
+//!   in the log.
+//!
+//! Left to others: what a caller may say ([`crate::event::local`]), and the invocation itself
+//! ([`crate::serve::Environment`]).
+
+mod invoke;
+mod report;
+mod tasks;
+
+use std::collections::BTreeMap;
+use std::future::{Future, IntoFuture as _};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::serve::ListenerExt as _;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Uri};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::Environment;
+use crate::config::Config;
+use crate::event::local::{ErrorType, Refusal};
+use crate::limits;
+
+use tasks::Tasks;
+
+/// Events that were accepted and are not done with, retries included.
+const EVENTS_PENDING_MAX: usize = 1_000;
+
+/// What all connections share.
+struct Host {
+    environment: Environment,
+    memory_mib: BTreeMap<String, u32>,
+    tasks: Tasks,
+    events: Arc<Semaphore>,
+    closing: watch::Receiver<bool>,
+    address: SocketAddr,
+}
+
+/// Answers invocations from this listener until `shutdown` is there; then drains the environment.
+pub async fn serve(
+    environment: Environment,
+    config: &Config,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let (close, closing) = watch::channel(false);
+    let memory_mib = config
+        .functions
+        .values()
+        .map(|function| (function.name.clone(), function.memory_mib));
+    let host = Arc::new(Host {
+        environment,
+        memory_mib: memory_mib.collect(),
+        tasks: Tasks::default(),
+        events: Arc::new(Semaphore::new(EVENTS_PENDING_MAX)),
+        closing: closing.clone(),
+        address: listener.local_addr()?,
+    });
+    let router = Router::new()
+        .route("/", get(index))
+        .route(
+            "/2015-03-31/functions/{name}/invocations",
+            post(invoke::respond),
+        )
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(not_so)
+        .with_state(Arc::clone(&host));
+    // Answers are small and must not wait for the acknowledgement of their headers.
+    let listener = listener.tap_io(|connection| {
+        let _ = connection.set_nodelay(true);
+    });
+    let server = axum::serve(listener, router)
+        .with_graceful_shutdown(closed(closing))
+        .into_future();
+    let mut server = std::pin::pin!(server);
+    tokio::select! {
+        ended = &mut server => return ended,
+        () = shutdown => {}
+    }
+    let deadline = Instant::now() + limits::DRAIN_TIMEOUT_LOCAL;
+    let _ = close.send(true);
+    // Connections first: as long as one is open, it can begin another invocation.
+    let _ = tokio::time::timeout_at(deadline, server).await;
+    let left = host.tasks.finish(deadline).await;
+    if left > 0 {
+        let waited = limits::DRAIN_TIMEOUT_LOCAL.as_secs();
+        tracing::warn!(
+            invocations = left,
+            "ended invocations that were still running after {waited} s of drain"
+        );
+    }
+    host.environment.drain().await;
+    Ok(())
+}
+
+/// Once the host is closing, or gone.
+async fn closed(mut closing: watch::Receiver<bool>) {
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+async fn index(State(host): State<Arc<Host>>) -> Response {
+    let names: Vec<&str> = host.environment.function_names().collect();
+    let (address, first) = (host.address, names.first().copied().unwrap_or("NAME"));
+    let list: String = names.iter().map(|name| format!("  {name}\n")).collect();
+    let text = format!(
+        "Hearth, a local Lambda, with these functions:\n\n{list}\n\
+         Invoke one with an AWS SDK or the AWS CLI, given this endpoint, or with curl:\n\n  \
+         curl -d '{{}}' http://{address}/2015-03-31/functions/{first}/invocations\n  \
+         aws lambda invoke --endpoint-url http://{address} --function-name {first} /dev/stdout\n"
+    );
+    let mut response = Response::new(Body::from(text));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
+
+async fn nothing_here(uri: Uri) -> Response {
+    let message = format!(
+        "There is nothing at {}. Functions are invoked by POST /2015-03-31/functions/NAME/invocations; GET / lists them.",
+        uri.path()
+    );
+    refused(
+        &Refusal::new(ErrorType::UnknownOperation, message),
+        &new_request_id(),
+    )
+}
+
+async fn not_so(method: Method, uri: Uri) -> Response {
+    let message = format!("{method} is not allowed at {}.", uri.path());
+    refused(
+        &Refusal::new(ErrorType::MethodNotAllowed, message),
+        &new_request_id(),
+    )
+}
+
+fn new_request_id() -> String {
+    Uuid::new_v4().to_string()
+}
+
+fn refused(refusal: &Refusal, request_id: &str) -> Response {
+    let mut response = Response::new(Body::from(refusal.body()));
+    *response.status_mut() = refusal.error_type.status();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        "x-amzn-errortype",
+        HeaderValue::from_static(refusal.error_type.as_str()),
+    );
+    if refusal.error_type == ErrorType::TooManyRequests {
+        headers.insert("retry-after", HeaderValue::from_static("1"));
+    }
+    invoke::insert(headers, "x-amzn-requestid", request_id);
+    response
+}
