@@ -24,6 +24,7 @@ struct Inner {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "`Inner` is boxed as a whole")]
 pub(super) enum Kind {
     Database(DbError),
     UnknownDatabase(String),

@@ -183,17 +183,25 @@ fn owner_of(pid: Pid, data: &Path) -> Owner {
         return Owner::Nobody;
     }
     // Without /proc one cannot know; then PostgreSQL's own judgement stands.
-    let Ok(command) = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())) else {
+    let process = format!("/proc/{}", pid.as_raw_nonzero());
+    let Ok(command) = std::fs::read(format!("{process}/cmdline")) else {
         return Owner::Nobody;
     };
-    let data = data.as_os_str().as_encoded_bytes();
-    let is_ours = command
-        .split(|&byte| byte == 0)
-        .any(|argument| argument == data);
-    if is_ours {
-        Owner::Server
-    } else {
-        Owner::Another
+    let program = command.split(|&byte| byte == 0).next().unwrap_or_default();
+    let program = program
+        .rsplit(|&byte| byte == b'/')
+        .next()
+        .unwrap_or_default();
+    if program != b"postgres" && program != b"postmaster" {
+        return Owner::Another;
+    }
+    // A server's working folder is its data folder, by whatever path that was named.
+    match (
+        std::fs::read_link(format!("{process}/cwd")),
+        data.canonicalize(),
+    ) {
+        (Ok(folder), Ok(data)) if folder != data => Owner::Another,
+        _ => Owner::Server,
     }
 }
 

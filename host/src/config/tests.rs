@@ -141,6 +141,7 @@ fn the_default_database_needs_no_section_and_takes_database_url() {
 
 #[test]
 fn lambdas_log_settings_win_over_the_file() {
+    #[rustfmt::skip]
     let cases = [
         ("JSON", "FATAL", LogFormat::Json, Level::ERROR),
         ("json", "trace", LogFormat::Json, Level::TRACE),
@@ -179,6 +180,7 @@ fn secrets_are_in_no_debug_output() {
 #[test]
 fn a_mistake_outside_a_function_is_said_in_one_line() {
     let long = format!("[function.{}]\ncomponent = 'Cargo.toml'", "x".repeat(65));
+    #[rustfmt::skip]
     let cases = [
         (
             "",
@@ -196,26 +198,11 @@ fn a_mistake_outside_a_function_is_said_in_one_line() {
             "[log]\nlevel = 'inof'",
             "hearth.toml:2: log.level: expected one of trace, debug, info, warn, error (perhaps \"info\"), got \"inof\"",
         ),
-        (
-            "[log]\nformat = 'xml'",
-            "hearth.toml:2: log.format: expected one of text, json, got \"xml\"",
-        ),
-        (
-            "[log]\nformat = 3",
-            "hearth.toml:2: log.format: expected text in quotes, got 3",
-        ),
-        (
-            "log = 'x'",
-            "hearth.toml:1: log: expected a section, got \"x\"",
-        ),
-        (
-            "function = []",
-            "hearth.toml:1: function: expected a section, got a list",
-        ),
-        (
-            "[function]\nhello = 'a.wasm'",
-            "hearth.toml:2: function.hello: expected a section, got \"a.wasm\"",
-        ),
+        ("[log]\nformat = 'xml'", "hearth.toml:2: log.format: expected one of text, json, got \"xml\""),
+        ("[log]\nformat = 3", "hearth.toml:2: log.format: expected text in quotes, got 3"),
+        ("log = 'x'", "hearth.toml:1: log: expected a section, got \"x\""),
+        ("function = []", "hearth.toml:1: function: expected a section, got a list"),
+        ("[function]\nhello = 'a.wasm'", "hearth.toml:2: function.hello: expected a section, got \"a.wasm\""),
         (
             "[function.'a b']\ncomponent = 'Cargo.toml'",
             "hearth.toml:1: function.a b: expected a name of 1 to 64 letters, digits, - and _, got \"a b\"",
@@ -283,15 +270,10 @@ fn a_mistake_outside_a_function_is_said_in_one_line() {
 
 #[test]
 fn a_mistake_in_a_function_is_said_in_one_line() {
+    #[rustfmt::skip]
     let cases = [
-        (
-            "memory_mb = 1",
-            "unknown key \"memory_mb\" in [function.hello]; did you mean \"memory_mib\"?",
-        ),
-        (
-            "timeout = 1",
-            "unknown key \"timeout\" in [function.hello]; did you mean \"timeout_ms\"?",
-        ),
+        ("memory_mb = 1", "unknown key \"memory_mb\" in [function.hello]; did you mean \"memory_mib\"?"),
+        ("timeout = 1", "unknown key \"timeout\" in [function.hello]; did you mean \"timeout_ms\"?"),
         (
             "zebra = 1",
             "unknown key \"zebra\" in [function.hello]; known are component, isolation, instances_max, memory_mib, timeout_ms, databases, environment, retire",
@@ -320,10 +302,7 @@ fn a_mistake_in_a_function_is_said_in_one_line() {
             "memory_mib = 'many'",
             "function.hello.memory_mib: expected a whole number from 1 to 4096, got \"many\"",
         ),
-        (
-            "memory_mib = 1.5",
-            "function.hello.memory_mib: expected a whole number from 1 to 4096, got 1.5",
-        ),
+        ("memory_mib = 1.5", "function.hello.memory_mib: expected a whole number from 1 to 4096, got 1.5"),
         (
             "memory_mib = 99999999999999999999",
             "function.hello.memory_mib: expected a whole number from 1 to 4096, got 99999999999999999999",
@@ -348,10 +327,7 @@ fn a_mistake_in_a_function_is_said_in_one_line() {
             "databases = ['defualt']\n[database.default]",
             "function.hello.databases: there is no database \"defualt\"; did you mean \"default\"?",
         ),
-        (
-            "environment = 'x'",
-            "function.hello.environment: expected a section, got \"x\"",
-        ),
+        ("environment = 'x'", "function.hello.environment: expected a section, got \"x\""),
         (
             "environment = { A = 5 }",
             "function.hello.environment.A: expected text in quotes or { variable = \"NAME\" }, got a value of type integer",
@@ -376,14 +352,8 @@ fn a_mistake_in_a_function_is_said_in_one_line() {
             "retire = { memory_mib = 129 }",
             "function.hello.retire.memory_mib: expected a whole number from 1 to 128, got 129",
         ),
-        (
-            "retire = { age = 1 }",
-            "unknown key \"age\" in [function.hello.retire]; did you mean \"age_s\"?",
-        ),
-        (
-            "retire = 5",
-            "function.hello.retire: expected a section, got 5",
-        ),
+        ("retire = { age = 1 }", "unknown key \"age\" in [function.hello.retire]; did you mean \"age_s\"?"),
+        ("retire = 5", "function.hello.retire: expected a section, got 5"),
     ];
     for (line, expected) in cases {
         let text = format!("[function.hello]\ncomponent = 'Cargo.toml'\n\n{line}");

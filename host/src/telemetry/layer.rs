@@ -14,7 +14,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::line::{Line, Value};
+use super::line::{Field as LineField, Line, Value};
 use super::timestamp::Timestamp;
 use crate::config::LogConfig;
 
@@ -112,7 +112,7 @@ where
 #[derive(Default)]
 struct Fields {
     message: String,
-    values: Vec<(&'static str, Value)>,
+    values: Vec<LineField>,
 }
 
 impl Visit for Fields {

@@ -19,13 +19,16 @@ pub(super) enum Value {
     Boolean(bool),
 }
 
+/// A field's name and value.
+pub(super) type Field = (&'static str, Value);
+
 /// What a line says.
 pub(super) struct Line<'a> {
     pub(super) timestamp: Timestamp,
     pub(super) level: Level,
     pub(super) message: &'a str,
     /// In this order; of several with one name the last counts.
-    pub(super) fields: &'a [(&'static str, Value)],
+    pub(super) fields: &'a [Field],
 }
 
 impl Line<'_> {
@@ -92,7 +95,7 @@ impl Line<'_> {
     }
 
     // Lambda's own fields first, then as they came; a later one of the same name hides an earlier.
-    fn fields_once(&self) -> impl Iterator<Item = &(&'static str, Value)> {
+    fn fields_once(&self) -> impl Iterator<Item = &Field> {
         let last = |index: usize, name: &str| {
             self.fields[index + 1..]
                 .iter()
@@ -152,7 +155,7 @@ fn escaped(line: &mut String, text: &str) {
 mod tests {
     use super::*;
 
-    fn render(format: LogFormat, message: &str, fields: &[(&'static str, Value)]) -> String {
+    fn render(format: LogFormat, message: &str, fields: &[Field]) -> String {
         let line = Line {
             timestamp: Timestamp::now(),
             level: Level::INFO,
@@ -168,7 +171,7 @@ mod tests {
 
     #[test]
     fn text_lines_quote_what_is_not_one_word() {
-        let cases: &[(&str, &[(&'static str, Value)], &str)] = &[
+        let cases: &[(&str, &[Field], &str)] = &[
             ("hello", &[], "hello"),
             ("a b\tc", &[("n", Value::Integer(-3))], "a b\tc n=-3"),
             (
