@@ -104,7 +104,10 @@ impl Runtime {
             .with_context(|| format!("{} cannot be started", program.display()))?;
         let connection = accept(&listener)?;
         let mut runtime = Self { name, child, listener, connection, started: Duration::ZERO };
-        runtime.request()?;
+        let path = runtime.request()?;
+        if !path.ends_with("/next") {
+            bail!("{name} did not start: its first request was for {path}");
+        }
         runtime.started = begun.elapsed();
         Ok(runtime)
     }

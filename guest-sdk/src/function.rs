@@ -1,6 +1,7 @@
-//! One invocation in the guest: bytes, event, handler, answer, bytes.
+//! The steps of one invocation in the guest: event, handler, answer.
 //!
-//! What `#[hearth::function]` expands to calls these; nobody else should.
+//! What `#[hearth::function]` expands to takes them one after another, each at the place in the
+//! source of the type that it is about. Nobody else should call them.
 
 use crate::bindings;
 use crate::context::Context;
@@ -28,19 +29,19 @@ impl<U: Answer, E: Into<Error> + 'static> Outcome for Result<U, E> {
     }
 }
 
-/// Handles one event. The handler does not run if the event cannot be read.
-pub async fn handle<T, F, O>(
-    event: Vec<u8>,
-    context: bindings::Context,
-    handler: impl FnOnce(T, Context) -> F,
-) -> Result<Vec<u8>, bindings::Failure>
-where
-    T: Event,
-    F: Future<Output = O>,
-    O: Outcome,
-{
-    let event = T::decode(event)?;
-    handler(event, Context::new(context)).await.into_answer()
+/// Reads the event.
+pub fn decode<T: Event>(event: Vec<u8>) -> Result<T, bindings::Failure> {
+    Ok(T::decode(event)?)
+}
+
+/// Wraps what is known about the invocation.
+pub fn context(context: bindings::Context) -> Context {
+    Context::new(context)
+}
+
+/// Writes the answer or the failure.
+pub fn answer<O: Outcome>(outcome: O) -> Result<Vec<u8>, bindings::Failure> {
+    outcome.into_answer()
 }
 
 /// Runs what `init = …` names.
@@ -58,32 +59,23 @@ pub fn exported<G: bindings::Guest>() {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::tests::context;
-    use crate::poll_ready;
-    use crate::{Failure, Raw};
+    use crate::{Failure, poll_ready};
 
     #[test]
-    fn a_handler_gets_its_event_and_gives_its_answer() {
-        let answer = poll_ready(handle(
-            b"[1, 2]".to_vec(),
-            context(0),
-            |event: Vec<u64>, cx| async move {
-                Ok::<_, &str>(format!("{} {}", event.iter().sum::<u64>(), cx.request_id()))
-            },
-        ));
-        assert_eq!(answer.expect("it answers"), b"\"3 8f2c\"");
+    fn an_outcome_is_an_answer_or_a_failure() {
+        assert_eq!(answer(Ok::<_, &str>([1, 2])).expect("it is one"), b"[1,2]");
+
+        let failure = answer(Err::<(), _>("no model")).expect_err("it is none");
+        assert_eq!(failure.error_type, "Function.Error");
+
+        let failure = answer(Err::<(), _>(Failure::new("Empty", "nothing is there")));
+        assert_eq!(failure.expect_err("it is none").error_type, "Empty");
     }
 
     #[test]
-    fn a_handler_does_not_run_without_its_event() {
-        let mut ran = false;
-        let failure = poll_ready(handle(b"{".to_vec(), context(0), |_: Vec<u64>, _| {
-            ran = true;
-            async { Ok::<_, Failure>(Raw::default()) }
-        }))
-        .expect_err("it is not JSON");
+    fn an_event_that_cannot_be_read_is_a_failure() {
+        let failure = decode::<Vec<u64>>(b"{".to_vec()).expect_err("it is not JSON");
         assert_eq!(failure.error_type, "Function.InvalidEvent");
-        assert!(!ran);
     }
 
     #[test]

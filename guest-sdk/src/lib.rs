@@ -1,4 +1,4 @@
-//! Write functions for [Hearth], which runs WebAssembly components on AWS Lambda (and, just the
+//! Write functions for Hearth, which runs WebAssembly components on AWS Lambda (and, just the
 //! same, on your own machine) and keeps them and their database connections warm.
 //!
 //! A function is one `async fn`. This is a whole one:
@@ -60,8 +60,6 @@
 //! | `anyhow` | a [`Failure`] inside an `anyhow::Error` is found |
 //! | `inter-task-wakeup` | with `isolation = { concurrent = N }`: an invocation may wait for another, as on an asynchronous mutex; costs each wait for the host a little |
 //! | `derive`, `array-impls`, `with-…` | PostgreSQL types, see [`postgres`] |
-//!
-//! [Hearth]: https://github.com/hearth-rs/hearth
 
 pub mod postgres;
 
@@ -143,7 +141,7 @@ pub use hearth_macros::function;
 #[doc(hidden)]
 pub mod __private {
     pub use crate::bindings::{self, Context, Failure, Guest, export};
-    pub use crate::function::{exported, handle, init};
+    pub use crate::function::{answer, context, decode, exported, init};
 }
 
 /// The result of a future that never waits.

@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::spanned::Spanned;
-use syn::{Error, FnArg, Ident, ItemFn, Path, Result, Token, Type};
+use syn::{Error, FnArg, Ident, ItemFn, Path, Result, ReturnType, Token, Type};
 
 const SIGNATURE: &str = "async fn handle(event: Event) -> Result<Answer, hearth::Error>";
 
@@ -50,18 +50,21 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
 
     let name = &function.sig.ident;
     let event = inputs[0];
-    let call = match inputs.len() {
-        1 => quote!(|event, _context| #name(event)),
-        _ => quote!(|event, context| #name(event, context)),
+    // The names of variables begin with `__`: the function may have any other name.
+    // Each part has the place of the type that it is about, for an error to point there.
+    let decode = quote_spanned!(event.span()=> ::hearth::__private::decode::<#event>(__event)?);
+    let context = inputs
+        .get(1)
+        .map(|context| quote_spanned!(context.span()=> ::hearth::__private::context(__context)));
+    let place = match &function.sig.output {
+        ReturnType::Default => name.span(),
+        ReturnType::Type(_, output) => output.span(),
     };
+    let answer = quote_spanned!(place=> ::hearth::__private::answer(__outcome));
     let init = match &arguments.init {
         Some(path) => quote_spanned!(path.span()=> ::hearth::__private::init(#path).await),
         None => quote!(::core::result::Result::Ok(())),
     };
-    // At the event's type, for an error about it to point there.
-    let handle = quote_spanned!(event.span()=>
-        ::hearth::__private::handle::<#event, _, _>(event, context, #call).await
-    );
 
     Ok(quote! {
         #function
@@ -75,10 +78,12 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
                 }
 
                 async fn handle(
-                    event: ::std::vec::Vec<u8>,
-                    context: ::hearth::__private::Context,
+                    __event: ::std::vec::Vec<u8>,
+                    __context: ::hearth::__private::Context,
                 ) -> ::core::result::Result<::std::vec::Vec<u8>, ::hearth::__private::Failure> {
-                    #handle
+                    let _ = &__context;
+                    let __outcome = #name(#decode, #context).await;
+                    #answer
                 }
             }
 
@@ -257,9 +262,11 @@ mod tests {
         let expanded = expanded.to_string();
         assert!(expanded.starts_with(&item.to_string()), "{expanded}");
         assert!(expanded.contains("init (crate :: warm_up)"), "{expanded}");
-        assert!(
-            expanded.contains("| event , context | handle (event , context)"),
-            "{expanded}"
-        );
+        for expected in [
+            "decode :: < Event > (__event)",
+            "context (__context)) . await",
+        ] {
+            assert!(expanded.contains(expected), "{expanded}");
+        }
     }
 }

@@ -264,7 +264,7 @@ fn a_refusal_carries_what_the_server_said() {
     let error = first(&host, "SELECT * FROM ordres", &[]).expect_err("there is no such table");
     assert_eq!(
         error.to_string(),
-        "ERROR: relation \"ordres\" does not exist (SQLSTATE 42P01)"
+        "relation \"ordres\" does not exist (SQLSTATE 42P01)"
     );
     assert_eq!(
         error.code(),

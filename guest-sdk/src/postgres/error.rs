@@ -326,13 +326,7 @@ impl DbError {
 
 impl fmt::Display for DbError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{}: {} (SQLSTATE {})",
-            self.severity(),
-            self.message(),
-            self.code
-        )
+        write!(formatter, "{} (SQLSTATE {})", self.message(), self.code)
     }
 }
 

@@ -48,17 +48,9 @@
 //! | arrays of all these | `Vec<T>`; `[T; N]` with the feature | `array-impls` |
 //! | enumerations, composites, domains | your types, by `#[derive(ToSql, FromSql)]` | `derive` |
 //! | NULL | `Option<T>` | |
-#![cfg_attr(
-    feature = "with-serde_json-1",
-    doc = "\n[`types::Json<T>`]: postgres_types::Json"
-)]
-#![cfg_attr(
-    not(feature = "with-serde_json-1"),
-    doc = "\n[`types::Json<T>`]: https://docs.rs/postgres-types/latest/postgres_types/struct.Json.html"
-)]
 //!
 //! There is no Rust type for `numeric` in `postgres-types`; a crate such as `rust_decimal` brings
-//! one. A type of yours can implement [`FromSql`](types::FromSql) for whatever bytes PostgreSQL
+//! one. A type of yours can implement [`FromSql`] for whatever bytes PostgreSQL
 //! sends.
 //!
 //! What the feature `derive` generates names the crate `postgres_types`, so a guest that derives
@@ -77,6 +69,7 @@
 //!
 //! [`tokio_postgres`]: https://docs.rs/tokio-postgres
 //! [`postgres-types`]: https://docs.rs/postgres-types
+//! [`types::Json<T>`]: https://docs.rs/postgres-types/latest/postgres_types/struct.Json.html
 
 mod cache;
 mod call;

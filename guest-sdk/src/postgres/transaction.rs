@@ -110,6 +110,9 @@ impl Transaction<'_> {
     }
 
     /// Rolls back. Dropping does the same; this says when it is done, and whether it was.
+    ///
+    /// Fails with [`Error::is_in_use`] while rows of the transaction are still being read; it is
+    /// rolled back when they are dropped.
     pub async fn rollback(mut self) -> Result<(), Error> {
         match self.savepoint.take() {
             Some(name) => {
