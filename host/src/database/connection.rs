@@ -98,6 +98,7 @@ impl Connection {
         let prepared = Prepared {
             description: Arc::new(Description::of(&statement)),
             residue: residue::residue(&key.sql),
+            reads_sequence_state: residue::reads_sequence_state(&key.sql),
             statement,
         };
         self.statements.put(key.clone(), prepared.clone());
@@ -256,11 +257,11 @@ impl Connection {
     }
 
     async fn prepare_for(&mut self, key: &Key, version: u64, given: usize) -> Result<Prepared> {
-        if !self.used && residue::reads_sequence_state(&key.sql) {
-            // An insert of an earlier borrower may have left it, and is not marked for it.
+        let prepared = self.prepare(key).await?;
+        if !self.used && prepared.reads_sequence_state {
+            // An insert is not taken to change the session, although it may leave this.
             self.command("DISCARD SEQUENCES").await?;
         }
-        let prepared = self.prepare(key).await?;
         let wanted = prepared.description.parameters.len();
         if version != prepared.description.version && wanted > 0 {
             return Err(Error::StatementChanged(prepared.description));

@@ -64,7 +64,7 @@ fn of_statement(tokens: &[Token]) -> Residue {
 fn of_token(tokens: &[Token], index: usize) -> Residue {
     let called = tokens.get(index + 1) == Some(&Token::Symbol('('));
     match &tokens[index] {
-        Token::Word(name) if name == "temp" || name == "temporary" => Residue::Session,
+        Token::Word(name) if is_temporary(name) => Residue::Session,
         Token::Word(name) if called && name == "setseed" => Residue::Connection,
         Token::Word(name) if called && is_harmless(tokens, index, name) => Residue::Nothing,
         Token::Word(_) | Token::Quoted if called && !names_a_table(tokens, index) => {
@@ -72,6 +72,11 @@ fn of_token(tokens: &[Token], index: usize) -> Residue {
         }
         _ => Residue::Nothing,
     }
+}
+
+/// Whether a word makes a temporary object, or names the schema of those.
+fn is_temporary(name: &str) -> bool {
+    name == "temp" || name == "temporary" || name.starts_with("pg_temp")
 }
 
 /// Whether a word before an opening parenthesis calls nothing, or nothing that leaves anything.
@@ -89,26 +94,41 @@ fn names_a_table(tokens: &[Token], mut index: usize) -> bool {
     while index > 1 && tokens[index - 1] == Token::Symbol('.') {
         index -= 2;
     }
-    index > 0 && tokens[index - 1].is_one_of(&["into", "as", "with", "recursive"])
+    index > 0 && tokens[index - 1].is_one_of(&TABLE_FOLLOWS)
 }
+
+/// Words after which a name in front of a parenthesis is not a function's.
+const TABLE_FOLLOWS: [&str; 9] = [
+    "as",
+    "exists",
+    "into",
+    "on",
+    "only",
+    "recursive",
+    "references",
+    "table",
+    "with",
+];
 
 /// Statements that leave nothing behind but what they call.
 #[rustfmt::skip]
-const VERBS: [&str; 21] = [
-    "abort", "begin", "commit", "delete", "end", "explain", "fetch", "insert", "lock", "merge",
-    "move", "release", "rollback", "savepoint", "select", "show", "start", "table", "update",
-    "values", "with",
+const VERBS: [&str; 32] = [
+    "abort", "alter", "analyze", "begin", "comment", "commit", "create", "delete", "drop", "end",
+    "explain", "fetch", "grant", "insert", "lock", "merge", "move", "notify", "refresh", "reindex",
+    "release", "revoke", "rollback", "savepoint", "select", "show", "start", "table", "truncate",
+    "update", "values", "with",
 ];
 
 /// Words that stand before a parenthesis without calling anything.
 #[rustfmt::skip]
-const KEYWORDS: [&str; 58] = [
-    "all", "and", "any", "array", "as", "between", "bit", "by", "case", "char", "character",
-    "conflict", "cube", "decimal", "distinct", "else", "except", "exists", "filter", "from",
-    "group", "grouping", "having", "ilike", "in", "intersect", "is", "join", "lateral", "like",
+const KEYWORDS: [&str; 70] = [
+    "all", "and", "any", "array", "as", "between", "bit", "brin", "btree", "by", "case", "char",
+    "character", "check", "conflict", "cube", "decimal", "distinct", "else", "enum", "except",
+    "exclude", "exists", "filter", "foreign", "from", "gin", "gist", "group", "grouping", "hash",
+    "having", "ilike", "in", "include", "intersect", "is", "join", "key", "lateral", "like",
     "limit", "materialized", "not", "numeric", "offset", "on", "or", "over", "partition", "range",
     "returning", "rollup", "rows", "select", "set", "sets", "some", "then", "time", "timestamp",
-    "timestamptz", "union", "using", "values", "varchar", "when", "where", "within",
+    "timestamptz", "union", "unique", "using", "values", "varchar", "when", "where", "within",
 ];
 
 /// Functions of PostgreSQL's own that leave nothing behind in the session, in order.
@@ -317,6 +337,8 @@ mod tests {
             "select $tag$ select pg_advisory_lock(1) $tag$, E'it\\'s set_config(', \"temp\"",
             "begin; set local work_mem = '1MB'; savepoint a; rollback to a; commit",
             "(select 1) union all (select 2)",
+            "create table if not exists a (id bigint primary key, b text default now() check (b <> ''))",
+            "create index on shop.a (b); alter table a add foreign key (b) references c (d); drop table a",
             "select pg_catalog.lower('A') /* load /* nested */ 'x' */",
             "",
         ] {
@@ -333,6 +355,8 @@ mod tests {
             "select pg_advisory_lock(1)",
             "SELECT Pg_Try_Advisory_Lock (1)",
             "create temp table t (a int)",
+            "create table pg_temp.t (a int)",
+            "create table t as select my_function()",
             "select 1 into temporary t",
             "listen news",
             "prepare p as select 1",

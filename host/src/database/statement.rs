@@ -71,6 +71,8 @@ pub struct Prepared {
     pub description: Arc<Description>,
     /// What executing it may leave behind on the connection.
     pub residue: Residue,
+    /// Whether it reads what an earlier borrower's insert may have left.
+    pub reads_sequence_state: bool,
 }
 
 impl Key {

@@ -1,22 +1,18 @@
-//! The engine that all instances of an environment share: how guests are compiled and loaded, and
-//! the ticker that makes a running guest look at the clock.
+//! The engine that all instances of an environment share: how guests are compiled and loaded.
 //!
-//! Promises:
-//! - a component that cannot be used gets one error that names it, what is wrong and what to do;
-//! - a guest that computes lets others run every [`limits::EPOCH_TICK`];
-//! - the ticker sleeps while no guest runs.
+//! Promises: a component that cannot be used gets one error that names it, what is wrong and what
+//! to do; what [`compile`] makes, [`Engine::load`] of the same version takes.
 //!
-//! Left to others: what a guest's instance consists of ([`super::state`]).
+//! Left to others: what a guest's instance consists of ([`super::state`]), and the time
+//! ([`super::ticker`]).
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, Thread};
 
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
 
 use super::state::State;
+use super::ticker::Ticker;
 use crate::fault::{Fault, Kind};
 use crate::interface::bindings;
 use crate::interface::postgres::HasPostgres;
@@ -68,7 +64,12 @@ impl Engine {
             State::postgres,
         )
         .map_err(internal)?;
-        let ticker = Ticker::start(engine.weak());
+        let ticker = Ticker::start(engine.weak()).map_err(|error| {
+            Fault::new(
+                Kind::Internal,
+                format!("the ticker's thread cannot start: {error}"),
+            )
+        })?;
         Ok(Self {
             engine,
             linker,
@@ -120,10 +121,9 @@ impl Engine {
         &self.engine
     }
 
-    /// Keeps the ticker running until the guard is dropped.
-    pub fn tick(&self) -> Ticking {
-        self.ticker.shared.begin();
-        Ticking(self.ticker.shared.clone())
+    /// The thread that keeps the time while guests run.
+    pub fn ticker(&self) -> &Ticker {
+        &self.ticker
     }
 }
 
@@ -216,103 +216,5 @@ fn load_precompiled(engine: &wasmtime::Engine, path: &Path) -> wasmtime::Result<
     // checks that its version and settings fit.
     unsafe {
         Component::deserialize_file(engine, path)
-    }
-}
-
-/// The thread that moves the engine's epoch on.
-struct Ticker {
-    shared: Arc<Beat>,
-}
-
-/// Keeps the ticker running while a guest runs.
-pub struct Ticking(Arc<Beat>);
-
-struct Beat {
-    /// Stores that run a guest now.
-    running: AtomicUsize,
-    parked: AtomicBool,
-    stopped: AtomicBool,
-    thread: std::sync::OnceLock<Thread>,
-}
-
-impl Ticker {
-    fn start(engine: wasmtime::EngineWeak) -> Self {
-        let shared = Arc::new(Beat {
-            running: AtomicUsize::new(0),
-            parked: AtomicBool::new(false),
-            stopped: AtomicBool::new(false),
-            thread: std::sync::OnceLock::new(),
-        });
-        let beat = shared.clone();
-        let ticker = thread::Builder::new()
-            .name("ticker".to_owned())
-            .spawn(move || beat.run(&engine));
-        match ticker {
-            Ok(ticker) => {
-                let _ = shared.thread.set(ticker.thread().clone());
-            }
-            Err(error) => {
-                tracing::error!(%error, "the ticker's thread cannot start: deadlines of busy guests are not kept")
-            }
-        }
-        Self { shared }
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.shared.stopped.store(true, Ordering::SeqCst);
-        self.shared.wake();
-    }
-}
-
-impl Beat {
-    /// Ticks it goes on for after the last guest, so that a busy environment never wakes it.
-    const IDLE_TICKS: u32 = 200;
-
-    fn run(&self, engine: &wasmtime::EngineWeak) {
-        let mut idle_ticks = 0;
-        while !self.stopped.load(Ordering::SeqCst) {
-            thread::sleep(limits::EPOCH_TICK);
-            if self.running.load(Ordering::SeqCst) > 0 {
-                idle_ticks = 0;
-                match engine.upgrade() {
-                    Some(engine) => engine.increment_epoch(),
-                    None => return,
-                }
-                continue;
-            }
-            idle_ticks += 1;
-            if idle_ticks >= Self::IDLE_TICKS {
-                self.parked.store(true, Ordering::SeqCst);
-                // A guest that starts after this look finds `parked` set, and wakes the thread.
-                while self.running.load(Ordering::SeqCst) == 0
-                    && !self.stopped.load(Ordering::SeqCst)
-                {
-                    thread::park();
-                }
-                self.parked.store(false, Ordering::SeqCst);
-                idle_ticks = 0;
-            }
-        }
-    }
-
-    fn begin(&self) {
-        self.running.fetch_add(1, Ordering::SeqCst);
-        if self.parked.load(Ordering::SeqCst) {
-            self.wake();
-        }
-    }
-
-    fn wake(&self) {
-        if let Some(thread) = self.thread.get() {
-            thread.unpark();
-        }
-    }
-}
-
-impl Drop for Ticking {
-    fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -82,7 +82,7 @@ impl Keeper {
             // Re-armed here: the epoch has moved on while the guest was at rest.
             store.set_epoch_deadline(1);
             store.data_mut().memory.forget_refusal();
-            let ticking = self.blueprint.engine.tick();
+            let ticking = self.blueprint.engine.ticker().tick();
             let running = store
                 .run_concurrent(async |accessor| self.run(accessor, handle, job, &mut jobs).await);
             let ended = tokio::select! {
@@ -130,7 +130,7 @@ impl Keeper {
                 _ => Ok(()),
             });
         }
-        let ticking = self.blueprint.engine.tick();
+        let ticking = self.blueprint.engine.ticker().tick();
         let function = match self.blueprint.component.instantiate_async(&mut store).await {
             Ok(function) => function,
             Err(error) => return Err(self.unbuilt(&error, &store, &output)),

@@ -31,6 +31,7 @@ pub mod pool;
 pub mod reuse;
 pub mod state;
 mod stdio;
+pub mod ticker;
 mod trap;
 
 use engine::Engine;

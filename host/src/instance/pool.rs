@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::ticker::Watch;
 use super::{Blueprint, Instance};
 use crate::config::Isolation;
 use crate::fault::{Fault, Kind};
@@ -139,6 +140,11 @@ impl InstancePool {
 }
 
 impl Lease<'_> {
+    /// Ends at this deadline.
+    pub fn watch(&self, deadline: Instant) -> Watch {
+        self.pool.blueprint.engine.ticker().watch(deadline)
+    }
+
     /// The instance on loan.
     pub fn instance(&self) -> &Instance {
         &self.instance

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use crate::config::{Config, FunctionConfig};
 use crate::database::session::Session;
 use crate::database::{self, Databases};
-use crate::fault::{Fault, Kind};
+use crate::fault::{Blame, Fault, Kind};
 use crate::instance::engine::{Capacity, Engine};
 use crate::instance::pool::InstancePool;
 use crate::instance::{Blueprint, Job};
@@ -117,14 +117,7 @@ impl Environment {
         let answer = function.call(&invocation, &session, &output).await;
         output.finish();
         if let Err(fault) = &answer {
-            tracing::error!(
-                function = function.config.name,
-                request_id = invocation.request_id,
-                fault = fault.kind.error_type(),
-                blame = fault.blame.as_str(),
-                "{}",
-                fault.log
-            );
+            report(fault, &function.config.name, &invocation.request_id);
         }
         Handled {
             answer,
@@ -175,15 +168,16 @@ impl Function {
             output: output.clone(),
             reply,
         });
-        let answer = match tokio::time::timeout_at(enforced.into(), answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => {
-                return Err(Fault::new(
-                    Kind::Internal,
-                    "the instance ended before it could answer",
-                ));
-            }
-            Err(_) => return Err(overdue(invocation)),
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = lease.watch(enforced) => return Err(overdue(invocation)),
+        };
+        let Ok(answer) = answer else {
+            return Err(Fault::new(
+                Kind::Internal,
+                "the instance ended before it could answer",
+            ));
         };
         match &answer {
             // The guest answered, if only with an error of its own: it is well.
@@ -205,6 +199,15 @@ impl Handled {
     /// is on its way.
     pub async fn settle(self) {
         self.session.end().await;
+    }
+}
+
+/// Logs a fault; what is the caller's own mistake is nothing to wake anybody for.
+fn report(fault: &Fault, function: &str, request_id: &str) {
+    let (blame, kind) = (fault.blame.as_str(), fault.error_type.as_str());
+    match fault.blame {
+        Blame::Caller => tracing::info!(function, request_id, fault = kind, blame, "{}", fault.log),
+        _ => tracing::error!(function, request_id, fault = kind, blame, "{}", fault.log),
     }
 }
 
