@@ -19,8 +19,10 @@ const ROUNDS: usize = 7;
 /// Events before the first round, for connections, caches and plans.
 const WARM_UP: usize = 500;
 
-const WORK: [(&str, &str); 2] =
-    [("echo", r#"{"message":"hello","numbers":[1,2,3]}"#), ("one-row query", r#"{"id":42}"#)];
+const WORK: [(&str, &str); 2] = [
+    ("echo", r#"{"message":"hello","numbers":[1,2,3]}"#),
+    ("one-row query", r#"{"id":42}"#),
+];
 
 /// A runtime under test, with its connections to this Runtime API.
 struct Runtime {
@@ -41,12 +43,26 @@ struct Round {
 fn main() -> Result<()> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let [bootstrap, task_root, native] = arguments.as_slice() else {
-        bail!("usage: hearth-bench BOOTSTRAP TASK_ROOT NATIVE, with DATABASE_URL set; see scripts/bench");
+        bail!(
+            "usage: hearth-bench BOOTSTRAP TASK_ROOT NATIVE, with DATABASE_URL set; see scripts/bench"
+        );
     };
     prepare_database()?;
-    let mut runtimes = [Runtime::start("native", native, task_root)?, Runtime::start("hearth", bootstrap, task_root)?];
+    let mut runtimes = [
+        Runtime::start("native", &mut Command::new(native), task_root)?,
+        Runtime::start(
+            "native, one thread",
+            Command::new(native).arg("one-thread"),
+            task_root,
+        )?,
+        Runtime::start("hearth", &mut Command::new(bootstrap), task_root)?,
+    ];
     for runtime in &runtimes {
-        println!("{:8} first event asked for {:6.1} ms after its start", runtime.name, runtime.started.as_secs_f64() * 1e3);
+        println!(
+            "{:20} first event asked for {:6.1} ms after its start",
+            runtime.name,
+            runtime.started.as_secs_f64() * 1e3
+        );
     }
     for (work, event) in WORK {
         compare(&mut runtimes, work, event)?;
@@ -58,24 +74,34 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn compare(runtimes: &mut [Runtime; 2], work: &str, event: &str) -> Result<()> {
+fn compare(runtimes: &mut [Runtime; 3], work: &str, event: &str) -> Result<()> {
     for runtime in runtimes.iter_mut() {
         runtime.round(event, WARM_UP)?;
     }
-    let mut rounds: [Vec<Round>; 2] = Default::default();
+    let mut rounds: [Vec<Round>; 3] = Default::default();
     for number in 0..ROUNDS {
-        // Who goes first alternates too.
-        for index in [number % 2, (number + 1) % 2] {
+        // Who goes first changes too.
+        for turn in 0..runtimes.len() {
+            let index = (number + turn) % runtimes.len();
             rounds[index].push(runtimes[index].round(event, EVENTS)?);
         }
     }
     println!("\n{work}: {ROUNDS} rounds of {EVENTS} events each, medians over the rounds");
-    let figures = [figures(&rounds[0]), figures(&rounds[1])];
+    let figures = rounds.each_ref().map(|rounds| figures(rounds));
     for (runtime, [median, p99, cpu]) in runtimes.iter().zip(&figures) {
-        println!("{:8} median {median:7.1} us   p99 {p99:7.1} us   CPU {cpu:6.1} us/event", runtime.name);
+        println!(
+            "{:20} median {median:7.1} us   p99 {p99:7.1} us   CPU {cpu:6.1} us/event",
+            runtime.name
+        );
     }
-    let ratio = |index: usize| figures[1][index] / figures[0][index];
-    println!("hearth / native: median {:.2}   p99 {:.2}   CPU {:.2}", ratio(0), ratio(1), ratio(2));
+    let [natives @ .., hearth] = &figures;
+    for (runtime, native) in runtimes.iter().zip(natives) {
+        let [median, p99, cpu] = [0, 1, 2].map(|figure| hearth[figure] / native[figure]);
+        println!(
+            "hearth / {:20} median {median:.2}   p99 {p99:.2}   CPU {cpu:.2}",
+            runtime.name
+        );
+    }
     Ok(())
 }
 
@@ -86,14 +112,18 @@ fn figures(rounds: &[Round]) -> [f64; 3] {
         values.sort();
         values[values.len() / 2].as_secs_f64() * 1e6
     };
-    [middle(|round| round.median), middle(|round| round.p99), middle(|round| round.cpu)]
+    [
+        middle(|round| round.median),
+        middle(|round| round.p99),
+        middle(|round| round.cpu),
+    ]
 }
 
 impl Runtime {
-    fn start(name: &'static str, program: &Path, task_root: &Path) -> Result<Self> {
+    fn start(name: &'static str, command: &mut Command, task_root: &Path) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let begun = Instant::now();
-        let child = Command::new(program)
+        let child = command
             .env("AWS_LAMBDA_RUNTIME_API", listener.local_addr()?.to_string())
             .env("AWS_LAMBDA_FUNCTION_NAME", "bench")
             .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
@@ -101,9 +131,15 @@ impl Runtime {
             .env("LAMBDA_TASK_ROOT", task_root)
             .env("_HANDLER", "bench")
             .spawn()
-            .with_context(|| format!("{} cannot be started", program.display()))?;
+            .with_context(|| format!("{name} cannot be started"))?;
         let connection = accept(&listener)?;
-        let mut runtime = Self { name, child, listener, connection, started: Duration::ZERO };
+        let mut runtime = Self {
+            name,
+            child,
+            listener,
+            connection,
+            started: Duration::ZERO,
+        };
         let path = runtime.request()?;
         if !path.ends_with("/next") {
             bail!("{name} did not start: its first request was for {path}");
@@ -133,7 +169,9 @@ impl Runtime {
             if !path.ends_with("/response") {
                 bail!("{} answered with {path}", self.name);
             }
-            self.connection.get_mut().write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")?;
+            self.connection
+                .get_mut()
+                .write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")?;
             self.request()?;
         }
         times.sort();
@@ -152,7 +190,11 @@ impl Runtime {
             self.connection = accept(&self.listener)?;
             self.connection.read_line(&mut line)?;
         }
-        let path = line.split(' ').nth(1).context("no request line")?.to_owned();
+        let path = line
+            .split(' ')
+            .nth(1)
+            .context("no request line")?
+            .to_owned();
         let (mut length, mut chunked) = (0, false);
         loop {
             line.clear();
@@ -192,7 +234,11 @@ impl Runtime {
         for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
             // The first figure: nanoseconds on a processor.
             let figures = std::fs::read_to_string(thread?.path().join("schedstat"))?;
-            total += figures.split(' ').next().context("empty schedstat")?.parse::<u64>()?;
+            total += figures
+                .split(' ')
+                .next()
+                .context("empty schedstat")?
+                .parse::<u64>()?;
         }
         Ok(Duration::from_nanos(total))
     }
@@ -206,7 +252,9 @@ fn accept(listener: &TcpListener) -> Result<BufReader<TcpStream>> {
 
 fn prepare_database() -> Result<()> {
     let url = std::env::var("DATABASE_URL").context("DATABASE_URL is not set")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
         tokio::spawn(connection);

@@ -8,6 +8,8 @@ async fn handle(event: Value) -> Result<Value, hearth::Error> {
         return Ok(event);
     };
     let database = hearth::postgres::open("default")?;
-    let row = database.query_one("select id, name from bench_item where id = $1", &[&id]).await?;
+    let row = database
+        .query_one("select id, name from bench_item where id = $1", &[&id])
+        .await?;
     Ok(json!({ "id": row.get::<_, i64>(0), "name": row.get::<_, String>(1) }))
 }

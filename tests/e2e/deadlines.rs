@@ -1,0 +1,151 @@
+//! The deadline is kept by the host, before Lambda would keep it in its own way: the caller gets an
+//! error, the server gets a cancellation, and environment and pool stay whole.
+
+use std::time::Duration;
+
+use e2e::guests::{MISBEHAVE, QUERY};
+use e2e::lambda::Event;
+use e2e::{Answer, Database, Door, Setup, Trial};
+use serde_json::{Value, json};
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Proves that it was the deadline that ended an invocation, on a machine however busy.
+const LATE: Duration = Duration::from_secs(15);
+
+async fn reaches_its_deadline(trial: &Trial, event: Value) -> Answer {
+    let answer = trial.invoke(event).await;
+    assert_eq!(answer.error().0, "Function.DeadlineExceeded");
+    assert!(answer.took < LATE, "{:?}", answer.took);
+    answer
+}
+
+const NOTHING_RUNS: &str = "select count(*) from pg_stat_activity where datname = $name and state <> 'idle'";
+
+behind_both_doors! {
+    async fn an_endless_loop_ends(door) {
+        let trial = Setup::of(&MISBEHAVE).timeout(TIMEOUT).start(door).await;
+        for _ in 0..2 {
+            reaches_its_deadline(&trial, json!({ "act": "spin" })).await;
+            trial.value(json!({})).await;
+        }
+    }
+
+    async fn a_guest_that_sleeps_is_not_waited_for(door) {
+        let trial = Setup::of(&MISBEHAVE).timeout(TIMEOUT).start(door).await;
+        reaches_its_deadline(&trial, json!({ "act": "sleep" })).await;
+        trial.value(json!({})).await;
+    }
+
+    async fn a_query_is_cancelled_on_the_server(door) {
+        let database = Database::create().await;
+        let trial =
+            Setup::of(&QUERY).with(&database).database("pool_max", "1").timeout(TIMEOUT).start(door).await;
+        for sql in ["select pg_sleep(600)::text", "begin; select pg_sleep(600)"] {
+            reaches_its_deadline(&trial, json!({ "steps": [{ "batch": sql }] })).await;
+            database.until(NOTHING_RUNS, "0").await;
+            let after = trial.value(json!({ "steps": [{ "query": "select 'whole'" }] })).await;
+            assert_eq!(after[0]["rows"], json!([["whole"]]));
+            database.settles(1).await;
+        }
+    }
+
+    async fn a_query_in_a_transaction_is_cancelled_and_the_transaction_rolled_back(door) {
+        let database = Database::with("create table things (name text)").await;
+        let trial =
+            Setup::of(&QUERY).with(&database).database("pool_max", "1").timeout(TIMEOUT).start(door).await;
+        let steps = json!([{ "execute": "insert into things values ('lost')" }, { "query": "select pg_sleep(600)::text" }]);
+        reaches_its_deadline(&trial, json!({ "steps": [{ "transaction": steps, "end": "commit" }] })).await;
+        database.until(NOTHING_RUNS, "0").await;
+        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("0"));
+        trial.value(json!({ "steps": [{ "query": "select 'whole'" }] })).await;
+        database.settles(1).await;
+    }
+
+    /// All of the pool sleeps when the deadline comes.
+    async fn many_queries_at_once_are_all_cancelled(door) {
+        let database = Database::create().await;
+        let trial =
+            Setup::of(&QUERY).with(&database).database("pool_max", "4").timeout(TIMEOUT).start(door).await;
+        let sleep = json!({ "query": "select pg_sleep(600)::text" });
+        reaches_its_deadline(&trial, json!({ "steps": [{ "parallel": [sleep, sleep, sleep, sleep] }] }))
+            .await;
+        database.until(NOTHING_RUNS, "0").await;
+        let pid = json!({ "query": "select pg_backend_pid()::text" });
+        trial.value(json!({ "steps": [{ "parallel": [pid, pid, pid, pid] }] })).await;
+        assert!(database.backends().await <= 4);
+    }
+
+    /// The only connection is held by the invocation's own transaction.
+    async fn an_exhausted_pool_is_an_error_at_the_deadline_and_leaks_nothing(door) {
+        let database = Database::create().await;
+        let trial = Setup::of(&MISBEHAVE)
+            .with(&database)
+            .database("pool_max", "1")
+            .timeout(TIMEOUT)
+            .start(door)
+            .await;
+        for _ in 0..3 {
+            let steps = json!([
+                { "transaction": [{ "query": "select 'held'" }], "end": "forget" },
+                { "query": "select 'waits'" },
+            ]);
+            let answer = trial.invoke(json!({ "steps": steps })).await;
+            assert!(answer.took < LATE, "{:?}", answer.took);
+            let said = String::from_utf8_lossy(&answer.body).into_owned();
+            assert!(answer.failed || said.contains("no connection came free"), "{said}");
+            let after = trial.value(json!({ "steps": [{ "query": "select 'whole'" }] })).await;
+            assert_eq!(after["steps"][0]["rows"], json!([["whole"]]));
+            database.settles(1).await;
+        }
+    }
+
+    /// A neighbour holds all connections; who waits gets an error, the neighbour its answer.
+    async fn a_pool_exhausted_by_others_is_an_error_at_the_deadline(door) {
+        let database = Database::create().await;
+        let gate = database.client().await;
+        gate.batch_execute("select pg_advisory_lock(1)").await.unwrap();
+        let trial = Setup::of(&QUERY)
+            .with(&database)
+            .database("pool_max", "1")
+            .timeout(TIMEOUT)
+            .concurrency(2)
+            .start(door)
+            .await;
+        let hold = json!({ "steps": [{ "batch": "select pg_advisory_lock_shared(1)" }] });
+        let (one, other) = tokio::join!(trial.invoke(hold.clone()), trial.invoke(hold));
+        for answer in [one, other] {
+            assert!(answer.failed || answer.body.starts_with(b"[{\"error\""), "{answer:?}");
+            assert!(answer.took < LATE, "{:?}", answer.took);
+        }
+        gate.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
+        drop(gate);
+        trial.value(json!({ "steps": [{ "query": "select 'whole'" }] })).await;
+        database.settles(1).await;
+    }
+}
+
+/// The answer is there when Lambda's own clock runs out, not after it.
+#[tokio::test]
+async fn the_answer_arrives_before_lambdas_own_deadline() {
+    let trial = Setup::of(&MISBEHAVE).start(Door::Lambda).await;
+    let timeout = Duration::from_secs(3);
+    let start = std::time::Instant::now();
+    let event = Event::new(json!({ "act": "spin" }).to_string(), timeout);
+    let id = event.id.clone();
+    trial.lambda().send(event);
+    let call = trial.lambda().answer(&id).await;
+    assert!(call.at - start < timeout, "{:?}", call.at - start);
+    trial.lambda().parked(1).await;
+}
+
+/// An event may arrive with its time already over, as after a freeze.
+#[tokio::test]
+async fn an_event_that_arrives_late_is_answered_all_the_same() {
+    let trial = Setup::of(&MISBEHAVE).start(Door::Lambda).await;
+    let event = Event::new("{}", Duration::from_secs(30)).header("Lambda-Runtime-Deadline-Ms", "1");
+    let id = event.id.clone();
+    trial.lambda().send(event);
+    trial.lambda().answer(&id).await;
+    trial.value(json!({})).await;
+}

@@ -1,0 +1,111 @@
+//! Whatever a guest does, its caller gets an error that says what it was, and the next invocation
+//! is served.
+
+use std::time::Duration;
+
+use e2e::guests::MISBEHAVE;
+use e2e::{Database, Door, Setup};
+use serde_json::json;
+
+/// The fault is told apart, well within the deadline, and leaves the host as it was.
+async fn is_told(door: Door, act: &str, error_type: &str, message: &str) {
+    let trial = Setup::of(&MISBEHAVE).start(door).await;
+    for _ in 0..2 {
+        let answer = trial.invoke(json!({ "act": act })).await;
+        let (actual_type, actual_message) = answer.error();
+        assert_eq!(actual_type, error_type, "{actual_message}");
+        assert!(actual_message.contains(message), "{actual_message}");
+        assert!(answer.took < Duration::from_secs(25), "{:?}", answer.took);
+        if door == Door::Lambda {
+            let header = answer.headers.get("lambda-runtime-function-error-type");
+            let (category, reason) =
+                header.and_then(|header| header.split_once('.')).expect("Lambda keeps Xxx.Yyy");
+            assert!(matches!(category, "Function" | "Runtime"), "{header:?}");
+            assert!(reason.chars().all(|c| c.is_ascii_alphabetic()), "{header:?}");
+        } else {
+            assert_eq!(answer.headers["x-amz-function-error"], "Unhandled");
+        }
+        trial.value(json!({})).await;
+    }
+}
+
+behind_both_doors! {
+    async fn a_panic(door) {
+        is_told(door, "panic", "Function.Panic", "as it was told").await;
+    }
+
+    async fn a_trap(door) {
+        is_told(door, "trap", "Function.Trap", "").await;
+    }
+
+    async fn a_stack_overflow(door) {
+        is_told(door, "recurse", "Function.StackOverflow", "").await;
+    }
+
+    async fn a_stack_overflow_in_the_guests_own_memory(door) {
+        is_told(door, "recurse_with_arrays", "Function.StackOverflow", "").await;
+    }
+
+    async fn a_memory_bomb(door) {
+        is_told(door, "grow", "Function.OutOfMemory", "").await;
+    }
+
+    async fn an_exit(door) {
+        let trial = Setup::of(&MISBEHAVE).start(door).await;
+        let (error_type, message) = trial.error(json!({ "act": "exit" })).await;
+        assert!(error_type.starts_with("Function."), "{error_type}: {message}");
+        trial.value(json!({})).await;
+    }
+
+    async fn an_error_of_the_functions_own(door) {
+        is_told(door, "fail", "Misbehaved", "as it was told").await;
+    }
+
+    async fn an_error_without_a_name(door) {
+        is_told(door, "err", "Function.Error", "as it was told").await;
+    }
+
+    /// No guest may fill the host's memory with handles.
+    async fn more_handles_than_there_are(door) {
+        let database = Database::create().await;
+        let trial = Setup::of(&MISBEHAVE).with(&database).start(door).await;
+        let (error_type, message) = trial.error(json!({ "act": "leak" })).await;
+        assert!(error_type.starts_with("Function."), "{error_type}: {message}");
+        assert!(!message.contains("10000 handles"), "{message}");
+        trial.value(json!({})).await;
+    }
+
+    async fn an_answer_larger_than_lambda_takes(door) {
+        is_told(door, "answer", "Function.ResponseTooLarge", "6").await;
+    }
+
+    async fn an_event_that_the_function_does_not_take(door) {
+        let trial = Setup::of(&MISBEHAVE).start(door).await;
+        let (error_type, message) = trial.error(json!([1, 2, 3])).await;
+        assert_eq!(error_type, "Function.InvalidEvent");
+        assert!(message.contains("the event is not what this function takes"), "{message}");
+        trial.value(json!({})).await;
+    }
+
+    /// One invocation's trap ends the instance under its neighbours; they get an error, and the
+    /// next find a new instance.
+    async fn a_panic_in_a_shared_instance(door) {
+        let trial = Setup::of(&MISBEHAVE)
+            .isolation("{ concurrent = 4 }")
+            .function("instances_max", "1")
+            .concurrency(4)
+            .start(door)
+            .await;
+        let (_, one, other) = tokio::join!(
+            trial.error(json!({ "act": "panic" })),
+            trial.invoke(json!({})),
+            trial.invoke(json!({})),
+        );
+        for neighbour in [one, other] {
+            assert!(neighbour.took < Duration::from_secs(25), "{neighbour:?}");
+        }
+        for _ in 0..8 {
+            trial.value(json!({})).await;
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The local host speaks Lambda's Invoke API.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use e2e::guests::{COUNTER, ECHO, MISBEHAVE};
+use e2e::local::{header, invoke, send};
+use e2e::trial::FUNCTION;
+use e2e::{Door, Host, PATIENCE, Setup, eventually};
+use hyper::Method;
+use serde_json::{Value, json};
+
+fn json_of(body: &Bytes) -> Value {
+    serde_json::from_slice(body).unwrap_or_else(|error| panic!("{error}: {body:?}"))
+}
+
+#[tokio::test]
+async fn a_request_response_invocation_answers_with_the_functions_bytes() {
+    let trial = Setup::of(&ECHO).start(Door::Local).await;
+    for headers in [&[][..], &[("X-Amz-Invocation-Type", "RequestResponse")]] {
+        let response = invoke(trial.address(), FUNCTION, headers, Bytes::from_static(b"{\"a\" : 1.0}")).await;
+        assert_eq!((response.status().as_u16(), &response.body()[..]), (200, &b"{\"a\" : 1.0}"[..]));
+        assert_eq!(header(&response, "x-amz-executed-version"), "$LATEST");
+        assert_eq!(header(&response, "x-amz-function-error"), "");
+        assert!(!header(&response, "x-amzn-requestid").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_event_invocation_is_accepted_at_once_and_handled_later() {
+    let trial = Setup::of(&COUNTER).start(Door::Local).await;
+    let headers = [("X-Amz-Invocation-Type", "Event")];
+    let response = invoke(trial.address(), FUNCTION, &headers, Bytes::from_static(b"{}")).await;
+    assert_eq!((response.status().as_u16(), response.body().len()), (202, 0));
+    let handled = async || (trial.value(json!({})).await["served"].as_u64() >= Some(2)).then_some(());
+    eventually("the event is handled", handled).await;
+}
+
+#[tokio::test]
+async fn a_dry_run_runs_nothing() {
+    let trial = Setup::of(&COUNTER).start(Door::Local).await;
+    let headers = [("X-Amz-Invocation-Type", "DryRun")];
+    let response = invoke(trial.address(), FUNCTION, &headers, Bytes::from_static(b"{}")).await;
+    assert_eq!((response.status().as_u16(), response.body().len()), (204, 0));
+    assert_eq!(trial.value(json!({})).await["served"], 1);
+}
+
+#[tokio::test]
+async fn a_functions_error_is_a_200_that_says_so() {
+    let trial = Setup::of(&MISBEHAVE).start(Door::Local).await;
+    let response = invoke(trial.address(), FUNCTION, &[], json!({ "act": "fail" }).to_string().into()).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(header(&response, "x-amz-function-error"), "Unhandled");
+    assert_eq!(json_of(response.body())["errorType"], "Misbehaved");
+}
+
+#[tokio::test]
+async fn the_tail_of_the_log_comes_with_the_answer_if_asked_for() {
+    let trial = Setup::of(&MISBEHAVE).start(Door::Local).await;
+    let event = Bytes::from(json!({ "act": "print", "text": "one line\nanother" }).to_string());
+    let response = invoke(trial.address(), FUNCTION, &[("X-Amz-Log-Type", "Tail")], event.clone()).await;
+    let tail = STANDARD.decode(header(&response, "x-amz-log-result")).unwrap();
+    let tail = String::from_utf8(tail).unwrap();
+    assert!(tail.contains("one line") && tail.contains("another"), "{tail}");
+    let response = invoke(trial.address(), FUNCTION, &[], event).await;
+    assert_eq!(header(&response, "x-amz-log-result"), "");
+    let flood = Bytes::from(json!({ "act": "flood" }).to_string());
+    let response = invoke(trial.address(), FUNCTION, &[("X-Amz-Log-Type", "Tail")], flood).await;
+    assert!(STANDARD.decode(header(&response, "x-amz-log-result")).unwrap().len() <= 4096);
+}
+
+#[tokio::test]
+async fn the_client_context_reaches_the_function() {
+    let trial = Setup::of(&ECHO).start(Door::Local).await;
+    let context = STANDARD.encode(r#"{"custom":{"a":"b"}}"#);
+    let headers = [("X-Amz-Client-Context", context.as_str()), ("X-Amz-Tenant-Id", "blue")];
+    let response = invoke(trial.address(), FUNCTION, &headers, Bytes::from_static(b"\"context\"")).await;
+    let told = json_of(response.body());
+    assert_eq!(told["client_context"], r#"{"custom":{"a":"b"}}"#);
+    assert_eq!(told["tenant_id"], "blue");
+    assert_eq!(told["request_id"], header(&response, "x-amzn-requestid"));
+    assert_eq!(told["function_name"], FUNCTION);
+    assert!(told["function_arn"].as_str().unwrap().ends_with(&format!(":function:{FUNCTION}")), "{told}");
+}
+
+/// By its name, its ARN, as a partial ARN, percent-encoded as boto3 sends it.
+#[tokio::test]
+async fn a_function_has_several_names() {
+    let trial = Setup::of(&ECHO).start(Door::Local).await;
+    for name in [
+        FUNCTION.to_owned(),
+        format!("arn:aws:lambda:eu-central-1:123456789012:function:{FUNCTION}"),
+        format!("arn%3Aaws%3Alambda%3Aeu-central-1%3A123456789012%3Afunction%3A{FUNCTION}"),
+        format!("123456789012:function:{FUNCTION}"),
+    ] {
+        let response = invoke(trial.address(), &name, &[], Bytes::from_static(b"1")).await;
+        assert_eq!((response.status().as_u16(), &response.body()[..]), (200, &b"1"[..]), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn mistakes_of_the_caller_are_told_as_lambda_tells_them() {
+    let trial = Setup::of(&ECHO).start(Door::Local).await;
+    let address = trial.address();
+    let large = Bytes::from(vec![b' '; 6 * 1024 * 1024 + 101]);
+    let one = Bytes::from_static(b"1");
+    for (function, headers, body, status, error_type) in [
+        ("missing", &[][..], one.clone(), 404, "ResourceNotFoundException"),
+        (FUNCTION, &[], Bytes::from_static(b"{"), 400, "InvalidRequestContentException"),
+        (FUNCTION, &[], large, 413, "RequestTooLargeException"),
+        (FUNCTION, &[("X-Amz-Invocation-Type", "Other")], one, 400, "InvalidParameterValueException"),
+    ] {
+        let response = invoke(address, function, headers, body).await;
+        assert_eq!(response.status(), status, "{:?}", response.body());
+        assert_eq!(header(&response, "x-amzn-errortype"), error_type);
+        let message = json_of(response.body());
+        let message =
+            message["Message"].as_str().or(message["message"].as_str()).unwrap_or_default().to_owned();
+        assert!(!message.is_empty(), "{:?}", response.body());
+    }
+    let response = send(address, Method::GET, "/nothing/here", &[], Bytes::new()).await;
+    assert_eq!(response.status(), 404);
+    assert_eq!(trial.value(json!(1)).await, 1);
+}
+
+/// A caller that goes away does not take the host with it.
+#[tokio::test]
+async fn a_caller_that_hangs_up_leaves_the_host_serving() {
+    let trial = Setup::of(&MISBEHAVE).timeout(std::time::Duration::from_secs(3)).start(Door::Local).await;
+    let spins = eventually("the guest's own line", async || {
+        trial.host.log().iter().any(|line| line.contains("spinning")).then_some(())
+    });
+    tokio::select! {
+        _ = trial.invoke(json!({ "act": "spin" })) => panic!("it cannot have ended"),
+        () = spins => {}
+    }
+    trial.value(json!({})).await;
+}
+
+#[tokio::test]
+async fn the_command_line_invokes_a_function_once() {
+    let directory = Setup::of(&COUNTER).write();
+    let arguments = ["invoke", FUNCTION, "--data", "{}"];
+    let mut host = Host::hearth(&directory, &arguments, &[]);
+    let status = host.end(PATIENCE).await;
+    assert_eq!(status.code(), Some(0), "{:?}", host.log());
+    host.line(r#""served":1"#).await;
+}
+
+#[tokio::test]
+async fn the_command_line_tells_a_failure_by_its_exit_code() {
+    let directory = Setup::of(&MISBEHAVE).write();
+    let arguments = ["invoke", FUNCTION, "--data", r#"{"act":"fail"}"#];
+    let mut host = Host::hearth(&directory, &arguments, &[]);
+    assert_eq!(host.end(PATIENCE).await.code(), Some(1));
+    host.line(r#""errorType":"Misbehaved""#).await;
+}

@@ -1,0 +1,197 @@
+//! What a function asks of PostgreSQL arrives there, and what PostgreSQL says arrives in the function.
+
+use e2e::guests::QUERY;
+use e2e::{Database, Door, Setup, Trial};
+use serde_json::{Value, json};
+
+async fn trial(door: Door, schema: &str) -> (Database, Trial) {
+    let database = Database::with(schema).await;
+    let trial = Setup::of(&QUERY).with(&database).start(door).await;
+    (database, trial)
+}
+
+/// The result of a single step.
+async fn result(trial: &Trial, step: Value) -> Value {
+    trial.value(json!({ "steps": [step] })).await[0].clone()
+}
+
+behind_both_doors! {
+    async fn values_of_many_types_go_both_ways(door) {
+        let (_database, trial) = trial(door, "select 1").await;
+        for (ty, value) in [
+            ("bool", json!(true)),
+            ("int2", json!(-32768)),
+            ("int4", json!(2147483647)),
+            ("int8", json!(-9223372036854775808_i64)),
+            ("float4", json!(1.5)),
+            ("float8", json!(-0.1)),
+            ("text", json!("Grüße, \u{1F600}, '; drop table things")),
+            ("varchar(40)", json!("")),
+            ("jsonb", json!({ "a": [1, null, { "b": "c" }] })),
+            ("json", json!([true])),
+            ("bytea", json!([0, 255, 10])),
+            ("int4[]", json!([1, null, 3])),
+            ("text[]", json!(["a", null, ""])),
+        ] {
+            let step = json!({ "query": format!("select $1::{ty} as value"), "arguments": [value] });
+            let result = result(&trial, step).await;
+            assert_eq!(result, json!({ "columns": ["value"], "rows": [[value]] }), "{ty}");
+            let step = json!({ "query": format!("select $1::{ty} is null as absent"), "arguments": [null] });
+            let result = self::result(&trial, step).await;
+            assert_eq!(result["rows"], json!([[true]]), "{ty}");
+        }
+    }
+
+    async fn null_is_told_from_empty(door) {
+        let (_database, trial) = trial(door, "select 1").await;
+        let result =
+            result(&trial, json!({ "query": "select null::text as a, '' as b, null::int4 as c" })).await;
+        assert_eq!(result, json!({ "columns": ["a", "b", "c"], "rows": [[null, "", null]] }));
+    }
+
+    async fn an_empty_result_has_its_columns(door) {
+        let (_database, trial) = trial(door, "create table things (id int4, name text)").await;
+        let result = result(&trial, json!({ "query": "select id, name, 1 as one from things" })).await;
+        assert_eq!(result, json!({ "columns": ["id", "name", "one"], "rows": [] }));
+    }
+
+    async fn types_that_a_user_defines_go_both_ways(door) {
+        let schema = "create type mood as enum ('fine', 'tired'); create domain short as varchar(4)";
+        let (_database, trial) = trial(door, schema).await;
+        let step =
+            json!({ "query": "select $1::mood as mood, 'abc'::short as short", "arguments": ["tired"] });
+        let result = result(&trial, step).await;
+        assert_eq!(result, json!({ "columns": ["mood", "short"], "rows": [["tired", "abc"]] }));
+    }
+
+    async fn execute_counts_the_rows_it_affected(door) {
+        let (_database, trial) = trial(door, "create table things (id int4)").await;
+        let steps = json!([
+            { "execute": "insert into things select generate_series(1, 7)" },
+            { "execute": "update things set id = id + 1 where id > $1", "arguments": [4] },
+            { "execute": "delete from things where id = 99" },
+            { "execute": "create table others (id int4)" },
+        ]);
+        let affected = [7, 3, 0, 0].map(|count| json!({ "affected": count }));
+        assert_eq!(trial.value(json!({ "steps": steps })).await, json!(affected));
+    }
+
+    async fn an_error_of_the_server_arrives_with_its_sqlstate(door) {
+        let schema =
+            "create table things (id int4 constraint only_once unique, parent int4 references things (id))";
+        let (_database, trial) = trial(door, schema).await;
+        for (sql, code) in [
+            ("select * from nowhere", "42P01"),
+            ("select", "42601"),
+            ("select 1 / 0", "22012"),
+            ("insert into things values (1), (1)", "23505"),
+            ("insert into things values (2, 3)", "23503"),
+            ("select 'x'::int4", "22P02"),
+        ] {
+            for step in [json!({ "query": sql }), json!({ "execute": sql }), json!({ "batch": sql })] {
+                // `select` alone is a query without columns.
+                if sql != "select" {
+                    assert_eq!(result(&trial, step).await["error"]["code"], code, "{sql}");
+                }
+            }
+        }
+        let result = result(&trial, json!({ "execute": "insert into things values (1), (1)" })).await;
+        assert_eq!(result["error"]["constraint"], "only_once");
+        assert!(result["error"]["message"].as_str().unwrap().contains("only_once"), "{result}");
+    }
+
+    async fn arguments_that_do_not_fit_are_told_apart(door) {
+        let (_database, trial) = trial(door, "select 1").await;
+        for arguments in [json!([]), json!([1, 2]), json!(["text"])] {
+            let result = result(&trial, json!({ "query": "select $1::int4", "arguments": arguments })).await;
+            assert!(result["error"]["message"].is_string(), "{arguments}: {result}");
+        }
+        assert_eq!(result(&trial, json!({ "query": "select 'fine'" })).await["rows"], json!([["fine"]]));
+    }
+
+    async fn a_result_of_many_batches_is_whole_and_in_order(door) {
+        let (_database, trial) = trial(door, "select 1").await;
+        let sql = "select n, repeat('x', 50) from generate_series(1, 40000) as n";
+        let result = result(&trial, json!({ "query": sql })).await;
+        let rows = result["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), 40_000);
+        assert!(rows.iter().enumerate().all(|(index, row)| row[0] == index + 1));
+    }
+
+    async fn a_single_large_value_arrives(door) {
+        let (_database, trial) = trial(door, "select 1").await;
+        let result = result(&trial, json!({ "query": "select repeat('x', 3 * 1024 * 1024)" })).await;
+        assert_eq!(result["rows"][0][0].as_str().unwrap().len(), 3 * 1024 * 1024);
+    }
+
+    /// Each of the two waits for a lock that the other's presence does not touch; both are seen
+    /// waiting at the same time.
+    async fn two_queries_of_one_invocation_overlap(door) {
+        let (database, trial) = trial(door, "select 1").await;
+        let sleep = json!({ "query": "select pg_sleep(2)::text" });
+        let both = trial.value(json!({ "steps": [{ "parallel": [sleep, sleep] }] }));
+        let watch = database.until(
+            "select count(*) from pg_stat_activity where datname = $name and wait_event = 'PgSleep'",
+            "2",
+        );
+        let (answer, ()) = tokio::join!(both, watch);
+        assert_eq!(answer[0].as_array().map(Vec::len), Some(2));
+    }
+
+    async fn a_transaction_commits_or_does_not(door) {
+        let (database, trial) = trial(door, "create table things (name text)").await;
+        for (end, count) in [("rollback", "0"), ("drop", "0"), ("commit", "1")] {
+            let steps = json!([{ "execute": "insert into things values ('x')" }, { "query": "select count(*) from things" }]);
+            let result = result(&trial, json!({ "transaction": steps, "end": end })).await;
+            assert_eq!(result["steps"][1]["rows"], json!([[1]]), "{end}");
+            assert_eq!(database.value("select count(*) from things").await.as_deref(), Some(count), "{end}");
+        }
+    }
+
+    async fn a_commit_of_a_failed_transaction_says_so(door) {
+        let (_database, trial) = trial(door, "create table things (name text)").await;
+        let steps = json!([{ "query": "select 1 / 0" }]);
+        let result = result(&trial, json!({ "transaction": steps, "end": "commit" })).await;
+        assert_eq!(result["steps"][0]["error"]["code"], "22012");
+        assert!(result["end"]["error"]["message"].as_str().unwrap().contains("rolled back"), "{result}");
+    }
+
+    /// The host has the statement prepared, and the table changes under it.
+    async fn a_statement_survives_a_change_of_its_table(door) {
+        let (database, trial) =
+            trial(door, "create table things (id int4); insert into things values (1)").await;
+        let step = json!({ "query": "select * from things" });
+        for (change, columns, row) in [
+            ("select 1", json!(["id"]), json!([1])),
+            ("alter table things add column name text default 'x'", json!(["id", "name"]), json!([1, "x"])),
+            ("alter table things alter column id type text", json!(["id", "name"]), json!(["1", "x"])),
+            ("alter table things drop column id", json!(["name"]), json!(["x"])),
+        ] {
+            database.run(change).await;
+            let result = result(&trial, step.clone()).await;
+            assert_eq!(result, json!({ "columns": columns, "rows": [row] }), "{change}");
+        }
+    }
+
+    /// More statements than a connection keeps.
+    async fn many_different_statements_keep_few_prepared(door) {
+        let database = Database::create().await;
+        let trial = Setup::of(&QUERY).with(&database).database("statements_max", "4").start(door).await;
+        for n in 0..20 {
+            let result = result(&trial, json!({ "query": format!("select {n}") })).await;
+            assert_eq!(result["rows"], json!([[n]]));
+        }
+        let prepared =
+            result(&trial, json!({ "query": "select count(*) from pg_prepared_statements" })).await;
+        assert!(prepared["rows"][0][0].as_i64().unwrap() <= 5, "{prepared}");
+    }
+
+    async fn a_database_that_is_not_the_functions_is_refused(door) {
+        let database = Database::create().await;
+        let trial = Setup::of(&QUERY).with(&database).function("databases", "[]").start(door).await;
+        for name in ["default", "other"] {
+            let (_, message) = trial.error(json!({ "database": name, "steps": [] })).await;
+            assert!(message.contains("no such database") && message.contains(name), "{message}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What the Runtime API says with its status codes and headers is done.
+
+use std::time::Duration;
+
+use e2e::guests::{ECHO, MISBEHAVE};
+use e2e::lambda::{Call, Event, What};
+use e2e::{Door, PATIENCE, Setup, Trial};
+use serde_json::{Value, json};
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+async fn call(trial: &Trial, event: Event) -> Call {
+    let id = event.id.clone();
+    trial.lambda().send(event);
+    trial.lambda().answer(&id).await
+}
+
+/// What the guest was told about an event with these headers.
+async fn context(trial: &Trial, headers: &[(&str, &str)]) -> Value {
+    let event = Event::new(json!("context").to_string(), TIMEOUT);
+    let event = headers.iter().fold(event, |event, (name, value)| event.header(name, value));
+    serde_json::from_slice(&call(trial, event).await.body).unwrap()
+}
+
+/// A refused answer is told once, in one way; the next event is asked for.
+async fn is_told_once(status: u16) {
+    let trial = Setup::of(&ECHO).start(Door::Lambda).await;
+    trial.lambda().reply(What::Response, status);
+    let event = Event::new("1", TIMEOUT);
+    let id = event.id.clone();
+    assert_eq!(call(&trial, event).await.status, status);
+    assert_eq!(trial.value(json!(2)).await, 2);
+    let answers = trial.lambda().calls().into_iter().filter(|call| call.id == id && call.what != What::Next);
+    assert_eq!(answers.map(|call| call.what).collect::<Vec<_>>(), [What::Response]);
+}
+
+#[tokio::test]
+async fn a_response_too_large_for_lambda_is_not_followed_by_an_error() {
+    is_told_once(413).await;
+}
+
+#[tokio::test]
+async fn a_response_after_lambdas_timeout_is_not_followed_by_an_error() {
+    is_told_once(410).await;
+}
+
+#[tokio::test]
+async fn a_response_for_an_unknown_request_is_not_followed_by_an_error() {
+    is_told_once(400).await;
+}
+
+#[tokio::test]
+async fn an_error_that_comes_too_late_is_not_sent_again() {
+    let trial = Setup::of(&MISBEHAVE).start(Door::Lambda).await;
+    trial.lambda().reply(What::Error, 410);
+    let event = Event::new(json!({ "act": "fail" }).to_string(), TIMEOUT);
+    assert_eq!(call(&trial, event.clone()).await.status, 410);
+    trial.value(json!({})).await;
+    assert_eq!(trial.lambda().calls().iter().filter(|call| call.what == What::Error).count(), 1);
+}
+
+/// Lambda says that its container is beyond repair.
+#[tokio::test]
+async fn a_500_ends_the_process() {
+    let mut trial = Setup::of(&ECHO).start(Door::Lambda).await;
+    trial.lambda().reply(What::Response, 500);
+    call(&trial, Event::new("1", TIMEOUT)).await;
+    let status = trial.host.end(PATIENCE).await;
+    assert!(status.code().is_some_and(|code| code != 0), "{status}");
+}
+
+#[tokio::test]
+async fn the_invocation_id_is_echoed_if_there_was_one() {
+    let trial = Setup::of(&MISBEHAVE).start(Door::Lambda).await;
+    for act in ["return", "fail"] {
+        let event = Event::new(json!({ "act": act }).to_string(), TIMEOUT);
+        let answer = call(&trial, event.clone().header("Lambda-Runtime-Invocation-Id", "attempt-7")).await;
+        assert_eq!(answer.header("lambda-runtime-invocation-id"), "attempt-7", "{act}");
+    }
+    let answer = call(&trial, Event::new("{}", TIMEOUT)).await;
+    assert!(!answer.headers.contains_key("lambda-runtime-invocation-id"));
+}
+
+#[tokio::test]
+async fn the_guest_is_told_what_lambda_said_of_the_event() {
+    let trial = Setup::of(&ECHO).start(Door::Lambda).await;
+    let headers = [
+        ("Lambda-Runtime-Aws-Request-Id", "8f5afaa8-0000-4000-8000-000000000001"),
+        (
+            "Lambda-Runtime-Invoked-Function-Arn",
+            "arn:aws:lambda:eu-central-1:123456789012:function:tested:live",
+        ),
+        ("Lambda-Runtime-Trace-Id", "Root=1-a;Parent=b;Sampled=0;Lineage=c:0"),
+        ("Lambda-Runtime-Client-Context", r#"{"custom":{"a":"b"}}"#),
+        ("Lambda-Runtime-Cognito-Identity", r#"{"cognitoIdentityId":"i","cognitoIdentityPoolId":"p"}"#),
+        ("Lambda-Runtime-Aws-Tenant-Id", "blue"),
+    ];
+    let told = context(&trial, &headers).await;
+    assert_eq!(told["request_id"], headers[0].1);
+    assert_eq!(told["function_arn"], headers[1].1);
+    assert_eq!(told["trace_id"], headers[2].1);
+    assert_eq!(told["client_context"], headers[3].1);
+    assert_eq!(told["identity"], headers[4].1);
+    assert_eq!(told["tenant_id"], headers[5].1);
+    assert_eq!((&told["function_name"], &told["function_version"]), (&json!("tested"), &json!("$LATEST")));
+    let remaining_ms = told["remaining_ms"].as_u64().unwrap();
+    assert!((1..=TIMEOUT.as_millis() as u64).contains(&remaining_ms), "{remaining_ms}");
+}
+
+#[tokio::test]
+async fn an_empty_header_is_an_absent_one() {
+    let trial = Setup::of(&ECHO).start(Door::Lambda).await;
+    let names = ["Trace-Id", "Client-Context", "Cognito-Identity", "Aws-Tenant-Id", "Invocation-Id"];
+    let names = names.map(|name| format!("Lambda-Runtime-{name}"));
+    let headers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
+    let told = context(&trial, &headers).await;
+    for key in ["trace_id", "client_context", "identity", "tenant_id"] {
+        assert_eq!(told[key], Value::Null, "{key}");
+    }
+    let calls = trial.lambda().calls();
+    let answer = calls.iter().find(|call| call.what == What::Response).unwrap();
+    assert!(!answer.headers.contains_key("lambda-runtime-invocation-id"));
+}
+
+#[tokio::test]
+async fn bytes_come_and_go_as_they_are() {
+    let trial = Setup::of(&ECHO).start(Door::Lambda).await;
+    for payload in [&b"{\"a\" : 1.0}\n"[..], b"null", b"", &[0, 255, 254, 10]] {
+        let answer = call(&trial, Event::new(payload, TIMEOUT)).await;
+        assert_eq!(answer.what, What::Response);
+        assert_eq!(answer.body, payload);
+        assert_eq!(answer.header("content-type"), "application/json");
+        // Anything but `streaming` fails the invocation.
+        assert!(!answer.headers.contains_key("lambda-runtime-function-response-mode"));
+    }
+}
+
+#[tokio::test]
+async fn an_event_as_large_as_lambda_allows_is_served() {
+    let trial = Setup::of(&ECHO).start(Door::Lambda).await;
+    let payload = vec![b'7'; 6 * 1024 * 1024];
+    let answer = call(&trial, Event::new(payload.clone(), TIMEOUT)).await;
+    assert!(answer.what == What::Response && answer.body == payload, "{:?}", answer.what);
+}
+
+/// A retry brings the same request id again.
+#[tokio::test]
+async fn the_same_request_id_twice_is_two_invocations() {
+    let trial = Setup::of(&ECHO).start(Door::Lambda).await;
+    let event = Event::new("1", TIMEOUT);
+    for _ in 0..2 {
+        trial.lambda().send(event.clone());
+    }
+    let twice = async || {
+        let calls = trial.lambda().calls();
+        (calls.iter().filter(|call| call.what == What::Response && call.id == event.id).count() == 2)
+            .then_some(())
+    };
+    e2e::eventually("two answers", twice).await;
+}
+
+#[tokio::test]
+async fn a_next_that_fails_is_asked_again() {
+    let trial = Setup::of(&ECHO).start(Door::Lambda).await;
+    trial.lambda().reply(What::Next, 503);
+    assert_eq!(trial.value(json!(1)).await, 1);
+    assert_eq!(trial.value(json!(2)).await, 2);
+    assert_eq!(trial.value(json!(3)).await, 3);
+}
+
+/// With concurrency, Lambda sends as many events as there are calls that wait.
+#[tokio::test]
+async fn as_many_calls_wait_as_lambda_allows_at_a_time() {
+    let trial = Setup::of(&ECHO).concurrency(5).start(Door::Lambda).await;
+    trial.lambda().parked(5).await;
+    assert_eq!(trial.value(json!(1)).await, 1);
+    trial.lambda().parked(5).await;
+}

@@ -1,0 +1,139 @@
+//! Does what a function should not do, on command; with some SQL before it, if the event brings any.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
+
+use hearth::__private::bindings::hearth::postgres::client::Database;
+use hearth::{Context, Failure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use test_guests::{Step, run};
+
+static INVOCATIONS: AtomicU32 = AtomicU32::new(0);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Event {
+    #[serde(default)]
+    steps: Vec<Step>,
+    #[serde(default)]
+    act: Act,
+    /// How much memory `swell` takes.
+    #[serde(default = "much")]
+    mib: usize,
+    /// What `print` prints.
+    #[serde(default)]
+    text: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Act {
+    #[default]
+    Return,
+    Count,
+    Swell,
+    Panic,
+    Trap,
+    Spin,
+    Recurse,
+    RecurseWithArrays,
+    Grow,
+    Exit,
+    Fail,
+    Err,
+    Leak,
+    Sleep,
+    Answer,
+    Print,
+    Flood,
+}
+
+fn much() -> usize {
+    32
+}
+
+#[hearth::function]
+async fn handle(event: Event, _: Context) -> Result<Value, hearth::Error> {
+    let invocations = INVOCATIONS.fetch_add(1, SeqCst) + 1;
+    let steps = match event.steps.is_empty() {
+        true => Vec::new(),
+        false => run(&hearth::postgres::default()?, event.steps).await,
+    };
+    let act = match event.act {
+        Act::Count => json!(invocations),
+        Act::Swell => {
+            black_box(vec![1_u8; event.mib << 20]);
+            json!("swollen")
+        }
+        Act::Fail => return Err(Failure::new("Misbehaved", "as it was told").into()),
+        Act::Err => return Err("as it was told".into()),
+        act => misbehave(act, &event.text),
+    };
+    Ok(json!({ "steps": steps, "act": act }))
+}
+
+fn misbehave(act: Act, text: &str) -> Value {
+    match act {
+        Act::Panic => panic!("as it was told"),
+        Act::Trap => trap(),
+        Act::Spin => {
+            println!("spinning");
+            loop {
+                black_box(0);
+            }
+        }
+        Act::Recurse => json!(recurse(0)),
+        Act::RecurseWithArrays => json!(recurse_with_arrays(0)),
+        Act::Grow => {
+            let mut kept = Vec::new();
+            loop {
+                kept.push(black_box(vec![1_u8; 1 << 20]));
+            }
+        }
+        Act::Exit => std::process::exit(3),
+        Act::Leak => {
+            let open = || Database::open("default").ok();
+            let kept: Option<Vec<_>> = (0..10_000).map(|_| open()).collect();
+            panic!("{} handles", kept.expect("the database is the function's").len())
+        }
+        Act::Sleep => {
+            std::thread::sleep(Duration::from_secs(600));
+            Value::Null
+        }
+        Act::Answer => json!("x".repeat(6 * 1024 * 1024 + 101)),
+        Act::Print => {
+            text.lines().for_each(|line| println!("{line}"));
+            eprint!("on the other output, without an end");
+            Value::Null
+        }
+        Act::Flood => {
+            let line = "x".repeat(1000);
+            (0..3000).for_each(|_| println!("{line}"));
+            Value::Null
+        }
+        _ => Value::Null,
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+fn trap() -> ! {
+    core::arch::wasm32::unreachable()
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn trap() -> ! {
+    unreachable!("guests run on wasm32 only")
+}
+
+/// Uses up WebAssembly's own stack, which holds numbers.
+fn recurse(depth: u64) -> u64 {
+    if depth == u64::MAX { 0 } else { black_box(recurse(black_box(depth + 1))) + depth }
+}
+
+/// Uses up the stack in the guest's memory, where a compiler puts what is larger than a number.
+fn recurse_with_arrays(depth: u64) -> u64 {
+    let array = black_box([depth; 32]);
+    if depth == u64::MAX { 0 } else { recurse_with_arrays(depth + 1) + array[31] }
+}

@@ -1,0 +1,143 @@
+//! What several of the tests' functions share: the SQL that comes with an event.
+//!
+//! The functions themselves are this package's examples. A step that fails does not keep the
+//! others from running: its error is its result.
+
+use futures_util::future::join_all;
+use hearth::postgres::{Client, Error, RowStream};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+mod cell;
+
+use cell::{Argument, Cell};
+
+/// One thing to do with a database.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Step {
+    /// A query; its columns and rows are the result.
+    Query {
+        /// The SQL.
+        query: String,
+        /// Its arguments.
+        #[serde(default)]
+        arguments: Vec<Argument>,
+    },
+    /// A statement; the number of rows it affected is the result.
+    Execute {
+        /// The SQL.
+        execute: String,
+        /// Its arguments.
+        #[serde(default)]
+        arguments: Vec<Argument>,
+    },
+    /// Statements in one go, without a result.
+    Batch {
+        /// The SQL.
+        batch: String,
+    },
+    /// Steps within a transaction.
+    Transaction {
+        /// The steps.
+        transaction: Vec<Step>,
+        /// How it ends.
+        end: End,
+    },
+    /// Steps at the same time.
+    Parallel {
+        /// The steps.
+        parallel: Vec<Step>,
+    },
+}
+
+/// How a transaction ends.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// By `commit`.
+    Commit,
+    /// By `rollback`.
+    Rollback,
+    /// By dropping its handle.
+    Drop,
+    /// Not at all: its handle stays for as long as the instance.
+    Forget,
+}
+
+/// What a client and a transaction can both do; they have no trait in common.
+macro_rules! run_on {
+    ($on:expr, $step:expr, $other:expr) => {
+        match $step {
+            Step::Query { query, arguments } => rows($on.query_raw(&query, arguments).await).await,
+            Step::Execute { execute, arguments } => {
+                $on.execute_raw(&execute, arguments).await.map(|count| json!({ "affected": count }))
+            }
+            Step::Batch { batch } => $on.batch_execute(&batch).await.map(|()| Value::Null),
+            other => $other(other).await,
+        }
+    };
+}
+
+/// Runs the steps, one after another, and returns a result for each.
+pub async fn run(database: &Client, steps: Vec<Step>) -> Vec<Value> {
+    let mut results = Vec::new();
+    for step in steps {
+        results.push(Box::pin(run_one(database, step)).await);
+    }
+    results
+}
+
+async fn run_one(database: &Client, step: Step) -> Value {
+    let other = async |step| match step {
+        Step::Transaction { transaction, end } => within_transaction(database, transaction, end).await,
+        Step::Parallel { parallel } => {
+            let all = parallel.into_iter().map(|step| Box::pin(run_one(database, step)));
+            Ok(Value::Array(join_all(all).await))
+        }
+        _ => unreachable!("the other steps are run by the macro"),
+    };
+    run_on!(database, step, other).unwrap_or_else(describe)
+}
+
+async fn within_transaction(database: &Client, steps: Vec<Step>, end: End) -> Result<Value, Error> {
+    let transaction = database.transaction().await?;
+    let mut results = Vec::new();
+    for step in steps {
+        let other = async |_| Ok(json!({ "error": { "message": "no such step within a transaction" } }));
+        results.push(run_on!(transaction, step, other).unwrap_or_else(describe));
+    }
+    let end = match end {
+        End::Commit => transaction.commit().await,
+        End::Rollback => transaction.rollback().await,
+        End::Drop => {
+            drop(transaction);
+            Ok(())
+        }
+        End::Forget => {
+            std::mem::forget(transaction);
+            Ok(())
+        }
+    };
+    Ok(json!({ "steps": results, "end": end.map_or_else(describe, |()| Value::Null) }))
+}
+
+async fn rows(stream: Result<RowStream, Error>) -> Result<Value, Error> {
+    let mut stream = stream?;
+    let columns: Vec<String> = stream.columns().iter().map(|column| column.name().to_owned()).collect();
+    let mut rows = Vec::new();
+    while let Some(row) = stream.try_next().await? {
+        let cells = (0..row.len()).map(|index| Ok(row.try_get::<_, Option<Cell>>(index)?.map(|cell| cell.0)));
+        rows.push(cells.collect::<Result<Vec<_>, Error>>()?);
+    }
+    Ok(json!({ "columns": columns, "rows": rows }))
+}
+
+/// An error as a result.
+pub fn describe(error: Error) -> Value {
+    json!({ "error": {
+        "code": error.code().map(|code| code.code()),
+        "constraint": error.as_db_error().and_then(|error| error.constraint()),
+        "message": error.to_string(),
+    }})
+}

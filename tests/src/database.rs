@@ -1,0 +1,183 @@
+//! A real PostgreSQL: one server per run, and a fresh database for each test.
+//!
+//! Tests look at a database from outside, through another database of the same server: an
+//! observer that looks counts as no session of the database it looks at.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::OnceCell;
+use tokio_postgres::config::Host;
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+
+use crate::run::{self, Keeper};
+use crate::{PATIENCE, eventually};
+
+/// A server.
+#[derive(Clone)]
+pub struct Server {
+    /// The keeper of a server that one test has to itself; else the run's own.
+    keeper: Option<Arc<Keeper>>,
+    config: Config,
+}
+
+impl Server {
+    /// The server that the tests of this run share.
+    pub async fn shared() -> Self {
+        static SHARED: OnceCell<Server> = OnceCell::const_new();
+        SHARED.get_or_init(|| Self::with(None)).await.clone()
+    }
+
+    /// A server for one test, which may stop it.
+    pub async fn own() -> Self {
+        let keeper = tokio::task::spawn_blocking(Keeper::start).await.expect("it does not panic");
+        Self::with(Some(Arc::new(keeper))).await
+    }
+
+    async fn with(keeper: Option<Arc<Keeper>>) -> Self {
+        let mut server = Self { keeper, config: Config::new() };
+        let url = server.ask("start").await;
+        server.config = url.parse().unwrap_or_else(|error| panic!("the cluster's address {url:?}: {error}"));
+        server
+    }
+
+    /// Stops it.
+    pub async fn stop(&self) {
+        self.ask("stop").await;
+    }
+
+    /// Starts it again, at the same address.
+    pub async fn start(&self) {
+        let url = self.ask("start").await;
+        assert_eq!(self.config, url.parse().expect("it was one before"), "a server comes back where it was");
+    }
+
+    async fn ask(&self, command: &'static str) -> String {
+        let keeper = self.keeper.clone();
+        let ask = move || match &keeper {
+            Some(keeper) => keeper.ask(command),
+            None => run::keeper().ask(command),
+        };
+        let answer = tokio::task::spawn_blocking(ask).await.expect("it does not panic");
+        answer.unwrap_or_else(|message| panic!("PostgreSQL, {command}: {message}"))
+    }
+
+    async fn connect(&self, database: &str) -> Client {
+        let (client, connection) =
+            self.config.clone().dbname(database).connect(NoTls).await.expect("the server runs");
+        tokio::spawn(connection);
+        client
+    }
+}
+
+/// A database of its own for each test.
+pub struct Database {
+    /// Its name.
+    pub name: String,
+    /// The server it is on.
+    pub server: Server,
+}
+
+impl Database {
+    /// A new database on the shared server.
+    pub async fn create() -> Self {
+        Self::create_on(&Server::shared().await).await
+    }
+
+    /// A new database with something in it.
+    pub async fn with(schema: &str) -> Self {
+        let database = Self::create().await;
+        database.run(schema).await;
+        database
+    }
+
+    /// A new database on this server.
+    pub async fn create_on(server: &Server) -> Self {
+        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let name = format!("test_{}", NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let client = server.connect("postgres").await;
+        client.batch_execute(&format!("create database {name}")).await.expect("the name is new");
+        Self { name, server: server.clone() }
+    }
+
+    /// Its address, as a configuration takes it.
+    pub fn url(&self) -> String {
+        self.url_as(self.server.config.get_user().unwrap_or("postgres"), None)
+    }
+
+    /// Its address for another role.
+    pub fn url_as(&self, user: &str, password: Option<&str>) -> String {
+        let config = &self.server.config;
+        let host = match &config.get_hosts()[0] {
+            Host::Tcp(host) => host.clone(),
+            Host::Unix(path) => path.display().to_string().replace('/', "%2F"),
+        };
+        let port = config.get_ports().first().copied().unwrap_or(5432);
+        let own = config.get_password().map(String::from_utf8_lossy);
+        let password =
+            password.or(own.as_deref()).map_or_else(String::new, |password| format!(":{password}"));
+        format!("postgresql://{user}{password}@{host}:{port}/{}", self.name)
+    }
+
+    /// Runs SQL in it, through a connection of its own.
+    pub async fn run(&self, sql: &str) {
+        let client = self.client().await;
+        client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    /// A connection to it, for tests that hold something there.
+    pub async fn client(&self) -> Client {
+        self.server.connect(&self.name).await
+    }
+
+    /// The first value that this SQL returns, from inside the database.
+    pub async fn value(&self, sql: &str) -> Option<String> {
+        first(&self.client().await, sql).await
+    }
+
+    /// The first value that this SQL returns, from outside; `$name` in it is this database.
+    pub async fn observe(&self, sql: &str) -> Option<String> {
+        let sql = sql.replace("$name", &format!("'{}'", self.name));
+        first(&self.server.connect("postgres").await, &sql).await
+    }
+
+    /// Waits until the observer sees this.
+    pub async fn until(&self, sql: &str, wanted: &str) {
+        let start = Instant::now();
+        let what = format!("{wanted:?} from {sql}");
+        eventually(&what, async || {
+            let seen = self.observe(sql).await;
+            let is_late = start.elapsed() + Duration::from_secs(1) > PATIENCE;
+            assert!(!is_late || seen.as_deref() == Some(wanted), "{seen:?} instead of {what}");
+            (seen.as_deref() == Some(wanted)).then_some(())
+        })
+        .await;
+    }
+
+    /// How many connections to it are open.
+    pub async fn backends(&self) -> u64 {
+        let count = self.observe("select count(*) from pg_stat_activity where datname = $name").await;
+        count.and_then(|count| count.parse().ok()).expect("a count is a number")
+    }
+
+    /// How many connections to it were made so far. Those of [`Database::run`] count as well.
+    pub async fn sessions(&self) -> u64 {
+        let count = self.observe("select sessions from pg_stat_database where datname = $name").await;
+        count.and_then(|count| count.parse().ok()).expect("a count is a number")
+    }
+
+    /// Waits until so many of its connections are open, and all of them idle outside of a transaction.
+    pub async fn settles(&self, backends: u64) {
+        let sql = "select count(*) filter (where state = 'idle') || ' of ' || count(*)
+                   from pg_stat_activity where datname = $name";
+        self.until(sql, &format!("{backends} of {backends}")).await;
+    }
+}
+
+async fn first(client: &Client, sql: &str) -> Option<String> {
+    let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    })
+}

@@ -1,0 +1,136 @@
+//! The real binaries, as processes: their settings, their log, their signals, their end.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{binary, eventually, run, within};
+
+/// A running host. Dropping it kills it; if a test is failing, its log is printed.
+pub struct Host {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    /// Who reads its two outputs.
+    readers: [JoinHandle<()>; 2],
+}
+
+impl Host {
+    /// Starts `bootstrap` as Lambda does: the task's root, the handler, the Runtime API's address.
+    pub fn bootstrap(task_root: &Path, handler: &str, api: &str, environment: &[(String, String)]) -> Self {
+        let mut command = Command::new(binary("bootstrap-under-test"));
+        command
+            .current_dir(task_root)
+            .env("LAMBDA_TASK_ROOT", task_root)
+            .env("_HANDLER", handler)
+            .env("AWS_LAMBDA_RUNTIME_API", api)
+            .env("AWS_LAMBDA_FUNCTION_NAME", handler)
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")
+            .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
+            .env("AWS_REGION", "eu-central-1");
+        Self::spawn(command, environment)
+    }
+
+    /// Starts `hearth` with these arguments in this directory.
+    pub fn hearth(directory: &Path, arguments: &[&str], environment: &[(String, String)]) -> Self {
+        let mut command = Command::new(binary("hearth-under-test"));
+        command.current_dir(directory).args(arguments);
+        Self::spawn(command, environment)
+    }
+
+    fn spawn(mut command: Command, environment: &[(String, String)]) -> Self {
+        // Whoever runs the tests has settings of their own, which are none of the test's.
+        let foreign = ["AWS_", "DATABASE_URL", "HEARTH", "PG", "RUST_"];
+        for (name, _) in std::env::vars() {
+            let is_own = command.get_envs().any(|(own, _)| own == name.as_str());
+            if !is_own && foreign.iter().any(|prefix| name.starts_with(prefix)) {
+                command.env_remove(name);
+            }
+        }
+        command.envs(environment.iter().cloned());
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("cargo builds the binaries before the tests");
+        run::keeper().ask(&format!("guard {}", child.id())).expect("the keeper lives as long as the run");
+        let log = Arc::default();
+        let stdout = follow(child.stdout.take().expect("it is piped"), &log);
+        let stderr = follow(child.stderr.take().expect("it is piped"), &log);
+        Self { child, log, readers: [stdout, stderr] }
+    }
+
+    /// What it wrote so far, on both its outputs.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits for a line that contains `text`.
+    pub async fn line(&mut self, text: &str) -> String {
+        let what = format!("a line with {text:?}");
+        eventually(&what, async || {
+            // In this order: what it wrote last is read after its end.
+            let has_ended = self.readers.iter().all(JoinHandle::is_finished);
+            let found = self.log().into_iter().find(|line| line.contains(text));
+            assert!(found.is_some() || !has_ended, "it ended without {what}");
+            found
+        })
+        .await
+    }
+
+    /// Waits for its end, at most so long, and until its log is complete.
+    pub async fn end(&mut self, bound: Duration) -> ExitStatus {
+        within(bound, "the end of the host", async || {
+            let status = self.child.try_wait().expect("the child is this process's own");
+            status.filter(|_| self.readers.iter().all(JoinHandle::is_finished))
+        })
+        .await
+    }
+
+    /// Asks it to end, as Lambda does.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Stops its clock, as Lambda does between two events.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("a child that nobody waited for keeps its id");
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = run::keeper().ask(&format!("release {}", self.child.id()));
+        if std::thread::panicking() {
+            eprintln!("--- the host's log ---\n{}\n---", self.log().join("\n"));
+        }
+    }
+}
+
+/// Collects the lines of an output until its end.
+fn follow(output: impl Read + Send + 'static, log: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
+    let log = Arc::clone(log);
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+            log.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
+        }
+    })
+}

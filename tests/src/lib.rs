@@ -1,0 +1,91 @@
+//! The harness of the end-to-end tests.
+//!
+//! A test describes a function with a [`Setup`], starts it behind one of the two front doors
+//! ([`Door`]) and gets a [`Trial`], which it sends events to. Around it stand a fake Runtime API
+//! ([`lambda`]), the real binaries ([`host`]), and a real PostgreSQL ([`database`]).
+//!
+//! Nothing here waits for a length of time: it waits for a condition, with a bound.
+
+#![allow(clippy::unwrap_used, reason = "a test that finds something else than it should is to fail")]
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+pub mod database;
+pub mod host;
+pub mod lambda;
+pub mod local;
+pub mod run;
+pub mod trial;
+
+pub use database::{Database, Server};
+pub use host::Host;
+pub use trial::{Answer, Door, Setup, Trial};
+
+/// How long anything may take that has no bound of its own. Reaching it is a failure; nothing is
+/// ever expected to take so long.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a condition is looked at while it is waited for.
+const GLANCE: Duration = Duration::from_millis(5);
+
+/// A function to run: a component built for these tests, or one of the examples.
+pub struct Guest {
+    /// Its name, as its file has it.
+    pub name: &'static str,
+    wasm: &'static str,
+    compiled: OnceLock<PathBuf>,
+}
+
+impl Guest {
+    const fn new(name: &'static str, wasm: &'static str) -> Self {
+        Self { name, wasm, compiled: OnceLock::new() }
+    }
+
+    /// The component.
+    pub fn wasm(&self) -> &Path {
+        Path::new(self.wasm)
+    }
+
+    /// The component, compiled once per run.
+    pub fn compiled(&self) -> &Path {
+        self.compiled.get_or_init(|| {
+            let path = run::directory().join(format!("{}.cwasm", self.name));
+            hearth_host::compile(self.wasm(), &path)
+                .unwrap_or_else(|fault| panic!("compiling {}: {fault}", self.name));
+            path
+        })
+    }
+}
+
+/// The guests, as `build.rs` built them.
+pub mod guests {
+    use super::Guest;
+
+    include!(concat!(env!("OUT_DIR"), "/guests.rs"));
+}
+
+/// Waits until `look` finds something, at most for `bound`.
+pub async fn within<T>(bound: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(start.elapsed() < bound, "waited {bound:?} in vain: {what}");
+        tokio::time::sleep(GLANCE).await;
+    }
+}
+
+/// Waits until `look` finds something.
+pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, look).await
+}
+
+/// A binary of this package. Cargo puts it one floor above the tests.
+fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a running program has a path");
+    let directory = test.ancestors().nth(2).expect("cargo puts tests into `deps`");
+    directory.join(name)
+}

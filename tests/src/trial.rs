@@ -1,0 +1,274 @@
+//! One function behind one front door: how a test starts it, calls it, and reads what came back.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::lambda::{Event, Lambda, What};
+use crate::{Database, Guest, Host, local, run};
+
+/// The name of the function in each test's configuration.
+pub const FUNCTION: &str = "tested";
+
+/// The two ways in which a function is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// `bootstrap`, on a fake of Lambda's Runtime API.
+    Lambda,
+    /// `hearth serve`, over HTTP.
+    Local,
+}
+
+/// What a test wants to run. The defaults are Hearth's own.
+pub struct Setup {
+    component: PathBuf,
+    function: Vec<(&'static str, String)>,
+    database: Vec<(&'static str, String)>,
+    rest: String,
+    timeout: Duration,
+    concurrency: usize,
+    environment: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// This guest, compiled.
+    pub fn of(guest: &Guest) -> Self {
+        Self::component(guest.compiled())
+    }
+
+    /// This file, whatever it is.
+    pub fn component(path: &Path) -> Self {
+        Self {
+            component: path.to_owned(),
+            function: Vec::new(),
+            database: Vec::new(),
+            rest: String::new(),
+            timeout: Duration::from_secs(30),
+            concurrency: 1,
+            environment: Vec::new(),
+        }
+    }
+
+    /// With a setting of the function, in TOML.
+    pub fn function(mut self, key: &'static str, value: &str) -> Self {
+        self.function.push((key, value.to_owned()));
+        self
+    }
+
+    /// With an isolation, in TOML: `"fresh"`, `"serial"`, `{ concurrent = 8 }`.
+    pub fn isolation(self, value: &str) -> Self {
+        self.function("isolation", value)
+    }
+
+    /// With this database, as `default`.
+    pub fn with(self, database: &Database) -> Self {
+        self.database("url", &format!("{:?}", database.url()))
+    }
+
+    /// With a setting of the database, in TOML.
+    pub fn database(mut self, key: &'static str, value: &str) -> Self {
+        self.database.retain(|(known, _)| *known != key);
+        self.database.push((key, value.to_owned()));
+        self
+    }
+
+    /// With more TOML at the end.
+    pub fn toml(mut self, text: &str) -> Self {
+        self.rest += text;
+        self
+    }
+
+    /// With so much time for each invocation.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// With so many invocations at a time; Lambda has a mode for that.
+    pub fn concurrency(mut self, invocations: usize) -> Self {
+        self.concurrency = invocations;
+        self
+    }
+
+    /// With this variable in the host's environment.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Writes the configuration into a directory of its own, and returns that.
+    pub fn write(&self) -> PathBuf {
+        let mut text =
+            format!("[function.{FUNCTION}]\ncomponent = {:?}\n", self.component.display().to_string());
+        text += &format!("timeout_ms = {}\n", self.timeout.as_millis());
+        if !self.database.is_empty() && !self.function.iter().any(|(key, _)| *key == "databases") {
+            text += "databases = [\"default\"]\n";
+        }
+        self.function.iter().for_each(|(key, value)| text += &format!("{key} = {value}\n"));
+        if !self.database.is_empty() {
+            text += "\n[database.default]\n";
+        }
+        self.database.iter().for_each(|(key, value)| text += &format!("{key} = {value}\n"));
+        let directory = run::fresh_directory();
+        std::fs::write(directory.join("hearth.toml"), text + "\n" + &self.rest)
+            .expect("the directory is new");
+        directory
+    }
+
+    /// Starts it, without waiting until it is ready.
+    pub async fn launch(self, door: Door) -> Trial {
+        let directory = self.write();
+        let (host, way) = match door {
+            Door::Lambda => {
+                let lambda = Lambda::start().await;
+                let mut environment = self.environment.clone();
+                if self.concurrency > 1 {
+                    environment.push(("AWS_LAMBDA_MAX_CONCURRENCY".to_owned(), self.concurrency.to_string()));
+                }
+                (Host::bootstrap(&directory, FUNCTION, &lambda.address(), &environment), Way::Lambda(lambda))
+            }
+            Door::Local => {
+                let arguments = ["serve", "--port", "0"];
+                (Host::hearth(&directory, &arguments, &self.environment), Way::Local(String::new()))
+            }
+        };
+        Trial { host, way, directory, timeout: self.timeout, concurrency: self.concurrency }
+    }
+
+    /// Starts it, and waits until it takes events.
+    pub async fn start(self, door: Door) -> Trial {
+        let mut trial = self.launch(door).await;
+        match &mut trial.way {
+            Way::Lambda(lambda) => tokio::select! {
+                () = lambda.parked(trial.concurrency) => {}
+                status = trial.host.end(crate::PATIENCE) => panic!("the host ended at its start: {status}"),
+            },
+            Way::Local(address) => {
+                let line = trial.host.line("listening on http://").await;
+                let (_, rest) = line.split_once("http://").expect("it is part of the line");
+                *address = rest.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+            }
+        }
+        trial
+    }
+}
+
+enum Way {
+    Lambda(Lambda),
+    /// The address.
+    Local(String),
+}
+
+/// A function that runs.
+pub struct Trial {
+    /// The process.
+    pub host: Host,
+    /// Where its configuration is.
+    pub directory: PathBuf,
+    way: Way,
+    timeout: Duration,
+    concurrency: usize,
+}
+
+impl Trial {
+    /// Sends an event, and waits for its answer.
+    pub async fn invoke(&self, event: Value) -> Answer {
+        let payload = Bytes::from(event.to_string());
+        let start = Instant::now();
+        match &self.way {
+            Way::Lambda(lambda) => {
+                let event = Event::new(payload, self.timeout);
+                let id = event.id.clone();
+                lambda.send(event);
+                let call = lambda.answer(&id).await;
+                let failed = call.what == What::Error;
+                Answer {
+                    request_id: id,
+                    failed,
+                    headers: map(&call.headers),
+                    body: call.body,
+                    took: start.elapsed(),
+                }
+            }
+            Way::Local(address) => {
+                let response = local::invoke(address, FUNCTION, &[], payload).await;
+                let took = start.elapsed();
+                assert_eq!(response.status(), 200, "{:?}", response.body());
+                let headers = map(response.headers());
+                let request_id = headers.get("x-amzn-requestid").cloned().unwrap_or_default();
+                let failed = headers.contains_key("x-amz-function-error");
+                Answer { request_id, failed, headers, body: response.into_body(), took }
+            }
+        }
+    }
+
+    /// Sends an event that must be answered well, and returns the answer.
+    pub async fn value(&self, event: Value) -> Value {
+        self.invoke(event).await.value()
+    }
+
+    /// Sends an event that must fail, and returns the type and the message of its error.
+    pub async fn error(&self, event: Value) -> (String, String) {
+        self.invoke(event).await.error()
+    }
+
+    /// The fake Lambda, behind that door.
+    pub fn lambda(&self) -> &Lambda {
+        match &self.way {
+            Way::Lambda(lambda) => lambda,
+            Way::Local(_) => panic!("this trial is behind the local door"),
+        }
+    }
+
+    /// The local host's address, behind that door.
+    pub fn address(&self) -> &str {
+        match &self.way {
+            Way::Local(address) => address,
+            Way::Lambda(_) => panic!("this trial is behind Lambda's door"),
+        }
+    }
+}
+
+/// What came back for an event.
+#[derive(Debug)]
+pub struct Answer {
+    /// The invocation's request id.
+    pub request_id: String,
+    /// Whether it is an error.
+    pub failed: bool,
+    /// The headers it came with, names in lower case.
+    pub headers: HashMap<String, String>,
+    /// The bytes.
+    pub body: Bytes,
+    /// How long it took, seen from outside.
+    pub took: Duration,
+}
+
+impl Answer {
+    /// The answer, which is none of an error.
+    pub fn value(&self) -> Value {
+        assert!(!self.failed, "an error came back: {}", String::from_utf8_lossy(&self.body));
+        self.json()
+    }
+
+    /// The type and the message of the error, which it is.
+    pub fn error(&self) -> (String, String) {
+        assert!(self.failed, "no error came back, but {}", String::from_utf8_lossy(&self.body));
+        let document = self.json();
+        let text =
+            |key: &str| document[key].as_str().unwrap_or_else(|| panic!("no {key} in {document}")).to_owned();
+        (text("errorType"), text("errorMessage"))
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+}
+
+fn map(headers: &hyper::HeaderMap) -> HashMap<String, String> {
+    let text = |value: &hyper::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
+}
