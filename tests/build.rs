@@ -22,12 +22,16 @@ const SOURCES: &[&str] = &[
 ];
 
 fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("it is in a workspace");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("it is in a workspace");
     for source in SOURCES {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
     if let Err(message) = build(root) {
-        message.lines().for_each(|line| println!("cargo::error={line}"));
+        message
+            .lines()
+            .for_each(|line| println!("cargo::error={line}"));
     }
 }
 

@@ -14,26 +14,42 @@ async fn is_refused(door: Door, setup: Setup, error_type: &str, words: &[&str]) 
         Door::Local => setup.launch(door).await,
         Door::Lambda => {
             let mut trial = setup.launch(door).await;
-            let call =
-                trial.lambda().call("a call of /init/error", |call| call.what == What::InitError).await;
+            let call = trial
+                .lambda()
+                .call("a call of /init/error", |call| call.what == What::InitError)
+                .await;
             let body: Value = serde_json::from_slice(&call.body).unwrap();
-            assert_eq!(call.header("lambda-runtime-function-error-type"), error_type, "{body}");
+            assert_eq!(
+                call.header("lambda-runtime-function-error-type"),
+                error_type,
+                "{body}"
+            );
             assert_eq!(body["errorType"], error_type, "{body}");
             let message = body["errorMessage"].as_str().unwrap();
             assert!(words.iter().all(|word| message.contains(word)), "{message}");
             assert!(!message.contains('\n'), "{message}");
             assert_eq!(trial.host.end(PATIENCE).await.code(), Some(1));
-            assert!(!trial.lambda().calls().iter().any(|call| call.what == What::Next));
+            assert!(
+                !trial
+                    .lambda()
+                    .calls()
+                    .iter()
+                    .any(|call| call.what == What::Next)
+            );
             trial
         }
     };
     assert_eq!(host.end(PATIENCE).await.code(), Some(1));
     host.line(words[0]).await;
     let log = host.log();
-    let errors: Vec<_> = log.iter().filter(|line| words.iter().all(|word| line.contains(word))).collect();
+    let errors: Vec<_> = log
+        .iter()
+        .filter(|line| words.iter().all(|word| line.contains(word)))
+        .collect();
     assert_eq!(errors.len(), 1, "{log:#?}");
     assert!(
-        !log.iter().any(|line| line.contains("panicked") || line.contains("stack backtrace")),
+        !log.iter()
+            .any(|line| line.contains("panicked") || line.contains("stack backtrace")),
         "{log:#?}"
     );
 }
@@ -138,10 +154,15 @@ async fn a_handler_that_names_no_function() {
     let directory = Setup::of(&ECHO).write();
     let lambda = e2e::lambda::Lambda::start().await;
     let mut host = Host::bootstrap(&directory, "testd", &lambda.address(), &[]);
-    let call = lambda.call("a call of /init/error", |call| call.what == What::InitError).await;
+    let call = lambda
+        .call("a call of /init/error", |call| call.what == What::InitError)
+        .await;
     let body: Value = serde_json::from_slice(&call.body).unwrap();
     let message = body["errorMessage"].as_str().unwrap();
-    assert!(message.contains("testd") && message.contains("tested"), "{message}");
+    assert!(
+        message.contains("testd") && message.contains("tested"),
+        "{message}"
+    );
     assert_eq!(host.end(PATIENCE).await.code(), Some(1));
 }
 
@@ -149,8 +170,13 @@ async fn a_handler_that_names_no_function() {
 async fn a_task_root_without_a_configuration() {
     let lambda = e2e::lambda::Lambda::start().await;
     let mut host = Host::bootstrap(&run::fresh_directory(), "tested", &lambda.address(), &[]);
-    let call = lambda.call("a call of /init/error", |call| call.what == What::InitError).await;
-    assert_eq!(call.header("lambda-runtime-function-error-type"), CONFIGURATION);
+    let call = lambda
+        .call("a call of /init/error", |call| call.what == What::InitError)
+        .await;
+    assert_eq!(
+        call.header("lambda-runtime-function-error-type"),
+        CONFIGURATION
+    );
     assert_eq!(host.end(PATIENCE).await.code(), Some(1));
     host.line("hearth.toml").await;
 }

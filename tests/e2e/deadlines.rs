@@ -20,7 +20,8 @@ async fn reaches_its_deadline(trial: &Trial, event: Value) -> Answer {
     answer
 }
 
-const NOTHING_RUNS: &str = "select count(*) from pg_stat_activity where datname = $name and state <> 'idle'";
+const NOTHING_RUNS: &str =
+    "select count(*) from pg_stat_activity where datname = $name and state <> 'idle'";
 
 behind_both_doors! {
     async fn an_endless_loop_ends(door) {

@@ -18,10 +18,14 @@ async fn is_told(door: Door, act: &str, error_type: &str, message: &str) {
         assert!(answer.took < Duration::from_secs(25), "{:?}", answer.took);
         if door == Door::Lambda {
             let header = answer.headers.get("lambda-runtime-function-error-type");
-            let (category, reason) =
-                header.and_then(|header| header.split_once('.')).expect("Lambda keeps Xxx.Yyy");
+            let (category, reason) = header
+                .and_then(|header| header.split_once('.'))
+                .expect("Lambda keeps Xxx.Yyy");
             assert!(matches!(category, "Function" | "Runtime"), "{header:?}");
-            assert!(reason.chars().all(|c| c.is_ascii_alphabetic()), "{header:?}");
+            assert!(
+                reason.chars().all(|c| c.is_ascii_alphabetic()),
+                "{header:?}"
+            );
         } else {
             assert_eq!(answer.headers["x-amz-function-error"], "Unhandled");
         }

@@ -12,7 +12,10 @@ async fn frozen(trial: &Trial, meanwhile: impl Future<Output = ()>) -> Value {
     trial.lambda().parked(1).await;
     trial.host.freeze();
     meanwhile.await;
-    let event = Event::new(json!({ "steps": [{ "query": PID }] }).to_string(), PATIENCE / 2);
+    let event = Event::new(
+        json!({ "steps": [{ "query": PID }] }).to_string(),
+        PATIENCE / 2,
+    );
     let id = event.id.clone();
     trial.lambda().send(event);
     trial.host.thaw();
@@ -37,8 +40,7 @@ async fn a_connection_closed_during_the_freeze_is_replaced_without_an_error() {
     let trial = Setup::of(&QUERY).with(&database).start(Door::Lambda).await;
     let before = trial.value(json!({ "steps": [{ "query": PID }] })).await;
     let kill = async {
-        let kill =
-            "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
+        let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
         assert_eq!(database.observe(kill).await.as_deref(), Some("1"));
     };
     let after = frozen(&trial, kill).await;

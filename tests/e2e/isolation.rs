@@ -14,7 +14,11 @@ const SCHEMA: &str = "create table things (name text)";
 /// for it from the next one. That it was there at all is seen from the invocation itself.
 async fn is_gone(door: Door, leave: Value, look: &str, clean: &str) {
     let database = Database::with(SCHEMA).await;
-    let trial = Setup::of(&MISBEHAVE).with(&database).database("pool_max", "1").start(door).await;
+    let trial = Setup::of(&MISBEHAVE)
+        .with(&database)
+        .database("pool_max", "1")
+        .start(door)
+        .await;
     let look = json!({ "query": look });
     let clean = json!([[clean]]);
     let mut steps = leave.as_array().expect("steps are a list").clone();
@@ -25,7 +29,13 @@ async fn is_gone(door: Door, leave: Value, look: &str, clean: &str) {
         let after = trial.value(json!({ "steps": [look] })).await;
         assert_eq!(after["steps"][0]["rows"], clean, "after {act}");
     }
-    assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("0"));
+    assert_eq!(
+        database
+            .value("select count(*) from things")
+            .await
+            .as_deref(),
+        Some("0")
+    );
 
     steps.push(look);
     let seen = trial.value(json!({ "steps": steps })).await;
@@ -178,21 +188,34 @@ behind_both_doors! {
 /// The two wait in the database for each other's arrival, so they do overlap.
 #[tokio::test]
 async fn serial_and_fresh_never_run_two_invocations_in_one_instance() {
-    for (door, isolation) in
-        [(Door::Lambda, "\"serial\""), (Door::Local, "\"serial\""), (Door::Local, "\"fresh\"")]
-    {
+    for (door, isolation) in [
+        (Door::Lambda, "\"serial\""),
+        (Door::Local, "\"serial\""),
+        (Door::Local, "\"fresh\""),
+    ] {
         let database = Database::create().await;
         let gate = database.client().await;
-        gate.batch_execute("select pg_advisory_lock(1)").await.unwrap();
-        let trial = Setup::of(&COUNTER).isolation(isolation).with(&database).concurrency(2).start(door).await;
+        gate.batch_execute("select pg_advisory_lock(1)")
+            .await
+            .unwrap();
+        let trial = Setup::of(&COUNTER)
+            .isolation(isolation)
+            .with(&database)
+            .concurrency(2)
+            .start(door)
+            .await;
         let event = json!({ "sql": "select pg_advisory_lock_shared(1)::text" });
         let open = async {
-            let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted
+            let waiting =
+                "select count(*) from pg_locks where locktype = 'advisory' and not granted
                            and database = (select oid from pg_database where datname = $name)";
             database.until(waiting, "2").await;
-            gate.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
+            gate.batch_execute("select pg_advisory_unlock(1)")
+                .await
+                .unwrap();
         };
-        let (first, second, ()) = tokio::join!(trial.value(event.clone()), trial.value(event.clone()), open);
+        let (first, second, ()) =
+            tokio::join!(trial.value(event.clone()), trial.value(event.clone()), open);
         for answer in [first, second] {
             assert_eq!(
                 (&answer["served"], &answer["together"]),
@@ -207,9 +230,11 @@ async fn serial_and_fresh_never_run_two_invocations_in_one_instance() {
 /// while it still runs.
 #[tokio::test]
 async fn an_endless_loop_delays_nobody_in_another_instance() {
-    for (door, isolation) in
-        [(Door::Lambda, "\"serial\""), (Door::Local, "\"serial\""), (Door::Local, "\"fresh\"")]
-    {
+    for (door, isolation) in [
+        (Door::Lambda, "\"serial\""),
+        (Door::Local, "\"serial\""),
+        (Door::Local, "\"fresh\""),
+    ] {
         let trial = Setup::of(&MISBEHAVE)
             .isolation(isolation)
             .timeout(Duration::from_secs(8))
@@ -242,8 +267,10 @@ async fn an_endless_loop_in_a_shared_instance_ends_with_its_deadline() {
             .concurrency(4)
             .start(door)
             .await;
-        let (spinner, neighbour) =
-            tokio::join!(trial.invoke(json!({ "act": "spin" })), trial.invoke(json!({})));
+        let (spinner, neighbour) = tokio::join!(
+            trial.invoke(json!({ "act": "spin" })),
+            trial.invoke(json!({}))
+        );
         assert_eq!(spinner.error().0, "Function.DeadlineExceeded");
         assert!(neighbour.took < Duration::from_secs(20), "{neighbour:?}");
         trial.value(json!({})).await;

@@ -18,8 +18,17 @@ fn json_of(body: &Bytes) -> Value {
 async fn a_request_response_invocation_answers_with_the_functions_bytes() {
     let trial = Setup::of(&ECHO).start(Door::Local).await;
     for headers in [&[][..], &[("X-Amz-Invocation-Type", "RequestResponse")]] {
-        let response = invoke(trial.address(), FUNCTION, headers, Bytes::from_static(b"{\"a\" : 1.0}")).await;
-        assert_eq!((response.status().as_u16(), &response.body()[..]), (200, &b"{\"a\" : 1.0}"[..]));
+        let response = invoke(
+            trial.address(),
+            FUNCTION,
+            headers,
+            Bytes::from_static(b"{\"a\" : 1.0}"),
+        )
+        .await;
+        assert_eq!(
+            (response.status().as_u16(), &response.body()[..]),
+            (200, &b"{\"a\" : 1.0}"[..])
+        );
         assert_eq!(header(&response, "x-amz-executed-version"), "$LATEST");
         assert_eq!(header(&response, "x-amz-function-error"), "");
         assert!(!header(&response, "x-amzn-requestid").is_empty());
@@ -30,9 +39,19 @@ async fn a_request_response_invocation_answers_with_the_functions_bytes() {
 async fn an_event_invocation_is_accepted_at_once_and_handled_later() {
     let trial = Setup::of(&COUNTER).start(Door::Local).await;
     let headers = [("X-Amz-Invocation-Type", "Event")];
-    let response = invoke(trial.address(), FUNCTION, &headers, Bytes::from_static(b"{}")).await;
-    assert_eq!((response.status().as_u16(), response.body().len()), (202, 0));
-    let handled = async || (trial.value(json!({})).await["served"].as_u64() >= Some(2)).then_some(());
+    let response = invoke(
+        trial.address(),
+        FUNCTION,
+        &headers,
+        Bytes::from_static(b"{}"),
+    )
+    .await;
+    assert_eq!(
+        (response.status().as_u16(), response.body().len()),
+        (202, 0)
+    );
+    let handled =
+        async || (trial.value(json!({})).await["served"].as_u64() >= Some(2)).then_some(());
     eventually("the event is handled", handled).await;
 }
 
@@ -40,15 +59,30 @@ async fn an_event_invocation_is_accepted_at_once_and_handled_later() {
 async fn a_dry_run_runs_nothing() {
     let trial = Setup::of(&COUNTER).start(Door::Local).await;
     let headers = [("X-Amz-Invocation-Type", "DryRun")];
-    let response = invoke(trial.address(), FUNCTION, &headers, Bytes::from_static(b"{}")).await;
-    assert_eq!((response.status().as_u16(), response.body().len()), (204, 0));
+    let response = invoke(
+        trial.address(),
+        FUNCTION,
+        &headers,
+        Bytes::from_static(b"{}"),
+    )
+    .await;
+    assert_eq!(
+        (response.status().as_u16(), response.body().len()),
+        (204, 0)
+    );
     assert_eq!(trial.value(json!({})).await["served"], 1);
 }
 
 #[tokio::test]
 async fn a_functions_error_is_a_200_that_says_so() {
     let trial = Setup::of(&MISBEHAVE).start(Door::Local).await;
-    let response = invoke(trial.address(), FUNCTION, &[], json!({ "act": "fail" }).to_string().into()).await;
+    let response = invoke(
+        trial.address(),
+        FUNCTION,
+        &[],
+        json!({ "act": "fail" }).to_string().into(),
+    )
+    .await;
     assert_eq!(response.status(), 200);
     assert_eq!(header(&response, "x-amz-function-error"), "Unhandled");
     assert_eq!(json_of(response.body())["errorType"], "Misbehaved");
@@ -58,29 +92,67 @@ async fn a_functions_error_is_a_200_that_says_so() {
 async fn the_tail_of_the_log_comes_with_the_answer_if_asked_for() {
     let trial = Setup::of(&MISBEHAVE).start(Door::Local).await;
     let event = Bytes::from(json!({ "act": "print", "text": "one line\nanother" }).to_string());
-    let response = invoke(trial.address(), FUNCTION, &[("X-Amz-Log-Type", "Tail")], event.clone()).await;
-    let tail = STANDARD.decode(header(&response, "x-amz-log-result")).unwrap();
+    let response = invoke(
+        trial.address(),
+        FUNCTION,
+        &[("X-Amz-Log-Type", "Tail")],
+        event.clone(),
+    )
+    .await;
+    let tail = STANDARD
+        .decode(header(&response, "x-amz-log-result"))
+        .unwrap();
     let tail = String::from_utf8(tail).unwrap();
-    assert!(tail.contains("one line") && tail.contains("another"), "{tail}");
+    assert!(
+        tail.contains("one line") && tail.contains("another"),
+        "{tail}"
+    );
     let response = invoke(trial.address(), FUNCTION, &[], event).await;
     assert_eq!(header(&response, "x-amz-log-result"), "");
     let flood = Bytes::from(json!({ "act": "flood" }).to_string());
-    let response = invoke(trial.address(), FUNCTION, &[("X-Amz-Log-Type", "Tail")], flood).await;
-    assert!(STANDARD.decode(header(&response, "x-amz-log-result")).unwrap().len() <= 4096);
+    let response = invoke(
+        trial.address(),
+        FUNCTION,
+        &[("X-Amz-Log-Type", "Tail")],
+        flood,
+    )
+    .await;
+    assert!(
+        STANDARD
+            .decode(header(&response, "x-amz-log-result"))
+            .unwrap()
+            .len()
+            <= 4096
+    );
 }
 
 #[tokio::test]
 async fn the_client_context_reaches_the_function() {
     let trial = Setup::of(&ECHO).start(Door::Local).await;
     let context = STANDARD.encode(r#"{"custom":{"a":"b"}}"#);
-    let headers = [("X-Amz-Client-Context", context.as_str()), ("X-Amz-Tenant-Id", "blue")];
-    let response = invoke(trial.address(), FUNCTION, &headers, Bytes::from_static(b"\"context\"")).await;
+    let headers = [
+        ("X-Amz-Client-Context", context.as_str()),
+        ("X-Amz-Tenant-Id", "blue"),
+    ];
+    let response = invoke(
+        trial.address(),
+        FUNCTION,
+        &headers,
+        Bytes::from_static(b"\"context\""),
+    )
+    .await;
     let told = json_of(response.body());
     assert_eq!(told["client_context"], r#"{"custom":{"a":"b"}}"#);
     assert_eq!(told["tenant_id"], "blue");
     assert_eq!(told["request_id"], header(&response, "x-amzn-requestid"));
     assert_eq!(told["function_name"], FUNCTION);
-    assert!(told["function_arn"].as_str().unwrap().ends_with(&format!(":function:{FUNCTION}")), "{told}");
+    assert!(
+        told["function_arn"]
+            .as_str()
+            .unwrap()
+            .ends_with(&format!(":function:{FUNCTION}")),
+        "{told}"
+    );
 }
 
 /// By its name, its ARN, as a partial ARN, percent-encoded as boto3 sends it.
@@ -94,7 +166,11 @@ async fn a_function_has_several_names() {
         format!("123456789012:function:{FUNCTION}"),
     ] {
         let response = invoke(trial.address(), &name, &[], Bytes::from_static(b"1")).await;
-        assert_eq!((response.status().as_u16(), &response.body()[..]), (200, &b"1"[..]), "{name}");
+        assert_eq!(
+            (response.status().as_u16(), &response.body()[..]),
+            (200, &b"1"[..]),
+            "{name}"
+        );
     }
 }
 
@@ -105,17 +181,38 @@ async fn mistakes_of_the_caller_are_told_as_lambda_tells_them() {
     let large = Bytes::from(vec![b' '; 6 * 1024 * 1024 + 101]);
     let one = Bytes::from_static(b"1");
     for (function, headers, body, status, error_type) in [
-        ("missing", &[][..], one.clone(), 404, "ResourceNotFoundException"),
-        (FUNCTION, &[], Bytes::from_static(b"{"), 400, "InvalidRequestContentException"),
+        (
+            "missing",
+            &[][..],
+            one.clone(),
+            404,
+            "ResourceNotFoundException",
+        ),
+        (
+            FUNCTION,
+            &[],
+            Bytes::from_static(b"{"),
+            400,
+            "InvalidRequestContentException",
+        ),
         (FUNCTION, &[], large, 413, "RequestTooLargeException"),
-        (FUNCTION, &[("X-Amz-Invocation-Type", "Other")], one, 400, "InvalidParameterValueException"),
+        (
+            FUNCTION,
+            &[("X-Amz-Invocation-Type", "Other")],
+            one,
+            400,
+            "InvalidParameterValueException",
+        ),
     ] {
         let response = invoke(address, function, headers, body).await;
         assert_eq!(response.status(), status, "{:?}", response.body());
         assert_eq!(header(&response, "x-amzn-errortype"), error_type);
         let message = json_of(response.body());
-        let message =
-            message["Message"].as_str().or(message["message"].as_str()).unwrap_or_default().to_owned();
+        let message = message["Message"]
+            .as_str()
+            .or(message["message"].as_str())
+            .unwrap_or_default()
+            .to_owned();
         assert!(!message.is_empty(), "{:?}", response.body());
     }
     let response = send(address, Method::GET, "/nothing/here", &[], Bytes::new()).await;
@@ -126,9 +223,17 @@ async fn mistakes_of_the_caller_are_told_as_lambda_tells_them() {
 /// A caller that goes away does not take the host with it.
 #[tokio::test]
 async fn a_caller_that_hangs_up_leaves_the_host_serving() {
-    let trial = Setup::of(&MISBEHAVE).timeout(std::time::Duration::from_secs(3)).start(Door::Local).await;
+    let trial = Setup::of(&MISBEHAVE)
+        .timeout(std::time::Duration::from_secs(3))
+        .start(Door::Local)
+        .await;
     let spins = eventually("the guest's own line", async || {
-        trial.host.log().iter().any(|line| line.contains("spinning")).then_some(())
+        trial
+            .host
+            .log()
+            .iter()
+            .any(|line| line.contains("spinning"))
+            .then_some(())
     });
     tokio::select! {
         _ = trial.invoke(json!({ "act": "spin" })) => panic!("it cannot have ended"),

@@ -1,6 +1,9 @@
 //! The end-to-end tests, one module for each thing that Hearth promises.
 
-#![allow(clippy::unwrap_used, reason = "a test that finds something else than it should is to fail")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that finds something else than it should is to fail"
+)]
 
 /// Makes a test of a scenario for each of the two front doors: whatever is promised holds behind
 /// both. The scenario is an `async fn` that takes the [`e2e::Door`].

@@ -13,7 +13,11 @@ const SCHEMA: &str = include_str!("../../guests/orders/schema.sql");
 
 async fn shop(door: Door) -> (Database, Trial) {
     let database = Database::with(SCHEMA).await;
-    let trial = Setup::of(&ORDERS).with(&database).concurrency(4).start(door).await;
+    let trial = Setup::of(&ORDERS)
+        .with(&database)
+        .concurrency(4)
+        .start(door)
+        .await;
     (database, trial)
 }
 
@@ -83,24 +87,35 @@ async fn an_order_that_lambda_repeats_is_placed_once() {
     let event = order(json!([{ "sku": "lamp", "quantity": 1 }])).to_string();
     let mut answers = Vec::new();
     for attempt in 0..2 {
-        let event = Event::new(event.clone(), PATIENCE).header("Lambda-Runtime-Aws-Request-Id", "the-same");
+        let event =
+            Event::new(event.clone(), PATIENCE).header("Lambda-Runtime-Aws-Request-Id", "the-same");
         trial.lambda().send(event);
         e2e::eventually("an answer to each", async || {
             let calls = trial.lambda().calls();
-            let bodies = calls.into_iter().filter(|call| call.what == e2e::lambda::What::Response);
+            let bodies = calls
+                .into_iter()
+                .filter(|call| call.what == e2e::lambda::What::Response);
             answers = bodies.map(|call| call.body).collect();
             (answers.len() == attempt + 1).then_some(())
         })
         .await;
     }
     assert_eq!(answers[0], answers[1]);
-    assert_eq!(database.value("select stock from product where sku = 'lamp'").await.as_deref(), Some("99"));
+    assert_eq!(
+        database
+            .value("select stock from product where sku = 'lamp'")
+            .await
+            .as_deref(),
+        Some("99")
+    );
 }
 
 /// As `scripts/demo` serves it: components that are not compiled, and a PostgreSQL of its own.
 #[tokio::test]
 async fn the_example_configuration_serves_both_functions() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("it is in a workspace");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("it is in a workspace");
     let directory = run::fresh_directory();
     std::fs::create_dir_all(directory.join("target/guests")).unwrap();
     std::fs::create_dir_all(directory.join("guests/orders")).unwrap();
@@ -108,16 +123,32 @@ async fn the_example_configuration_serves_both_functions() {
         std::fs::copy(root.join(file), directory.join(file)).unwrap();
     }
     for guest in [&HELLO, &ORDERS] {
-        std::fs::copy(guest.wasm(), directory.join(format!("target/guests/{}.wasm", guest.name))).unwrap();
+        std::fs::copy(
+            guest.wasm(),
+            directory.join(format!("target/guests/{}.wasm", guest.name)),
+        )
+        .unwrap();
     }
     let mut host = Host::hearth(&directory, &["serve", "--port", "0"], &[]);
     let line = host.line("listening on http://").await;
     let address = line.rsplit_once("http://").unwrap().1.trim().to_owned();
-    let answer = invoke(&address, "hello", &[], json!({ "name": "Ada" }).to_string().into()).await;
-    assert!(String::from_utf8_lossy(answer.body()).contains("Hello, Ada!"), "{answer:?}");
+    let answer = invoke(
+        &address,
+        "hello",
+        &[],
+        json!({ "name": "Ada" }).to_string().into(),
+    )
+    .await;
+    assert!(
+        String::from_utf8_lossy(answer.body()).contains("Hello, Ada!"),
+        "{answer:?}"
+    );
     let new = order(json!([{ "sku": "globe", "quantity": 1 }])).to_string();
     let answer = invoke(&address, "orders", &[], new.into()).await;
-    assert!(String::from_utf8_lossy(answer.body()).contains("\"total_cents\":39900"), "{answer:?}");
+    assert!(
+        String::from_utf8_lossy(answer.body()).contains("\"total_cents\":39900"),
+        "{answer:?}"
+    );
 
     let pid_file = directory.join(".hearth/postgres/data/postmaster.pid");
     assert!(pid_file.exists());

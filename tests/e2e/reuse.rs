@@ -81,7 +81,9 @@ async fn many_invocations_run_in_one_concurrent_instance() {
     for door in [Door::Lambda, Door::Local] {
         let database = Database::create().await;
         let gate = database.client().await;
-        gate.batch_execute("select pg_advisory_lock(1)").await.unwrap();
+        gate.batch_execute("select pg_advisory_lock(1)")
+            .await
+            .unwrap();
         let trial = Setup::of(&COUNTER)
             .isolation("{ concurrent = 8 }")
             .function("instances_max", "1")
@@ -90,18 +92,28 @@ async fn many_invocations_run_in_one_concurrent_instance() {
             .start(door)
             .await;
         let wait = json!({ "sql": "select pg_advisory_lock_shared(1)::text" });
-        let invocations = async { join_all((0..TOGETHER).map(|_| trial.value(wait.clone()))).await };
+        let invocations =
+            async { join_all((0..TOGETHER).map(|_| trial.value(wait.clone()))).await };
         let open = async {
-            let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted
+            let waiting =
+                "select count(*) from pg_locks where locktype = 'advisory' and not granted
                            and database = (select oid from pg_database where datname = $name)";
             database.until(waiting, &TOGETHER.to_string()).await;
-            gate.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
+            gate.batch_execute("select pg_advisory_unlock(1)")
+                .await
+                .unwrap();
         };
         let (answers, ()) = tokio::join!(invocations, open);
-        let mut served: Vec<_> = answers.iter().map(|answer| answer["served"].as_u64().unwrap()).collect();
+        let mut served: Vec<_> = answers
+            .iter()
+            .map(|answer| answer["served"].as_u64().unwrap())
+            .collect();
         served.sort_unstable();
         assert_eq!(served, (1..=TOGETHER as u64).collect::<Vec<_>>());
-        assert!(answers.iter().all(|answer| answer["together"] == TOGETHER), "{answers:?}");
+        assert!(
+            answers.iter().all(|answer| answer["together"] == TOGETHER),
+            "{answers:?}"
+        );
         drop(gate);
         database.settles(TOGETHER as u64).await;
     }

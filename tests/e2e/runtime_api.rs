@@ -18,7 +18,9 @@ async fn call(trial: &Trial, event: Event) -> Call {
 /// What the guest was told about an event with these headers.
 async fn context(trial: &Trial, headers: &[(&str, &str)]) -> Value {
     let event = Event::new(json!("context").to_string(), TIMEOUT);
-    let event = headers.iter().fold(event, |event, (name, value)| event.header(name, value));
+    let event = headers
+        .iter()
+        .fold(event, |event, (name, value)| event.header(name, value));
     serde_json::from_slice(&call(trial, event).await.body).unwrap()
 }
 
@@ -30,8 +32,15 @@ async fn is_told_once(status: u16) {
     let id = event.id.clone();
     assert_eq!(call(&trial, event).await.status, status);
     assert_eq!(trial.value(json!(2)).await, 2);
-    let answers = trial.lambda().calls().into_iter().filter(|call| call.id == id && call.what != What::Next);
-    assert_eq!(answers.map(|call| call.what).collect::<Vec<_>>(), [What::Response]);
+    let answers = trial
+        .lambda()
+        .calls()
+        .into_iter()
+        .filter(|call| call.id == id && call.what != What::Next);
+    assert_eq!(
+        answers.map(|call| call.what).collect::<Vec<_>>(),
+        [What::Response]
+    );
 }
 
 #[tokio::test]
@@ -56,7 +65,15 @@ async fn an_error_that_comes_too_late_is_not_sent_again() {
     let event = Event::new(json!({ "act": "fail" }).to_string(), TIMEOUT);
     assert_eq!(call(&trial, event.clone()).await.status, 410);
     trial.value(json!({})).await;
-    assert_eq!(trial.lambda().calls().iter().filter(|call| call.what == What::Error).count(), 1);
+    assert_eq!(
+        trial
+            .lambda()
+            .calls()
+            .iter()
+            .filter(|call| call.what == What::Error)
+            .count(),
+        1
+    );
 }
 
 /// Lambda says that its container is beyond repair.
@@ -74,8 +91,18 @@ async fn the_invocation_id_is_echoed_if_there_was_one() {
     let trial = Setup::of(&MISBEHAVE).start(Door::Lambda).await;
     for act in ["return", "fail"] {
         let event = Event::new(json!({ "act": act }).to_string(), TIMEOUT);
-        let answer = call(&trial, event.clone().header("Lambda-Runtime-Invocation-Id", "attempt-7")).await;
-        assert_eq!(answer.header("lambda-runtime-invocation-id"), "attempt-7", "{act}");
+        let answer = call(
+            &trial,
+            event
+                .clone()
+                .header("Lambda-Runtime-Invocation-Id", "attempt-7"),
+        )
+        .await;
+        assert_eq!(
+            answer.header("lambda-runtime-invocation-id"),
+            "attempt-7",
+            "{act}"
+        );
     }
     let answer = call(&trial, Event::new("{}", TIMEOUT)).await;
     assert!(!answer.headers.contains_key("lambda-runtime-invocation-id"));
@@ -85,14 +112,23 @@ async fn the_invocation_id_is_echoed_if_there_was_one() {
 async fn the_guest_is_told_what_lambda_said_of_the_event() {
     let trial = Setup::of(&ECHO).start(Door::Lambda).await;
     let headers = [
-        ("Lambda-Runtime-Aws-Request-Id", "8f5afaa8-0000-4000-8000-000000000001"),
+        (
+            "Lambda-Runtime-Aws-Request-Id",
+            "8f5afaa8-0000-4000-8000-000000000001",
+        ),
         (
             "Lambda-Runtime-Invoked-Function-Arn",
             "arn:aws:lambda:eu-central-1:123456789012:function:tested:live",
         ),
-        ("Lambda-Runtime-Trace-Id", "Root=1-a;Parent=b;Sampled=0;Lineage=c:0"),
+        (
+            "Lambda-Runtime-Trace-Id",
+            "Root=1-a;Parent=b;Sampled=0;Lineage=c:0",
+        ),
         ("Lambda-Runtime-Client-Context", r#"{"custom":{"a":"b"}}"#),
-        ("Lambda-Runtime-Cognito-Identity", r#"{"cognitoIdentityId":"i","cognitoIdentityPoolId":"p"}"#),
+        (
+            "Lambda-Runtime-Cognito-Identity",
+            r#"{"cognitoIdentityId":"i","cognitoIdentityPoolId":"p"}"#,
+        ),
         ("Lambda-Runtime-Aws-Tenant-Id", "blue"),
     ];
     let told = context(&trial, &headers).await;
@@ -102,15 +138,27 @@ async fn the_guest_is_told_what_lambda_said_of_the_event() {
     assert_eq!(told["client_context"], headers[3].1);
     assert_eq!(told["identity"], headers[4].1);
     assert_eq!(told["tenant_id"], headers[5].1);
-    assert_eq!((&told["function_name"], &told["function_version"]), (&json!("tested"), &json!("$LATEST")));
+    assert_eq!(
+        (&told["function_name"], &told["function_version"]),
+        (&json!("tested"), &json!("$LATEST"))
+    );
     let remaining_ms = told["remaining_ms"].as_u64().unwrap();
-    assert!((1..=TIMEOUT.as_millis() as u64).contains(&remaining_ms), "{remaining_ms}");
+    assert!(
+        (1..=TIMEOUT.as_millis() as u64).contains(&remaining_ms),
+        "{remaining_ms}"
+    );
 }
 
 #[tokio::test]
 async fn an_empty_header_is_an_absent_one() {
     let trial = Setup::of(&ECHO).start(Door::Lambda).await;
-    let names = ["Trace-Id", "Client-Context", "Cognito-Identity", "Aws-Tenant-Id", "Invocation-Id"];
+    let names = [
+        "Trace-Id",
+        "Client-Context",
+        "Cognito-Identity",
+        "Aws-Tenant-Id",
+        "Invocation-Id",
+    ];
     let names = names.map(|name| format!("Lambda-Runtime-{name}"));
     let headers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
     let told = context(&trial, &headers).await;
@@ -118,7 +166,10 @@ async fn an_empty_header_is_an_absent_one() {
         assert_eq!(told[key], Value::Null, "{key}");
     }
     let calls = trial.lambda().calls();
-    let answer = calls.iter().find(|call| call.what == What::Response).unwrap();
+    let answer = calls
+        .iter()
+        .find(|call| call.what == What::Response)
+        .unwrap();
     assert!(!answer.headers.contains_key("lambda-runtime-invocation-id"));
 }
 
@@ -131,7 +182,11 @@ async fn bytes_come_and_go_as_they_are() {
         assert_eq!(answer.body, payload);
         assert_eq!(answer.header("content-type"), "application/json");
         // Anything but `streaming` fails the invocation.
-        assert!(!answer.headers.contains_key("lambda-runtime-function-response-mode"));
+        assert!(
+            !answer
+                .headers
+                .contains_key("lambda-runtime-function-response-mode")
+        );
     }
 }
 
@@ -140,7 +195,11 @@ async fn an_event_as_large_as_lambda_allows_is_served() {
     let trial = Setup::of(&ECHO).start(Door::Lambda).await;
     let payload = vec![b'7'; 6 * 1024 * 1024];
     let answer = call(&trial, Event::new(payload.clone(), TIMEOUT)).await;
-    assert!(answer.what == What::Response && answer.body == payload, "{:?}", answer.what);
+    assert!(
+        answer.what == What::Response && answer.body == payload,
+        "{:?}",
+        answer.what
+    );
 }
 
 /// A retry brings the same request id again.
@@ -153,7 +212,11 @@ async fn the_same_request_id_twice_is_two_invocations() {
     }
     let twice = async || {
         let calls = trial.lambda().calls();
-        (calls.iter().filter(|call| call.what == What::Response && call.id == event.id).count() == 2)
+        (calls
+            .iter()
+            .filter(|call| call.what == What::Response && call.id == event.id)
+            .count()
+            == 2)
             .then_some(())
     };
     e2e::eventually("two answers", twice).await;

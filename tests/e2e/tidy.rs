@@ -15,7 +15,14 @@ const FORBIDDEN: &[(&[&str], &[&str])] = &[
     (&["event"], &["instance", "database", "interface"]),
     (&["instance"], &["event", "serve"]),
     (
-        &["invocation", "fault", "limits", "telemetry", "shutdown", "config"],
+        &[
+            "invocation",
+            "fault",
+            "limits",
+            "telemetry",
+            "shutdown",
+            "config",
+        ],
         &["database", "interface", "instance", "event", "serve"],
     ),
 ];
@@ -31,13 +38,19 @@ impl Source {
     fn code(&self) -> &str {
         match self.path.ends_with("tests.rs") {
             true => "",
-            false => self.text.split("\n#[cfg(test)]\n").next().expect("there is always a first part"),
+            false => self
+                .text
+                .split("\n#[cfg(test)]\n")
+                .next()
+                .expect("there is always a first part"),
         }
     }
 }
 
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("it is in a workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("it is in a workspace")
 }
 
 /// The files below these paths that have this ending.
@@ -45,9 +58,16 @@ fn files(paths: &[&str], ending: &str) -> Vec<Source> {
     let mut found = Vec::new();
     let mut open: Vec<PathBuf> = paths.iter().map(|path| root().join(path)).collect();
     while let Some(path) = open.pop() {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         if path.is_dir() && !["target", ".git", ".hearth"].contains(&name) {
-            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            open.extend(
+                fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
         } else if path.is_file() && name.ends_with(ending) {
             // What cannot be read as text has no words in it.
             let text = fs::read_to_string(&path).unwrap_or_default();
@@ -55,7 +75,10 @@ fn files(paths: &[&str], ending: &str) -> Vec<Source> {
             found.push(Source { path, text });
         }
     }
-    assert!(!found.is_empty(), "nothing below {paths:?} ends with {ending:?}");
+    assert!(
+        !found.is_empty(),
+        "nothing below {paths:?} ends with {ending:?}"
+    );
     found.sort_by(|one, other| one.path.cmp(&other.path));
     found
 }
@@ -71,12 +94,20 @@ fn none(problems: Vec<String>) {
 
 #[test]
 fn every_file_opens_with_what_it_is() {
-    none(rust().into_iter().filter(|file| !file.text.starts_with("//! ")).map(|file| file.path).collect());
+    none(
+        rust()
+            .into_iter()
+            .filter(|file| !file.text.starts_with("//! "))
+            .map(|file| file.path)
+            .collect(),
+    );
 }
 
 #[test]
 fn no_file_is_too_long() {
-    let lines = rust().into_iter().map(|file| (file.code().lines().count(), file.path));
+    let lines = rust()
+        .into_iter()
+        .map(|file| (file.code().lines().count(), file.path));
     none(
         lines
             .filter(|(lines, _)| *lines > FILE_LINES_MAX)
@@ -97,18 +128,31 @@ fn no_function_is_too_long() {
             let Some(at) = words.iter().position(|word| *word == "fn") else {
                 continue;
             };
-            let qualifiers = ["pub", "pub(crate)", "pub(super)", "async", "const", "unsafe", "extern"];
+            let qualifiers = [
+                "pub",
+                "pub(crate)",
+                "pub(super)",
+                "async",
+                "const",
+                "unsafe",
+                "extern",
+            ];
             if !words[..at].iter().all(|word| qualifiers.contains(word)) {
                 continue;
             }
             let end = format!("{}}}", &line[..line.len() - begun.len()]);
             let body = &lines[start..];
             // A declaration in a trait has no body.
-            let head = body.iter().position(|line| line.ends_with('{') || line.ends_with(['}', ';']));
+            let head = body
+                .iter()
+                .position(|line| line.ends_with('{') || line.ends_with(['}', ';']));
             if head.is_some_and(|head| !body[head].ends_with('{')) {
                 continue;
             }
-            let length = body.iter().position(|line| **line == end).map_or(1, |length| length + 1);
+            let length = body
+                .iter()
+                .position(|line| **line == end)
+                .map_or(1, |length| length + 1);
             if length > FUNCTION_LINES_MAX {
                 problems.push(format!("{}:{}: {length} lines", file.path, start + 1));
             }
@@ -127,7 +171,12 @@ fn the_host_leaves_nothing_undone_and_panics_nowhere_without_a_reason() {
             }
         }
         let comments = |line: &&str| !line.trim_start().starts_with("//");
-        if file.code().lines().filter(comments).any(|line| line.contains(".unwrap()")) {
+        if file
+            .code()
+            .lines()
+            .filter(comments)
+            .any(|line| line.contains(".unwrap()"))
+        {
             problems.push(format!("{}: unwrap()", file.path));
         }
     }
@@ -139,10 +188,19 @@ fn imports_run_one_way() {
     let mut problems = Vec::new();
     for file in files(&["host/src"], ".rs") {
         let path = file.path.trim_start_matches("host/src/");
-        let floor = path.split(['/', '.']).next().expect("there is always a first part");
+        let floor = path
+            .split(['/', '.'])
+            .next()
+            .expect("there is always a first part");
         let imported = imports(file.code());
-        for (_, forbidden) in FORBIDDEN.iter().filter(|(floors, _)| floors.contains(&floor)) {
-            for import in imported.iter().filter(|import| forbidden.contains(&import.as_str())) {
+        for (_, forbidden) in FORBIDDEN
+            .iter()
+            .filter(|(floors, _)| floors.contains(&floor))
+        {
+            for import in imported
+                .iter()
+                .filter(|import| forbidden.contains(&import.as_str()))
+            {
                 problems.push(format!("{}: imports `{import}`", file.path));
             }
         }
@@ -152,7 +210,9 @@ fn imports_run_one_way() {
 
 /// The modules of the crate's root that are named in this code.
 fn imports(code: &str) -> Vec<String> {
-    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let lines = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
     let code: String = lines.map(|line| format!("{line}\n")).collect();
     let mut found = Vec::new();
     for rest in code.split("crate::").skip(1) {
@@ -182,7 +242,9 @@ fn imports(code: &str) -> Vec<String> {
 }
 
 fn first_word(text: &str) -> String {
-    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    text.chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect()
 }
 
 #[test]
@@ -196,9 +258,15 @@ fn every_guest_of_the_tests_is_named_by_a_test() {
     let tests = files(&["tests/e2e"], ".rs");
     let mut problems = Vec::new();
     for guest in files(&["tests/guests/examples"], ".rs") {
-        let name = Path::new(&guest.path).file_stem().unwrap().to_str().unwrap().to_uppercase();
-        let mut words =
-            tests.iter().flat_map(|test| test.text.split(|c: char| !c.is_alphanumeric() && c != '_'));
+        let name = Path::new(&guest.path)
+            .file_stem()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_uppercase();
+        let mut words = tests
+            .iter()
+            .flat_map(|test| test.text.split(|c: char| !c.is_alphanumeric() && c != '_'));
         if !words.any(|word| word == name) {
             problems.push(guest.path);
         }
@@ -212,7 +280,11 @@ fn every_file_of_tests_is_one_of_its_modules() {
     let stems = files(&["tests/e2e"], ".rs")
         .into_iter()
         .map(|file| file.path.replace("tests/e2e/", "").replace(".rs", ""));
-    none(stems.filter(|stem| stem != "main" && !main.contains(&format!("mod {stem};"))).collect());
+    none(
+        stems
+            .filter(|stem| stem != "main" && !main.contains(&format!("mod {stem};")))
+            .collect(),
+    );
 }
 
 #[test]
@@ -220,8 +292,8 @@ fn tests_wait_for_conditions_and_never_for_time() {
     let mut problems = Vec::new();
     for file in files(&["tests/e2e", "tests/src"], ".rs") {
         // Written in two parts, or this line would be one of those it looks for.
-        let sleeps =
-            file.text.matches(concat!("slee", "p(")).count() - file.text.matches("pg_sleep(").count();
+        let sleeps = file.text.matches(concat!("slee", "p(")).count()
+            - file.text.matches("pg_sleep(").count();
         // `within` is where everything waits.
         if sleeps > usize::from(file.path == "tests/src/lib.rs") {
             problems.push(file.path);
@@ -233,7 +305,10 @@ fn tests_wait_for_conditions_and_never_for_time() {
 #[test]
 fn no_path_of_somebodys_machine_is_in_the_repository() {
     let mut problems = Vec::new();
-    for file in files(&[""], "").into_iter().filter(|file| file.path != "Cargo.lock") {
+    for file in files(&[""], "")
+        .into_iter()
+        .filter(|file| file.path != "Cargo.lock")
+    {
         // Written in two parts, or this line would be one of those it looks for.
         if file.text.contains(concat!("/wor", "k/")) {
             problems.push(file.path);

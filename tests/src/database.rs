@@ -30,14 +30,21 @@ impl Server {
 
     /// A server for one test, which may stop it.
     pub async fn own() -> Self {
-        let keeper = tokio::task::spawn_blocking(Keeper::start).await.expect("it does not panic");
+        let keeper = tokio::task::spawn_blocking(Keeper::start)
+            .await
+            .expect("it does not panic");
         Self::with(Some(Arc::new(keeper))).await
     }
 
     async fn with(keeper: Option<Arc<Keeper>>) -> Self {
-        let mut server = Self { keeper, config: Config::new() };
+        let mut server = Self {
+            keeper,
+            config: Config::new(),
+        };
         let url = server.ask("start").await;
-        server.config = url.parse().unwrap_or_else(|error| panic!("the cluster's address {url:?}: {error}"));
+        server.config = url
+            .parse()
+            .unwrap_or_else(|error| panic!("the cluster's address {url:?}: {error}"));
         server
     }
 
@@ -49,7 +56,11 @@ impl Server {
     /// Starts it again, at the same address.
     pub async fn start(&self) {
         let url = self.ask("start").await;
-        assert_eq!(self.config, url.parse().expect("it was one before"), "a server comes back where it was");
+        assert_eq!(
+            self.config,
+            url.parse().expect("it was one before"),
+            "a server comes back where it was"
+        );
     }
 
     async fn ask(&self, command: &'static str) -> String {
@@ -58,13 +69,20 @@ impl Server {
             Some(keeper) => keeper.ask(command),
             None => run::keeper().ask(command),
         };
-        let answer = tokio::task::spawn_blocking(ask).await.expect("it does not panic");
+        let answer = tokio::task::spawn_blocking(ask)
+            .await
+            .expect("it does not panic");
         answer.unwrap_or_else(|message| panic!("PostgreSQL, {command}: {message}"))
     }
 
     async fn connect(&self, database: &str) -> Client {
-        let (client, connection) =
-            self.config.clone().dbname(database).connect(NoTls).await.expect("the server runs");
+        let (client, connection) = self
+            .config
+            .clone()
+            .dbname(database)
+            .connect(NoTls)
+            .await
+            .expect("the server runs");
         tokio::spawn(connection);
         client
     }
@@ -94,10 +112,19 @@ impl Database {
     /// A new database on this server.
     pub async fn create_on(server: &Server) -> Self {
         static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let name = format!("test_{}", NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let name = format!(
+            "test_{}",
+            NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+        );
         let client = server.connect("postgres").await;
-        client.batch_execute(&format!("create database {name}")).await.expect("the name is new");
-        Self { name, server: server.clone() }
+        client
+            .batch_execute(&format!("create database {name}"))
+            .await
+            .expect("the name is new");
+        Self {
+            name,
+            server: server.clone(),
+        }
     }
 
     /// Its address, as a configuration takes it.
@@ -114,15 +141,19 @@ impl Database {
         };
         let port = config.get_ports().first().copied().unwrap_or(5432);
         let own = config.get_password().map(String::from_utf8_lossy);
-        let password =
-            password.or(own.as_deref()).map_or_else(String::new, |password| format!(":{password}"));
+        let password = password
+            .or(own.as_deref())
+            .map_or_else(String::new, |password| format!(":{password}"));
         format!("postgresql://{user}{password}@{host}:{port}/{}", self.name)
     }
 
     /// Runs SQL in it, through a connection of its own.
     pub async fn run(&self, sql: &str) {
         let client = self.client().await;
-        client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        client
+            .batch_execute(sql)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
     /// A connection to it, for tests that hold something there.
@@ -148,7 +179,10 @@ impl Database {
         eventually(&what, async || {
             let seen = self.observe(sql).await;
             let is_late = start.elapsed() + Duration::from_secs(1) > PATIENCE;
-            assert!(!is_late || seen.as_deref() == Some(wanted), "{seen:?} instead of {what}");
+            assert!(
+                !is_late || seen.as_deref() == Some(wanted),
+                "{seen:?} instead of {what}"
+            );
             (seen.as_deref() == Some(wanted)).then_some(())
         })
         .await;
@@ -156,14 +190,22 @@ impl Database {
 
     /// How many connections to it are open.
     pub async fn backends(&self) -> u64 {
-        let count = self.observe("select count(*) from pg_stat_activity where datname = $name").await;
-        count.and_then(|count| count.parse().ok()).expect("a count is a number")
+        let count = self
+            .observe("select count(*) from pg_stat_activity where datname = $name")
+            .await;
+        count
+            .and_then(|count| count.parse().ok())
+            .expect("a count is a number")
     }
 
     /// How many connections to it were made so far. Those of [`Database::run`] count as well.
     pub async fn sessions(&self) -> u64 {
-        let count = self.observe("select sessions from pg_stat_database where datname = $name").await;
-        count.and_then(|count| count.parse().ok()).expect("a count is a number")
+        let count = self
+            .observe("select sessions from pg_stat_database where datname = $name")
+            .await;
+        count
+            .and_then(|count| count.parse().ok())
+            .expect("a count is a number")
     }
 
     /// Waits until so many of its connections are open, and all of them idle outside of a transaction.
@@ -175,7 +217,10 @@ impl Database {
 }
 
 async fn first(client: &Client, sql: &str) -> Option<String> {
-    let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    let messages = client
+        .simple_query(sql)
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     messages.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,

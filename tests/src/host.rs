@@ -21,7 +21,12 @@ pub struct Host {
 
 impl Host {
     /// Starts `bootstrap` as Lambda does: the task's root, the handler, the Runtime API's address.
-    pub fn bootstrap(task_root: &Path, handler: &str, api: &str, environment: &[(String, String)]) -> Self {
+    pub fn bootstrap(
+        task_root: &Path,
+        handler: &str,
+        api: &str,
+        environment: &[(String, String)],
+    ) -> Self {
         let mut command = Command::new(binary("bootstrap-under-test"));
         command
             .current_dir(task_root)
@@ -59,11 +64,17 @@ impl Host {
             .stderr(Stdio::piped())
             .spawn()
             .expect("cargo builds the binaries before the tests");
-        run::keeper().ask(&format!("guard {}", child.id())).expect("the keeper lives as long as the run");
+        run::keeper()
+            .ask(&format!("guard {}", child.id()))
+            .expect("the keeper lives as long as the run");
         let log = Arc::default();
         let stdout = follow(child.stdout.take().expect("it is piped"), &log);
         let stderr = follow(child.stderr.take().expect("it is piped"), &log);
-        Self { child, log, readers: [stdout, stderr] }
+        Self {
+            child,
+            log,
+            readers: [stdout, stderr],
+        }
     }
 
     /// What it wrote so far, on both its outputs.
@@ -87,7 +98,10 @@ impl Host {
     /// Waits for its end, at most so long, and until its log is complete.
     pub async fn end(&mut self, bound: Duration) -> ExitStatus {
         within(bound, "the end of the host", async || {
-            let status = self.child.try_wait().expect("the child is this process's own");
+            let status = self
+                .child
+                .try_wait()
+                .expect("the child is this process's own");
             status.filter(|_| self.readers.iter().all(JoinHandle::is_finished))
         })
         .await
@@ -130,7 +144,9 @@ fn follow(output: impl Read + Send + 'static, log: &Arc<Mutex<Vec<String>>>) -> 
     let log = Arc::clone(log);
     std::thread::spawn(move || {
         for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-            log.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
+            log.lock()
+                .unwrap()
+                .push(String::from_utf8_lossy(&line).into_owned());
         }
     })
 }

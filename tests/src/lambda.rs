@@ -40,23 +40,39 @@ impl Event {
     /// An event with this payload, to be answered within `timeout` of now.
     pub fn new(payload: impl Into<Bytes>, timeout: Duration) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(1);
-        let id = format!("00000000-e2e0-4000-8000-{:012x}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let deadline = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970") + timeout;
+        let id = format!(
+            "00000000-e2e0-4000-8000-{:012x}",
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        );
+        let deadline = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("it is after 1970")
+            + timeout;
         let headers = [
             (REQUEST_ID, id.clone()),
-            ("Lambda-Runtime-Deadline-Ms", deadline.as_millis().to_string()),
+            (
+                "Lambda-Runtime-Deadline-Ms",
+                deadline.as_millis().to_string(),
+            ),
             (
                 "Lambda-Runtime-Invoked-Function-Arn",
                 "arn:aws:lambda:eu-central-1:123456789012:function:tested".to_owned(),
             ),
             (
                 "Lambda-Runtime-Trace-Id",
-                "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1".to_owned(),
+                "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1"
+                    .to_owned(),
             ),
             ("Content-Type", "application/json".to_owned()),
         ];
-        let headers = headers.map(|(name, value)| (name.to_owned(), value)).to_vec();
-        Self { id, payload: payload.into(), headers }
+        let headers = headers
+            .map(|(name, value)| (name.to_owned(), value))
+            .to_vec();
+        Self {
+            id,
+            payload: payload.into(),
+            headers,
+        }
     }
 
     /// The same event with one more header, or another value for one it has.
@@ -64,7 +80,8 @@ impl Event {
         if name.eq_ignore_ascii_case(REQUEST_ID) {
             self.id = value.to_owned();
         }
-        self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self.headers
+            .retain(|(known, _)| !known.eq_ignore_ascii_case(name));
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
@@ -105,7 +122,10 @@ pub struct Call {
 impl Call {
     /// A header's value; empty if there is none.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("")
     }
 }
 
@@ -130,7 +150,9 @@ struct Shared {
 impl Lambda {
     /// Starts serving on a port of its own.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("the machine has a free port");
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("the machine has a free port");
         let address = listener.local_addr().expect("it is bound");
         let shared = Arc::new(Shared {
             events: Mutex::default(),
@@ -140,7 +162,11 @@ impl Lambda {
             statuses: Mutex::default(),
         });
         let server = tokio::spawn(serve(listener, Arc::clone(&shared)));
-        Self { address, shared, server }
+        Self {
+            address,
+            shared,
+            server,
+        }
     }
 
     /// The value of `AWS_LAMBDA_RUNTIME_API`.
@@ -173,13 +199,17 @@ impl Lambda {
 
     /// Waits for the answer to an event, whichever it is.
     pub async fn answer(&self, id: &str) -> Call {
-        let is_answer = |call: &Call| matches!(call.what, What::Response | What::Error) && call.id == id;
+        let is_answer =
+            |call: &Call| matches!(call.what, What::Response | What::Error) && call.id == id;
         self.call(&format!("an answer to {id}"), is_answer).await
     }
 
     /// Waits for a call.
     pub async fn call(&self, what: &str, wanted: impl Fn(&Call) -> bool) -> Call {
-        within(PATIENCE, what, async || self.calls().into_iter().find(|call| wanted(call))).await
+        within(PATIENCE, what, async || {
+            self.calls().into_iter().find(|call| wanted(call))
+        })
+        .await
     }
 }
 
@@ -204,10 +234,19 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn handle(request: Request<Incoming>, shared: &Shared) -> Result<Response<Full<Bytes>>, hyper::Error> {
+async fn handle(
+    request: Request<Incoming>,
+    shared: &Shared,
+) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
-    let path: Vec<&str> = head.uri.path().strip_prefix(BASE).unwrap_or("").split('/').collect();
+    let path: Vec<&str> = head
+        .uri
+        .path()
+        .strip_prefix(BASE)
+        .unwrap_or("")
+        .split('/')
+        .collect();
     let (what, id) = match (&head.method, path.as_slice()) {
         (&Method::GET, ["invocation", "next"]) => (What::Next, ""),
         (&Method::POST, ["invocation", id, "response"]) => (What::Response, *id),
@@ -228,7 +267,9 @@ async fn handle(request: Request<Incoming>, shared: &Shared) -> Result<Response<
         call.id = event.id.clone();
         let headers = event.headers.iter();
         headers
-            .fold(Response::builder(), |response, (name, value)| response.header(name, value))
+            .fold(Response::builder(), |response, (name, value)| {
+                response.header(name, value)
+            })
             .body(event.payload.into())
     } else {
         let text = match call.status {
@@ -239,7 +280,10 @@ async fn handle(request: Request<Incoming>, shared: &Shared) -> Result<Response<
             }
             _ => r#"{"errorType":"Other","errorMessage":"as the test chose"}"#,
         };
-        Response::builder().status(call.status).header("Content-Type", "application/json").body(text.into())
+        Response::builder()
+            .status(call.status)
+            .header("Content-Type", "application/json")
+            .body(text.into())
     };
     call.at = Instant::now();
     shared.calls.lock().unwrap().push(call);
@@ -250,7 +294,10 @@ impl Shared {
     /// The status for a call of this kind: the one that a test chose, or that of success.
     fn status(&self, what: What) -> u16 {
         let mut statuses = self.statuses.lock().unwrap();
-        match (statuses.iter().position(|(chosen, _)| *chosen == what), what) {
+        match (
+            statuses.iter().position(|(chosen, _)| *chosen == what),
+            what,
+        ) {
             (Some(at), _) => statuses.remove(at).1,
             (None, What::Next) => 200,
             (None, What::Other) => 404,
@@ -261,8 +308,16 @@ impl Shared {
     /// The next event. Whoever asks may go away while waiting; then the event stays.
     async fn next(&self) -> Event {
         let _parked = Parked::new(&self.parked);
-        self.waiting.acquire().await.expect("it is never closed").forget();
-        self.events.lock().unwrap().pop_front().expect("there is a permit for each event")
+        self.waiting
+            .acquire()
+            .await
+            .expect("it is never closed")
+            .forget();
+        self.events
+            .lock()
+            .unwrap()
+            .pop_front()
+            .expect("there is a permit for each event")
     }
 }
 

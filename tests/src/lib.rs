@@ -6,7 +6,10 @@
 //!
 //! Nothing here waits for a length of time: it waits for a condition, with a bound.
 
-#![allow(clippy::unwrap_used, reason = "a test that finds something else than it should is to fail")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that finds something else than it should is to fail"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -40,7 +43,11 @@ pub struct Guest {
 
 impl Guest {
     const fn new(name: &'static str, wasm: &'static str) -> Self {
-        Self { name, wasm, compiled: OnceLock::new() }
+        Self {
+            name,
+            wasm,
+            compiled: OnceLock::new(),
+        }
     }
 
     /// The component.
@@ -86,6 +93,9 @@ pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> 
 /// A binary of this package. Cargo puts it one floor above the tests.
 fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a running program has a path");
-    let directory = test.ancestors().nth(2).expect("cargo puts tests into `deps`");
+    let directory = test
+        .ancestors()
+        .nth(2)
+        .expect("cargo puts tests into `deps`");
     directory.join(name)
 }

@@ -14,31 +14,53 @@ pub async fn send(
     headers: &[(&str, &str)],
     body: Bytes,
 ) -> Response<Bytes> {
-    let socket =
-        TcpStream::connect(address).await.unwrap_or_else(|error| panic!("connecting to {address}: {error}"));
+    let socket = TcpStream::connect(address)
+        .await
+        .unwrap_or_else(|error| panic!("connecting to {address}: {error}"));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket))
         .await
         .expect("a new connection takes a request");
     let connection = tokio::spawn(connection);
-    let mut request = Request::builder().method(method).uri(path).header("Host", address);
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("Host", address);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Full::new(body)).expect("a test's headers can be sent");
-    let response = sender.send_request(request).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+    let request = request
+        .body(Full::new(body))
+        .expect("a test's headers can be sent");
+    let response = sender
+        .send_request(request)
+        .await
+        .unwrap_or_else(|error| panic!("{path}: {error}"));
     let (head, body) = response.into_parts();
-    let body = body.collect().await.unwrap_or_else(|error| panic!("{path}: {error}")).to_bytes();
+    let body = body
+        .collect()
+        .await
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
+        .to_bytes();
     connection.abort();
     Response::from_parts(head, body)
 }
 
 /// Invokes a function.
-pub async fn invoke(address: &str, function: &str, headers: &[(&str, &str)], body: Bytes) -> Response<Bytes> {
+pub async fn invoke(
+    address: &str,
+    function: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Response<Bytes> {
     let path = format!("/2015-03-31/functions/{function}/invocations");
     send(address, Method::POST, &path, headers, body).await
 }
 
 /// A header's value; empty if there is none.
 pub fn header<'a>(response: &'a Response<Bytes>, name: &str) -> &'a str {
-    response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+    response
+        .headers()
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("")
 }

@@ -23,7 +23,11 @@ impl Keeper {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         // Not under target/: the paths of sockets must be short, and PostgreSQL's own user must be
         // able to enter.
-        let name = format!("hearth-e2e-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "hearth-e2e-{}-{}",
+            std::process::id(),
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        );
         let directory = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&directory)
             .unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
@@ -35,7 +39,10 @@ impl Keeper {
             .process_group(0)
             .spawn()
             .expect("cargo builds the keeper before the tests");
-        Self { directory, child: Mutex::new(child) }
+        Self {
+            directory,
+            child: Mutex::new(child),
+        }
     }
 
     /// Its directory.

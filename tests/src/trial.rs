@@ -101,17 +101,23 @@ impl Setup {
 
     /// Writes the configuration into a directory of its own, and returns that.
     pub fn write(&self) -> PathBuf {
-        let mut text =
-            format!("[function.{FUNCTION}]\ncomponent = {:?}\n", self.component.display().to_string());
+        let mut text = format!(
+            "[function.{FUNCTION}]\ncomponent = {:?}\n",
+            self.component.display().to_string()
+        );
         text += &format!("timeout_ms = {}\n", self.timeout.as_millis());
         if !self.database.is_empty() && !self.function.iter().any(|(key, _)| *key == "databases") {
             text += "databases = [\"default\"]\n";
         }
-        self.function.iter().for_each(|(key, value)| text += &format!("{key} = {value}\n"));
+        self.function
+            .iter()
+            .for_each(|(key, value)| text += &format!("{key} = {value}\n"));
         if !self.database.is_empty() {
             text += "\n[database.default]\n";
         }
-        self.database.iter().for_each(|(key, value)| text += &format!("{key} = {value}\n"));
+        self.database
+            .iter()
+            .for_each(|(key, value)| text += &format!("{key} = {value}\n"));
         let directory = run::fresh_directory();
         std::fs::write(directory.join("hearth.toml"), text + "\n" + &self.rest)
             .expect("the directory is new");
@@ -126,16 +132,31 @@ impl Setup {
                 let lambda = Lambda::start().await;
                 let mut environment = self.environment.clone();
                 if self.concurrency > 1 {
-                    environment.push(("AWS_LAMBDA_MAX_CONCURRENCY".to_owned(), self.concurrency.to_string()));
+                    environment.push((
+                        "AWS_LAMBDA_MAX_CONCURRENCY".to_owned(),
+                        self.concurrency.to_string(),
+                    ));
                 }
-                (Host::bootstrap(&directory, FUNCTION, &lambda.address(), &environment), Way::Lambda(lambda))
+                (
+                    Host::bootstrap(&directory, FUNCTION, &lambda.address(), &environment),
+                    Way::Lambda(lambda),
+                )
             }
             Door::Local => {
                 let arguments = ["serve", "--port", "0"];
-                (Host::hearth(&directory, &arguments, &self.environment), Way::Local(String::new()))
+                (
+                    Host::hearth(&directory, &arguments, &self.environment),
+                    Way::Local(String::new()),
+                )
             }
         };
-        Trial { host, way, directory, timeout: self.timeout, concurrency: self.concurrency }
+        Trial {
+            host,
+            way,
+            directory,
+            timeout: self.timeout,
+            concurrency: self.concurrency,
+        }
     }
 
     /// Starts it, and waits until it takes events.
@@ -149,7 +170,10 @@ impl Setup {
             Way::Local(address) => {
                 let line = trial.host.line("listening on http://").await;
                 let (_, rest) = line.split_once("http://").expect("it is part of the line");
-                *address = rest.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+                *address = rest
+                    .chars()
+                    .take_while(|c| c.is_ascii_digit() || ".:".contains(*c))
+                    .collect();
             }
         }
         trial
@@ -200,7 +224,13 @@ impl Trial {
                 let headers = map(response.headers());
                 let request_id = headers.get("x-amzn-requestid").cloned().unwrap_or_default();
                 let failed = headers.contains_key("x-amz-function-error");
-                Answer { request_id, failed, headers, body: response.into_body(), took }
+                Answer {
+                    request_id,
+                    failed,
+                    headers,
+                    body: response.into_body(),
+                    took,
+                }
             }
         }
     }
@@ -250,25 +280,42 @@ pub struct Answer {
 impl Answer {
     /// The answer, which is none of an error.
     pub fn value(&self) -> Value {
-        assert!(!self.failed, "an error came back: {}", String::from_utf8_lossy(&self.body));
+        assert!(
+            !self.failed,
+            "an error came back: {}",
+            String::from_utf8_lossy(&self.body)
+        );
         self.json()
     }
 
     /// The type and the message of the error, which it is.
     pub fn error(&self) -> (String, String) {
-        assert!(self.failed, "no error came back, but {}", String::from_utf8_lossy(&self.body));
+        assert!(
+            self.failed,
+            "no error came back, but {}",
+            String::from_utf8_lossy(&self.body)
+        );
         let document = self.json();
-        let text =
-            |key: &str| document[key].as_str().unwrap_or_else(|| panic!("no {key} in {document}")).to_owned();
+        let text = |key: &str| {
+            document[key]
+                .as_str()
+                .unwrap_or_else(|| panic!("no {key} in {document}"))
+                .to_owned()
+        };
         (text("errorType"), text("errorMessage"))
     }
 
     fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
     }
 }
 
 fn map(headers: &hyper::HeaderMap) -> HashMap<String, String> {
-    let text = |value: &hyper::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
+    let text =
+        |value: &hyper::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), text(value)))
+        .collect()
 }

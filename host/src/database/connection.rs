@@ -62,10 +62,12 @@ impl Connection {
                 other => Error::Connect(format!("cannot log in to the database: {other}")),
             }
         })?;
+        let watched = probe.clone();
         let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a database connection ended");
             }
+            watched.end();
         });
         let driver = Driver {
             task,
@@ -89,12 +91,12 @@ impl Connection {
         if let Some(prepared) = self.statements.get(key) {
             return Ok(prepared.clone());
         }
-        let sent = self.probe.sent_bytes();
         let statement = self
             .client
             .prepare_typed(&key.sql, &key.parameter_types())
             .await
-            .map_err(|error| self.error(error, sent))?;
+            // Whatever was sent, preparing executes nothing.
+            .map_err(|error| Error::from_driver(error, false))?;
         let prepared = Prepared {
             description: Arc::new(Description::of(&statement)),
             residue: residue::residue(&key.sql),
@@ -170,6 +172,11 @@ impl Connection {
     /// The state of the transaction; none while the server owes an answer.
     pub fn status(&self) -> Option<Status> {
         self.probe.status()
+    }
+
+    /// Waits until the server has said what an error did to the transaction.
+    pub async fn quiet(&self) {
+        self.probe.quiet().await;
     }
 
     /// Whether it can be lent to another invocation as it is.

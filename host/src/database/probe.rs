@@ -7,7 +7,9 @@
 //!
 //! Left to others: what a status means for the connection ([`super::connection`]).
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+use tokio::sync::Notify;
 
 /// The server's word on the transaction, from `ReadyForQuery`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,9 @@ pub struct Probe {
     sent_bytes: AtomicU64,
     received_bytes: AtomicU64,
     round_trips: AtomicU64,
+    /// Whether the connection has ended, so that no answer will come any more.
+    ended: AtomicBool,
+    answering: Notify,
 }
 
 impl Probe {
@@ -45,6 +50,24 @@ impl Probe {
             b'E' => Some(Status::Failed),
             _ => None,
         }
+    }
+
+    /// Waits until the server owes no answer, or can give none any more. After an error the driver
+    /// reports it before the server has said what it did to the transaction.
+    pub async fn quiet(&self) {
+        loop {
+            let answering = self.answering.notified();
+            if self.ended.load(Ordering::Acquire) || self.status().is_some() {
+                return;
+            }
+            answering.await;
+        }
+    }
+
+    /// The connection has ended.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.answering.notify_waiters();
     }
 
     /// Bytes written to the socket since it was opened.
@@ -112,6 +135,7 @@ impl Incoming {
             if kind == b'Z' {
                 probe.status.store(first, Ordering::Release);
                 probe.answered.fetch_add(1, Ordering::AcqRel);
+                probe.answering.notify_waiters();
             }
         });
     }

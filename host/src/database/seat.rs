@@ -1,13 +1,13 @@
 //! The place of one borrowed connection within a session.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Database;
+use super::error::{Error, Result};
 use super::pool::Loan;
 use super::probe::Status;
-use super::session::lock;
 
 /// Holds a connection until it is given back, made clean or retired.
 pub(super) struct Seat {
@@ -94,4 +94,21 @@ impl Seat {
             ),
         }
     }
+}
+
+/// Whether a call can be made once more, on another connection: the first turned out to have been
+/// gone before anything was sent.
+pub(super) fn may_try_again<R>(first: &mut bool, seat: &Seat, result: &Result<R>) -> bool {
+    let unsent = matches!(
+        result,
+        Err(Error::ConnectionLost {
+            maybe_executed: false
+        })
+    );
+    std::mem::take(first) && unsent && seat.role() == Role::Call
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is locked here is changed in single steps, so that a panic leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

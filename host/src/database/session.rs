@@ -12,7 +12,7 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use super::cursor::{Batch, Cursor};
 use super::error::{Error, Result};
 use super::pool::Loan;
-use super::seat::{Role, Seat};
+use super::seat::{Role, Seat, lock, may_try_again};
 use super::statement::{Call, Description, Key, check_sql};
 use super::transaction::{Options, Transaction};
 use super::{Database, Databases, cursor};
@@ -76,66 +76,79 @@ impl Session {
         if let Some(description) = database.known(key) {
             return Ok(description);
         }
-        let seat = self.seat(&database).await?;
-        self.work(&seat, async |loan| Ok(loan.prepare(key).await?.description))
-            .await
-            .inspect(|description| database.learn(key, description))
+        let mut first = true;
+        loop {
+            let seat = self.seat(&database).await?;
+            let prepare = async |loan: &mut Loan| Ok(loan.prepare(key).await?.description);
+            let result = self.work(&seat, prepare).await;
+            if !may_try_again(&mut first, &seat, &result) {
+                return result.inspect(|description| database.learn(key, description));
+            }
+        }
     }
 
     /// Executes a statement and reads its first rows.
     pub async fn query(self: &Arc<Self>, database: &str, call: &Call) -> Result<Answer> {
         check_sql(&call.key.sql, &call.key.types)?;
         let database = self.database(database)?;
-        // A statement that never left is sent again, once: the connection had gone unnoticed.
-        for last in [false, true] {
+        let mut first = true;
+        loop {
             let seat = self.seat(&database).await?;
-            match self.query_on(&seat, call).await {
-                Err(Error::ConnectionLost {
-                    maybe_executed: false,
-                }) if !last && seat.role() == Role::Call => {}
-                result => return result,
+            let result = self.query_on(&seat, call).await;
+            if !may_try_again(&mut first, &seat, &result) {
+                return result;
             }
         }
-        unreachable!("the second turn returns")
     }
 
     /// Executes a statement and counts the rows it affected.
     pub async fn execute(self: &Arc<Self>, database: &str, call: &Call) -> Result<u64> {
         check_sql(&call.key.sql, &call.key.types)?;
         let database = self.database(database)?;
-        for last in [false, true] {
+        let mut first = true;
+        loop {
             let seat = self.seat(&database).await?;
-            match self.execute_on(&seat, call).await {
-                Err(Error::ConnectionLost {
-                    maybe_executed: false,
-                }) if !last && seat.role() == Role::Call => {}
-                result => return result,
+            let result = self.execute_on(&seat, call).await;
+            if !may_try_again(&mut first, &seat, &result) {
+                return result;
             }
         }
-        unreachable!("the second turn returns")
     }
 
     /// Executes statements without arguments.
     pub async fn batch_execute(self: &Arc<Self>, database: &str, sql: &str) -> Result<()> {
         check_sql(sql, &[])?;
-        let seat = self.seat(&self.database(database)?).await?;
-        self.work(&seat, async |loan| loan.batch_execute(sql).await)
-            .await
+        let database = self.database(database)?;
+        let mut first = true;
+        loop {
+            let seat = self.seat(&database).await?;
+            let result = self
+                .work(&seat, async |loan| loan.batch_execute(sql).await)
+                .await;
+            if !may_try_again(&mut first, &seat, &result) {
+                return result;
+            }
+        }
     }
 
     /// Begins a transaction on a connection of its own.
     pub async fn begin(self: &Arc<Self>, database: &str, options: &Options) -> Result<Transaction> {
         let database = self.database(database)?;
-        let seat = self.borrow(&database, Role::Transaction).await?;
         let begin = options.sql();
-        let begun = self
-            .work(&seat, async |loan| loan.command(&begin).await)
-            .await;
-        match begun {
-            Ok(()) => Ok(Transaction::new(self.clone(), seat)),
-            Err(error) => {
-                self.leave(&seat);
-                Err(error)
+        let mut lost = false;
+        loop {
+            let seat = self.borrow(&database, Role::Transaction).await?;
+            match self
+                .work(&seat, async |loan| loan.command(&begin).await)
+                .await
+            {
+                Ok(()) => return Ok(Transaction::new(self.clone(), seat)),
+                // Nothing is lost with a transaction in which nothing was done.
+                Err(Error::ConnectionLost { .. }) if !lost => lost = true,
+                Err(error) => {
+                    self.leave(&seat);
+                    return Err(error);
+                }
             }
         }
     }
@@ -215,7 +228,12 @@ impl Session {
         let result = self
             .unless_ended(async {
                 let mut place = seat.loan.lock().await;
-                work(place.as_mut().ok_or(Error::Ended)?).await
+                let loan = place.as_mut().ok_or(Error::Ended)?;
+                let result = work(loan).await;
+                if let Err(Error::Server(_)) = result {
+                    loan.quiet().await;
+                }
+                result
             })
             .await;
         interrupted.disarm();
@@ -244,7 +262,7 @@ impl Session {
             *place = None;
             drop(place);
             self.forget(seat);
-        } else if matches!(loan.status(), None) || !matches!(seat.role(), Role::Call | Role::Kept) {
+        } else if loan.status().is_none() || !matches!(seat.role(), Role::Call | Role::Kept) {
             drop(place);
             self.settle_later(seat);
         } else {
@@ -367,9 +385,4 @@ impl Drop for Interrupted<'_> {
             self.session.settle_later(self.seat);
         }
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is locked here is changed in single steps, so that a panic leaves nothing half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn cells_are_taken_apart() {
-        let cases: [(&[u8], Option<Vec<Option<&[u8]>>>); 6] = [
+        type Case<'a> = (&'a [u8], Option<Vec<Option<&'a [u8]>>>);
+        let cases: [Case<'_>; 6] = [
             (&[], Some(vec![])),
             (&[0xff, 0xff, 0xff, 0xff], Some(vec![None])),
             (&[0, 0, 0, 0], Some(vec![Some(&[])])),

@@ -8,15 +8,15 @@ use crate::telemetry::Output;
 
 /// Frames of a stack trace that are kept, from the innermost.
 const FRAMES_MAX: usize = 32;
-/// A stack this deep when memory was touched that is not there: the guest's own stack, which lies
-/// at the bottom of its memory, was exhausted before the host's was.
-const RECURSION_FRAMES: usize = 512;
+/// Where an address just below zero ends up: around the end of a guest's address space, since an
+/// instruction adds its own offset. The guest's own stack lies at the bottom of its memory, so this
+/// is what exhausting it looks like.
+const BELOW_ZERO: std::ops::RangeInclusive<u64> = 0xfff0_0000..=0x1_0010_0000;
 
 /// The fault of a guest that came to a sudden end. `refused` says whether it had been refused
 /// memory; `output` is what it wrote.
 pub fn fault(error: &wasmtime::Error, refused: bool, output: &Output) -> Fault {
     let trace = error.downcast_ref::<WasmBacktrace>();
-    let depth = trace.map_or(0, |trace| trace.frames().len());
     let (kind, message) = if let Some(exit) = error.downcast_ref::<I32Exit>() {
         (
             Kind::Trap,
@@ -27,39 +27,57 @@ pub fn fault(error: &wasmtime::Error, refused: bool, output: &Output) -> Fault {
         )
     } else {
         match error.downcast_ref::<Trap>() {
-            Some(Trap::Interrupt) => (
-                Kind::DeadlineExceeded,
-                "the function was still computing at its deadline".to_owned(),
-            ),
-            Some(Trap::StackOverflow) => (
-                Kind::StackOverflow,
-                "the function's stack is exhausted".to_owned(),
-            ),
-            Some(Trap::MemoryOutOfBounds) if depth >= RECURSION_FRAMES => (
-                Kind::StackOverflow,
-                "the function's stack is exhausted".to_owned(),
-            ),
-            Some(trap) => of_trap(trap, refused, output),
+            Some(trap) => of_trap(*trap, error, refused, output),
+            // The host refused it something that no function should need, such as one more handle.
             None => (
-                Kind::Internal,
-                format!("the function could not go on: {error:#}"),
+                Kind::Trap,
+                format!("the function could not go on: {}", error.root_cause()),
             ),
         }
     };
     Fault::new(kind, message).traced(trace.map(frames).unwrap_or_default())
 }
 
-fn of_trap(trap: &Trap, refused: bool, output: &Output) -> (Kind, String) {
-    if let Some(message) = output.panic_message() {
-        return (Kind::Panic, format!("the function panicked: {message}"));
+fn of_trap(trap: Trap, error: &wasmtime::Error, refused: bool, output: &Output) -> (Kind, String) {
+    let exhausted = || {
+        (
+            Kind::StackOverflow,
+            "the function's stack is exhausted".to_owned(),
+        )
+    };
+    match trap {
+        Trap::Interrupt => (
+            Kind::DeadlineExceeded,
+            "the function was still computing at its deadline".to_owned(),
+        ),
+        Trap::StackOverflow => exhausted(),
+        Trap::MemoryOutOfBounds
+            if fault_address(error).is_some_and(|address| BELOW_ZERO.contains(&address)) =>
+        {
+            exhausted()
+        }
+        trap => match output.panic_message() {
+            Some(message) => (Kind::Panic, format!("the function panicked: {message}")),
+            None if refused => (
+                Kind::OutOfMemory,
+                "the function needed more memory than its `memory_mib` allows".to_owned(),
+            ),
+            None => (Kind::Trap, format!("the function trapped: {trap}")),
+        },
     }
-    if refused {
-        return (
-            Kind::OutOfMemory,
-            "the function needed more memory than its `memory_mib` allows".to_owned(),
-        );
-    }
-    (Kind::Trap, format!("the function trapped: {trap}"))
+}
+
+/// The address that the guest touched. Wasmtime tells it only as text, among an error's causes:
+/// "memory fault at wasm address 0x… in linear memory of size 0x…".
+fn fault_address(error: &wasmtime::Error) -> Option<u64> {
+    error.chain().find_map(|cause| {
+        let text = cause.to_string();
+        let (_, digits) = text.split_once("wasm address 0x")?;
+        let end = digits
+            .find(|c: char| !c.is_ascii_hexdigit())
+            .unwrap_or(digits.len());
+        u64::from_str_radix(&digits[..end], 16).ok()
+    })
 }
 
 /// The names of the functions on the stack, innermost first.

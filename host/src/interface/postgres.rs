@@ -358,6 +358,10 @@ impl<T: Send + 'static> wit::HostCursorWithStore<T> for HasPostgres {
     }
 }
 
+#[expect(
+    clippy::result_large_err,
+    reason = "the shape that the contract's bindings ask for"
+)]
 fn describe(description: database::Result<Arc<Description>>) -> Result<wit::Statement, wit::Error> {
     Ok(wit::Statement::from(&*description?))
 }

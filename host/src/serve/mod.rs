@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, FunctionConfig};
 use crate::database::session::Session;
@@ -36,6 +37,7 @@ pub mod local;
 pub struct Environment {
     functions: BTreeMap<String, Arc<Function>>,
     databases: Databases,
+    endings: TaskTracker,
 }
 
 /// One function, ready to be invoked.
@@ -49,8 +51,14 @@ pub struct Function {
 pub struct Handled {
     /// What the caller gets.
     pub answer: Answer,
-    session: Arc<Session>,
     output: Arc<Output>,
+    ending: Ending,
+}
+
+/// Ends an invocation's session, also when the invocation is given up.
+struct Ending {
+    session: Option<Arc<Session>>,
+    endings: TaskTracker,
 }
 
 impl Environment {
@@ -96,6 +104,7 @@ impl Environment {
         Ok(Self {
             functions,
             databases,
+            endings: TaskTracker::new(),
         })
     }
 
@@ -112,6 +121,10 @@ impl Environment {
     /// Handles one invocation up to its answer.
     pub async fn handle(&self, function: &Function, invocation: Invocation) -> Handled {
         let session = Session::new(function.databases.clone(), invocation.deadline);
+        let ending = Ending {
+            session: Some(session.clone()),
+            endings: self.endings.clone(),
+        };
         let output = Arc::new(Output::new(&function.config.name, &invocation.request_id));
         let invocation = Arc::new(invocation);
         let answer = function.call(&invocation, &session, &output).await;
@@ -121,16 +134,19 @@ impl Environment {
         }
         Handled {
             answer,
-            session,
             output,
+            ending,
         }
     }
 
-    /// Ends every instance and says good-bye to every database.
+    /// Ends every instance and every session, and says good-bye to every database.
     pub async fn drain(&self) {
         for function in self.functions.values() {
             function.instances.close();
         }
+        self.endings.close();
+        // Each of them is bounded; together they take no longer, since they run side by side.
+        let _ = tokio::time::timeout(limits::SETTLE_TIMEOUT * 2, self.endings.wait()).await;
         for database in self.databases.values() {
             database.close().await;
         }
@@ -197,8 +213,18 @@ impl Handled {
 
     /// Makes clean and gives back what the invocation has borrowed. To be called when the answer
     /// is on its way.
-    pub async fn settle(self) {
-        self.session.end().await;
+    pub async fn settle(mut self) {
+        if let Some(session) = self.ending.session.take() {
+            self.ending.endings.track_future(session.end()).await;
+        }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.endings.spawn(async move { session.end().await });
+        }
     }
 }
 

@@ -29,9 +29,19 @@ async fn handle(event: Event, cx: Context) -> Result<Answer, hearth::Error> {
     let served = SERVED.fetch_add(1, SeqCst) + 1;
     TOGETHER.fetch_max(RUNNING.fetch_add(1, SeqCst) + 1, SeqCst);
     let value = match event.sql {
-        Some(sql) => Some(hearth::postgres::default()?.query_one(&sql, &[]).await?.try_get(0)?),
+        Some(sql) => Some(
+            hearth::postgres::default()?
+                .query_one(&sql, &[])
+                .await?
+                .try_get(0)?,
+        ),
         None => None,
     };
     RUNNING.fetch_sub(1, SeqCst);
-    Ok(Answer { served, first: cx.is_first(), together: TOGETHER.load(SeqCst), value })
+    Ok(Answer {
+        served,
+        first: cx.is_first(),
+        together: TOGETHER.load(SeqCst),
+        value,
+    })
 }

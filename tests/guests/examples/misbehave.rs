@@ -96,7 +96,10 @@ fn misbehave(act: Act, text: &str) -> Value {
         Act::Leak => {
             let open = || Database::open("default").ok();
             let kept: Option<Vec<_>> = (0..10_000).map(|_| open()).collect();
-            panic!("{} handles", kept.expect("the database is the function's").len())
+            panic!(
+                "{} handles",
+                kept.expect("the database is the function's").len()
+            )
         }
         Act::Sleep => {
             std::thread::sleep(Duration::from_secs(600));
@@ -129,11 +132,19 @@ fn trap() -> ! {
 
 /// Uses up WebAssembly's own stack, which holds numbers.
 fn recurse(depth: u64) -> u64 {
-    if depth == u64::MAX { 0 } else { black_box(recurse(black_box(depth + 1))) + depth }
+    if depth == u64::MAX {
+        0
+    } else {
+        black_box(recurse(black_box(depth + 1))) + depth
+    }
 }
 
 /// Uses up the stack in the guest's memory, where a compiler puts what is larger than a number.
 fn recurse_with_arrays(depth: u64) -> u64 {
     let array = black_box([depth; 32]);
-    if depth == u64::MAX { 0 } else { recurse_with_arrays(depth + 1) + array[31] }
+    if depth == u64::MAX {
+        0
+    } else {
+        recurse_with_arrays(depth + 1) + array[31]
+    }
 }

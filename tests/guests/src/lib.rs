@@ -90,9 +90,13 @@ pub async fn run(database: &Client, steps: Vec<Step>) -> Vec<Value> {
 
 async fn run_one(database: &Client, step: Step) -> Value {
     let other = async |step| match step {
-        Step::Transaction { transaction, end } => within_transaction(database, transaction, end).await,
+        Step::Transaction { transaction, end } => {
+            within_transaction(database, transaction, end).await
+        }
         Step::Parallel { parallel } => {
-            let all = parallel.into_iter().map(|step| Box::pin(run_one(database, step)));
+            let all = parallel
+                .into_iter()
+                .map(|step| Box::pin(run_one(database, step)));
             Ok(Value::Array(join_all(all).await))
         }
         _ => unreachable!("the other steps are run by the macro"),
@@ -104,7 +108,8 @@ async fn within_transaction(database: &Client, steps: Vec<Step>, end: End) -> Re
     let transaction = database.transaction().await?;
     let mut results = Vec::new();
     for step in steps {
-        let other = async |_| Ok(json!({ "error": { "message": "no such step within a transaction" } }));
+        let other =
+            async |_| Ok(json!({ "error": { "message": "no such step within a transaction" } }));
         results.push(run_on!(transaction, step, other).unwrap_or_else(describe));
     }
     let end = match end {
@@ -124,10 +129,15 @@ async fn within_transaction(database: &Client, steps: Vec<Step>, end: End) -> Re
 
 async fn rows(stream: Result<RowStream, Error>) -> Result<Value, Error> {
     let mut stream = stream?;
-    let columns: Vec<String> = stream.columns().iter().map(|column| column.name().to_owned()).collect();
+    let columns: Vec<String> = stream
+        .columns()
+        .iter()
+        .map(|column| column.name().to_owned())
+        .collect();
     let mut rows = Vec::new();
     while let Some(row) = stream.try_next().await? {
-        let cells = (0..row.len()).map(|index| Ok(row.try_get::<_, Option<Cell>>(index)?.map(|cell| cell.0)));
+        let cells = (0..row.len())
+            .map(|index| Ok(row.try_get::<_, Option<Cell>>(index)?.map(|cell| cell.0)));
         rows.push(cells.collect::<Result<Vec<_>, Error>>()?);
     }
     Ok(json!({ "columns": columns, "rows": rows }))

@@ -19,8 +19,15 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 
 fn main() {
-    let directory = PathBuf::from(std::env::args_os().nth(1).expect("the directory is the argument"));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let directory = PathBuf::from(
+        std::env::args_os()
+            .nth(1)
+            .expect("the directory is the argument"),
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
     let runtime = runtime.expect("a runtime needs only memory and a file or two");
     let mut cluster = None;
     let mut guarded: Vec<i32> = Vec::new();
@@ -33,7 +40,10 @@ fn main() {
                 url.to_string()
             }),
             (Some("stop"), _) => {
-                cluster.take().into_iter().for_each(|cluster| runtime.block_on(cluster.stop()));
+                cluster
+                    .take()
+                    .into_iter()
+                    .for_each(|cluster| runtime.block_on(cluster.stop()));
                 Ok("stopped".to_owned())
             }
             (Some("guard"), Some(pid)) => {
@@ -57,15 +67,26 @@ fn main() {
     for pid in guarded.into_iter().filter_map(Pid::from_raw) {
         let _ = kill_process(pid, Signal::KILL);
     }
-    cluster.take().into_iter().for_each(|cluster| runtime.block_on(cluster.stop()));
+    cluster
+        .take()
+        .into_iter()
+        .for_each(|cluster| runtime.block_on(cluster.stop()));
     end_servers(&directory);
     let _ = std::fs::remove_dir_all(&directory);
 }
 
 async fn start(directory: &Path) -> Result<Cluster, String> {
-    let settings = SETTINGS.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-    let options = Options { directory: directory.join("cluster"), settings };
-    Cluster::start(options).await.map_err(|error| error.to_string())
+    let settings = SETTINGS
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .collect();
+    let options = Options {
+        directory: directory.join("cluster"),
+        settings,
+    };
+    Cluster::start(options)
+        .await
+        .map_err(|error| error.to_string())
 }
 
 /// Ends the servers that a host started below this directory and, being killed, left behind.
@@ -73,7 +94,11 @@ fn end_servers(directory: &Path) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let file = entry.path().join(".hearth/postgres/data/postmaster.pid");
         let text = std::fs::read_to_string(file).unwrap_or_default();
-        let pid = text.lines().next().and_then(|line| line.trim().parse().ok()).and_then(Pid::from_raw);
+        let pid = text
+            .lines()
+            .next()
+            .and_then(|line| line.trim().parse().ok())
+            .and_then(Pid::from_raw);
         if let Some(pid) = pid {
             let _ = kill_process(pid, Signal::QUIT);
         }
