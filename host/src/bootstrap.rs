@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::config::{Config, FunctionConfig, Isolation};
-use crate::event::lambda::RuntimeApi;
+use crate::event::lambda::{FunctionIdentity, RuntimeApi};
 use crate::fault::{Fault, Kind};
 use crate::limits;
 use crate::serve::{self, Environment};
@@ -37,7 +37,7 @@ pub fn bootstrap() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(run(&api_address, slots));
+    let outcome = runtime.block_on(run(&|| RuntimeApi::new(&api_address, identity()), slots));
     // Whatever still runs is past the time that a drain leaves it.
     runtime.shutdown_background();
     match outcome {
@@ -54,18 +54,18 @@ pub fn bootstrap() -> ExitCode {
     }
 }
 
-async fn run(api_address: &str, slots: u32) -> Result<(), Fault> {
+async fn run(api: &(dyn Fn() -> RuntimeApi + Sync), slots: u32) -> Result<(), Fault> {
     let started = start(slots).await;
     let (environment, function, shutdown) = match started {
         Ok(started) => started,
         Err(fault) => {
-            if let Err(error) = RuntimeApi::new(api_address).init_error(&fault).await {
+            if let Err(error) = api().init_error(&fault).await {
                 tracing::error!(%error, "the failed start could not be reported");
             }
             return Err(fault);
         }
     };
-    serve::lambda::serve(&environment, &function, api_address, slots, &shutdown).await
+    serve::lambda::serve(&environment, &function, api, slots, &shutdown).await
 }
 
 /// Everything that is done before the first event is asked for.
@@ -133,6 +133,15 @@ fn instances(function: &FunctionConfig, slots: u32) -> u32 {
     match function.isolation {
         Isolation::Fresh | Isolation::Serial => slots,
         Isolation::Concurrent(share) => slots.div_ceil(share),
+    }
+}
+
+/// What Lambda calls the function, which need not be what `hearth.toml` calls it.
+fn identity() -> FunctionIdentity {
+    let named = |name| variable(name).unwrap_or_default();
+    FunctionIdentity {
+        name: named("AWS_LAMBDA_FUNCTION_NAME"),
+        version: named("AWS_LAMBDA_FUNCTION_VERSION"),
     }
 }
 

@@ -8,10 +8,14 @@
 //!
 //! Left to others: what to do after an error ([`crate::serve::lambda`]).
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -21,13 +25,37 @@ use crate::invocation::{Answer, Deadline, Invocation};
 use crate::limits;
 
 const VERSION: &str = "/2018-06-01/runtime";
-const USER_AGENT: &str = concat!("hearth/", env!("CARGO_PKG_VERSION"));
+const NEXT: &str = "/2018-06-01/runtime/invocation/next";
+const RELEASE: HeaderValue =
+    HeaderValue::from_static(concat!("hearth/", env!("CARGO_PKG_VERSION")));
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const ERROR_TYPE: HeaderName = HeaderName::from_static("lambda-runtime-function-error-type");
+const INVOCATION_ID: HeaderName = HeaderName::from_static("lambda-runtime-invocation-id");
 
 /// One slot's connection to the Runtime API.
 pub struct RuntimeApi {
     /// `host:port`, as Lambda gives it.
     address: String,
-    connection: Option<SendRequest<Full<Bytes>>>,
+    host: HeaderValue,
+    identity: FunctionIdentity,
+    connection: Option<Connection>,
+}
+
+/// What Lambda's environment says of the function, the same for every event.
+#[derive(Debug, Clone, Default)]
+pub struct FunctionIdentity {
+    /// Its name.
+    pub name: String,
+    /// Its version: a number, or `$LATEST`.
+    pub version: String,
+}
+
+/// An open connection. It moves only while a request is under way, in the task that makes it:
+/// a task of its own would cost a hand-over in each direction.
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>,
+    ended: bool,
 }
 
 /// An event, and what its answer needs.
@@ -44,7 +72,7 @@ pub struct Received {
 pub struct Receipt {
     request_id: String,
     /// Unique to the attempt, where the request id may repeat. Echoed if it was given.
-    invocation_id: Option<String>,
+    invocation_id: Option<HeaderValue>,
 }
 
 /// Why the Runtime API could not be used.
@@ -60,145 +88,116 @@ pub enum Error {
 
 impl RuntimeApi {
     /// The Runtime API at this `host:port`. Connects to nothing yet.
-    pub fn new(address: &str) -> Self {
+    pub fn new(address: &str, identity: FunctionIdentity) -> Self {
         Self {
             address: address.to_owned(),
+            host: HeaderValue::from_str(address).unwrap_or(HeaderValue::from_static("localhost")),
+            identity,
             connection: None,
         }
     }
 
     /// Waits for the next event.
     pub async fn next(&mut self) -> Result<Received, Error> {
-        let request = self.request(
-            Method::GET,
-            &format!("{VERSION}/invocation/next"),
-            &[],
-            Bytes::new(),
-        )?;
-        let response = self.send(request).await?;
-        let (head, body) = response.into_parts();
-        let body = read(body).await;
-        match head.status {
-            StatusCode::OK => received(&head.headers, body?),
-            status => Err(refused(
-                "a request for the next event",
-                status,
-                &body.unwrap_or_default(),
-            )),
+        let request = self.request(Method::GET, Uri::from_static(NEXT), Bytes::new());
+        let reply = self.send(request).await?;
+        match reply.status {
+            StatusCode::OK => received(&reply.headers, reply.body?, &self.identity),
+            status => {
+                let body = reply.body.unwrap_or_default();
+                Err(refused("a request for the next event", status, &body))
+            }
         }
     }
 
     /// Posts the answer of an invocation. A refusal that concerns this invocation alone is logged
     /// and is no error: Lambda has told the caller already.
     pub async fn answer(&mut self, receipt: &Receipt, answer: &Answer) -> Result<(), Error> {
-        let kind = if answer.is_ok() { "response" } else { "error" };
-        let path = format!("{VERSION}/invocation/{}/{kind}", receipt.request_id);
-        let mut headers = vec![("content-type", "application/json")];
-        if let Some(id) = &receipt.invocation_id {
-            headers.push(("lambda-runtime-invocation-id", id));
-        }
-        let body = match answer {
-            Ok(bytes) => bytes.clone(),
-            Err(fault) => {
-                headers.push((
-                    "lambda-runtime-function-error-type",
-                    fault.kind.error_type(),
-                ));
-                fault.body().into()
-            }
+        let (kind, body) = match answer {
+            Ok(bytes) => ("response", bytes.clone()),
+            Err(fault) => ("error", fault.body().into()),
         };
-        self.post(&path, &headers, body, "an answer").await
+        let uri = uri(format!(
+            "{VERSION}/invocation/{}/{kind}",
+            receipt.request_id
+        ))?;
+        let mut request = self.request(Method::POST, uri, body);
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, JSON);
+        if let Err(fault) = answer {
+            headers.insert(
+                ERROR_TYPE,
+                HeaderValue::from_static(fault.kind.error_type()),
+            );
+        }
+        if let Some(id) = &receipt.invocation_id {
+            headers.insert(INVOCATION_ID, id.clone());
+        }
+        self.post(request, "an answer").await
     }
 
     /// Reports that the environment could not be started.
     pub async fn init_error(&mut self, fault: &Fault) -> Result<(), Error> {
-        let headers = [
-            ("content-type", "application/json"),
-            (
-                "lambda-runtime-function-error-type",
-                fault.kind.error_type(),
-            ),
-        ];
-        self.post(
-            &format!("{VERSION}/init/error"),
-            &headers,
-            fault.body().into(),
-            "a failed start",
-        )
-        .await
+        let uri = uri(format!("{VERSION}/init/error"))?;
+        let mut request = self.request(Method::POST, uri, fault.body().into());
+        request.headers_mut().insert(CONTENT_TYPE, JSON);
+        request.headers_mut().insert(
+            ERROR_TYPE,
+            HeaderValue::from_static(fault.kind.error_type()),
+        );
+        self.post(request, "a failed start").await
     }
 
-    async fn post(
-        &mut self,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: Bytes,
-        what: &str,
-    ) -> Result<(), Error> {
-        let request = self.request(Method::POST, path, headers, body)?;
-        let response = self.send(request).await?;
-        let status = response.status();
-        // Read to its end, or the connection cannot be used again.
-        let body = read(response.into_body()).await.unwrap_or_default();
-        match status {
+    async fn post(&mut self, request: Request<Full<Bytes>>, what: &str) -> Result<(), Error> {
+        let reply = self.send(request).await?;
+        match reply.status {
             status if status.is_success() => Ok(()),
-            StatusCode::INTERNAL_SERVER_ERROR => Err(refused(what, status, &body)),
-            status => {
-                tracing::warn!("{}", refused(what, status, &body));
-                Ok(())
-            }
+            status => match refused(what, status, &reply.body.unwrap_or_default()) {
+                fatal @ Error::Fatal(_) => Err(fatal),
+                refusal @ Error::Transient(_) => {
+                    tracing::warn!("{refusal}");
+                    Ok(())
+                }
+            },
         }
     }
 
-    fn request(
-        &self,
-        method: Method,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: Bytes,
-    ) -> Result<Request<Full<Bytes>>, Error> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", &self.address)
-            .header("user-agent", USER_AGENT);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
+    fn request(&self, method: Method, uri: Uri, body: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        request.headers_mut().insert(HOST, self.host.clone());
+        request.headers_mut().insert(USER_AGENT, RELEASE);
         request
-            .body(Full::new(body))
-            .map_err(|error| Error::Transient(format!("a request cannot be made: {error}")))
     }
 
     /// Sends a request on the open connection; on a new one if that turns out to be closed.
-    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
-        if let Some(mut connection) = self.connection.take()
-            && connection.ready().await.is_ok()
-        {
-            match connection.send_request(request.clone()).await {
-                Ok(response) => {
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Reply, Error> {
+        if let Some(mut connection) = self.connection.take() {
+            match connection.send(request.clone()).await {
+                Ok(reply) => {
                     self.connection = Some(connection);
-                    return Ok(response);
+                    return Ok(reply);
                 }
                 // It was closed while nobody looked. The other side tells a second copy from the
                 // first by its id, so nothing is done twice.
                 Err(error) => {
-                    tracing::debug!(%error, "the connection to the Runtime API was closed")
+                    tracing::debug!(%error, "the connection to the Runtime API was closed");
                 }
             }
         }
         let mut connection = self.connect().await?;
-        let response = connection.send_request(request).await.map_err(|error| {
+        let reply = connection.send(request).await.map_err(|error| {
             Error::Transient(format!(
                 "the Runtime API at {} did not answer: {error}",
                 self.address
             ))
         })?;
         self.connection = Some(connection);
-        Ok(response)
+        Ok(reply)
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Error> {
+    async fn connect(&self) -> Result<Connection, Error> {
         let failed = |error: &dyn std::fmt::Display| {
             Error::Transient(format!(
                 "the Runtime API at {} cannot be reached: {error}",
@@ -209,28 +208,67 @@ impl RuntimeApi {
             .await
             .map_err(|error| failed(&error))?;
         stream.set_nodelay(true).map_err(|error| failed(&error))?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        let (sender, driver) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| failed(&error))?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "the connection to the Runtime API ended");
-            }
-        });
-        Ok(sender)
+        Ok(Connection {
+            sender,
+            driver: Box::pin(driver),
+            ended: false,
+        })
     }
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Error> {
-    match Limited::new(body, limits::HOST_CALL_BYTES_MAX)
-        .collect()
+/// A reply, read to its end: before that the connection could not be used again.
+struct Reply {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Result<Bytes, Error>,
+}
+
+impl Connection {
+    /// Sends a request and reads its reply.
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Reply> {
+        let Self {
+            sender,
+            driver,
+            ended,
+        } = self;
+        let exchange = async {
+            sender.ready().await?;
+            let (head, body) = sender.send_request(request).await?.into_parts();
+            let body = match Limited::new(body, limits::HOST_CALL_BYTES_MAX)
+                .collect()
+                .await
+            {
+                Ok(body) => Ok(body.to_bytes()),
+                Err(error) => Err(Error::Transient(format!(
+                    "the Runtime API's reply was cut short: {error}"
+                ))),
+            };
+            Ok(Reply {
+                status: head.status,
+                headers: head.headers,
+                body,
+            })
+        };
+        let mut exchange = pin!(exchange);
+        poll_fn(|cx| {
+            if let Poll::Ready(reply) = exchange.as_mut().poll(cx) {
+                return Poll::Ready(reply);
+            }
+            // Its end is an error for the exchange as well, which says more about it.
+            *ended = *ended || driver.as_mut().poll(cx).is_ready();
+            // What the connection has just read, without another turn through the scheduler.
+            exchange.as_mut().poll(cx)
+        })
         .await
-    {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) => Err(Error::Transient(format!(
-            "the Runtime API's reply was cut short: {error}"
-        ))),
     }
+}
+
+fn uri(path: String) -> Result<Uri, Error> {
+    path.parse()
+        .map_err(|error| Error::Transient(format!("a request cannot be made for {path}: {error}")))
 }
 
 fn refused(what: &str, status: StatusCode, body: &[u8]) -> Error {
@@ -243,7 +281,11 @@ fn refused(what: &str, status: StatusCode, body: &[u8]) -> Error {
 }
 
 /// Reads an event out of the Runtime API's reply. An empty header means the same as none.
-fn received(headers: &HeaderMap, event: Bytes) -> Result<Received, Error> {
+fn received(
+    headers: &HeaderMap,
+    event: Bytes,
+    identity: &FunctionIdentity,
+) -> Result<Received, Error> {
     let header = |name: &str| {
         let value = headers.get(name)?.as_bytes();
         (!value.is_empty()).then(|| String::from_utf8_lossy(value).into_owned())
@@ -257,18 +299,18 @@ fn received(headers: &HeaderMap, event: Bytes) -> Result<Received, Error> {
         Some(unix_ms) => Deadline::at_unix_ms(unix_ms),
         None => Deadline::after(limits::TIMEOUT_MAX),
     };
-    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let given = |id: &&HeaderValue| !id.is_empty();
     Ok(Received {
         receipt: Receipt {
             request_id: request_id.clone(),
-            invocation_id: header("lambda-runtime-invocation-id"),
+            invocation_id: headers.get(INVOCATION_ID).filter(given).cloned(),
         },
         invocation: Invocation {
             request_id,
             event,
             deadline,
-            function_name: variable("AWS_LAMBDA_FUNCTION_NAME"),
-            function_version: variable("AWS_LAMBDA_FUNCTION_VERSION"),
+            function_name: identity.name.clone(),
+            function_version: identity.version.clone(),
             function_arn: header("lambda-runtime-invoked-function-arn").unwrap_or_default(),
             trace_id: header("lambda-runtime-trace-id"),
             client_context: header("lambda-runtime-client-context"),
@@ -299,17 +341,22 @@ mod tests {
                 ("lambda-runtime-invocation-id", "i-1"),
             ]),
             Bytes::from_static(b"null"),
+            &FunctionIdentity::default(),
         )
         .unwrap();
         assert_eq!(event.invocation.trace_id, None);
         assert_eq!(event.invocation.tenant_id.as_deref(), Some("blue"));
-        assert_eq!(event.receipt.invocation_id.as_deref(), Some("i-1"));
+        assert_eq!(event.receipt.invocation_id.unwrap(), "i-1");
     }
 
     #[test]
     fn an_odd_reply_is_an_error() {
         assert!(matches!(
-            received(&HeaderMap::new(), Bytes::new()),
+            received(
+                &HeaderMap::new(),
+                Bytes::new(),
+                &FunctionIdentity::default()
+            ),
             Err(Error::Transient(_))
         ));
         assert!(matches!(

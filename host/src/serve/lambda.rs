@@ -16,11 +16,12 @@ use crate::fault::{Fault, Kind};
 use crate::limits;
 use crate::shutdown::Shutdown;
 
-/// Handles events until the environment is to end, `slots` of them at a time.
+/// Handles events until the environment is to end, `slots` of them at a time. `api` makes each
+/// slot's connection.
 pub async fn serve(
     environment: &Arc<Environment>,
     function: &Arc<Function>,
-    api_address: &str,
+    api: impl Fn() -> RuntimeApi,
     slots: u32,
     shutdown: &Shutdown,
 ) -> Result<(), Fault> {
@@ -29,7 +30,7 @@ pub async fn serve(
         let slot = Slot {
             environment: environment.clone(),
             function: function.clone(),
-            api: RuntimeApi::new(api_address),
+            api: api(),
             shutdown: shutdown.clone(),
         };
         running.spawn(slot.serve());
