@@ -51,6 +51,20 @@ behind_both_doors! {
         }
     }
 
+    /// Given up by the guest, long before any deadline; the next call waits for its connection.
+    async fn a_query_that_the_guest_drops_is_cancelled_and_its_connection_kept(door) {
+        let database = Database::create().await;
+        let trial = Setup::of(&QUERY).with(&database).database("pool_max", "1").start(door).await;
+        let pid = json!({ "query": "select pg_backend_pid()" });
+        let before = trial.value(json!({ "steps": [pid] })).await;
+        let steps = json!([{ "abandon": "select pg_sleep(600)" }, pid]);
+        let during = trial.value(json!({ "steps": steps })).await;
+        assert_eq!(during[0], json!({ "done": false }));
+        assert_eq!(during[1], before[0]);
+        database.until(NOTHING_RUNS, "0").await;
+        assert_eq!(trial.value(json!({ "steps": [pid] })).await, before);
+    }
+
     async fn a_query_in_a_transaction_is_cancelled_and_the_transaction_rolled_back(door) {
         let database = Database::with("create table things (name text)").await;
         let trial =

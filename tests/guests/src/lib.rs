@@ -3,7 +3,7 @@
 //! The functions themselves are this package's examples. A step that fails does not keep the
 //! others from running: its error is its result.
 
-use futures_util::future::join_all;
+use futures_util::future::{FutureExt, join_all};
 use hearth::postgres::{Client, Error, RowStream};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -43,6 +43,11 @@ pub enum Step {
         transaction: Vec<Step>,
         /// How it ends.
         end: End,
+    },
+    /// A query that is begun and then dropped.
+    Abandon {
+        /// The SQL.
+        abandon: String,
     },
     /// Steps at the same time.
     Parallel {
@@ -92,6 +97,10 @@ async fn run_one(database: &Client, step: Step) -> Value {
     let other = async |step| match step {
         Step::Transaction { transaction, end } => {
             within_transaction(database, transaction, end).await
+        }
+        Step::Abandon { abandon } => {
+            let begun = Box::pin(database.execute(&abandon, &[])).now_or_never();
+            Ok(json!({ "done": begun.is_some() }))
         }
         Step::Parallel { parallel } => {
             let all = parallel
