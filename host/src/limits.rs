@@ -79,6 +79,9 @@ pub const IDLE_TRUSTED: Duration = Duration::from_secs(30);
 pub const IDLE_MAX: Duration = Duration::from_secs(300);
 /// How long a connection may take to answer whether it is still there.
 pub const VALIDATE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a statement that nobody waits for any more may go on before the server is asked to
+/// give it up, which takes a connection of its own.
+pub const CANCEL_AFTER: Duration = Duration::from_millis(5);
 /// How long a connection may take to be made clean after an invocation before it is retired.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -17,10 +17,11 @@ impl Shutdown {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let (sender, receiver) = watch::channel(false);
         tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            tracing::info!("stopping on {name}");
             sender.send_replace(true);
             // Kept open: a closed channel would mean the same as a signal, but only by accident.
             std::future::pending::<()>().await;

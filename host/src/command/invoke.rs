@@ -13,8 +13,8 @@ use bytes::Bytes;
 use clap::Args;
 use uuid::Uuid;
 
-use super::session::{Stop, with_environment};
-use super::{Place, runtime};
+use super::session::with_environment;
+use super::{Place, runtime, shutdown};
 use crate::config::Config;
 use crate::event::local::{self, FunctionName, InvocationType};
 use crate::fault::Fault;
@@ -57,10 +57,10 @@ impl Invoke {
     }
 
     async fn invoke(&self, config: Config, event: Bytes) -> anyhow::Result<Result<Bytes, Fault>> {
-        let answer = with_environment(config, Stop::listen()?, async |_, environment, mut stop| {
+        let answer = with_environment(config, shutdown()?, async |_, environment, shutdown| {
             let answer = tokio::select! {
                 answer = self.handle(&environment, event) => answer,
-                () = stop.wished() => Err(anyhow!("interrupted before the function answered")),
+                () = shutdown.requested() => Err(anyhow!("interrupted before the function answered")),
             };
             environment.drain().await;
             answer

@@ -21,6 +21,7 @@ use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
 use crate::config::Config;
+use crate::shutdown::Shutdown;
 
 /// Runs WebAssembly functions as AWS Lambda does, on this machine.
 #[derive(Debug, Parser)]
@@ -80,6 +81,11 @@ pub fn hearth() -> ExitCode {
         eprintln!("hearth: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// From now on the signals no longer end the process by themselves.
+fn shutdown() -> anyhow::Result<Shutdown> {
+    Shutdown::on_signals().context("cannot listen for signals")
 }
 
 fn runtime() -> anyhow::Result<Runtime> {

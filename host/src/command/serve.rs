@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::session::{Stop, with_environment};
-use super::{Place, runtime};
+use super::session::with_environment;
+use super::{Place, runtime, shutdown};
 use crate::config::Config;
 use crate::serve::local;
 use crate::telemetry;
@@ -33,11 +33,11 @@ impl Serve {
     }
 
     async fn serve(self, config: Config) -> anyhow::Result<ExitCode> {
-        let stop = Stop::listen()?;
+        let shutdown = shutdown()?;
         // Before all that takes time: a port in use should be said at once. Nobody is answered
         // before there is an environment; the system lets them wait.
         let listener = self.listen().await?;
-        with_environment(config, stop, async |config, environment, mut stop| {
+        with_environment(config, shutdown, async |config, environment, shutdown| {
             let address = listener
                 .local_addr()
                 .context("cannot tell the address it listens on")?;
@@ -47,7 +47,7 @@ impl Serve {
                 );
             }
             tracing::info!("listening on http://{address}");
-            local::serve(environment, &config, listener, stop.wished())
+            local::serve(environment, &config, listener, shutdown.requested())
                 .await
                 .context("cannot go on serving")
         })

@@ -7,41 +7,15 @@
 use std::future::Future;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::setup;
 use crate::cluster::{Cluster, Options};
 use crate::config::{Config, DEFAULT_DATABASE};
 use crate::serve::Environment;
+use crate::shutdown::Shutdown;
 
 /// Where the local host's own cluster lives, in the folder of the configuration.
 const CLUSTER_FOLDER: &str = ".hearth/postgres";
-
-/// The wish that this process ends: SIGINT or SIGTERM.
-pub(super) struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Stop {
-    /// From now on the signals no longer end the process by themselves.
-    pub(super) fn listen() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    /// Once one of them has come.
-    pub(super) async fn wished(&mut self) {
-        let name = tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-        };
-        tracing::info!("stopping on {name}");
-    }
-}
 
 /// Starts everything, lets `work` have it, and stops what was started.
 ///
@@ -49,22 +23,21 @@ impl Stop {
 /// answering the signal is up to `work`.
 pub(super) async fn with_environment<T, W>(
     mut config: Config,
-    stop: Stop,
-    work: impl FnOnce(Config, Environment, Stop) -> W,
+    shutdown: Shutdown,
+    work: impl FnOnce(Config, Environment, Shutdown) -> W,
 ) -> anyhow::Result<Option<T>>
 where
     W: Future<Output = anyhow::Result<T>>,
 {
-    let mut stop = stop;
     let mut cluster = None;
     let started = tokio::select! {
         started = start(&mut config, &mut cluster) => Some(started),
-        () = stop.wished() => None,
+        () = shutdown.requested() => None,
     };
     let result = match started {
         None => Ok(None),
         Some(Err(error)) => Err(error),
-        Some(Ok(environment)) => work(config, environment, stop).await.map(Some),
+        Some(Ok(environment)) => work(config, environment, shutdown).await.map(Some),
     };
     if let Some(cluster) = cluster {
         cluster.stop().await;

@@ -10,6 +10,7 @@
 //! Left to others: who may use it when ([`super::pool`], [`super::session`]).
 
 use std::num::NonZeroUsize;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -45,6 +46,9 @@ pub struct Connection {
     residue: Residue,
     /// Whether this loan of the connection has executed anything yet.
     used: bool,
+    /// Whether a call is under way, or was given up on the way: what it asked for may not even
+    /// have been sent yet.
+    working: bool,
     /// When it was last given back, by the wall clock: no other clock runs while frozen.
     rested: SystemTime,
 }
@@ -82,6 +86,7 @@ impl Connection {
             statements: LruCache::new(statements_max),
             residue: Residue::Nothing,
             used: false,
+            working: false,
             rested: SystemTime::now(),
         })
     }
@@ -181,7 +186,8 @@ impl Connection {
 
     /// Whether it can be lent to another invocation as it is.
     pub fn is_clean(&self) -> bool {
-        self.residue == Residue::Nothing
+        !self.working
+            && self.residue == Residue::Nothing
             && self.status() == Some(Status::Idle)
             && !self.client.is_closed()
     }
@@ -209,6 +215,21 @@ impl Connection {
         )
     }
 
+    /// A call begins.
+    pub fn begin_work(&mut self) {
+        self.working = true;
+    }
+
+    /// The call has ended by itself, well or not.
+    pub fn end_work(&mut self) {
+        self.working = false;
+    }
+
+    /// Whether the server may be at work for this connection, or be asked to.
+    pub fn is_busy(&self) -> bool {
+        self.working || self.status().is_none()
+    }
+
     /// Begins a loan.
     pub fn lend(&mut self) {
         self.used = false;
@@ -233,11 +254,11 @@ impl Connection {
         if self.client.is_closed() || self.residue == Residue::Connection {
             return false;
         }
-        if self.status().is_none() {
-            self.canceller().cancel().await;
+        if self.is_busy() {
+            self.interrupt().await;
         }
         let sql = match (self.status(), self.residue) {
-            (Some(Status::Idle), Residue::Nothing) => return true,
+            (Some(Status::Idle), Residue::Nothing) => return self.is_clean(),
             (Some(Status::Idle), _) => RESET.to_owned(),
             (_, Residue::Nothing) => "ROLLBACK".to_owned(),
             _ => format!("ROLLBACK; {RESET}"),
@@ -247,6 +268,22 @@ impl Connection {
         }
         self.residue = Residue::Nothing;
         self.is_clean()
+    }
+
+    /// Ends what a call that was given up has begun, and waits until the server owes nothing.
+    async fn interrupt(&mut self) {
+        // Queued behind all that the call has asked for, so that its answer is the last one.
+        let mut rollback = pin!(self.client.batch_execute("ROLLBACK"));
+        if tokio::time::timeout(limits::CANCEL_AFTER, &mut rollback)
+            .await
+            .is_err()
+        {
+            self.canceller().cancel().await;
+            // The cancellation may have hit this instead: what that leaves is looked at next.
+            let _ = rollback.await;
+        }
+        self.probe.quiet().await;
+        self.working = false;
     }
 
     /// Says good-bye to the server and waits until that has left.

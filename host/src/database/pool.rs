@@ -209,7 +209,7 @@ impl Drop for Loan {
     fn drop(&mut self) {
         if let Some(object) = self.0.take() {
             let connection = Object::take(object);
-            if connection.status().is_none() {
+            if connection.is_busy() {
                 // The socket closes with the connection, but a server that is computing would not
                 // notice before it answers.
                 if let Ok(runtime) = tokio::runtime::Handle::try_current() {

@@ -229,10 +229,12 @@ impl Session {
             .unless_ended(async {
                 let mut place = seat.loan.lock().await;
                 let loan = place.as_mut().ok_or(Error::Ended)?;
+                loan.begin_work();
                 let result = work(loan).await;
                 if let Err(Error::Server(_)) = result {
                     loan.quiet().await;
                 }
+                loan.end_work();
                 result
             })
             .await;
@@ -262,7 +264,7 @@ impl Session {
             *place = None;
             drop(place);
             self.forget(seat);
-        } else if loan.status().is_none() || !matches!(seat.role(), Role::Call | Role::Kept) {
+        } else if loan.is_busy() || !matches!(seat.role(), Role::Call | Role::Kept) {
             drop(place);
             self.settle_later(seat);
         } else {
