@@ -137,12 +137,6 @@ impl Fault {
         }
     }
 
-    /// The same fault, with more in the log than the caller may read.
-    pub fn logged(mut self, log: impl Into<String>) -> Self {
-        self.log = log.into();
-        self
-    }
-
     /// The same fault, with what was being done at the time.
     pub fn traced(mut self, mut stack_trace: Vec<String>) -> Self {
         stack_trace.truncate(limits::STACK_TRACE_LINES_MAX);

@@ -106,13 +106,6 @@ impl Database {
         &self.name
     }
 
-    /// How many connections there are, how many of them nobody uses, and how many were opened
-    /// since the start.
-    pub fn connections(&self) -> (usize, usize, u64) {
-        let (all, resting) = self.pool.connections();
-        (all, resting, self.pool.opened())
-    }
-
     /// Lends no more connections, and closes those that nobody uses.
     pub async fn close(&self) {
         self.pool.close().await;

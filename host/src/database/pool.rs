@@ -13,7 +13,6 @@
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
@@ -40,7 +39,6 @@ struct Opener {
     config: Arc<Config>,
     statements_max: NonZeroUsize,
     connect_timeout: Duration,
-    opened: AtomicU64,
 }
 
 impl Pool {
@@ -56,7 +54,6 @@ impl Pool {
             config: Arc::new(config),
             statements_max,
             connect_timeout,
-            opened: AtomicU64::new(0),
         };
         let inner = managed::Pool::builder(opener)
             .max_size(connections_max as usize)
@@ -102,17 +99,6 @@ impl Pool {
         }
     }
 
-    /// How many connections there are, and how many of them nobody uses.
-    pub fn connections(&self) -> (usize, usize) {
-        let status = self.inner.status();
-        (status.size, status.available)
-    }
-
-    /// How many connections have been opened since the start.
-    pub fn opened(&self) -> u64 {
-        self.inner.manager().opened.load(Ordering::Relaxed)
-    }
-
     /// Lends no more, and says good-bye to the server on every connection that nobody uses.
     pub async fn close(&self) {
         let resting = self.inner.retain(|_, _| false).removed;
@@ -151,7 +137,6 @@ impl managed::Manager for Opener {
                     self.connect_timeout.as_secs_f64()
                 ))
             })??;
-        self.opened.fetch_add(1, Ordering::Relaxed);
         Ok(connection)
     }
 

@@ -168,11 +168,6 @@ impl Session {
         }
     }
 
-    /// Whether nothing is on loan and nothing is being made clean.
-    pub fn is_empty(&self) -> bool {
-        self.seats().is_empty() && lock(&self.settling).is_empty()
-    }
-
     pub(super) async fn query_on(
         self: &Arc<Self>,
         seat: &Arc<Seat>,

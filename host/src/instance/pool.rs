@@ -93,11 +93,6 @@ impl InstancePool {
         Ok(())
     }
 
-    /// How many instances have been built since the start.
-    pub fn started(&self) -> u64 {
-        self.started.load(Ordering::Relaxed)
-    }
-
     /// Ends every instance, wherever its guest is.
     pub fn close(&self) {
         self.permits.close();
