@@ -54,6 +54,20 @@ pub const POOL_DEFAULT: u32 = 8;
 pub const POOL_MAX: u32 = 1_000;
 /// How long connecting may take, where nothing else is said.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// What a server may say during a login, in bytes; a real one needs about 500.
+pub const LOGIN_BYTES_MAX: usize = 256 * 1024;
+/// What is read at once during a login, in bytes: most fit, and what is left of it is not much.
+pub const LOGIN_READ_BYTES: usize = 4 * 1024;
+/// The first pause before another attempt to log in where the server says that it takes no
+/// connection now; each is twice as long, up to `LOGIN_PAUSE_MAX`, of which half is chance.
+pub const LOGIN_PAUSE: Duration = Duration::from_millis(20);
+/// The longest pause between two attempts to log in.
+pub const LOGIN_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// How long a connection may be silent before the system asks whether the peer is there, where the
+/// address says nothing else. Middleboxes forget a connection after 350 s.
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
+/// How long a request to cancel may take.
+pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept per connection, where nothing else is said.
 pub const STATEMENTS_DEFAULT: u32 = 256;
 /// Prepared statements kept per connection that a configuration may ask for.
@@ -116,6 +130,9 @@ const _: () = assert!(PAYLOAD_BYTES_MAX <= HOST_CALL_BYTES_MAX);
 const _: () = assert!(PAYLOAD_ASYNC_BYTES_MAX <= PAYLOAD_BYTES_MAX);
 const _: () =
     assert!(OUTPUT_TAIL_BYTES < OUTPUT_LINE_BYTES_MAX && OUTPUT_LINE_BYTES_MAX < OUTPUT_BYTES_MAX);
+const _: () = assert!(LOGIN_READ_BYTES < LOGIN_BYTES_MAX);
+const _: () = assert!(LOGIN_PAUSE.as_millis() < LOGIN_PAUSE_MAX.as_millis());
+const _: () = assert!(KEEPALIVE_IDLE.as_secs() < 350);
 const _: () = assert!(IDLE_TRUSTED.as_secs() < IDLE_MAX.as_secs());
 const _: () = assert!(IDLE_MAX.as_secs() < 350);
 const _: () = assert!(TIMEOUT_DEFAULT.as_secs() <= TIMEOUT_MAX.as_secs());

@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::address::{AddressParts, AddressProblem};
 use super::source::{Entry, Source};
 use super::{ConfigError, DEFAULT_DATABASE, checked_name};
 use crate::limits;
@@ -127,27 +128,31 @@ impl DatabaseConfig {
 
 fn checked_url(entry: &Entry<'_>) -> Result<String, ConfigError> {
     let url = entry.secret()?;
-    if is_address(&url) {
-        Ok(url)
-    } else {
-        Err(entry.problem(NO_ADDRESS))
+    match AddressParts::parse(&url) {
+        Ok(_) => Ok(url),
+        Err(problem) => Err(entry.problem(no_address(&problem))),
     }
 }
 
 fn default_url(source: &Source<'_>) -> Result<Option<String>, ConfigError> {
-    match source.variable("DATABASE_URL") {
-        Some(url) if !is_address(&url) => Err(ConfigError::new(
+    let Some(url) = source.variable("DATABASE_URL") else {
+        return Ok(None);
+    };
+    match AddressParts::parse(&url) {
+        Ok(_) => Ok(Some(url)),
+        Err(problem) => Err(ConfigError::new(
             source.file,
-            format!("the environment variable DATABASE_URL {NO_ADDRESS}"),
+            format!(
+                "the environment variable DATABASE_URL {}",
+                no_address(&problem)
+            ),
         )),
-        url => Ok(url),
     }
 }
 
-const NO_ADDRESS: &str = "is no PostgreSQL address (it is not shown, as it may hold a password); \
-     expected postgres://user:password@host:port/database, with special characters percent-encoded";
-
-// The parser's own message may repeat a part of the password, so it is not asked for one.
-fn is_address(url: &str) -> bool {
-    url.parse::<tokio_postgres::Config>().is_ok()
+fn no_address(problem: &AddressProblem) -> String {
+    format!(
+        "is no PostgreSQL address (it is not shown, as it may hold a password): {problem}; \
+         expected postgres://user:password@host:port/database, with special characters percent-encoded"
+    )
 }

@@ -9,6 +9,7 @@
 //!
 //! Left to others: whether a component can be loaded, and whether a database answers.
 
+pub mod address;
 mod database;
 mod error;
 mod function;

@@ -15,6 +15,7 @@ use crate::config::{DatabaseConfig, Reset};
 use crate::fault::{Fault, Kind};
 use crate::limits;
 
+pub mod connect;
 mod connection;
 pub mod cursor;
 pub mod error;
@@ -22,6 +23,7 @@ mod pool;
 pub mod probe;
 mod residue;
 mod seat;
+pub mod server_error;
 pub mod session;
 mod socket;
 pub mod statement;

@@ -1,0 +1,81 @@
+//! Why one attempt to connect failed, and whether another one may do better.
+//!
+//! Promises: the server's own words are kept; no password is in any of them.
+
+use std::time::Duration;
+
+use super::super::error::Error;
+use super::super::server_error::ServerError;
+
+/// Why an attempt at one endpoint failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Nobody answered there.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The server refused the login.
+    #[error("{0}")]
+    Refused(Box<ServerError>),
+    /// What the server said is no login, or not one that can be joined in.
+    #[error("{0}")]
+    Login(String),
+    /// The server is not of the kind that was asked for.
+    #[error("{0}")]
+    Unsuitable(&'static str),
+}
+
+impl Failure {
+    /// Whether another host may do better. A login that a server refuses is refused by its
+    /// standbys too, and trying them all may lock an account.
+    pub(super) fn goes_on(&self) -> bool {
+        match self {
+            Self::Refused(error) => {
+                let classes = ["08", "53", "57", "58", "XX"];
+                classes.iter().any(|class| error.code.starts_with(class))
+            }
+            _ => true,
+        }
+    }
+
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.is_passing())
+    }
+}
+
+/// What became of each endpoint that was tried, by name.
+#[derive(Debug, Default)]
+pub(super) struct Failures(pub(super) Vec<(String, Failure)>);
+
+impl Failures {
+    /// Whether a later attempt may do better, without anybody doing anything about it.
+    pub(super) fn are_passing(&self) -> bool {
+        self.0.iter().any(|(_, failure)| failure.is_passing())
+    }
+
+    /// The error for whoever wanted the connection, after this time.
+    pub(super) fn into_error(self, waited: Duration) -> Error {
+        let unreachable =
+            |(_, failure): &(String, Failure)| matches!(failure, Failure::Unreachable(_));
+        let what = match self.0.iter().all(unreachable) {
+            true => "cannot reach the database",
+            false => "cannot log in to the database",
+        };
+        let full = self.0.iter().any(
+            |(_, failure)| matches!(failure, Failure::Refused(error) if error.code == "53300"),
+        );
+        let reasons: Vec<String> = self
+            .0
+            .into_iter()
+            .map(|(place, failure)| format!("{place}: {failure}"))
+            .collect();
+        let mut text = format!("{what}: {}", reasons.join("; "));
+        if full {
+            text += &format!(
+                "; it took no more connections for {:.1} s: raise `max_connections` on the server \
+                 (or the limit of the role or the database), lower `pool_max`, or put a pooler between",
+                waited.as_secs_f64()
+            );
+        }
+        Error::Connect(text)
+    }
+}

@@ -1,0 +1,158 @@
+//! The bytes' way to the server: a Unix socket or TCP.
+//!
+//! Promises: [`Stream::is_open`] costs one system call and no round trip; a silent peer is noticed
+//! as the address asks.
+//!
+//! Left to others: which host, and what is said ([`super`]).
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use rustix::net::{RecvFlags, sockopt};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::config::address::{Keepalive, Place};
+
+/// A stream to the server.
+#[derive(Debug)]
+pub enum Stream {
+    /// A socket on this machine.
+    Unix(UnixStream),
+    /// A connection that is not encrypted.
+    Tcp(TcpStream),
+}
+
+/// Exactly where a server was reached: where a request to cancel must go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    /// The socket's path.
+    Unix(PathBuf),
+    /// One address of a name.
+    Tcp(SocketAddr),
+}
+
+impl Endpoint {
+    pub(super) fn in_folder(folder: &Path, port: u16) -> Self {
+        Self::Unix(folder.join(format!(".s.PGSQL.{port}")))
+    }
+
+    pub(super) async fn open(&self, keepalive: &Keepalive) -> io::Result<Stream> {
+        match self {
+            Self::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+            Self::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                // A query is one small write that waits for its answer.
+                stream.set_nodelay(true)?;
+                watch(&stream, keepalive)?;
+                Ok(Stream::Tcp(stream))
+            }
+        }
+    }
+}
+
+/// Every endpoint of a host, as its name resolves now.
+pub(super) async fn endpoints(host: &crate::config::address::Host) -> io::Result<Vec<Endpoint>> {
+    match (&host.place, host.address) {
+        (Place::Folder(folder), _) => Ok(vec![Endpoint::in_folder(folder, host.port)]),
+        (Place::Name(_), Some(address)) => Ok(vec![Endpoint::Tcp((address, host.port).into())]),
+        (Place::Name(name), None) => {
+            let addresses = tokio::net::lookup_host((name.as_str(), host.port)).await?;
+            Ok(addresses.map(Endpoint::Tcp).collect())
+        }
+    }
+}
+
+fn watch(stream: &TcpStream, keepalive: &Keepalive) -> io::Result<()> {
+    if keepalive.enabled {
+        sockopt::set_socket_keepalive(stream, true)?;
+        let idle = keepalive.idle.unwrap_or(crate::limits::KEEPALIVE_IDLE);
+        sockopt::set_tcp_keepidle(stream, idle)?;
+        if let Some(interval) = keepalive.interval {
+            sockopt::set_tcp_keepintvl(stream, interval)?;
+        }
+        if let Some(count) = keepalive.count {
+            sockopt::set_tcp_keepcnt(stream, count)?;
+        }
+    }
+    #[cfg(target_os = "linux")]
+    if let Some(limit) = keepalive.user_timeout {
+        let limit_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+        sockopt::set_tcp_user_timeout(stream, limit_ms)?;
+    }
+    Ok(())
+}
+
+impl Stream {
+    /// Whether the server has neither closed the connection nor announced that it will. To be
+    /// asked while the server owes nothing.
+    pub fn is_open(&self) -> bool {
+        let mut first = [0];
+        match rustix::net::recv(self, &mut first, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            // What comes unasked is a notice, a setting, a notification, or the server's last words.
+            Ok((_, 1)) => first != *b"E",
+            Ok(_) => false,
+            Err(error) => error == rustix::io::Errno::WOULDBLOCK,
+        }
+    }
+}
+
+impl Stream {
+    /// What a SCRAM login can be bound to: the hash of the server's certificate.
+    pub(super) fn end_point(&self) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
