@@ -58,6 +58,10 @@ pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 pub const LOGIN_BYTES_MAX: usize = 256 * 1024;
 /// What is read at once during a login, in bytes: most fit, and what is left of it is not much.
 pub const LOGIN_READ_BYTES: usize = 4 * 1024;
+/// A password or a token, in bytes. A token of RDS is about 2,000 long.
+pub const PASSWORD_BYTES_MAX: usize = 16 * 1024;
+/// How long a command that prints the password may take; connecting may have less.
+pub const PASSWORD_COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// The first pause before another attempt to log in where the server says that it takes no
 /// connection now; each is twice as long, up to `LOGIN_PAUSE_MAX`, of which half is chance.
 pub const LOGIN_PAUSE: Duration = Duration::from_millis(20);

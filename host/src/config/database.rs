@@ -4,16 +4,20 @@
 //! others: the local host's own cluster, where `default` has no URL.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::access::{PasswordSource, TlsConfig};
 use super::address::{AddressParts, AddressProblem};
-use super::source::{Entry, Source};
+use super::source::{Entry, Section, Source};
 use super::{ConfigError, DEFAULT_DATABASE, checked_name};
 use crate::limits;
 
 const KEYS: &[&str] = &[
     "url",
+    "password",
+    "iam",
+    "tls",
     "pool_max",
     "connect_timeout_ms",
     "statements_max",
@@ -28,6 +32,12 @@ pub struct DatabaseConfig {
     pub name: String,
     /// Its address with user and password; `None` when it was not given, which only `default` may.
     pub url: Option<String>,
+    /// Where the password comes from; `None` when the address has it, or there is none.
+    pub password: Option<PasswordSource>,
+    /// What is said about TLS beside the address; `None` when nothing is.
+    pub tls: Option<TlsConfig>,
+    /// The folder that paths in the address are relative to: that of the configuration.
+    pub directory: PathBuf,
     /// The most connections to it at a time.
     pub pool_max: u32,
     /// How long connecting may take.
@@ -56,6 +66,8 @@ impl fmt::Debug for DatabaseConfig {
             .debug_struct("DatabaseConfig")
             .field("name", &self.name)
             .field("url", &self.url.as_ref().map(|_| "(not shown)"))
+            .field("password", &self.password)
+            .field("tls", &self.tls)
             .field("pool_max", &self.pool_max)
             .field("connect_timeout", &self.connect_timeout)
             .field("statements_max", &self.statements_max)
@@ -66,10 +78,13 @@ impl fmt::Debug for DatabaseConfig {
 }
 
 impl DatabaseConfig {
-    fn named(name: String) -> Self {
+    fn named(name: String, directory: &Path) -> Self {
         Self {
             name,
             url: None,
+            password: None,
+            tls: None,
+            directory: directory.to_owned(),
             pool_max: limits::POOL_DEFAULT,
             connect_timeout: limits::CONNECT_TIMEOUT_DEFAULT,
             statements_max: limits::STATEMENTS_DEFAULT,
@@ -82,13 +97,13 @@ impl DatabaseConfig {
     pub(super) fn undefined_default(source: &Source<'_>) -> Result<Self, ConfigError> {
         Ok(Self {
             url: default_url(source)?,
-            ..Self::named(DEFAULT_DATABASE.to_owned())
+            ..Self::named(DEFAULT_DATABASE.to_owned(), source.directory)
         })
     }
 
     pub(super) fn read(entry: &Entry<'_>) -> Result<Self, ConfigError> {
         let section = entry.section(KEYS)?;
-        let mut database = Self::named(checked_name(entry)?);
+        let mut database = Self::named(checked_name(entry)?, entry.source.directory);
         database.url = match section.get("url") {
             Some(url) => Some(checked_url(&url)?),
             None if database.name == DEFAULT_DATABASE => default_url(entry.source)?,
@@ -98,6 +113,7 @@ impl DatabaseConfig {
                 ));
             }
         };
+        database.read_access(&section)?;
         if let Some(entry) = section.get("pool_max") {
             database.pool_max = entry.number_u32(1..=limits::POOL_MAX)?;
         }
@@ -123,6 +139,34 @@ impl DatabaseConfig {
                 .collect();
         }
         Ok(database)
+    }
+}
+
+impl DatabaseConfig {
+    fn read_access(&mut self, section: &Section<'_>) -> Result<(), ConfigError> {
+        if let Some(tls) = section.get("tls") {
+            self.tls = Some(TlsConfig::read(&tls)?);
+        }
+        if let Some(iam) = section.get("iam") {
+            self.password = PasswordSource::read_iam(&iam)?;
+        }
+        if let Some(password) = section.get("password") {
+            if self.password.is_some() {
+                return Err(password.problem("with `iam` there is no password; leave one out"));
+            }
+            self.password = Some(PasswordSource::read(&password)?);
+        }
+        let parts = self
+            .url
+            .as_deref()
+            .and_then(|url| AddressParts::parse(url).ok());
+        if let Some(source) = section.get("password").or_else(|| section.get("iam"))
+            && self.password.is_some()
+            && parts.is_some_and(|parts| parts.password.is_some())
+        {
+            return Err(source.problem("the url has a password already; take it out there"));
+        }
+        Ok(())
     }
 }
 

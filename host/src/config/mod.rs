@@ -9,6 +9,7 @@
 //!
 //! Left to others: whether a component can be loaded, and whether a database answers.
 
+mod access;
 pub mod address;
 mod database;
 mod error;
@@ -21,6 +22,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use access::{PasswordSource, TlsConfig, Verify};
 pub use database::{DatabaseConfig, Reset};
 pub use error::ConfigError;
 pub use function::{FunctionConfig, Isolation, Retire};

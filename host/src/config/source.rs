@@ -196,6 +196,11 @@ impl<'a> Entry<'a> {
         self.value.is_table()
     }
 
+    /// The entry as true or false, if it is one of them.
+    pub(super) fn as_truth(&self) -> Option<bool> {
+        self.value.as_bool()
+    }
+
     /// The entry as text, if it is text.
     pub(super) fn as_text(&self) -> Option<&'a str> {
         self.value.as_str()

@@ -100,6 +100,74 @@ fn everything_that_is_said_is_kept() {
 }
 
 #[test]
+fn a_password_is_kept_as_where_it_comes_from() {
+    let orders = |lines: &str| {
+        let text = format!(
+            "[function.a]\ncomponent = 'Cargo.toml'\n[database.orders]\nurl = 'host=db'\n{lines}"
+        );
+        parse(&text).unwrap().databases["orders"].clone()
+    };
+    let command = vec!["get".to_owned(), "secret".to_owned()];
+    #[rustfmt::skip]
+    let cases = [
+        ("", None),
+        ("iam = false", None),
+        ("password = { file = 'p' }", Some(PasswordSource::File(Path::new(DIRECTORY).join("p")))),
+        ("password = { variable = 'NOT_SET' }", Some(PasswordSource::Variable("NOT_SET".to_owned()))),
+        ("password = { command = ['get', 'secret'] }", Some(PasswordSource::Command(command))),
+        ("iam = true", Some(PasswordSource::Iam { region: None })),
+        ("iam = { region = 'r' }", Some(PasswordSource::Iam { region: Some("r".to_owned()) })),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(orders(line).password, expected, "{line}");
+    }
+    let tls = orders("tls = { ca = '/rds.pem', verify = 'ca' }").tls;
+    let expected = TlsConfig {
+        ca: Some("/rds.pem".into()),
+        verify: Some(Verify::Ca),
+    };
+    assert_eq!(tls, Some(expected));
+    assert_eq!(orders("tls = {}").tls, Some(TlsConfig::default()));
+}
+
+#[test]
+fn a_mistake_in_how_to_log_in_is_said_in_one_line() {
+    let source = "database.orders.password: expected { file = \"...\" }, { variable = \"NAME\" } or \
+         { command = [\"...\"] }; a password itself goes into the url";
+    #[rustfmt::skip]
+    let cases = [
+        ("password = 'sesame'", source),
+        ("password = { file = 'a', variable = 'B' }", source),
+        ("password = {}", source),
+        ("password = { file = '' }", "database.orders.password.file: expected text that is not empty, got \"\""),
+        ("password = { command = [] }", "database.orders.password.command: expected a program, and its arguments"),
+        ("password = { env = 'A' }", "unknown key \"env\" in [database.orders.password]; known are file, variable, command"),
+        ("iam = 'yes'", "database.orders.iam: expected true, false or { region = \"eu-central-1\" }, got \"yes\""),
+        ("iam = { regoin = 'x' }", "unknown key \"regoin\" in [database.orders.iam]; did you mean \"region\"?"),
+        ("tls = true", "database.orders.tls: expected a section, got true"),
+        ("tls = { verify = 'none' }", "database.orders.tls.verify: expected \"full\", \"ca\" or \"nothing\", got \"none\""),
+    ];
+    for (line, expected) in cases {
+        let text = format!("[database.orders]\nurl = 'host=db'\n{line}");
+        assert_eq!(
+            problem(&text),
+            format!("hearth.toml:3: {expected}"),
+            "{line}"
+        );
+    }
+    let both = "[database.orders]\nurl = 'host=db'\niam = true\npassword = { file = 'p' }";
+    let twice = "[database.orders]\nurl = 'postgres://u:sesame@db'\npassword = { file = 'p' }";
+    #[rustfmt::skip]
+    let cases = [
+        (both, "hearth.toml:4: database.orders.password: with `iam` there is no password; leave one out"),
+        (twice, "hearth.toml:3: database.orders.password: the url has a password already; take it out there"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(problem(text), expected, "{text}");
+    }
+}
+
+#[test]
 fn everything_unsaid_has_its_default() {
     let config = parse("[function.hello]\ncomponent = 'Cargo.toml'").unwrap();
     assert_eq!(config.log, LogConfig::default());

@@ -1,8 +1,8 @@
 //! The request to give up what a connection is executing.
 //!
 //! Promises: it goes to the very endpoint that the connection reached, since another address of
-//! the same name may be another server; and it is over when the server has taken it, so that it
-//! cannot hit a later statement.
+//! the same name may be another server; it is encrypted if the connection is; and it is over when
+//! the server has taken it, so that it cannot hit a later statement.
 
 use std::fmt;
 use std::io;
@@ -10,8 +10,10 @@ use std::io;
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 
-use super::stream::Endpoint;
+use super::stream::{self, Endpoint, Stream};
+use super::tls::Secured;
 use crate::config::address::Keepalive;
 use crate::limits;
 
@@ -19,6 +21,8 @@ use crate::limits;
 #[derive(Clone)]
 pub struct Backend {
     pub(super) endpoint: Endpoint,
+    /// How to speak TLS there; none if the connection does not.
+    pub(super) secured: Option<Secured>,
     /// Its process id.
     pub process_id: i32,
     pub(super) secret_key: i32,
@@ -38,7 +42,7 @@ impl Backend {
     }
 
     async fn request(&self) -> io::Result<()> {
-        let mut stream = self.endpoint.open(&Keepalive::default()).await?;
+        let mut stream = self.open().await?;
         let mut message = BytesMut::new();
         frontend::cancel_request(self.process_id, self.secret_key, &mut message);
         stream.write_all(&message).await?;
@@ -48,12 +52,33 @@ impl Backend {
             match stream.read(&mut answer).await {
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
-                // Gone is gone: a server that closes with bytes unread resets the connection.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
+                // Gone is gone, be it without a farewell: the server just ends its process.
+                Err(error) if is_end(&error) => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
     }
+
+    async fn open(&self) -> io::Result<Stream> {
+        let keepalive = Keepalive::default();
+        match (&self.endpoint, &self.secured) {
+            (Endpoint::Unix(path), _) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+            (Endpoint::Tcp(address), None) => {
+                Ok(Stream::Tcp(stream::tcp(*address, &keepalive).await?))
+            }
+            (Endpoint::Tcp(address), Some(secured)) => {
+                let stream = stream::tcp(*address, &keepalive).await?;
+                Ok(Stream::Tls(Box::new(secured.begin_again(stream).await?)))
+            }
+        }
+    }
+}
+
+fn is_end(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof
+    )
 }
 
 // By hand, because whoever knows the key can cancel.
@@ -62,6 +87,7 @@ impl fmt::Debug for Backend {
         formatter
             .debug_struct("Backend")
             .field("endpoint", &self.endpoint)
+            .field("secured", &self.secured)
             .field("process_id", &self.process_id)
             .finish_non_exhaustive()
     }

@@ -19,6 +19,12 @@ pub enum Failure {
     /// What the server said is no login, or not one that can be joined in.
     #[error("{0}")]
     Login(String),
+    /// There is no TLS with that server, or not with whom it is.
+    #[error("{0}")]
+    Tls(String),
+    /// The password cannot be had.
+    #[error("{0}")]
+    Secret(String),
     /// The server is not of the kind that was asked for.
     #[error("{0}")]
     Unsuitable(&'static str),
@@ -33,6 +39,7 @@ impl Failure {
                 let classes = ["08", "53", "57", "58", "XX"];
                 classes.iter().any(|class| error.code.starts_with(class))
             }
+            Self::Secret(_) => false,
             _ => true,
         }
     }

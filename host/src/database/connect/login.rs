@@ -103,7 +103,7 @@ impl Exchange {
                 if !credentials.clear_text {
                     return Err(Failure::Login(
                         "the server asks for the password in clear text, and it is not known who the server is; \
-                         use sslmode=verify-full, or say that it is trusted (sslmode=disable or prefer)"
+                         say sslmode=verify-full, or that the way there can be trusted: sslmode=disable or prefer"
                             .to_owned(),
                     ));
                 }
@@ -263,7 +263,7 @@ fn not_bound() -> Failure {
     )
 }
 
-fn out_of_turn() -> Failure {
+pub(super) fn out_of_turn() -> Failure {
     broken("")
 }
 

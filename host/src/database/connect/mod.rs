@@ -12,9 +12,15 @@
 //! connection when ([`super::pool`]).
 
 mod cancel;
+mod certificate;
 mod failure;
+mod iam;
 mod login;
+mod role;
+mod search;
+mod secret;
 mod stream;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,7 +28,6 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use rand::RngExt;
-use rand::seq::SliceRandom;
 use tokio::time::timeout_at;
 
 pub use cancel::Backend;
@@ -31,17 +36,20 @@ pub use stream::Stream;
 
 use super::error::{Error, Result};
 use crate::config::DatabaseConfig;
-use crate::config::address::{AddressParts, Host, SslMode};
+use crate::config::address::AddressParts;
 use crate::fault::{Fault, Kind};
 use crate::limits;
 use failure::Failures;
-use login::{Credentials, Exchange};
-use stream::Endpoint;
+use search::Search;
+use secret::Secret;
+use tls::Tls;
 
 /// Where a database is and how to log in there: everything but the moment.
 pub struct Address {
     parts: AddressParts,
     user: String,
+    secret: Secret,
+    tls: Tls,
     /// How long connecting may take, all attempts together.
     timeout: Duration,
 }
@@ -63,7 +71,8 @@ impl Address {
     /// Reads a configuration. Connects to nothing yet.
     ///
     /// # Errors
-    /// If it has no address, or one that cannot be used; without repeating any of it.
+    /// If it has no address, or one that cannot be used, or if a file with certificates that it
+    /// names cannot; without repeating any of the address.
     pub fn read(config: &DatabaseConfig) -> std::result::Result<Self, Fault> {
         let name = &config.name;
         let invalid = |message: String| Fault::new(Kind::InvalidConfiguration, message);
@@ -83,20 +92,15 @@ impl Address {
             ))
         };
         let parts = AddressParts::parse(url).map_err(|problem| unusable(&problem))?;
-        if !matches!(
-            parts.ssl_mode,
-            None | Some(SslMode::Disable | SslMode::Prefer)
-        ) {
-            return Err(unusable(
-                &"it requires TLS, which this version cannot speak yet; use sslmode=prefer or disable",
-            ));
-        }
         // As every client of PostgreSQL does, so that a database of one's own needs no user's name.
         let user = parts.user.clone().or_else(|| std::env::var("USER").ok());
         let Some(user) = user.filter(|user| !user.is_empty() && !user.contains('\0')) else {
             return Err(unusable(&"it names no user"));
         };
+        let tls = Tls::read(&parts, config).map_err(|problem| unusable(&problem))?;
         Ok(Self {
+            secret: Secret::new(parts.password.clone(), config.password.clone()),
+            tls,
             parts,
             user,
             timeout: config.connect_timeout,
@@ -130,7 +134,7 @@ impl Address {
     ) -> std::result::Result<Established, Failures> {
         let mut pause = limits::LOGIN_PAUSE;
         loop {
-            match self.round(until).await {
+            match Search::new(self, until).run().await {
                 Err(failures) if failures.are_passing() => *last = failures,
                 result => return result,
             }
@@ -138,93 +142,6 @@ impl Address {
             tokio::time::sleep(pause.mul_f64(chance)).await;
             pause = (pause * 2).min(limits::LOGIN_PAUSE_MAX);
         }
-    }
-
-    /// Tries each host once.
-    async fn round(&self, until: Instant) -> std::result::Result<Established, Failures> {
-        let mut hosts: Vec<&Host> = self.parts.hosts.iter().collect();
-        if self.parts.shuffled {
-            hosts.shuffle(&mut rand::rng());
-        }
-        let mut failures = Failures::default();
-        for (index, host) in hosts.iter().enumerate() {
-            let until = share(until, hosts.len() - index);
-            match self.host(host, until, &mut failures).await {
-                Some(established) => return Ok(established),
-                None if failures.0.last().is_some_and(|(_, last)| !last.goes_on()) => break,
-                None => {}
-            }
-        }
-        Err(failures)
-    }
-
-    /// Tries each address of a host.
-    async fn host(
-        &self,
-        host: &Host,
-        until: Instant,
-        failures: &mut Failures,
-    ) -> Option<Established> {
-        let mut failed = |failure| failures.0.push((host.to_string(), failure));
-        let mut endpoints = match timeout_at(until.into(), stream::endpoints(host)).await {
-            Ok(Ok(endpoints)) => endpoints,
-            Ok(Err(error)) => {
-                failed(Failure::Unreachable(error.to_string()));
-                return None;
-            }
-            Err(_) => {
-                failed(Failure::Unreachable("its name does not resolve".to_owned()));
-                return None;
-            }
-        };
-        if self.parts.shuffled {
-            endpoints.shuffle(&mut rand::rng());
-        }
-        let count = endpoints.len();
-        for (index, endpoint) in endpoints.into_iter().enumerate() {
-            let mut until = share(until, count - index);
-            if let Some(limit) = self.parts.host_timeout {
-                until = until.min(Instant::now() + limit);
-            }
-            let failure = match timeout_at(until.into(), self.attempt(endpoint)).await {
-                Ok(Ok(established)) => return Some(established),
-                Ok(Err(failure)) => failure,
-                Err(_) => Failure::Unreachable("no answer in time".to_owned()),
-            };
-            let goes_on = failure.goes_on();
-            failed(failure);
-            if !goes_on {
-                break;
-            }
-        }
-        None
-    }
-
-    async fn attempt(&self, endpoint: Endpoint) -> std::result::Result<Established, Failure> {
-        let stream = endpoint.open(&self.parts.keepalive).await;
-        let stream = stream.map_err(|error| Failure::Unreachable(error.to_string()))?;
-        let mut exchange = Exchange::new(stream);
-        let credentials = Credentials {
-            user: &self.user,
-            password: self.parts.password.as_deref(),
-            clear_text: self
-                .parts
-                .ssl_mode
-                .is_some_and(|mode| mode != SslMode::Require)
-                || matches!(endpoint, Endpoint::Unix(_)),
-            channel_binding: self.parts.channel_binding,
-        };
-        let greeting = exchange.log_in(&self.startup(), &credentials).await?;
-        Ok(Established {
-            stream: exchange.stream,
-            received: exchange.received,
-            backend: Backend {
-                endpoint,
-                process_id: greeting.process_id,
-                secret_key: greeting.secret_key,
-            },
-            parameters: greeting.parameters,
-        })
     }
 
     fn startup(&self) -> Vec<(&str, &str)> {
@@ -255,11 +172,4 @@ impl fmt::Debug for Address {
             .field("timeout", &self.timeout)
             .finish()
     }
-}
-
-/// The end of one part of the time until `until`, where so many parts are still to come.
-fn share(until: Instant, parts: usize) -> Instant {
-    let now = Instant::now();
-    let left = until.saturating_duration_since(now);
-    now + left / u32::try_from(parts.max(1)).unwrap_or(u32::MAX)
 }

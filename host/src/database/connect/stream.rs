@@ -1,9 +1,10 @@
-//! The bytes' way to the server: a Unix socket or TCP.
+//! The bytes' way to the server: a Unix socket, TCP, or TLS over TCP.
 //!
 //! Promises: [`Stream::is_open`] costs one system call and no round trip; a silent peer is noticed
 //! as the address asks.
 //!
-//! Left to others: which host, and what is said ([`super`]).
+//! Left to others: which host ([`super::search`]), with whom TLS is spoken ([`super::tls`]), and
+//! what is said.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,8 +16,11 @@ use std::task::{Context, Poll};
 use rustix::net::{RecvFlags, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 
-use crate::config::address::{Keepalive, Place};
+use super::certificate;
+use crate::config::address::{Host, Keepalive, Place};
+use crate::limits;
 
 /// A stream to the server.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub enum Stream {
     Unix(UnixStream),
     /// A connection that is not encrypted.
     Tcp(TcpStream),
+    /// A connection that is. What is written leaves at the next flush, not before.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// Exactly where a server was reached: where a request to cancel must go.
@@ -40,23 +46,19 @@ impl Endpoint {
     pub(super) fn in_folder(folder: &Path, port: u16) -> Self {
         Self::Unix(folder.join(format!(".s.PGSQL.{port}")))
     }
+}
 
-    pub(super) async fn open(&self, keepalive: &Keepalive) -> io::Result<Stream> {
-        match self {
-            Self::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
-            Self::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
-                // A query is one small write that waits for its answer.
-                stream.set_nodelay(true)?;
-                watch(&stream, keepalive)?;
-                Ok(Stream::Tcp(stream))
-            }
-        }
-    }
+/// Connects to an address.
+pub(super) async fn tcp(address: SocketAddr, keepalive: &Keepalive) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    // A query is one small write that waits for its answer.
+    stream.set_nodelay(true)?;
+    watch(&stream, keepalive)?;
+    Ok(stream)
 }
 
 /// Every endpoint of a host, as its name resolves now.
-pub(super) async fn endpoints(host: &crate::config::address::Host) -> io::Result<Vec<Endpoint>> {
+pub(super) async fn endpoints(host: &Host) -> io::Result<Vec<Endpoint>> {
     match (&host.place, host.address) {
         (Place::Folder(folder), _) => Ok(vec![Endpoint::in_folder(folder, host.port)]),
         (Place::Name(_), Some(address)) => Ok(vec![Endpoint::Tcp((address, host.port).into())]),
@@ -70,7 +72,7 @@ pub(super) async fn endpoints(host: &crate::config::address::Host) -> io::Result
 fn watch(stream: &TcpStream, keepalive: &Keepalive) -> io::Result<()> {
     if keepalive.enabled {
         sockopt::set_socket_keepalive(stream, true)?;
-        let idle = keepalive.idle.unwrap_or(crate::limits::KEEPALIVE_IDLE);
+        let idle = keepalive.idle.unwrap_or(limits::KEEPALIVE_IDLE);
         sockopt::set_tcp_keepidle(stream, idle)?;
         if let Some(interval) = keepalive.interval {
             sockopt::set_tcp_keepintvl(stream, interval)?;
@@ -91,10 +93,16 @@ impl Stream {
     /// Whether the server has neither closed the connection nor announced that it will. To be
     /// asked while the server owes nothing.
     pub fn is_open(&self) -> bool {
+        if let Self::Tls(stream) = self
+            && !stream.get_ref().1.wants_read()
+        {
+            return false;
+        }
         let mut first = [0];
         match rustix::net::recv(self, &mut first, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
             // What comes unasked is a notice, a setting, a notification, or the server's last words.
-            Ok((_, 1)) => first != *b"E",
+            // Encrypted it cannot be told what it is, and last words are the likeliest.
+            Ok((_, 1)) => !matches!(self, Self::Tls(_)) && first != *b"E",
             Ok(_) => false,
             Err(error) => error == rustix::io::Errno::WOULDBLOCK,
         }
@@ -104,7 +112,12 @@ impl Stream {
 impl Stream {
     /// What a SCRAM login can be bound to: the hash of the server's certificate.
     pub(super) fn end_point(&self) -> Option<Vec<u8>> {
-        None
+        match self {
+            Self::Tls(stream) => {
+                certificate::end_point(stream.get_ref().1.peer_certificates()?.first()?)
+            }
+            Self::Unix(_) | Self::Tcp(_) => None,
+        }
     }
 }
 
@@ -113,6 +126,7 @@ impl AsFd for Stream {
         match self {
             Self::Unix(stream) => stream.as_fd(),
             Self::Tcp(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.get_ref().0.as_fd(),
         }
     }
 }
@@ -126,6 +140,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -139,6 +154,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -146,6 +162,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -153,6 +170,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -1,0 +1,194 @@
+//! One round over the hosts of an address, until one lets us in.
+//!
+//! Promises:
+//! - hosts are tried in their order, or in one drawn anew, and so are the addresses of each;
+//! - the time is shared: who is silent delays the next, and never takes its turn away;
+//! - a login that is refused is not tried elsewhere, but once more with the password read again.
+//!
+//! Left to others: another round, later ([`super::Address::connect`]).
+
+use std::time::Instant;
+
+use rand::seq::SliceRandom;
+use tokio::net::UnixStream;
+use tokio::time::timeout_at;
+
+use super::failure::{Failure, Failures};
+use super::login::{Credentials, Exchange};
+use super::stream::{self, Endpoint, Stream};
+use super::{Address, Backend, Established, role};
+use crate::config::address::{Host, Place, Target};
+
+/// A round that is under way.
+pub(super) struct Search<'a> {
+    address: &'a Address,
+    until: Instant,
+    failures: Failures,
+    /// Whether the password was read again, which is done once.
+    renewed: bool,
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(address: &'a Address, until: Instant) -> Self {
+        Self {
+            address,
+            until,
+            failures: Failures::default(),
+            renewed: false,
+        }
+    }
+
+    /// Tries each host once; or twice, where a standby is only preferred.
+    pub(super) async fn run(mut self) -> Result<Established, Failures> {
+        let targets: &[Target] = match self.address.parts.target {
+            Target::PreferStandby => &[Target::Standby, Target::Any],
+            ref target => std::slice::from_ref(target),
+        };
+        let mut hosts: Vec<&Host> = self.address.parts.hosts.iter().collect();
+        if self.address.parts.shuffled {
+            hosts.shuffle(&mut rand::rng());
+        }
+        for (pass, target) in targets.iter().enumerate() {
+            // What was wrong at first is said again, or no longer counts.
+            self.failures = Failures::default();
+            for (index, host) in hosts.iter().enumerate() {
+                let parts = (targets.len() - pass) * hosts.len() - index;
+                let until = share(self.until, parts);
+                if let Some(established) = self.host(host, *target, until).await {
+                    return Ok(established);
+                }
+                if self.is_over() {
+                    return Err(self.failures);
+                }
+            }
+        }
+        Err(self.failures)
+    }
+
+    fn is_over(&self) -> bool {
+        let last = self.failures.0.last();
+        last.is_some_and(|(_, failure)| !failure.goes_on())
+    }
+
+    /// Tries each address of a host.
+    async fn host(&mut self, host: &Host, target: Target, until: Instant) -> Option<Established> {
+        let found = match timeout_at(until.into(), stream::endpoints(host)).await {
+            Ok(Ok(found)) if !found.is_empty() => Ok(found),
+            Ok(Ok(_)) => Err("its name has no address".to_owned()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("its name was not resolved in time".to_owned()),
+        };
+        let mut endpoints = match found {
+            Ok(endpoints) => endpoints,
+            Err(reason) => {
+                self.failed(host, Failure::Unreachable(reason));
+                return None;
+            }
+        };
+        if self.address.parts.shuffled {
+            endpoints.shuffle(&mut rand::rng());
+        }
+        let count = endpoints.len();
+        for (index, endpoint) in endpoints.into_iter().enumerate() {
+            let mut until = share(until, count - index);
+            if let Some(limit) = self.address.parts.host_timeout {
+                until = until.min(Instant::now() + limit);
+            }
+            match self.endpoint(host, endpoint, target, until).await {
+                Ok(established) => return Some(established),
+                Err(failure) => self.failed(host, failure),
+            }
+            if self.is_over() {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn failed(&mut self, host: &Host, failure: Failure) {
+        tracing::debug!(%host, %failure, "no database connection");
+        self.failures.0.push((host.to_string(), failure));
+    }
+
+    async fn endpoint(
+        &mut self,
+        host: &Host,
+        endpoint: Endpoint,
+        target: Target,
+        until: Instant,
+    ) -> Result<Established, Failure> {
+        let Address { secret, user, .. } = self.address;
+        // A command may take longer than one host's share.
+        let password = secret.read(host, user, self.until).await?;
+        let attempt = self.attempt(host, &endpoint, target, password.as_deref());
+        let late = |_| Failure::Unreachable("no answer in time".to_owned());
+        let refused = match timeout_at(until.into(), attempt).await.map_err(late)? {
+            Err(Failure::Refused(error)) if error.is_refused_login() && !self.renewed => error,
+            result => return result,
+        };
+        self.renewed = true;
+        let again = secret.read_again(password.as_ref(), host, user, self.until);
+        match again.await? {
+            None => Err(Failure::Refused(refused)),
+            Some(fresh) => {
+                let attempt = self.attempt(host, &endpoint, target, Some(&fresh));
+                timeout_at(self.until.into(), attempt).await.map_err(late)?
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        host: &Host,
+        endpoint: &Endpoint,
+        target: Target,
+        password: Option<&[u8]>,
+    ) -> Result<Established, Failure> {
+        let Address {
+            parts, tls, user, ..
+        } = self.address;
+        let unreachable = |error: std::io::Error| Failure::Unreachable(error.to_string());
+        let (stream, secured) = match endpoint {
+            Endpoint::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(unreachable)?;
+                (Stream::Unix(stream), None)
+            }
+            Endpoint::Tcp(address) => {
+                let stream = stream::tcp(*address, &parts.keepalive).await;
+                let name = match &host.place {
+                    Place::Name(name) => name.as_str(),
+                    Place::Folder(_) => "",
+                };
+                tls.begin(stream.map_err(unreachable)?, name).await?
+            }
+        };
+        let credentials = Credentials {
+            user,
+            password,
+            clear_text: matches!(stream, Stream::Unix(_)) || tls.trusts_the_way(parts),
+            channel_binding: parts.channel_binding,
+        };
+        let mut exchange = Exchange::new(stream);
+        let startup = self.address.startup();
+        let greeting = exchange.log_in(&startup, &credentials).await?;
+        role::check(&mut exchange, target, &greeting.parameters).await?;
+        Ok(Established {
+            stream: exchange.stream,
+            received: exchange.received,
+            backend: Backend {
+                endpoint: endpoint.clone(),
+                secured,
+                process_id: greeting.process_id,
+                secret_key: greeting.secret_key,
+            },
+            parameters: greeting.parameters,
+        })
+    }
+}
+
+/// The end of one part of the time until `until`, where so many parts are still to come.
+fn share(until: Instant, parts: usize) -> Instant {
+    let now = Instant::now();
+    let left = until.saturating_duration_since(now);
+    now + left / u32::try_from(parts.max(1)).unwrap_or(u32::MAX)
+}

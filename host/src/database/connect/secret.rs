@@ -1,0 +1,227 @@
+//! The password, from wherever it is kept.
+//!
+//! Promises:
+//! - a file, a variable and a token are read or made anew for each connection; what a command
+//!   printed is kept, and the command run again once the server refuses it, so that a rotation
+//!   costs no invocation;
+//! - a command is bounded in time and output, and ends with the attempt;
+//! - no secret is in an error or in a `Debug` output.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Instant, SystemTime};
+
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+use tokio::sync::Mutex;
+use tokio::time::timeout_at;
+
+use super::failure::Failure;
+use super::iam;
+use crate::config::PasswordSource;
+use crate::config::address::Host;
+use crate::limits;
+
+/// A password's bytes.
+pub(super) type Password = Vec<u8>;
+
+/// Where the password of one database comes from.
+pub(super) enum Secret {
+    /// The address, which may have none.
+    Given(Option<Password>),
+    /// A file.
+    File(PathBuf),
+    /// A variable of the environment.
+    Variable(String),
+    /// A program, and what it printed last.
+    Command {
+        words: Vec<String>,
+        printed: Mutex<Option<Password>>,
+    },
+    /// A token for this region.
+    Iam(Option<String>),
+}
+
+impl Secret {
+    pub(super) fn new(given: Option<Password>, source: Option<PasswordSource>) -> Self {
+        match source {
+            None => Self::Given(given),
+            Some(PasswordSource::File(path)) => Self::File(path),
+            Some(PasswordSource::Variable(name)) => Self::Variable(name),
+            Some(PasswordSource::Command(words)) => Self::Command {
+                words,
+                printed: Mutex::new(None),
+            },
+            Some(PasswordSource::Iam { region }) => Self::Iam(region),
+        }
+    }
+
+    /// The password for this user at this host.
+    pub(super) async fn read(
+        &self,
+        host: &Host,
+        user: &str,
+        until: Instant,
+    ) -> Result<Option<Password>, Failure> {
+        match self {
+            Self::Given(password) => Ok(password.clone()),
+            Self::File(path) => file(path).await.map(Some),
+            Self::Variable(name) => variable(name).map(Some),
+            Self::Iam(region) => {
+                let now = SystemTime::now();
+                let token = iam::token(host, user, region.as_deref(), iam::variable, now);
+                token
+                    .map(|token| Some(token.into_bytes()))
+                    .map_err(Failure::Secret)
+            }
+            Self::Command { words, printed } => {
+                // Whoever waits here is served by the one run that is under way.
+                let mut printed = printed.lock().await;
+                if printed.is_none() {
+                    *printed = Some(run(words, until).await?);
+                }
+                Ok(printed.clone())
+            }
+        }
+    }
+
+    /// The password that has taken the place of one that the server refused; none if it is the
+    /// same one still: trying that again could lock the account.
+    pub(super) async fn read_again(
+        &self,
+        refused: Option<&Password>,
+        host: &Host,
+        user: &str,
+        until: Instant,
+    ) -> Result<Option<Password>, Failure> {
+        let fresh = match self {
+            // Each token is signed for one connection: there is nothing older in it.
+            Self::Given(_) | Self::Iam(_) => return Ok(None),
+            Self::File(_) | Self::Variable(_) => self.read(host, user, until).await?,
+            Self::Command { words, printed } => {
+                let mut printed = printed.lock().await;
+                // Another connection may have run it since.
+                if printed.as_ref() == refused {
+                    *printed = None;
+                    *printed = Some(run(words, until).await?);
+                }
+                printed.clone()
+            }
+        };
+        Ok(fresh.filter(|fresh| Some(fresh) != refused))
+    }
+}
+
+fn variable(name: &str) -> Result<Password, Failure> {
+    let what = format!("the environment variable {name}");
+    match std::env::var_os(name) {
+        Some(value) => checked(value.into_encoded_bytes(), &what),
+        None => Err(Failure::Secret(format!(
+            "{what}, which is to hold the password, is not set"
+        ))),
+    }
+}
+
+async fn file(path: &Path) -> Result<Password, Failure> {
+    let what = format!("the password file {}", path.display());
+    let unreadable = |error| Failure::Secret(format!("{what} cannot be read: {error}"));
+    let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(limits::PASSWORD_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .await
+        .map_err(unreadable)?;
+    checked(bytes, &what)
+}
+
+async fn run(words: &[String], until: Instant) -> Result<Password, Failure> {
+    let Some((program, arguments)) = words.split_first() else {
+        return Err(Failure::Secret(
+            "the password command names no program".to_owned(),
+        ));
+    };
+    let what = format!("the password command {program:?}");
+    let failed = |how: &dyn std::fmt::Display| Failure::Secret(format!("{what} {how}"));
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        // What a program says of its failure may repeat what it was given.
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| failed(&format_args!("cannot be started: {error}")))?;
+    let stdout = child.stdout.take();
+    let work = async {
+        let mut bytes = Vec::new();
+        if let Some(stdout) = stdout {
+            let mut limited = stdout.take(limits::PASSWORD_BYTES_MAX as u64 + 1);
+            limited.read_to_end(&mut bytes).await?;
+        }
+        // One that prints on and on is ended by the closed pipe, or by the time.
+        Ok::<_, std::io::Error>((bytes, child.wait().await?))
+    };
+    let begin = Instant::now();
+    let until = until.min(begin + limits::PASSWORD_COMMAND_TIMEOUT);
+    match timeout_at(until.into(), work).await {
+        Ok(Ok((bytes, status))) if status.success() || bytes.len() > limits::PASSWORD_BYTES_MAX => {
+            checked(bytes, &what)
+        }
+        Ok(Ok((_, status))) => Err(failed(&format_args!(
+            "failed ({status}); run it by hand to see why"
+        ))),
+        Ok(Err(error)) => Err(failed(&format_args!("cannot be read from: {error}"))),
+        Err(_) => Err(failed(&format_args!(
+            "had not ended after {:.1} s",
+            begin.elapsed().as_secs_f64()
+        ))),
+    }
+}
+
+/// The password without the line break that editors and programs end their output with.
+fn checked(mut bytes: Vec<u8>, what: &str) -> Result<Password, Failure> {
+    if bytes.len() > limits::PASSWORD_BYTES_MAX {
+        return Err(Failure::Secret(format!(
+            "{what} gives more than {} bytes, which is no password",
+            limits::PASSWORD_BYTES_MAX
+        )));
+    }
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    if bytes.is_empty() || bytes.contains(&0) {
+        return Err(Failure::Secret(format!(
+            "{what} gives no password: it is empty, or has a zero byte in it"
+        )));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_break_at_the_end_is_no_part_of_a_password() {
+        for (given, expected) in [
+            ("p", "p"),
+            ("p\n", "p"),
+            ("p\r\n", "p"),
+            ("p\n\n", "p\n"),
+            (" p \n", " p "),
+        ] {
+            assert_eq!(
+                checked(given.into(), "x").unwrap(),
+                expected.as_bytes(),
+                "{given:?}"
+            );
+        }
+        let long = vec![b'p'; limits::PASSWORD_BYTES_MAX + 1];
+        for bad in [vec![], b"\n".to_vec(), b"a\0b".to_vec(), long] {
+            assert!(checked(bad, "x").is_err());
+        }
+    }
+}
