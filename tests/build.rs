@@ -22,9 +22,9 @@ const SOURCES: &[&str] = &[
 ];
 
 fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("it is in a workspace");
+    // As it is now: this script may have been compiled where the repository stood before.
+    let manifest = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+    let root = manifest.parent().expect("it is in a workspace");
     for source in SOURCES {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
