@@ -137,6 +137,12 @@ pub use failure::{Blame, Error, Failure};
 /// ```
 pub use hearth_macros::function;
 
+// What the derives of `postgres-types` expand to is looked for in a crate named `postgres_types`,
+// which this crate can be: see `postgres`. No part of the interface.
+#[cfg(feature = "derive")]
+#[doc(hidden)]
+pub use postgres_types::*;
+
 /// What `#[hearth::function]` expands to; no part of the interface.
 #[doc(hidden)]
 pub mod __private {

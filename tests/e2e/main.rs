@@ -45,3 +45,5 @@ mod queries;
 mod reuse;
 mod runtime_api;
 mod tidy;
+mod type_samples;
+mod types;

@@ -86,14 +86,14 @@ async fn call<P: BorrowToSql, R>(
     let mut known = match (cached, source) {
         (Some(statement), _) => Some(statement),
         (None, Source::Prepared(statement)) => Some(statement.clone()),
-        (None, Source::Text(_)) if arguments.is_empty() => None,
-        (None, Source::Text(_)) => Some(describe(host, sql, named).await?),
+        (None, _) if arguments.is_empty() => None,
+        (None, _) => Some(describe(host, sql, named).await?),
     };
     let mut changed = false;
     loop {
         let types = known.as_ref().map_or(&[][..], Statement::params);
         let call = wire::Call {
-            sql: sql.to_owned(),
+            sql: cells::sql(sql)?,
             types: named.to_vec(),
             version: known.as_ref().map_or(0, Statement::version),
             arguments: cells::encode(arguments, types)?,
@@ -112,7 +112,7 @@ async fn call<P: BorrowToSql, R>(
 }
 
 async fn describe(host: &impl Host, sql: &str, named: &[Oid]) -> Result<Statement, Error> {
-    let statement = host.prepare(sql.to_owned(), named.to_vec()).await?;
+    let statement = host.prepare(cells::sql(sql)?, named.to_vec()).await?;
     remember(host, sql, named, statement)
 }
 
@@ -127,9 +127,18 @@ fn remember(
     Ok(statement)
 }
 
+/// Arguments and their types, each for itself.
+pub(super) fn parted<P>(arguments: impl IntoIterator<Item = (P, Type)>) -> (Vec<P>, Vec<Oid>) {
+    arguments
+        .into_iter()
+        .map(|(argument, type_)| (argument, type_.oid()))
+        .unzip()
+}
+
 fn parts(source: Source<'_>) -> (&str, &[Oid]) {
     match source {
         Source::Text(sql) => (sql, &[]),
+        Source::Typed(sql, named) => (sql, named),
         Source::Prepared(statement) => statement.source(),
     }
 }

@@ -13,21 +13,49 @@ use postgres_types::{BorrowToSql, IsNull, Type};
 use super::error::{Error, Kind};
 use crate::bindings::hearth::postgres::client as wire;
 
+/// Parameters of one statement: PostgreSQL's own limit.
+const PARAMETERS_MAX: usize = 65_535;
+/// What the SQL and the arguments of one call may have together, in bytes. The host takes somewhat
+/// more; beyond that, it ends the instance.
+const CALL_BYTES_MAX: usize = 15 * 1024 * 1024;
+
 const LENGTH_BYTES: usize = 4;
 const NULL: i32 = -1;
+/// What a cell has room for before anything is known of it, in bytes.
+const CELL_BYTES: usize = 16;
+
+/// SQL text on its way to the host, unless it is too large for a call.
+pub(super) fn sql(text: &str) -> Result<String, Error> {
+    if text.len() > CALL_BYTES_MAX {
+        return Err(Error::new(Kind::Invalid(format!(
+            "the SQL text has {} bytes, and one call carries at most {CALL_BYTES_MAX}",
+            text.len()
+        ))));
+    }
+    Ok(text.to_owned())
+}
 
 /// The cells of `arguments`, encoded for `types`.
 pub(super) fn encode<P: BorrowToSql>(arguments: &[P], types: &[Type]) -> Result<Vec<u8>, Error> {
+    if arguments.len() > PARAMETERS_MAX {
+        return Err(Error::new(Kind::Invalid(format!(
+            "{} parameters are given, and PostgreSQL takes at most {PARAMETERS_MAX}: pass arrays \
+             and `unnest` them",
+            arguments.len()
+        ))));
+    }
     if arguments.len() != types.len() {
         return Err(Error::new(Kind::Parameters {
             expected: types.len(),
             given: arguments.len(),
         }));
     }
-    let mut cells = BytesMut::new();
+    let mut cells = BytesMut::with_capacity(arguments.len() * CELL_BYTES);
     for (index, (argument, type_)) in arguments.iter().zip(types).enumerate() {
-        encode_cell(argument, type_, &mut cells)
-            .map_err(|cause| Error::caused(Kind::ToSql { index }, cause))?;
+        encode_cell(argument, type_, &mut cells).map_err(|cause| {
+            let type_ = type_.name().to_owned();
+            Error::caused(Kind::ToSql { index, type_ }, cause)
+        })?;
     }
     Ok(cells.into())
 }
@@ -42,8 +70,15 @@ fn encode_cell<P: BorrowToSql>(
     match argument.borrow_to_sql().to_sql_checked(type_, cells)? {
         IsNull::Yes => cells.truncate(start + LENGTH_BYTES),
         IsNull::No => {
-            let length = i32::try_from(cells.len() - start - LENGTH_BYTES)
-                .map_err(|_| "the value is larger than 2 GiB")?;
+            if cells.len() > CALL_BYTES_MAX {
+                return Err(format!(
+                    "it has {} bytes, those before it {start}, and one call carries at most \
+                     {CALL_BYTES_MAX}",
+                    cells.len() - start - LENGTH_BYTES
+                )
+                .into());
+            }
+            let length = (cells.len() - start - LENGTH_BYTES) as i32;
             cells[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
         }
     }
@@ -159,12 +194,12 @@ mod tests {
             (
                 &[number],
                 &[Type::INT4, Type::INT4],
-                "the statement takes 2 parameters, but 1 were given",
+                "the statement takes 2 parameters, and 1 are given",
             ),
             (
                 &[number],
                 &[],
-                "the statement takes 0 parameters, but 1 were given",
+                "the statement takes 0 parameters, and 1 are given",
             ),
             (
                 &[number, number],
@@ -178,6 +213,22 @@ mod tests {
             assert_eq!(error.to_string(), expected);
             assert!(!error.may_have_executed());
         }
+    }
+
+    #[test]
+    fn what_is_too_much_for_a_call_is_named() {
+        let large = vec![0_u8; CALL_BYTES_MAX];
+        let arguments: [&(dyn ToSql + Sync); 2] = [&1_i32, &large];
+        let error = encode(&arguments, &[Type::INT4, Type::BYTEA]).expect_err("it is too large");
+        assert_eq!(
+            error.to_string(),
+            "parameter $2 (`bytea`): it has 15728640 bytes, those before it 8, and one call \
+             carries at most 15728640"
+        );
+        let error = encode(&vec![1_i32; PARAMETERS_MAX + 1], &[]).expect_err("it is one too many");
+        assert!(error.to_string().contains("at most 65535"), "{error}");
+        let error = sql(&" ".repeat(CALL_BYTES_MAX + 1)).expect_err("it is too large");
+        assert!(error.to_string().contains("15728641 bytes"), "{error}");
     }
 
     #[test]

@@ -7,14 +7,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use postgres_types::{BorrowToSql, Oid, ToSql, Type};
+use postgres_types::{BorrowToSql, FromSqlOwned, Oid, ToSql, Type};
 
 use super::cache::StatementCache;
 use super::call::{self, Host};
+use super::cells;
 use super::error::{Error, Kind};
 use super::methods::statement_methods;
 use super::row::Row;
 use super::row_stream::RowStream;
+use super::statement::sealed::Source;
 use super::statement::{Statement, ToStatement};
 use super::transaction::Transaction;
 use crate::bindings::hearth::postgres::client as wire;
@@ -74,7 +76,7 @@ impl Client {
     ///
     /// Never put a value into the text: it would be read as SQL.
     pub async fn batch_execute(&self, query: &str) -> Result<(), Error> {
-        Ok(self.0.handle.batch_execute(query.to_owned()).await?)
+        Ok(self.0.handle.batch_execute(cells::sql(query)?).await?)
     }
 
     /// Begins a transaction with the database's defaults, on a connection of its own.

@@ -7,6 +7,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use postgres_types::{WasNull, WrongType};
+
 use super::sql_state::SqlState;
 use crate::bindings::hearth::postgres::client as wire;
 
@@ -40,10 +42,10 @@ pub(super) enum Kind {
     TooLarge { bytes_max: u64 },
     Other(String),
     Parameters { expected: usize, given: usize },
-    ToSql { index: usize },
+    ToSql { index: usize, type_: String },
     FromSql { index: usize, name: String },
     Column(String),
-    RowCount,
+    RowCount { is_none: bool },
     Malformed(String),
 }
 
@@ -125,7 +127,11 @@ impl Error {
     /// Whether [`query_one`](super::Client::query_one) or
     /// [`query_opt`](super::Client::query_opt) found another number of rows than they return.
     pub fn is_row_count(&self) -> bool {
-        matches!(self.0.kind, Kind::RowCount)
+        matches!(self.0.kind, Kind::RowCount { .. })
+    }
+
+    fn is_caused_by<T: StdError + 'static>(&self) -> bool {
+        self.0.cause.as_ref().is_some_and(|cause| cause.is::<T>())
     }
 
     /// Whether the statement may have taken effect in spite of the error, or (for errors about
@@ -152,7 +158,7 @@ impl Error {
             | Kind::Other(_)
             | Kind::FromSql { .. }
             | Kind::Column(_)
-            | Kind::RowCount
+            | Kind::RowCount { .. }
             | Kind::Malformed(_) => true,
         }
     }
@@ -218,13 +224,25 @@ impl fmt::Display for Error {
             Kind::Other(text) => write!(formatter, "the database call failed: {text}")?,
             Kind::Parameters { expected, given } => write!(
                 formatter,
-                "the statement takes {expected} parameters, but {given} were given"
+                "the statement takes {expected} parameters, and {given} are given"
             )?,
-            Kind::ToSql { index } => write!(formatter, "parameter ${}", index + 1)?,
-            Kind::FromSql { index, name } => write!(formatter, "column `{name}` ({index})")?,
+            Kind::ToSql { index, type_ } => {
+                write!(formatter, "parameter ${}", index + 1)?;
+                // That error names the type itself.
+                if !self.is_caused_by::<WrongType>() {
+                    write!(formatter, " (`{type_}`)")?;
+                }
+            }
+            Kind::FromSql { index, name } => {
+                write!(formatter, "column `{name}` ({index})")?;
+                if self.is_caused_by::<WasNull>() {
+                    return formatter.write_str(" is NULL: read it as an `Option`");
+                }
+            }
             Kind::Column(name) => write!(formatter, "the row has no column `{name}`")?,
-            Kind::RowCount => {
-                formatter.write_str("the query returned an unexpected number of rows")?
+            Kind::RowCount { is_none } => {
+                let rows = if *is_none { "no row" } else { "several rows" };
+                write!(formatter, "the query returned {rows} where one is expected")?
             }
             Kind::Malformed(text) => write!(formatter, "the host's answer cannot be read: {text}")?,
         }

@@ -36,7 +36,7 @@ macro_rules! statement_methods {
             T: ?Sized + ToStatement,
         {
             let row = self.query_opt(statement, params).await?;
-            row.ok_or_else(|| Error::new(Kind::RowCount))
+            row.ok_or_else(|| Error::new(Kind::RowCount { is_none: true }))
         }
 
         /// As [`query`](Self::query), for a statement that returns one row or none.
@@ -91,6 +91,107 @@ macro_rules! statement_methods {
         {
             let params: Vec<P> = params.into_iter().collect();
             call::execute(self.host(), statement.source(), &params).await
+        }
+
+        /// As [`query`](Self::query), with the first value of each row alone, converted.
+        pub async fn query_scalar<R: FromSqlOwned, T>(
+            &self,
+            statement: &T,
+            params: &[&(dyn ToSql + Sync)],
+        ) -> Result<Vec<R>, Error>
+        where
+            T: ?Sized + ToStatement,
+        {
+            let rows = self.query(statement, params).await?;
+            rows.iter().map(|row| row.try_get(0)).collect()
+        }
+
+        /// As [`query_one`](Self::query_one), with the first value of the row alone, converted.
+        pub async fn query_one_scalar<R: FromSqlOwned, T>(
+            &self,
+            statement: &T,
+            params: &[&(dyn ToSql + Sync)],
+        ) -> Result<R, Error>
+        where
+            T: ?Sized + ToStatement,
+        {
+            self.query_one(statement, params).await?.try_get(0)
+        }
+
+        /// As [`query_opt`](Self::query_opt), with the first value of the row alone, converted.
+        pub async fn query_opt_scalar<R: FromSqlOwned, T>(
+            &self,
+            statement: &T,
+            params: &[&(dyn ToSql + Sync)],
+        ) -> Result<Option<R>, Error>
+        where
+            T: ?Sized + ToStatement,
+        {
+            let row = self.query_opt(statement, params).await?;
+            row.map(|row| row.try_get(0)).transpose()
+        }
+
+        /// As [`query`](Self::query), naming the type of each parameter instead of leaving it to
+        /// the server: for parameters whose type the SQL leaves open, or that should have another.
+        pub async fn query_typed(
+            &self,
+            query: &str,
+            params: &[(&(dyn ToSql + Sync), Type)],
+        ) -> Result<Vec<Row>, Error> {
+            let params = params.iter().map(|(value, type_)| (*value, type_.clone()));
+            self.query_typed_raw(query, params).await?.collect().await
+        }
+
+        /// As [`query_one`](Self::query_one), naming the types as in
+        /// [`query_typed`](Self::query_typed).
+        pub async fn query_typed_one(
+            &self,
+            query: &str,
+            params: &[(&(dyn ToSql + Sync), Type)],
+        ) -> Result<Row, Error> {
+            let row = self.query_typed_opt(query, params).await?;
+            row.ok_or_else(|| Error::new(Kind::RowCount { is_none: true }))
+        }
+
+        /// As [`query_opt`](Self::query_opt), naming the types as in
+        /// [`query_typed`](Self::query_typed).
+        pub async fn query_typed_opt(
+            &self,
+            query: &str,
+            params: &[(&(dyn ToSql + Sync), Type)],
+        ) -> Result<Option<Row>, Error> {
+            let params = params.iter().map(|(value, type_)| (*value, type_.clone()));
+            self.query_typed_raw(query, params)
+                .await?
+                .at_most_one()
+                .await
+        }
+
+        /// As [`query_raw`](Self::query_raw), naming the types as in
+        /// [`query_typed`](Self::query_typed).
+        pub async fn query_typed_raw<P, I>(
+            &self,
+            query: &str,
+            params: I,
+        ) -> Result<RowStream, Error>
+        where
+            P: BorrowToSql,
+            I: IntoIterator<Item = (P, Type)>,
+        {
+            let (params, types) = call::parted(params);
+            call::query(self.host(), Source::Typed(query, &types), &params).await
+        }
+
+        /// As [`execute`](Self::execute), naming the types as in
+        /// [`query_typed`](Self::query_typed).
+        pub async fn execute_typed(
+            &self,
+            query: &str,
+            params: &[(&(dyn ToSql + Sync), Type)],
+        ) -> Result<u64, Error> {
+            let params = params.iter().map(|(value, type_)| (*value, type_.clone()));
+            let (params, types) = call::parted(params);
+            call::execute(self.host(), Source::Typed(query, &types), &params).await
         }
 
         /// What the server says of a statement. Seldom needed: see [`Statement`].

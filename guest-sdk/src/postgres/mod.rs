@@ -37,6 +37,7 @@
 //! |---|---|---|
 //! | `bool`, `"char"`, `int2`, `int4`, `int8`, `oid`, `float4`, `float8` | `bool`, `i8`, `i16`, `i32`, `i64`, `u32`, `f32`, `f64` | |
 //! | `text`, `varchar`, `name`, `citext`, `ltree` | `String`, `&str` | |
+//! | `numeric` | [`Numeric`] | |
 //! | `bytea` | `Vec<u8>`, `&[u8]` | |
 //! | `hstore` | `HashMap<String, Option<String>>` | |
 //! | `inet` | `std::net::IpAddr` | |
@@ -48,13 +49,43 @@
 //! | arrays of all these | `Vec<T>`; `[T; N]` with the feature | `array-impls` |
 //! | enumerations, composites, domains | your types, by `#[derive(ToSql, FromSql)]` | `derive` |
 //! | NULL | `Option<T>` | |
+//! | any | [`RawValue`] | |
 //!
-//! There is no Rust type for `numeric` in `postgres-types`; a crate such as `rust_decimal` brings
-//! one. A type of yours can implement [`FromSql`] for whatever bytes PostgreSQL
-//! sends.
+//! What is missing there (`interval`, `tsvector`, `money`, ranges, the other geometric types …) can be
+//! read and written as text, with a cast in SQL:
+//! `SELECT age::text, $1::text::interval FROM person`. A [`RawValue`] carries a value of any type as
+//! it is; a type of yours can implement [`ToSql`] and [`FromSql`] for whatever bytes PostgreSQL uses.
 //!
-//! What the feature `derive` generates names the crate `postgres_types`, so a guest that derives
-//! must depend on it, too (`postgres-types = "0.2"`, no features needed).
+//! ## Types of your own
+//!
+//! With the feature `derive`, `#[derive(ToSql, FromSql)]` works for enumerations, composite types
+//! and domains, [as in `postgres-types`](https://docs.rs/postgres-types/latest/postgres_types/derive.ToSql.html).
+//! What it expands to names the crate `postgres_types`; `hearth` can be that crate, by one line at
+//! the root of yours:
+//!
+//! ```
+#![cfg_attr(feature = "derive", doc = "extern crate hearth as postgres_types;")]
+#![cfg_attr(not(feature = "derive"), doc = "# /*")]
+//!
+//! use hearth::postgres::{FromSql, ToSql};
+//!
+//! // CREATE TYPE mood AS ENUM ('fine', 'so_so')
+//! #[derive(Debug, ToSql, FromSql)]
+//! #[postgres(name = "mood", rename_all = "snake_case")]
+//! enum Mood {
+//!     Fine,
+//!     SoSo,
+//! }
+//!
+//! // CREATE TYPE visit AS (who text, felt mood)
+//! #[derive(Debug, ToSql, FromSql)]
+//! #[postgres(name = "visit")]
+//! struct Visit {
+//!     who: String,
+//!     felt: Mood,
+//! }
+#![cfg_attr(not(feature = "derive"), doc = "# */")]
+//! ```
 //!
 //! # Transactions
 //!
@@ -64,8 +95,7 @@
 //!
 //! # What is not here
 //!
-//! `COPY`, `LISTEN`, `query_typed` (prepare with [`Client::prepare_typed`]) and portals
-//! ([`Client::query_raw`] fetches in batches).
+//! `COPY`, `LISTEN` and portals ([`Client::query_raw`] fetches in batches).
 //!
 //! [`tokio_postgres`]: https://docs.rs/tokio-postgres
 //! [`postgres-types`]: https://docs.rs/postgres-types
@@ -78,6 +108,8 @@ mod cells;
 mod client;
 mod error;
 mod methods;
+mod numeric;
+mod raw_value;
 mod row;
 mod row_stream;
 mod savepoints;
@@ -87,8 +119,10 @@ mod transaction;
 
 pub use client::{Client, IsolationLevel, TransactionBuilder, default, open};
 pub use error::{DbError, Error};
+pub use numeric::{Numeric, ParseNumericError};
 pub use postgres_types as types;
 pub use postgres_types::{BorrowToSql, FromSql, FromSqlOwned, ToSql, Type};
+pub use raw_value::RawValue;
 pub use row::{Row, RowIndex};
 pub use row_stream::RowStream;
 pub use sql_state::SqlState;

@@ -202,7 +202,7 @@ mod tests {
             ),
             (
                 row.try_get::<_, &str>(3).err(),
-                "column `note` (3): a Postgres value was `NULL`",
+                "column `note` (3) is NULL: read it as an `Option`",
             ),
         ];
         for (error, expected) in cases {

@@ -87,7 +87,7 @@ impl RowStream {
     pub(super) async fn at_most_one(mut self) -> Result<Option<Row>, Error> {
         let row = self.try_next().await?;
         if row.is_some() && self.try_next().await?.is_some() {
-            return Err(Error::new(Kind::RowCount));
+            return Err(Error::new(Kind::RowCount { is_none: false }));
         }
         Ok(row)
     }

@@ -133,6 +133,8 @@ impl Column {
 }
 
 pub(super) mod sealed {
+    use postgres_types::Oid;
+
     use super::Statement;
 
     pub trait Sealed {}
@@ -141,6 +143,8 @@ pub(super) mod sealed {
     #[derive(Clone, Copy)]
     pub enum Source<'a> {
         Text(&'a str),
+        /// With the types that are named for its parameters.
+        Typed(&'a str, &'a [Oid]),
         Prepared(&'a Statement),
     }
 }

@@ -8,16 +8,18 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 
-use postgres_types::{BorrowToSql, Oid, ToSql, Type};
+use postgres_types::{BorrowToSql, FromSqlOwned, Oid, ToSql, Type};
 
 use super::cache::StatementCache;
 use super::call::{self, Host};
+use super::cells;
 use super::client::Database;
 use super::error::{Error, Kind};
 use super::methods::statement_methods;
 use super::row::Row;
 use super::row_stream::RowStream;
 use super::savepoints::Savepoints;
+use super::statement::sealed::Source;
 use super::statement::{Statement, ToStatement};
 use crate::bindings::hearth::postgres::client as wire;
 
@@ -69,7 +71,7 @@ impl Transaction<'_> {
     /// Never put a value into the text: it would be read as SQL.
     pub async fn batch_execute(&self, query: &str) -> Result<(), Error> {
         self.open.settle().await?;
-        Ok(self.open.handle.batch_execute(query.to_owned()).await?)
+        Ok(self.open.handle.batch_execute(cells::sql(query)?).await?)
     }
 
     /// Begins a transaction within this one: a savepoint. It takes effect when all around it are

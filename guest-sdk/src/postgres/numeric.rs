@@ -1,0 +1,292 @@
+//! `numeric`, exactly: between PostgreSQL's groups of four digits and decimal text.
+//!
+//! Promises: every `numeric` is read as PostgreSQL writes it, scale included, and goes back as the
+//! same bytes. Left to others: to calculate with it.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::{BufMut, BytesMut};
+use postgres_types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
+
+/// Digits before the point: PostgreSQL's own limit.
+const INTEGER_DIGITS_MAX: usize = 131_072;
+/// Digits after the point: PostgreSQL's own limit.
+const FRACTION_DIGITS_MAX: usize = 16_383;
+/// Decimal digits in one of PostgreSQL's.
+const GROUP: usize = 4;
+
+const NEGATIVE: u16 = 0x4000;
+/// What has no digits, as PostgreSQL writes it.
+const SPECIAL: [(u16, &str); 3] = [(0xc000, "NaN"), (0xd000, "Infinity"), (0xf000, "-Infinity")];
+
+/// A `numeric`: as many digits as there are, `NaN` and the infinities.
+///
+/// It holds the decimal text. Calculate in SQL, or with a crate of your choice, which it reaches
+/// and is reached from as text:
+///
+/// ```
+/// use hearth::postgres::Numeric;
+///
+/// let price: Numeric = "19.90".parse()?;
+/// assert_eq!(price.as_str(), "19.90");
+/// assert_eq!(Numeric::from(-7).to_string().parse::<f64>()?, -7.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Two are equal if their texts are: `1.0` is not `1.00`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Numeric(String);
+
+impl Numeric {
+    /// The text as PostgreSQL writes it: digits, perhaps with a `-` before and a `.` among them;
+    /// or `NaN`, `Infinity`, `-Infinity`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Numeric {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Numeric {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+macro_rules! from_integers {
+    ($($integer:ty)*) => {
+        $(
+            impl From<$integer> for Numeric {
+                fn from(integer: $integer) -> Self {
+                    Self(integer.to_string())
+                }
+            }
+        )*
+    };
+}
+
+from_integers!(i8 i16 i32 i64 i128 u8 u16 u32 u64 u128);
+
+/// A text that is no [`Numeric`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseNumericError(&'static str);
+
+impl fmt::Display for ParseNumericError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.0)
+    }
+}
+
+impl StdError for ParseNumericError {}
+
+impl FromStr for Numeric {
+    type Err = ParseNumericError;
+
+    /// Reads digits with at most one `-` or `+` before them and one `.` among them, `NaN`,
+    /// `Infinity` or `-Infinity`. There are no exponents.
+    fn from_str(text: &str) -> Result<Self, ParseNumericError> {
+        if SPECIAL.iter().any(|(_, special)| *special == text) {
+            return Ok(Self(text.to_owned()));
+        }
+        let (is_negative, digits) = match text.strip_prefix('-') {
+            Some(digits) => (true, digits),
+            None => (false, text.strip_prefix('+').unwrap_or(text)),
+        };
+        let (integer, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        let mut all = integer.bytes().chain(fraction.bytes());
+        if integer.len() + fraction.len() == 0 || !all.all(|digit| digit.is_ascii_digit()) {
+            return Err(ParseNumericError(
+                "a numeric is written as digits with at most one point, `NaN`, `Infinity` or \
+                 `-Infinity`",
+            ));
+        }
+        let integer = integer.trim_start_matches('0');
+        if integer.len() > INTEGER_DIGITS_MAX || fraction.len() > FRACTION_DIGITS_MAX {
+            return Err(ParseNumericError(
+                "a numeric has at most 131072 digits before the point and 16383 after it",
+            ));
+        }
+        Ok(Self::assemble(is_negative, integer, fraction))
+    }
+}
+
+impl Numeric {
+    /// From digits: those before the point without leading zeros.
+    fn assemble(is_negative: bool, integer: &str, fraction: &str) -> Self {
+        let is_zero = integer.is_empty() && fraction.bytes().all(|digit| digit == b'0');
+        let sign = if is_negative && !is_zero { "-" } else { "" };
+        let integer = if integer.is_empty() { "0" } else { integer };
+        let point = if fraction.is_empty() { "" } else { "." };
+        Self([sign, integer, point, fraction].concat())
+    }
+}
+
+impl ToSql for Numeric {
+    fn to_sql(
+        &self,
+        _: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
+        if let Some((sign, _)) = SPECIAL.iter().find(|(_, special)| *special == self.0) {
+            [0, 0, *sign, 0].iter().for_each(|word| out.put_u16(*word));
+            return Ok(IsNull::No);
+        }
+        let digits = self.0.trim_start_matches('-');
+        let (integer, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        // Groups begin and end at multiples of four digits from the point.
+        let before = integer.len().next_multiple_of(GROUP);
+        let after = fraction.len().next_multiple_of(GROUP);
+        let padded = format!("{integer:0>before$}{fraction:0<after$}");
+        let groups: Vec<u16> = padded
+            .as_bytes()
+            .chunks(GROUP)
+            .map(|group| {
+                group
+                    .iter()
+                    .fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'))
+            })
+            .collect();
+        let leading = groups.iter().take_while(|group| **group == 0).count();
+        let trailing = groups[leading..]
+            .iter()
+            .rev()
+            .take_while(|group| **group == 0)
+            .count();
+        let significant = &groups[leading..groups.len() - trailing];
+        let weight = match significant {
+            [] => 0,
+            _ => (before / GROUP) as i16 - 1 - leading as i16,
+        };
+        let sign = if self.0.starts_with('-') { NEGATIVE } else { 0 };
+        out.put_u16(significant.len() as u16);
+        out.put_i16(weight);
+        out.put_u16(sign);
+        out.put_u16(fraction.len() as u16);
+        significant.iter().for_each(|group| out.put_u16(*group));
+        Ok(IsNull::No)
+    }
+
+    accepts!(NUMERIC);
+
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Numeric {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
+        const MALFORMED: &str = "a numeric is malformed";
+        let (words, rest) = raw.as_chunks::<2>();
+        let mut words = words.iter().map(|word| u16::from_be_bytes(*word));
+        let mut next = || words.next().ok_or(MALFORMED);
+        let (count, weight, sign, scale) = (next()?, next()? as i16, next()?, next()?);
+        if let Some((_, text)) = SPECIAL.iter().find(|(special, _)| *special == sign) {
+            return Ok(Self((*text).to_owned()));
+        }
+        let groups: Vec<u16> = words.collect();
+        let is_malformed = !rest.is_empty()
+            || groups.len() != usize::from(count)
+            || groups.iter().any(|group| *group >= 10_000);
+        if is_malformed {
+            return Err(MALFORMED.into());
+        }
+        let digits = |index: i32| {
+            let index = i32::from(weight) - index;
+            let group = usize::try_from(index)
+                .ok()
+                .and_then(|index| groups.get(index));
+            format!("{:04}", group.copied().unwrap_or(0))
+        };
+        // The group with number 0 stands before the point, that with -1 behind it.
+        let integer: String = (0..=i32::from(weight)).rev().map(&digits).collect();
+        let behind = usize::from(scale).div_ceil(GROUP) as i32;
+        let mut fraction: String = (1..=behind).map(|index| digits(-index)).collect();
+        fraction.truncate(usize::from(scale));
+        let is_negative = sign == NEGATIVE;
+        Ok(Self::assemble(
+            is_negative,
+            integer.trim_start_matches('0'),
+            &fraction,
+        ))
+    }
+
+    accepts!(NUMERIC);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(text: &str) -> Vec<u8> {
+        let numeric: Numeric = text.parse().expect(text);
+        let mut out = BytesMut::new();
+        numeric.to_sql(&Type::NUMERIC, &mut out).expect(text);
+        out.to_vec()
+    }
+
+    #[test]
+    fn text_is_encoded_as_postgresql_does_and_comes_back() {
+        // As `numeric_send` writes them.
+        let cases: [(&str, &[u16]); 10] = [
+            ("0", &[0, 0, 0, 0]),
+            ("0.00", &[0, 0, 0, 2]),
+            ("7", &[1, 0, 0, 0, 7]),
+            ("-123.4500", &[2, 0, 0x4000, 4, 123, 4500]),
+            ("10000", &[1, 1, 0, 0, 1]),
+            ("12345678.9", &[3, 1, 0, 1, 1234, 5678, 9000]),
+            ("0.00001", &[1, 0xfffe, 0, 5, 1000]),
+            ("NaN", &[0, 0, 0xc000, 0]),
+            ("Infinity", &[0, 0, 0xd000, 0]),
+            ("-Infinity", &[0, 0, 0xf000, 0]),
+        ];
+        for (text, words) in cases {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+            assert_eq!(encoded(text), bytes, "{text}");
+            let numeric = Numeric::from_sql(&Type::NUMERIC, &bytes).expect(text);
+            assert_eq!(numeric.as_str(), text);
+        }
+        let long = format!("-{0}.{0}", "9876543210".repeat(50));
+        let numeric = Numeric::from_sql(&Type::NUMERIC, &encoded(&long)).expect("it is one");
+        assert_eq!(numeric.as_str(), long);
+    }
+
+    #[test]
+    fn text_becomes_what_postgresql_would_write() {
+        for (text, expected) in [
+            ("+1", "1"),
+            ("007.50", "7.50"),
+            ("-0", "0"),
+            (".5", "0.5"),
+            ("5.", "5"),
+        ] {
+            assert_eq!(text.parse::<Numeric>().expect(text).as_str(), expected);
+        }
+        assert_eq!(Numeric::from(i64::MIN).as_str(), "-9223372036854775808");
+        let long = "1".repeat(INTEGER_DIGITS_MAX + 1);
+        for text in [
+            "", ".", "-", "1e5", "1.2.3", "--1", "nan", "1_000", "٣", &long,
+        ] {
+            text.parse::<Numeric>().expect_err(text);
+        }
+    }
+
+    #[test]
+    fn malformed_bytes_are_an_error() {
+        let cases: [&[u8]; 4] = [
+            b"",
+            b"\0\x01\0\0\0\0\0\0",
+            b"\0\x01\0\0\0\0\0\0\0\x07\0",
+            b"\0\x01\0\0\0\0\0\0\x27\x10",
+        ];
+        for bytes in cases {
+            Numeric::from_sql(&Type::NUMERIC, bytes).expect_err("it is malformed");
+        }
+        let large = b"\0\x01\x7f\xff\0\0\xff\xff\0\x01";
+        let numeric = Numeric::from_sql(&Type::NUMERIC, large).expect("it is well formed");
+        assert_eq!(numeric.as_str().len(), 32_767 * 4 + 1 + 1 + 65_535);
+    }
+}
