@@ -86,6 +86,18 @@ pub const BATCH_BYTES: usize = 256 * 1024;
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Rows in one batch, for rows that have no columns and so no bytes.
 pub const BATCH_ROWS_MAX: u32 = 1_000_000;
+/// Rows that are fetched from a portal at first, before it is known how large they are.
+pub const PORTAL_ROWS_FIRST: u32 = 500;
+/// Rows that are fetched from a portal at a time.
+pub const PORTAL_ROWS_MAX: u32 = 20_000;
+/// Calls in one pipeline.
+pub const PIPELINE_CALLS_MAX: usize = 1_000;
+/// The rows of all calls of a pipeline, in bytes.
+pub const PIPELINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Notifications that are kept until they are fetched; after that the oldest go.
+pub const NOTIFICATIONS_MAX: usize = 1_000;
+/// After how long the server ends a session that rests, in case this host cannot do it itself.
+pub const IDLE_SESSION_TIMEOUT: Duration = Duration::from_secs(600);
 /// One row, in bytes.
 pub const ROW_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Connections, transactions and cursors that one invocation may hold at a time.
@@ -139,6 +151,9 @@ const _: () = assert!(LOGIN_PAUSE.as_millis() < LOGIN_PAUSE_MAX.as_millis());
 const _: () = assert!(KEEPALIVE_IDLE.as_secs() < 350);
 const _: () = assert!(IDLE_TRUSTED.as_secs() < IDLE_MAX.as_secs());
 const _: () = assert!(IDLE_MAX.as_secs() < 350);
+const _: () = assert!(IDLE_MAX.as_secs() < IDLE_SESSION_TIMEOUT.as_secs());
+const _: () = assert!(PORTAL_ROWS_FIRST <= PORTAL_ROWS_MAX);
+const _: () = assert!(PIPELINE_BYTES_MAX <= HOST_CALL_BYTES_MAX);
 const _: () = assert!(TIMEOUT_DEFAULT.as_secs() <= TIMEOUT_MAX.as_secs());
 const _: () = assert!(POOL_DEFAULT <= POOL_MAX && STATEMENTS_DEFAULT <= STATEMENTS_MAX);
 const _: () = assert!(INSTANCES_DEFAULT <= INSTANCES_MAX && MEMORY_MIB_DEFAULT <= MEMORY_MIB_MAX);

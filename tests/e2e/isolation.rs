@@ -69,8 +69,8 @@ behind_both_doors! {
     }
 
     async fn a_set_is_reset(door) {
-        let leave = json!([{ "execute": "set statement_timeout to 12345" }]);
-        is_gone(door, leave, "select current_setting('statement_timeout')", "0").await;
+        let leave = json!([{ "execute": "set work_mem to '12345kB'" }]);
+        is_gone(door, leave, "select current_setting('work_mem')", "4MB").await;
     }
 
     async fn a_set_within_a_batch_is_reset(door) {

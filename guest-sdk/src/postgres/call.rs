@@ -97,6 +97,7 @@ async fn call<P: BorrowToSql, R>(
             types: named.to_vec(),
             version: known.as_ref().map_or(0, Statement::version),
             arguments: cells::encode(arguments, types)?,
+            timeout_ms: None,
         };
         match make(call).await {
             Ok(result) => return Ok((result, known)),

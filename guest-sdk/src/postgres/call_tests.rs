@@ -19,12 +19,19 @@ pub(crate) fn described(
 ) -> wire::Statement {
     wire::Statement {
         version,
-        parameters: params.iter().map(Type::oid).collect(),
+        parameters: params
+            .iter()
+            .map(|type_| wire::Parameter {
+                type_oid: type_.oid(),
+                text: false,
+            })
+            .collect(),
         columns: columns
             .iter()
             .map(|(name, type_)| wire::Column {
                 name: (*name).to_owned(),
                 type_oid: type_.oid(),
+                text: false,
                 table_oid: 0,
                 number: 0,
                 modifier: -1,
@@ -35,6 +42,10 @@ pub(crate) fn described(
 }
 
 /// What the host says next, whatever it is asked.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a script has a handful of lines"
+)]
 enum Line {
     Statement(wire::Statement),
     Answer(Option<wire::Statement>, u32, &'static [u8]),

@@ -180,6 +180,10 @@ impl From<wire::Error> for Error {
             wire::Error::Aborted => Kind::Aborted,
             wire::Error::Ended => Kind::Ended,
             wire::Error::Deadline => Kind::Deadline,
+            wire::Error::InPipeline(error) => match error.database {
+                Some(refusal) => Kind::Database(DbError::new(refusal)),
+                None => Kind::Other(error.message),
+            },
             wire::Error::TooLarge(bytes_max) => Kind::TooLarge { bytes_max },
             wire::Error::Other(text) => Kind::Other(text),
         })

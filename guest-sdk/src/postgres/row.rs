@@ -76,7 +76,7 @@ impl Row {
             return Err(Error::new(Kind::Column(index.to_string())));
         };
         let column = &self.columns()[number];
-        let type_ = column.type_();
+        let type_ = column.value_type();
         let value = if T::accepts(type_) {
             T::from_sql_nullable(type_, self.batch.value(self.index, number))
         } else {

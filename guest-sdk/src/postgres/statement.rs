@@ -41,7 +41,11 @@ impl Statement {
         let params = statement
             .parameters
             .iter()
-            .map(|oid| catalog.type_(*oid))
+            .map(|parameter| match parameter.text {
+                // A type without a binary form: its arguments are PostgreSQL's text for them.
+                true => Ok(Type::TEXT),
+                false => catalog.type_(parameter.type_oid),
+            })
             .collect::<Result<_, _>>()?;
         let columns = statement
             .columns
@@ -50,6 +54,7 @@ impl Statement {
                 Ok(Column {
                     type_: catalog.type_(column.type_oid)?,
                     name: column.name,
+                    text: column.text,
                     table_oid: Some(column.table_oid).filter(|oid| *oid != 0),
                     column_id: Some(column.number).filter(|number| *number != 0),
                     type_modifier: column.modifier,
@@ -103,6 +108,7 @@ pub struct Column {
     column_id: Option<i16>,
     type_modifier: i32,
     type_: Type,
+    text: bool,
 }
 
 impl Column {
@@ -114,6 +120,11 @@ impl Column {
     /// Its type.
     pub fn type_(&self) -> &Type {
         &self.type_
+    }
+
+    /// The type as which its values are read: text, if its own has no binary form.
+    pub(super) fn value_type(&self) -> &Type {
+        if self.text { &Type::TEXT } else { &self.type_ }
     }
 
     /// The table that it comes from, `None` if it is computed.

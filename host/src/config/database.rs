@@ -21,6 +21,7 @@ const KEYS: &[&str] = &[
     "pool_max",
     "connect_timeout_ms",
     "statements_max",
+    "prepare",
     "reset",
     "setup",
 ];
@@ -44,10 +45,22 @@ pub struct DatabaseConfig {
     pub connect_timeout: Duration,
     /// Prepared statements kept per connection.
     pub statements_max: u32,
+    /// Whether statements are prepared under a name.
+    pub prepare: Prepare,
     /// When a connection is reset between two invocations.
     pub reset: Reset,
     /// SQL files that the local host runs at its start, in this order; absolute paths.
     pub setup: Vec<PathBuf>,
+}
+
+/// Whether statements are prepared under a name, once per connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prepare {
+    /// Yes: a repeated statement is planned once.
+    Always,
+    /// No: each execution carries its text, and nothing of the session is relied on between two
+    /// transactions. For poolers that give a server connection to another client after each.
+    Never,
 }
 
 /// When a connection is reset between two invocations.
@@ -71,6 +84,7 @@ impl fmt::Debug for DatabaseConfig {
             .field("pool_max", &self.pool_max)
             .field("connect_timeout", &self.connect_timeout)
             .field("statements_max", &self.statements_max)
+            .field("prepare", &self.prepare)
             .field("reset", &self.reset)
             .field("setup", &self.setup)
             .finish()
@@ -88,6 +102,7 @@ impl DatabaseConfig {
             pool_max: limits::POOL_DEFAULT,
             connect_timeout: limits::CONNECT_TIMEOUT_DEFAULT,
             statements_max: limits::STATEMENTS_DEFAULT,
+            prepare: Prepare::Always,
             reset: Reset::Auto,
             setup: Vec::new(),
         }
@@ -123,6 +138,13 @@ impl DatabaseConfig {
         }
         if let Some(entry) = section.get("statements_max") {
             database.statements_max = entry.number_u32(1..=limits::STATEMENTS_MAX)?;
+        }
+        if let Some(entry) = section.get("prepare") {
+            database.prepare = match entry.as_text() {
+                Some("always") => Prepare::Always,
+                Some("never") => Prepare::Never,
+                _ => return Err(entry.unexpected("\"always\" or \"never\"")),
+            };
         }
         if let Some(entry) = section.get("reset") {
             database.reset = match entry.as_text() {

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use access::{PasswordSource, TlsConfig, Verify};
-pub use database::{DatabaseConfig, Reset};
+pub use database::{DatabaseConfig, Prepare, Reset};
 pub use error::ConfigError;
 pub use function::{FunctionConfig, Isolation, Retire};
 pub use log::{LogConfig, LogFormat};

@@ -1,29 +1,29 @@
-//! One connection to a database, while it lives: its socket, its prepared statements, and what it
-//! knows of its own state.
+//! One connection to a database, while it lives: what it knows of its own state, and how it is
+//! made clean.
 //!
 //! Promises:
-//! - a statement is prepared once and then executed in one round trip, until it falls out of the
-//!   bounded cache or the server says that its plan no longer fits;
 //! - [`Connection::is_clean`] is only true when the server owes nothing, no transaction is open,
-//!   and nothing was executed that may have changed the session.
+//!   and nothing was executed that may have changed the session;
+//! - any of its calls may be given up at any await: [`Connection::settle`] then ends what runs.
 //!
-//! Left to others: who may use it when ([`super::pool`], [`super::session`]).
+//! Left to others: statements and their rows ([`super::exchange`]), who may use it when
+//! ([`super::pool`], [`super::session`]).
 
 use std::num::NonZeroUsize;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::BytesMut;
 use lru::LruCache;
-use tokio::task::JoinHandle;
-use tokio_postgres::{CancelToken, Client, Config, NoTls, RowStream};
 
-use super::error::{Error, Result};
-use super::probe::{Probe, Status};
-use super::residue::{self, Residue};
-use super::socket::{Peek, Socket};
-use super::statement::{Description, Key, Prepared};
-use super::value;
+use super::connect::{Address, Backend};
+use super::error::Result;
+use super::residue::Residue;
+use super::server_timeouts::ServerTimeouts;
+use super::statement::{Effects, Key, Prepared};
+use super::wire::request::{self, Command};
+use super::wire::{Status, Wire};
+use crate::config::Prepare;
 use crate::limits;
 
 /// What is done to a connection whose session may have been changed. One message, so one round
@@ -37,159 +37,99 @@ const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UN
 
 /// One connection. Whoever holds it has it alone.
 pub struct Connection {
-    client: Client,
-    driver: Driver,
-    probe: Arc<Probe>,
-    peek: Peek,
-    config: Arc<Config>,
-    statements: LruCache<Key, Prepared>,
-    residue: Residue,
+    pub(super) wire: Wire,
+    pub(super) address: Arc<Address>,
+    pub(super) prepare: Prepare,
+    pub(super) statements: LruCache<Key, Prepared>,
+    /// How many names it has given to statements and portals; none is given twice.
+    pub(super) names: u64,
+    /// The name of a statement that the server may have parsed, though nobody has noted it yet.
+    pub(super) parsing: Option<String>,
+    /// Messages that forget what the server holds for no one, for the next request to take along.
+    pub(super) forgetting: BytesMut,
+    /// The `BEGIN` of a transaction in which nothing was done yet.
+    pub(super) beginning: Option<Command>,
+    /// How many of the host's own statements go before the guest's in the request under way.
+    pub(super) leading: u32,
+    /// Whether the server may have begun with the guest's own statement.
+    pub(super) executing: bool,
+    pub(super) timeouts: ServerTimeouts,
+    /// How long the next request may take, if that is less than its terms say.
+    pub(super) call_timeout: Option<Duration>,
     /// Whether this loan of the connection has executed anything yet.
-    used: bool,
-    /// Whether a call is under way, or was given up on the way: what it asked for may not even
-    /// have been sent yet.
-    working: bool,
+    pub(super) used: bool,
+    /// Whose words and time a request carries.
+    pub(super) terms: Terms,
+    backend: Backend,
+    residue: Residue,
     /// When it was last given back, by the wall clock: no other clock runs while frozen.
     rested: SystemTime,
 }
 
+/// Under what conditions a loan is used.
+#[derive(Clone, Default)]
+pub struct Terms {
+    /// What the host itself executes before each of the guest's statements, in the same flush.
+    pub prelude: Arc<[Command]>,
+    /// How long the server may work on one statement.
+    pub time: Option<Duration>,
+}
+
 impl Connection {
     /// Connects and logs in.
-    pub async fn open(config: Arc<Config>, statements_max: NonZeroUsize) -> Result<Self> {
-        let probe = Arc::new(Probe::default());
-        let (socket, peek) = Socket::open(&config, probe.clone())
-            .await
-            .map_err(|error| Error::Connect(format!("cannot reach the database: {error}")))?;
-        let (client, connection) = config.connect_raw(socket, NoTls).await.map_err(|error| {
-            match Error::from_driver(error, false) {
-                server @ Error::Server(_) => server,
-                other => Error::Connect(format!("cannot log in to the database: {other}")),
-            }
-        })?;
-        let watched = probe.clone();
-        let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a database connection ended");
-            }
-            watched.end();
-        });
-        let driver = Driver {
-            task,
-            probe: probe.clone(),
-        };
+    pub async fn open(
+        address: Arc<Address>,
+        statements_max: NonZeroUsize,
+        prepare: Prepare,
+    ) -> Result<Self> {
+        let established = address.connect().await?;
         Ok(Self {
-            client,
-            driver,
-            probe,
-            peek,
-            config,
+            timeouts: ServerTimeouts::new(&established.parameters, prepare),
+            backend: established.backend.clone(),
+            wire: Wire::new(established),
+            address,
+            prepare,
             statements: LruCache::new(statements_max),
-            residue: Residue::Nothing,
+            names: 0,
+            parsing: None,
+            forgetting: BytesMut::new(),
+            beginning: None,
+            leading: 0,
+            executing: false,
+            call_timeout: None,
             used: false,
-            working: false,
+            terms: Terms::default(),
+            residue: Residue::Nothing,
             rested: SystemTime::now(),
         })
     }
 
-    /// What the server says of a statement.
-    pub async fn prepare(&mut self, key: &Key) -> Result<Prepared> {
-        if let Some(prepared) = self.statements.get(key) {
-            return Ok(prepared.clone());
-        }
-        let statement = self
-            .client
-            .prepare_typed(&key.sql, &key.parameter_types())
-            .await
-            // Whatever was sent, preparing executes nothing.
-            .map_err(|error| Error::from_driver(error, false))?;
-        let prepared = Prepared {
-            description: Arc::new(Description::of(&statement)),
-            residue: residue::residue(&key.sql),
-            reads_sequence_state: residue::reads_sequence_state(&key.sql),
-            statement,
-        };
-        self.statements.put(key.clone(), prepared.clone());
-        Ok(prepared)
+    /// The next statement begins a transaction first; so does nothing else, if none follows.
+    pub fn begin_later(&mut self, begin: String) {
+        self.beginning = Some(Command::new(begin));
     }
 
-    /// Executes a statement; its rows follow in the stream. `version` is the description's for
-    /// which `arguments` are encoded.
-    pub async fn query(
-        &mut self,
-        key: &Key,
-        version: u64,
-        arguments: &[u8],
-    ) -> Result<(RowStream, Arc<Description>)> {
-        let arguments = decode(arguments)?;
-        let mut healed = false;
-        loop {
-            let prepared = self.prepare_for(key, version, arguments.len()).await?;
-            let outside = self.status() == Some(Status::Idle);
-            let sent = self.probe.sent_bytes();
-            let started = self.client.query_raw(&prepared.statement, &arguments).await;
-            match started.map_err(|error| self.error(error, sent)) {
-                Err(error) if outside && !healed && self.heals(key, &error) => healed = true,
-                result => return Ok((result?, prepared.description)),
-            }
-        }
+    /// Takes back a transaction in which nothing was done. False if something was.
+    pub fn begin_never(&mut self) -> bool {
+        self.beginning.take().is_some()
     }
 
-    /// Executes a statement and returns how many rows it affected.
-    pub async fn execute(&mut self, key: &Key, version: u64, arguments: &[u8]) -> Result<u64> {
-        let arguments = decode(arguments)?;
-        let mut healed = false;
-        loop {
-            let prepared = self.prepare_for(key, version, arguments.len()).await?;
-            let outside = self.status() == Some(Status::Idle);
-            let sent = self.probe.sent_bytes();
-            let done = self
-                .client
-                .execute_raw(&prepared.statement, &arguments)
-                .await;
-            match done.map_err(|error| self.error(error, sent)) {
-                Err(error) if outside && !healed && self.heals(key, &error) => healed = true,
-                result => return result,
-            }
-        }
-    }
-
-    /// Executes statements without arguments.
-    pub async fn batch_execute(&mut self, sql: &str) -> Result<()> {
-        self.mark(residue::residue(sql));
-        self.command(sql).await
-    }
-
-    /// Executes statements of the host's own, whose effect on the session it answers for.
-    pub async fn command(&mut self, sql: &str) -> Result<()> {
-        self.used = true;
-        let sent = self.probe.sent_bytes();
-        self.client
-            .batch_execute(sql)
-            .await
-            .map_err(|error| self.error(error, sent))
-    }
-
-    /// What an error of the driver's means, given what had been sent before the call.
-    pub fn error(&self, error: tokio_postgres::Error, sent_before: u64) -> Error {
-        Error::from_driver(error, self.probe.sent_bytes() != sent_before)
+    /// Whether a statement runs in a transaction of its own.
+    pub fn is_outside(&self) -> bool {
+        self.beginning.is_none() && self.status() == Some(Status::Idle)
     }
 
     /// The state of the transaction; none while the server owes an answer.
     pub fn status(&self) -> Option<Status> {
-        self.probe.status()
-    }
-
-    /// Waits until the server has said what an error did to the transaction.
-    pub async fn quiet(&self) {
-        self.probe.quiet().await;
+        self.wire.status()
     }
 
     /// Whether it can be lent to another invocation as it is.
     pub fn is_clean(&self) -> bool {
-        !self.working
-            && self.residue == Residue::Nothing
-            && self.status() == Some(Status::Idle)
-            && !self.client.is_closed()
+        self.residue == Residue::Nothing
+            && self.is_outside()
+            && self.parsing.is_none()
+            && !self.wire.is_dead()
     }
 
     /// Marks the session as changed, whatever its statements looked like.
@@ -199,7 +139,12 @@ impl Connection {
 
     /// Looks, without a round trip, whether the server is still there.
     pub fn is_open(&self) -> bool {
-        !self.client.is_closed() && self.peek.is_open()
+        self.wire.is_open()
+    }
+
+    /// Whether the connection has turned out to be of no more use.
+    pub fn is_dead(&self) -> bool {
+        self.wire.is_dead()
     }
 
     /// Since when nobody has used it, by the wall clock; a clock set back counts as long ago.
@@ -208,55 +153,60 @@ impl Connection {
     }
 
     /// Asks the server whether it is there: one round trip.
-    pub async fn validate(&self, within: Duration) -> bool {
+    pub async fn validate(&mut self, within: Duration) -> bool {
+        self.wire.begin();
+        self.wire.sync();
         matches!(
-            tokio::time::timeout(within, self.client.check_connection()).await,
+            tokio::time::timeout(within, self.wire.drain()).await,
             Ok(Ok(()))
         )
     }
 
-    /// A call begins.
-    pub fn begin_work(&mut self) {
-        self.working = true;
-    }
-
-    /// The call has ended by itself, well or not.
-    pub fn end_work(&mut self) {
-        self.working = false;
-    }
-
     /// Whether the server may be at work for this connection, or be asked to.
     pub fn is_busy(&self) -> bool {
-        self.working || self.status().is_none()
+        self.wire.owed() > 0
     }
 
     /// Begins a loan.
     pub fn lend(&mut self) {
         self.used = false;
+        self.timeouts.begin_loan();
     }
 
     /// Ends a loan.
     pub fn rest(&mut self) {
+        self.terms = Terms::default();
         self.rested = SystemTime::now();
     }
 
     /// How to ask the server to give up the statement it is executing.
     pub fn canceller(&self) -> Canceller {
-        Canceller {
-            token: self.client.cancel_token(),
-            config: self.config.clone(),
+        Canceller(self.backend.clone())
+    }
+
+    /// Ends the rows that nobody will read, without harm to an open transaction.
+    pub async fn abandon_rows(&mut self) -> Result<()> {
+        if self.wire.owed() == 0 {
+            return Ok(());
         }
+        if self.wire.in_transaction() {
+            // No more than one fetch is under way, and cancelling would fail the transaction.
+            return self.wire.drain().await;
+        }
+        self.interrupt().await
     }
 
     /// Makes the connection clean: gives up what is running, rolls back, resets. False if it
     /// cannot be lent again.
     pub async fn settle(&mut self) -> bool {
-        if self.client.is_closed() || self.residue == Residue::Connection {
+        if self.wire.is_dead() || self.residue == Residue::Connection {
             return false;
         }
-        if self.is_busy() {
-            self.interrupt().await;
+        if self.is_busy() && self.interrupt().await.is_err() {
+            return false;
         }
+        self.beginning = None;
+        self.forget_parsing();
         let sql = match (self.status(), self.residue) {
             (Some(Status::Idle), Residue::Nothing) => return self.is_clean(),
             (Some(Status::Idle), _) => RESET.to_owned(),
@@ -266,107 +216,87 @@ impl Connection {
         if self.command(&sql).await.is_err() {
             return false;
         }
+        self.timeouts.forget();
+        self.wire.forget_notifications();
         self.residue = Residue::Nothing;
         self.is_clean()
     }
 
+    /// Executes statements of the host's own, whose effect on the session it answers for.
+    pub async fn command(&mut self, sql: &str) -> Result<()> {
+        self.wire.begin();
+        self.used = true;
+        self.wire.simple_query(sql)?;
+        self.leading = 0;
+        self.executing = true;
+        self.finish().await
+    }
+
     /// Ends what a call that was given up has begun, and waits until the server owes nothing.
-    async fn interrupt(&mut self) {
-        // Queued behind all that the call has asked for, so that its answer is the last one.
-        let mut rollback = pin!(self.client.batch_execute("ROLLBACK"));
-        if tokio::time::timeout(limits::CANCEL_AFTER, &mut rollback)
-            .await
-            .is_err()
-        {
-            self.canceller().cancel().await;
-            // The cancellation may have hit this instead: what that leaves is looked at next.
-            let _ = rollback.await;
+    async fn interrupt(&mut self) -> Result<()> {
+        self.timeouts.forget();
+        if self.wire.unsend() {
+            return Ok(());
         }
-        self.probe.quiet().await;
-        self.working = false;
+        if let Ok(drained) = tokio::time::timeout(limits::CANCEL_AFTER, self.wire.drain()).await {
+            return drained;
+        }
+        self.canceller().cancel().await;
+        self.wire.drain().await
+    }
+
+    /// Has the server forget a statement of which nobody has noted that it was parsed.
+    pub(super) fn forget_parsing(&mut self) {
+        if let Some(name) = self.parsing.take() {
+            self.forget_statement(&name);
+        }
+    }
+
+    /// Has the server forget a statement, with the next request.
+    pub(super) fn forget_statement(&mut self, name: &str) {
+        if !name.is_empty() {
+            // The names are the host's own and can always be written.
+            let _ = request::close_statement(name, &mut self.forgetting);
+        }
+    }
+
+    /// Has the server forget a portal, with the next request.
+    pub fn forget_portal(&mut self, name: &str) {
+        let _ = request::close_portal(name, &mut self.forgetting);
     }
 
     /// Says good-bye to the server and waits until that has left.
     pub async fn close(self) {
-        let Self {
-            client, mut driver, ..
-        } = self;
-        drop(client);
-        if tokio::time::timeout(limits::SETTLE_TIMEOUT, &mut driver.task)
-            .await
-            .is_err()
-        {
-            driver.task.abort();
-        }
+        let _ = tokio::time::timeout(limits::SETTLE_TIMEOUT, self.wire.close()).await;
     }
 
-    async fn prepare_for(&mut self, key: &Key, version: u64, given: usize) -> Result<Prepared> {
-        let prepared = self.prepare(key).await?;
-        if !self.used && prepared.reads_sequence_state {
-            // An insert is not taken to change the session, although it may leave this.
-            self.command("DISCARD SEQUENCES").await?;
-        }
-        let wanted = prepared.description.parameters.len();
-        if version != prepared.description.version && wanted > 0 {
-            return Err(Error::StatementChanged(prepared.description));
-        }
-        if given != wanted {
-            return Err(Error::Invalid(format!(
-                "the statement has {wanted} parameters, but {given} arguments were given"
-            )));
-        }
-        self.used = true;
-        self.mark(prepared.residue);
-        Ok(prepared)
+    /// Executes statements without arguments.
+    pub async fn batch_execute(&mut self, sql: &str) -> Result<()> {
+        self.lead(Effects::of(sql)).await?;
+        self.command(sql).await
     }
 
-    /// Whether a statement that failed outside a transaction can be prepared anew and executed
-    /// again: it did not run, and there is no transaction that its failure could have ended.
-    fn heals(&mut self, key: &Key, error: &Error) -> bool {
-        error.is_stale_plan() && self.statements.pop(key).is_some()
-    }
-}
-
-/// The task that moves a connection's bytes.
-struct Driver {
-    task: JoinHandle<()>,
-    probe: Arc<Probe>,
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        // Idle, it says good-bye and closes the socket by itself once the client is gone.
-        // Otherwise it would wait for the server's answer first, for as long as that takes.
-        if self.probe.status().is_none() {
-            self.task.abort();
+    /// Does what goes before statements that cannot be sent in the same request.
+    pub(super) async fn lead(&mut self, effects: Effects) -> Result<()> {
+        self.send(effects, |_| Ok(()))?;
+        if self.leading == 0 {
+            // There is nothing to do first, and so nothing to wait for.
+            self.wire.unsend();
+            return Ok(());
         }
+        self.finish().await
     }
 }
 
 /// Asks the server to give up what a connection is executing.
-pub struct Canceller {
-    token: CancelToken,
-    config: Arc<Config>,
-}
+pub struct Canceller(Backend);
 
 impl Canceller {
     /// Sends the request on a connection of its own, and waits until the server has taken it, so
     /// that it cannot hit a later statement.
     pub async fn cancel(self) {
-        let cancelled = async {
-            let (socket, _) = Socket::open(&self.config, Arc::default()).await?;
-            self.token
-                .cancel_query_raw(socket, NoTls)
-                .await
-                .map_err(std::io::Error::other)
-        };
-        if let Err(error) = cancelled.await {
+        if let Err(error) = self.0.cancel().await {
             tracing::debug!(%error, "a statement could not be cancelled");
         }
     }
-}
-
-fn decode(cells: &[u8]) -> Result<Vec<value::Argument<'_>>> {
-    value::arguments(cells)
-        .ok_or_else(|| Error::Invalid("the arguments are not whole cells".to_owned()))
 }

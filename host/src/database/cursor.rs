@@ -3,20 +3,21 @@
 //! Promises: no more than one batch of a result is held at a time; the server is read from only
 //! when the guest asks for more, so that a slow guest slows the server and not the host; an error
 //! in mid-result is an error of the batch in which it falls.
+//!
+//! In a transaction rows are fetched from a portal, some at a time, and between two fetches the
+//! transaction can be used for something else. Outside of one a portal would not outlive its first
+//! batch: there the server sends all rows, as fast as they are read.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
-use futures_util::StreamExt;
-use tokio_postgres::RowStream;
-
 use super::error::{Error, Result};
+use super::exchange::Started;
 use super::seat::{Role, Seat};
 use super::session::Session;
-use super::value;
 use crate::limits;
 
 /// Some rows of a result.
+#[derive(Debug, Default)]
 pub struct Batch {
     /// How many rows there are.
     pub rows: u32,
@@ -24,79 +25,101 @@ pub struct Batch {
     pub cells: Vec<u8>,
     /// Whether no rows follow.
     pub last: bool,
+    /// How many rows the statement has affected; only known with the last batch.
+    pub affected: u64,
 }
 
 /// The rows of a result that have not been read.
 pub struct Cursor {
     session: Arc<Session>,
     seat: Arc<Seat>,
-    rows: tokio::sync::Mutex<Option<Pin<Box<RowStream>>>>,
+    place: tokio::sync::Mutex<Place>,
+}
+
+/// How far the rows have been read.
+struct Place {
+    portal: Option<String>,
+    /// Bytes of the rows so far, and their number: how large the next ones may be.
+    bytes: usize,
+    rows: usize,
+    /// Whether rows that the server was asked for are on their way.
+    flowing: bool,
+    over: bool,
 }
 
 impl Cursor {
-    pub(super) fn new(session: Arc<Session>, seat: Arc<Seat>, rows: Pin<Box<RowStream>>) -> Self {
-        Self {
-            session,
-            seat,
-            rows: tokio::sync::Mutex::new(Some(rows)),
-        }
+    /// The rows that follow a statement's first ones, if any do.
+    pub(super) fn after(
+        session: &Arc<Session>,
+        seat: &Arc<Seat>,
+        started: &Started,
+    ) -> Option<Self> {
+        (!started.first.last).then(|| Self {
+            session: session.clone(),
+            seat: seat.clone(),
+            place: tokio::sync::Mutex::new(Place {
+                portal: started.portal.clone(),
+                bytes: started.first.cells.len(),
+                rows: started.first.rows as usize,
+                flowing: seat.is_streaming(),
+                over: false,
+            }),
+        })
     }
 
     /// The next rows, about `bytes` of them. After the last batch, or an error, there are none.
     pub async fn next(&self, bytes: usize) -> Result<Batch> {
         let bytes = bytes.clamp(1, limits::BATCH_BYTES_MAX);
-        let mut place = self.rows.lock().await;
-        let rows = place.as_mut().ok_or(Error::Ended)?;
-        let batch = self.session.unless_ended(read(rows, bytes)).await;
-        if !matches!(batch, Ok(Batch { last: false, .. })) {
-            *place = None;
-            self.finish(batch.is_err());
+        let mut place = self.place.lock().await;
+        if place.over {
+            return Err(Error::Ended);
         }
-        batch
+        if !place.flowing && self.seat.is_streaming() {
+            return Err(Error::InUse);
+        }
+        let rows_max = place.rows_for(bytes);
+        let fetched = self
+            .session
+            .fetch(&self.seat, place.portal.as_deref(), rows_max, bytes)
+            .await;
+        place.flowing = self.seat.is_streaming();
+        match &fetched {
+            Ok(batch) if !batch.last => {
+                place.bytes += batch.cells.len();
+                place.rows += batch.rows as usize;
+            }
+            _ => {
+                place.over = true;
+                self.seat.end_rows(place.portal.take());
+                if self.seat.role() != Role::Transaction {
+                    self.session.leave(&self.seat);
+                }
+            }
+        }
+        fetched
     }
+}
 
-    /// Frees the connection: it is quiet after the last row, but not after an error.
-    fn finish(&self, early: bool) {
-        self.seat.stop_streaming();
-        match self.seat.role() {
-            // The server may still be sending, or about to report an error.
-            Role::Cursor if early => self.session.settle_later(&self.seat),
-            // In a transaction or a kept session, the driver discards the rest before it answers
-            // the next statement.
-            Role::Transaction | Role::Call => {}
-            Role::Cursor | Role::Kept => self.session.leave(&self.seat),
-        }
+impl Place {
+    /// How many rows to ask for, if they are as large as the others were.
+    fn rows_for(&self, bytes: usize) -> u32 {
+        let each = (self.bytes / self.rows.max(1)).max(1);
+        u32::try_from(bytes / each)
+            .unwrap_or(limits::PORTAL_ROWS_MAX)
+            .clamp(1, limits::PORTAL_ROWS_MAX)
     }
 }
 
 impl Drop for Cursor {
     fn drop(&mut self) {
-        if self.rows.get_mut().take().is_some() {
-            self.finish(true);
+        let place = self.place.get_mut();
+        if place.over {
+            return;
+        }
+        self.seat.end_rows(place.portal.take());
+        if self.seat.role() == Role::Cursor {
+            // The server may still be sending, or about to report an error.
+            self.session.settle_later(&self.seat);
         }
     }
-}
-
-/// Reads rows until there are about `bytes` of them, or no more.
-pub(super) async fn read(rows: &mut Pin<Box<RowStream>>, bytes: usize) -> Result<Batch> {
-    let mut batch = Batch {
-        rows: 0,
-        cells: Vec::new(),
-        last: false,
-    };
-    while batch.cells.len() < bytes && batch.rows < limits::BATCH_ROWS_MAX {
-        let Some(row) = rows.next().await else {
-            batch.last = true;
-            break;
-        };
-        // What was asked for has been sent, so a loss here always leaves doubt.
-        let row = row.map_err(|error| Error::from_driver(error, true))?;
-        if row.raw_size_bytes() > limits::ROW_BYTES_MAX {
-            return Err(Error::TooLarge(limits::ROW_BYTES_MAX));
-        }
-        value::append_row(&row, &mut batch.cells)
-            .map_err(|error| Error::from_driver(error, true))?;
-        batch.rows += 1;
-    }
-    Ok(batch)
 }

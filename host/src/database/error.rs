@@ -5,16 +5,15 @@
 
 use std::sync::Arc;
 
-use tokio_postgres::error::DbError;
-
+use super::server_error::ServerError;
 use super::statement::Description;
 
 /// What a database call can end in besides its result.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The server refused the statement.
-    #[error("{}: {} (SQLSTATE {})", .0.severity(), .0.message(), .0.code().code())]
-    Server(Box<DbError>),
+    #[error("{0}")]
+    Server(Box<ServerError>),
     /// The function has no database of this name.
     #[error(
         "no database {0:?} is configured for this function; name it in the function's `databases` in hearth.toml"
@@ -51,75 +50,67 @@ pub enum Error {
     /// What the call is made on has ended.
     #[error("this transaction, cursor or invocation has ended")]
     Ended,
-    /// One row is larger than this many bytes.
+    /// One row, or the whole of a pipeline's rows, is larger than this many bytes.
     #[error("a row is larger than {0} bytes")]
     TooLarge(usize),
-    /// Anything else that the driver reports.
+    /// One call of a pipeline failed, and so none of them took effect.
+    #[error("call {index} of the pipeline: {error}")]
+    InPipeline {
+        /// Which, counted from 0.
+        index: usize,
+        /// Why.
+        error: Box<Error>,
+    },
+    /// The server said what makes no sense.
     #[error("{0}")]
-    Driver(String),
+    Protocol(String),
 }
 
 /// The result of a database call.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// What the driver's error means for a call during which bytes did, or did not, leave.
-    pub(super) fn from_driver(error: tokio_postgres::Error, sent: bool) -> Self {
-        if let Some(server) = error.as_db_error() {
-            return Self::Server(Box::new(server.clone()));
+    /// The same, of a request that executes nothing whether it arrives or not.
+    pub(super) fn unexecuted(self) -> Self {
+        match self {
+            Self::ConnectionLost { .. } => Self::ConnectionLost {
+                maybe_executed: false,
+            },
+            error => error,
         }
-        if error.is_closed() || is_io(&error) {
-            return Self::ConnectionLost {
-                maybe_executed: sent,
-            };
+    }
+
+    /// The same, as the error of one call of a pipeline. A lost connection is that of them all.
+    pub(super) fn of_call(self, index: usize) -> Self {
+        match self {
+            Self::ConnectionLost { .. } => self,
+            error => Self::InPipeline {
+                index,
+                error: Box::new(error),
+            },
         }
-        Self::Driver(chain(&error))
     }
 
     /// The SQLSTATE, when the server gave one.
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
-            Self::Server(error) => Some(error.code().code()),
+            Self::Server(error) => Some(&error.code),
             _ => None,
         }
     }
 
     /// Whether this can be cured by preparing the statement again: its plan no longer fits
-    /// (0A000), or it is gone from the connection (26000).
+    /// (0A000), it is gone from the connection (26000), or a column was expected in binary that has
+    /// no such form (42883).
     pub(super) fn is_stale_plan(&self) -> bool {
         match self {
-            Self::Server(error) => match error.code().code() {
+            Self::Server(error) => match error.code.as_str() {
                 "26000" => true,
-                "0A000" => error.message().starts_with("cached plan"),
+                "0A000" => error.message.starts_with("cached plan"),
+                "42883" => error.message.starts_with("no binary "),
                 _ => false,
             },
             _ => false,
         }
     }
-}
-
-/// An error and its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        cause = inner.source();
-    }
-    text
-}
-
-fn is_io(error: &tokio_postgres::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        if inner.is::<std::io::Error>() {
-            return true;
-        }
-        cause = inner.source();
-    }
-    false
 }

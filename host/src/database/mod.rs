@@ -12,26 +12,32 @@ use std::time::Instant;
 use lru::LruCache;
 
 use crate::config::{DatabaseConfig, Reset};
-use crate::fault::{Fault, Kind};
+use crate::fault::Fault;
 use crate::limits;
 
+mod catalog;
 pub mod connect;
 mod connection;
 pub mod cursor;
 pub mod error;
+mod exchange;
+pub mod pipeline;
 mod pool;
-pub mod probe;
+mod preparation;
+mod replies;
 mod residue;
 mod seat;
 pub mod server_error;
+mod server_timeouts;
 pub mod session;
-mod socket;
 pub mod statement;
 pub mod transaction;
-mod value;
+mod wire;
+pub mod work;
 
 pub use error::{Error, Result};
 
+use connect::Address;
 use pool::{Loan, Pool};
 use statement::{Description, Key};
 
@@ -52,41 +58,7 @@ impl Database {
     /// A database at the address that its configuration gives. Connects to nothing yet.
     pub fn new(config: &DatabaseConfig) -> std::result::Result<Self, Fault> {
         let name = &config.name;
-        let invalid = |message: String| Fault::new(Kind::InvalidConfiguration, message);
-        let Some(url) = &config.url else {
-            return Err(invalid(format!(
-                "the database {name:?} has no address: give it a `url` in [database.{name}]{}",
-                if name == "default" {
-                    ", or set DATABASE_URL"
-                } else {
-                    ""
-                }
-            )));
-        };
-        // The driver's message never quotes the address, which may hold a password.
-        let mut address: tokio_postgres::Config = url.parse().map_err(|error| {
-            invalid(format!(
-                "the address of the database {name:?} cannot be read: {}",
-                error::chain(&error)
-            ))
-        })?;
-        if matches!(
-            address.get_ssl_mode(),
-            tokio_postgres::config::SslMode::Require
-        ) {
-            return Err(invalid(format!(
-                "the address of the database {name:?} requires TLS (sslmode=require), which this version cannot speak yet; \
-                 use sslmode=prefer or disable"
-            )));
-        }
-        if address.get_application_name().is_none() {
-            address.application_name("hearth");
-        }
-        if address.get_hosts().is_empty() {
-            return Err(invalid(format!(
-                "the address of the database {name:?} names no host"
-            )));
-        }
+        let address = Address::read(config)?;
         let statements_max =
             NonZeroUsize::new(config.statements_max as usize).unwrap_or(NonZeroUsize::MIN);
         Ok(Self {
@@ -96,7 +68,7 @@ impl Database {
                 address,
                 config.pool_max,
                 statements_max,
-                config.connect_timeout,
+                config.prepare,
             ),
             reset_always: config.reset == Reset::Always,
             descriptions: Mutex::new(LruCache::new(statements_max)),

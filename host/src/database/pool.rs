@@ -19,10 +19,11 @@ use deadpool::Runtime;
 use deadpool::managed::{
     self, Metrics, Object, PoolError, QueueMode, RecycleError, TimeoutType, Timeouts,
 };
-use tokio_postgres::Config;
 
+use super::connect::Address;
 use super::connection::Connection;
 use super::error::{Error, Result};
+use crate::config::Prepare;
 use crate::limits;
 
 /// The pool of one database.
@@ -36,24 +37,24 @@ pub struct Loan(Option<Object<Opener>>);
 
 /// Opens connections and looks at them before they are lent again.
 struct Opener {
-    config: Arc<Config>,
+    address: Arc<Address>,
     statements_max: NonZeroUsize,
-    connect_timeout: Duration,
+    prepare: Prepare,
 }
 
 impl Pool {
     /// A pool without any connection yet.
     pub fn new(
         database: &str,
-        config: Config,
+        address: Address,
         connections_max: u32,
         statements_max: NonZeroUsize,
-        connect_timeout: Duration,
+        prepare: Prepare,
     ) -> Self {
         let opener = Opener {
-            config: Arc::new(config),
+            address: Arc::new(address),
             statements_max,
-            connect_timeout,
+            prepare,
         };
         let inner = managed::Pool::builder(opener)
             .max_size(connections_max as usize)
@@ -128,16 +129,7 @@ impl managed::Manager for Opener {
     type Error = Error;
 
     async fn create(&self) -> Result<Connection> {
-        let opening = self.open_when_ready();
-        let connection = tokio::time::timeout(self.connect_timeout, opening)
-            .await
-            .map_err(|_| {
-                Error::Connect(format!(
-                    "cannot connect to the database within {:.1} s",
-                    self.connect_timeout.as_secs_f64()
-                ))
-            })??;
-        Ok(connection)
+        Connection::open(self.address.clone(), self.statements_max, self.prepare).await
     }
 
     async fn recycle(
@@ -154,28 +146,6 @@ impl managed::Manager for Opener {
             Ok(())
         } else {
             Err(RecycleError::message("the connection is gone or too old"))
-        }
-    }
-}
-
-impl Opener {
-    /// Opens a connection, trying again while the server says that it is only starting up.
-    async fn open_when_ready(&self) -> Result<Connection> {
-        let mut pause = Duration::from_millis(10);
-        loop {
-            match Connection::open(self.config.clone(), self.statements_max).await {
-                Err(error) if error.sqlstate() == Some("57P03") => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_millis(200));
-                }
-                Err(Error::Server(error)) => {
-                    return Err(Error::Connect(format!(
-                        "cannot log in to the database: {}",
-                        Error::Server(error)
-                    )));
-                }
-                result => return result,
-            }
         }
     }
 }

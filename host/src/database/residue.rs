@@ -8,7 +8,7 @@
 //! What the text does not show, it cannot find: a trigger, a column's default, an operator or a
 //! view that changes the session. A database where such things exist is given `reset = "always"`.
 //!
-//! The transaction itself is not judged here: the server reports it ([`super::probe`]).
+//! The transaction itself is not judged here: the server reports it ([`super::wire`]).
 
 /// What executing a statement may leave behind on its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

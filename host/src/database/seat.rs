@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::Database;
 use super::error::{Error, Result};
 use super::pool::Loan;
-use super::probe::Status;
 
 /// Holds a connection until it is given back, made clean or retired.
 pub(super) struct Seat {
@@ -16,6 +15,8 @@ pub(super) struct Seat {
     role: Mutex<Role>,
     /// Whether rows of an earlier call are still to be read from it.
     streaming: AtomicBool,
+    /// The portals whose rows nobody will read any more.
+    ended_portals: Mutex<Vec<String>>,
 }
 
 /// What a seat is occupied for.
@@ -38,6 +39,7 @@ impl Seat {
             loan: tokio::sync::Mutex::new(Some(loan)),
             role: Mutex::new(role),
             streaming: AtomicBool::new(false),
+            ended_portals: Mutex::default(),
         }
     }
 
@@ -61,24 +63,33 @@ impl Seat {
         self.loan.try_lock().is_ok_and(|place| place.is_none())
     }
 
-    /// Whether a failed transaction is open on it; false while that cannot be known.
-    pub(super) fn has_failed(&self) -> bool {
-        let failed = |loan: &Loan| loan.status() == Some(Status::Failed);
-        self.loan
-            .try_lock()
-            .is_ok_and(|place| place.as_ref().is_some_and(failed))
-    }
-
     pub(super) fn is_streaming(&self) -> bool {
         self.streaming.load(Ordering::Acquire)
     }
 
-    pub(super) fn start_streaming(&self) {
-        self.streaming.store(true, Ordering::Release);
+    pub(super) fn set_streaming(&self, streaming: bool) {
+        self.streaming.store(streaming, Ordering::Release);
     }
 
-    pub(super) fn stop_streaming(&self) {
-        self.streaming.store(false, Ordering::Release);
+    /// Nobody will read these rows any more.
+    pub(super) fn end_rows(&self, portal: Option<String>) {
+        lock(&self.ended_portals).extend(portal);
+        self.set_streaming(false);
+    }
+
+    /// The next statement on its connection begins a transaction first.
+    pub(super) async fn begin_later(&self, begin: &str) {
+        if let Some(loan) = self.loan.lock().await.as_mut() {
+            loan.begin_later(begin.to_owned());
+        }
+    }
+
+    /// Frees the connection of rows that nobody will read.
+    pub(super) async fn tidy(&self, loan: &mut Loan) -> Result<()> {
+        for portal in std::mem::take(&mut *lock(&self.ended_portals)) {
+            loan.forget_portal(&portal);
+        }
+        loan.abandon_rows().await
     }
 
     /// Makes the connection clean and gives it back, or retires it.

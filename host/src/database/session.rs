@@ -18,13 +18,18 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::connection::Terms;
 use super::cursor::{Batch, Cursor};
 use super::error::{Error, Result};
+use super::exchange::Started;
+use super::pipeline::Outcome;
 use super::pool::Loan;
 use super::seat::{Role, Seat, lock, may_try_again};
-use super::statement::{Call, Description, Key, check_sql};
+use super::statement::{Call, Description, Key};
 use super::transaction::{Options, Transaction};
-use super::{Database, Databases, cursor};
+use super::wire::request::Command;
+use super::work::{self, Work};
+use super::{Database, Databases};
 use crate::invocation::Deadline;
 use crate::limits;
 
@@ -32,6 +37,7 @@ use crate::limits;
 pub struct Session {
     databases: Arc<Databases>,
     deadline: Deadline,
+    prelude: Arc<[Command]>,
     ended: AtomicBool,
     ending: Notify,
     seats: Mutex<Vec<Arc<Seat>>>,
@@ -54,6 +60,7 @@ impl Session {
         Arc::new(Self {
             databases,
             deadline,
+            prelude: Arc::default(),
             ended: AtomicBool::new(false),
             ending: Notify::new(),
             seats: Mutex::default(),
@@ -71,86 +78,44 @@ impl Session {
 
     /// What the server says of a statement; from memory, if it has said so before.
     pub async fn prepare(self: &Arc<Self>, database: &str, key: &Key) -> Result<Arc<Description>> {
-        check_sql(&key.sql, &key.types)?;
-        let database = self.database(database)?;
-        if let Some(description) = database.known(key) {
+        if let Some(description) = self.database(database)?.known(key) {
             return Ok(description);
         }
-        let mut first = true;
-        loop {
-            let seat = self.seat(&database).await?;
-            let prepare = async |loan: &mut Loan| Ok(loan.prepare(key).await?.description);
-            let result = self.work(&seat, prepare).await;
-            if !may_try_again(&mut first, &seat, &result) {
-                return result.inspect(|description| database.learn(key, description));
-            }
-        }
+        Ok(self.call(database, work::Prepare(key)).await?.0)
     }
 
     /// Executes a statement and reads its first rows.
     pub async fn query(self: &Arc<Self>, database: &str, call: &Call) -> Result<Answer> {
-        check_sql(&call.key.sql, &call.key.types)?;
-        let database = self.database(database)?;
-        let mut first = true;
-        loop {
-            let seat = self.seat(&database).await?;
-            let result = self.query_on(&seat, call).await;
-            if !may_try_again(&mut first, &seat, &result) {
-                return result;
-            }
-        }
+        let (started, seat) = self.call(database, work::Query(call)).await?;
+        Ok(self.answer(&seat, call, started))
     }
 
     /// Executes a statement and counts the rows it affected.
     pub async fn execute(self: &Arc<Self>, database: &str, call: &Call) -> Result<u64> {
-        check_sql(&call.key.sql, &call.key.types)?;
-        let database = self.database(database)?;
-        let mut first = true;
-        loop {
-            let seat = self.seat(&database).await?;
-            let result = self.execute_on(&seat, call).await;
-            if !may_try_again(&mut first, &seat, &result) {
-                return result;
-            }
-        }
+        Ok(self.call(database, work::Execute(call)).await?.0)
+    }
+
+    /// Executes several statements in one round trip, all or none of them.
+    pub async fn pipeline(
+        self: &Arc<Self>,
+        database: &str,
+        calls: &[Call],
+    ) -> Result<Vec<Outcome>> {
+        Ok(self.call(database, work::Pipeline(calls)).await?.0)
     }
 
     /// Executes statements without arguments.
     pub async fn batch_execute(self: &Arc<Self>, database: &str, sql: &str) -> Result<()> {
-        check_sql(sql, &[])?;
-        let database = self.database(database)?;
-        let mut first = true;
-        loop {
-            let seat = self.seat(&database).await?;
-            let result = self
-                .work(&seat, async |loan| loan.batch_execute(sql).await)
-                .await;
-            if !may_try_again(&mut first, &seat, &result) {
-                return result;
-            }
-        }
+        self.call(database, work::Batch(sql)).await.map(|_| ())
     }
 
-    /// Begins a transaction on a connection of its own.
+    /// Borrows a connection for a transaction, which begins with its first statement.
     pub async fn begin(self: &Arc<Self>, database: &str, options: &Options) -> Result<Transaction> {
         let database = self.database(database)?;
         let begin = options.sql();
-        let mut lost = false;
-        loop {
-            let seat = self.borrow(&database, Role::Transaction).await?;
-            match self
-                .work(&seat, async |loan| loan.command(&begin).await)
-                .await
-            {
-                Ok(()) => return Ok(Transaction::new(self.clone(), seat)),
-                // Nothing is lost with a transaction in which nothing was done.
-                Err(Error::ConnectionLost { .. }) if !lost => lost = true,
-                Err(error) => {
-                    self.leave(&seat);
-                    return Err(error);
-                }
-            }
-        }
+        let seat = self.borrow(&database, Role::Transaction).await?;
+        seat.begin_later(&begin).await;
+        Ok(Transaction::new(self.clone(), seat, begin))
     }
 
     /// Ends the session: every loan is made clean and given back, or retired.
@@ -168,53 +133,76 @@ impl Session {
         }
     }
 
-    pub(super) async fn query_on(
+    /// Does a piece of work on a connection of its own, or on the one that the invocation keeps. A
+    /// second time, if the connection turned out to have been gone before anything was sent.
+    async fn call<W: Work>(
+        self: &Arc<Self>,
+        database: &str,
+        work: W,
+    ) -> Result<(W::Done, Arc<Seat>)> {
+        work.check()?;
+        let database = self.database(database)?;
+        let mut first = true;
+        loop {
+            let seat = self.seat(&database).await?;
+            let result = self.perform(&seat, &work).await;
+            if !may_try_again(&mut first, &seat, &result) {
+                return result.map(|done| (done, seat));
+            }
+        }
+    }
+
+    /// Does a piece of work on a seat's connection.
+    pub(super) async fn perform<W: Work>(
+        self: &Arc<Self>,
+        seat: &Arc<Seat>,
+        work: &W,
+    ) -> Result<W::Done> {
+        if seat.is_streaming() {
+            return Err(Error::InUse);
+        }
+        self.with_loan(seat, async |loan| {
+            seat.tidy(loan).await?;
+            work.perform(loan, seat.database()).await
+        })
+        .await
+    }
+
+    /// Reads more rows of a statement that a seat's connection has executed.
+    pub(super) async fn fetch(
+        self: &Arc<Self>,
+        seat: &Arc<Seat>,
+        portal: Option<&str>,
+        rows_max: u32,
+        bytes: usize,
+    ) -> Result<Batch> {
+        self.with_loan(seat, async |loan| loan.fetch(portal, rows_max, bytes).await)
+            .await
+    }
+
+    /// What a statement has answered, for the guest.
+    pub(super) fn answer(
         self: &Arc<Self>,
         seat: &Arc<Seat>,
         call: &Call,
-    ) -> Result<Answer> {
-        let (first, rest, description) = self
-            .work(seat, async |loan| {
-                let (rows, description) =
-                    loan.query(&call.key, call.version, &call.arguments).await?;
-                let mut rows = Box::pin(rows);
-                let first = cursor::read(&mut rows, limits::BATCH_BYTES).await?;
-                let rest = (!first.last).then_some(rows);
-                if rest.is_some() {
-                    seat.start_streaming();
-                }
-                Ok((first, rest, description))
-            })
-            .await
-            .inspect_err(|error| self.learn_from(seat, &call.key, error))?;
-        if call.version != description.version {
-            seat.database().learn(&call.key, &description);
+        started: Started,
+    ) -> Answer {
+        let rest = Cursor::after(self, seat, &started);
+        let changed = call.version != started.description.version;
+        Answer {
+            statement: changed.then_some(started.description),
+            first: started.first,
+            rest,
         }
-        Ok(Answer {
-            rest: rest.map(|rows| Cursor::new(self.clone(), seat.clone(), rows)),
-            first,
-            statement: (call.version != description.version).then_some(description),
-        })
-    }
-
-    pub(super) async fn execute_on(self: &Arc<Self>, seat: &Arc<Seat>, call: &Call) -> Result<u64> {
-        self.work(seat, async |loan| {
-            loan.execute(&call.key, call.version, &call.arguments).await
-        })
-        .await
-        .inspect_err(|error| self.learn_from(seat, &call.key, error))
     }
 
     /// Uses a seat's connection until the work is done or the session ends. If the work is given
     /// up in the middle, the connection is settled in the background.
-    pub(super) async fn work<R>(
+    async fn with_loan<R>(
         self: &Arc<Self>,
         seat: &Arc<Seat>,
         work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
     ) -> Result<R> {
-        if seat.is_streaming() {
-            return Err(Error::InUse);
-        }
         let interrupted = Interrupted {
             session: self,
             seat,
@@ -224,12 +212,9 @@ impl Session {
             .unless_ended(async {
                 let mut place = seat.loan.lock().await;
                 let loan = place.as_mut().ok_or(Error::Ended)?;
-                loan.begin_work();
+                loan.terms = self.terms();
                 let result = work(loan).await;
-                if let Err(Error::Server(_)) = result {
-                    loan.quiet().await;
-                }
-                loan.end_work();
+                seat.set_streaming(result.is_ok() && loan.is_busy());
                 result
             })
             .await;
@@ -238,6 +223,23 @@ impl Session {
             self.leave(seat);
         }
         result
+    }
+
+    fn terms(&self) -> Terms {
+        Terms {
+            prelude: self.prelude.clone(),
+            time: Some(self.deadline.remaining()),
+        }
+    }
+
+    /// Gives a transaction in which nothing was done another connection.
+    pub(super) async fn replace(self: &Arc<Self>, seat: &Arc<Seat>, begin: &str) -> Result<()> {
+        let lending = seat.database().lend(self.lend_until(), 0);
+        let loan = self.unless_ended(lending).await?;
+        *seat.loan.lock().await = Some(loan);
+        seat.begin_later(begin).await;
+        self.seats().push(seat.clone());
+        Ok(())
     }
 
     /// Ends the use of a seat: its connection goes back, stays, or is made clean first.
@@ -346,12 +348,6 @@ impl Session {
         self.deadline
             .remaining()
             .clamp(limits::SETTLE_TIMEOUT / 20, limits::SETTLE_TIMEOUT)
-    }
-
-    fn learn_from(&self, seat: &Seat, key: &Key, error: &Error) {
-        if let Error::StatementChanged(description) = error {
-            seat.database().learn(key, description);
-        }
     }
 
     fn forget(&self, seat: &Arc<Seat>) {

@@ -7,13 +7,13 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio_postgres::Statement;
-use tokio_postgres::types::{Kind, Type};
+use postgres_types::{Kind, Type};
 
-use super::error::{Error, Result};
-use super::residue::Residue;
-use crate::limits;
+use super::residue::{self, Residue};
+use super::wire::reply::{Shape, ShapeColumn};
+use super::wire::request::{self, Formats};
 
 /// What identifies a statement.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -32,6 +32,8 @@ pub struct Call {
     pub version: u64,
     /// The arguments' cells.
     pub arguments: Vec<u8>,
+    /// How long the server may take, if less than the invocation has.
+    pub timeout: Option<Duration>,
 }
 
 /// What the server says of a statement.
@@ -39,12 +41,25 @@ pub struct Call {
 pub struct Description {
     /// Differs when anything else here does; never 0.
     pub version: u64,
-    /// The parameters' types.
-    pub parameters: Vec<Type>,
+    /// The parameters.
+    pub parameters: Vec<Parameter>,
     /// The result's columns; empty if it returns no rows.
     pub columns: Vec<Column>,
     /// The types above that PostgreSQL does not build in, with all they are made of.
     pub types: Vec<Type>,
+    /// How the arguments travel.
+    pub argument_formats: Formats,
+    /// How the rows travel.
+    pub column_formats: Formats,
+}
+
+/// One parameter of a statement.
+#[derive(Debug)]
+pub struct Parameter {
+    /// Its type.
+    pub type_: Type,
+    /// Whether arguments travel as text, since the type has no binary form.
+    pub text: bool,
 }
 
 /// One column of a result.
@@ -54,6 +69,8 @@ pub struct Column {
     pub name: String,
     /// Its type.
     pub type_: Type,
+    /// Whether its values travel as text, since the type has no binary form.
+    pub text: bool,
     /// The table it comes from; 0 if it is computed.
     pub table_oid: u32,
     /// Its number in that table; 0 if it is computed.
@@ -63,62 +80,81 @@ pub struct Column {
 }
 
 /// A statement as one connection has prepared it.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Prepared {
-    /// The driver's handle. Dropping the last one closes it on the server.
-    pub statement: Statement,
+    /// What the connection calls it; empty if it is parsed anew for each execution.
+    pub name: String,
     /// What the server said when it was prepared.
     pub description: Arc<Description>,
     /// What executing it may leave behind on the connection.
+    pub effects: Effects,
+}
+
+/// What a statement's text tells of what executing it does to its connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Effects {
+    /// What it may leave behind.
     pub residue: Residue,
     /// Whether it reads what an earlier borrower's insert may have left.
     pub reads_sequence_state: bool,
 }
 
-impl Key {
-    /// The parameters' types for the driver. A type that is not built in is known to it by its
-    /// number alone, which is all that `Parse` carries.
-    pub fn parameter_types(&self) -> Vec<Type> {
-        self.types
-            .iter()
-            .map(|&oid| match oid {
-                0 => Type::UNKNOWN,
-                oid => Type::from_oid(oid)
-                    .unwrap_or_else(|| Type::new(String::new(), oid, Kind::Simple, String::new())),
-            })
-            .collect()
+impl Effects {
+    /// Judges a text.
+    pub fn of(sql: &str) -> Self {
+        Self {
+            residue: residue::residue(sql),
+            reads_sequence_state: residue::reads_sequence_state(sql),
+        }
+    }
+}
+
+impl Call {
+    /// Whether the guest itself knows the type of every argument.
+    pub fn names_all(&self) -> bool {
+        !self.key.types.contains(&0)
+            && request::count(&self.arguments) == Some(self.key.types.len())
     }
 }
 
 impl Description {
-    /// What a prepared statement says of itself.
-    pub fn of(statement: &Statement) -> Self {
-        let parameters = statement.params().to_vec();
-        let columns: Vec<Column> = statement
-            .columns()
-            .iter()
-            .map(|column| Column {
-                name: column.name().to_owned(),
-                type_: column.type_().clone(),
-                table_oid: column.table_oid().unwrap_or(0),
-                number: column.column_id().unwrap_or(0),
-                modifier: column.type_modifier(),
-            })
-            .collect();
+    /// A statement with these parameters and columns.
+    pub fn new(parameters: Vec<Parameter>, columns: Vec<Column>) -> Self {
         let mut types = Vec::new();
-        for type_ in parameters
-            .iter()
-            .chain(columns.iter().map(|column| &column.type_))
-        {
+        let parameter_types = parameters.iter().map(|parameter| &parameter.type_);
+        for type_ in parameter_types.chain(columns.iter().map(|column| &column.type_)) {
             collect(type_, &mut types);
         }
-        let version = fingerprint(&parameters, &columns, &types);
         Self {
-            version,
+            version: fingerprint(&parameters, &columns, &types),
+            argument_formats: Formats::of(parameters.iter().map(|parameter| parameter.text)),
+            column_formats: Formats::of(columns.iter().map(|column| column.text)),
             parameters,
             columns,
             types,
         }
+    }
+
+    /// The parameters' types by number.
+    pub fn parameter_oids(&self) -> Vec<u32> {
+        self.parameters
+            .iter()
+            .map(|parameter| parameter.type_.oid())
+            .collect()
+    }
+
+    /// Whether this is what the server has just said, as far as that goes.
+    pub fn fits(&self, shape: &Shape) -> bool {
+        let alike = |(column, other): (&Column, &ShapeColumn)| {
+            column.name == other.name
+                && column.type_.oid() == other.type_oid
+                && column.table_oid == other.table_oid
+                && column.number == other.number
+                && column.modifier == other.modifier
+        };
+        self.parameter_oids() == shape.parameters
+            && self.columns.len() == shape.columns.len()
+            && self.columns.iter().zip(&shape.columns).all(alike)
     }
 }
 
@@ -139,15 +175,15 @@ fn collect(type_: &Type, types: &mut Vec<Type>) {
     }
 }
 
-fn fingerprint(parameters: &[Type], columns: &[Column], types: &[Type]) -> u64 {
+fn fingerprint(parameters: &[Parameter], columns: &[Column], types: &[Type]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for parameter in parameters {
-        parameter.oid().hash(&mut hasher);
+        (parameter.type_.oid(), parameter.text).hash(&mut hasher);
     }
     for column in columns {
         (
             &column.name,
-            column.type_.oid(),
+            (column.type_.oid(), column.text),
             column.table_oid,
             column.number,
             column.modifier,
@@ -160,28 +196,4 @@ fn fingerprint(parameters: &[Type], columns: &[Column], types: &[Type]) -> u64 {
     }
     (parameters.len(), columns.len()).hash(&mut hasher);
     hasher.finish().max(1)
-}
-
-/// Refuses what PostgreSQL would take badly or the host cannot afford.
-pub(super) fn check_sql(sql: &str, types: &[u32]) -> Result<()> {
-    if sql.len() > limits::SQL_BYTES_MAX {
-        return Err(Error::Invalid(format!(
-            "the SQL text has {} bytes; {} are the most",
-            sql.len(),
-            limits::SQL_BYTES_MAX
-        )));
-    }
-    if types.len() > limits::PARAMETERS_MAX {
-        return Err(Error::Invalid(format!(
-            "{} parameter types are given; {} parameters are the most",
-            types.len(),
-            limits::PARAMETERS_MAX
-        )));
-    }
-    if sql.contains('\0') {
-        return Err(Error::Invalid(
-            "the SQL text contains a zero byte".to_owned(),
-        ));
-    }
-    Ok(())
 }

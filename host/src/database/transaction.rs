@@ -4,11 +4,16 @@
 //! rollback is an error; however it ends, its connection is made clean before it is lent again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::Database;
 use super::error::{Error, Result};
+use super::pipeline::Outcome;
+use super::pool::Loan;
 use super::seat::Seat;
 use super::session::{Answer, Session};
-use super::statement::{Call, Description, Key, check_sql};
+use super::statement::{Call, Description, Key};
+use super::work::{self, Work, check_sql};
 
 /// How a transaction runs; what is not given is the database's default.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,86 +50,129 @@ impl Options {
     }
 }
 
-/// An open transaction. Dropping it rolls it back.
+/// A transaction. It begins on the server with its first statement, in the same round trip.
+/// Dropping it rolls it back.
 pub struct Transaction {
     session: Arc<Session>,
     seat: Arc<Seat>,
+    begin: String,
+    /// Whether nothing was tried in it yet.
+    fresh: AtomicBool,
 }
 
 impl Transaction {
-    pub(super) fn new(session: Arc<Session>, seat: Arc<Seat>) -> Self {
-        Self { session, seat }
+    pub(super) fn new(session: Arc<Session>, seat: Arc<Seat>, begin: String) -> Self {
+        Self {
+            session,
+            seat,
+            begin,
+            fresh: AtomicBool::new(true),
+        }
     }
 
     /// What the server says of a statement.
     pub async fn prepare(&self, key: &Key) -> Result<Arc<Description>> {
-        check_sql(&key.sql, &key.types)?;
-        self.session
-            .work(&self.seat, async |loan| {
-                Ok(loan.prepare(key).await?.description)
-            })
-            .await
+        self.perform(work::Prepare(key)).await
     }
 
     /// Executes a statement and reads its first rows.
     pub async fn query(&self, call: &Call) -> Result<Answer> {
-        check_sql(&call.key.sql, &call.key.types)?;
-        self.session.query_on(&self.seat, call).await
+        let started = self.perform(work::Query(call)).await?;
+        Ok(self.session.answer(&self.seat, call, started))
     }
 
     /// Executes a statement and counts the rows it affected.
     pub async fn execute(&self, call: &Call) -> Result<u64> {
-        check_sql(&call.key.sql, &call.key.types)?;
-        self.session.execute_on(&self.seat, call).await
+        self.perform(work::Execute(call)).await
+    }
+
+    /// Executes several statements in one round trip. If one fails, so has the transaction.
+    pub async fn pipeline(&self, calls: &[Call]) -> Result<Vec<Outcome>> {
+        self.perform(work::Pipeline(calls)).await
     }
 
     /// Executes statements without arguments.
     pub async fn batch_execute(&self, sql: &str) -> Result<()> {
-        check_sql(sql, &[])?;
-        self.session
-            .work(&self.seat, async |loan| loan.batch_execute(sql).await)
-            .await
+        self.perform(work::Batch(sql)).await
     }
 
     /// Sets a savepoint.
     pub async fn savepoint(&self, name: &str) -> Result<()> {
-        self.command(&format!("SAVEPOINT {}", quote(name)?)).await
+        self.control(&format!("SAVEPOINT {}", quote(name)?)).await
     }
 
     /// Undoes everything since the newest savepoint of this name.
     pub async fn rollback_to(&self, name: &str) -> Result<()> {
-        self.command(&format!("ROLLBACK TO SAVEPOINT {}", quote(name)?))
+        self.control(&format!("ROLLBACK TO SAVEPOINT {}", quote(name)?))
             .await
     }
 
     /// Forgets the newest savepoint of this name.
     pub async fn release(&self, name: &str) -> Result<()> {
-        self.command(&format!("RELEASE SAVEPOINT {}", quote(name)?))
+        self.control(&format!("RELEASE SAVEPOINT {}", quote(name)?))
             .await
     }
 
     /// Commits. An error if the server rolled back instead, or if nobody knows what it did.
     pub async fn commit(&self) -> Result<()> {
-        let had_failed = self.seat.has_failed();
-        let committed = self.command("COMMIT").await;
+        let committed = self.perform(Conclude("COMMIT")).await;
         self.session.leave(&self.seat);
         match committed {
-            Ok(()) if had_failed => Err(Error::Aborted),
-            result => result,
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::Aborted),
+            Err(error) => Err(error),
         }
     }
 
     /// Rolls back.
     pub async fn rollback(&self) -> Result<()> {
-        let rolled_back = self.command("ROLLBACK").await;
+        let rolled_back = self.perform(Conclude("ROLLBACK")).await;
         self.session.leave(&self.seat);
-        rolled_back
+        rolled_back.map(|_| ())
     }
 
-    async fn command(&self, sql: &str) -> Result<()> {
-        self.session
-            .work(&self.seat, async |loan| loan.command(sql).await)
-            .await
+    async fn control(&self, sql: &str) -> Result<()> {
+        self.perform(work::Control(sql)).await.map(|_| ())
+    }
+
+    async fn perform<W: Work>(&self, work: W) -> Result<W::Done> {
+        work.check()?;
+        let fresh = self.fresh.swap(false, Ordering::AcqRel);
+        let result = self.session.perform(&self.seat, &work).await;
+        match result {
+            // Nothing is lost with a transaction that had not begun.
+            Err(Error::ConnectionLost {
+                maybe_executed: false,
+            }) if fresh => {
+                self.session.replace(&self.seat, &self.begin).await?;
+                self.session.perform(&self.seat, &work).await
+            }
+            result => result,
+        }
+    }
+}
+
+/// Ends a transaction, with `COMMIT` or `ROLLBACK`. Whether the server did just that.
+struct Conclude(&'static str);
+
+impl Work for Conclude {
+    type Done = bool;
+
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<bool> {
+        if loan.begin_never() {
+            return Ok(true);
+        }
+        match loan.control(self.0).await {
+            // The server's last words do not say what it did before them.
+            Err(Error::Server(error)) if error.is_fatal() => Err(Error::ConnectionLost {
+                maybe_executed: true,
+            }),
+            result => result,
+        }
     }
 }
 
@@ -136,7 +184,7 @@ impl Drop for Transaction {
 
 /// A name as an SQL identifier.
 fn quote(name: &str) -> Result<String> {
-    check_sql(name, &[])?;
+    check_sql(name)?;
     if name.is_empty() {
         return Err(Error::Invalid(
             "a savepoint's name cannot be empty".to_owned(),

@@ -15,7 +15,7 @@ use wasmtime::component::{Accessor, GuestTaskId, HasData, Resource, ResourceTabl
 use super::bindings::hearth::postgres::client as wit;
 use crate::database::cursor::Batch;
 use crate::database::session::{self, Session};
-use crate::database::statement::{Description, Key};
+use crate::database::statement::{Call, Description, Key};
 use crate::database::transaction::{self, Options};
 use crate::database::{self, Databases};
 
@@ -195,6 +195,22 @@ impl<T: Send + 'static> wit::HostDatabaseWithStore<T> for HasPostgres {
             .map_err(Into::into))
     }
 
+    async fn pipeline(
+        accessor: &Accessor<T, Self>,
+        database: Resource<Database>,
+        calls: Vec<wit::Call>,
+    ) -> Outcome<Vec<wit::Outcome>> {
+        let (session, name) = match opened(accessor, &database)? {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Err(error)),
+        };
+        let calls: Vec<Call> = calls.into_iter().map(Call::from).collect();
+        let outcomes = session.pipeline(&name, &calls).await;
+        Ok(outcomes
+            .map(|outcomes| convert::outcomes(&calls, outcomes))
+            .map_err(Into::into))
+    }
+
     async fn batch_execute(
         accessor: &Accessor<T, Self>,
         database: Resource<Database>,
@@ -266,6 +282,18 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         Ok(begun(accessor, &transaction)?
             .execute(&call.into())
             .await
+            .map_err(Into::into))
+    }
+
+    async fn pipeline(
+        accessor: &Accessor<T, Self>,
+        transaction: Resource<Transaction>,
+        calls: Vec<wit::Call>,
+    ) -> Outcome<Vec<wit::Outcome>> {
+        let calls: Vec<Call> = calls.into_iter().map(Call::from).collect();
+        let outcomes = begun(accessor, &transaction)?.pipeline(&calls).await;
+        Ok(outcomes
+            .map(|outcomes| convert::outcomes(&calls, outcomes))
             .map_err(Into::into))
     }
 

@@ -263,7 +263,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Reset, TlsConfig};
+    use crate::config::{Prepare, Reset, TlsConfig};
 
     fn config(tls: Option<TlsConfig>, password: Option<PasswordSource>) -> DatabaseConfig {
         DatabaseConfig {
@@ -275,6 +275,7 @@ mod tests {
             pool_max: 1,
             connect_timeout: Duration::from_secs(1),
             statements_max: 1,
+            prepare: Prepare::Always,
             reset: Reset::Auto,
             setup: Vec::new(),
         }

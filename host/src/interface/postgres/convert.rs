@@ -1,12 +1,15 @@
 //! The database's words in those of `wit/deps/postgres.wit`. Pure: nothing here waits or decides.
 
-use tokio_postgres::error::{DbError, ErrorPosition};
-use tokio_postgres::types::{Kind, Type};
+use std::time::Duration;
+
+use postgres_types::{Kind, Type};
 
 use super::wit;
 use crate::database::Error;
 use crate::database::cursor::Batch;
-use crate::database::statement::{Call, Column, Description, Key};
+use crate::database::pipeline::Outcome;
+use crate::database::server_error::ServerError;
+use crate::database::statement::{Call, Column, Description, Key, Parameter};
 use crate::database::transaction::Options;
 
 impl From<wit::Call> for Call {
@@ -18,6 +21,9 @@ impl From<wit::Call> for Call {
             },
             version: call.version,
             arguments: call.arguments,
+            timeout: call
+                .timeout_ms
+                .map(|timeout_ms| Duration::from_millis(timeout_ms.max(1).into())),
         }
     }
 }
@@ -41,7 +47,7 @@ impl From<&Description> for wit::Statement {
     fn from(description: &Description) -> Self {
         Self {
             version: description.version,
-            parameters: description.parameters.iter().map(Type::oid).collect(),
+            parameters: description.parameters.iter().map(parameter).collect(),
             columns: description.columns.iter().map(column).collect(),
             types: description.types.iter().map(type_info).collect(),
         }
@@ -62,7 +68,7 @@ impl From<Error> for wit::Error {
     fn from(error: Error) -> Self {
         let text = error.to_string();
         match error {
-            Error::Server(error) => Self::Database(database_error(&error)),
+            Error::Server(error) => Self::Database(database_error(*error)),
             Error::UnknownDatabase(name) => Self::UnknownDatabase(name),
             Error::Busy(_) => Self::Busy(text),
             Error::Connect(_) => Self::Connect(text),
@@ -73,8 +79,35 @@ impl From<Error> for wit::Error {
             Error::Aborted => Self::Aborted,
             Error::Ended => Self::Ended,
             Error::TooLarge(bytes) => Self::TooLarge(bytes as u64),
-            Error::Driver(_) => Self::Other(text),
+            Error::InPipeline { index, error } => Self::InPipeline(wit::PipelineError {
+                index: index as u32,
+                message: text,
+                database: match *error {
+                    Error::Server(error) => Some(database_error(*error)),
+                    _ => None,
+                },
+            }),
+            Error::Protocol(_) => Self::Other(text),
         }
+    }
+}
+
+/// The results of a pipeline's calls.
+pub(super) fn outcomes(calls: &[Call], outcomes: Vec<Outcome>) -> Vec<wit::Outcome> {
+    let each = calls.iter().zip(outcomes);
+    each.map(|(call, outcome)| wit::Outcome {
+        statement: (call.version != outcome.description.version)
+            .then(|| (&*outcome.description).into()),
+        affected: outcome.rows.affected,
+        rows: outcome.rows.into(),
+    })
+    .collect()
+}
+
+fn parameter(parameter: &Parameter) -> wit::Parameter {
+    wit::Parameter {
+        type_oid: parameter.type_.oid(),
+        text: parameter.text,
     }
 }
 
@@ -82,6 +115,7 @@ fn column(column: &Column) -> wit::Column {
     wit::Column {
         name: column.name.clone(),
         type_oid: column.type_.oid(),
+        text: column.text,
         table_oid: column.table_oid,
         number: column.number,
         modifier: column.modifier,
@@ -111,23 +145,19 @@ fn type_info(type_: &Type) -> wit::TypeInfo {
     }
 }
 
-fn database_error(error: &DbError) -> wit::DatabaseError {
-    let owned = |text: Option<&str>| text.map(str::to_owned);
+fn database_error(error: ServerError) -> wit::DatabaseError {
     wit::DatabaseError {
-        severity: error.severity().to_owned(),
-        code: error.code().code().to_owned(),
-        message: error.message().to_owned(),
-        detail: owned(error.detail()),
-        hint: owned(error.hint()),
-        position: match error.position() {
-            Some(ErrorPosition::Original(position)) => Some(*position),
-            _ => None,
-        },
-        context: owned(error.where_()),
-        schema: owned(error.schema()),
-        table: owned(error.table()),
-        column: owned(error.column()),
-        data_type: owned(error.datatype()),
-        constraint: owned(error.constraint()),
+        severity: error.severity,
+        code: error.code,
+        message: error.message,
+        detail: error.detail,
+        hint: error.hint,
+        position: error.position,
+        context: error.context,
+        schema: error.schema,
+        table: error.table,
+        column: error.column,
+        data_type: error.data_type,
+        constraint: error.constraint,
     }
 }

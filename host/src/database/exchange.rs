@@ -1,0 +1,340 @@
+//! Statements on a connection: how they are asked for, and how their answers are read.
+//!
+//! Promises:
+//! - a statement that is known, on this connection or another one of its database, is one flush and
+//!   one answer; so is one whose arguments' types the guest names all;
+//! - what the host puts before it (`BEGIN`, settings, a role) goes in the same flush, and if that
+//!   fails, the statement is not executed;
+//! - a statement that the server has forgotten, or whose plan no longer fits, is prepared anew and
+//!   executed again, if it ran in a transaction of its own and so did nothing.
+//!
+//! Left to others: whose connection it is, and what becomes of it ([`super::session`]).
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use postgres_protocol::message::backend as tags;
+
+use super::connection::Connection;
+use super::cursor::Batch;
+use super::error::{Error, Result};
+use super::residue::Residue;
+use super::statement::{Call, Description, Effects};
+use super::wire::Status;
+use super::wire::reply::{self, Shape};
+use super::wire::request::{self, Command, Format, Formats};
+use crate::config::Prepare;
+use crate::limits;
+
+/// What a statement has answered so far.
+pub struct Started {
+    /// What the server says of the statement.
+    pub description: Arc<Description>,
+    /// Its first rows.
+    pub first: Batch,
+    /// The portal from which more can be fetched, if the statement runs in a transaction.
+    pub portal: Option<String>,
+}
+
+/// How the rows of a statement are asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    /// All of them, as they come.
+    All,
+    /// The first ones, if the transaction lets the portal outlive this request.
+    First,
+}
+
+/// What is on its way to the server.
+struct Execution {
+    /// What the statement is for certain, or else is assumed to be.
+    description: Option<Arc<Description>>,
+    /// The name under which it is being prepared; none if it is already.
+    parsed_as: Option<String>,
+    formats: Formats,
+    portal: String,
+}
+
+impl Connection {
+    /// Executes a statement and reads its first rows, about `bytes` of them. `known` is what is
+    /// believed of the statement, if this connection has not prepared it.
+    pub async fn query(
+        &mut self,
+        call: &Call,
+        known: Option<Arc<Description>>,
+        bytes: usize,
+    ) -> Result<Started> {
+        self.run(call, known, Rows::First, bytes).await
+    }
+
+    /// Executes a statement and returns how many rows it affected.
+    pub async fn execute(&mut self, call: &Call, known: Option<Arc<Description>>) -> Result<u64> {
+        let mut total = self.run(call, known, Rows::All, 0).await?.first;
+        while !total.last {
+            // Their number is in the statement's tag: the rows themselves are dropped.
+            total = self.rows(0).await?;
+        }
+        Ok(total.affected)
+    }
+
+    /// Fetches more rows, about `bytes` of them: from those that are on their way, or else from the
+    /// portal.
+    pub async fn fetch(
+        &mut self,
+        portal: Option<&str>,
+        rows_max: u32,
+        bytes: usize,
+    ) -> Result<Batch> {
+        if !self.is_busy() {
+            let Some(portal) = portal else {
+                return Err(Error::Ended);
+            };
+            self.send(Effects::NONE, |out| request::execute(portal, rows_max, out))?;
+        }
+        self.rows(bytes).await
+    }
+
+    async fn run(
+        &mut self,
+        call: &Call,
+        mut known: Option<Arc<Description>>,
+        rows: Rows,
+        bytes: usize,
+    ) -> Result<Started> {
+        let outside = self.is_outside();
+        let mut healed = false;
+        loop {
+            match self.attempt(call, known.take(), rows, bytes).await {
+                Err(error) if outside && !healed && self.heals(&call.key, &error) => healed = true,
+                result => return result,
+            }
+        }
+    }
+
+    async fn attempt(
+        &mut self,
+        call: &Call,
+        known: Option<Arc<Description>>,
+        rows: Rows,
+        bytes: usize,
+    ) -> Result<Started> {
+        self.call_timeout = call.timeout;
+        let execution = self.start(call, known, rows).await?;
+        let mut shape = Shape::default();
+        loop {
+            match self.reply().await? {
+                tags::BIND_COMPLETE_TAG => break,
+                tag => self.describe(tag, &mut shape)?,
+            }
+        }
+        self.executing = true;
+        let portal = (!execution.portal.is_empty()).then_some(execution.portal);
+        let Some(name) = execution.parsed_as else {
+            let description = execution.description.ok_or(Error::Ended)?;
+            let first = self.rows(bytes).await?;
+            return Ok(self.started(description, first, portal));
+        };
+        let fitting = execution.description.filter(|known| known.fits(&shape));
+        let first = self.rows(bytes).await?;
+        let description = match fitting {
+            Some(description) => description,
+            None => Arc::new(self.resolve(&shape, Some(&execution.formats)).await?),
+        };
+        self.remember(&call.key, name, description.clone());
+        Ok(self.started(description, first, portal))
+    }
+
+    fn started(
+        &mut self,
+        description: Arc<Description>,
+        first: Batch,
+        portal: Option<String>,
+    ) -> Started {
+        if let (true, Some(portal)) = (first.last, &portal) {
+            self.forget_portal(portal);
+        }
+        Started {
+            portal: portal.filter(|_| !first.last),
+            description,
+            first,
+        }
+    }
+
+    /// Sends a statement, prepared or to be prepared on the way.
+    async fn start(
+        &mut self,
+        call: &Call,
+        known: Option<Arc<Description>>,
+        rows: Rows,
+    ) -> Result<Execution> {
+        let given = request::count(&call.arguments).ok_or_else(request::not_whole)?;
+        let (portal, rows_max) = match rows {
+            Rows::First if !self.is_outside() => {
+                self.names += 1;
+                (format!("c{}", self.names), limits::PORTAL_ROWS_FIRST)
+            }
+            _ => (String::new(), 0),
+        };
+        let assumed = match self.statements.get(&call.key) {
+            Some(prepared) if self.prepare == Prepare::Always => Err(prepared.clone()),
+            Some(prepared) => Ok(Some(prepared.description.clone())),
+            None => Ok(known.filter(|known| known.version == call.version || given == 0)),
+        };
+        let prepared = match assumed {
+            Err(prepared) => prepared,
+            Ok(Some(description)) => {
+                check(call, &description, given)?;
+                let oids = description.parameter_oids();
+                return self.start_parsing(call, Some(description), &oids, (portal, rows_max));
+            }
+            // Too few arguments would fail a transaction that is open.
+            Ok(None) if call.names_all() && self.is_outside() => {
+                return self.start_parsing(call, None, &call.key.types, (portal, rows_max));
+            }
+            Ok(None) => self.prepare(&call.key).await?,
+        };
+        check(call, &prepared.description, given)?;
+        if prepared.name.is_empty() {
+            let oids = prepared.description.parameter_oids();
+            return self.start_parsing(call, Some(prepared.description), &oids, (portal, rows_max));
+        }
+        let description = prepared.description;
+        self.send(prepared.effects, |out| {
+            let (arguments, columns) = (&description.argument_formats, &description.column_formats);
+            request::bind(
+                &portal,
+                &prepared.name,
+                arguments,
+                &call.arguments,
+                columns,
+                out,
+            )?;
+            request::execute(&portal, rows_max, out)
+        })?;
+        Ok(Execution {
+            formats: description.column_formats.clone(),
+            description: Some(description),
+            parsed_as: None,
+            portal,
+        })
+    }
+
+    /// Sends a statement that this connection has not prepared, to be parsed for these types.
+    fn start_parsing(
+        &mut self,
+        call: &Call,
+        description: Option<Arc<Description>>,
+        types: &[u32],
+        (portal, rows_max): (String, u32),
+    ) -> Result<Execution> {
+        let name = self.statement_name();
+        let binary = Formats::All(Format::Binary);
+        let (arguments, columns) = match &description {
+            Some(known) => (known.argument_formats.clone(), known.column_formats.clone()),
+            None => (binary.clone(), binary),
+        };
+        self.send(Effects::of(&call.key.sql), |out| {
+            request::parse(&name, &call.key.sql, types, out)?;
+            request::describe(&name, out)?;
+            request::bind(&portal, &name, &arguments, &call.arguments, &columns, out)?;
+            request::execute(&portal, rows_max, out)
+        })?;
+        self.parsing = Some(name.clone());
+        Ok(Execution {
+            description,
+            parsed_as: Some(name),
+            formats: columns,
+            portal,
+        })
+    }
+
+    /// Sends one request: what the host puts first, what `write` writes, what is to be forgotten.
+    pub(super) fn send(
+        &mut self,
+        effects: Effects,
+        write: impl FnOnce(&mut BytesMut) -> Result<()>,
+    ) -> Result<()> {
+        self.forget_parsing();
+        self.wire.begin();
+        let leaders = self.leaders(effects);
+        let out = self.wire.output();
+        let start = out.len();
+        let mut written = leaders.iter().try_for_each(|leader| leader.write(out));
+        out.extend_from_slice(&self.forgetting);
+        written = written.and_then(|()| write(out));
+        if let Err(error) = written {
+            out.truncate(start);
+            self.timeouts.refused();
+            return Err(error);
+        }
+        self.forgetting.clear();
+        self.wire.sync();
+        self.leading = leaders.len() as u32;
+        self.executing = false;
+        self.beginning = None;
+        self.used = true;
+        self.mark(effects.residue);
+        Ok(())
+    }
+
+    /// What the host itself executes first.
+    fn leaders(&mut self, effects: Effects) -> Vec<Command> {
+        let mut leaders = Vec::new();
+        if self.status() == Some(Status::Failed) {
+            // The server takes nothing any more but the end of the transaction.
+            return leaders;
+        }
+        if !self.used && effects.reads_sequence_state {
+            // An insert is not taken to change the session, although it may leave this.
+            leaders.push(Command::new("DISCARD SEQUENCES"));
+        }
+        let in_block = !self.is_outside();
+        leaders.extend(self.timeouts.due(self.terms.time, in_block));
+        leaders.extend(self.beginning.clone());
+        leaders.extend(self.terms.prelude.iter().cloned());
+        leaders.extend(self.timeouts.of_call(self.call_timeout.take(), in_block));
+        leaders
+    }
+
+    /// Executes one statement of the host's own in the extended protocol, so that a `BEGIN` can go
+    /// before it. Whether the server did what it says: a commit may turn out to be a rollback.
+    pub async fn control(&mut self, sql: &str) -> Result<bool> {
+        let command = Command::new(sql);
+        self.send(Effects::NONE, |out| command.write(out))?;
+        self.executing = true;
+        let mut done = true;
+        loop {
+            match self.reply().await? {
+                tags::COMMAND_COMPLETE_TAG => {
+                    let tag = reply::tag(&self.wire);
+                    done = sql.starts_with(tag.split(' ').next().unwrap_or_default());
+                }
+                tags::READY_FOR_QUERY_TAG => return Ok(done),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Effects {
+    /// Those of what the host does itself.
+    pub(super) const NONE: Self = Self {
+        residue: Residue::Nothing,
+        reads_sequence_state: false,
+    };
+}
+
+/// Refuses arguments that are not encoded for a statement, before they could fail a transaction.
+pub(super) fn check(call: &Call, description: &Arc<Description>, given: usize) -> Result<()> {
+    let wanted = description.parameters.len();
+    let typed = call.version == 0 && call.key.types == description.parameter_oids();
+    if call.version != description.version && wanted > 0 && !typed {
+        return Err(Error::StatementChanged(description.clone()));
+    }
+    if given != wanted {
+        return Err(Error::Invalid(format!(
+            "the statement has {wanted} parameters, but {given} arguments were given"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! The server's answers, as a connection reads them.
+//!
+//! Promises: what answers the host's own leading statements is not taken for the guest's; after the
+//! server has refused a statement, its word on the transaction has been read too.
+
+use postgres_protocol::message::backend as tags;
+
+use super::connection::Connection;
+use super::cursor::Batch;
+use super::error::{Error, Result};
+use super::wire::reply;
+use crate::limits;
+
+impl Connection {
+    /// Waits for the next message that answers the guest's own statement. An error of the server's
+    /// is returned once it has said what became of the transaction.
+    pub(super) async fn reply(&mut self) -> Result<u8> {
+        loop {
+            match self.wire.message().await? {
+                tags::ERROR_RESPONSE_TAG => {
+                    let error = reply::error(&mut self.wire);
+                    return Err(self.refused(error).await);
+                }
+                tags::COMMAND_COMPLETE_TAG | tags::EMPTY_QUERY_RESPONSE_TAG if self.leading > 0 => {
+                    self.leading -= 1;
+                }
+                tags::CLOSE_COMPLETE_TAG => {}
+                tags::READY_FOR_QUERY_TAG => return Ok(tags::READY_FOR_QUERY_TAG),
+                _ if self.leading > 0 => {}
+                tag => return Ok(tag),
+            }
+        }
+    }
+
+    async fn refused(&mut self, error: Error) -> Error {
+        let Error::Server(server) = &error else {
+            return error;
+        };
+        self.timeouts.refused();
+        if server.is_fatal() {
+            self.wire.end();
+            // The server's last words came before it had begun with the statement.
+            return match self.executing {
+                true => error,
+                false => Error::ConnectionLost {
+                    maybe_executed: false,
+                },
+            };
+        }
+        self.forget_parsing();
+        match self.wire.drain().await {
+            // The refusal says more than the loss that came after it.
+            Ok(()) | Err(_) => error,
+        }
+    }
+
+    /// Reads rows until there are about `bytes` of them, or no more for now.
+    pub(super) async fn rows(&mut self, bytes: usize) -> Result<Batch> {
+        let mut batch = Batch::default();
+        let mut suspended = false;
+        loop {
+            match self.reply().await? {
+                tags::DATA_ROW_TAG => {
+                    batch.cells.extend_from_slice(reply::cells(&self.wire));
+                    batch.rows += 1;
+                    let full = batch.cells.len() >= bytes || batch.rows >= limits::BATCH_ROWS_MAX;
+                    // If the end has arrived as well, there is no need to ask for it.
+                    if full
+                        && self
+                            .wire
+                            .arrived()
+                            .is_none_or(|tag| tag == tags::DATA_ROW_TAG)
+                    {
+                        return Ok(batch);
+                    }
+                }
+                tags::COMMAND_COMPLETE_TAG => batch.affected = reply::affected(&self.wire),
+                tags::PORTAL_SUSPENDED_TAG => suspended = true,
+                tags::COPY_IN_RESPONSE_TAG => {
+                    self.wire.refuse_copy();
+                    return Err(self.misused_copy().await);
+                }
+                tags::COPY_OUT_RESPONSE_TAG => return Err(self.misused_copy().await),
+                tags::READY_FOR_QUERY_TAG => {
+                    batch.last = !suspended;
+                    return Ok(batch);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads what is left of an answer, and drops its rows.
+    pub(super) async fn finish(&mut self) -> Result<()> {
+        loop {
+            match self.reply().await {
+                Ok(tags::READY_FOR_QUERY_TAG) => return Ok(()),
+                Ok(tags::COPY_IN_RESPONSE_TAG) => {
+                    self.wire.refuse_copy();
+                    return Err(self.misused_copy().await);
+                }
+                Ok(tags::COPY_OUT_RESPONSE_TAG) => return Err(self.misused_copy().await),
+                Ok(_) | Err(Error::TooLarge(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(super) async fn misused_copy(&mut self) -> Error {
+        match self.wire.drain().await {
+            Ok(()) => Error::Invalid(
+                "COPY moves its data beside the statement: use copy-in or copy-out".to_owned(),
+            ),
+            Err(error) => error,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What the server is told of time: after how long it is to give up by itself what nobody waits
+//! for any more.
+//!
+//! The host cancels on time what an invocation still runs at its deadline. This is for the host
+//! that cannot: frozen, killed, or cut off. So the limits are coarse, and are only sent again when
+//! they no longer fit; a repeated call of the same function sends nothing.
+//!
+//! Promises: a statement's limit is never shorter than the time its invocation has, and not much longer.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::wire::request::Command;
+use crate::config::Prepare;
+use crate::limits;
+
+/// How much longer than the time there is the server's limit may be, besides a quarter of it, before
+/// it is told anew.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// The limits that a connection's server session has.
+pub struct ServerTimeouts {
+    /// What the server was last told; none if that is not known.
+    told: Option<Duration>,
+    /// Whether it was told in a transaction block, whose rollback would undo it.
+    tentative: bool,
+    /// Whether it was told in the request under way.
+    unconfirmed: bool,
+    /// Whether the transaction that is open has less time, on account of a single call.
+    shorter: bool,
+    /// Whether the server can be told how long a session may rest: PostgreSQL 14 and later.
+    idle_session: bool,
+    /// Whether a session is the connection's own; not behind a pooler that gives it to others.
+    enabled: bool,
+}
+
+impl ServerTimeouts {
+    /// For a connection whose server has reported these settings.
+    pub fn new(parameters: &BTreeMap<String, String>, prepare: Prepare) -> Self {
+        let version = parameters.get("server_version").map_or("", String::as_str);
+        let digits = version.split(|character: char| !character.is_ascii_digit());
+        let major = digits.take(1).find_map(|digits| digits.parse::<u32>().ok());
+        Self {
+            told: None,
+            tentative: false,
+            unconfirmed: false,
+            shorter: false,
+            idle_session: major >= Some(14),
+            enabled: prepare == Prepare::Always,
+        }
+    }
+
+    /// The statement that tells the server of the time a request has, if it must be told.
+    pub fn due(&mut self, time: Option<Duration>, in_block: bool) -> Option<Command> {
+        let time = time.filter(|_| self.enabled)?;
+        self.unconfirmed = false;
+        let fits = |told: Duration| told >= time && told <= time + time / 4 + SLACK;
+        if self.told.is_some_and(fits) {
+            return None;
+        }
+        let limit = Duration::from_millis(time.as_millis() as u64 + 1);
+        self.told = Some(limit);
+        self.unconfirmed = true;
+        self.tentative = in_block;
+        let mut settings = vec![
+            ("statement_timeout", limit),
+            ("idle_in_transaction_session_timeout", limit),
+        ];
+        if self.idle_session {
+            settings.push(("idle_session_timeout", limits::IDLE_SESSION_TIMEOUT));
+        }
+        let calls: Vec<String> = settings
+            .iter()
+            .map(|(name, limit)| {
+                format!(
+                    "pg_catalog.set_config('{name}','{}',false)",
+                    limit.as_millis()
+                )
+            })
+            .collect();
+        Some(Command::new(format!("SELECT {}", calls.join(","))))
+    }
+
+    /// The statement that gives a single call less time than its invocation has, or ends that: in a
+    /// transaction it would hold on.
+    pub fn of_call(&mut self, timeout: Option<Duration>, in_block: bool) -> Option<Command> {
+        let name = "statement_timeout";
+        let was_shorter = std::mem::replace(&mut self.shorter, timeout.is_some() && in_block);
+        match timeout {
+            Some(timeout) => Some(Command::new(format!(
+                "SELECT pg_catalog.set_config('{name}','{}',true)",
+                timeout.as_millis()
+            ))),
+            None if was_shorter && in_block => Some(Command::new(match self.told {
+                Some(told) => format!("SET LOCAL {name} TO {}", told.as_millis()),
+                None => format!("SET LOCAL {name} TO DEFAULT"),
+            })),
+            None => None,
+        }
+    }
+
+    /// A loan begins: what an earlier one said in a transaction may have been rolled back.
+    pub fn begin_loan(&mut self) {
+        if self.tentative {
+            self.forget();
+        }
+    }
+
+    /// The server has refused the request, and with it what it was told there.
+    pub fn refused(&mut self) {
+        if self.unconfirmed || self.tentative {
+            self.forget();
+        }
+    }
+
+    /// What the server was told may no longer hold.
+    pub fn forget(&mut self) {
+        self.told = None;
+        self.tentative = false;
+        self.unconfirmed = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn timeouts(version: &str, prepare: Prepare) -> ServerTimeouts {
+        let parameters = BTreeMap::from([("server_version".to_owned(), version.to_owned())]);
+        ServerTimeouts::new(&parameters, prepare)
+    }
+
+    #[test]
+    fn the_server_is_told_once_while_the_time_is_about_the_same() {
+        let mut timeouts = timeouts("15.4 (Debian)", Prepare::Always);
+        let told = timeouts.due(Some(SECOND * 30), false).expect("it is new");
+        assert!(told.sql.contains("'statement_timeout','30001'"), "{told:?}");
+        assert!(told.sql.contains("idle_session_timeout"), "{told:?}");
+        for time in [30, 29, 24] {
+            assert_eq!(timeouts.due(Some(SECOND * time), false), None, "{time} s");
+        }
+        for time in [20, 30] {
+            let due = timeouts.due(Some(SECOND * time), false);
+            assert!(due.is_some(), "{time} s");
+        }
+    }
+
+    #[test]
+    fn what_was_said_with_a_refused_request_is_said_again() {
+        let mut timeouts = timeouts("15.4", Prepare::Always);
+        assert!(timeouts.due(Some(SECOND), false).is_some());
+        timeouts.refused();
+        assert!(timeouts.due(Some(SECOND), false).is_some());
+        assert_eq!(timeouts.due(Some(SECOND), false), None);
+        timeouts.refused();
+        assert_eq!(
+            timeouts.due(Some(SECOND), false),
+            None,
+            "it was said before"
+        );
+    }
+
+    #[test]
+    fn what_was_said_in_a_transaction_is_said_again_to_the_next_borrower() {
+        let mut timeouts = timeouts("13.1", Prepare::Always);
+        let told = timeouts.due(Some(SECOND), true).expect("it is new");
+        assert!(!told.sql.contains("idle_session_timeout"), "{told:?}");
+        assert_eq!(timeouts.due(Some(SECOND), true), None);
+        timeouts.begin_loan();
+        assert!(timeouts.due(Some(SECOND), false).is_some());
+    }
+
+    #[test]
+    fn a_session_that_a_pooler_shares_is_told_nothing() {
+        let mut timeouts = timeouts("15.4", Prepare::Never);
+        assert_eq!(timeouts.due(Some(SECOND), false), None);
+    }
+}

@@ -1,0 +1,365 @@
+//! The wire: messages to and from one server, over a connection that has logged in.
+//!
+//! Promises:
+//! - what a caller puts into [`Wire::output`] leaves as one write where the socket takes it, while
+//!   replies are read: neither side can block the other;
+//! - [`Wire::message`] can be given up at any await and asked again: no byte is lost or read twice;
+//! - [`Wire::status`] and [`Wire::owed`] are what the server itself has said in `ReadyForQuery`;
+//! - no more is held in memory than one read ahead and the message in front, which is bounded too.
+//!
+//! Left to others: what the messages mean to a statement ([`super::exchange`]).
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BytesMut};
+use postgres_protocol::message::{backend, frontend};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio_util::io::poll_read_buf;
+
+use crate::database::connect::{Established, Stream};
+use crate::database::error::{Error, Result};
+use crate::limits;
+
+pub mod notification;
+pub mod reply;
+pub mod request;
+
+use notification::Notifications;
+
+/// What is read from the socket at a time, in bytes.
+const READ_BYTES: usize = 64 * 1024;
+/// The tag and the length before each message's body.
+const HEAD_BYTES: usize = 5;
+
+/// The state of the transaction, as the server reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// None is open.
+    Idle,
+    /// One is open.
+    Open,
+    /// One is open and has failed: it can only be rolled back.
+    Failed,
+}
+
+/// One connection's bytes.
+pub struct Wire {
+    stream: Stream,
+    output: BytesMut,
+    input: BytesMut,
+    /// The length of the message in front, head included, while a caller looks at it.
+    current: usize,
+    /// Bytes of a message too large to be held that have yet to arrive, and are dropped.
+    dropping: usize,
+    /// `ReadyForQuery` messages that the server still owes.
+    owed: u32,
+    status: Status,
+    /// Whether nothing more can come, or be believed.
+    dead: bool,
+    /// Whether nothing more can be sent, though the server's last words may still come.
+    shut: bool,
+    /// Bytes that have left since the request began.
+    sent: u64,
+    /// What was owed when the request began.
+    owed_before: u32,
+    /// Whether the request is one of the simple protocol.
+    simple: bool,
+    notifications: Notifications,
+}
+
+impl Wire {
+    /// Takes over a connection that has logged in.
+    pub fn new(established: Established) -> Self {
+        Self {
+            stream: established.stream,
+            output: BytesMut::new(),
+            input: established.received,
+            current: 0,
+            dropping: 0,
+            owed: 0,
+            status: Status::Idle,
+            dead: false,
+            shut: false,
+            sent: 0,
+            owed_before: 0,
+            simple: false,
+            notifications: Notifications::default(),
+        }
+    }
+
+    /// A new request begins: from here on a loss leaves doubt only if bytes have left.
+    pub fn begin(&mut self) {
+        self.sent = 0;
+        self.owed_before = self.owed;
+    }
+
+    /// Takes back the request that has begun, if nothing of it has left. Whether it could.
+    pub fn unsend(&mut self) -> bool {
+        let unsent = self.sent == 0;
+        if unsent {
+            self.output.clear();
+            self.owed = self.owed_before;
+        }
+        unsent && self.owed == 0
+    }
+
+    /// Where requests are written to.
+    pub fn output(&mut self) -> &mut BytesMut {
+        &mut self.output
+    }
+
+    /// Ends a request of the extended protocol: the server will say when it is ready.
+    pub fn sync(&mut self) {
+        frontend::sync(&mut self.output);
+        self.owed += 1;
+        self.simple = false;
+    }
+
+    /// Sends statements in the simple protocol, which the server answers with one readiness.
+    pub fn simple_query(&mut self, sql: &str) -> Result<()> {
+        frontend::query(sql, &mut self.output)
+            .map_err(|error| Error::Invalid(format!("the SQL text cannot be sent: {error}")))?;
+        self.owed += 1;
+        self.simple = true;
+        Ok(())
+    }
+
+    /// The state of the transaction; none while the server owes an answer.
+    pub fn status(&self) -> Option<Status> {
+        (self.owed == 0).then_some(self.status)
+    }
+
+    /// Whether a transaction was open when the server last said so.
+    pub fn in_transaction(&self) -> bool {
+        self.status != Status::Idle
+    }
+
+    /// Ends it: nothing more is expected of the server.
+    pub fn end(&mut self) {
+        self.dead = true;
+    }
+
+    /// How many answers the server owes.
+    pub fn owed(&self) -> u32 {
+        self.owed
+    }
+
+    /// Whether the connection has ended.
+    pub fn is_dead(&self) -> bool {
+        self.dead
+    }
+
+    /// Looks, without a round trip, whether the server is still there.
+    pub fn is_open(&self) -> bool {
+        !self.dead && !self.shut && self.stream.is_open()
+    }
+
+    /// Waits for the next message that concerns the request, and returns its tag; its body is
+    /// [`Self::body`] until the next call. Notices, settings and notifications are taken on the way.
+    ///
+    /// A row that is larger than [`limits::ROW_BYTES_MAX`] is an error, after which the next
+    /// message can be asked for.
+    pub async fn message(&mut self) -> Result<u8> {
+        self.consume();
+        loop {
+            if let Some(tag) = self.in_front()? {
+                match tag {
+                    backend::NOTICE_RESPONSE_TAG | backend::PARAMETER_STATUS_TAG => self.consume(),
+                    backend::NOTIFICATION_RESPONSE_TAG => self.take_notification(),
+                    backend::READY_FOR_QUERY_TAG => {
+                        self.status = match self.body().first() {
+                            Some(b'I') => Status::Idle,
+                            Some(b'T') => Status::Open,
+                            Some(b'E') => Status::Failed,
+                            _ => return Err(self.garbage("an unknown transaction status")),
+                        };
+                        self.owed = self.owed.saturating_sub(1);
+                        return Ok(tag);
+                    }
+                    _ => return Ok(tag),
+                }
+            } else {
+                self.transfer().await?;
+            }
+        }
+    }
+
+    /// The tag of the next message, if the whole of it has arrived already.
+    pub fn arrived(&mut self) -> Option<u8> {
+        self.consume();
+        let header = backend::Header::parse(&self.input).ok().flatten()?;
+        let whole = self.dropping == 0 && self.input.len() > header.len() as usize;
+        whole.then_some(header.tag())
+    }
+
+    /// The body of the message that [`Self::message`] has returned.
+    pub fn body(&self) -> &[u8] {
+        self.input.get(HEAD_BYTES..self.current).unwrap_or_default()
+    }
+
+    /// The message that [`Self::message`] has returned, taken apart by the library.
+    pub fn take(&mut self) -> Result<backend::Message> {
+        let mut whole = self.input.split_to(std::mem::take(&mut self.current));
+        match backend::Message::parse(&mut whole) {
+            Ok(Some(message)) => Ok(message),
+            Ok(None) => Err(self.garbage("a message cut short")),
+            Err(error) => Err(self.garbage(&error.to_string())),
+        }
+    }
+
+    /// Reads and drops messages until the server owes nothing.
+    pub async fn drain(&mut self) -> Result<()> {
+        while self.owed > 0 {
+            match self.message().await {
+                // It waits for data that nobody has; nothing else makes it go on.
+                Ok(backend::COPY_IN_RESPONSE_TAG) => self.refuse_copy(),
+                Ok(_) | Err(Error::TooLarge(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers a server that waits for `COPY` data with a refusal.
+    pub fn refuse_copy(&mut self) {
+        // Without a zero byte in it, the text can always be sent.
+        let _ = frontend::copy_fail("no data follows", &mut self.output);
+        if !self.simple {
+            // The server has overlooked the one that was sent with the statement.
+            frontend::sync(&mut self.output);
+        }
+    }
+
+    /// Sends what is waiting to be sent, without waiting for an answer.
+    pub async fn flush(&mut self) -> Result<()> {
+        poll_fn(|context| self.poll_write(context)).await;
+        if self.shut { Err(self.lost()) } else { Ok(()) }
+    }
+
+    /// Says good-bye and waits until the server has closed its side.
+    pub async fn close(mut self) {
+        frontend::terminate(&mut self.output);
+        if self.flush().await.is_ok() {
+            let _ = self.stream.shutdown().await;
+            while self.transfer().await.is_ok() {
+                self.input.clear();
+            }
+        }
+    }
+
+    /// Says good-bye as far as that is possible without waiting.
+    pub fn part(&mut self) {
+        if self.owed == 0 && self.output.is_empty() && !self.dead {
+            frontend::terminate(&mut self.output);
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            let _ = self.poll_write(&mut context);
+        }
+    }
+
+    /// The error that the end of the connection is to the request under way.
+    pub fn lost(&self) -> Error {
+        Error::ConnectionLost {
+            maybe_executed: self.sent > 0,
+        }
+    }
+
+    /// Gives the connection up for an answer that makes no sense.
+    pub fn garbage(&mut self, what: &str) -> Error {
+        self.dead = true;
+        Error::Protocol(format!(
+            "the database sent something that is not PostgreSQL's protocol: {what}"
+        ))
+    }
+
+    fn consume(&mut self) {
+        self.input.advance(std::mem::take(&mut self.current));
+    }
+
+    /// The tag of the message in front, once all of it is there.
+    fn in_front(&mut self) -> Result<Option<u8>> {
+        let dropped = self.dropping.min(self.input.len());
+        self.input.advance(dropped);
+        self.dropping -= dropped;
+        if self.dropping > 0 {
+            return Ok(None);
+        }
+        let header = match backend::Header::parse(&self.input) {
+            Ok(Some(header)) => header,
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(self.garbage(&error.to_string())),
+        };
+        let whole = 1 + header.len() as usize;
+        if whole <= self.input.len() {
+            self.current = whole;
+            return Ok(Some(header.tag()));
+        }
+        if whole > limits::ROW_BYTES_MAX {
+            return match header.tag() {
+                backend::DATA_ROW_TAG | backend::COPY_DATA_TAG => {
+                    self.dropping = whole;
+                    Err(Error::TooLarge(limits::ROW_BYTES_MAX))
+                }
+                _ => Err(self.garbage("a message of absurd length")),
+            };
+        }
+        self.input.reserve(whole - self.input.len());
+        Ok(None)
+    }
+
+    /// Moves bytes until some have arrived.
+    async fn transfer(&mut self) -> Result<()> {
+        if self.dead {
+            return Err(self.lost());
+        }
+        let received = poll_fn(|context| {
+            // Whether it could all be written does not matter here: the answer does.
+            let _ = self.poll_write(context);
+            self.input
+                .reserve(READ_BYTES.min(self.input.capacity().max(4096)));
+            poll_read_buf(Pin::new(&mut self.stream), context, &mut self.input)
+        })
+        .await;
+        match received {
+            Ok(0) | Err(_) => {
+                self.dead = true;
+                Err(self.lost())
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Writes as much as the socket takes. Ready when nothing is left to write, or nothing can be.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while !self.output.is_empty() {
+            if self.shut {
+                self.output.clear();
+                break;
+            }
+            match Pin::new(&mut self.stream).poll_write(context, &self.output) {
+                Poll::Ready(Ok(written)) if written > 0 => {
+                    self.output.advance(written);
+                    self.sent += written as u64;
+                }
+                // The server may have said why before it closed the connection.
+                Poll::Ready(Ok(_) | Err(_)) => self.shut = true,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        match Pin::new(&mut self.stream).poll_flush(context) {
+            Poll::Ready(Ok(())) => Poll::Ready(()),
+            Poll::Ready(Err(_)) => {
+                self.shut = true;
+                Poll::Ready(())
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.part();
+    }
+}

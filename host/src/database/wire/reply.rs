@@ -1,0 +1,99 @@
+//! What the server answers: the bodies of its messages, taken apart.
+//!
+//! Promises: a body that makes no sense is an error, never a panic.
+
+use fallible_iterator::FallibleIterator;
+use postgres_protocol::message::backend::Message;
+
+use super::Wire;
+use crate::database::error::{Error, Result};
+use crate::database::server_error::ServerError;
+
+/// What `ParameterDescription` and `RowDescription` say of a statement, before its types are known
+/// by more than their numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// The parameters' types.
+    pub parameters: Vec<u32>,
+    /// The result's columns.
+    pub columns: Vec<ShapeColumn>,
+}
+
+/// One column of a [`Shape`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShapeColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub type_oid: u32,
+    /// The table it comes from; 0 if it is computed.
+    pub table_oid: u32,
+    /// Its number in that table; 0 if it is computed.
+    pub number: i16,
+    /// The type's modifier; -1 if it has none.
+    pub modifier: i32,
+}
+
+/// Takes the parameters of the message in front.
+pub fn parameters(wire: &mut Wire, shape: &mut Shape) -> Result<()> {
+    let Message::ParameterDescription(body) = wire.take()? else {
+        return Err(wire.garbage("no parameters where they were due"));
+    };
+    shape.parameters = body
+        .parameters()
+        .collect()
+        .map_err(|error| wire.garbage(&error.to_string()))?;
+    Ok(())
+}
+
+/// Takes the columns of the message in front.
+pub fn columns(wire: &mut Wire, shape: &mut Shape) -> Result<()> {
+    let Message::RowDescription(body) = wire.take()? else {
+        return Err(wire.garbage("no columns where they were due"));
+    };
+    shape.columns = body
+        .fields()
+        .map(|field| {
+            Ok(ShapeColumn {
+                name: field.name().to_owned(),
+                type_oid: field.type_oid(),
+                table_oid: field.table_oid(),
+                number: field.column_id(),
+                modifier: field.type_modifier(),
+            })
+        })
+        .collect()
+        .map_err(|error| wire.garbage(&error.to_string()))?;
+    Ok(())
+}
+
+/// Takes the error of the message in front.
+pub fn error(wire: &mut Wire) -> Error {
+    match wire.take() {
+        Ok(Message::ErrorResponse(body)) => {
+            Error::Server(Box::new(ServerError::read(body.fields())))
+        }
+        Ok(_) => wire.garbage("no error where one was due"),
+        Err(error) => error,
+    }
+}
+
+/// The cells of the row in front: its body, but for the number of columns.
+pub fn cells(wire: &Wire) -> &[u8] {
+    wire.body().get(2..).unwrap_or_default()
+}
+
+/// How many rows the statement that is complete has affected: the last word of its tag.
+pub fn affected(wire: &Wire) -> u64 {
+    tag(wire)
+        .rsplit(' ')
+        .next()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(0)
+}
+
+/// What the server calls the statement that is complete, such as `INSERT 0 1`.
+pub fn tag(wire: &Wire) -> &str {
+    let body = wire.body();
+    std::str::from_utf8(body.strip_suffix(&[0]).unwrap_or(body)).unwrap_or_default()
+}

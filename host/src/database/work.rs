@@ -1,0 +1,180 @@
+//! What can be done with a connection on behalf of a guest, one kind of work each.
+//!
+//! Promises: what makes no sense, or is more than the host can afford, is refused before a
+//! connection is borrowed for it.
+//!
+//! Left to others: on which connection, and whether a second time ([`super::session`]).
+
+use std::sync::Arc;
+
+use super::Database;
+use super::error::{Error, Result};
+use super::exchange::Started;
+use super::pipeline::Outcome;
+use super::pool::Loan;
+use super::statement::{Call, Description, Key};
+use crate::limits;
+
+/// One piece of work.
+pub trait Work: Sync {
+    /// What comes of it.
+    type Done: Send;
+
+    /// Refuses what need not be tried.
+    fn check(&self) -> Result<()>;
+
+    /// Does it.
+    fn perform(
+        &self,
+        loan: &mut Loan,
+        database: &Database,
+    ) -> impl Future<Output = Result<Self::Done>> + Send;
+}
+
+/// Asks what the server says of a statement.
+pub struct Prepare<'a>(pub &'a Key);
+
+/// Executes a statement and reads its first rows.
+pub struct Query<'a>(pub &'a Call);
+
+/// Executes a statement and counts the rows it affected.
+pub struct Execute<'a>(pub &'a Call);
+
+/// Executes several statements in one round trip.
+pub struct Pipeline<'a>(pub &'a [Call]);
+
+/// Executes statements without arguments.
+pub struct Batch<'a>(pub &'a str);
+
+/// Executes one statement of the host's own, and tells whether the server did what it says.
+pub struct Control<'a>(pub &'a str);
+
+impl Work for Prepare<'_> {
+    type Done = Arc<Description>;
+
+    fn check(&self) -> Result<()> {
+        check_key(self.0)
+    }
+
+    async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {
+        let description = loan.prepare(self.0).await?.description;
+        database.learn(self.0, &description);
+        Ok(description)
+    }
+}
+
+impl Work for Query<'_> {
+    type Done = Started;
+
+    fn check(&self) -> Result<()> {
+        check_key(&self.0.key)
+    }
+
+    async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Started> {
+        let known = database.known(&self.0.key);
+        let started = loan.query(self.0, known, limits::BATCH_BYTES).await;
+        match &started {
+            Ok(started) if started.description.version != self.0.version => {
+                database.learn(&self.0.key, &started.description);
+            }
+            Err(Error::StatementChanged(description)) => {
+                database.learn(&self.0.key, description);
+            }
+            _ => {}
+        }
+        started
+    }
+}
+
+impl Work for Execute<'_> {
+    type Done = u64;
+
+    fn check(&self) -> Result<()> {
+        check_key(&self.0.key)
+    }
+
+    async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<u64> {
+        let known = database.known(&self.0.key);
+        let affected = loan.execute(self.0, known).await;
+        if let Err(Error::StatementChanged(description)) = &affected {
+            database.learn(&self.0.key, description);
+        }
+        affected
+    }
+}
+
+impl Work for Pipeline<'_> {
+    type Done = Vec<Outcome>;
+
+    fn check(&self) -> Result<()> {
+        if self.0.len() > limits::PIPELINE_CALLS_MAX {
+            return Err(Error::Invalid(format!(
+                "a pipeline of {} calls; {} are the most",
+                self.0.len(),
+                limits::PIPELINE_CALLS_MAX
+            )));
+        }
+        self.0.iter().try_for_each(|call| check_key(&call.key))
+    }
+
+    async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {
+        let known = self.0.iter().map(|call| database.known(&call.key));
+        let outcomes = loan.pipeline(self.0, known.collect()).await?;
+        for (call, outcome) in self.0.iter().zip(&outcomes) {
+            database.learn(&call.key, &outcome.description);
+        }
+        Ok(outcomes)
+    }
+}
+
+impl Work for Batch<'_> {
+    type Done = ();
+
+    fn check(&self) -> Result<()> {
+        check_sql(self.0)
+    }
+
+    async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
+        loan.batch_execute(self.0).await
+    }
+}
+
+impl Work for Control<'_> {
+    type Done = bool;
+
+    fn check(&self) -> Result<()> {
+        check_sql(self.0)
+    }
+
+    async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<bool> {
+        loan.control(self.0).await
+    }
+}
+
+fn check_key(key: &Key) -> Result<()> {
+    if key.types.len() > limits::PARAMETERS_MAX {
+        return Err(Error::Invalid(format!(
+            "{} parameter types are given; {} parameters are the most",
+            key.types.len(),
+            limits::PARAMETERS_MAX
+        )));
+    }
+    check_sql(&key.sql)
+}
+
+/// Refuses a text that PostgreSQL would take badly or the host cannot afford.
+pub(super) fn check_sql(sql: &str) -> Result<()> {
+    if sql.len() > limits::SQL_BYTES_MAX {
+        return Err(Error::Invalid(format!(
+            "the SQL text has {} bytes; {} are the most",
+            sql.len(),
+            limits::SQL_BYTES_MAX
+        )));
+    }
+    if sql.contains('\0') {
+        return Err(Error::Invalid(
+            "the SQL text contains a zero byte".to_owned(),
+        ));
+    }
+    Ok(())
+}
