@@ -32,6 +32,8 @@ macro_rules! behind_both_doors {
 
 mod boto3;
 mod configuration;
+mod connecting;
+mod credentials;
 mod deadlines;
 mod drain;
 mod faults;
@@ -45,5 +47,6 @@ mod queries;
 mod reuse;
 mod runtime_api;
 mod tidy;
+mod tls;
 mod type_samples;
 mod types;

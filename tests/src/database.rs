@@ -3,7 +3,9 @@
 //! Tests look at a database from outside, through another database of the same server: an
 //! observer that looks counts as no session of the database it looks at.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
@@ -19,29 +21,44 @@ pub struct Server {
     /// The keeper of a server that one test has to itself; else the run's own.
     keeper: Option<Arc<Keeper>>,
     config: Config,
+    /// Where it listens beside its Unix socket, on PostgreSQL's own port.
+    address: Option<Ipv4Addr>,
 }
 
 impl Server {
     /// The server that the tests of this run share.
     pub async fn shared() -> Self {
         static SHARED: OnceCell<Server> = OnceCell::const_new();
-        SHARED.get_or_init(|| Self::with(None)).await.clone()
+        SHARED.get_or_init(|| Self::with(None, None)).await.clone()
     }
 
     /// A server for one test, which may stop it.
     pub async fn own() -> Self {
-        let keeper = tokio::task::spawn_blocking(Keeper::start)
-            .await
-            .expect("it does not panic");
-        Self::with(Some(Arc::new(keeper))).await
+        Self::with(Some(Self::keeper().await), None).await
     }
 
-    async fn with(keeper: Option<Arc<Keeper>>) -> Self {
+    /// A server for one test that listens on TCP too, at an address that no other server has.
+    pub async fn listening() -> Self {
+        static NUMBER: AtomicU8 = AtomicU8::new(1);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let [.., high, low] = std::process::id().to_be_bytes();
+        // All of 127.0.0.0/8 is this machine.
+        let address = Ipv4Addr::new(127, 100 + number % 100, high, low);
+        Self::with(Some(Self::keeper().await), Some(address)).await
+    }
+
+    async fn keeper() -> Arc<Keeper> {
+        let keeper = tokio::task::spawn_blocking(Keeper::start).await;
+        Arc::new(keeper.expect("it does not panic"))
+    }
+
+    async fn with(keeper: Option<Arc<Keeper>>, address: Option<Ipv4Addr>) -> Self {
         let mut server = Self {
             keeper,
             config: Config::new(),
+            address,
         };
-        let url = server.ask("start").await;
+        let url = server.ask(server.start_command()).await;
         server.config = url
             .parse()
             .unwrap_or_else(|error| panic!("the cluster's address {url:?}: {error}"));
@@ -50,12 +67,59 @@ impl Server {
 
     /// Stops it.
     pub async fn stop(&self) {
-        self.ask("stop").await;
+        self.ask("stop".to_owned()).await;
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+            .expect("this server does not listen on TCP; use Server::listening")
+    }
+
+    /// Gives it files in its data folder, which nobody else can read, and settings, and waits until
+    /// they count for every new connection.
+    pub async fn set_up(&self, files: &[(&str, &str)], settings: &[(&str, &str)]) {
+        static NUMBER: AtomicU8 = AtomicU8::new(1);
+        let client = self.connect("postgres").await;
+        let run = async |sql: String| {
+            client
+                .batch_execute(&sql)
+                .await
+                .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        };
+        let data = first(&client, "show data_directory").await;
+        let data = data.expect("every server has one");
+        for (name, text) in files {
+            run(format!(
+                "copy (select unnest(string_to_array($${text}$$, E'\\n'))) to program $$umask 077; cat > {data}/{name}$$"
+            ))
+            .await;
+        }
+        for (name, value) in settings {
+            run(format!("alter system set {name} = '{value}'")).await;
+        }
+        // A setting that changes nothing else, to see when the server has read them all.
+        let mark = format!("mark {} ", NUMBER.fetch_add(1, Ordering::Relaxed));
+        run(format!("alter system set log_line_prefix = '{mark}'")).await;
+        run("select pg_reload_conf()".to_owned()).await;
+        eventually("the new settings", async || {
+            let client = self.connect("postgres").await;
+            let seen = first(&client, "show log_line_prefix").await;
+            (seen.as_deref() == Some(&mark)).then_some(())
+        })
+        .await;
+    }
+
+    fn start_command(&self) -> String {
+        match self.address {
+            Some(address) => format!("start {address}"),
+            None => "start".to_owned(),
+        }
     }
 
     /// Starts it again, at the same address.
     pub async fn start(&self) {
-        let url = self.ask("start").await;
+        let url = self.ask(self.start_command()).await;
         assert_eq!(
             self.config,
             url.parse().expect("it was one before"),
@@ -63,16 +127,18 @@ impl Server {
         );
     }
 
-    async fn ask(&self, command: &'static str) -> String {
+    async fn ask(&self, command: String) -> String {
         let keeper = self.keeper.clone();
-        let ask = move || match &keeper {
-            Some(keeper) => keeper.ask(command),
-            None => run::keeper().ask(command),
+        let ask = move || {
+            let answer = match &keeper {
+                Some(keeper) => keeper.ask(&command),
+                None => run::keeper().ask(&command),
+            };
+            answer.unwrap_or_else(|message| panic!("PostgreSQL, {command}: {message}"))
         };
-        let answer = tokio::task::spawn_blocking(ask)
+        tokio::task::spawn_blocking(ask)
             .await
-            .expect("it does not panic");
-        answer.unwrap_or_else(|message| panic!("PostgreSQL, {command}: {message}"))
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
 
     async fn connect(&self, database: &str) -> Client {

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+pub mod authority;
 pub mod database;
 pub mod host;
 pub mod lambda;
@@ -22,6 +23,7 @@ pub mod local;
 pub mod run;
 pub mod trial;
 
+pub use authority::Authority;
 pub use database::{Database, Server};
 pub use host::Host;
 pub use trial::{Answer, Door, Setup, Trial};

@@ -1,7 +1,8 @@
 //! Keeps a test run's PostgreSQL server, directory and processes, and ends them all with the run.
 //!
 //! Commands come as lines and are answered by one line each: `start` and `stop` are about the
-//! server, `guard PID` and `release PID` about a process. The end of the input is the end of the run.
+//! server, `start ADDRESS` makes it listen there too, `guard PID` and `release PID` are about a
+//! process. The end of the input is the end of the run.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -34,11 +35,13 @@ fn main() {
     for line in std::io::stdin().lines().map_while(Result::ok) {
         let pid = line.split(' ').nth(1).and_then(|pid| pid.parse().ok());
         let answer = match (line.split(' ').next(), pid) {
-            (Some("start"), _) => runtime.block_on(start(&directory)).map(|started| {
-                let url = started.url();
-                cluster = Some(started);
-                url.to_string()
-            }),
+            (Some("start"), _) => runtime
+                .block_on(start(&directory, line.split(' ').nth(1)))
+                .map(|started| {
+                    let url = started.url();
+                    cluster = Some(started);
+                    url.to_string()
+                }),
             (Some("stop"), _) => {
                 cluster
                     .take()
@@ -75,9 +78,12 @@ fn main() {
     let _ = std::fs::remove_dir_all(&directory);
 }
 
-async fn start(directory: &Path) -> Result<Cluster, String> {
+async fn start(directory: &Path, address: Option<&str>) -> Result<Cluster, String> {
+    let listen = address.map(|address| ("listen_addresses", address));
     let settings = SETTINGS
         .iter()
+        .copied()
+        .chain(listen)
         .map(|(name, value)| (name.to_string(), value.to_string()))
         .collect();
     let options = Options {

@@ -1,0 +1,202 @@
+//! A database is found among several hosts, and what is wrong with each is said.
+
+use std::net::Ipv4Addr;
+
+use e2e::guests::QUERY;
+use e2e::{Database, Door, Server, Setup};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
+
+const RULES: &str = "local all all trust\nhost all all 0.0.0.0/0 trust\n";
+
+/// Two servers that let everyone in.
+async fn servers() -> &'static [Server; 2] {
+    static SERVERS: OnceCell<[Server; 2]> = OnceCell::const_new();
+    SERVERS
+        .get_or_init(|| async {
+            let (one, other) = tokio::join!(Server::listening(), Server::listening());
+            for server in [&one, &other] {
+                server.set_up(&[("pg_hba.conf", RULES)], &[]).await;
+            }
+            [one, other]
+        })
+        .await
+}
+
+/// An address of these hosts.
+fn url(database: &str, hosts: &[String], more: &str) -> String {
+    format!(
+        "\"postgres://postgres@{}/{database}?{more}\"",
+        hosts.join(",")
+    )
+}
+
+fn host(server: &Server) -> String {
+    server.address().to_string()
+}
+
+async fn ask(door: Door, setup: Setup, sql: &str) -> Result<Value, String> {
+    let trial = setup.start(door).await;
+    let answer = trial.value(json!({ "steps": [{ "query": sql }] })).await;
+    match answer[0]["error"]["message"].as_str() {
+        Some(message) => Err(message.to_owned()),
+        None => Ok(answer[0]["rows"][0][0].clone()),
+    }
+}
+
+/// A listener at an address and port of its own.
+async fn listener() -> (TcpListener, String) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+/// A host where nobody listens.
+async fn dead() -> String {
+    listener().await.1
+}
+
+behind_both_doors! {
+    async fn a_host_that_is_dead_is_passed_over(door) {
+        let [server, _] = servers().await;
+        let database = Database::create_on(server).await;
+        let hosts = [dead().await, "no-such-host.invalid".to_owned(), host(server)];
+        let setup = Setup::of(&QUERY).database("url", &url(&database.name, &hosts, ""));
+        assert_eq!(ask(door, setup, "select 'here'").await, Ok(json!("here")));
+    }
+
+    /// It takes connections and says nothing: its share of the time passes, no more.
+    async fn a_host_that_is_silent_is_passed_over(door) {
+        let [server, _] = servers().await;
+        let database = Database::create_on(server).await;
+        let (_silent, address) = listener().await;
+        let url = url(&database.name, &[address, host(server)], "");
+        let setup = Setup::of(&QUERY).database("url", &url).database("connect_timeout_ms", "3000");
+        assert_eq!(ask(door, setup, "select 'here'").await, Ok(json!("here")));
+    }
+
+    async fn what_became_of_each_host_is_said(door) {
+        let (garbage, address) = listener().await;
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = garbage.accept().await {
+                // Answers the request for TLS as any web server would.
+                let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            }
+        });
+        let dead = dead().await;
+        let setup = Setup::of(&QUERY).database("url", &url("x", &[dead.clone(), address.clone()], ""));
+        let error = ask(door, setup, "select 1").await.unwrap_err();
+        assert!(error.contains(&format!("{dead}: Connection refused")), "{error}");
+        assert!(error.contains(&format!("{address}: what answers there does not speak")), "{error}");
+    }
+
+    /// Bytes that make no sense, at each point of the login: an error, and never a crash.
+    async fn a_server_that_talks_nonsense_is_an_error(door) {
+        for nonsense in [
+            &b"N"[..],
+            b"NE\xff\xff\xff\xff",
+            b"NR\0\0\0\x08\0\0\0\x63",
+            b"NR\0\0\0\x04",
+            b"NR\0\0\0\x0a\0\0\0\x0aXX",
+            b"NS\0\0\0\x05x",
+            b"NZ\0\0\0\x05I",
+            b"S\0\0\0\0\0\0\0\0\0",
+        ] {
+            let (listener, address) = listener().await;
+            tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let _ = stream.write_all(nonsense).await;
+                }
+            });
+            let setup = Setup::of(&QUERY).database("url", &url("x", &[address], ""));
+            let error = ask(door, setup, "select 1").await.unwrap_err();
+            assert!(!error.contains('\n') && !error.contains("panicked"), "{error}");
+        }
+    }
+
+    async fn a_database_that_is_not_there_is_not_looked_for_elsewhere(door) {
+        let [one, other] = servers().await;
+        let database = Database::create_on(other).await;
+        let name = format!("{}_missing", database.name);
+        let setup = Setup::of(&QUERY).database("url", &url(&name, &[host(one), host(other)], ""));
+        let error = ask(door, setup, "select 1").await.unwrap_err();
+        assert!(error.contains("3D000") && !error.contains(&host(other)), "{error}");
+    }
+
+    async fn a_server_of_the_wanted_kind_is_found(door) {
+        let [reader, writer] = servers().await;
+        let on_reader = Database::create_on(reader).await;
+        let name = &on_reader.name;
+        let on_writer = Database { name: name.clone(), server: writer.clone() };
+        Database::create_on(writer).await.run(&format!("create database {name}")).await;
+        on_reader.run("create table here (name text)").await;
+        on_writer.run("create table here (name text); insert into here values ('writer')").await;
+        on_reader
+            .run(&format!(
+                "insert into here values ('reader'); alter database {name} set default_transaction_read_only = on"
+            ))
+            .await;
+        let hosts = [host(reader), host(writer)];
+        for (target, expected) in [
+            ("any", Ok("reader")),
+            ("read-write", Ok("writer")),
+            ("read-only", Ok("reader")),
+            ("primary", Ok("reader")),
+            ("standby", Err("it is no standby")),
+            ("prefer-standby", Ok("reader")),
+        ] {
+            let more = format!("target_session_attrs={target}");
+            let setup = Setup::of(&QUERY).database("url", &url(name, &hosts, &more));
+            match (ask(door, setup, "select name from here").await, expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, json!(expected), "{target}"),
+                (Err(error), Err(words)) => assert!(error.contains(words), "{target}: {error}"),
+                (found, expected) => panic!("{target}: {found:?} instead of {expected:?}"),
+            }
+        }
+    }
+
+    /// As soon as the server takes one more, it is connected to.
+    async fn a_server_with_too_many_clients_is_asked_again(door) {
+        let [server, _] = servers().await;
+        let database = Database::create_on(server).await;
+        let role = format!("{}_only", database.name);
+        database.run(&format!("create role {role} login connection limit 1")).await;
+        let url = format!("\"postgres://{role}@{}/{}\"", host(server), database.name);
+        let log = "[log]\nlevel = \"debug\"";
+        let setup = || Setup::of(&QUERY).database("url", &url).toml(log);
+
+        let full = setup().database("connect_timeout_ms", "500");
+        let waiting = setup().database("connect_timeout_ms", "60000").timeout(e2e::PATIENCE);
+        let holder = setup().start(door).await;
+        let event = json!({ "steps": [{ "query": "select current_user::text" }] });
+        holder.value(event.clone()).await;
+
+        let error = ask(door, full, "select 1").await.unwrap_err();
+        assert!(error.contains("53300") && error.contains("max_connections"), "{error}");
+
+        let waiting = waiting.start(door).await;
+        let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
+        let release = async {
+            waiting_for_a_seat(&waiting).await;
+            database.observe(kill).await
+        };
+        let (answer, killed) = tokio::join!(waiting.value(event.clone()), release);
+        assert_eq!(killed.as_deref(), Some("1"));
+        assert_eq!(answer[0]["rows"], json!([[role]]), "{answer}");
+    }
+}
+
+/// Waits until the host was told that there is no connection for it.
+async fn waiting_for_a_seat(trial: &e2e::Trial) {
+    e2e::eventually("a refusal in the log", async || {
+        trial
+            .host
+            .log()
+            .iter()
+            .any(|line| line.contains("53300"))
+            .then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,154 @@
+//! Where a password comes from, and that changing it costs nobody an error.
+
+use std::path::Path;
+
+use e2e::authority::file;
+use e2e::guests::QUERY;
+use e2e::{Database, Door, Server, Setup, Trial};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+const RULES: &str = "local all all trust\nhost all all 0.0.0.0/0 scram-sha-256\n";
+
+/// A server that asks whoever comes by TCP for a password.
+async fn server() -> &'static Server {
+    static SERVER: OnceCell<Server> = OnceCell::const_new();
+    SERVER
+        .get_or_init(|| async {
+            let server = Server::listening().await;
+            server.set_up(&[("pg_hba.conf", RULES)], &[]).await;
+            server
+        })
+        .await
+}
+
+/// A database, and a role of the same name with this password.
+async fn database(password: &str) -> Database {
+    let database = Database::create_on(server().await).await;
+    let name = &database.name;
+    database
+        .run(&format!("create role {name} login password '{password}'"))
+        .await;
+    database
+}
+
+fn setup(database: &Database) -> Setup {
+    let (name, address) = (&database.name, database.server.address());
+    Setup::of(&QUERY).database("url", &format!("\"postgres://{name}@{address}/{name}\""))
+}
+
+fn from_file(path: &Path) -> String {
+    format!("{{ file = {:?} }}", path.display().to_string())
+}
+
+async fn ask(trial: &Trial) -> Value {
+    let answer = trial
+        .value(json!({ "steps": [{ "query": "select current_user::text" }] }))
+        .await;
+    let log = trial.host.log().join("\n");
+    for secret in ["sesame", "abracadabra"] {
+        assert!(
+            !log.contains(secret) && !answer.to_string().contains(secret),
+            "{answer}\n{log}"
+        );
+    }
+    answer[0].clone()
+}
+
+async fn refusal(door: Door, setup: Setup) -> String {
+    let answer = ask(&setup.start(door).await).await;
+    answer["error"]["message"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{answer}"))
+        .to_owned()
+}
+
+/// Changes the role's password and ends its connections.
+async fn rotate(database: &Database, password: &str) {
+    let name = &database.name;
+    database
+        .run(&format!("alter role {name} password '{password}'"))
+        .await;
+    let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
+    database.observe(kill).await;
+}
+
+behind_both_doors! {
+    async fn a_password_is_read_from_a_file_at_each_connect(door) {
+        let database = database("sesame").await;
+        let path = file("password", "sesame\n");
+        let trial = setup(&database).database("password", &from_file(&path)).start(door).await;
+        assert_eq!(ask(&trial).await["rows"], json!([[database.name]]));
+        rotate(&database, "abracadabra").await;
+        std::fs::write(&path, "abracadabra").unwrap();
+        assert_eq!(ask(&trial).await["rows"], json!([[database.name]]));
+    }
+
+    async fn a_password_is_read_from_a_variable(door) {
+        let database = database("sesame").await;
+        let setup = setup(&database)
+            .database("password", r#"{ variable = "SHOP_PASSWORD" }"#)
+            .variable("SHOP_PASSWORD", "sesame");
+        assert_eq!(ask(&setup.start(door).await).await["rows"], json!([[database.name]]));
+    }
+
+    /// The command runs once for all connections, and again when the server refuses what it printed.
+    async fn a_password_is_printed_by_a_command_and_rotated(door) {
+        let database = database("sesame").await;
+        let path = file("password", "sesame");
+        let runs = file("runs", "");
+        let script = format!("echo run >> {}; cat {}", runs.display(), path.display());
+        let command = format!("{{ command = [\"sh\", \"-c\", {script:?}] }}");
+        let trial = setup(&database)
+            .database("password", &command)
+            .database("pool_max", "2")
+            .start(door)
+            .await;
+        let count = || std::fs::read_to_string(&runs).unwrap().lines().count();
+        let wait = json!({ "query": "select pg_sleep(0.1)::text" });
+        trial.value(json!({ "steps": [{ "parallel": [wait, wait] }] })).await;
+        database.settles(2).await;
+        assert_eq!(count(), 1);
+        rotate(&database, "abracadabra").await;
+        std::fs::write(&path, "abracadabra").unwrap();
+        assert_eq!(ask(&trial).await["rows"], json!([[database.name]]));
+        assert_eq!(count(), 2);
+    }
+
+    async fn a_password_that_is_wrong_is_refused_by_the_server(door) {
+        let database = database("sesame").await;
+        let path = file("password", "abracadabra");
+        let message = refusal(door, setup(&database).database("password", &from_file(&path))).await;
+        assert!(message.contains("28P01"), "{message}");
+        let message = refusal(door, setup(&database)).await;
+        assert!(message.contains("none is configured"), "{message}");
+    }
+
+    async fn a_password_that_cannot_be_had_is_an_error_that_says_why(door) {
+        let database = database("sesame").await;
+        for (source, words) in [
+            (r#"{ file = "missing" }"#, "missing cannot be read: No such file"),
+            (r#"{ variable = "NOT_SET" }"#, "the environment variable NOT_SET"),
+            (r#"{ command = ["/no/such/program"] }"#, "cannot be started"),
+            (r#"{ command = ["sh", "-c", "echo sesame >&2; echo abracadabra; exit 3"] }"#, "exit status: 3"),
+            (r#"{ command = ["true"] }"#, "gives no password"),
+            (r#"{ command = ["yes", "abracadabra"] }"#, "gives more than 16384 bytes"),
+            (r#"{ command = ["sh", "-c", "exec sleep 600"] }"#, "had not ended after"),
+        ] {
+            let setup = setup(&database).database("password", source).database("connect_timeout_ms", "2000");
+            let message = refusal(door, setup).await;
+            assert!(message.contains(words) && !message.contains('\n'), "{words}: {message}");
+        }
+    }
+
+    /// The token itself is checked against AWS's own; here, that it leaves the host by TLS alone.
+    async fn a_token_for_rds_is_not_sent_without_tls(door) {
+        let database = database("sesame").await;
+        let setup = setup(&database)
+            .database("iam", r#"{ region = "eu-central-1" }"#)
+            .variable("AWS_ACCESS_KEY_ID", "abracadabra")
+            .variable("AWS_SECRET_ACCESS_KEY", "sesame");
+        let message = refusal(door, setup).await;
+        assert!(message.contains("speaks no TLS"), "{message}");
+    }
+}

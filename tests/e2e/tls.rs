@@ -1,0 +1,247 @@
+//! The way to a database is encrypted where that is asked for, and the server is the one that was meant.
+
+use e2e::authority::file;
+use e2e::guests::QUERY;
+use e2e::{Authority, Database, Door, Server, Setup};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+/// Who may log in, and how. The tests themselves look at it through its socket.
+const RULES: &str = "\
+local all all trust
+hostssl all keyholder 0.0.0.0/0 cert
+host all in_clear 0.0.0.0/0 password
+host all hashed 0.0.0.0/0 md5
+host all all 0.0.0.0/0 scram-sha-256
+";
+
+const ROLES: &str = "\
+create role shop login password 'sesame';
+create role in_clear login password 'sesame';
+create role keyholder login;
+set password_encryption = md5;
+create role hashed login password 'sesame'";
+
+/// Servers that listen on TCP, all with the same roles.
+struct Site {
+    authority: Authority,
+    /// Speaks TLS as `db.test`.
+    secure: Server,
+    /// Speaks TLS with a certificate that has expired.
+    expired: Server,
+    /// Speaks none.
+    plain: Server,
+}
+
+async fn site() -> &'static Site {
+    static SITE: OnceCell<Site> = OnceCell::const_new();
+    SITE.get_or_init(|| async {
+        let authority = Authority::new("The tests' own");
+        let (secure, expired, plain) = tokio::join!(
+            Server::listening(),
+            Server::listening(),
+            Server::listening()
+        );
+        let good = authority.issue("db.test");
+        let old = authority.issue_until("db.test", 2020);
+        for (server, identity) in [
+            (&secure, Some(&good)),
+            (&expired, Some(&old)),
+            (&plain, None),
+        ] {
+            let mut files = vec![
+                ("pg_hba.conf", RULES),
+                ("root.pem", authority.certificate()),
+            ];
+            let mut settings = vec![("ssl", "off")];
+            if let Some(identity) = identity {
+                files.extend([
+                    ("db.pem", identity.certificate.as_str()),
+                    ("db.key", identity.key.as_str()),
+                ]);
+                settings = vec![
+                    ("ssl_cert_file", "db.pem"),
+                    ("ssl_key_file", "db.key"),
+                    ("ssl_ca_file", "root.pem"),
+                    ("ssl", "on"),
+                ];
+            }
+            server.set_up(&files, &settings).await;
+            Database::create_on(server).await.run(ROLES).await;
+        }
+        Site {
+            authority,
+            secure,
+            expired,
+            plain,
+        }
+    })
+    .await
+}
+
+impl Site {
+    /// How to trust it, for a `hearth.toml`.
+    fn trust(&self) -> String {
+        format!(
+            "{{ ca = {:?} }}",
+            self.authority.file().display().to_string()
+        )
+    }
+}
+
+/// An address of this database by TCP, as if its host had this name.
+fn url(database: &Database, user: &str, host: &str, more: &str) -> String {
+    let (address, name) = (database.server.address(), &database.name);
+    let password = if user == "keyholder" { "" } else { ":sesame" };
+    format!(
+        "{:?}",
+        format!("postgres://{user}{password}@{host}/{name}?hostaddr={address}{more}")
+    )
+}
+
+/// What a query says, or why it cannot be asked.
+async fn ask(door: Door, setup: Setup, sql: &str) -> Result<Value, String> {
+    let trial = setup.start(door).await;
+    let answer = trial.value(json!({ "steps": [{ "query": sql }] })).await;
+    let log = trial.host.log().join("\n");
+    assert!(
+        !log.contains("sesame") && !answer.to_string().contains("sesame"),
+        "{answer}\n{log}"
+    );
+    match answer[0]["error"]["message"].as_str() {
+        Some(message) => Err(message.to_owned()),
+        None => Ok(answer[0]["rows"][0][0].clone()),
+    }
+}
+
+const ENCRYPTED: &str = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+
+behind_both_doors! {
+    async fn every_way_to_log_in_works_with_tls_and_without(door) {
+        let site = site().await;
+        let secure = Database::create_on(&site.secure).await;
+        let plain = Database::create_on(&site.plain).await;
+        for user in ["shop", "in_clear", "hashed"] {
+            let setup = Setup::of(&QUERY)
+                .database("url", &url(&secure, user, "db.test", ""))
+                .database("tls", &site.trust());
+            assert_eq!(ask(door, setup, ENCRYPTED).await, Ok(json!(true)), "{user}");
+            let setup = Setup::of(&QUERY).database("url", &url(&plain, user, "db.test", "&sslmode=prefer"));
+            assert_eq!(ask(door, setup, ENCRYPTED).await, Ok(json!(false)), "{user}");
+        }
+    }
+
+    async fn a_certificate_of_the_clients_own_is_a_login(door) {
+        let site = site().await;
+        let database = Database::create_on(&site.secure).await;
+        let identity = site.authority.issue("keyholder");
+        let more = format!(
+            "&sslcert={}&sslkey={}",
+            file("client.pem", &identity.certificate).display(),
+            file("client.key", &identity.key).display()
+        );
+        let setup = Setup::of(&QUERY)
+            .database("url", &url(&database, "keyholder", "db.test", &more))
+            .database("tls", &site.trust());
+        assert_eq!(ask(door, setup, "select current_user::text").await, Ok(json!("keyholder")));
+    }
+
+    /// The server looks at what the login is bound to: a wrong hash is refused.
+    async fn a_login_is_bound_to_its_channel(door) {
+        let site = site().await;
+        let secure = Database::create_on(&site.secure).await;
+        let plain = Database::create_on(&site.plain).await;
+        let required = url(&secure, "shop", "db.test", "&channel_binding=require");
+        let setup = Setup::of(&QUERY).database("url", &required).database("tls", &site.trust());
+        assert_eq!(ask(door, setup, ENCRYPTED).await, Ok(json!(true)));
+        let required = url(&plain, "shop", "db.test", "&channel_binding=require");
+        let error = ask(door, Setup::of(&QUERY).database("url", &required), ENCRYPTED).await.unwrap_err();
+        assert!(error.contains("does not bind the login"), "{error}");
+    }
+
+    async fn what_is_wrong_with_a_certificate_is_said(door) {
+        let site = site().await;
+        let secure = Database::create_on(&site.secure).await;
+        let expired = Database::create_on(&site.expired).await;
+        let trust = site.trust();
+        let stranger = format!("{{ ca = {:?} }}", Authority::new("A stranger").file().display().to_string());
+        for (url, tls, words) in [
+            (url(&secure, "shop", "other.test", ""), Some(&trust), "is for db.test, not for other.test"),
+            (url(&expired, "shop", "db.test", ""), Some(&trust), "certificate expired "),
+            (url(&secure, "shop", "db.test", ""), Some(&stranger), "issuer that is not trusted"),
+            (url(&secure, "shop", "db.test", "&sslmode=require"), None, "issuer that is not trusted"),
+        ] {
+            let mut setup = Setup::of(&QUERY).database("url", &url);
+            if let Some(tls) = tls {
+                setup = setup.database("tls", tls);
+            }
+            let error = ask(door, setup, ENCRYPTED).await.unwrap_err();
+            assert!(error.contains(words) && !error.contains('\n'), "{words}: {error}");
+        }
+    }
+
+    async fn how_far_a_certificate_is_checked_can_be_chosen(door) {
+        let site = site().await;
+        let database = Database::create_on(&site.secure).await;
+        let by_another_name = url(&database, "shop", "other.test", "&sslmode=verify-ca");
+        let setup = Setup::of(&QUERY).database("url", &by_another_name).database("tls", &site.trust());
+        assert_eq!(ask(door, setup, ENCRYPTED).await, Ok(json!(true)));
+        let unknown = url(&database, "shop", "other.test", "&sslmode=require");
+        let setup = Setup::of(&QUERY).database("url", &unknown).database("tls", r#"{ verify = "nothing" }"#);
+        assert_eq!(ask(door, setup, ENCRYPTED).await, Ok(json!(true)));
+        let unsaid = url(&database, "shop", "other.test", "");
+        assert_eq!(ask(door, Setup::of(&QUERY).database("url", &unsaid), ENCRYPTED).await, Ok(json!(true)));
+    }
+
+    async fn a_server_without_tls_is_refused_where_tls_is_asked_for(door) {
+        let site = site().await;
+        let database = Database::create_on(&site.plain).await;
+        for mode in ["require", "verify-ca", "verify-full"] {
+            let url = url(&database, "shop", "db.test", &format!("&sslmode={mode}"));
+            let error = ask(door, Setup::of(&QUERY).database("url", &url), ENCRYPTED).await.unwrap_err();
+            assert!(error.contains("speaks no TLS"), "{error}");
+        }
+    }
+
+    /// Where nothing was said about TLS, anyone could be there.
+    async fn a_password_is_not_sent_in_clear_text_to_whoever_asks(door) {
+        let site = site().await;
+        let database = Database::create_on(&site.plain).await;
+        let unsaid = url(&database, "in_clear", "db.test", "");
+        let error = ask(door, Setup::of(&QUERY).database("url", &unsaid), ENCRYPTED).await.unwrap_err();
+        assert!(error.contains("clear text"), "{error}");
+    }
+
+    async fn an_encrypted_connection_that_was_terminated_is_replaced(door) {
+        let site = site().await;
+        let database = Database::create_on(&site.secure).await;
+        let setup = Setup::of(&QUERY)
+            .database("url", &url(&database, "shop", "db.test", ""))
+            .database("tls", &site.trust());
+        let trial = setup.start(door).await;
+        let pid = json!({ "steps": [{ "query": "select pg_backend_pid()::text" }] });
+        for _ in 0..3 {
+            let before = trial.value(pid.clone()).await[0]["rows"][0][0].clone();
+            assert_eq!(trial.value(pid.clone()).await[0]["rows"][0][0], before);
+            let kill =
+                "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
+            assert_eq!(database.observe(kill).await.as_deref(), Some("1"));
+            let after = trial.value(pid.clone()).await[0]["rows"][0][0].clone();
+            assert!(after.is_string() && after != before, "{after}");
+        }
+    }
+
+    async fn an_encrypted_query_is_cancelled_on_the_server(door) {
+        let site = site().await;
+        let database = Database::create_on(&site.secure).await;
+        let setup = Setup::of(&QUERY)
+            .database("url", &url(&database, "shop", "db.test", ""))
+            .database("tls", &site.trust())
+            .database("pool_max", "1");
+        let trial = setup.start(door).await;
+        let steps = json!([{ "abandon": "select pg_sleep(600)" }, { "query": ENCRYPTED }]);
+        let answer = trial.value(json!({ "steps": steps })).await;
+        assert_eq!(answer[1]["rows"], json!([[true]]), "{answer}");
+        database.settles(1).await;
+    }
+}
