@@ -36,6 +36,7 @@ mod connecting;
 mod credentials;
 mod deadlines;
 mod drain;
+mod failover;
 mod faults;
 mod freeze;
 mod isolation;

@@ -42,10 +42,7 @@ pub(crate) fn described(
 }
 
 /// What the host says next, whatever it is asked.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a script has a handful of lines"
-)]
+#[expect(clippy::large_enum_variant, reason = "a script has a handful of lines")]
 enum Line {
     Statement(wire::Statement),
     Answer(Option<wire::Statement>, u32, &'static [u8]),

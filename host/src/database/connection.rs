@@ -9,6 +9,7 @@
 //! Left to others: statements and their rows ([`super::exchange`]), who may use it when
 //! ([`super::pool`], [`super::session`]).
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,6 +18,7 @@ use bytes::BytesMut;
 use lru::LruCache;
 
 use super::connect::{Address, Backend};
+use super::demotion::{self, Vouched};
 use super::error::Result;
 use super::residue::Residue;
 use super::server_timeouts::ServerTimeouts;
@@ -60,8 +62,13 @@ pub struct Connection {
     pub(super) used: bool,
     /// Whose words and time a request carries.
     pub(super) terms: Terms,
+    /// What the server said of itself when it let us in.
+    pub(super) parameters: BTreeMap<String, String>,
+    pub(super) vouched: Vouched,
     backend: Backend,
     residue: Residue,
+    /// Whether it is not to be lent again, though it may still serve who has it.
+    doomed: bool,
     /// When it was last given back, by the wall clock: no other clock runs while frozen.
     rested: SystemTime,
 }
@@ -82,9 +89,11 @@ impl Connection {
         statements_max: NonZeroUsize,
         prepare: Prepare,
     ) -> Result<Self> {
-        let established = address.connect().await?;
+        let mut established = address.connect().await?;
         Ok(Self {
             timeouts: ServerTimeouts::new(&established.parameters, prepare),
+            parameters: std::mem::take(&mut established.parameters),
+            vouched: Vouched::default(),
             backend: established.backend.clone(),
             wire: Wire::new(established),
             address,
@@ -100,6 +109,7 @@ impl Connection {
             used: false,
             terms: Terms::default(),
             residue: Residue::Nothing,
+            doomed: false,
             rested: SystemTime::now(),
         })
     }
@@ -127,6 +137,7 @@ impl Connection {
     /// Whether it can be lent to another invocation as it is.
     pub fn is_clean(&self) -> bool {
         self.residue == Residue::Nothing
+            && !self.doomed
             && self.is_outside()
             && self.parsing.is_none()
             && !self.wire.is_dead()
@@ -135,6 +146,16 @@ impl Connection {
     /// Marks the session as changed, whatever its statements looked like.
     pub fn mark(&mut self, residue: Residue) {
         self.residue = self.residue.max(residue);
+    }
+
+    /// It is not to be lent again: the server says that it is going away.
+    pub fn doom(&mut self) {
+        self.doomed = true;
+    }
+
+    /// Whether it is not to be lent again, though it may still serve who has it.
+    pub fn is_doomed(&self) -> bool {
+        self.doomed
     }
 
     /// Looks, without a round trip, whether the server is still there.
@@ -160,6 +181,12 @@ impl Connection {
             tokio::time::timeout(within, self.wire.drain()).await,
             Ok(Ok(()))
         )
+    }
+
+    /// Asks the server whether it takes writes: one round trip.
+    pub async fn takes_writes(&mut self, within: Duration) -> bool {
+        let asking = self.command(demotion::QUESTION);
+        matches!(tokio::time::timeout(within, asking).await, Ok(Ok(())))
     }
 
     /// Whether the server may be at work for this connection, or be asked to.
@@ -199,7 +226,7 @@ impl Connection {
     /// Makes the connection clean: gives up what is running, rolls back, resets. False if it
     /// cannot be lent again.
     pub async fn settle(&mut self) -> bool {
-        if self.wire.is_dead() || self.residue == Residue::Connection {
+        if self.wire.is_dead() || self.doomed || self.residue == Residue::Connection {
             return false;
         }
         if self.is_busy() && self.interrupt().await.is_err() {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::server_error::ServerError;
+use super::server_error::{ServerError, Verdict};
 use super::statement::Description;
 
 /// What a database call can end in besides its result.
@@ -96,6 +96,16 @@ impl Error {
         match self {
             Self::Server(error) => Some(&error.code),
             _ => None,
+        }
+    }
+
+    /// What it says about the connection that the call was made on.
+    pub(super) fn verdict(&self) -> Verdict {
+        match self {
+            Self::Server(error) => error.verdict(),
+            Self::InPipeline { error, .. } => error.verdict(),
+            Self::ConnectionLost { .. } => Verdict::Lost,
+            _ => Verdict::Usable,
         }
     }
 

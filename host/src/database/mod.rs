@@ -19,6 +19,7 @@ mod catalog;
 pub mod connect;
 mod connection;
 pub mod cursor;
+mod demotion;
 pub mod error;
 mod exchange;
 pub mod pipeline;
@@ -91,6 +92,11 @@ impl Database {
             loan.mark(residue::Residue::Session);
         }
         Ok(loan)
+    }
+
+    /// A server of this database has refused a write, as one that takes none.
+    fn doubt(&self) {
+        self.pool.doubt();
     }
 
     fn known(&self, key: &Key) -> Option<Arc<Description>> {

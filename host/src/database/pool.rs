@@ -4,7 +4,8 @@
 //! - never more than `pool_max` connections, those being opened included; none before the first use;
 //! - waiting for one ends at the time the caller gives, with an error that names the limit;
 //! - a connection is looked at before it is lent: one that the server has closed is replaced, and
-//!   one that has rested long, by the wall clock, is asked or replaced;
+//!   one that has rested long, by the wall clock, or whose server may have become a standby, is
+//!   asked or replaced;
 //! - a [`Loan`] that is not given back is retired: nobody can vouch for its state any more.
 //!
 //! Left to others: what a clean connection is ([`super::connection`]), and who makes it so
@@ -22,6 +23,7 @@ use deadpool::managed::{
 
 use super::connect::Address;
 use super::connection::Connection;
+use super::demotion::Demotion;
 use super::error::{Error, Result};
 use crate::config::Prepare;
 use crate::limits;
@@ -40,6 +42,7 @@ struct Opener {
     address: Arc<Address>,
     statements_max: NonZeroUsize,
     prepare: Prepare,
+    demotion: Demotion,
 }
 
 impl Pool {
@@ -55,6 +58,7 @@ impl Pool {
             address: Arc::new(address),
             statements_max,
             prepare,
+            demotion: Demotion::default(),
         };
         let inner = managed::Pool::builder(opener)
             .max_size(connections_max as usize)
@@ -110,6 +114,11 @@ impl Pool {
         futures_util::future::join_all(closing).await;
     }
 
+    /// From now on, a connection made before is asked whether its server takes writes.
+    pub fn doubt(&self) {
+        self.inner.manager().demotion.refused();
+    }
+
     fn exhausted(&self, waited: Duration) -> Error {
         let status = self.inner.status();
         Error::Busy(format!(
@@ -129,7 +138,10 @@ impl managed::Manager for Opener {
     type Error = Error;
 
     async fn create(&self) -> Result<Connection> {
-        Connection::open(self.address.clone(), self.statements_max, self.prepare).await
+        let mut connection =
+            Connection::open(self.address.clone(), self.statements_max, self.prepare).await?;
+        connection.vouched = self.demotion.connected(&connection.parameters);
+        Ok(connection)
     }
 
     async fn recycle(
@@ -138,10 +150,14 @@ impl managed::Manager for Opener {
         _: &Metrics,
     ) -> managed::RecycleResult<Error> {
         let idle = connection.idle();
-        let fit = connection.is_clean()
-            && idle < limits::IDLE_MAX
-            && connection.is_open()
-            && (idle < limits::IDLE_TRUSTED || connection.validate(limits::VALIDATE_TIMEOUT).await);
+        let mut fit = connection.is_clean() && idle < limits::IDLE_MAX && connection.is_open();
+        if fit && self.demotion.is_in_doubt(connection.vouched) {
+            let vouched = self.demotion.vouch();
+            fit = connection.takes_writes(limits::VALIDATE_TIMEOUT).await;
+            connection.vouched = vouched;
+        } else if fit && idle >= limits::IDLE_TRUSTED {
+            fit = connection.validate(limits::VALIDATE_TIMEOUT).await;
+        }
         if fit {
             Ok(())
         } else {

@@ -25,6 +25,7 @@ use super::exchange::Started;
 use super::pipeline::Outcome;
 use super::pool::Loan;
 use super::seat::{Role, Seat, lock, may_try_again};
+use super::server_error::Verdict;
 use super::statement::{Call, Description, Key};
 use super::transaction::{Options, Transaction};
 use super::wire::request::Command;
@@ -214,6 +215,11 @@ impl Session {
                 let loan = place.as_mut().ok_or(Error::Ended)?;
                 loan.terms = self.terms();
                 let result = work(loan).await;
+                match result.as_ref().err().map(Error::verdict) {
+                    Some(Verdict::Lost) => loan.doom(),
+                    Some(Verdict::Demoted) => seat.database().doubt(),
+                    Some(Verdict::Usable) | None => {}
+                }
                 seat.set_streaming(result.is_ok() && loan.is_busy());
                 result
             })
@@ -256,7 +262,7 @@ impl Session {
             drop(place);
             self.forget(seat);
             loan.into_iter().for_each(Loan::give_back);
-        } else if !loan.is_open() {
+        } else if !loan.is_open() || (loan.is_doomed() && seat.role() == Role::Call) {
             // Dropped without being given back, it is retired.
             *place = None;
             drop(place);
