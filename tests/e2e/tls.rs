@@ -1,5 +1,7 @@
 //! The way to a database is encrypted where that is asked for, and the server is the one that was meant.
 
+use std::path::Path;
+
 use e2e::authority::file;
 use e2e::guests::QUERY;
 use e2e::{Authority, Database, Door, Server, Setup};
@@ -244,4 +246,29 @@ behind_both_doors! {
         assert_eq!(answer[1]["rows"], json!([[true]]), "{answer}");
         database.settles(1).await;
     }
+}
+
+/// Only the local host runs them.
+#[tokio::test]
+async fn setup_files_run_over_the_same_way() {
+    let site = site().await;
+    let database = Database::create_on(&site.secure).await;
+    database.run("grant create on schema public to shop").await;
+    let schema = file(
+        "schema.sql",
+        "create table noted as\nselect 'noted' as what;",
+    );
+    let broken = file("broken.sql", "select 1;\nselect nothing;");
+    let url = url(&database, "shop", "db.test", "");
+    let setup = |path: &Path| {
+        Setup::of(&QUERY)
+            .database("url", &url)
+            .database("tls", &site.trust())
+            .database("setup", &format!("[{:?}]", path.display().to_string()))
+    };
+    let found = ask(Door::Local, setup(&schema), "select what from noted").await;
+    assert_eq!(found, Ok(json!("noted")));
+    let mut refused = setup(&broken).launch(Door::Local).await;
+    let line = refused.host.line("broken.sql:2: column").await;
+    assert!(line.contains("42703"), "{line}");
 }

@@ -79,7 +79,7 @@ impl Cluster {
         }
     }
 
-    /// The address, in the form that `tokio_postgres` reads.
+    /// The address, as libpq's keys and values.
     pub fn url(&self) -> String {
         url(&self.sockets)
     }
@@ -239,16 +239,14 @@ impl Drop for Begun {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::address::{AddressParts, Place};
 
     #[test]
     fn an_address_holds_any_path() {
         for path in ["/run/hearth", "/a b/it's", "/back\\slash"] {
-            let config: tokio_postgres::Config = url(Path::new(path)).parse().unwrap();
-            assert_eq!(
-                config.get_hosts(),
-                [tokio_postgres::config::Host::Unix(PathBuf::from(path))]
-            );
-            assert_eq!(config.get_user(), Some("postgres"));
+            let parts = AddressParts::parse(&url(Path::new(path))).unwrap();
+            assert_eq!(parts.hosts[0].place, Place::Folder(PathBuf::from(path)));
+            assert_eq!(parts.user.as_deref(), Some("postgres"));
         }
     }
 }

@@ -10,10 +10,12 @@ use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
-use tokio_postgres::NoTls;
 
 use super::ClusterError;
 use super::error::last_words;
+use crate::config::DatabaseConfig;
+use crate::database::connect::Address;
+use crate::database::script::Script;
 
 /// How often a process that is waited for is looked at.
 const POLL: Duration = Duration::from_millis(10);
@@ -122,9 +124,13 @@ impl Drop for Server {
 
 /// Whether a server lets us in at this address.
 pub(super) async fn answers(url: &str) -> bool {
-    let connected =
-        tokio::time::timeout(CONNECT_TIMEOUT, tokio_postgres::connect(url, NoTls)).await;
-    matches!(connected, Ok(Ok(_)))
+    let Ok(address) = Address::read(&DatabaseConfig::at(url.to_owned())) else {
+        return false;
+    };
+    matches!(
+        tokio::time::timeout(CONNECT_TIMEOUT, Script::open(address)).await,
+        Ok(Ok(_))
+    )
 }
 
 /// The folder of the sockets of the server that runs on these data, if one does.

@@ -8,10 +8,11 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use tokio_postgres::error::ErrorPosition;
-use tokio_postgres::{Client, NoTls};
 
 use crate::config::DatabaseConfig;
+use crate::database::Error;
+use crate::database::connect::Address;
+use crate::database::script::Script;
 
 /// Runs the setup files of one database, if it has any.
 pub(super) async fn apply(database: &DatabaseConfig) -> anyhow::Result<()> {
@@ -19,57 +20,38 @@ pub(super) async fn apply(database: &DatabaseConfig) -> anyhow::Result<()> {
         return Ok(());
     }
     let name = &database.name;
-    let Some(url) = &database.url else {
+    if database.url.is_none() {
         tracing::warn!("the setup files of the database {name:?} are not run: no function uses it");
         return Ok(());
-    };
-    let connect = tokio::time::timeout(
-        database.connect_timeout,
-        tokio_postgres::connect(url, NoTls),
-    );
-    let (client, connection) = connect
+    }
+    let connect = Script::open(Address::read(database)?);
+    let mut script = connect
         .await
-        .with_context(|| {
-            format!(
-                "no answer within {} ms",
-                database.connect_timeout.as_millis()
-            )
-        })
-        .and_then(|connected| Ok(connected?))
         .with_context(|| format!("cannot connect to the database {name:?} for its setup"))?;
-    let connection = tokio::spawn(connection);
     for file in &database.setup {
-        run(&client, file).await?;
+        run(&mut script, file).await?;
         tracing::info!("ran {} in the database {name:?}", file.display());
     }
-    drop(client);
-    // What it could still say is about a connection that has done its work.
-    let _ = connection.await;
+    script.close().await;
     Ok(())
 }
 
-async fn run(client: &Client, file: &Path) -> anyhow::Result<()> {
+async fn run(script: &mut Script, file: &Path) -> anyhow::Result<()> {
     let read = || format!("cannot read the setup file {}", file.display());
     let sql = tokio::fs::read_to_string(file).await.with_context(read)?;
-    let Err(error) = client.batch_execute(&sql).await else {
-        return Ok(());
-    };
-    let Some(error) = error.as_db_error() else {
-        return Err(error)
-            .with_context(|| format!("lost the database while running {}", file.display()));
-    };
-    let place = match error.position() {
-        Some(ErrorPosition::Original(position)) => {
-            format!("{}:{}", file.display(), line_of(&sql, *position))
+    let error = match script.run(&sql).await {
+        Ok(()) => return Ok(()),
+        Err(Error::Server(error)) => error,
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot run {}", file.display()));
         }
-        _ => file.display().to_string(),
     };
-    let mut message = format!(
-        "{place}: {} (SQLSTATE {})",
-        error.message(),
-        error.code().code()
-    );
-    for more in [error.detail(), error.hint()].into_iter().flatten() {
+    let place = match error.position {
+        Some(position) => format!("{}:{}", file.display(), line_of(&sql, position)),
+        None => file.display().to_string(),
+    };
+    let mut message = format!("{place}: {} (SQLSTATE {})", error.message, error.code);
+    for more in [&error.detail, &error.hint].into_iter().flatten() {
         message.push_str("; ");
         message.push_str(more);
     }

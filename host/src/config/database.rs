@@ -92,6 +92,14 @@ impl fmt::Debug for DatabaseConfig {
 }
 
 impl DatabaseConfig {
+    /// A database at this address, and everything else by default.
+    pub fn at(url: String) -> Self {
+        Self {
+            url: Some(url),
+            ..Self::named(DEFAULT_DATABASE.to_owned(), Path::new(""))
+        }
+    }
+
     fn named(name: String, directory: &Path) -> Self {
         Self {
             name,

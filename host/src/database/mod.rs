@@ -27,6 +27,7 @@ mod pool;
 mod preparation;
 mod replies;
 mod residue;
+pub mod script;
 mod seat;
 pub mod server_error;
 mod server_timeouts;
