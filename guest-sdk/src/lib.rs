@@ -18,6 +18,7 @@
 //! | [`Raw`] | events and answers that are not JSON |
 //! | [`Event`], [`Answer`] | events and answers in formats of your own |
 //! | [`postgres`] | the database |
+//! | [`declare!`] | queries that are checked before they are deployed |
 //!
 //! # Building and running
 //!
@@ -148,6 +149,8 @@ pub use postgres_types::*;
 pub mod __private {
     pub use crate::bindings::{self, Context, Failure, Guest, export};
     pub use crate::function::{answer, context, decode, exported, init};
+    pub use crate::postgres::record;
+    pub use hearth_macros::line_of;
 }
 
 /// The result of a future that never waits.

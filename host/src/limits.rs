@@ -80,6 +80,12 @@ pub const STATEMENTS_MAX: u32 = 10_000;
 pub const SQL_BYTES_MAX: usize = 1024 * 1024;
 /// Parameters of one statement: PostgreSQL's own limit.
 pub const PARAMETERS_MAX: usize = 65_535;
+/// The name of a role or a setting, in bytes: PostgreSQL's own limit.
+pub const IDENTIFIER_BYTES_MAX: usize = 63;
+/// The value of a setting that the host puts in force, in bytes.
+pub const SETTING_BYTES_MAX: usize = 4 * 1024;
+/// What a component may declare in queries, in bytes, their texts and all that is said of them.
+pub const DECLARED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Rows that a guest receives in one batch, in bytes, unless one row alone is larger.
 pub const BATCH_BYTES: usize = 256 * 1024;
 /// What a guest may ask for in one batch, in bytes.

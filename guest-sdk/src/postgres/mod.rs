@@ -93,6 +93,11 @@
 //! others, which are savepoints. Dropping one cannot wait for the server, so it is rolled back by
 //! the next call of the transaction around it, before anything else.
 //!
+//! # Declared queries
+//!
+//! [`declare!`](crate::declare) gives a query a name and types on both sides. `hearth check` compares
+//! such queries with the database before they are deployed, and a function can be limited to them.
+//!
 //! # What is not here
 //!
 //! `COPY`, `LISTEN` and portals ([`Client::query_raw`] fetches in batches).
@@ -106,6 +111,7 @@ mod call;
 mod catalog;
 mod cells;
 mod client;
+mod declared;
 mod error;
 mod methods;
 mod numeric;
@@ -118,6 +124,9 @@ mod statement;
 mod transaction;
 
 pub use client::{Client, IsolationLevel, TransactionBuilder, default, open};
+#[doc(hidden)]
+pub use declared::record;
+pub use declared::{Columns, Declared, Executor, Parameters};
 pub use error::{DbError, Error};
 pub use numeric::{Numeric, ParseNumericError};
 pub use postgres_types as types;

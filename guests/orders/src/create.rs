@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use hearth::Failure;
 use hearth::postgres::{Client, Error, Transaction};
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::order::{Line, Order};
@@ -28,35 +29,42 @@ struct NewLine {
     quantity: i32,
 }
 
+hearth::declare! {
+    fn insert(request: &str, customer: &str) -> (i64, Timestamp) =
+        "INSERT INTO customer_order (request_id, customer) VALUES ($1, $2)
+         ON CONFLICT (request_id) DO NOTHING
+         RETURNING id, placed_at";
+
+    fn insert_line(order: i64, sku: &str, quantity: i32, price_cents: i64) =
+        "INSERT INTO order_line (order_id, sku, quantity, price_cents)
+         VALUES ($1, $2, $3, $4)";
+
+    fn take_from_stock(sku: &str, quantity: i32) -> (i64) =
+        "UPDATE product SET stock = stock - $2 WHERE sku = $1 AND stock >= $2
+         RETURNING price_cents";
+
+    fn stock(sku: &str) -> (i32) = "SELECT stock FROM product WHERE sku = $1";
+}
+
 /// Takes the products from stock and writes the order, in one transaction. The same request
 /// creates only one order, however often it is repeated.
 pub async fn create(db: &Client, request_id: &str, new: NewOrder) -> Result<Order, hearth::Error> {
     let (customer, wanted) = check(new)?;
 
     let transaction = db.transaction().await?;
-    let inserted = transaction
-        .query_opt(
-            "INSERT INTO customer_order (request_id, customer) VALUES ($1, $2)
-             ON CONFLICT (request_id) DO NOTHING
-             RETURNING id, placed_at",
-            &[&request_id, &customer],
-        )
+    let inserted = insert(request_id, &customer)
+        .query_opt(&transaction)
         .await?;
-    let Some(inserted) = inserted else {
+    let Some((id, placed_at)) = inserted else {
         transaction.rollback().await?;
         return read::read_by_request(db, request_id).await;
     };
-    let id = inserted.try_get("id")?;
 
     let mut lines = Vec::with_capacity(wanted.len());
     for (sku, quantity) in wanted {
         let price_cents = take(&transaction, &sku, quantity).await?;
-        transaction
-            .execute(
-                "INSERT INTO order_line (order_id, sku, quantity, price_cents)
-                 VALUES ($1, $2, $3, $4)",
-                &[&id, &sku, &quantity, &price_cents],
-            )
+        insert_line(id, &sku, quantity, price_cents)
+            .execute(&transaction)
             .await?;
         lines.push(Line {
             sku,
@@ -65,8 +73,6 @@ pub async fn create(db: &Client, request_id: &str, new: NewOrder) -> Result<Orde
         });
     }
     transaction.commit().await?;
-
-    let placed_at = inserted.try_get("placed_at")?;
     Ok(Order::new(id, customer, placed_at, lines))
 }
 
@@ -78,15 +84,11 @@ async fn take(
     sku: &str,
     quantity: i32,
 ) -> Result<i64, hearth::Error> {
-    let taken = transaction
-        .query_opt(
-            "UPDATE product SET stock = stock - $2 WHERE sku = $1 AND stock >= $2
-             RETURNING price_cents",
-            &[&sku, &quantity],
-        )
+    let taken = take_from_stock(sku, quantity)
+        .query_opt(transaction)
         .await?;
     match taken {
-        Some(row) => Ok(row.try_get("price_cents")?),
+        Some((price_cents,)) => Ok(price_cents),
         None => Err(why_not_taken(transaction, sku, quantity).await?.into()),
     }
 }
@@ -96,17 +98,11 @@ async fn why_not_taken(
     sku: &str,
     quantity: i32,
 ) -> Result<Failure, Error> {
-    let product = transaction
-        .query_opt("SELECT stock FROM product WHERE sku = $1", &[&sku])
-        .await?;
-    Ok(match product {
-        Some(row) => {
-            let stock: i32 = row.try_get("stock")?;
-            Failure::caller(
-                "OutOfStock",
-                format!("product `{sku}` is out of stock: {quantity} wanted, {stock} left"),
-            )
-        }
+    Ok(match stock(sku).query_opt(transaction).await? {
+        Some((stock,)) => Failure::caller(
+            "OutOfStock",
+            format!("product `{sku}` is out of stock: {quantity} wanted, {stock} left"),
+        ),
         None => Failure::caller("UnknownProduct", format!("there is no product `{sku}`")),
     })
 }

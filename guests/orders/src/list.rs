@@ -3,7 +3,7 @@
 //! A page begins behind the last order of the one before (`before`), not after so many rows: it
 //! costs the same however far back it is, and new orders do not shift it.
 
-use hearth::postgres::{Client, Error, Row};
+use hearth::postgres::{Client, Error};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -33,37 +33,37 @@ struct Summary {
     total_cents: i64,
 }
 
+hearth::declare! {
+    fn page(before: i64, limit: i64) -> (i64, String, Timestamp, i64) =
+        "SELECT id, customer, placed_at,
+                (SELECT coalesce(sum(price_cents * quantity), 0)::bigint
+                 FROM order_line WHERE order_id = id) AS total_cents
+         FROM customer_order WHERE id < $1 ORDER BY id DESC LIMIT $2";
+}
+
 /// One page of orders.
 pub async fn list(db: &Client, request: Request) -> Result<Page, Error> {
     let limit = request.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
     let before = request.before.unwrap_or(i64::MAX);
     // One more than is wanted tells whether there is a next page.
-    let rows = db
-        .query(
-            "SELECT id, customer, placed_at,
-                    (SELECT coalesce(sum(price_cents * quantity), 0)::bigint
-                     FROM order_line WHERE order_id = id) AS total_cents
-             FROM customer_order WHERE id < $1 ORDER BY id DESC LIMIT $2",
-            &[&before, &(i64::from(limit) + 1)],
-        )
-        .await?;
+    let rows = page(before, i64::from(limit) + 1).query(db).await?;
     let more = rows.len() > usize::from(limit);
-    let orders = rows
-        .iter()
+    let orders: Vec<Summary> = rows
+        .into_iter()
         .take(usize::from(limit))
-        .map(Summary::from_row)
-        .collect::<Result<Vec<_>, Error>>()?;
+        .map(Summary::from)
+        .collect();
     let next = orders.last().filter(|_| more).map(|last| last.id);
     Ok(Page { orders, next })
 }
 
-impl Summary {
-    fn from_row(row: &Row) -> Result<Self, Error> {
-        Ok(Self {
-            id: row.try_get("id")?,
-            customer: row.try_get("customer")?,
-            placed_at: row.try_get("placed_at")?,
-            total_cents: row.try_get("total_cents")?,
-        })
+impl From<(i64, String, Timestamp, i64)> for Summary {
+    fn from((id, customer, placed_at, total_cents): (i64, String, Timestamp, i64)) -> Self {
+        Self {
+            id,
+            customer,
+            placed_at,
+            total_cents,
+        }
     }
 }

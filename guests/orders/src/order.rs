@@ -1,6 +1,5 @@
 //! An order, as callers see it.
 
-use hearth::postgres::{Error, Row};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -35,16 +34,18 @@ impl Order {
 }
 
 impl Line {
-    pub fn from_row(row: &Row) -> Result<Self, Error> {
-        Ok(Self {
-            sku: row.try_get("sku")?,
-            quantity: row.try_get("quantity")?,
-            price_cents: row.try_get("price_cents")?,
-        })
-    }
-
     fn cents(&self) -> i64 {
         // Within 64 bits by the limits on price, quantity and number of lines.
         self.price_cents * i64::from(self.quantity)
+    }
+}
+
+impl From<(String, i32, i64)> for Line {
+    fn from((sku, quantity, price_cents): (String, i32, i64)) -> Self {
+        Self {
+            sku,
+            quantity,
+            price_cents,
+        }
     }
 }

@@ -11,6 +11,8 @@ use std::path::Path;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
 
+#[cfg(feature = "compile")]
+use super::declared;
 use super::state::State;
 use super::ticker::Ticker;
 use crate::fault::{Fault, Kind};
@@ -167,9 +169,11 @@ pub fn compile(component: &Path, output: &Path) -> Result<(), Fault> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     config.target(&target).map_err(internal)?;
     let engine = wasmtime::Engine::new(&config).map_err(internal)?;
-    let code = engine
+    let mut code = engine
         .precompile_component(&bytes)
         .map_err(|error| invalid(format!("cannot be compiled: {}", explain(&bytes, &error))))?;
+    declared::append(&bytes, &mut code)
+        .map_err(|problem| invalid(format!("declares queries that cannot be read: {problem}")))?;
     // Renamed into place, so that nobody ever loads half a file.
     let unfinished = output.with_extension("cwasm.unfinished");
     std::fs::write(&unfinished, code)

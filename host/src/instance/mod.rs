@@ -25,6 +25,7 @@ use crate::interface::bindings::FunctionPre;
 use crate::invocation::Invocation;
 use crate::telemetry::Output;
 
+pub mod declared;
 pub mod engine;
 mod keeper;
 pub mod pool;

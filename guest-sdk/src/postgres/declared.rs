@@ -1,0 +1,290 @@
+//! Queries that a component declares: their text and the Rust types on both sides stand in a
+//! section of the component, where `hearth check` compares them with the database.
+//!
+//! A record of the section `hearth:queries` has eight fields, each ended by a zero byte: the
+//! version (`1`), the database, the query's name, the file, the line, the SQL text, the parameters
+//! and the columns; of these, each type on a line of its own, followed by ` as ` and the name of a
+//! PostgreSQL type if one was given.
+//!
+//! Promises: what a query is called with and what comes back is what it declares, or does not
+//! compile. Left to others: whether the database sees it in the same way (`hearth check`).
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use postgres_types::{FromSqlOwned, ToSql};
+
+use super::client::Client;
+use super::error::{Error, Kind};
+use super::row::Row;
+use super::transaction::Transaction;
+
+/// A declared query with its arguments, ready to be executed; see [`declare!`](crate::declare).
+#[must_use = "a query does nothing before it is executed"]
+pub struct Declared<P, R> {
+    sql: &'static str,
+    parameters: P,
+    row: PhantomData<fn() -> R>,
+}
+
+impl<P: Parameters, R> Declared<P, R> {
+    #[doc(hidden)]
+    pub fn new(sql: &'static str, parameters: P) -> Self {
+        Self {
+            sql,
+            parameters,
+            row: PhantomData,
+        }
+    }
+
+    /// Its SQL text.
+    pub fn sql(&self) -> &'static str {
+        self.sql
+    }
+
+    /// Executes it and returns how many rows it affected.
+    pub async fn execute(self, on: &impl Executor) -> Result<u64, Error> {
+        on.execute_text(self.sql, &self.parameters.list()).await
+    }
+}
+
+impl<P: Parameters, R: Columns> Declared<P, R> {
+    /// Executes it and returns all of its rows.
+    pub async fn query(self, on: &impl Executor) -> Result<Vec<R>, Error> {
+        let rows = on.query_text(self.sql, &self.parameters.list()).await?;
+        rows.iter().map(R::read).collect()
+    }
+
+    /// As [`query`](Self::query), for one row or none. Fails if there are more
+    /// ([`Error::is_row_count`]); it is executed all the same.
+    pub async fn query_opt(self, on: &impl Executor) -> Result<Option<R>, Error> {
+        let rows = on.query_text(self.sql, &self.parameters.list()).await?;
+        match rows.as_slice() {
+            [] => Ok(None),
+            [row] => R::read(row).map(Some),
+            _ => Err(Error::new(Kind::RowCount { is_none: false })),
+        }
+    }
+
+    /// As [`query_opt`](Self::query_opt), for exactly one row.
+    pub async fn query_one(self, on: &impl Executor) -> Result<R, Error> {
+        let row = self.query_opt(on).await?;
+        row.ok_or_else(|| Error::new(Kind::RowCount { is_none: true }))
+    }
+}
+
+impl<P, R> fmt::Debug for Declared<P, R> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Declared")
+            .field("sql", &self.sql)
+            .finish_non_exhaustive()
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// What a declared query runs on: a [`Client`] or a [`Transaction`]. Nothing else implements it.
+pub trait Executor: sealed::Sealed {
+    #[doc(hidden)]
+    fn query_text(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> impl Future<Output = Result<Vec<Row>, Error>>;
+
+    #[doc(hidden)]
+    fn execute_text(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> impl Future<Output = Result<u64, Error>>;
+}
+
+macro_rules! executor {
+    ($($type:ty),*) => {$(
+        impl sealed::Sealed for $type {}
+
+        impl Executor for $type {
+            async fn query_text(
+                &self,
+                sql: &str,
+                parameters: &[&(dyn ToSql + Sync)],
+            ) -> Result<Vec<Row>, Error> {
+                self.query(sql, parameters).await
+            }
+
+            async fn execute_text(
+                &self,
+                sql: &str,
+                parameters: &[&(dyn ToSql + Sync)],
+            ) -> Result<u64, Error> {
+                self.execute(sql, parameters).await
+            }
+        }
+    )*};
+}
+
+executor!(Client, Transaction<'_>);
+
+/// Arguments of a declared query: a tuple of up to 16 values.
+pub trait Parameters {
+    #[doc(hidden)]
+    fn list(&self) -> Vec<&(dyn ToSql + Sync)>;
+}
+
+/// A row of a declared query: a tuple of up to 16 values.
+pub trait Columns: Sized {
+    #[doc(hidden)]
+    fn read(row: &Row) -> Result<Self, Error>;
+}
+
+macro_rules! tuples {
+    ($($index:tt $name:ident)*) => {
+        impl<$($name: ToSql + Sync),*> Parameters for ($($name,)*) {
+            fn list(&self) -> Vec<&(dyn ToSql + Sync)> {
+                vec![$(&self.$index),*]
+            }
+        }
+
+        impl<$($name: FromSqlOwned),*> Columns for ($($name,)*) {
+            fn read(row: &Row) -> Result<Self, Error> {
+                let _ = row;
+                Ok(($(row.try_get::<_, $name>($index)?,)*))
+            }
+        }
+    };
+}
+
+/// Calls `tuples!` for each beginning of its list.
+macro_rules! each_beginning {
+    ([$($done:tt)*]) => { tuples!($($done)*); };
+    ([$($done:tt)*] $index:tt $name:ident $($rest:tt)*) => {
+        tuples!($($done)*);
+        each_beginning!([$($done)* $index $name] $($rest)*);
+    };
+}
+
+each_beginning!([] 0 A 1 B 2 C 3 D 4 E 5 F 6 G 7 H 8 I 9 J 10 K 11 L 12 M 13 N 14 O 15 P);
+
+/// The bytes of a record, as an array that can stand in a section. No part of the interface.
+#[doc(hidden)]
+pub const fn record<const N: usize>(text: &str) -> [u8; N] {
+    match text.as_bytes().first_chunk() {
+        Some(bytes) => *bytes,
+        None => panic!("the length is that of the text"),
+    }
+}
+
+/// Declares queries, as functions.
+///
+/// ```
+/// use hearth::postgres::{self, Client};
+///
+/// hearth::declare! {
+///     /// What a product is called, and what it costs.
+///     fn product(sku: &str) -> (String, i64) =
+///         "SELECT name, price_cents FROM product WHERE sku = $1";
+///
+///     fn restock(sku: &str, by: i32) = "UPDATE product SET stock = stock + $2 WHERE sku = $1";
+/// }
+///
+/// async fn price(db: &Client, sku: &str) -> Result<Option<i64>, postgres::Error> {
+///     Ok(product(sku).query_opt(db).await?.map(|(_, cents)| cents))
+/// }
+/// ```
+///
+/// A declared query is called with the types that it names and returns rows of those that it
+/// names, or does not compile. The text and the types are also written into the component:
+///
+/// - `hearth check` has the database prepare each of them, without executing it, and says like a
+///   compiler what does not fit: a table that is not there, a `text` where the function expects an
+///   `i64`;
+/// - with `statements = "declared"` in `[function.NAME.database.default]`, the function can execute
+///   these and nothing else, whatever is slipped into it.
+///
+/// Behind a type, `as` names the PostgreSQL type that it stands for, where that cannot be told
+/// from its name: `-> (Mood as mood, Money as "shop.money")`. A query runs on the database
+/// `default` unless another is named at the top:
+///
+/// ```
+/// hearth::declare! {
+///     "archive";
+///     fn years() -> (i32) = "SELECT DISTINCT year FROM volume";
+/// }
+/// ```
+#[macro_export]
+macro_rules! declare {
+    ($database:literal; $($queries:tt)*) => {
+        $crate::__declare! { $database $($queries)* }
+    };
+    ($($queries:tt)*) => {
+        $crate::__declare! { "default" $($queries)* }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __declare {
+    ($database:literal) => {};
+    (
+        $database:literal
+        $(#[$attribute:meta])*
+        $visibility:vis fn $name:ident (
+            $($parameter:ident : $given:ty $(as $given_sql:tt)?),* $(,)?
+        ) $(-> ($($column:ty $(as $column_sql:tt)?),* $(,)?))? = $sql:expr;
+        $($rest:tt)*
+    ) => {
+        $(#[$attribute])*
+        $visibility fn $name(
+            $($parameter: $given),*
+        ) -> $crate::postgres::Declared<
+            impl $crate::postgres::Parameters,
+            ($($($column,)*)?),
+        > {
+            #[cfg(target_arch = "wasm32")]
+            const _: () = {
+                const RECORD: &str = concat!(
+                    "1\0", $database, "\0", stringify!($name), "\0", file!(), "\0",
+                    $crate::__private::line_of!($name), "\0", $sql, "\0",
+                    $(stringify!($given), $(" as ", stringify!($given_sql),)? "\n",)* "\0",
+                    $($(stringify!($column), $(" as ", stringify!($column_sql),)? "\n",)*)? "\0",
+                );
+                #[allow(unsafe_code, reason = "bytes without any pointer in them, which nothing reads at run time")]
+                #[used]
+                #[unsafe(link_section = "hearth:queries")]
+                static BYTES: [u8; RECORD.len()] = $crate::__private::record(RECORD);
+            };
+            $crate::postgres::Declared::new($sql, ($($parameter,)*))
+        }
+        $crate::__declare! { $database $($rest)* }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    crate::declare! {
+        fn nothing() = "SELECT";
+        /// With everything that can be written.
+        fn everything(a: &str, b: Option<&[u8]> as bytea, c: i64,) -> (String as "shop.name", i64,) =
+            "SELECT $1, $3";
+    }
+
+    #[test]
+    fn a_declared_query_carries_its_text_and_its_arguments() {
+        let query = everything("x", None, 7);
+        assert_eq!(query.sql(), "SELECT $1, $3");
+        assert_eq!(query.parameters.list().len(), 3);
+        assert_eq!(nothing().parameters.list().len(), 0);
+        assert!(!format!("{query:?}").contains('7'));
+    }
+
+    #[test]
+    fn a_record_is_its_text() {
+        assert_eq!(&record::<3>("abc"), b"abc");
+    }
+}
