@@ -200,11 +200,22 @@ pub struct Trial {
 impl Trial {
     /// Sends an event, and waits for its answer.
     pub async fn invoke(&self, event: Value) -> Answer {
+        self.invoke_for(None, event).await
+    }
+
+    /// Sends an event for a tenant, if one is named, and waits for its answer.
+    pub async fn invoke_for(&self, tenant: Option<&str>, event: Value) -> Answer {
         let payload = Bytes::from(event.to_string());
         let start = Instant::now();
         match &self.way {
             Way::Lambda(lambda) => {
-                let event = Event::new(payload, self.timeout);
+                let mut event = Event::new(payload, self.timeout);
+                if let Some(tenant) = tenant {
+                    let header = ("Lambda-Runtime-Aws-Tenant-Id", tenant);
+                    event
+                        .headers
+                        .push((header.0.to_owned(), header.1.to_owned()));
+                }
                 let id = event.id.clone();
                 lambda.send(event);
                 let call = lambda.answer(&id).await;
@@ -218,7 +229,9 @@ impl Trial {
                 }
             }
             Way::Local(address) => {
-                let response = local::invoke(address, FUNCTION, &[], payload).await;
+                let tenant = tenant.map(|tenant| ("x-amz-tenant-id", tenant));
+                let headers: Vec<_> = tenant.into_iter().collect();
+                let response = local::invoke(address, FUNCTION, &headers, payload).await;
                 let took = start.elapsed();
                 assert_eq!(response.status(), 200, "{:?}", response.body());
                 let headers = map(response.headers());

@@ -34,6 +34,8 @@ pub(super) enum Kind {
     Connect(String),
     ConnectionLost { may_have_executed: bool },
     StatementChanged,
+    Denied(String),
+    Capped(String),
     Invalid(String),
     InUse,
     Aborted,
@@ -119,6 +121,17 @@ impl Error {
         matches!(self.0.kind, Kind::Ended)
     }
 
+    /// Whether the function may not do what it tried. Nothing was executed.
+    pub fn is_denied(&self) -> bool {
+        matches!(self.0.kind, Kind::Denied(_))
+    }
+
+    /// Whether the result has more rows or bytes than the function may read. What the statement
+    /// did is done; in a transaction it can be rolled back.
+    pub fn is_capped(&self) -> bool {
+        matches!(self.0.kind, Kind::Capped(_))
+    }
+
     /// Whether a single row was larger than the host passes on.
     pub fn is_too_large(&self) -> bool {
         matches!(self.0.kind, Kind::TooLarge { .. })
@@ -147,6 +160,7 @@ impl Error {
             | Kind::Busy(_)
             | Kind::Connect(_)
             | Kind::StatementChanged
+            | Kind::Denied(_)
             | Kind::Invalid(_)
             | Kind::InUse
             | Kind::Aborted
@@ -154,6 +168,7 @@ impl Error {
             | Kind::Parameters { .. }
             | Kind::ToSql { .. } => false,
             Kind::Deadline
+            | Kind::Capped(_)
             | Kind::TooLarge { .. }
             | Kind::Other(_)
             | Kind::FromSql { .. }
@@ -175,6 +190,8 @@ impl From<wire::Error> for Error {
                 Kind::ConnectionLost { may_have_executed }
             }
             wire::Error::StatementChanged(_) => Kind::StatementChanged,
+            wire::Error::Denied(text) => Kind::Denied(text),
+            wire::Error::Capped(text) => Kind::Capped(text),
             wire::Error::Invalid(text) => Kind::Invalid(text),
             wire::Error::InUse => Kind::InUse,
             wire::Error::Aborted => Kind::Aborted,
@@ -211,6 +228,8 @@ impl fmt::Display for Error {
             Kind::StatementChanged => formatter.write_str(
                 "the types of the statement changed twice while it was called; it was not executed",
             )?,
+            Kind::Denied(text) => write!(formatter, "not allowed: {text}")?,
+            Kind::Capped(text) => write!(formatter, "the result is too large: {text}")?,
             Kind::Invalid(text) => write!(formatter, "the call makes no sense: {text}")?,
             Kind::InUse => formatter.write_str(
                 "the connection is busy with the rows of another call: read or drop its \

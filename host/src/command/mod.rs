@@ -6,6 +6,7 @@
 //!
 //! Left to others: printing that error, which is the binary's.
 
+mod check;
 #[cfg(feature = "compile")]
 mod compile;
 mod invoke;
@@ -40,6 +41,10 @@ enum Command {
     /// The answer goes to standard output and the log to standard error. The exit status is 0 when
     /// the function answered and 1 when it failed; then standard output holds its error document.
     Invoke(invoke::Invoke),
+    /// Compare the queries that functions declare with the database.
+    ///
+    /// Nothing is executed. The exit status is 0 when everything fits and 1 otherwise.
+    Check(check::Check),
     /// Compile a component to machine code (.cwasm) for this machine's architecture.
     ///
     /// A host loads it in a millisecond and needs no compiler. It is code: a host that is given a
@@ -69,6 +74,7 @@ impl Hearth {
         match self.command {
             Command::Serve(serve) => serve.execute(),
             Command::Invoke(invoke) => invoke.execute(),
+            Command::Check(check) => check.execute(),
             #[cfg(feature = "compile")]
             Command::Compile(compile) => compile.execute(),
         }
@@ -110,6 +116,8 @@ mod tests {
             "hearth invoke hello",
             "hearth invoke hello -d {} --config hearth.toml",
             "hearth invoke hello -d @-",
+            "hearth check",
+            "hearth check hello orders --config hearth.toml",
         ];
         for line in lines {
             assert!(Hearth::try_parse_from(line.split(' ')).is_ok(), "{line}");

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::source::{Entry, Section};
-use super::{ConfigError, DEFAULT_DATABASE, DatabaseConfig, checked_name, source};
+use super::{
+    ConfigError, DEFAULT_DATABASE, DatabaseConfig, PermissionConfig, checked_name, source,
+};
 use crate::limits;
 
 const KEYS: &[&str] = &[
@@ -19,6 +21,7 @@ const KEYS: &[&str] = &[
     "memory_mib",
     "timeout_ms",
     "databases",
+    "database",
     "environment",
     "retire",
 ];
@@ -40,6 +43,8 @@ pub struct FunctionConfig {
     pub timeout: Duration,
     /// The databases it may open.
     pub databases: Vec<String>,
+    /// What it may do with those of them for which the file says so.
+    pub permissions: BTreeMap<String, PermissionConfig>,
     /// The environment variables that the guest sees; it sees no others.
     pub environment: BTreeMap<String, String>,
     /// When an instance is retired though nothing is wrong with it.
@@ -90,6 +95,7 @@ impl fmt::Debug for FunctionConfig {
             .field("memory_mib", &self.memory_mib)
             .field("timeout", &self.timeout)
             .field("databases", &self.databases)
+            .field("permissions", &self.permissions)
             .field("environment", &self.environment.keys().collect::<Vec<_>>())
             .field("retire", &self.retire)
             .finish()
@@ -113,6 +119,7 @@ impl FunctionConfig {
             memory_mib: limits::MEMORY_MIB_DEFAULT,
             timeout: limits::TIMEOUT_DEFAULT,
             databases: Vec::new(),
+            permissions: BTreeMap::new(),
             environment: BTreeMap::new(),
             retire: Retire::default(),
         };
@@ -130,7 +137,18 @@ impl FunctionConfig {
             function.timeout = Duration::from_millis(entry.number(1..=timeout_ms_max)?);
         }
         if let Some(entry) = section.get("databases") {
-            function.databases = used_databases(&entry, databases)?;
+            for name in entry.texts()? {
+                function.uses(name, &entry, databases)?;
+            }
+        }
+        if let Some(entry) = section.get("database") {
+            for entry in entry.children()? {
+                function.uses(entry.key(), &entry, databases)?;
+                let permission = PermissionConfig::read(&entry)?;
+                function
+                    .permissions
+                    .insert(entry.key().to_owned(), permission);
+            }
         }
         if let Some(entry) = section.get("environment") {
             function.environment = environment(&entry)?;
@@ -139,6 +157,31 @@ impl FunctionConfig {
             function.retire = retire(&entry, function.memory_mib)?;
         }
         Ok(function)
+    }
+
+    /// Adds a database to those that it may open.
+    fn uses(
+        &mut self,
+        name: &str,
+        entry: &Entry<'_>,
+        databases: &mut BTreeMap<String, DatabaseConfig>,
+    ) -> Result<(), ConfigError> {
+        if name == DEFAULT_DATABASE && !databases.contains_key(name) {
+            let default = DatabaseConfig::undefined_default(entry.source)?;
+            databases.insert(name.to_owned(), default);
+        }
+        if !databases.contains_key(name) {
+            let defined: Vec<&str> = databases.keys().map(String::as_str).collect();
+            let advice = match source::nearest(name, &defined) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("add a section [database.{name}]"),
+            };
+            return Err(entry.problem(format!("there is no database {name:?}; {advice}")));
+        }
+        if !self.databases.iter().any(|earlier| earlier == name) {
+            self.databases.push(name.to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -174,33 +217,6 @@ fn isolation(entry: &Entry<'_>) -> Result<Isolation, ConfigError> {
         Some("serial") => Ok(Isolation::Serial),
         _ => Err(entry.unexpected(expected)),
     }
-}
-
-fn used_databases(
-    entry: &Entry<'_>,
-    databases: &mut BTreeMap<String, DatabaseConfig>,
-) -> Result<Vec<String>, ConfigError> {
-    let mut used = Vec::new();
-    for name in entry.texts()? {
-        if name == DEFAULT_DATABASE && !databases.contains_key(name) {
-            databases.insert(
-                name.to_owned(),
-                DatabaseConfig::undefined_default(entry.source)?,
-            );
-        }
-        if !databases.contains_key(name) {
-            let defined: Vec<&str> = databases.keys().map(String::as_str).collect();
-            let advice = match source::nearest(name, &defined) {
-                Some(near) => format!("did you mean {near:?}?"),
-                None => format!("add a section [database.{name}]"),
-            };
-            return Err(entry.problem(format!("there is no database {name:?}; {advice}")));
-        }
-        if !used.iter().any(|earlier| earlier == name) {
-            used.push(name.to_owned());
-        }
-    }
-    Ok(used)
 }
 
 fn environment(entry: &Entry<'_>) -> Result<BTreeMap<String, String>, ConfigError> {

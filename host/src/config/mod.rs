@@ -15,6 +15,7 @@ mod database;
 mod error;
 mod function;
 mod log;
+mod permission;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use database::{DatabaseConfig, Prepare, Reset};
 pub use error::ConfigError;
 pub use function::{FunctionConfig, Isolation, Retire};
 pub use log::{LogConfig, LogFormat};
+pub use permission::{PermissionConfig, Setting, StatementKind, StatementKinds, Statements};
 
 use source::{Entry, Section, Source};
 

@@ -222,6 +222,13 @@ impl<'a> Entry<'a> {
             .collect()
     }
 
+    /// The entry as a truth.
+    pub(super) fn truth(&self) -> Result<bool, ConfigError> {
+        self.value
+            .as_bool()
+            .ok_or_else(|| self.unexpected("true or false"))
+    }
+
     /// The entry as a whole number within this range.
     pub(super) fn number(&self, range: RangeInclusive<u64>) -> Result<u64, ConfigError> {
         let number = self

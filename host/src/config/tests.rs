@@ -344,7 +344,7 @@ fn a_mistake_in_a_function_is_said_in_one_line() {
         ("timeout = 1", "unknown key \"timeout\" in [function.hello]; did you mean \"timeout_ms\"?"),
         (
             "zebra = 1",
-            "unknown key \"zebra\" in [function.hello]; known are component, isolation, instances_max, memory_mib, timeout_ms, databases, environment, retire",
+            "unknown key \"zebra\" in [function.hello]; known are component, isolation, instances_max, memory_mib, timeout_ms, databases, database, environment, retire",
         ),
         (
             "isolation = 'serail'",
@@ -422,6 +422,54 @@ fn a_mistake_in_a_function_is_said_in_one_line() {
         ),
         ("retire = { age = 1 }", "unknown key \"age\" in [function.hello.retire]; did you mean \"age_s\"?"),
         ("retire = 5", "function.hello.retire: expected a section, got 5"),
+        (
+            "database = { defualt = {} }\n[database.default]",
+            "function.hello.database.defualt: there is no database \"defualt\"; did you mean \"default\"?",
+        ),
+        (
+            "database = { default = { rol = 'x' } }",
+            "unknown key \"rol\" in [function.hello.database.default]; did you mean \"role\"?",
+        ),
+        (
+            "database = { default = { role = 'NONE' } }",
+            "function.hello.database.default.role: expected the name of a role, got \"NONE\"",
+        ),
+        (
+            "database = { default = { read_only = 'yes' } }",
+            "function.hello.database.default.read_only: expected true or false, got \"yes\"",
+        ),
+        (
+            "database = { default = { rows_max = 0 } }",
+            "function.hello.database.default.rows_max: expected a whole number of at least 1, got 0",
+        ),
+        (
+            "database = { default = { statements = 'declarde' } }",
+            "function.hello.database.default.statements: expected \"declared\" or a list like [\"select\", \"insert\"], got \"declarde\"",
+        ),
+        (
+            "database = { default = { statements = ['slect'] } }",
+            "function.hello.database.default.statements: there is no kind of statement \"slect\"; did you mean \"select\"?",
+        ),
+        (
+            "database = { default = { settings = { role = 'x' } } }",
+            "function.hello.database.default.settings.role: this is no setting to give here: use `role`",
+        ),
+        (
+            "database = { default = { settings = { 'app.tenant' = { context = 'tenant' } } } }",
+            "function.hello.database.default.settings.app.tenant.context: an event has no \"tenant\"; did you mean \"tenant-id\"?",
+        ),
+        (
+            "database = { default = { settings = { 'app.user' = { context = 'identity' } } } }",
+            "function.hello.database.default.settings.app.user: pointer is missing: which part of the identity, like \"/cognitoIdentityId\"",
+        ),
+        (
+            "database = { default = { settings = { 'app.user' = { context = 'tenant-id', pointer = '/x' } } } }",
+            "function.hello.database.default.settings.app.user.pointer: only context = \"identity\" has parts to point into",
+        ),
+        (
+            "database = { default = { settings = { 'app.user' = '' } } }",
+            "function.hello.database.default.settings.app.user: expected a text that is not empty, nor very long, got \"\"",
+        ),
     ];
     for (line, expected) in cases {
         let text = format!("[function.hello]\ncomponent = 'Cargo.toml'\n\n{line}");
@@ -431,6 +479,64 @@ fn a_mistake_in_a_function_is_said_in_one_line() {
             "{line}"
         );
     }
+}
+
+#[test]
+fn a_permission_says_what_a_function_may_do() {
+    let text = r#"
+[function.hello]
+component = "Cargo.toml"
+databases = ["other"]
+
+[function.hello.database.default]
+role = "app"
+read_only = true
+rows_max = 1000
+bytes_max = 1_048_576
+statements = ["select", "copy"]
+settings = { "App.Tenant" = { context = "tenant-id" }, "app.user" = { context = "identity", pointer = "/id" }, "app.kind" = "shop" }
+
+[database.other]
+url = "postgres://o@db/other"
+"#;
+    let config = parse(text).unwrap();
+    let function = &config.functions["hello"];
+    assert_eq!(function.databases, ["other", "default"]);
+    assert!(config.databases.contains_key("default"));
+    let permission = &function.permissions["default"];
+    assert_eq!(permission.role.as_deref(), Some("app"));
+    assert!(permission.read_only && permission.has_state());
+    assert_eq!(
+        (permission.rows_max, permission.bytes_max),
+        (Some(1000), Some(1 << 20))
+    );
+    let Statements::Kinds(kinds) = permission.statements else {
+        panic!("{:?}", permission.statements);
+    };
+    assert_eq!(kinds.to_string(), "select, copy");
+    assert_eq!(permission.settings["app.tenant"], Setting::Tenant);
+    assert_eq!(
+        permission.settings["app.user"],
+        Setting::Identity("/id".to_owned())
+    );
+    assert_eq!(
+        permission.settings["app.kind"],
+        Setting::Text("shop".to_owned())
+    );
+    assert!(!function.permissions.contains_key("other"));
+}
+
+#[test]
+fn a_commit_in_a_text_cannot_stand_beside_what_it_would_end() {
+    let text = "[function.hello]\ncomponent = 'Cargo.toml'\n[function.hello.database.default]\n\
+                role = 'app'\nstatements = ['transaction']";
+    let problem = problem(text);
+    assert!(
+        problem.starts_with(
+            "hearth.toml:5: function.hello.database.default.statements: \"transaction\""
+        ),
+        "{problem}"
+    );
 }
 
 #[test]

@@ -20,6 +20,7 @@ use lru::LruCache;
 use super::connect::{Address, Backend};
 use super::demotion::{self, Vouched};
 use super::error::Result;
+use super::prelude::Prelude;
 use super::residue::Residue;
 use super::server_timeouts::ServerTimeouts;
 use super::statement::{Effects, Key, Prepared};
@@ -77,7 +78,7 @@ pub struct Connection {
 #[derive(Clone, Default)]
 pub struct Terms {
     /// What the host itself executes before each of the guest's statements, in the same flush.
-    pub prelude: Arc<[Command]>,
+    pub prelude: Option<Arc<Prelude>>,
     /// How long the server may work on one statement.
     pub time: Option<Duration>,
 }
@@ -299,8 +300,19 @@ impl Connection {
 
     /// Executes statements without arguments.
     pub async fn batch_execute(&mut self, sql: &str) -> Result<()> {
+        // What is put in force ends with its transaction, and outside of one with its message.
+        let prelude = match self.is_outside() {
+            true => self.terms.prelude.take(),
+            false => None,
+        };
         self.lead(Effects::of(sql)).await?;
-        self.command(sql).await
+        match prelude {
+            Some(prelude) => {
+                let done = self.command(&prelude.before(sql)).await;
+                done.map_err(|error| prelude.unshifted(error))
+            }
+            None => self.command(sql).await,
+        }
     }
 
     /// Does what goes before statements that cannot be sent in the same request.

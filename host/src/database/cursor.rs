@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::error::{Error, Result};
 use super::exchange::Started;
+use super::grants::Meter;
 use super::seat::{Role, Seat};
 use super::session::Session;
 use crate::limits;
@@ -45,6 +46,8 @@ struct Place {
     /// Whether rows that the server was asked for are on their way.
     flowing: bool,
     over: bool,
+    /// How much the function has read of them.
+    meter: Meter,
 }
 
 impl Cursor {
@@ -53,6 +56,7 @@ impl Cursor {
         session: &Arc<Session>,
         seat: &Arc<Seat>,
         started: &Started,
+        meter: Meter,
     ) -> Option<Self> {
         (!started.first.last).then(|| Self {
             session: session.clone(),
@@ -63,6 +67,7 @@ impl Cursor {
                 rows: started.first.rows as usize,
                 flowing: seat.is_streaming(),
                 over: false,
+                meter,
             }),
         })
     }
@@ -84,6 +89,10 @@ impl Cursor {
             .await;
         place.flowing = self.seat.is_streaming();
         match &fetched {
+            Ok(batch) if place.meter.count(batch).is_err() => {
+                abandon(&self.session, &self.seat, &mut place);
+                return Err(place.meter.capped());
+            }
             Ok(batch) if !batch.last => {
                 place.bytes += batch.cells.len();
                 place.rows += batch.rows as usize;
@@ -110,16 +119,21 @@ impl Place {
     }
 }
 
+/// Frees the connection of rows that nobody will read.
+fn abandon(session: &Session, seat: &Arc<Seat>, place: &mut Place) {
+    place.over = true;
+    seat.end_rows(place.portal.take());
+    if seat.role() == Role::Cursor {
+        // The server may still be sending, or about to report an error.
+        session.settle_later(seat);
+    }
+}
+
 impl Drop for Cursor {
     fn drop(&mut self) {
         let place = self.place.get_mut();
-        if place.over {
-            return;
-        }
-        self.seat.end_rows(place.portal.take());
-        if self.seat.role() == Role::Cursor {
-            // The server may still be sending, or about to report an error.
-            self.session.settle_later(&self.seat);
+        if !place.over {
+            abandon(&self.session, &self.seat, place);
         }
     }
 }

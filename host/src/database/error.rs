@@ -38,6 +38,12 @@ pub enum Error {
     /// The arguments were encoded for another shape of the statement; nothing was executed.
     #[error("the statement has changed on the server: its arguments must be encoded anew")]
     StatementChanged(Arc<Description>),
+    /// The function may not do this; nothing was executed.
+    #[error("{0}")]
+    Denied(String),
+    /// The result has more rows or bytes than the function may read.
+    #[error("{0}")]
+    Capped(String),
     /// The call makes no sense; nothing was executed.
     #[error("{0}")]
     Invalid(String),

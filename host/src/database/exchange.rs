@@ -291,7 +291,8 @@ impl Connection {
         let in_block = !self.is_outside();
         leaders.extend(self.timeouts.due(self.terms.time, in_block));
         leaders.extend(self.beginning.clone());
-        leaders.extend(self.terms.prelude.iter().cloned());
+        let prelude = self.terms.prelude.iter();
+        leaders.extend(prelude.map(|prelude| prelude.command.clone()));
         leaders.extend(self.timeouts.of_call(self.call_timeout.take(), in_block));
         leaders
     }

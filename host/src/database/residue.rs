@@ -10,6 +10,8 @@
 //!
 //! The transaction itself is not judged here: the server reports it ([`super::wire`]).
 
+use super::sql::lexer::{Token, Tokens};
+
 /// What executing a statement may leave behind on its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Residue {
@@ -23,13 +25,12 @@ pub enum Residue {
 
 /// What a statement reads that an earlier borrower of the connection may have left.
 pub fn reads_sequence_state(sql: &str) -> bool {
-    Words::new(sql)
-        .any(|word| matches!(word, Token::Word(ref name) if name == "lastval" || name == "currval"))
+    Tokens::words(sql).any(|token| token.is_one_of(&["currval", "lastval"]))
 }
 
 /// Judges one or more statements by their text.
 pub fn residue(sql: &str) -> Residue {
-    let tokens: Vec<Token> = Words::new(sql).collect();
+    let tokens: Vec<Token> = Tokens::words(sql).collect();
     tokens
         .split(|token| *token == Token::Symbol(';'))
         .map(of_statement)
@@ -65,9 +66,12 @@ fn of_token(tokens: &[Token], index: usize) -> Residue {
     let called = tokens.get(index + 1) == Some(&Token::Symbol('('));
     match &tokens[index] {
         Token::Word(name) if is_temporary(name) => Residue::Session,
+        Token::Quoted(name) if name.starts_with("pg_temp") => Residue::Session,
         Token::Word(name) if called && name == "setseed" => Residue::Connection,
         Token::Word(name) if called && is_harmless(tokens, index, name) => Residue::Nothing,
-        Token::Word(_) | Token::Quoted if called && !names_a_table(tokens, index) => {
+        Token::Word(_) | Token::Quoted(_) | Token::Escaped
+            if called && !names_a_table(tokens, index) =>
+        {
             Residue::Session
         }
         _ => Residue::Nothing,
@@ -181,140 +185,6 @@ const FUNCTIONS: [&str; 282] = [
     "upper_inc", "uuidv4", "uuidv7", "var_pop", "var_samp", "variance", "version",
     "websearch_to_tsquery", "width_bucket", "xmlagg",
 ];
-
-/// What a judgement needs to see of SQL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
-    /// An unquoted word, in lower case.
-    Word(String),
-    /// A quoted identifier.
-    Quoted,
-    /// Any other character outside strings and comments.
-    Symbol(char),
-}
-
-impl Token {
-    fn is_one_of(&self, words: &[&str]) -> bool {
-        matches!(self, Self::Word(word) if words.contains(&word.as_str()))
-    }
-}
-
-/// The tokens of SQL, without strings, numbers, spaces and comments.
-struct Words<'a> {
-    rest: &'a str,
-}
-
-impl<'a> Words<'a> {
-    fn new(sql: &'a str) -> Self {
-        Self { rest: sql }
-    }
-
-    /// Skips to after the next `end`, or to the end of the text.
-    fn skip_past(&mut self, end: &str) {
-        self.rest = self.rest.split_once(end).map_or("", |(_, rest)| rest);
-    }
-
-    /// Skips a string whose opening quote is already behind.
-    fn skip_string(&mut self, escapes: bool) {
-        let mut escaped = false;
-        for (index, character) in self.rest.char_indices() {
-            match character {
-                '\'' if !escaped => {
-                    self.rest = &self.rest[index + 1..];
-                    return;
-                }
-                '\\' if escapes => escaped = !escaped,
-                _ => escaped = false,
-            }
-        }
-        self.rest = "";
-    }
-
-    /// Skips a comment whose opening is already behind; comments nest.
-    fn skip_comment(&mut self) {
-        let mut depth = 1;
-        while depth > 0 && !self.rest.is_empty() {
-            if let Some(rest) = self.rest.strip_prefix("/*") {
-                (self.rest, depth) = (rest, depth + 1);
-            } else if let Some(rest) = self.rest.strip_prefix("*/") {
-                (self.rest, depth) = (rest, depth - 1);
-            } else {
-                let mut characters = self.rest.chars();
-                characters.next();
-                self.rest = characters.as_str();
-            }
-        }
-    }
-
-    /// Skips a dollar-quoted string, if one begins here.
-    fn skip_dollar_quoted(&mut self) -> bool {
-        let Some(after) = self.rest.strip_prefix('$') else {
-            return false;
-        };
-        let Some((tag, _)) = after.split_once('$') else {
-            return false;
-        };
-        if !tag.chars().all(|c| c.is_alphanumeric() || c == '_')
-            || tag.starts_with(|c: char| c.is_ascii_digit())
-        {
-            return false;
-        }
-        let quote = format!("${tag}$");
-        self.rest = &self.rest[quote.len()..];
-        self.skip_past(&quote);
-        true
-    }
-
-    /// Takes a word off the front.
-    fn word(&mut self) -> String {
-        let end = self
-            .rest
-            .find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'))
-            .unwrap_or(self.rest.len());
-        let (word, rest) = self.rest.split_at(end);
-        self.rest = rest;
-        word.to_lowercase()
-    }
-}
-
-impl Iterator for Words<'_> {
-    type Item = Token;
-
-    fn next(&mut self) -> Option<Token> {
-        loop {
-            self.rest = self.rest.trim_start();
-            let first = self.rest.chars().next()?;
-            if let Some(rest) = self.rest.strip_prefix("--") {
-                self.rest = rest;
-                self.skip_past("\n");
-            } else if let Some(rest) = self.rest.strip_prefix("/*") {
-                self.rest = rest;
-                self.skip_comment();
-            } else if let Some(rest) = self.rest.strip_prefix('\'') {
-                self.rest = rest;
-                self.skip_string(false);
-            } else if let Some(rest) = self.rest.strip_prefix('"') {
-                self.rest = rest;
-                self.skip_past("\"");
-                return Some(Token::Quoted);
-            } else if self.skip_dollar_quoted() {
-            } else if first.is_alphabetic() || first == '_' {
-                let word = self.word();
-                if word == "e" && self.rest.starts_with('\'') {
-                    self.rest = &self.rest[1..];
-                    self.skip_string(true);
-                } else {
-                    return Some(Token::Word(word));
-                }
-            } else if first.is_ascii_digit() {
-                self.word();
-            } else {
-                self.rest = &self.rest[first.len_utf8()..];
-                return Some(Token::Symbol(first));
-            }
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

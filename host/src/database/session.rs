@@ -22,13 +22,13 @@ use super::connection::Terms;
 use super::cursor::{Batch, Cursor};
 use super::error::{Error, Result};
 use super::exchange::Started;
+use super::grants::Grants;
 use super::pipeline::Outcome;
 use super::pool::Loan;
 use super::seat::{Role, Seat, lock, may_try_again};
 use super::server_error::Verdict;
 use super::statement::{Call, Description, Key};
 use super::transaction::{Options, Transaction};
-use super::wire::request::Command;
 use super::work::{self, Work};
 use super::{Database, Databases};
 use crate::invocation::Deadline;
@@ -37,8 +37,8 @@ use crate::limits;
 /// The loans of one invocation.
 pub struct Session {
     databases: Arc<Databases>,
+    pub(super) grants: Grants,
     deadline: Deadline,
-    prelude: Arc<[Command]>,
     ended: AtomicBool,
     ending: Notify,
     seats: Mutex<Vec<Arc<Seat>>>,
@@ -57,11 +57,11 @@ pub struct Answer {
 
 impl Session {
     /// A session that has borrowed nothing yet, of the databases that the function may use.
-    pub fn new(databases: Arc<Databases>, deadline: Deadline) -> Arc<Self> {
+    pub fn new(databases: Arc<Databases>, grants: Grants, deadline: Deadline) -> Arc<Self> {
         Arc::new(Self {
             databases,
+            grants,
             deadline,
-            prelude: Arc::default(),
             ended: AtomicBool::new(false),
             ending: Notify::new(),
             seats: Mutex::default(),
@@ -79,7 +79,9 @@ impl Session {
 
     /// What the server says of a statement; from memory, if it has said so before.
     pub async fn prepare(self: &Arc<Self>, database: &str, key: &Key) -> Result<Arc<Description>> {
-        if let Some(description) = self.database(database)?.known(key) {
+        let known = self.database(database)?;
+        self.grants.permit(known.name(), &work::Prepare(key))?;
+        if let Some(description) = known.known(key) {
             return Ok(description);
         }
         Ok(self.call(database, work::Prepare(key)).await?.0)
@@ -88,7 +90,7 @@ impl Session {
     /// Executes a statement and reads its first rows.
     pub async fn query(self: &Arc<Self>, database: &str, call: &Call) -> Result<Answer> {
         let (started, seat) = self.call(database, work::Query(call)).await?;
-        Ok(self.answer(&seat, call, started))
+        self.answer(&seat, call, started)
     }
 
     /// Executes a statement and counts the rows it affected.
@@ -102,7 +104,9 @@ impl Session {
         database: &str,
         calls: &[Call],
     ) -> Result<Vec<Outcome>> {
-        Ok(self.call(database, work::Pipeline(calls)).await?.0)
+        let (outcomes, seat) = self.call(database, work::Pipeline(calls)).await?;
+        self.grants.count(seat.database().name(), &outcomes)?;
+        Ok(outcomes)
     }
 
     /// Executes statements without arguments.
@@ -113,7 +117,7 @@ impl Session {
     /// Borrows a connection for a transaction, which begins with its first statement.
     pub async fn begin(self: &Arc<Self>, database: &str, options: &Options) -> Result<Transaction> {
         let database = self.database(database)?;
-        let begin = options.sql();
+        let begin = self.grants.begin(database.name(), options)?.sql();
         let seat = self.borrow(&database, Role::Transaction).await?;
         seat.begin_later(&begin).await;
         Ok(Transaction::new(self.clone(), seat, begin))
@@ -143,6 +147,7 @@ impl Session {
     ) -> Result<(W::Done, Arc<Seat>)> {
         work.check()?;
         let database = self.database(database)?;
+        self.grants.permit(database.name(), &work)?;
         let mut first = true;
         loop {
             let seat = self.seat(&database).await?;
@@ -187,14 +192,18 @@ impl Session {
         seat: &Arc<Seat>,
         call: &Call,
         started: Started,
-    ) -> Answer {
-        let rest = Cursor::after(self, seat, &started);
+    ) -> Result<Answer> {
+        let mut meter = self.grants.meter(seat.database().name());
+        let counted = meter.count(&started.first);
+        // Before the refusal: dropping it frees the connection.
+        let rest = Cursor::after(self, seat, &started, meter);
+        counted?;
         let changed = call.version != started.description.version;
-        Answer {
+        Ok(Answer {
             statement: changed.then_some(started.description),
             first: started.first,
             rest,
-        }
+        })
     }
 
     /// Uses a seat's connection until the work is done or the session ends. If the work is given
@@ -213,7 +222,7 @@ impl Session {
             .unless_ended(async {
                 let mut place = seat.loan.lock().await;
                 let loan = place.as_mut().ok_or(Error::Ended)?;
-                loan.terms = self.terms();
+                loan.terms = self.terms(seat.database())?;
                 let result = work(loan).await;
                 match result.as_ref().err().map(Error::verdict) {
                     Some(Verdict::Lost) => loan.doom(),
@@ -231,11 +240,11 @@ impl Session {
         result
     }
 
-    fn terms(&self) -> Terms {
-        Terms {
-            prelude: self.prelude.clone(),
+    fn terms(&self, database: &Database) -> Result<Terms> {
+        Ok(Terms {
+            prelude: self.grants.prelude(database.name())?,
             time: Some(self.deadline.remaining()),
-        }
+        })
     }
 
     /// Gives a transaction in which nothing was done another connection.

@@ -78,7 +78,7 @@ impl Transaction {
     /// Executes a statement and reads its first rows.
     pub async fn query(&self, call: &Call) -> Result<Answer> {
         let started = self.perform(work::Query(call)).await?;
-        Ok(self.session.answer(&self.seat, call, started))
+        self.session.answer(&self.seat, call, started)
     }
 
     /// Executes a statement and counts the rows it affected.
@@ -88,7 +88,10 @@ impl Transaction {
 
     /// Executes several statements in one round trip. If one fails, so has the transaction.
     pub async fn pipeline(&self, calls: &[Call]) -> Result<Vec<Outcome>> {
-        self.perform(work::Pipeline(calls)).await
+        let outcomes = self.perform(work::Pipeline(calls)).await?;
+        let database = self.seat.database().name();
+        self.session.grants.count(database, &outcomes)?;
+        Ok(outcomes)
     }
 
     /// Executes statements without arguments.
@@ -137,6 +140,8 @@ impl Transaction {
 
     async fn perform<W: Work>(&self, work: W) -> Result<W::Done> {
         work.check()?;
+        let database = self.seat.database().name();
+        self.session.grants.permit(database, &work)?;
         let fresh = self.fresh.swap(false, Ordering::AcqRel);
         let result = self.session.perform(&self.seat, &work).await;
         match result {
@@ -162,10 +167,16 @@ impl Work for Conclude {
         Ok(())
     }
 
+    fn texts(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
     async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<bool> {
         if loan.begin_never() {
             return Ok(true);
         }
+        // Nothing follows for which it would be in force.
+        loan.terms.prelude = None;
         match loan.control(self.0).await {
             // The server's last words do not say what it did before them.
             Err(Error::Server(error)) if error.is_fatal() => Err(Error::ConnectionLost {

@@ -23,6 +23,9 @@ pub trait Work: Sync {
     /// Refuses what need not be tried.
     fn check(&self) -> Result<()>;
 
+    /// The guest's own texts in it, of which not all may be allowed.
+    fn texts(&self) -> Vec<&str>;
+
     /// Does it.
     fn perform(
         &self,
@@ -56,6 +59,10 @@ impl Work for Prepare<'_> {
         check_key(self.0)
     }
 
+    fn texts(&self) -> Vec<&str> {
+        vec![&self.0.sql]
+    }
+
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {
         let description = loan.prepare(self.0).await?.description;
         database.learn(self.0, &description);
@@ -68,6 +75,10 @@ impl Work for Query<'_> {
 
     fn check(&self) -> Result<()> {
         check_key(&self.0.key)
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        vec![&self.0.key.sql]
     }
 
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Started> {
@@ -91,6 +102,10 @@ impl Work for Execute<'_> {
 
     fn check(&self) -> Result<()> {
         check_key(&self.0.key)
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        vec![&self.0.key.sql]
     }
 
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<u64> {
@@ -117,6 +132,10 @@ impl Work for Pipeline<'_> {
         self.0.iter().try_for_each(|call| check_key(&call.key))
     }
 
+    fn texts(&self) -> Vec<&str> {
+        self.0.iter().map(|call| call.key.sql.as_str()).collect()
+    }
+
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {
         let known = self.0.iter().map(|call| database.known(&call.key));
         let outcomes = loan.pipeline(self.0, known.collect()).await?;
@@ -134,6 +153,10 @@ impl Work for Batch<'_> {
         check_sql(self.0)
     }
 
+    fn texts(&self) -> Vec<&str> {
+        vec![self.0]
+    }
+
     async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
         loan.batch_execute(self.0).await
     }
@@ -144,6 +167,10 @@ impl Work for Control<'_> {
 
     fn check(&self) -> Result<()> {
         check_sql(self.0)
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        Vec::new()
     }
 
     async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<bool> {

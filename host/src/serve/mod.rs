@@ -20,18 +20,21 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, FunctionConfig};
+use crate::database::grants::Grants;
+use crate::database::permission::Permissions;
 use crate::database::session::Session;
 use crate::database::{self, Databases};
 use crate::fault::{Blame, Fault, Kind};
 use crate::instance::engine::{Capacity, Engine};
 use crate::instance::pool::InstancePool;
 use crate::instance::{Blueprint, Job};
-use crate::invocation::{Answer, Invocation};
+use crate::invocation::{Answer, Deadline, Invocation};
 use crate::limits;
 use crate::telemetry::Output;
 
 pub mod lambda;
 pub mod local;
+mod permissions;
 
 /// What one host process keeps warm.
 pub struct Environment {
@@ -44,6 +47,7 @@ pub struct Environment {
 pub struct Function {
     config: FunctionConfig,
     databases: Arc<Databases>,
+    permissions: Permissions,
     instances: InstancePool,
 }
 
@@ -95,6 +99,7 @@ impl Environment {
                 databases: own.clone(),
             });
             let function = Function {
+                permissions: permissions::read(&config)?,
                 config: config.clone(),
                 databases: own,
                 instances,
@@ -120,7 +125,8 @@ impl Environment {
 
     /// Handles one invocation up to its answer.
     pub async fn handle(&self, function: &Function, invocation: Invocation) -> Handled {
-        let session = Session::new(function.databases.clone(), invocation.deadline);
+        let grants = Grants::new(&function.permissions, &invocation);
+        let session = Session::new(function.databases.clone(), grants, invocation.deadline);
         let ending = Ending {
             session: Some(session.clone()),
             endings: self.endings.clone(),
@@ -157,6 +163,17 @@ impl Function {
     /// Its name in the configuration.
     pub fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &FunctionConfig {
+        &self.config
+    }
+
+    /// What it could borrow of its databases without any event: for looking at them, not for code.
+    pub fn session(&self, deadline: Deadline) -> Arc<Session> {
+        let grants = Grants::without_event(&self.permissions);
+        Session::new(self.databases.clone(), grants, deadline)
     }
 
     /// What an invocation may take where nobody else says so.

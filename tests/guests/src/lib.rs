@@ -157,6 +157,7 @@ pub fn describe(error: Error) -> Value {
     json!({ "error": {
         "code": error.code().map(|code| code.code()),
         "constraint": error.as_db_error().and_then(|error| error.constraint()),
+        "position": error.as_db_error().and_then(|error| error.position()),
         "message": error.to_string(),
     }})
 }

@@ -74,6 +74,8 @@ impl From<Error> for wit::Error {
             Error::Connect(_) => Self::Connect(text),
             Error::ConnectionLost { maybe_executed } => Self::ConnectionLost(maybe_executed),
             Error::StatementChanged(description) => Self::StatementChanged((&*description).into()),
+            Error::Denied(_) => Self::Denied(text),
+            Error::Capped(_) => Self::Capped(text),
             Error::Invalid(_) => Self::Invalid(text),
             Error::InUse => Self::InUse,
             Error::Aborted => Self::Aborted,

@@ -1,0 +1,180 @@
+//! `hearth check`: the queries that functions declare, compared with the database as it is.
+//!
+//! The database prepares each of them, under the function's own role, and executes none. What does
+//! not fit is said as a compiler says it: what, where in the guest's source, and which part of the
+//! query. The exit status is 0 when everything fits, and 1 otherwise.
+//!
+//! Promises: everything that is wrong is said, not only the first thing; errors and warnings are
+//! on standard output, since they are what was asked for.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use super::session::with_environment;
+use super::{Place, runtime, shutdown};
+use crate::config::Config;
+use crate::database::Error;
+use crate::database::session::Session;
+use crate::database::statement::Key;
+use crate::instance::declared::{self, Query};
+use crate::invocation::Deadline;
+use crate::serve::{Environment, Function};
+use crate::telemetry;
+
+mod compare;
+mod report;
+mod rust;
+
+use report::{Finding, Place as At};
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The functions to check [default: all].
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// What was looked at, and what was found.
+#[derive(Default)]
+struct Outcome {
+    functions: usize,
+    queries: usize,
+    errors: usize,
+    warnings: usize,
+    text: String,
+}
+
+impl Check {
+    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        let config = self.place.load()?;
+        telemetry::start_on_stderr(&config.log);
+        let names = self.names(&config)?;
+        let outcome = runtime()?.block_on(check(config, names))?;
+        print!("{}", outcome.text);
+        println!("{}", outcome.summary());
+        Ok(match outcome.errors {
+            0 => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        })
+    }
+
+    fn names(&self, config: &Config) -> anyhow::Result<Vec<String>> {
+        let known: Vec<&str> = config.functions.keys().map(String::as_str).collect();
+        if self.names.is_empty() {
+            return Ok(known.into_iter().map(str::to_owned).collect());
+        }
+        match self
+            .names
+            .iter()
+            .find(|name| !known.contains(&name.as_str()))
+        {
+            Some(name) => bail!(
+                "there is no function {name:?}; there are: {}",
+                known.join(", ")
+            ),
+            None => Ok(self.names.clone()),
+        }
+    }
+}
+
+async fn check(config: Config, names: Vec<String>) -> anyhow::Result<Outcome> {
+    let checked = with_environment(config, shutdown()?, async |_, environment, shutdown| {
+        let outcome = tokio::select! {
+            outcome = check_all(&environment, &names) => outcome,
+            () = shutdown.requested() => bail!("interrupted before everything was checked"),
+        };
+        environment.drain().await;
+        outcome
+    });
+    checked
+        .await?
+        .context("interrupted before anything was checked")
+}
+
+async fn check_all(environment: &Environment, names: &[String]) -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome::default();
+    for name in names {
+        let function = environment
+            .function(name)
+            .with_context(|| format!("the function {name:?} was not loaded"))?;
+        outcome.functions += 1;
+        check_function(function, &mut outcome).await?;
+    }
+    Ok(outcome)
+}
+
+async fn check_function(function: &Function, outcome: &mut Outcome) -> anyhow::Result<()> {
+    let mut queries = declared::read(&function.config().component)?;
+    queries.sort_by(|one, other| (&one.file, one.line).cmp(&(&other.file, other.line)));
+    let session = function.session(Deadline::after(function.timeout()));
+    for query in &queries {
+        outcome.queries += 1;
+        let at = At {
+            function: function.name(),
+            query,
+        };
+        match findings(&session, query).await {
+            Ok(findings) => findings
+                .iter()
+                .for_each(|finding| outcome.add(&at, finding)),
+            Err(error) => {
+                session.end().await;
+                return Err(error);
+            }
+        }
+    }
+    session.end().await;
+    Ok(())
+}
+
+/// What is wrong with a query; an error if the database cannot even be asked.
+async fn findings(
+    session: &std::sync::Arc<Session>,
+    query: &Query,
+) -> anyhow::Result<Vec<Finding>> {
+    let key = Key {
+        sql: query.sql.clone(),
+        types: Vec::new(),
+    };
+    match session.prepare(&query.database, &key).await {
+        Ok(description) => Ok(compare::compare(query, &description)),
+        Err(Error::Server(error)) => Ok(vec![Finding::refused(query, &error)]),
+        Err(error @ (Error::UnknownDatabase(_) | Error::Denied(_) | Error::Invalid(_))) => {
+            Ok(vec![Finding::error(error.to_string())])
+        }
+        Err(error) => Err(anyhow::Error::new(error)
+            .context(format!("the database {:?} cannot be asked", query.database))),
+    }
+}
+
+impl Outcome {
+    fn add(&mut self, at: &At<'_>, finding: &Finding) {
+        match finding.is_error {
+            true => self.errors += 1,
+            false => self.warnings += 1,
+        }
+        let _ = writeln!(self.text, "{}", finding.display(at));
+    }
+
+    fn summary(&self) -> String {
+        let count = |number: usize, what: &str| match number {
+            1 => format!("1 {what}"),
+            _ => format!("{number} {what}s"),
+        };
+        let queries = match self.queries {
+            1 => "1 query".to_owned(),
+            number => format!("{number} queries"),
+        };
+        format!(
+            "checked {queries} of {}: {}, {}",
+            count(self.functions, "function"),
+            count(self.errors, "error"),
+            count(self.warnings, "warning"),
+        )
+    }
+}

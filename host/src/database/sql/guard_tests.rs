@@ -1,0 +1,146 @@
+//! Ways out of a permission, each of which must be found; and everyday SQL, in which none must be.
+
+use super::*;
+
+fn found(sql: &str) -> Option<Risk> {
+    risk(sql, &["app.tenant".to_owned()])
+}
+
+#[test]
+fn a_change_of_a_protected_setting_is_found_however_it_is_written() {
+    for sql in [
+        "SET ROLE admin",
+        "set session role admin",
+        "set local role none",
+        "set role to admin",
+        "SET LOCAL \"role\" = 'admin'",
+        "set \"ROLE\" to admin",
+        "reset role",
+        "RESET \"role\"",
+        "set session authorization default",
+        "set session session authorization admin",
+        "set local session authorization admin",
+        "reset session authorization",
+        "set session_authorization = 'admin'",
+        "reset all",
+        "discard all",
+        "set app.tenant = 'other'",
+        "set APP.Tenant to 'other'",
+        "set local app . tenant = 'other'",
+        "set /* x */ session \"app\".\"tenant\" = 'other'",
+        "set \"app.tenant\" = 'other'",
+        "reset app.tenant",
+        "select 1; set app.tenant = 'other'; select 2",
+        "set\u{b}role admin",
+        "-- harmless\rset role admin",
+        "/* /* */ set */ set role admin",
+        "set transaction read write",
+        "set transaction isolation level serializable, read write",
+        "set session characteristics as transaction read write",
+        "set transaction_read_only = off",
+        "set default_transaction_read_only to off",
+        "set names 'gbk'",
+        "set client_encoding to sjis",
+        "set standard_conforming_strings = off",
+        "set row_security = off",
+        "select set_config('role', 'admin', true)",
+        "select pg_catalog.set_config('role', 'admin', true)",
+        "select \"set_config\"('app.tenant', 'other', true)",
+        "select pg_catalog . \"set_config\" /**/ ( 'APP.TENANT' , 'other', true)",
+        "alter role current_user set app.tenant = 'other'",
+        "alter database d set role = 'admin'",
+        "create user u",
+    ] {
+        assert!(
+            matches!(found(sql), Some(Risk::Setting(_))),
+            "{sql}: {:?}",
+            found(sql)
+        );
+    }
+}
+
+#[test]
+fn a_change_of_who_knows_what_is_found() {
+    for sql in [
+        "select set_config($1, 'other', true)",
+        "select set_config('app.' || 'tenant', 'other', true)",
+        "select set_config('app.'\n'tenant', 'other', true)",
+        "select set_config(e'app.\\x74enant', 'other', true)",
+        "select set_config($$app.tenant$$, 'other', true)",
+        "select set_config(setting_name => 'app.tenant', new_value => 'x', is_local => true)",
+        "select set_config(name, 'x', true) from t",
+        "create aggregate a (text, text, bool) (sfunc = set_config)",
+        "update pg_settings set setting = 'other'",
+        "update pg_catalog.\"pg_settings\" set setting = 'x' where name = 'role'",
+        "with x as (select 1) update pg_settings set setting = 'x'",
+        "create view v as select * from pg_settings",
+        "insert into pg_settings values (1)",
+        "merge into pg_settings using t on true when matched then do nothing",
+        "set $1 = 'x'",
+    ] {
+        assert_eq!(found(sql), Some(Risk::UnknownSetting), "{sql}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_for_certain_is_found() {
+    for sql in [
+        "select U&\"s\\0065t_config\"('role', 'admin', true)",
+        "select u&\"set!005fconfig\" uescape '!' ('role', 'admin', true)",
+        "select '\\'; set role admin; --'",
+        "select 1 where a = '\\' or set_config('role','admin',true) = '\\'",
+        "select b'1''\\' from t",
+    ] {
+        assert!(
+            matches!(found(sql), Some(Risk::Ambiguous(_) | Risk::Setting(_))),
+            "{sql}: {:?}",
+            found(sql)
+        );
+    }
+}
+
+#[test]
+fn text_that_is_run_is_found() {
+    for sql in [
+        "select query_to_xml('set role admin', true, false, '')",
+        "select \"query_to_xml\" ('delete from t', true, false, '')",
+        "select * from ts_stat('select set_config(''role'', ''x'', false)::tsvector')",
+        "select dblink_exec('dbname=x', 'drop table t')",
+        "select * from crosstab4('select 1')",
+        "execute s1",
+        "explain execute s1",
+        "create table t as execute s1(1)",
+    ] {
+        assert!(
+            matches!(found(sql), Some(Risk::Code(_))),
+            "{sql}: {:?}",
+            found(sql)
+        );
+    }
+}
+
+#[test]
+fn everyday_statements_have_no_risk() {
+    for sql in [
+        "",
+        "select 1",
+        "select 'set role admin', \"set role\", $$reset all$$ from t -- set role x",
+        "select current_setting('app.tenant')",
+        "select set_config('work_mem', '1MB', true)",
+        "select name, setting from pg_settings",
+        "set local work_mem = '1MB'; set statement_timeout to 100; set time zone 'UTC'",
+        "set transaction isolation level serializable",
+        "set constraints all deferred",
+        "reset work_mem",
+        "discard temp",
+        "update t set role = 'x' where tenant = $1",
+        "insert into role (app, tenant) values (1, 2)",
+        "select e'it\\'s', 'a\\b', n'x' like '%\\_'",
+        "grant execute on function f() to x",
+        "create trigger x before insert on t execute function f()",
+        "select role, session from t as x (role)",
+        "savepoint a; rollback to a",
+    ] {
+        assert_eq!(found(sql), None, "{sql}");
+    }
+}

@@ -1,0 +1,283 @@
+//! The tokens of SQL, as PostgreSQL's own scanner (`scan.l`) finds them.
+//!
+//! Promises: no text can make a reader of these tokens take for a string or a comment what the
+//! server executes. Where the server's own reading depends on its version or its settings, the
+//! reading that shows more is taken, or the token says that it is ambiguous.
+
+/// What a judgement needs to see of SQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Token {
+    /// An unquoted word, in lower case.
+    Word(String),
+    /// A quoted identifier, as it is meant.
+    Quoted(String),
+    /// A quoted identifier with Unicode escapes, which is not decoded.
+    Escaped,
+    /// A plain string in single quotes, as it is meant.
+    Text(String),
+    /// A plain string that ends, or does not end, depending on `standard_conforming_strings`.
+    Ambiguous,
+    /// Any other string: with escapes, in dollars, of bits.
+    Literal,
+    /// Any other character outside strings and comments.
+    Symbol(char),
+}
+
+impl Token {
+    /// Whether it is one of these words, unquoted.
+    pub fn is_one_of(&self, words: &[&str]) -> bool {
+        matches!(self, Self::Word(word) if words.contains(&word.as_str()))
+    }
+
+    /// Whether it is this word, unquoted.
+    pub fn is(&self, word: &str) -> bool {
+        matches!(self, Self::Word(own) if own == word)
+    }
+
+    /// The identifier that it may be, quoted or not.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Word(name) | Self::Quoted(name) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// The tokens of a text, without numbers, spaces and comments.
+pub struct Tokens<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Tokens<'a> {
+    /// Those of this text.
+    pub fn new(sql: &'a str) -> Self {
+        Self { rest: sql }
+    }
+
+    /// Those of this text that are neither strings nor identifiers with escapes.
+    pub fn words(sql: &'a str) -> impl Iterator<Item = Token> + 'a {
+        Self::new(sql)
+            .filter(|token| !matches!(token, Token::Text(_) | Token::Ambiguous | Token::Literal))
+    }
+
+    /// What stands before the next quote, with doubled quotes made single; to the end of the text
+    /// if there is none. The opening quote is behind already.
+    fn quoted(&mut self, quote: char) -> String {
+        let mut content = String::new();
+        loop {
+            let Some((before, after)) = self.rest.split_once(quote) else {
+                content.push_str(self.rest);
+                self.rest = "";
+                return content;
+            };
+            content.push_str(before);
+            self.rest = after;
+            match after.strip_prefix(quote) {
+                Some(after) => self.rest = after,
+                None => return content,
+            }
+            content.push(quote);
+        }
+    }
+
+    /// A string without escapes whose opening quote is already behind.
+    fn text(&mut self) -> Token {
+        let all = self.rest;
+        let content = self.quoted('\'');
+        let raw = &all[..all.len() - self.rest.len()];
+        // Read with escapes, a backslash before a quote would not let the string end there.
+        match raw.contains("\\'") {
+            true => Token::Ambiguous,
+            false => Token::Text(content),
+        }
+    }
+
+    /// As [`Self::text`], where nobody asks for the content.
+    fn literal(&mut self) -> Token {
+        match self.text() {
+            Token::Ambiguous => Token::Ambiguous,
+            _ => Token::Literal,
+        }
+    }
+
+    /// Skips a string with escapes whose opening quote is already behind.
+    fn skip_escapes(&mut self) {
+        let mut escaped = false;
+        for (index, character) in self.rest.char_indices() {
+            match character {
+                '\'' if !escaped => {
+                    self.rest = &self.rest[index + 1..];
+                    return;
+                }
+                '\\' => escaped = !escaped,
+                _ => escaped = false,
+            }
+        }
+        self.rest = "";
+    }
+
+    /// Skips a comment whose opening is already behind; comments nest.
+    fn skip_comment(&mut self) {
+        let mut depth = 1;
+        while depth > 0 && !self.rest.is_empty() {
+            if let Some(rest) = self.rest.strip_prefix("/*") {
+                (self.rest, depth) = (rest, depth + 1);
+            } else if let Some(rest) = self.rest.strip_prefix("*/") {
+                (self.rest, depth) = (rest, depth - 1);
+            } else {
+                let mut characters = self.rest.chars();
+                characters.next();
+                self.rest = characters.as_str();
+            }
+        }
+    }
+
+    /// Skips a dollar-quoted string, if one begins here.
+    fn skip_dollar_quoted(&mut self) -> bool {
+        let Some(after) = self.rest.strip_prefix('$') else {
+            return false;
+        };
+        let Some((tag, _)) = after.split_once('$') else {
+            return false;
+        };
+        if !tag.chars().all(|c| continues_word(c) && c != '$')
+            || tag.starts_with(|c: char| c.is_ascii_digit())
+        {
+            return false;
+        }
+        let quote = format!("${tag}$");
+        self.rest = self.rest[quote.len()..]
+            .split_once(&quote)
+            .map_or("", |(_, rest)| rest);
+        true
+    }
+
+    /// Takes a word off the front, and what it opens if it is the prefix of a string.
+    fn word(&mut self) -> Token {
+        let word = self.take_while(continues_word).to_ascii_lowercase();
+        if let Some(rest) = self.rest.strip_prefix('\'')
+            && matches!(word.as_str(), "e" | "b" | "x")
+        {
+            self.rest = rest;
+            if word != "e" {
+                return self.literal();
+            }
+            self.skip_escapes();
+            return Token::Literal;
+        }
+        if word == "u"
+            && let Some(rest) = self.rest.strip_prefix('&')
+            && let Some(quote) = rest.chars().next().filter(|c| matches!(c, '"' | '\''))
+        {
+            self.rest = &rest[1..];
+            if quote == '\'' {
+                return self.literal();
+            }
+            self.quoted(quote);
+            return Token::Escaped;
+        }
+        Token::Word(word)
+    }
+
+    fn take_while(&mut self, belongs: impl Fn(char) -> bool) -> &'a str {
+        let end = self.rest.find(|c| !belongs(c)).unwrap_or(self.rest.len());
+        let (taken, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        taken
+    }
+}
+
+impl Iterator for Tokens<'_> {
+    type Item = Token;
+
+    fn next(&mut self) -> Option<Token> {
+        loop {
+            // Not Unicode's spaces: to PostgreSQL those belong to words.
+            self.take_while(|c| matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0b' | '\x0c'));
+            let first = self.rest.chars().next()?;
+            if self.rest.starts_with("--") {
+                self.take_while(|c| !matches!(c, '\n' | '\r'));
+            } else if let Some(rest) = self.rest.strip_prefix("/*") {
+                self.rest = rest;
+                self.skip_comment();
+            } else if let Some(rest) = self.rest.strip_prefix('\'') {
+                self.rest = rest;
+                return Some(self.text());
+            } else if let Some(rest) = self.rest.strip_prefix('"') {
+                self.rest = rest;
+                return Some(Token::Quoted(self.quoted('"')));
+            } else if self.skip_dollar_quoted() {
+                return Some(Token::Literal);
+            } else if continues_word(first) && !first.is_ascii_digit() && first != '$' {
+                return Some(self.word());
+            } else if first.is_ascii_digit() {
+                // Digits alone: in older versions a word may begin right behind them.
+                self.take_while(|c| c.is_ascii_digit());
+            } else {
+                self.rest = &self.rest[first.len_utf8()..];
+                return Some(Token::Symbol(first));
+            }
+        }
+    }
+}
+
+/// Whether a character can stand within a word. PostgreSQL looks at bytes, and takes all of those
+/// that are not ASCII.
+fn continues_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(sql: &str) -> Vec<String> {
+        Tokens::new(sql)
+            .filter_map(|token| token.name().map(str::to_owned))
+            .collect()
+    }
+
+    #[test]
+    fn words_are_found_where_the_server_finds_them() {
+        let cases: &[(&str, &[&str])] = &[
+            (
+                "SELECT a.\"B c\" FROM T",
+                &["select", "a", "B c", "from", "t"],
+            ),
+            ("a -- b\nc --d\re", &["a", "c", "e"]),
+            ("a /* b /* c */ d */ e /*/ f */ g", &["a", "e", "g"]),
+            ("a /*/ b */ c", &["a", "c"]),
+            ("a 'b''c' d 'e", &["a", "d"]),
+            ("a e'b\\'c' d E'\\\\' f", &["a", "d", "f"]),
+            ("a $$b$$ c $x$ d $$ e $x$ f $y$ g", &["a", "c", "f"]),
+            ("a$x$b $x$ c$d$x$ e", &["a$x$b", "e"]),
+            ("é€$x$ a $x$ b", &["é€$x$", "a"]),
+            ("a\u{a0}b c", &["a\u{a0}b", "c"]),
+            ("$1$x$ a $x$ b", &["b"]),
+            ("1$x$ a $x$ b", &["b"]),
+            ("1e'\\' a' b 1.5e-3 c", &["b", "e", "c"]),
+            ("\"a\"\"b\" c", &["a\"b", "c"]),
+            ("U&\"d\\0061t\" a u&'b' c u & d", &["a", "c", "u", "d"]),
+            ("x'1f' b'01' n'q' a", &["n", "a"]),
+            ("a*--b\nc", &["a", "c"]),
+            ("SET\u{b}ROLE\u{c}x", &["set", "role", "x"]),
+        ];
+        for (sql, expected) in cases {
+            assert_eq!(names(sql), *expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn strings_are_read_as_they_are_meant() {
+        let tokens = |sql| Tokens::new(sql).collect::<Vec<_>>();
+        assert_eq!(tokens("'it''s'"), [Token::Text("it's".to_owned())]);
+        assert_eq!(tokens("'a\\b'"), [Token::Text("a\\b".to_owned())]);
+        assert_eq!(
+            tokens("'a\\' b"),
+            [Token::Ambiguous, Token::Word("b".to_owned())]
+        );
+        assert_eq!(tokens("U&\"x\""), [Token::Escaped]);
+        assert_eq!(tokens("$$x$$ e'x'"), [Token::Literal, Token::Literal]);
+        assert_eq!(tokens("é"), [Token::Word("é".to_owned())]);
+    }
+}

@@ -1,0 +1,12 @@
+//! SQL as far as the host reads it: its words, what kinds of statement there are in a text, and
+//! what in it would undo a permission.
+//!
+//! Promises: the text is taken apart as PostgreSQL takes it apart, whatever its version and
+//! settings; where that cannot be told, the text is [`guard::Risk::Ambiguous`] and so refused by
+//! whoever depends on it.
+//!
+//! Left to others: what is done with a judgement ([`super::residue`], [`super::permission`]).
+
+pub mod guard;
+pub mod kinds;
+pub mod lexer;

@@ -1,0 +1,340 @@
+//! A function does with a database what its permission says, and nothing else.
+
+use e2e::guests::QUERY;
+use e2e::{Database, Door, Setup, Trial};
+use serde_json::{Value, json};
+
+/// A database with a role of its own that may do everything with the table `things`, and with
+/// three of those; `$app` in the schema is that role. The function logs in as who owns it all.
+async fn database(schema: &str) -> Database {
+    let database = Database::create().await;
+    let app = format!("{}_app", database.name);
+    let things = format!(
+        "create role {app}; create table things (name text); insert into things values ('a'), ('b'), ('c');
+         grant all on things to {app};"
+    );
+    database
+        .run(&(things + &schema.replace("$app", &app)))
+        .await;
+    database
+}
+
+async fn start(door: Door, database: &Database, permission: &str) -> Trial {
+    let app = format!("{}_app", database.name);
+    let section = format!(
+        "[function.tested.database.default]\n{}\n",
+        permission.replace("$app", &app)
+    );
+    Setup::of(&QUERY)
+        .with(database)
+        .toml(&section)
+        .start(door)
+        .await
+}
+
+/// The results of these steps.
+async fn results(trial: &Trial, steps: Value) -> Vec<Value> {
+    let results = trial.value(json!({ "steps": steps })).await;
+    results.as_array().expect("it is a list").clone()
+}
+
+fn message(result: &Value) -> &str {
+    result["error"]["message"].as_str().unwrap_or_default()
+}
+
+/// The same SQL in every way in which a function can send it.
+fn every_way(sql: &str) -> Value {
+    json!([
+        { "query": sql },
+        { "execute": sql },
+        { "batch": sql },
+        { "batch": format!("select 1; {sql}") },
+        { "transaction": [{ "query": sql }, { "batch": sql }, { "execute": sql }], "end": "commit" },
+    ])
+}
+
+/// All results of [`every_way`], those within the transaction included.
+fn flat(results: Vec<Value>) -> Vec<Value> {
+    let steps = |result: Value| match result["steps"].as_array() {
+        Some(steps) => steps.clone(),
+        None => vec![result],
+    };
+    results.into_iter().flat_map(steps).collect()
+}
+
+async fn is_denied(trial: &Trial, sql: &str) {
+    for result in flat(results(trial, every_way(sql)).await) {
+        assert!(
+            message(&result).starts_with("not allowed: "),
+            "{sql}: {result}"
+        );
+    }
+}
+
+behind_both_doors! {
+    async fn a_function_runs_as_its_role(door) {
+        let schema = "create table secrets (name text); insert into secrets values ('x')";
+        let database = database(schema).await;
+        let trial = start(door, &database, "role = \"$app\"").await;
+        let who = "select current_user::text, (select count(*) from things)";
+        let app = format!("{}_app", database.name);
+        for _ in 0..2 {
+            let steps = json!([
+                { "query": who },
+                { "transaction": [{ "query": who }, { "query": "select count(*) from secrets" }], "end": "commit" },
+                { "execute": "delete from secrets" },
+                { "batch": "insert into things values ('d'); delete from secrets" },
+                { "parallel": [{ "query": who }, { "query": who }] },
+            ]);
+            let results = results(&trial, steps).await;
+            let own = json!([[app, 3]]);
+            assert_eq!(results[0]["rows"], own);
+            assert_eq!(results[1]["steps"][0]["rows"], own);
+            for denied in [&results[1]["steps"][1], &results[2], &results[3]] {
+                assert_eq!(denied["error"]["code"], "42501", "{denied}");
+            }
+            assert_eq!(results[4][1]["rows"], own);
+        }
+        assert_eq!(database.value("select count(*) from secrets").await.as_deref(), Some("1"));
+    }
+
+    async fn a_role_cannot_be_left(door) {
+        let schema = "create table secrets (name text); insert into secrets values ('x'); grant all on schema public to $app;
+             create view settings as select * from pg_settings; grant all on settings to $app";
+        let database = database(schema).await;
+        let trial = start(door, &database, "role = \"$app\"").await;
+        for escape in ESCAPES {
+            is_denied(&trial, escape).await;
+            let rest = json!([
+                { "query": "select current_user::text" },
+                { "query": "select * from secrets" },
+                { "transaction": [{ "query": "select current_user::text" }, { "query": "select * from secrets" }], "end": "commit" },
+            ]);
+            let results = flat(results(&trial, rest).await);
+            let own = json!([[format!("{}_app", database.name)]]);
+            assert_eq!((&results[0]["rows"], &results[2]["rows"]), (&own, &own), "{escape}");
+            for denied in [&results[1], &results[3]] {
+                assert_eq!(denied["error"]["code"], "42501", "{escape}: {denied}");
+            }
+        }
+    }
+
+    /// A failed transaction takes no settings: those from before its savepoints must be enough.
+    async fn a_savepoint_leads_back_to_no_other_role(door) {
+        let database = database("create table secrets (name text)").await;
+        let trial = start(door, &database, "role = \"$app\"").await;
+        for begin in ["savepoint a", "select 1; savepoint a"] {
+            let steps = json!([{
+                "transaction": [
+                    { "batch": begin },
+                    { "query": "select 1 / 0" },
+                    { "batch": "rollback to a; insert into secrets values ('x')" },
+                    { "batch": "rollback to a" },
+                    { "query": "select current_user::text" },
+                ],
+                "end": "commit",
+            }]);
+            let results = flat(results(&trial, steps).await);
+            assert_eq!(results[1]["error"]["code"], "22012", "{begin}");
+            assert_eq!(results[2]["error"]["code"], "42501", "{begin}");
+            assert_eq!(results[3], Value::Null, "{begin}");
+            assert_eq!(results[4]["rows"], json!([[format!("{}_app", database.name)]]), "{begin}");
+        }
+    }
+
+    /// What a function of the database does is not in the text of a statement: it lasts for that
+    /// statement and no longer.
+    async fn a_role_that_was_left_by_a_function_of_the_database_is_back_with_the_next_statement(door) {
+        let schema = "create function leave() returns text language sql as $$ select set_config('work_mem', '77MB', false) $$;
+             create function become(who text) returns text language plpgsql as $$ begin execute format('set role %I', who); return who; end $$";
+        let database = database(schema).await;
+        let trial = start(door, &database, "role = \"$app\"").await;
+        let become_owner = json!({ "query": "select become(session_user::text)" });
+        let who = json!({ "query": "select current_user::text" });
+        let steps = json!([
+            become_owner, who, { "batch": "select leave()" }, who,
+            { "transaction": [become_owner, who], "end": "commit" }, who,
+        ]);
+        let results = flat(results(&trial, steps).await);
+        let own = json!([[format!("{}_app", database.name)]]);
+        for index in [1, 3, 5, 6] {
+            assert_eq!(results[index]["rows"], own, "{index}");
+        }
+    }
+
+    async fn an_error_points_into_the_functions_own_text(door) {
+        let database = database("").await;
+        let trial = start(door, &database, "role = \"$app\"").await;
+        for step in [json!({ "query": "select nonsense" }), json!({ "batch": "select nonsense" })] {
+            let result = &results(&trial, json!([step])).await[0];
+            assert_eq!(result["error"]["code"], "42703", "{result}");
+            assert_eq!(result["error"]["position"], 8, "{result}");
+        }
+    }
+
+    async fn a_role_that_is_not_there_is_the_servers_error(door) {
+        let database = database("").await;
+        let trial = start(door, &database, "role = \"nobody_of_this_name\"").await;
+        let results = flat(results(&trial, every_way("select 1")).await);
+        assert!(results.iter().all(|result| !result["error"].is_null()), "{results:?}");
+        assert!(message(&results[0]).contains("nobody_of_this_name"), "{results:?}");
+    }
+
+    async fn a_reader_cannot_write(door) {
+        let database = database(
+            "create function write() returns void language sql as $$ insert into things values ('d') $$",
+        ).await;
+        let trial = start(door, &database, "read_only = true").await;
+        for sql in [
+            "insert into things values ('d')",
+            "with new as (insert into things values ('d') returning *) select * from new",
+            "select name from things for update",
+            "select write()",
+            "explain analyze delete from things",
+        ] {
+            for result in flat(results(&trial, every_way(sql)).await) {
+                let code = result["error"]["code"].as_str().unwrap_or_default();
+                assert!(["25006", "25P02"].contains(&code), "{sql}: {result}");
+            }
+        }
+        for sql in [
+            "set transaction read write",
+            "set session characteristics as transaction read write",
+            "set transaction_read_only = off",
+            "set default_transaction_read_only = off",
+            "select set_config('transaction_read_only', 'off', false)",
+            "update pg_settings set setting = 'off' where name = 'transaction_read_only'",
+            "commit",
+            "rollback; begin; insert into things values ('d')",
+            "drop table things",
+        ] {
+            is_denied(&trial, sql).await;
+        }
+        let count = json!({ "query": "select count(*) from things" });
+        let results = flat(results(&trial, json!([count, { "transaction": [count], "end": "commit" }])).await);
+        assert!(results.iter().all(|result| result["rows"] == json!([[3]])), "{results:?}");
+    }
+
+    async fn only_listed_kinds_of_statement_run(door) {
+        let database = database("").await;
+        let trial = start(door, &database, "statements = [\"select\", \"insert\"]").await;
+        for sql in [
+            "update things set name = 'x'",
+            "delete from things",
+            "with gone as (delete from things returning *) select * from gone",
+            "explain analyze delete from things",
+            "select * into other from things",
+            "select name from things for update",
+            "merge into things using (select 1) as s on true when matched then delete",
+            "drop table things",
+            "truncate things",
+            "set work_mem = '1MB'",
+            "do $$ begin delete from things; end $$",
+            "prepare p as delete from things",
+            "begin; delete from things; commit",
+            "/* select */ delete -- select\n from things",
+            "select query_to_xml('delete from things returning name', true, true, '')",
+            "lock things",
+        ] {
+            is_denied(&trial, sql).await;
+        }
+        let fine = json!([
+            { "execute": "insert into things values ('d')" },
+            { "query": "select count(*) from things where name <> 'delete from things'" },
+            { "transaction": [{ "batch": "savepoint a; insert into things values ('e'); rollback to a" }], "end": "commit" },
+        ]);
+        let results = results(&trial, fine).await;
+        assert_eq!(results[0], json!({ "affected": 1 }));
+        assert_eq!(results[1]["rows"], json!([[4]]));
+        assert_eq!(results[2]["steps"], json!([null]));
+        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("4"));
+    }
+
+    async fn a_result_is_read_no_further_than_its_cap(door) {
+        let database = database("").await;
+        let trial = start(door, &database, "rows_max = 1000\nbytes_max = 100000").await;
+        let all = |rows: u32, bytes: u32| json!({ "query": format!("select repeat('x', {bytes}) from generate_series(1, {rows})") });
+        for (step, word) in [
+            (all(1001, 1), "1000 rows"),
+            (all(50_000_000, 1), "1000 rows"),
+            (all(2, 60_000), "100000 bytes"),
+            (all(500_000, 6000), "100000 bytes"),
+        ] {
+            let steps = json!([step, { "transaction": [step, { "query": "select 1" }], "end": "commit" }]);
+            let results = flat(results(&trial, steps).await);
+            for capped in [&results[0], &results[1]] {
+                assert!(message(capped).starts_with("the result is too large: "), "{capped}");
+                assert!(message(capped).contains(word), "{capped}");
+            }
+            assert_eq!(results[2]["rows"], json!([[1]]), "{step}");
+        }
+        let fitting = flat(results(&trial, json!([all(1000, 1), all(1, 90_000)])).await);
+        assert_eq!(fitting[0]["rows"].as_array().map(Vec::len), Some(1000));
+        assert_eq!(fitting[1]["rows"].as_array().map(Vec::len), Some(1));
+    }
+
+    /// Two functions share a pool, and so its connections.
+    async fn a_permission_is_that_of_one_function(door) {
+        let database = database("").await;
+        let section = format!(
+            "[function.other]\ncomponent = {:?}\n[function.other.database.default]\nrole = \"{}_app\"\n",
+            QUERY.compiled().display().to_string(),
+            database.name
+        );
+        let trial = Setup::of(&QUERY).with(&database).database("pool_max", "1").toml(&section).start(door).await;
+        let results = results(&trial, json!([{ "query": "select current_user = session_user" }])).await;
+        assert_eq!(results[0]["rows"], json!([[true]]));
+    }
+}
+
+/// Ways out of a role, each of which is refused before it is sent.
+const ESCAPES: &[&str] = &[
+    "reset role",
+    "RESET /* */ ROLE",
+    "set role none",
+    "set role to default",
+    "set session role none",
+    "set local \"role\" to 'none'",
+    "-- a comment\rset role none",
+    "/* a /* nested */ comment */ set role none",
+    "set session authorization default",
+    "reset session authorization",
+    "set session_authorization to default",
+    "reset all",
+    "discard all",
+    "commit",
+    "rollback",
+    "end",
+    "abort",
+    "commit and chain",
+    "commit; select * from secrets",
+    "begin; reset role",
+    "select set_config('role', 'none', true)",
+    "select pg_catalog.\"set_config\"('ROLE', 'none', false)",
+    "select set_config('ro' || 'le', 'none', true)",
+    "select set_config('ro'\n'le', 'none', true)",
+    "select set_config(e'r\\157le', 'none', true)",
+    "select set_config($$role$$, 'none', true)",
+    "select U&\"s\\0065t_config\"('role', 'none', true)",
+    "select set_config(setting_name => 'role', new_value => 'none', is_local => true)",
+    "update pg_settings set setting = 'none' where name = 'role'",
+    "create view v as select * from pg_settings",
+    "do $$ begin reset role; end $$",
+    "do language plpgsql 'begin reset role; end'",
+    "create function f() returns void language sql as 'reset role'",
+    "create procedure f() language sql as 'reset role'",
+    "call f()",
+    "prepare p as update pg_settings set setting = 'none' where name = 'role'",
+    "execute s1",
+    "explain analyze execute s1",
+    "create table t as execute s1",
+    "select query_to_xml('select set_config(''role'', ''none'', true)', true, true, '')",
+    "select * from ts_stat('select set_config(''role'', ''none'', true)::tsvector')",
+    "select * from dblink('dbname=postgres', 'select 1') as t (a int)",
+    "alter role current_user set role = 'none'",
+    "set standard_conforming_strings = off",
+    "select '\\'; reset role; --'",
+    "set client_encoding = 'gbk'",
+    "create table t as select * from secrets",
+    "copy (select 1) to stdout; reset role",
+];
