@@ -36,6 +36,7 @@ mod connecting;
 mod credentials;
 mod deadlines;
 mod declared;
+mod disguises;
 mod drain;
 mod failover;
 mod faults;
