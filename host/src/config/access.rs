@@ -5,13 +5,14 @@
 //! Left to others: reading the source at each connect, and the certificates
 //! (`database::connect`).
 
+use std::fmt;
 use std::path::PathBuf;
 
 use super::ConfigError;
 use super::source::Entry;
 
 /// Where the password comes from, each time a connection is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum PasswordSource {
     /// The whole file but for one line break at its end.
     File(PathBuf),
@@ -44,6 +45,24 @@ pub enum Verify {
     Ca,
     /// Not at all: anyone in between can read and change everything.
     Nothing,
+}
+
+// By hand, because a command's arguments may hold a secret of their own.
+impl fmt::Debug for PasswordSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => formatter.debug_tuple("File").field(path).finish(),
+            Self::Variable(name) => formatter.debug_tuple("Variable").field(name).finish(),
+            Self::Command(words) => formatter
+                .debug_tuple("Command")
+                .field(&words.first())
+                .finish(),
+            Self::Iam { region } => formatter
+                .debug_struct("Iam")
+                .field("region", region)
+                .finish(),
+        }
+    }
 }
 
 impl PasswordSource {

@@ -121,6 +121,11 @@ fn a_password_is_kept_as_where_it_comes_from() {
     for (line, expected) in cases {
         assert_eq!(orders(line).password, expected, "{line}");
     }
+    let debug = format!("{:?}", orders("password = { command = ['get', 'sesame'] }"));
+    assert!(
+        debug.contains("get") && !debug.contains("sesame"),
+        "{debug}"
+    );
     let tls = orders("tls = { ca = '/rds.pem', verify = 'ca' }").tls;
     let expected = TlsConfig {
         ca: Some("/rds.pem".into()),

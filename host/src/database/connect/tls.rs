@@ -222,7 +222,9 @@ fn wanted(parts: &AddressParts, config: &DatabaseConfig) -> Result<Wanted, Strin
 fn described(error: &Error, name: &ServerName<'_>) -> String {
     let host = name.to_str();
     let Error::InvalidCertificate(problem) = error else {
-        return format!("TLS cannot be agreed on: {error}");
+        return format!(
+            "TLS cannot be agreed on ({error}); if the server's is too old, say sslmode=disable"
+        );
     };
     let days = |from: u64, to: u64| to.saturating_sub(from) / 86_400;
     match problem {
