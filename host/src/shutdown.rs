@@ -29,6 +29,11 @@ impl Shutdown {
         Ok(Self(receiver))
     }
 
+    /// Whether the environment is to end.
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Waits until the environment is to end.
     pub async fn requested(&self) {
         let mut receiver = self.0.clone();

@@ -138,7 +138,7 @@ impl Connection {
         let first = self.rows(bytes).await?;
         let description = match fitting {
             Some(description) => description,
-            None => Arc::new(self.resolve(&shape, Some(&execution.formats)).await?),
+            None => Arc::new(Box::pin(self.resolve(&shape, Some(&execution.formats))).await?),
         };
         self.remember(&call.key, name, description.clone());
         Ok(self.started(description, first, portal))
@@ -191,7 +191,8 @@ impl Connection {
             Ok(None) if call.names_all() && self.is_outside() => {
                 return self.start_parsing(call, None, &call.key.types, (portal, rows_max));
             }
-            Ok(None) => self.prepare(&call.key).await?,
+            // Boxed as is all that is seldom needed: the common case then moves less memory.
+            Ok(None) => Box::pin(self.prepare(&call.key)).await?,
         };
         check(call, &prepared.description, given)?;
         if prepared.name.is_empty() {

@@ -13,7 +13,9 @@
 
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
@@ -85,14 +87,13 @@ impl Pool {
             )));
         }
         let asked = Instant::now();
-        let timeouts = Timeouts {
-            wait: Some(until.saturating_duration_since(asked)),
-            // Opening is bounded by the connection's own time and by `until`, below.
-            create: None,
-            recycle: None,
+        let unlimited = Timeouts::default();
+        let mut lending = pin!(self.inner.timeout_get(&unlimited));
+        let lent = match futures_util::poll!(lending.as_mut()) {
+            // The common case: one rests in the pool, and no timer is needed.
+            Poll::Ready(lent) => Ok(lent),
+            Poll::Pending => tokio::time::timeout_at(until.into(), lending).await,
         };
-        let lending = self.inner.timeout_get(&timeouts);
-        let lent = tokio::time::timeout_at(until.into(), lending).await;
         match lent.unwrap_or(Err(PoolError::Timeout(TimeoutType::Wait))) {
             Ok(mut object) => {
                 object.lend();
@@ -138,8 +139,9 @@ impl managed::Manager for Opener {
     type Error = Error;
 
     async fn create(&self) -> Result<Connection> {
-        let mut connection =
-            Connection::open(self.address.clone(), self.statements_max, self.prepare).await?;
+        // Seldom needed, and large: boxed, so that lending one that rests moves less memory.
+        let opening = Connection::open(self.address.clone(), self.statements_max, self.prepare);
+        let mut connection = Box::pin(opening).await?;
         connection.vouched = self.demotion.connected(&connection.parameters);
         Ok(connection)
     }
@@ -153,10 +155,10 @@ impl managed::Manager for Opener {
         let mut fit = connection.is_clean() && idle < limits::IDLE_MAX && connection.is_open();
         if fit && self.demotion.is_in_doubt(connection.vouched) {
             let vouched = self.demotion.vouch();
-            fit = connection.takes_writes(limits::VALIDATE_TIMEOUT).await;
+            fit = Box::pin(connection.takes_writes(limits::VALIDATE_TIMEOUT)).await;
             connection.vouched = vouched;
         } else if fit && idle >= limits::IDLE_TRUSTED {
-            fit = connection.validate(limits::VALIDATE_TIMEOUT).await;
+            fit = Box::pin(connection.validate(limits::VALIDATE_TIMEOUT)).await;
         }
         if fit {
             Ok(())

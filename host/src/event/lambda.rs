@@ -14,6 +14,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::uri::PathAndQuery;
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -26,10 +27,19 @@ use crate::limits;
 
 const VERSION: &str = "/2018-06-01/runtime";
 const NEXT: &str = "/2018-06-01/runtime/invocation/next";
+/// The most headers that a request has, and so the room that is made for them at once.
+const HEADERS: usize = 6;
 const RELEASE: HeaderValue =
     HeaderValue::from_static(concat!("hearth/", env!("CARGO_PKG_VERSION")));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const ERROR_TYPE: HeaderName = HeaderName::from_static("lambda-runtime-function-error-type");
+const REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");
+const DEADLINE: HeaderName = HeaderName::from_static("lambda-runtime-deadline-ms");
+const ARN: HeaderName = HeaderName::from_static("lambda-runtime-invoked-function-arn");
+const TRACE_ID: HeaderName = HeaderName::from_static("lambda-runtime-trace-id");
+const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("lambda-runtime-client-context");
+const IDENTITY: HeaderName = HeaderName::from_static("lambda-runtime-cognito-identity");
+const TENANT_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-tenant-id");
 const INVOCATION_ID: HeaderName = HeaderName::from_static("lambda-runtime-invocation-id");
 
 /// One slot's connection to the Runtime API.
@@ -99,8 +109,10 @@ impl RuntimeApi {
 
     /// Waits for the next event.
     pub async fn next(&mut self) -> Result<Received, Error> {
-        let request = self.request(Method::GET, Uri::from_static(NEXT), Bytes::new());
-        let reply = self.send(request).await?;
+        let host = self.host.clone();
+        let reply = self
+            .send(|| request(&host, Method::GET, Uri::from_static(NEXT), Bytes::new()))
+            .await?;
         match reply.status {
             StatusCode::OK => received(&reply.headers, reply.body?, &self.identity),
             status => {
@@ -121,35 +133,41 @@ impl RuntimeApi {
             "{VERSION}/invocation/{}/{kind}",
             receipt.request_id
         ))?;
-        let mut request = self.request(Method::POST, uri, body);
-        let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, JSON);
-        if let Err(fault) = answer {
-            headers.insert(
-                ERROR_TYPE,
-                HeaderValue::from_static(fault.kind.error_type()),
-            );
-        }
-        if let Some(id) = &receipt.invocation_id {
-            headers.insert(INVOCATION_ID, id.clone());
-        }
-        self.post(request, "an answer").await
+        let error_type = answer.as_ref().err().map(|fault| fault.kind.error_type());
+        let id = receipt.invocation_id.clone();
+        self.post(uri, body, error_type, id, "an answer").await
     }
 
     /// Reports that the environment could not be started.
     pub async fn init_error(&mut self, fault: &Fault) -> Result<(), Error> {
         let uri = uri(format!("{VERSION}/init/error"))?;
-        let mut request = self.request(Method::POST, uri, fault.body().into());
-        request.headers_mut().insert(CONTENT_TYPE, JSON);
-        request.headers_mut().insert(
-            ERROR_TYPE,
-            HeaderValue::from_static(fault.kind.error_type()),
-        );
-        self.post(request, "a failed start").await
+        let error_type = Some(fault.kind.error_type());
+        self.post(uri, fault.body().into(), error_type, None, "a failed start")
+            .await
     }
 
-    async fn post(&mut self, request: Request<Full<Bytes>>, what: &str) -> Result<(), Error> {
-        let reply = self.send(request).await?;
+    async fn post(
+        &mut self,
+        uri: Uri,
+        body: Bytes,
+        error_type: Option<&'static str>,
+        invocation_id: Option<HeaderValue>,
+        what: &str,
+    ) -> Result<(), Error> {
+        let host = self.host.clone();
+        let make = || {
+            let mut request = request(&host, Method::POST, uri.clone(), body.clone());
+            let headers = request.headers_mut();
+            headers.insert(CONTENT_TYPE, JSON);
+            if let Some(error_type) = error_type {
+                headers.insert(ERROR_TYPE, HeaderValue::from_static(error_type));
+            }
+            if let Some(id) = &invocation_id {
+                headers.insert(INVOCATION_ID, id.clone());
+            }
+            request
+        };
+        let reply = self.send(make).await?;
         match reply.status {
             status if status.is_success() => Ok(()),
             status => match refused(what, status, &reply.body.unwrap_or_default()) {
@@ -162,19 +180,10 @@ impl RuntimeApi {
         }
     }
 
-    fn request(&self, method: Method, uri: Uri, body: Bytes) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = uri;
-        request.headers_mut().insert(HOST, self.host.clone());
-        request.headers_mut().insert(USER_AGENT, RELEASE);
-        request
-    }
-
     /// Sends a request on the open connection; on a new one if that turns out to be closed.
-    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Reply, Error> {
+    async fn send(&mut self, make: impl Fn() -> Request<Full<Bytes>>) -> Result<Reply, Error> {
         if let Some(mut connection) = self.connection.take() {
-            match connection.send(request.clone()).await {
+            match connection.send(make()).await {
                 Ok(reply) => {
                     self.connection = Some(connection);
                     return Ok(reply);
@@ -187,7 +196,7 @@ impl RuntimeApi {
             }
         }
         let mut connection = self.connect().await?;
-        let reply = connection.send(request).await.map_err(|error| {
+        let reply = connection.send(make()).await.map_err(|error| {
             Error::Transient(format!(
                 "the Runtime API at {} did not answer: {error}",
                 self.address
@@ -266,9 +275,22 @@ impl Connection {
     }
 }
 
+fn request(host: &HeaderValue, method: Method, uri: Uri, body: Bytes) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    let mut headers = HeaderMap::with_capacity(HEADERS);
+    headers.insert(HOST, host.clone());
+    headers.insert(USER_AGENT, RELEASE);
+    *request.headers_mut() = headers;
+    request
+}
+
 fn uri(path: String) -> Result<Uri, Error> {
-    path.parse()
-        .map_err(|error| Error::Transient(format!("a request cannot be made for {path}: {error}")))
+    let wrong = |error| Error::Transient(format!("a request cannot be made for this id: {error}"));
+    PathAndQuery::from_maybe_shared(Bytes::from(path))
+        .map(Uri::from)
+        .map_err(wrong)
 }
 
 fn refused(what: &str, status: StatusCode, body: &[u8]) -> Error {
@@ -286,16 +308,16 @@ fn received(
     event: Bytes,
     identity: &FunctionIdentity,
 ) -> Result<Received, Error> {
-    let header = |name: &str| {
+    let header = |name: &HeaderName| {
         let value = headers.get(name)?.as_bytes();
         (!value.is_empty()).then(|| String::from_utf8_lossy(value).into_owned())
     };
-    let Some(request_id) = header("lambda-runtime-aws-request-id") else {
+    let Some(request_id) = header(&REQUEST_ID) else {
         return Err(Error::Transient(
             "an event came without the header Lambda-Runtime-Aws-Request-Id".to_owned(),
         ));
     };
-    let deadline = match header("lambda-runtime-deadline-ms").and_then(|ms| ms.parse().ok()) {
+    let deadline = match header(&DEADLINE).and_then(|ms| ms.parse().ok()) {
         Some(unix_ms) => Deadline::at_unix_ms(unix_ms),
         None => Deadline::after(limits::TIMEOUT_MAX),
     };
@@ -311,11 +333,11 @@ fn received(
             deadline,
             function_name: identity.name.clone(),
             function_version: identity.version.clone(),
-            function_arn: header("lambda-runtime-invoked-function-arn").unwrap_or_default(),
-            trace_id: header("lambda-runtime-trace-id"),
-            client_context: header("lambda-runtime-client-context"),
-            identity: header("lambda-runtime-cognito-identity"),
-            tenant_id: header("lambda-runtime-aws-tenant-id"),
+            function_arn: header(&ARN).unwrap_or_default(),
+            trace_id: header(&TRACE_ID),
+            client_context: header(&CLIENT_CONTEXT),
+            identity: header(&IDENTITY),
+            tenant_id: header(&TENANT_ID),
         },
     })
 }

@@ -61,9 +61,15 @@ impl InstancePool {
 
     /// Borrows an instance: a warm one with room, or a new one.
     pub async fn lease(&self, until: Instant) -> Result<Lease<'_>, Fault> {
-        let waiting = tokio::time::timeout_at(until.into(), self.permits.clone().acquire_owned());
-        let Ok(Ok(permit)) = waiting.await else {
-            return Err(self.exhausted());
+        let permit = match self.permits.clone().try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let waiting = self.permits.clone().acquire_owned();
+                match tokio::time::timeout_at(until.into(), waiting).await {
+                    Ok(Ok(permit)) => permit,
+                    _ => return Err(self.exhausted()),
+                }
+            }
         };
         let mut instances = self.instances();
         let roomy = instances

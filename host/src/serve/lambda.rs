@@ -5,9 +5,11 @@
 //! - a Runtime API that fails is asked again at growing intervals, and given up after a while;
 //! - when the environment is to end, running invocations have [`limits::DRAIN_TIMEOUT`] left.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::task::JoinSet;
 
 use super::{Environment, Function};
@@ -64,14 +66,20 @@ struct Slot {
 impl Slot {
     async fn serve(mut self) -> Result<(), Fault> {
         let mut failures = 0;
+        let shutdown = self.shutdown.clone();
+        // One listener for the slot's whole life: making one costs more than asking it.
+        let mut ending = pin!(shutdown.requested().fuse());
         loop {
+            if shutdown.is_requested() {
+                return Ok(());
+            }
             let next = tokio::select! {
                 biased;
-                () = self.shutdown.requested() => return Ok(()),
+                () = &mut ending => return Ok(()),
                 next = self.api.next() => next,
             };
             let outcome = match next {
-                Ok(received) => self.handle(received).await,
+                Ok(received) => self.handle(received, ending.as_mut()).await,
                 Err(error) => Err(error),
             };
             match outcome {
@@ -91,7 +99,11 @@ impl Slot {
         }
     }
 
-    async fn handle(&mut self, received: Received) -> Result<(), Error> {
+    async fn handle(
+        &mut self,
+        received: Received,
+        ending: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
         let Received {
             invocation,
             receipt,
@@ -100,11 +112,11 @@ impl Slot {
             environment,
             function,
             api,
-            shutdown,
+            ..
         } = self;
         let handled = tokio::select! {
             handled = environment.handle(function, invocation) => handled,
-            () = out_of_time(shutdown) => {
+            () = out_of_time(ending) => {
                 let fault = Fault::new(Kind::Internal, "the environment was ended before the function had answered");
                 return api.answer(&receipt, &Err(fault)).await;
             }
@@ -116,8 +128,8 @@ impl Slot {
 }
 
 /// The end of the time that a drain leaves to running invocations.
-async fn out_of_time(shutdown: &Shutdown) {
-    shutdown.requested().await;
+async fn out_of_time(ending: impl Future<Output = ()>) {
+    ending.await;
     tokio::time::sleep(limits::DRAIN_TIMEOUT).await;
 }
 
