@@ -1,8 +1,40 @@
 //! What a function is told about one invocation, besides its event.
 
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::bindings;
+
+/// The deadline of the invocation that is being polled, in milliseconds since the Unix epoch; 0
+/// outside of any.
+static DEADLINE_MS: AtomicU64 = AtomicU64::new(0);
+
+/// Runs an invocation's handler so that all it calls knows the deadline.
+pub(crate) async fn within<F: Future>(deadline_ms: u64, handler: F) -> F::Output {
+    let mut handler = pin!(handler);
+    std::future::poll_fn(|cx| {
+        let outer = DEADLINE_MS.swap(deadline_ms, Ordering::Relaxed);
+        let polled = handler.as_mut().poll(cx);
+        DEADLINE_MS.store(outer, Ordering::Relaxed);
+        polled
+    })
+    .await
+}
+
+/// How long the invocation that is being polled still has; `None` outside of any.
+pub(crate) fn remaining() -> Option<Duration> {
+    match DEADLINE_MS.load(Ordering::Relaxed) {
+        0 => None,
+        deadline_ms => Some(until(deadline_ms)),
+    }
+}
+
+fn until(deadline_ms: u64) -> Duration {
+    (SystemTime::UNIX_EPOCH + Duration::from_millis(deadline_ms))
+        .duration_since(SystemTime::now())
+        .unwrap_or_default()
+}
 
 /// What is known about the event being handled.
 ///
@@ -30,9 +62,7 @@ impl Context {
     /// How long it is until the [deadline](Self::deadline), by the wall clock; zero once it has
     /// passed.
     pub fn remaining(&self) -> Duration {
-        self.deadline()
-            .duration_since(SystemTime::now())
-            .unwrap_or_default()
+        until(self.0.deadline_ms)
     }
 
     /// The function's name.
@@ -93,6 +123,17 @@ pub(crate) mod tests {
             tenant_id: Some("blue".to_owned()),
             first: true,
         }
+    }
+
+    #[test]
+    fn each_handler_knows_its_own_deadline() {
+        let inner = within(1, async { remaining() });
+        let outer = within(u64::MAX / 2, async {
+            (remaining(), inner.await, remaining())
+        });
+        let (before, inner, after) = crate::poll_ready(outer);
+        assert_eq!(inner, Some(Duration::ZERO));
+        assert!(before > inner && after > inner);
     }
 
     #[test]

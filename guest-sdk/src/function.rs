@@ -39,6 +39,11 @@ pub fn context(context: bindings::Context) -> Context {
     Context::new(context)
 }
 
+/// Runs the function, for an invocation with this deadline.
+pub async fn run<F: Future>(deadline_ms: u64, handler: F) -> F::Output {
+    crate::context::within(deadline_ms, handler).await
+}
+
 /// Writes the answer or the failure.
 pub fn answer<O: Outcome>(outcome: O) -> Result<Vec<u8>, bindings::Failure> {
     outcome.into_answer()

@@ -15,6 +15,7 @@
 //! | [`#[hearth::function]`](macro@function) | making an `async fn` the function |
 //! | [`Context`] | the invocation's request id, deadline and origin |
 //! | [`Error`], [`Failure`], [`Blame`] | what the caller is told when it fails |
+//! | [`sleep`] | waiting |
 //! | [`Raw`] | events and answers that are not JSON |
 //! | [`Event`], [`Answer`] | events and answers in formats of your own |
 //! | [`postgres`] | the database |
@@ -70,10 +71,12 @@ mod context;
 mod event;
 mod failure;
 mod function;
+mod sleep;
 
 pub use context::Context;
 pub use event::{Answer, Event, Raw};
 pub use failure::{Blame, Error, Failure};
+pub use sleep::sleep;
 
 /// Makes an `async fn` the function of this component.
 ///
@@ -148,7 +151,7 @@ pub use postgres_types::*;
 #[doc(hidden)]
 pub mod __private {
     pub use crate::bindings::{self, Context, Failure, Guest, export};
-    pub use crate::function::{answer, context, decode, exported, init};
+    pub use crate::function::{answer, context, decode, exported, init, run};
     pub use crate::postgres::record;
     pub use hearth_macros::line_of;
 }

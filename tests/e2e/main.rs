@@ -53,5 +53,6 @@ mod runtime_api;
 mod tenancy;
 mod tidy;
 mod tls;
+mod transactions;
 mod type_samples;
 mod types;

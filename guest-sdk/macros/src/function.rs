@@ -81,8 +81,9 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
                     __event: ::std::vec::Vec<u8>,
                     __context: ::hearth::__private::Context,
                 ) -> ::core::result::Result<::std::vec::Vec<u8>, ::hearth::__private::Failure> {
-                    let _ = &__context;
-                    let __outcome = #name(#decode, #context).await;
+                    let __deadline_ms = __context.deadline_ms;
+                    let __handler = #name(#decode, #context);
+                    let __outcome = ::hearth::__private::run(__deadline_ms, __handler).await;
                     #answer
                 }
             }
@@ -262,10 +263,7 @@ mod tests {
         let expanded = expanded.to_string();
         assert!(expanded.starts_with(&item.to_string()), "{expanded}");
         assert!(expanded.contains("init (crate :: warm_up)"), "{expanded}");
-        for expected in [
-            "decode :: < Event > (__event)",
-            "context (__context)) . await",
-        ] {
+        for expected in ["decode :: < Event > (__event)", "context (__context)) ;"] {
             assert!(expanded.contains(expected), "{expanded}");
         }
     }

@@ -19,11 +19,16 @@ use super::error::{Error, Kind};
 use super::row_stream::RowStream;
 use super::statement::Statement;
 use super::statement::sealed::Source;
+use super::transact::Conflict;
 use crate::bindings::hearth::postgres::client as wire;
 
 /// What executes statements: a database or a transaction.
 pub(super) trait Host {
     fn statements(&self) -> &Mutex<StatementCache>;
+    /// Where the transaction, if it is one, takes note of what befalls its rows.
+    fn conflict(&self) -> Option<Conflict> {
+        None
+    }
     async fn prepare(&self, sql: String, named: Vec<Oid>) -> Result<wire::Statement, wire::Error>;
     async fn query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error>;
     async fn execute(&self, call: wire::Call) -> Result<u64, wire::Error>;
@@ -57,7 +62,7 @@ pub(super) async fn query<P: BorrowToSql>(
         (None, Some(known)) => known,
         (None, None) => return Err(Error::malformed("it does not describe the statement")),
     };
-    RowStream::new(statement, answer.first, answer.rest)
+    RowStream::new(statement, answer.first, answer.rest, host.conflict())
 }
 
 /// Executes a statement and returns how many rows it affected.

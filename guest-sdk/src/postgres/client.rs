@@ -18,6 +18,7 @@ use super::row::Row;
 use super::row_stream::RowStream;
 use super::statement::sealed::Source;
 use super::statement::{Statement, ToStatement};
+use super::transact::ATTEMPTS_MAX;
 use super::transaction::Transaction;
 use crate::bindings::hearth::postgres::client as wire;
 
@@ -87,6 +88,39 @@ impl Client {
         self.build_transaction().start().await
     }
 
+    /// Runs a closure in a transaction, commits if it returns `Ok`, rolls back if it returns `Err`;
+    /// and does all of it again, after a short random wait, if the server undid the transaction for
+    /// the sake of others ([`Error::is_conflict`]).
+    ///
+    /// ```
+    /// use hearth::postgres::{Client, Error};
+    ///
+    /// async fn take(db: &Client, sku: &str) -> Result<i32, Error> {
+    ///     db.transact(async |tx| {
+    ///         let sql = "SELECT stock FROM product WHERE sku = $1";
+    ///         let stock: i32 = tx.query_one_scalar(sql, &[&sku]).await?;
+    ///         tx.execute("UPDATE product SET stock = $2 WHERE sku = $1", &[&sku, &(stock - 1)])
+    ///             .await?;
+    ///         Ok(stock - 1)
+    ///     })
+    ///     .await
+    /// }
+    /// ```
+    ///
+    /// The closure may run several times, so all that it does should be in the transaction. Its
+    /// error can be of any type that an [`Error`] converts into, such as
+    /// [`hearth::Error`](crate::Error). It is not run again when the invocation's deadline would be
+    /// reached before it could end, nor more often than
+    /// [`attempts_max`](TransactionBuilder::attempts_max); nor when a `commit` was cut off, since
+    /// it may have taken effect ([`Error::may_have_executed`]).
+    pub async fn transact<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: AsyncFnMut(&mut Transaction<'static>) -> Result<T, E>,
+        E: From<Error>,
+    {
+        self.build_transaction().transact(work).await
+    }
+
     /// A transaction with other than the database's defaults.
     pub fn build_transaction(&self) -> TransactionBuilder<'_> {
         TransactionBuilder {
@@ -96,6 +130,7 @@ impl Client {
                 read_only: None,
                 deferrable: None,
             },
+            attempts_max: ATTEMPTS_MAX,
         }
     }
 
@@ -145,10 +180,11 @@ pub enum IsolationLevel {
 }
 
 /// A transaction that has not begun; see [`Client::build_transaction`].
-#[must_use = "a transaction begins with `start`"]
+#[must_use = "a transaction begins with `start` or `transact`"]
 pub struct TransactionBuilder<'a> {
     client: &'a Client,
     options: wire::TransactionOptions,
+    pub(super) attempts_max: u32,
 }
 
 impl TransactionBuilder<'_> {
@@ -176,8 +212,19 @@ impl TransactionBuilder<'_> {
         self
     }
 
+    /// Sets how often [`transact`](Self::transact) tries it at most; 25 where nothing is said, and
+    /// at least once.
+    pub fn attempts_max(mut self, attempts_max: u32) -> Self {
+        self.attempts_max = attempts_max.max(1);
+        self
+    }
+
     /// Begins it.
     pub async fn start(self) -> Result<Transaction<'static>, Error> {
+        self.begin().await
+    }
+
+    pub(super) async fn begin(&self) -> Result<Transaction<'static>, Error> {
         let database = self.client.0.clone();
         let handle = database.handle.begin(self.options).await?;
         Ok(Transaction::begun(database, handle))

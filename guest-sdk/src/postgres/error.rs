@@ -111,6 +111,16 @@ impl Error {
         matches!(self.0.kind, Kind::InUse)
     }
 
+    /// Whether the server undid a transaction for the sake of others that ran at the same time
+    /// (SQLSTATE 40001 or 40P01). Done again from its beginning, it may succeed:
+    /// [`Client::transact`](super::Client::transact) does that.
+    pub fn is_conflict(&self) -> bool {
+        matches!(
+            self.code(),
+            Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED)
+        )
+    }
+
     /// Whether a `commit` found its transaction failed, so that it was rolled back.
     pub fn is_aborted(&self) -> bool {
         matches!(self.0.kind, Kind::Aborted)

@@ -93,6 +93,10 @@
 //! others, which are savepoints. Dropping one cannot wait for the server, so it is rolled back by
 //! the next call of the transaction around it, before anything else.
 //!
+//! PostgreSQL may undo a transaction for the sake of others that run at the same time; with
+//! `SERIALIZABLE` and `REPEATABLE READ` that is a part of the bargain. [`Client::transact`] runs a closure in
+//! a transaction and does it again when that happens.
+//!
 //! # Declared queries
 //!
 //! [`declare!`](crate::declare) gives a query a name and types on both sides. `hearth check` compares
@@ -121,6 +125,7 @@ mod row_stream;
 mod savepoints;
 mod sql_state;
 mod statement;
+mod transact;
 mod transaction;
 
 pub use client::{Client, IsolationLevel, TransactionBuilder, default, open};

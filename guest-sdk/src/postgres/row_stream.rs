@@ -14,6 +14,7 @@ use super::cells::Batch;
 use super::error::{Error, Kind};
 use super::row::Row;
 use super::statement::{Column, Statement};
+use super::transact::Conflict;
 use crate::bindings::hearth::postgres::client as wire;
 
 /// How much to ask for at a time: enough for the call to cost little beside the rows, and little
@@ -33,6 +34,7 @@ pub struct RowStream {
     /// The next row of `batch`.
     next: usize,
     rest: Rest,
+    conflict: Option<Conflict>,
 }
 
 enum Rest {
@@ -48,6 +50,7 @@ impl RowStream {
         statement: Statement,
         first: wire::Batch,
         rest: Option<wire::Cursor>,
+        conflict: Option<Conflict>,
     ) -> Result<Self, Error> {
         let rest = match rest {
             Some(cursor) if !first.last => Rest::There(cursor),
@@ -59,6 +62,7 @@ impl RowStream {
             batch,
             next: 0,
             rest,
+            conflict,
         })
     }
 
@@ -125,7 +129,10 @@ impl RowStream {
         &mut self,
         (cursor, batch): (wire::Cursor, Result<wire::Batch, wire::Error>),
     ) -> Result<(), Error> {
-        let batch = batch?;
+        let batch = match &self.conflict {
+            Some(conflict) => conflict.note(batch)?,
+            None => batch?,
+        };
         let last = batch.last;
         self.batch = Arc::new(Batch::parse(batch, self.columns().len())?);
         self.next = 0;

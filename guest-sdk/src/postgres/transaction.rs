@@ -21,6 +21,7 @@ use super::row_stream::RowStream;
 use super::savepoints::Savepoints;
 use super::statement::sealed::Source;
 use super::statement::{Statement, ToStatement};
+use super::transact::Conflict;
 use crate::bindings::hearth::postgres::client as wire;
 
 /// An open transaction.
@@ -48,6 +49,7 @@ struct Open {
     handle: wire::Transaction,
     database: Arc<Database>,
     savepoints: Savepoints,
+    conflict: Conflict,
 }
 
 impl Transaction<'_> {
@@ -57,6 +59,7 @@ impl Transaction<'_> {
                 handle,
                 database,
                 savepoints: Savepoints::default(),
+                conflict: Conflict::default(),
             }),
             savepoint: None,
             depth: 0,
@@ -71,7 +74,8 @@ impl Transaction<'_> {
     /// Never put a value into the text: it would be read as SQL.
     pub async fn batch_execute(&self, query: &str) -> Result<(), Error> {
         self.open.settle().await?;
-        Ok(self.open.handle.batch_execute(cells::sql(query)?).await?)
+        let result = self.open.handle.batch_execute(cells::sql(query)?).await;
+        Ok(self.open.conflict.note(result)?)
     }
 
     /// Begins a transaction within this one: a savepoint. It takes effect when all around it are
@@ -126,6 +130,10 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    pub(super) fn conflict(&self) -> Conflict {
+        self.open.conflict.clone()
+    }
+
     fn host(&self) -> &Open {
         &self.open
     }
@@ -168,18 +176,22 @@ impl Host for Open {
         &self.database.statements
     }
 
+    fn conflict(&self) -> Option<Conflict> {
+        Some(self.conflict.clone())
+    }
+
     async fn prepare(&self, sql: String, named: Vec<Oid>) -> Result<wire::Statement, wire::Error> {
         self.settle().await?;
-        self.handle.prepare(sql, named).await
+        self.conflict.note(self.handle.prepare(sql, named).await)
     }
 
     async fn query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error> {
         self.settle().await?;
-        self.handle.query(call).await
+        self.conflict.note(self.handle.query(call).await)
     }
 
     async fn execute(&self, call: wire::Call) -> Result<u64, wire::Error> {
         self.settle().await?;
-        self.handle.execute(call).await
+        self.conflict.note(self.handle.execute(call).await)
     }
 }

@@ -17,6 +17,7 @@ use super::state::State;
 use super::ticker::Ticker;
 use crate::fault::{Fault, Kind};
 use crate::interface::bindings;
+use crate::interface::clock::Clock;
 use crate::interface::postgres::HasPostgres;
 use crate::limits;
 
@@ -65,6 +66,10 @@ impl Engine {
             &mut linker,
             State::postgres,
         )
+        .map_err(internal)?;
+        bindings::wasi::clocks::monotonic_clock::add_to_linker::<State, Clock>(&mut linker, |_| {
+            Clock
+        })
         .map_err(internal)?;
         let ticker = Ticker::start(engine.weak()).map_err(|error| {
             Fault::new(

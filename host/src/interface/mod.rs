@@ -7,4 +7,5 @@
 //! never heard of Lambda.
 
 pub mod bindings;
+pub mod clock;
 pub mod postgres;

@@ -1,0 +1,160 @@
+//! Transactions that are done again when others got in their way.
+//!
+//! Promises: a transaction is done again only if the server says that it was undone for the sake
+//! of others (40001, 40P01), so never when it may have been committed; no wait goes beyond the
+//! invocation's deadline. Left to others: transactions ([`super::transaction`]).
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::client::TransactionBuilder;
+use super::error::Error;
+use super::transaction::Transaction;
+use crate::bindings::hearth::postgres::client as wire;
+use crate::context;
+
+/// How often a transaction is tried where nothing else is said.
+pub(super) const ATTEMPTS_MAX: u32 = 25;
+/// The longest wait before the second attempt; it doubles with each.
+const WAIT: Duration = Duration::from_millis(4);
+/// The longest wait before any attempt.
+const WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// What an invocation needs at its end to answer. The host ends it that long before its deadline.
+const RESERVE: Duration = Duration::from_millis(100);
+
+/// Whether the newest word of the server in a transaction was that it is in the way of others.
+///
+/// It is noted where errors arrive, since nobody knows what a closure makes of them.
+#[derive(Clone, Default)]
+pub(super) struct Conflict(Arc<AtomicBool>);
+
+impl Conflict {
+    /// Takes note of a call's result.
+    pub(super) fn note<T>(&self, result: Result<T, wire::Error>) -> Result<T, wire::Error> {
+        match &result {
+            Ok(_) => self.0.store(false, Ordering::Relaxed),
+            // What follows in a transaction that has failed says nothing new.
+            Err(error) if is_conflict(error) => self.0.store(true, Ordering::Relaxed),
+            Err(_) => {}
+        }
+        result
+    }
+
+    fn is_noted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn is_conflict(error: &wire::Error) -> bool {
+    matches!(error, wire::Error::Database(error) if matches!(&*error.code, "40001" | "40P01"))
+}
+
+impl TransactionBuilder<'_> {
+    /// As [`Client::transact`](super::Client::transact), with these options.
+    pub async fn transact<T, E, F>(self, mut work: F) -> Result<T, E>
+    where
+        F: AsyncFnMut(&mut Transaction<'static>) -> Result<T, E>,
+        E: From<Error>,
+    {
+        let mut attempt = 1;
+        loop {
+            let start = Instant::now();
+            let mut transaction = self.begin().await?;
+            let conflict = transaction.conflict();
+            let error = match work(&mut transaction).await {
+                Ok(value) => match transaction.commit().await {
+                    Ok(()) => return Ok(value),
+                    Err(error) if error.is_conflict() => error.into(),
+                    // The closure has kept to itself that a statement had failed.
+                    Err(error) if error.is_aborted() && conflict.is_noted() => error.into(),
+                    Err(error) => return Err(error.into()),
+                },
+                Err(error) => {
+                    let again = conflict.is_noted();
+                    // Also if it fails: the host rolls back what is dropped.
+                    let _ = transaction.rollback().await;
+                    if !again {
+                        return Err(error);
+                    }
+                    error
+                }
+            };
+            let wait = wait(attempt, RandomState::new().hash_one(attempt));
+            let needed = wait + start.elapsed() + RESERVE;
+            if attempt == self.attempts_max
+                || context::remaining().is_some_and(|left| left < needed)
+            {
+                return Err(error);
+            }
+            crate::sleep(wait).await;
+            attempt += 1;
+        }
+    }
+}
+
+/// How long to wait after an attempt: anything up to a length that doubles each time, so that those
+/// who met once do not meet again.
+fn wait(attempt: u32, random: u64) -> Duration {
+    let doubled = WAIT.saturating_mul(1_u32.checked_shl(attempt - 1).unwrap_or(u32::MAX));
+    let longest = doubled.min(WAIT_MAX).as_nanos() as u64;
+    Duration::from_nanos(random % (longest + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_up_to_a_limit() {
+        for (attempt, longest) in [
+            (1, WAIT),
+            (2, WAIT * 2),
+            (8, WAIT_MAX),
+            (32, WAIT_MAX),
+            (999, WAIT_MAX),
+        ] {
+            let longest_nanos = longest.as_nanos() as u64;
+            assert_eq!(wait(attempt, longest_nanos), longest, "{attempt}");
+            assert_eq!(
+                wait(attempt, longest_nanos + 1),
+                Duration::ZERO,
+                "{attempt}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_conflict_is_forgotten_when_something_succeeds_after_it() {
+        let refusal = |code: &str| {
+            wire::Error::Database(wire::DatabaseError {
+                severity: "ERROR".to_owned(),
+                code: code.to_owned(),
+                message: "refused".to_owned(),
+                detail: None,
+                hint: None,
+                position: None,
+                context: None,
+                schema: None,
+                table: None,
+                column: None,
+                data_type: None,
+                constraint: None,
+            })
+        };
+        let conflict = Conflict::default();
+        for (result, is_noted) in [
+            (Err(refusal("22012")), false),
+            (Err(refusal("40001")), true),
+            (Err(refusal("25P02")), true),
+            (Ok(()), false),
+            (Err(refusal("40P01")), true),
+            (Err(wire::Error::ConnectionLost(true)), true),
+        ] {
+            let _ = conflict.note(result);
+            assert_eq!(conflict.is_noted(), is_noted);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Transactions run as they were asked to, within one another, and again when others are in the way.
+
+use std::time::Duration;
+
+use e2e::guests::TRANSACT;
+use e2e::{Database, Door, Setup, Trial};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+const SCHEMA: &str = "
+    create table things (id int4 primary key, n int4 not null);
+    insert into things values (1, 0), (2, 0);
+    create function conflict(code text) returns text language plpgsql as
+        $$ begin raise exception 'in the way' using errcode = code; end $$;
+    create sequence tries;
+    create function conflict_twice() returns trigger language plpgsql as
+        $$ begin if nextval('tries') <= 2 then perform conflict('40001'); end if; return null; end $$;
+    create table checked (id int4);
+    create constraint trigger at_commit after insert on checked deferrable initially deferred
+        for each row execute function conflict_twice();
+    create function wait() returns trigger language plpgsql as
+        $$ begin perform pg_advisory_xact_lock(1); return null; end $$;
+    create table awaited (id int4);
+    create constraint trigger at_commit after insert on awaited deferrable initially deferred
+        for each row execute function wait();
+";
+
+/// How many sessions wait for an advisory lock.
+const WAITING: &str =
+    "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
+/// A statement that waits for whoever holds the lock 1.
+const MEET: &str = "select pg_advisory_xact_lock(1)::text";
+
+async fn trial(door: Door) -> (Database, Trial) {
+    let database = Database::with(SCHEMA).await;
+    let trial = Setup::of(&TRANSACT).with(&database).start(door).await;
+    (database, trial)
+}
+
+behind_both_doors! {
+    /// Another session changes the row between the transaction's look at it and its update.
+    async fn a_transaction_that_cannot_be_serialized_is_done_again(door) {
+        let (database, trial) = trial(door).await;
+        for isolation in ["repeatable read", "serializable"] {
+            let other = database.client().await;
+            other.batch_execute("select pg_advisory_lock(1)").await.unwrap();
+            let steps = json!(["select n::text from things where id = 1", MEET,
+                "update things set n = n + 10 where id = 1 returning n::text"]);
+            let event = json!({ "isolation": isolation, "steps": steps });
+            let meddle = async {
+                database.until(WAITING, "1").await;
+                other.batch_execute("update things set n = 5 where id = 1").await.unwrap();
+                other.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
+            };
+            let (answer, ()) = tokio::join!(trial.value(event), meddle);
+            assert_eq!(answer, json!({ "attempts": 2, "results": ["5", "", "15"] }), "{isolation}");
+        }
+    }
+
+    /// The two take the same rows in opposite order. The other waits first, and for an hour if need
+    /// be, so it is the guest whom the server picks.
+    async fn a_transaction_that_is_in_a_deadlock_is_done_again(door) {
+        let (database, trial) = trial(door).await;
+        let (gate, other) = (database.client().await, database.client().await);
+        gate.batch_execute("select pg_advisory_lock(1)").await.unwrap();
+        other
+            .batch_execute("set deadlock_timeout = '1h'; begin; update things set n = 1 where id = 2")
+            .await
+            .unwrap();
+        let steps = json!(["set local deadlock_timeout = '1ms'",
+            "update things set n = n + 1 where id = 1", MEET,
+            "update things set n = n + 1 where id = 2 returning n::text"]);
+        let open = async {
+            let blocked = "select count(*) from pg_stat_activity
+                where datname = $name and wait_event = 'transactionid'";
+            database.until(blocked, "1").await;
+            gate.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
+        };
+        let cross = async {
+            database.until(WAITING, "1").await;
+            let crossing = other.batch_execute("update things set n = 1 where id = 1; commit");
+            let (crossed, ()) = tokio::join!(crossing, open);
+            crossed.unwrap();
+        };
+        let (answer, ()) = tokio::join!(trial.value(json!({ "steps": steps })), cross);
+        assert_eq!(answer, json!({ "attempts": 2, "results": [null, null, "", "2"] }));
+    }
+
+    async fn a_commit_that_is_refused_for_others_is_done_again(door) {
+        let (database, trial) = trial(door).await;
+        let steps = json!(["insert into checked values (1)"]);
+        let answer = trial.value(json!({ "steps": steps })).await;
+        assert_eq!(answer, json!({ "attempts": 3, "results": [null] }));
+        assert_eq!(database.value("select count(*) from checked").await.as_deref(), Some("1"));
+    }
+
+    /// The closure hides the error, and then returns as if all were well.
+    async fn a_conflict_that_nobody_mentions_is_noticed(door) {
+        let (_database, trial) = trial(door).await;
+        let steps = json!([{ "try": "select conflict('40P01')" }]);
+        let answer = trial.value(json!({ "attempts_max": 3, "steps": steps })).await;
+        assert_eq!(answer["attempts"], 3, "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains("rolled back"), "{answer}");
+    }
+
+    async fn what_is_no_conflict_is_not_done_again(door) {
+        let (database, trial) = trial(door).await;
+        let update = "update things set n = 9";
+        for (steps, error) in [
+            (json!([update, { "fail": "out of stock" }]), "out of stock"),
+            (json!([update, "select 1 / 0"]), "division by zero (SQLSTATE 22012)"),
+            (
+                json!([update, { "nested": [{ "try": "select conflict('40001')" }], "end": "rollback" },
+                    "select 'well'", { "fail": "another thing" }]),
+                "another thing",
+            ),
+        ] {
+            let answer = trial.value(json!({ "steps": steps })).await;
+            assert_eq!((&answer["attempts"], &answer["error"]["message"]), (&json!(1), &json!(error)));
+            assert_eq!(database.value("select max(n) from things").await.as_deref(), Some("0"));
+        }
+    }
+
+    /// Nobody can know whether it was committed.
+    async fn a_commit_that_was_cut_off_is_not_done_again(door) {
+        let (database, trial) = trial(door).await;
+        let gate = database.client().await;
+        gate.batch_execute("select pg_advisory_lock(1)").await.unwrap();
+        let kill = async {
+            database.until(WAITING, "1").await;
+            let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                where datname = $name and wait_event = 'advisory'";
+            database.observe(kill).await;
+        };
+        let event = json!({ "steps": ["insert into awaited values (1)"] });
+        let (answer, ()) = tokio::join!(trial.value(event), kill);
+        assert_eq!(answer["attempts"], 1, "{answer}");
+        assert!(answer["error"].is_object(), "{answer}");
+    }
+
+    /// It always conflicts: as often as it may, and never past the deadline.
+    async fn a_transaction_is_given_up_in_time(door) {
+        let database = Database::with(SCHEMA).await;
+        let setup = Setup::of(&TRANSACT).with(&database).timeout(Duration::from_secs(2));
+        let trial = setup.start(door).await;
+        let steps = json!(["select conflict('40001')"]);
+        let answer = trial.value(json!({ "attempts_max": 3, "steps": steps })).await;
+        assert_eq!((&answer["attempts"], &answer["error"]["code"]), (&json!(3), &json!("40001")));
+        let answer = trial.value(json!({ "attempts_max": 1_000_000, "steps": steps })).await;
+        assert_eq!(answer["error"]["code"], "40001");
+        assert!(answer["attempts"].as_u64().unwrap() > 3, "{answer}");
+    }
+
+    async fn many_that_change_the_same_row_all_succeed(door) {
+        let database = Database::with(SCHEMA).await;
+        let setup = Setup::of(&TRANSACT).with(&database).isolation("{ concurrent = 8 }").concurrency(8);
+        let trial = setup.start(door).await;
+        let steps = json!(["select n::text from things where id = 1",
+            "update things set n = n + 1 where id = 1"]);
+        let event = json!({ "isolation": "serializable", "attempts_max": 1_000, "steps": steps });
+        let answers = join_all((0..40).map(|_| trial.value(event.clone()))).await;
+        assert!(answers.iter().all(|answer| answer["error"].is_null()), "{answers:?}");
+        let n = database.value("select n from things where id = 1").await;
+        assert_eq!(n.as_deref(), Some("40"));
+    }
+
+    async fn a_transaction_runs_as_it_was_asked_to(door) {
+        let (_database, trial) = trial(door).await;
+        let steps = json!(["show transaction_isolation", "show transaction_read_only",
+            "show transaction_deferrable"]);
+        for (options, expected) in [
+            (json!({}), ["read committed", "off", "off"]),
+            (json!({ "isolation": "read uncommitted" }), ["read uncommitted", "off", "off"]),
+            (json!({ "isolation": "read committed", "read_only": false }), ["read committed", "off", "off"]),
+            (json!({ "isolation": "repeatable read", "read_only": true }), ["repeatable read", "on", "off"]),
+            (
+                json!({ "isolation": "serializable", "read_only": true, "deferrable": true }),
+                ["serializable", "on", "on"],
+            ),
+            (json!({ "deferrable": false }), ["read committed", "off", "off"]),
+        ] {
+            let mut event = options.clone();
+            event["steps"] = steps.clone();
+            assert_eq!(trial.value(event).await["results"], json!(expected), "{options}");
+        }
+        let event = json!({ "read_only": true, "steps": ["delete from things"] });
+        assert_eq!(trial.value(event).await["error"]["code"], "25006");
+    }
+
+    async fn transactions_within_one_another_end_each_for_itself(door) {
+        let (_database, trial) = trial(door).await;
+        let add = |n: u32| json!(format!("update things set n = n + {n} where id = 1"));
+        let nested = |steps: Value, end: &str| json!({ "nested": steps, "end": end });
+        let named = |steps: Value, end: &str| json!({ "nested": steps, "end": end, "name": "same; \"name\"" });
+        let n = json!("select n::text from things where id = 1");
+        for (steps, expected) in [
+            (json!([add(1), nested(json!([add(10)]), "commit"), n]), "11"),
+            (json!([add(1), nested(json!([add(10)]), "rollback"), n]), "1"),
+            (json!([add(1), nested(json!([add(10)]), "drop"), n]), "1"),
+            (json!([add(1), nested(json!([{ "try": "select 1 / 0" }]), "drop"), n]), "1"),
+            (json!([nested(json!([add(1), nested(json!([add(10)]), "commit")]), "drop"), n]), "0"),
+            (json!([nested(json!([add(1), nested(json!([add(10)]), "drop")]), "commit"), n]), "1"),
+            (json!([nested(json!([add(1)]), "drop"), nested(json!([add(10)]), "commit"), n]), "10"),
+            (json!([named(json!([add(1), named(json!([add(10)]), "drop")]), "commit"), n]), "1"),
+            (json!([named(json!([add(1), named(json!([add(10)]), "drop")]), "drop"), n]), "0"),
+            (json!([named(json!([add(1), named(json!([add(10)]), "commit")]), "drop"), n]), "0"),
+        ] {
+            let answer = trial.value(json!({ "steps": steps })).await;
+            let last = answer["results"].as_array().and_then(|results| results.last());
+            assert_eq!(last, Some(&json!(expected)), "{steps}: {answer}");
+            trial.value(json!({ "steps": ["update things set n = 0"] })).await;
+        }
+    }
+
+    /// One sleeps until its deadline ends it; the other is answered long before.
+    async fn an_invocation_that_sleeps_keeps_no_other_from_running(door) {
+        let database = Database::with(SCHEMA).await;
+        let setup = Setup::of(&TRANSACT).with(&database).isolation("{ concurrent = 2 }").concurrency(2);
+        let trial = setup.timeout(Duration::from_secs(3)).start(door).await;
+        let sleeper = trial.error(json!({ "steps": ["select pg_advisory_lock(2)::text", { "sleep_ms": 600_000 }] }));
+        let other = async {
+            let held = "select count(*) from pg_locks where locktype = 'advisory' and objid = 2";
+            database.until(held, "1").await;
+            trial.value(json!({ "steps": ["select 'awake'"] })).await
+        };
+        let ((error_type, _), awake) = tokio::join!(sleeper, other);
+        assert_eq!(awake["results"], json!(["awake"]));
+        assert_eq!(error_type, "Function.DeadlineExceeded");
+    }
+}
