@@ -104,7 +104,7 @@ impl Connection {
         let outside = self.is_outside();
         let mut healed = false;
         loop {
-            match self.attempt(call, known.take(), rows, bytes).await {
+            match self.attempt(call, known.take(), rows, bytes, healed).await {
                 Err(error) if outside && !healed && self.heals(&call.key, &error) => healed = true,
                 result => return result,
             }
@@ -117,9 +117,10 @@ impl Connection {
         known: Option<Arc<Description>>,
         rows: Rows,
         bytes: usize,
+        healed: bool,
     ) -> Result<Started> {
         self.call_timeout = call.timeout;
-        let execution = self.start(call, known, rows).await?;
+        let execution = self.start(call, known, rows, healed).await?;
         let mut shape = Shape::default();
         loop {
             match self.reply().await? {
@@ -160,12 +161,14 @@ impl Connection {
         }
     }
 
-    /// Sends a statement, prepared or to be prepared on the way.
+    /// Sends a statement, prepared or to be prepared on the way; `healed` if what was assumed of it
+    /// on the way was wrong.
     async fn start(
         &mut self,
         call: &Call,
         known: Option<Arc<Description>>,
         rows: Rows,
+        healed: bool,
     ) -> Result<Execution> {
         let given = request::count(&call.arguments).ok_or_else(request::not_whole)?;
         let (portal, rows_max) = match rows {
@@ -188,7 +191,7 @@ impl Connection {
                 return self.start_parsing(call, Some(description), &oids, (portal, rows_max));
             }
             // Too few arguments would fail a transaction that is open.
-            Ok(None) if call.names_all() && self.is_outside() => {
+            Ok(None) if !healed && call.names_all() && self.is_outside() => {
                 return self.start_parsing(call, None, &call.key.types, (portal, rows_max));
             }
             // Boxed as is all that is seldom needed: the common case then moves less memory.
@@ -290,7 +293,8 @@ impl Connection {
             leaders.push(Command::new("DISCARD SEQUENCES"));
         }
         let in_block = !self.is_outside();
-        leaders.extend(self.timeouts.due(self.terms.time, in_block));
+        let due = self.timeouts.due(self.terms.time, in_block);
+        leaders.extend(due.into_iter().flatten());
         leaders.extend(self.beginning.clone());
         let prelude = self.terms.prelude.iter();
         leaders.extend(prelude.map(|prelude| prelude.command.clone()));

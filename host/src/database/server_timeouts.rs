@@ -50,8 +50,11 @@ impl ServerTimeouts {
         }
     }
 
-    /// The statement that tells the server of the time a request has, if it must be told.
-    pub fn due(&mut self, time: Option<Duration>, in_block: bool) -> Option<Command> {
+    /// The statements that tell the server of the time a request has, if it must be told.
+    ///
+    /// None of them looks at data: after one that does, the transaction that is to begin or has just
+    /// begun would take no isolation level any more.
+    pub fn due(&mut self, time: Option<Duration>, in_block: bool) -> Option<Vec<Command>> {
         let time = time.filter(|_| self.enabled)?;
         self.unconfirmed = false;
         let fits = |told: Duration| told >= time && told <= time + time / 4 + SLACK;
@@ -69,16 +72,10 @@ impl ServerTimeouts {
         if self.idle_session {
             settings.push(("idle_session_timeout", limits::IDLE_SESSION_TIMEOUT));
         }
-        let calls: Vec<String> = settings
-            .iter()
-            .map(|(name, limit)| {
-                format!(
-                    "pg_catalog.set_config('{name}','{}',false)",
-                    limit.as_millis()
-                )
-            })
-            .collect();
-        Some(Command::new(format!("SELECT {}", calls.join(","))))
+        let set = |(name, limit): (&str, Duration)| {
+            Command::new(format!("SET {name} TO {}", limit.as_millis()))
+        };
+        Some(settings.into_iter().map(set).collect())
     }
 
     /// The statement that gives a single call less time than its invocation has, or ends that: in a
@@ -87,6 +84,11 @@ impl ServerTimeouts {
         let name = "statement_timeout";
         let was_shorter = std::mem::replace(&mut self.shorter, timeout.is_some() && in_block);
         match timeout {
+            Some(timeout) if in_block => Some(Command::new(format!(
+                "SET LOCAL {name} TO {}",
+                timeout.as_millis()
+            ))),
+            // It holds for the one request; `SET LOCAL` would do the same with a warning.
             Some(timeout) => Some(Command::new(format!(
                 "SELECT pg_catalog.set_config('{name}','{}',true)",
                 timeout.as_millis()
@@ -136,8 +138,12 @@ mod tests {
     fn the_server_is_told_once_while_the_time_is_about_the_same() {
         let mut timeouts = timeouts("15.4 (Debian)", Prepare::Always);
         let told = timeouts.due(Some(SECOND * 30), false).expect("it is new");
-        assert!(told.sql.contains("'statement_timeout','30001'"), "{told:?}");
-        assert!(told.sql.contains("idle_session_timeout"), "{told:?}");
+        let told: Vec<&str> = told.iter().map(|command| &*command.sql).collect();
+        assert_eq!(told[0], "SET statement_timeout TO 30001");
+        assert!(
+            told[2].starts_with("SET idle_session_timeout TO "),
+            "{told:?}"
+        );
         for time in [30, 29, 24] {
             assert_eq!(timeouts.due(Some(SECOND * time), false), None, "{time} s");
         }
@@ -166,7 +172,7 @@ mod tests {
     fn what_was_said_in_a_transaction_is_said_again_to_the_next_borrower() {
         let mut timeouts = timeouts("13.1", Prepare::Always);
         let told = timeouts.due(Some(SECOND), true).expect("it is new");
-        assert!(!told.sql.contains("idle_session_timeout"), "{told:?}");
+        assert_eq!(told.len(), 2, "{told:?}");
         assert_eq!(timeouts.due(Some(SECOND), true), None);
         timeouts.begin_loan();
         assert!(timeouts.due(Some(SECOND), false).is_some());
