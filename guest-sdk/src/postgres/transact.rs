@@ -33,6 +33,10 @@ pub(super) struct Conflict(Arc<AtomicBool>);
 
 impl Conflict {
     /// Takes note of a call's result.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the shape of the bindings' own calls"
+    )]
     pub(super) fn note<T>(&self, result: Result<T, wire::Error>) -> Result<T, wire::Error> {
         match &result {
             Ok(_) => self.0.store(false, Ordering::Relaxed),
