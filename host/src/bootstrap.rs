@@ -79,7 +79,7 @@ async fn start(slots: u32) -> Result<(Arc<Environment>, Arc<serve::Function>, Sh
             format!("signals cannot be listened to: {error}"),
         )
     })?;
-    let environment = Arc::new(Environment::start(&config)?);
+    let environment = Arc::new(Environment::start(&config)?.freezing(slots == 1));
     let function = environment.function(&handler).cloned().ok_or_else(|| {
         Fault::new(
             Kind::Internal,

@@ -100,6 +100,8 @@ pub const PORTAL_ROWS_MAX: u32 = 20_000;
 pub const PIPELINE_CALLS_MAX: usize = 1_000;
 /// The rows of all calls of a pipeline, in bytes.
 pub const PIPELINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What is sent to a `COPY` in one message, in bytes.
+pub const COPY_PIECE_BYTES: usize = 64 * 1024;
 /// Notifications that are kept until they are fetched; after that the oldest go.
 pub const NOTIFICATIONS_MAX: usize = 1_000;
 /// After how long the server ends a session that rests, in case this host cannot do it itself.

@@ -42,6 +42,7 @@ pub(super) enum Kind {
     Ended,
     Deadline,
     TooLarge { bytes_max: u64 },
+    Unsupported(String),
     Other(String),
     Parameters { expected: usize, given: usize },
     ToSql { index: usize, type_: String },
@@ -142,6 +143,12 @@ impl Error {
         matches!(self.0.kind, Kind::Capped(_))
     }
 
+    /// Whether this environment cannot do what was asked for, such as waiting for notifications
+    /// where Lambda freezes it. Nothing was executed.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self.0.kind, Kind::Unsupported(_))
+    }
+
     /// Whether a single row was larger than the host passes on.
     pub fn is_too_large(&self) -> bool {
         matches!(self.0.kind, Kind::TooLarge { .. })
@@ -171,6 +178,7 @@ impl Error {
             | Kind::Connect(_)
             | Kind::StatementChanged
             | Kind::Denied(_)
+            | Kind::Unsupported(_)
             | Kind::Invalid(_)
             | Kind::InUse
             | Kind::Aborted
@@ -212,6 +220,7 @@ impl From<wire::Error> for Error {
                 None => Kind::Other(error.message),
             },
             wire::Error::TooLarge(bytes_max) => Kind::TooLarge { bytes_max },
+            wire::Error::Unsupported(text) => Kind::Unsupported(text),
             wire::Error::Other(text) => Kind::Other(text),
         })
     }
@@ -254,7 +263,9 @@ impl fmt::Display for Error {
             Kind::TooLarge { bytes_max } => {
                 write!(formatter, "a row is larger than {bytes_max} bytes")?
             }
-            Kind::Other(text) => write!(formatter, "the database call failed: {text}")?,
+            Kind::Unsupported(text) | Kind::Other(text) => {
+                write!(formatter, "the database call failed: {text}")?
+            }
             Kind::Parameters { expected, given } => write!(
                 formatter,
                 "the statement takes {expected} parameters, and {given} are given"

@@ -24,6 +24,7 @@ use super::prelude::Prelude;
 use super::residue::Residue;
 use super::server_timeouts::ServerTimeouts;
 use super::statement::{Effects, Key, Prepared};
+use super::wire::notification::Notification;
 use super::wire::request::{self, Command};
 use super::wire::{Status, Wire};
 use crate::config::Prepare;
@@ -52,6 +53,8 @@ pub struct Connection {
     pub(super) forgetting: BytesMut,
     /// The `BEGIN` of a transaction in which nothing was done yet.
     pub(super) beginning: Option<Command>,
+    /// Whether the request under way begins a transaction.
+    pub(super) began: bool,
     /// How many of the host's own statements go before the guest's in the request under way.
     pub(super) leading: u32,
     /// Whether the server may have begun with the guest's own statement.
@@ -104,6 +107,7 @@ impl Connection {
             parsing: None,
             forgetting: BytesMut::new(),
             beginning: None,
+            began: false,
             leading: 0,
             executing: false,
             call_timeout: None,
@@ -217,7 +221,7 @@ impl Connection {
         if self.wire.owed() == 0 {
             return Ok(());
         }
-        if self.wire.in_transaction() {
+        if self.wire.in_transaction() || self.began {
             // No more than one fetch is under way, and cancelling would fail the transaction.
             return self.wire.drain().await;
         }
@@ -291,6 +295,11 @@ impl Connection {
     /// Has the server forget a portal, with the next request.
     pub fn forget_portal(&mut self, name: &str) {
         let _ = request::close_portal(name, &mut self.forgetting);
+    }
+
+    /// Waits for the next notification, without limit; giving up the wait does no harm.
+    pub async fn notification(&mut self) -> Result<Notification> {
+        self.wire.notification().await
     }
 
     /// Says good-bye to the server and waits until that has left.

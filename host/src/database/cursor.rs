@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::error::{Error, Result};
 use super::exchange::Started;
 use super::grants::Meter;
-use super::seat::{Role, Seat};
+use super::seat::Seat;
 use super::session::Session;
 use crate::limits;
 
@@ -100,7 +100,7 @@ impl Cursor {
             _ => {
                 place.over = true;
                 self.seat.end_rows(place.portal.take());
-                if self.seat.role() != Role::Transaction {
+                if !self.seat.role().is_held() {
                     self.session.leave(&self.seat);
                 }
             }
@@ -123,10 +123,7 @@ impl Place {
 fn abandon(session: &Session, seat: &Arc<Seat>, place: &mut Place) {
     place.over = true;
     seat.end_rows(place.portal.take());
-    if seat.role() == Role::Cursor {
-        // The server may still be sending, or about to report an error.
-        session.settle_later(seat);
-    }
+    session.end_flow(seat);
 }
 
 impl Drop for Cursor {

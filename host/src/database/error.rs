@@ -67,6 +67,9 @@ pub enum Error {
         /// Why.
         error: Box<Error>,
     },
+    /// What is asked for cannot be done in this environment; nothing was executed.
+    #[error("{0}")]
+    Unsupported(String),
     /// The server said what makes no sense.
     #[error("{0}")]
     Protocol(String),

@@ -275,7 +275,7 @@ impl Connection {
         self.wire.sync();
         self.leading = leaders.len() as u32;
         self.executing = false;
-        self.beginning = None;
+        self.began = self.beginning.take().is_some();
         self.used = true;
         self.mark(effects.residue);
         Ok(())

@@ -30,6 +30,15 @@ pub(super) enum Role {
     Cursor,
     /// A transaction.
     Transaction,
+    /// Whatever the guest does with it while it holds it.
+    Pinned,
+}
+
+impl Role {
+    /// Whether the guest has a handle on the seat, and so says when its use ends.
+    pub(super) fn is_held(self) -> bool {
+        matches!(self, Self::Transaction | Self::Pinned)
+    }
 }
 
 impl Seat {

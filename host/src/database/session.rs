@@ -19,15 +19,14 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::connection::Terms;
-use super::cursor::{Batch, Cursor};
+use super::cursor::Batch;
 use super::error::{Error, Result};
-use super::exchange::Started;
 use super::grants::Grants;
-use super::pipeline::Outcome;
+use super::pinned::Pinned;
 use super::pool::Loan;
 use super::seat::{Role, Seat, lock, may_try_again};
 use super::server_error::Verdict;
-use super::statement::{Call, Description, Key};
+use super::statement::{Description, Key};
 use super::transaction::{Options, Transaction};
 use super::work::{self, Work};
 use super::{Database, Databases};
@@ -39,29 +38,27 @@ pub struct Session {
     databases: Arc<Databases>,
     pub(super) grants: Grants,
     deadline: Deadline,
+    freezes: bool,
     ended: AtomicBool,
     ending: Notify,
     seats: Mutex<Vec<Arc<Seat>>>,
     settling: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// The beginning of a result.
-pub struct Answer {
-    /// The statement, unless the caller knows it already.
-    pub statement: Option<Arc<Description>>,
-    /// The first rows.
-    pub first: Batch,
-    /// Where the others come from.
-    pub rest: Option<Cursor>,
-}
-
 impl Session {
     /// A session that has borrowed nothing yet, of the databases that the function may use.
-    pub fn new(databases: Arc<Databases>, grants: Grants, deadline: Deadline) -> Arc<Self> {
+    /// `freezes` says whether the environment is frozen between two invocations.
+    pub fn new(
+        databases: Arc<Databases>,
+        grants: Grants,
+        deadline: Deadline,
+        freezes: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
             databases,
             grants,
             deadline,
+            freezes,
             ended: AtomicBool::new(false),
             ending: Notify::new(),
             seats: Mutex::default(),
@@ -87,33 +84,6 @@ impl Session {
         Ok(self.call(database, work::Prepare(key)).await?.0)
     }
 
-    /// Executes a statement and reads its first rows.
-    pub async fn query(self: &Arc<Self>, database: &str, call: &Call) -> Result<Answer> {
-        let (started, seat) = self.call(database, work::Query(call)).await?;
-        self.answer(&seat, call, started)
-    }
-
-    /// Executes a statement and counts the rows it affected.
-    pub async fn execute(self: &Arc<Self>, database: &str, call: &Call) -> Result<u64> {
-        Ok(self.call(database, work::Execute(call)).await?.0)
-    }
-
-    /// Executes several statements in one round trip, all or none of them.
-    pub async fn pipeline(
-        self: &Arc<Self>,
-        database: &str,
-        calls: &[Call],
-    ) -> Result<Vec<Outcome>> {
-        let (outcomes, seat) = self.call(database, work::Pipeline(calls)).await?;
-        self.grants.count(seat.database().name(), &outcomes)?;
-        Ok(outcomes)
-    }
-
-    /// Executes statements without arguments.
-    pub async fn batch_execute(self: &Arc<Self>, database: &str, sql: &str) -> Result<()> {
-        self.call(database, work::Batch(sql)).await.map(|_| ())
-    }
-
     /// Borrows a connection for a transaction, which begins with its first statement.
     pub async fn begin(self: &Arc<Self>, database: &str, options: &Options) -> Result<Transaction> {
         let database = self.database(database)?;
@@ -121,6 +91,13 @@ impl Session {
         let seat = self.borrow(&database, Role::Transaction).await?;
         seat.begin_later(&begin).await;
         Ok(Transaction::new(self.clone(), seat, begin))
+    }
+
+    /// Borrows a connection for as long as the guest holds it.
+    pub async fn pin(self: &Arc<Self>, database: &str) -> Result<Pinned> {
+        let database = self.database(database)?;
+        let seat = self.borrow(&database, Role::Pinned).await?;
+        Ok(Pinned::new(self.clone(), seat))
     }
 
     /// Ends the session: every loan is made clean and given back, or retired.
@@ -140,7 +117,7 @@ impl Session {
 
     /// Does a piece of work on a connection of its own, or on the one that the invocation keeps. A
     /// second time, if the connection turned out to have been gone before anything was sent.
-    async fn call<W: Work>(
+    pub(super) async fn call<W: Work>(
         self: &Arc<Self>,
         database: &str,
         work: W,
@@ -186,29 +163,9 @@ impl Session {
             .await
     }
 
-    /// What a statement has answered, for the guest.
-    pub(super) fn answer(
-        self: &Arc<Self>,
-        seat: &Arc<Seat>,
-        call: &Call,
-        started: Started,
-    ) -> Result<Answer> {
-        let mut meter = self.grants.meter(seat.database().name());
-        let counted = meter.count(&started.first);
-        // Before the refusal: dropping it frees the connection.
-        let rest = Cursor::after(self, seat, &started, meter);
-        counted?;
-        let changed = call.version != started.description.version;
-        Ok(Answer {
-            statement: changed.then_some(started.description),
-            first: started.first,
-            rest,
-        })
-    }
-
     /// Uses a seat's connection until the work is done or the session ends. If the work is given
     /// up in the middle, the connection is settled in the background.
-    async fn with_loan<R>(
+    pub(super) async fn with_loan<R>(
         self: &Arc<Self>,
         seat: &Arc<Seat>,
         work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
@@ -234,7 +191,7 @@ impl Session {
             })
             .await;
         interrupted.disarm();
-        if seat.role() != Role::Transaction || matches!(result, Err(Error::ConnectionLost { .. })) {
+        if !seat.role().is_held() || matches!(result, Err(Error::ConnectionLost { .. })) {
             self.leave(seat);
         }
         result
@@ -255,6 +212,29 @@ impl Session {
         seat.begin_later(begin).await;
         self.seats().push(seat.clone());
         Ok(())
+    }
+
+    /// The rows or data that a seat's connection has yet to send, or expects, end here.
+    pub(super) fn end_flow(&self, seat: &Arc<Seat>) {
+        seat.set_streaming(false);
+        if seat.role() == Role::Cursor {
+            // The server may still be sending, or about to report an error.
+            self.settle_later(seat);
+        }
+    }
+
+    /// The guest no longer holds a seat.
+    pub(super) fn release(self: &Arc<Self>, seat: &Arc<Seat>) {
+        if seat.is_streaming() {
+            self.settle_later(seat);
+        } else {
+            self.leave(seat);
+        }
+    }
+
+    /// Whether the environment is frozen between two invocations.
+    pub(super) fn may_freeze(&self) -> bool {
+        self.freezes
     }
 
     /// Ends the use of a seat: its connection goes back, stays, or is made clean first.

@@ -8,11 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Database;
 use super::error::{Error, Result};
-use super::pipeline::Outcome;
 use super::pool::Loan;
 use super::seat::Seat;
-use super::session::{Answer, Session};
-use super::statement::{Call, Description, Key};
+use super::session::Session;
 use super::work::{self, Work, check_sql};
 
 /// How a transaction runs; what is not given is the database's default.
@@ -70,33 +68,12 @@ impl Transaction {
         }
     }
 
-    /// What the server says of a statement.
-    pub async fn prepare(&self, key: &Key) -> Result<Arc<Description>> {
-        self.perform(work::Prepare(key)).await
+    pub(super) fn session(&self) -> &Arc<Session> {
+        &self.session
     }
 
-    /// Executes a statement and reads its first rows.
-    pub async fn query(&self, call: &Call) -> Result<Answer> {
-        let started = self.perform(work::Query(call)).await?;
-        self.session.answer(&self.seat, call, started)
-    }
-
-    /// Executes a statement and counts the rows it affected.
-    pub async fn execute(&self, call: &Call) -> Result<u64> {
-        self.perform(work::Execute(call)).await
-    }
-
-    /// Executes several statements in one round trip. If one fails, so has the transaction.
-    pub async fn pipeline(&self, calls: &[Call]) -> Result<Vec<Outcome>> {
-        let outcomes = self.perform(work::Pipeline(calls)).await?;
-        let database = self.seat.database().name();
-        self.session.grants.count(database, &outcomes)?;
-        Ok(outcomes)
-    }
-
-    /// Executes statements without arguments.
-    pub async fn batch_execute(&self, sql: &str) -> Result<()> {
-        self.perform(work::Batch(sql)).await
+    pub(super) fn seat(&self) -> &Arc<Seat> {
+        &self.seat
     }
 
     /// Sets a savepoint.
@@ -138,7 +115,8 @@ impl Transaction {
         self.perform(work::Control(sql)).await.map(|_| ())
     }
 
-    async fn perform<W: Work>(&self, work: W) -> Result<W::Done> {
+    /// Does a piece of work in it.
+    pub(super) async fn perform<W: Work>(&self, work: W) -> Result<W::Done> {
         work.check()?;
         let database = self.seat.database().name();
         self.session.grants.permit(database, &work)?;

@@ -7,11 +7,14 @@
 
 use std::sync::Arc;
 
+use postgres_protocol::message::backend as tags;
+
 use super::Database;
 use super::error::{Error, Result};
 use super::exchange::Started;
 use super::pipeline::Outcome;
 use super::pool::Loan;
+use super::sql::lexer::Tokens;
 use super::statement::{Call, Description, Key};
 use crate::limits;
 
@@ -48,6 +51,12 @@ pub struct Pipeline<'a>(pub &'a [Call]);
 
 /// Executes statements without arguments.
 pub struct Batch<'a>(pub &'a str);
+
+/// Begins a `COPY … FROM STDIN`.
+pub struct CopyIn<'a>(pub &'a str);
+
+/// Begins a `COPY … TO STDOUT`.
+pub struct CopyOut<'a>(pub &'a str);
 
 /// Executes one statement of the host's own, and tells whether the server did what it says.
 pub struct Control<'a>(pub &'a str);
@@ -162,6 +171,38 @@ impl Work for Batch<'_> {
     }
 }
 
+impl Work for CopyIn<'_> {
+    type Done = ();
+
+    fn check(&self) -> Result<()> {
+        check_copy(self.0)
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        vec![self.0]
+    }
+
+    async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
+        loan.copy(self.0, tags::COPY_IN_RESPONSE_TAG).await
+    }
+}
+
+impl Work for CopyOut<'_> {
+    type Done = ();
+
+    fn check(&self) -> Result<()> {
+        check_copy(self.0)
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        vec![self.0]
+    }
+
+    async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
+        loan.copy(self.0, tags::COPY_OUT_RESPONSE_TAG).await
+    }
+}
+
 impl Work for Control<'_> {
     type Done = bool;
 
@@ -187,6 +228,20 @@ fn check_key(key: &Key) -> Result<()> {
         )));
     }
     check_sql(&key.sql)
+}
+
+/// Refuses what is certainly no `COPY`, before it is executed in vain.
+fn check_copy(sql: &str) -> Result<()> {
+    check_sql(sql)?;
+    if Tokens::words(sql)
+        .next()
+        .is_some_and(|word| word.is("copy"))
+    {
+        return Ok(());
+    }
+    Err(Error::Invalid(
+        "only a COPY statement moves data beside itself".to_owned(),
+    ))
 }
 
 /// Refuses a text that PostgreSQL would take badly or the host cannot afford.

@@ -13,6 +13,9 @@ wasmtime::component::bindgen!({
     with: {
         "hearth:postgres/client.database": super::postgres::Database,
         "hearth:postgres/client.transaction": super::postgres::Transaction,
+        "hearth:postgres/client.session": super::postgres::Pinned,
         "hearth:postgres/client.cursor": super::postgres::Cursor,
+        "hearth:postgres/client.copy-in": super::postgres::CopyIn,
+        "hearth:postgres/client.copy-out": super::postgres::CopyOut,
     },
 });

@@ -40,6 +40,8 @@ mod permissions;
 pub struct Environment {
     functions: BTreeMap<String, Arc<Function>>,
     databases: Databases,
+    /// Whether the process is frozen between two invocations.
+    freezes: bool,
     endings: TaskTracker,
 }
 
@@ -109,8 +111,14 @@ impl Environment {
         Ok(Self {
             functions,
             databases,
+            freezes: false,
             endings: TaskTracker::new(),
         })
+    }
+
+    /// The same, where Lambda freezes the process between two invocations.
+    pub fn freezing(self, freezes: bool) -> Self {
+        Self { freezes, ..self }
     }
 
     /// The functions' names, in order.
@@ -126,7 +134,8 @@ impl Environment {
     /// Handles one invocation up to its answer.
     pub async fn handle(&self, function: &Function, invocation: Invocation) -> Handled {
         let grants = Grants::new(&function.permissions, &invocation);
-        let session = Session::new(function.databases.clone(), grants, invocation.deadline);
+        let databases = function.databases.clone();
+        let session = Session::new(databases, grants, invocation.deadline, self.freezes);
         let ending = Ending {
             session: Some(session.clone()),
             endings: self.endings.clone(),
@@ -173,7 +182,7 @@ impl Function {
     /// What it could borrow of its databases without any event: for looking at them, not for code.
     pub fn session(&self, deadline: Deadline) -> Arc<Session> {
         let grants = Grants::without_event(&self.permissions);
-        Session::new(self.databases.clone(), grants, deadline)
+        Session::new(self.databases.clone(), grants, deadline, false)
     }
 
     /// What an invocation may take where nobody else says so.

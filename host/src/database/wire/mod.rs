@@ -66,6 +66,8 @@ pub struct Wire {
     owed_before: u32,
     /// Whether the request is one of the simple protocol.
     simple: bool,
+    /// Whether the server takes data for a `COPY`, and has overlooked the `Sync` behind that.
+    copying_in: bool,
     notifications: Notifications,
 }
 
@@ -85,6 +87,7 @@ impl Wire {
             sent: 0,
             owed_before: 0,
             simple: false,
+            copying_in: false,
             notifications: Notifications::default(),
         }
     }
@@ -168,6 +171,11 @@ impl Wire {
                 match tag {
                     backend::NOTICE_RESPONSE_TAG | backend::PARAMETER_STATUS_TAG => self.consume(),
                     backend::NOTIFICATION_RESPONSE_TAG => self.take_notification(),
+                    backend::ERROR_RESPONSE_TAG if self.copying_in => {
+                        // It drops what comes until it is told that the request is over.
+                        self.end_copy();
+                        return Ok(tag);
+                    }
                     backend::READY_FOR_QUERY_TAG => {
                         self.status = match self.body().first() {
                             Some(b'I') => Status::Idle,
@@ -211,6 +219,9 @@ impl Wire {
 
     /// Reads and drops messages until the server owes nothing.
     pub async fn drain(&mut self) -> Result<()> {
+        if self.copying_in {
+            self.refuse_copy();
+        }
         while self.owed > 0 {
             match self.message().await {
                 // It waits for data that nobody has; nothing else makes it go on.
@@ -227,9 +238,19 @@ impl Wire {
         // Without a zero byte in it, the text can always be sent.
         let _ = frontend::copy_fail("no data follows", &mut self.output);
         if !self.simple {
-            // The server has overlooked the one that was sent with the statement.
-            frontend::sync(&mut self.output);
+            self.end_copy();
         }
+    }
+
+    /// Data follow the statement.
+    pub fn begin_copy(&mut self, copying_in: bool) {
+        self.copying_in = copying_in;
+    }
+
+    /// Sends the `Sync` that the server has overlooked when it came with the statement.
+    pub fn end_copy(&mut self) {
+        self.copying_in = false;
+        frontend::sync(&mut self.output);
     }
 
     /// Sends what is waiting to be sent, without waiting for an answer.

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use postgres_protocol::message::backend;
 
 use super::Wire;
+use crate::database::error::Result;
 use crate::limits;
 
 /// Those that have arrived and were not fetched.
@@ -25,6 +26,25 @@ pub struct Notification {
 }
 
 impl Wire {
+    /// The next notification, waited for without limit.
+    pub async fn notification(&mut self) -> Result<Notification> {
+        loop {
+            if let Some(notification) = self.notifications.pop_front() {
+                return Ok(notification);
+            }
+            self.consume();
+            match self.in_front()? {
+                Some(backend::NOTIFICATION_RESPONSE_TAG) => self.take_notification(),
+                Some(backend::ERROR_RESPONSE_TAG) => {
+                    self.dead = true;
+                    return Err(self.lost());
+                }
+                Some(_) => {}
+                None => self.transfer().await?,
+            }
+        }
+    }
+
     /// Forgets the notifications that nobody has fetched.
     pub fn forget_notifications(&mut self) {
         self.notifications.clear();

@@ -11,6 +11,7 @@ use crate::database::pipeline::Outcome;
 use crate::database::server_error::ServerError;
 use crate::database::statement::{Call, Column, Description, Key, Parameter};
 use crate::database::transaction::Options;
+use crate::database::wire::notification::Notification;
 
 impl From<wit::Call> for Call {
     fn from(call: wit::Call) -> Self {
@@ -89,7 +90,18 @@ impl From<Error> for wit::Error {
                     _ => None,
                 },
             }),
+            Error::Unsupported(_) => Self::Unsupported(text),
             Error::Protocol(_) => Self::Other(text),
+        }
+    }
+}
+
+impl From<Notification> for wit::Notification {
+    fn from(notification: Notification) -> Self {
+        Self {
+            process_id: notification.process_id,
+            channel: notification.channel,
+            payload: notification.payload,
         }
     }
 }

@@ -1,0 +1,214 @@
+//! `COPY`, in and out: a table's rows as a stream of bytes beside the statement.
+//!
+//! Promises: neither side is sent more than it takes, so that no more than one piece is held; a copy
+//! that is dropped before its end, or whose invocation ends, has copied nothing.
+
+use std::sync::Arc;
+
+use bytes::BufMut;
+use postgres_protocol::message::{backend as tags, frontend};
+
+use super::connection::Connection;
+use super::cursor::Batch;
+use super::error::{Error, Result};
+use super::grants::Meter;
+use super::seat::Seat;
+use super::session::Session;
+use super::statement::Effects;
+use super::wire::reply;
+use super::wire::request::{self, Format, Formats};
+use crate::limits;
+
+/// Rows on their way into a table.
+pub struct CopyIn {
+    session: Arc<Session>,
+    seat: Arc<Seat>,
+    over: tokio::sync::Mutex<bool>,
+}
+
+/// Rows on their way out of a table.
+pub struct CopyOut {
+    session: Arc<Session>,
+    seat: Arc<Seat>,
+    place: tokio::sync::Mutex<Reading>,
+}
+
+struct Reading {
+    over: bool,
+    meter: Meter,
+}
+
+impl CopyIn {
+    pub(super) fn new(session: Arc<Session>, seat: Arc<Seat>) -> Self {
+        Self {
+            session,
+            seat,
+            over: tokio::sync::Mutex::new(false),
+        }
+    }
+
+    /// Sends bytes; they need not end where a row does. Returns once the socket has taken them.
+    pub async fn write(&self, bytes: &[u8]) -> Result<()> {
+        let mut over = self.over.lock().await;
+        if *over {
+            return Err(Error::Ended);
+        }
+        let written = self
+            .session
+            .with_loan(&self.seat, async |loan| loan.copy_write(bytes).await)
+            .await;
+        if written.is_err() {
+            *over = true;
+            self.session.end_flow(&self.seat);
+        }
+        written
+    }
+
+    /// Ends the copy. How many rows were copied.
+    pub async fn finish(&self) -> Result<u64> {
+        let mut over = self.over.lock().await;
+        if std::mem::replace(&mut *over, true) {
+            return Err(Error::Ended);
+        }
+        let finished = self
+            .session
+            .with_loan(&self.seat, async |loan| loan.copy_finish().await)
+            .await;
+        self.session.end_flow(&self.seat);
+        finished
+    }
+}
+
+impl Drop for CopyIn {
+    fn drop(&mut self) {
+        if !*self.over.get_mut() {
+            self.session.end_flow(&self.seat);
+        }
+    }
+}
+
+impl CopyOut {
+    pub(super) fn new(session: Arc<Session>, seat: Arc<Seat>) -> Self {
+        let meter = session.grants.meter(seat.database().name());
+        Self {
+            session,
+            seat,
+            place: tokio::sync::Mutex::new(Reading { over: false, meter }),
+        }
+    }
+
+    /// The next bytes, about so many; none at the end.
+    pub async fn read(&self, bytes: usize) -> Result<Vec<u8>> {
+        let bytes = bytes.clamp(1, limits::BATCH_BYTES_MAX);
+        let mut place = self.place.lock().await;
+        if place.over {
+            return Ok(Vec::new());
+        }
+        let read = self
+            .session
+            .with_loan(&self.seat, async |loan| loan.copy_read(bytes).await)
+            .await
+            .and_then(|batch| place.meter.count(&batch).map(|()| batch));
+        place.over = !matches!(read, Ok(Batch { last: false, .. }));
+        if place.over {
+            self.session.end_flow(&self.seat);
+        }
+        Ok(read?.cells)
+    }
+}
+
+impl Drop for CopyOut {
+    fn drop(&mut self) {
+        if !self.place.get_mut().over {
+            self.session.end_flow(&self.seat);
+        }
+    }
+}
+
+impl Connection {
+    /// Executes a `COPY`, up to where its data begin; `tag` is the server's word for the direction.
+    pub async fn copy(&mut self, sql: &str, tag: u8) -> Result<()> {
+        let binary = Formats::All(Format::Binary);
+        self.send(Effects::of(sql), |out| {
+            request::parse("", sql, &[], out)?;
+            request::bind("", "", &binary, &[], &binary, out)?;
+            request::execute("", 0, out)
+        })?;
+        self.executing = true;
+        loop {
+            match self.reply().await? {
+                found if found == tag => {
+                    self.wire.begin_copy(tag == tags::COPY_IN_RESPONSE_TAG);
+                    return Ok(());
+                }
+                tags::COPY_IN_RESPONSE_TAG => {
+                    self.wire.refuse_copy();
+                    return Err(self.not_this_copy().await);
+                }
+                tags::COPY_OUT_RESPONSE_TAG | tags::READY_FOR_QUERY_TAG => {
+                    return Err(self.not_this_copy().await);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn not_this_copy(&mut self) -> Error {
+        match self.wire.drain().await {
+            Ok(()) => Error::Invalid(
+                "the statement does not copy in this direction: copy-in takes COPY … FROM STDIN, and copy-out \
+                 COPY … TO STDOUT"
+                    .to_owned(),
+            ),
+            Err(error) => error,
+        }
+    }
+
+    async fn copy_write(&mut self, bytes: &[u8]) -> Result<()> {
+        for piece in bytes.chunks(limits::COPY_PIECE_BYTES) {
+            let out = self.wire.output();
+            out.put_u8(tags::COPY_DATA_TAG);
+            // A piece is far smaller than what 31 bits can count.
+            out.put_i32(4 + piece.len() as i32);
+            out.put_slice(piece);
+            if self.wire.flush().await.is_err() {
+                // The server's last words say more.
+                return self.finish().await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn copy_finish(&mut self) -> Result<u64> {
+        frontend::copy_done(self.wire.output());
+        self.wire.end_copy();
+        let mut affected = 0;
+        loop {
+            match self.reply().await? {
+                tags::COMMAND_COMPLETE_TAG => affected = reply::affected(&self.wire),
+                tags::READY_FOR_QUERY_TAG => return Ok(affected),
+                _ => {}
+            }
+        }
+    }
+
+    async fn copy_read(&mut self, bytes: usize) -> Result<Batch> {
+        let mut batch = Batch::default();
+        loop {
+            match self.reply().await? {
+                tags::COPY_DATA_TAG => {
+                    batch.cells.extend_from_slice(self.wire.body());
+                    batch.rows += 1;
+                    if batch.cells.len() >= bytes {
+                        return Ok(batch);
+                    }
+                }
+                tags::READY_FOR_QUERY_TAG => {
+                    batch.last = true;
+                    return Ok(batch);
+                }
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The calls that a database, a transaction and a session have in common.
+
+use std::sync::Arc;
+
+use wasmtime::component::{Accessor, Resource};
+
+use super::{CopyIn, CopyOut, Cursor, HasPostgres, Outcome, convert, wit};
+use crate::database;
+use crate::database::place::{Answer, Place};
+use crate::database::statement::{Call, Description, Key};
+
+/// The methods that execute statements, for one kind of handle; `$place` finds out where.
+macro_rules! calls {
+    ($handle:ty, $place:path) => {
+        async fn prepare(
+            accessor: &Accessor<T, Self>,
+            handle: Resource<$handle>,
+            sql: String,
+            types: Vec<u32>,
+        ) -> Outcome<wit::Statement> {
+            match $place(accessor, &handle)? {
+                Ok(place) => Ok(calls::prepare(&place, sql, types).await),
+                Err(error) => Ok(Err(error)),
+            }
+        }
+
+        async fn query(
+            accessor: &Accessor<T, Self>,
+            handle: Resource<$handle>,
+            call: wit::Call,
+        ) -> Outcome<wit::Answer> {
+            match $place(accessor, &handle)? {
+                Ok(place) => calls::query(accessor, &place, call).await,
+                Err(error) => Ok(Err(error)),
+            }
+        }
+
+        async fn execute(
+            accessor: &Accessor<T, Self>,
+            handle: Resource<$handle>,
+            call: wit::Call,
+        ) -> Outcome<u64> {
+            match $place(accessor, &handle)? {
+                Ok(place) => Ok(place.execute(&call.into()).await.map_err(Into::into)),
+                Err(error) => Ok(Err(error)),
+            }
+        }
+
+        async fn pipeline(
+            accessor: &Accessor<T, Self>,
+            handle: Resource<$handle>,
+            calls: Vec<wit::Call>,
+        ) -> Outcome<Vec<wit::Outcome>> {
+            match $place(accessor, &handle)? {
+                Ok(place) => Ok(calls::pipeline(&place, calls).await),
+                Err(error) => Ok(Err(error)),
+            }
+        }
+
+        async fn batch_execute(
+            accessor: &Accessor<T, Self>,
+            handle: Resource<$handle>,
+            sql: String,
+        ) -> Outcome<()> {
+            match $place(accessor, &handle)? {
+                Ok(place) => Ok(place.batch_execute(&sql).await.map_err(Into::into)),
+                Err(error) => Ok(Err(error)),
+            }
+        }
+
+        async fn copy_in(
+            accessor: &Accessor<T, Self>,
+            handle: Resource<$handle>,
+            sql: String,
+        ) -> Outcome<Resource<CopyIn>> {
+            match $place(accessor, &handle)? {
+                Ok(place) => calls::copy_in(accessor, &place, &sql).await,
+                Err(error) => Ok(Err(error)),
+            }
+        }
+
+        async fn copy_out(
+            accessor: &Accessor<T, Self>,
+            handle: Resource<$handle>,
+            sql: String,
+        ) -> Outcome<Resource<CopyOut>> {
+            match $place(accessor, &handle)? {
+                Ok(place) => calls::copy_out(accessor, &place, &sql).await,
+                Err(error) => Ok(Err(error)),
+            }
+        }
+    };
+}
+
+pub(super) use calls;
+
+#[expect(
+    clippy::result_large_err,
+    reason = "the shape that the contract's bindings ask for"
+)]
+fn described(
+    description: database::Result<Arc<Description>>,
+) -> Result<wit::Statement, wit::Error> {
+    Ok(wit::Statement::from(&*description?))
+}
+
+pub(super) async fn prepare(
+    place: &Place,
+    sql: String,
+    types: Vec<u32>,
+) -> Result<wit::Statement, wit::Error> {
+    described(place.prepare(&Key { sql, types }).await)
+}
+
+pub(super) async fn query<T: 'static>(
+    accessor: &Accessor<T, HasPostgres>,
+    place: &Place,
+    call: wit::Call,
+) -> Outcome<wit::Answer> {
+    let answer = place.query(&call.into()).await;
+    deliver(accessor, answer)
+}
+
+pub(super) async fn pipeline(
+    place: &Place,
+    calls: Vec<wit::Call>,
+) -> Result<Vec<wit::Outcome>, wit::Error> {
+    let calls: Vec<Call> = calls.into_iter().map(Call::from).collect();
+    let outcomes = place.pipeline(&calls).await?;
+    Ok(convert::outcomes(&calls, outcomes))
+}
+
+pub(super) async fn copy_in<T: 'static>(
+    accessor: &Accessor<T, HasPostgres>,
+    place: &Place,
+    sql: &str,
+) -> Outcome<Resource<CopyIn>> {
+    match place.copy_in(sql).await {
+        Ok(copy) => {
+            let copy = CopyIn(Arc::new(copy));
+            Ok(Ok(
+                accessor.with(|mut access| access.get().table.push(copy))?
+            ))
+        }
+        Err(error) => Ok(Err(error.into())),
+    }
+}
+
+pub(super) async fn copy_out<T: 'static>(
+    accessor: &Accessor<T, HasPostgres>,
+    place: &Place,
+    sql: &str,
+) -> Outcome<Resource<CopyOut>> {
+    match place.copy_out(sql).await {
+        Ok(copy) => {
+            let copy = CopyOut(Arc::new(copy));
+            Ok(Ok(
+                accessor.with(|mut access| access.get().table.push(copy))?
+            ))
+        }
+        Err(error) => Ok(Err(error.into())),
+    }
+}
+
+/// Hands an answer to the guest, with a handle for the rows that follow.
+fn deliver<T: 'static>(
+    accessor: &Accessor<T, HasPostgres>,
+    answer: database::Result<Answer>,
+) -> Outcome<wit::Answer> {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    let rest = match answer.rest {
+        Some(cursor) => {
+            let cursor = Cursor(Arc::new(cursor));
+            Some(accessor.with(|mut access| access.get().table.push(cursor))?)
+        }
+        None => None,
+    };
+    let statement = answer.statement.as_deref().map(wit::Statement::from);
+    Ok(Ok(wit::Answer {
+        statement,
+        first: answer.first.into(),
+        rest,
+    }))
+}

@@ -1,0 +1,77 @@
+//! The handles through which data flow piece by piece: cursors and copies.
+
+use wasmtime::component::{Accessor, Resource};
+
+use super::{CopyIn, CopyOut, Cursor, HasPostgres, Outcome, View, wit};
+use crate::database::cursor::Batch;
+
+impl wit::HostCursor for View<'_> {
+    fn drop(&mut self, handle: Resource<Cursor>) -> wasmtime::Result<()> {
+        self.table.delete(handle)?;
+        Ok(())
+    }
+}
+
+impl<T: Send + 'static> wit::HostCursorWithStore<T> for HasPostgres {
+    async fn next(
+        accessor: &Accessor<T, Self>,
+        cursor: Resource<Cursor>,
+        bytes: u32,
+    ) -> Outcome<wit::Batch> {
+        let cursor = accessor.with(|mut access| {
+            Ok::<_, wasmtime::Error>(access.get().table.get(&cursor)?.0.clone())
+        })?;
+        Ok(cursor
+            .next(bytes as usize)
+            .await
+            .map(Batch::into)
+            .map_err(Into::into))
+    }
+}
+
+impl wit::HostCopyIn for View<'_> {
+    fn drop(&mut self, handle: Resource<CopyIn>) -> wasmtime::Result<()> {
+        self.table.delete(handle)?;
+        Ok(())
+    }
+}
+
+impl<T: Send + 'static> wit::HostCopyInWithStore<T> for HasPostgres {
+    async fn write(
+        accessor: &Accessor<T, Self>,
+        copy: Resource<CopyIn>,
+        bytes: Vec<u8>,
+    ) -> Outcome<()> {
+        let copy = accessor.with(|mut access| {
+            Ok::<_, wasmtime::Error>(access.get().table.get(&copy)?.0.clone())
+        })?;
+        Ok(copy.write(&bytes).await.map_err(Into::into))
+    }
+
+    async fn finish(accessor: &Accessor<T, Self>, copy: Resource<CopyIn>) -> Outcome<u64> {
+        let copy = accessor.with(|mut access| {
+            Ok::<_, wasmtime::Error>(access.get().table.get(&copy)?.0.clone())
+        })?;
+        Ok(copy.finish().await.map_err(Into::into))
+    }
+}
+
+impl wit::HostCopyOut for View<'_> {
+    fn drop(&mut self, handle: Resource<CopyOut>) -> wasmtime::Result<()> {
+        self.table.delete(handle)?;
+        Ok(())
+    }
+}
+
+impl<T: Send + 'static> wit::HostCopyOutWithStore<T> for HasPostgres {
+    async fn read(
+        accessor: &Accessor<T, Self>,
+        copy: Resource<CopyOut>,
+        bytes: u32,
+    ) -> Outcome<Vec<u8>> {
+        let copy = accessor.with(|mut access| {
+            Ok::<_, wasmtime::Error>(access.get().table.get(&copy)?.0.clone())
+        })?;
+        Ok(copy.read(bytes as usize).await.map_err(Into::into))
+    }
+}

@@ -1,0 +1,107 @@
+//! `wit/deps/postgres.wit` for the host: handles, and the way from a guest's call to the session
+//! of its invocation.
+//!
+//! Promises:
+//! - a call is made on the session of the invocation from which it comes, also when several
+//!   invocations share the instance: the component model's call stack says which;
+//! - a handle that a guest keeps beyond its invocation holds nothing, and says that it has ended.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use wasmtime::AsContextMut;
+use wasmtime::component::{Accessor, GuestTaskId, HasData, ResourceTable};
+
+use super::bindings::hearth::postgres::client as wit;
+use crate::database::session::Session;
+use crate::database::{Databases, copy, cursor, pinned, transaction};
+
+mod calls;
+mod convert;
+mod flows;
+mod places;
+
+/// A database that the guest has opened: a name that its function may use.
+pub struct Database {
+    name: Arc<str>,
+}
+
+/// A transaction that the guest has begun.
+pub struct Transaction(Arc<transaction::Transaction>);
+
+/// Rows that the guest has not read yet.
+pub struct Cursor(Arc<cursor::Cursor>);
+
+/// A connection that the guest holds.
+pub struct Pinned(Arc<pinned::Pinned>);
+
+/// Rows that the guest sends.
+pub struct CopyIn(Arc<copy::CopyIn>);
+
+/// Rows that the guest receives.
+pub struct CopyOut(Arc<copy::CopyOut>);
+
+/// The part of an instance's state that belongs to this interface.
+pub struct Postgres {
+    databases: Arc<Databases>,
+    /// The session of each invocation that runs in the instance, by the guest task that handles it.
+    sessions: HashMap<GuestTaskId, Arc<Session>>,
+}
+
+/// What a host call may touch of its store.
+pub struct View<'a> {
+    /// This interface's own state.
+    pub postgres: &'a mut Postgres,
+    /// The handles of the instance.
+    pub table: &'a mut ResourceTable,
+}
+
+/// Names [`View`] to wasmtime.
+pub struct HasPostgres;
+
+impl HasData for HasPostgres {
+    type Data<'a> = View<'a>;
+}
+
+impl Postgres {
+    /// For an instance that may open these databases.
+    pub fn new(databases: Arc<Databases>) -> Self {
+        Self {
+            databases,
+            sessions: HashMap::new(),
+        }
+    }
+
+    /// From now on, calls that come from this task belong to this session.
+    pub fn enter(&mut self, task: GuestTaskId, session: Arc<Session>) {
+        self.sessions.insert(task, session);
+    }
+
+    /// The task's invocation has ended.
+    pub fn leave(&mut self, task: GuestTaskId) {
+        self.sessions.remove(&task);
+    }
+}
+
+/// The result of a host call: the inner error is the guest's to read, the outer one a trap.
+type Outcome<T> = wasmtime::Result<Result<T, wit::Error>>;
+
+/// The session of the invocation that makes this call.
+fn session<T: 'static>(
+    accessor: &Accessor<T, HasPostgres>,
+) -> wasmtime::Result<Result<Arc<Session>, wit::Error>> {
+    accessor.with(|mut access| {
+        // The last task of the stack is the one that the host called: `handle` or `init`.
+        let root = access.as_context_mut().async_call_stack()?.last();
+        let session = root.and_then(|task| access.get().postgres.sessions.get(&task).cloned());
+        Ok(session.ok_or_else(|| {
+            wit::Error::Invalid(
+                "this code runs outside of any invocation, in `init` or after the answer: a database can only be \
+                 reached while an invocation is being handled"
+                    .to_owned(),
+            )
+        }))
+    })
+}
+
+impl wit::Host for View<'_> {}

@@ -1,0 +1,190 @@
+//! The handles on which statements are executed: databases, transactions and sessions.
+
+use std::sync::Arc;
+
+use wasmtime::component::{Accessor, Resource};
+
+use super::calls::{self, calls};
+use super::{CopyIn, CopyOut};
+use super::{Database, HasPostgres, Outcome, Pinned, Transaction, View, session, wit};
+use crate::database;
+use crate::database::place::Place;
+use crate::database::session::Session;
+use crate::database::transaction::{self, Options};
+
+impl wit::HostDatabase for View<'_> {
+    fn open(&mut self, name: String) -> Outcome<Resource<Database>> {
+        if !self.postgres.databases.contains_key(&name) {
+            return Ok(Err(database::Error::UnknownDatabase(name).into()));
+        }
+        Ok(Ok(self.table.push(Database { name: name.into() })?))
+    }
+
+    fn drop(&mut self, database: Resource<Database>) -> wasmtime::Result<()> {
+        self.table.delete(database)?;
+        Ok(())
+    }
+}
+
+impl<T: Send + 'static> wit::HostDatabaseWithStore<T> for HasPostgres {
+    calls!(Database, any_connection);
+
+    async fn begin(
+        accessor: &Accessor<T, Self>,
+        database: Resource<Database>,
+        options: wit::TransactionOptions,
+    ) -> Outcome<Resource<Transaction>> {
+        let (session, name) = match opened(accessor, &database)? {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Err(error)),
+        };
+        match session.begin(&name, &Options::from(options)).await {
+            Ok(transaction) => {
+                let transaction = Transaction(Arc::new(transaction));
+                Ok(Ok(
+                    accessor.with(|mut access| access.get().table.push(transaction))?
+                ))
+            }
+            Err(error) => Ok(Err(error.into())),
+        }
+    }
+
+    async fn session(
+        accessor: &Accessor<T, Self>,
+        database: Resource<Database>,
+    ) -> Outcome<Resource<Pinned>> {
+        let (session, name) = match opened(accessor, &database)? {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Err(error)),
+        };
+        match session.pin(&name).await {
+            Ok(pinned) => {
+                let pinned = Pinned(Arc::new(pinned));
+                Ok(Ok(
+                    accessor.with(|mut access| access.get().table.push(pinned))?
+                ))
+            }
+            Err(error) => Ok(Err(error.into())),
+        }
+    }
+}
+
+impl wit::HostTransaction for View<'_> {
+    fn drop(&mut self, transaction: Resource<Transaction>) -> wasmtime::Result<()> {
+        self.table.delete(transaction)?;
+        Ok(())
+    }
+}
+
+impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
+    calls!(Transaction, in_transaction);
+
+    async fn savepoint(
+        accessor: &Accessor<T, Self>,
+        transaction: Resource<Transaction>,
+        name: String,
+    ) -> Outcome<()> {
+        let transaction = begun(accessor, &transaction)?;
+        Ok(transaction.savepoint(&name).await.map_err(Into::into))
+    }
+
+    async fn rollback_to(
+        accessor: &Accessor<T, Self>,
+        transaction: Resource<Transaction>,
+        name: String,
+    ) -> Outcome<()> {
+        let transaction = begun(accessor, &transaction)?;
+        Ok(transaction.rollback_to(&name).await.map_err(Into::into))
+    }
+
+    async fn release(
+        accessor: &Accessor<T, Self>,
+        transaction: Resource<Transaction>,
+        name: String,
+    ) -> Outcome<()> {
+        let transaction = begun(accessor, &transaction)?;
+        Ok(transaction.release(&name).await.map_err(Into::into))
+    }
+
+    async fn commit(
+        accessor: &Accessor<T, Self>,
+        transaction: Resource<Transaction>,
+    ) -> Outcome<()> {
+        let transaction = begun(accessor, &transaction)?;
+        Ok(transaction.commit().await.map_err(Into::into))
+    }
+
+    async fn rollback(
+        accessor: &Accessor<T, Self>,
+        transaction: Resource<Transaction>,
+    ) -> Outcome<()> {
+        let transaction = begun(accessor, &transaction)?;
+        Ok(transaction.rollback().await.map_err(Into::into))
+    }
+}
+
+impl wit::HostSession for View<'_> {
+    fn drop(&mut self, pinned: Resource<Pinned>) -> wasmtime::Result<()> {
+        self.table.delete(pinned)?;
+        Ok(())
+    }
+}
+
+impl<T: Send + 'static> wit::HostSessionWithStore<T> for HasPostgres {
+    calls!(Pinned, on_pinned);
+
+    async fn notification(
+        accessor: &Accessor<T, Self>,
+        pinned: Resource<Pinned>,
+    ) -> Outcome<wit::Notification> {
+        let pinned = accessor.with(|mut access| {
+            Ok::<_, wasmtime::Error>(access.get().table.get(&pinned)?.0.clone())
+        })?;
+        Ok(pinned
+            .notification()
+            .await
+            .map(Into::into)
+            .map_err(Into::into))
+    }
+}
+
+/// The session of this call, and the name of the database it is made on.
+fn opened<T: 'static>(
+    accessor: &Accessor<T, HasPostgres>,
+    database: &Resource<Database>,
+) -> Outcome<(Arc<Session>, Arc<str>)> {
+    let name = accessor.with(|mut access| {
+        Ok::<_, wasmtime::Error>(access.get().table.get(database)?.name.clone())
+    })?;
+    Ok(session(accessor)?.map(|session| (session, name)))
+}
+
+fn any_connection<T: 'static>(
+    accessor: &Accessor<T, HasPostgres>,
+    database: &Resource<Database>,
+) -> Outcome<Place> {
+    Ok(opened(accessor, database)?.map(|(session, name)| Place::Database(session, name)))
+}
+
+fn begun<T: 'static>(
+    accessor: &Accessor<T, HasPostgres>,
+    transaction: &Resource<Transaction>,
+) -> wasmtime::Result<Arc<transaction::Transaction>> {
+    accessor.with(|mut access| Ok(access.get().table.get(transaction)?.0.clone()))
+}
+
+fn in_transaction<T: 'static>(
+    accessor: &Accessor<T, HasPostgres>,
+    transaction: &Resource<Transaction>,
+) -> Outcome<Place> {
+    Ok(Ok(Place::Transaction(begun(accessor, transaction)?)))
+}
+
+fn on_pinned<T: 'static>(
+    accessor: &Accessor<T, HasPostgres>,
+    pinned: &Resource<Pinned>,
+) -> Outcome<Place> {
+    let pinned = accessor
+        .with(|mut access| Ok::<_, wasmtime::Error>(access.get().table.get(pinned)?.0.clone()))?;
+    Ok(Ok(Place::Pinned(pinned)))
+}
