@@ -139,6 +139,21 @@ pub use sleep::sleep;
 ///     event
 /// }
 /// ```
+///
+/// ```compile_fail,E0428
+/// #[hearth::function]
+/// async fn one(event: String) -> Result<String, hearth::Error> {
+///     Ok(event)
+/// }
+///
+/// mod other {
+///     #[hearth::function]
+///     async fn another(event: String) -> Result<String, hearth::Error> {
+///         Ok(event)
+///     }
+/// }
+/// # fn main() {}
+/// ```
 pub use hearth_macros::function;
 
 // What the derives of `postgres-types` expand to is looked for in a crate named `postgres_types`,

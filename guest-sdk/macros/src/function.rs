@@ -69,6 +69,14 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
     Ok(quote! {
         #function
 
+        // Whatever its module, the name is the crate's: a second one does not compile, and says so.
+        // Without it the linker would be the first to object, in its own words.
+        #[doc(hidden)]
+        #[macro_export]
+        macro_rules! a_component_has_only_one_hearth_function {
+            () => {};
+        }
+
         const _: () = {
             struct Function;
 
