@@ -50,6 +50,7 @@ mod permissions;
 mod queries;
 mod reuse;
 mod runtime_api;
+mod sessions;
 mod tenancy;
 mod tidy;
 mod tls;

@@ -16,7 +16,7 @@ const SQL_BYTES_MAX: usize = 64 * 1024;
 /// Most recently used first. A function has a handful of statements, and a search from the front
 /// finds them at once; it needs no hashing and no allocation.
 #[derive(Default)]
-pub(super) struct StatementCache(Vec<Statement>);
+pub struct StatementCache(Vec<Statement>);
 
 impl StatementCache {
     /// The newest description of this SQL text with these named types.

@@ -7,9 +7,10 @@
 //!
 //! Promises: one call of the host for a statement that is known or has no arguments, two otherwise;
 //! no lock is held across a call. Left to others: who the host is to a
-//! [`Client`](super::Client) or to a [`Transaction`](super::Transaction).
+//! [`Client`](super::Client), a [`Transaction`](super::Transaction) or a [`Session`](super::Session).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use postgres_types::{BorrowToSql, Oid, Type};
 
@@ -22,16 +23,29 @@ use super::statement::sealed::Source;
 use super::transact::Conflict;
 use crate::bindings::hearth::postgres::client as wire;
 
-/// What executes statements: a database or a transaction.
-pub(super) trait Host {
+/// What executes statements: a database, a transaction or a session. Public as the bound of a
+/// [`Pipeline`](super::Pipeline), but nobody outside can name it.
+#[expect(
+    async_fn_in_trait,
+    reason = "a guest has one thread, and no one else implements it"
+)]
+pub trait Host {
     fn statements(&self) -> &Mutex<StatementCache>;
     /// Where the transaction, if it is one, takes note of what befalls its rows.
     fn conflict(&self) -> Option<Conflict> {
         None
     }
+    /// How long the server may take for each call, if less than the invocation has.
+    fn timeout(&self) -> Option<Duration> {
+        None
+    }
     async fn prepare(&self, sql: String, named: Vec<Oid>) -> Result<wire::Statement, wire::Error>;
     async fn query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error>;
     async fn execute(&self, call: wire::Call) -> Result<u64, wire::Error>;
+    async fn pipeline(&self, calls: Vec<wire::Call>) -> Result<Vec<wire::Outcome>, wire::Error>;
+    async fn batch_execute(&self, sql: String) -> Result<(), wire::Error>;
+    async fn copy_in(&self, sql: String) -> Result<wire::CopyIn, wire::Error>;
+    async fn copy_out(&self, sql: String) -> Result<wire::CopyOut, wire::Error>;
 }
 
 /// Asks the server about a statement.
@@ -87,23 +101,10 @@ async fn call<P: BorrowToSql, R>(
     make: impl AsyncFn(wire::Call) -> Result<R, wire::Error>,
 ) -> Result<(R, Option<Statement>), Error> {
     let (sql, named) = parts(source);
-    let cached = lock(host).get(sql, named);
-    let mut known = match (cached, source) {
-        (Some(statement), _) => Some(statement),
-        (None, Source::Prepared(statement)) => Some(statement.clone()),
-        (None, _) if arguments.is_empty() => None,
-        (None, _) => Some(describe(host, sql, named).await?),
-    };
+    let mut known = known(host, source, arguments.is_empty()).await?;
     let mut changed = false;
     loop {
-        let types = known.as_ref().map_or(&[][..], Statement::params);
-        let call = wire::Call {
-            sql: cells::sql(sql)?,
-            types: named.to_vec(),
-            version: known.as_ref().map_or(0, Statement::version),
-            arguments: cells::encode(arguments, types)?,
-            timeout_ms: None,
-        };
+        let call = encoded(host, source, known.as_ref(), arguments)?;
         match make(call).await {
             Ok(result) => return Ok((result, known)),
             Err(wire::Error::StatementChanged(newer)) => {
@@ -117,12 +118,48 @@ async fn call<P: BorrowToSql, R>(
     }
 }
 
+/// What is known of a statement, after asking if it has to be known to encode arguments for it.
+pub(super) async fn known(
+    host: &impl Host,
+    source: Source<'_>,
+    without_arguments: bool,
+) -> Result<Option<Statement>, Error> {
+    let (sql, named) = parts(source);
+    let cached = lock(host).get(sql, named);
+    Ok(match (cached, source) {
+        (Some(statement), _) => Some(statement),
+        (None, Source::Prepared(statement)) => Some(statement.clone()),
+        (None, _) if without_arguments => None,
+        (None, _) => Some(describe(host, sql, named).await?),
+    })
+}
+
+/// A call with its arguments.
+pub(super) fn encoded<P: BorrowToSql>(
+    host: &impl Host,
+    source: Source<'_>,
+    known: Option<&Statement>,
+    arguments: &[P],
+) -> Result<wire::Call, Error> {
+    let (sql, named) = parts(source);
+    let types = known.map_or(&[][..], Statement::params);
+    Ok(wire::Call {
+        sql: cells::sql(sql)?,
+        types: named.to_vec(),
+        version: known.map_or(0, Statement::version),
+        arguments: cells::encode(arguments, types)?,
+        timeout_ms: host
+            .timeout()
+            .map(|timeout| u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX)),
+    })
+}
+
 async fn describe(host: &impl Host, sql: &str, named: &[Oid]) -> Result<Statement, Error> {
     let statement = host.prepare(cells::sql(sql)?, named.to_vec()).await?;
     remember(host, sql, named, statement)
 }
 
-fn remember(
+pub(super) fn remember(
     host: &impl Host,
     sql: &str,
     named: &[Oid],
@@ -141,7 +178,7 @@ pub(super) fn parted<P>(arguments: impl IntoIterator<Item = (P, Type)>) -> (Vec<
         .unzip()
 }
 
-fn parts(source: Source<'_>) -> (&str, &[Oid]) {
+pub(super) fn parts(source: Source<'_>) -> (&str, &[Oid]) {
     match source {
         Source::Text(sql) => (sql, &[]),
         Source::Typed(sql, named) => (sql, named),

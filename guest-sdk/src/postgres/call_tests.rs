@@ -123,6 +123,22 @@ impl Host for Script {
             _ => panic!("the script has another line"),
         }
     }
+
+    async fn pipeline(&self, _: Vec<wire::Call>) -> Result<Vec<wire::Outcome>, wire::Error> {
+        unreachable!("no script has a pipeline")
+    }
+
+    async fn batch_execute(&self, _: String) -> Result<(), wire::Error> {
+        unreachable!("no script has a batch")
+    }
+
+    async fn copy_in(&self, _: String) -> Result<wire::CopyIn, wire::Error> {
+        unreachable!("no script has a copy")
+    }
+
+    async fn copy_out(&self, _: String) -> Result<wire::CopyOut, wire::Error> {
+        unreachable!("no script has a copy")
+    }
 }
 
 const ONE: &[u8] = b"\0\0\0\x04\0\0\0\x01";

@@ -6,16 +6,20 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use postgres_types::{BorrowToSql, FromSqlOwned, Oid, ToSql, Type};
 
 use super::cache::StatementCache;
 use super::call::{self, Host};
 use super::cells;
+use super::copy::{CopyIn, CopyOut};
 use super::error::{Error, Kind};
 use super::methods::statement_methods;
+use super::pipeline::Pipeline;
 use super::row::Row;
 use super::row_stream::RowStream;
+use super::session::Session;
 use super::statement::sealed::Source;
 use super::statement::{Statement, ToStatement};
 use super::transact::ATTEMPTS_MAX;
@@ -38,11 +42,14 @@ pub fn open(name: &str) -> Result<Client, Error> {
     if let Some(client) = opened.get(name) {
         return Ok(client.clone());
     }
-    let client = Client(Arc::new(Database {
-        name: name.to_owned(),
-        handle: wire::Database::open(name)?,
-        statements: Mutex::default(),
-    }));
+    let client = Client {
+        database: Arc::new(Database {
+            name: name.to_owned(),
+            handle: wire::Database::open(name)?,
+            statements: Mutex::default(),
+        }),
+        timeout: None,
+    };
     opened.insert(name.to_owned(), client.clone());
     Ok(client)
 }
@@ -61,7 +68,10 @@ pub fn default() -> Result<Client, Error> {
 /// Dropping a future before it is ready asks the host to cancel the call; whether its statement
 /// was executed is then unknown.
 #[derive(Clone)]
-pub struct Client(Arc<Database>);
+pub struct Client {
+    database: Arc<Database>,
+    timeout: Option<Duration>,
+}
 
 pub(super) struct Database {
     name: String,
@@ -72,12 +82,10 @@ pub(super) struct Database {
 impl Client {
     statement_methods!();
 
-    /// Executes statements without parameters, separated by semicolons, and drops their rows. They
-    /// run as one transaction unless they contain `BEGIN` or `COMMIT` themselves.
-    ///
-    /// Never put a value into the text: it would be read as SQL.
-    pub async fn batch_execute(&self, query: &str) -> Result<(), Error> {
-        Ok(self.0.handle.batch_execute(cells::sql(query)?).await?)
+    /// Holds a connection: for settings, temporary tables, advisory locks and notifications.
+    pub async fn session(&self) -> Result<Session, Error> {
+        let handle = self.database.handle.session().await?;
+        Ok(Session::new(self.database.clone(), handle))
     }
 
     /// Begins a transaction with the database's defaults, on a connection of its own.
@@ -133,33 +141,52 @@ impl Client {
             attempts_max: ATTEMPTS_MAX,
         }
     }
-
-    fn host(&self) -> &Database {
-        &self.0
-    }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("Client").field(&self.0.name).finish()
+        formatter
+            .debug_tuple("Client")
+            .field(&self.database.name)
+            .finish()
     }
 }
 
-impl Host for Database {
+impl Host for Client {
     fn statements(&self) -> &Mutex<StatementCache> {
-        &self.statements
+        &self.database.statements
     }
 
     async fn prepare(&self, sql: String, named: Vec<Oid>) -> Result<wire::Statement, wire::Error> {
-        self.handle.prepare(sql, named).await
+        self.database.handle.prepare(sql, named).await
     }
 
     async fn query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error> {
-        self.handle.query(call).await
+        self.database.handle.query(call).await
     }
 
     async fn execute(&self, call: wire::Call) -> Result<u64, wire::Error> {
-        self.handle.execute(call).await
+        self.database.handle.execute(call).await
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    async fn pipeline(&self, calls: Vec<wire::Call>) -> Result<Vec<wire::Outcome>, wire::Error> {
+        self.database.handle.pipeline(calls).await
+    }
+
+    async fn batch_execute(&self, sql: String) -> Result<(), wire::Error> {
+        self.database.handle.batch_execute(sql).await
+    }
+
+    async fn copy_in(&self, sql: String) -> Result<wire::CopyIn, wire::Error> {
+        self.database.handle.copy_in(sql).await
+    }
+
+    async fn copy_out(&self, sql: String) -> Result<wire::CopyOut, wire::Error> {
+        self.database.handle.copy_out(sql).await
     }
 }
 
@@ -225,9 +252,9 @@ impl TransactionBuilder<'_> {
     }
 
     pub(super) async fn begin(&self) -> Result<Transaction<'static>, Error> {
-        let database = self.client.0.clone();
+        let database = self.client.database.clone();
         let handle = database.handle.begin(self.options).await?;
-        Ok(Transaction::begun(database, handle))
+        Ok(Transaction::begun(database, handle, self.client.timeout))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The methods that [`Client`](super::Client) and [`Transaction`](super::Transaction) share, with
 //! one documentation: both read like `tokio_postgres`.
 
-/// Expands to the methods, for a type with `fn host(&self) -> &impl Host`.
+/// Expands to the methods, for a type that is a `Host`.
 macro_rules! statement_methods {
     () => {
         /// Executes a statement and returns all of its rows.
@@ -19,7 +19,7 @@ macro_rules! statement_methods {
         where
             T: ?Sized + ToStatement,
         {
-            let rows = call::query(self.host(), statement.source(), params).await?;
+            let rows = call::query(self, statement.source(), params).await?;
             rows.collect().await
         }
 
@@ -51,7 +51,7 @@ macro_rules! statement_methods {
         where
             T: ?Sized + ToStatement,
         {
-            let rows = call::query(self.host(), statement.source(), params).await?;
+            let rows = call::query(self, statement.source(), params).await?;
             rows.at_most_one().await
         }
 
@@ -67,7 +67,7 @@ macro_rules! statement_methods {
             I: IntoIterator<Item = P>,
         {
             let params: Vec<P> = params.into_iter().collect();
-            call::query(self.host(), statement.source(), &params).await
+            call::query(self, statement.source(), &params).await
         }
 
         /// Executes a statement and returns how many rows it affected; 0 if it affects none.
@@ -79,7 +79,7 @@ macro_rules! statement_methods {
         where
             T: ?Sized + ToStatement,
         {
-            call::execute(self.host(), statement.source(), params).await
+            call::execute(self, statement.source(), params).await
         }
 
         /// As [`execute`](Self::execute), with parameters as in [`query_raw`](Self::query_raw).
@@ -90,7 +90,7 @@ macro_rules! statement_methods {
             I: IntoIterator<Item = P>,
         {
             let params: Vec<P> = params.into_iter().collect();
-            call::execute(self.host(), statement.source(), &params).await
+            call::execute(self, statement.source(), &params).await
         }
 
         /// As [`query`](Self::query), with the first value of each row alone, converted.
@@ -179,7 +179,7 @@ macro_rules! statement_methods {
             I: IntoIterator<Item = (P, Type)>,
         {
             let (params, types) = call::parted(params);
-            call::query(self.host(), Source::Typed(query, &types), &params).await
+            call::query(self, Source::Typed(query, &types), &params).await
         }
 
         /// As [`execute`](Self::execute), naming the types as in
@@ -191,12 +191,58 @@ macro_rules! statement_methods {
         ) -> Result<u64, Error> {
             let params = params.iter().map(|(value, type_)| (*value, type_.clone()));
             let (params, types) = call::parted(params);
-            call::execute(self.host(), Source::Typed(query, &types), &params).await
+            call::execute(self, Source::Typed(query, &types), &params).await
+        }
+
+        /// Executes statements without parameters, separated by semicolons, and drops their rows.
+        /// Outside of a transaction they are one of their own, unless they contain `BEGIN` or
+        /// `COMMIT` themselves.
+        ///
+        /// Never put a value into the text: it would be read as SQL.
+        pub async fn batch_execute(&self, query: &str) -> Result<(), Error> {
+            Ok(Host::batch_execute(self, cells::sql(query)?).await?)
+        }
+
+        /// Collects statements that are then executed in one round trip, all or none.
+        ///
+        /// ```
+        /// # async fn example(db: hearth::postgres::Client) -> Result<(), hearth::postgres::Error> {
+        /// let mut pipeline = db.pipeline();
+        /// pipeline.add("UPDATE product SET stock = stock - $1 WHERE sku = $2", &[&1, &"pen"]).await?;
+        /// pipeline.add("INSERT INTO log (what) VALUES ($1)", &[&"sold a pen"]).await?;
+        /// let outcomes = pipeline.run().await?;
+        /// assert_eq!(outcomes[0].affected, 1);
+        /// # Ok(())
+        /// # }
+        /// ```
+        pub fn pipeline(&self) -> Pipeline<'_, impl Host> {
+            Pipeline::new(self)
+        }
+
+        /// Begins a `COPY … FROM STDIN`, in whatever format it says: the quickest way to store many
+        /// rows.
+        pub async fn copy_in(&self, query: &str) -> Result<CopyIn, Error> {
+            Ok(CopyIn::new(Host::copy_in(self, cells::sql(query)?).await?))
+        }
+
+        /// Begins a `COPY … TO STDOUT`, in whatever format it says.
+        pub async fn copy_out(&self, query: &str) -> Result<CopyOut, Error> {
+            Ok(CopyOut::new(
+                Host::copy_out(self, cells::sql(query)?).await?,
+            ))
+        }
+
+        /// Gives each call from now on so much time at most, if the invocation has more. The server
+        /// gives up what takes longer, with
+        /// [`QUERY_CANCELED`](super::SqlState::QUERY_CANCELED). `None`: as long as the invocation
+        /// has.
+        pub fn set_timeout(&mut self, timeout: Option<Duration>) {
+            self.timeout = timeout;
         }
 
         /// What the server says of a statement. Seldom needed: see [`Statement`].
         pub async fn prepare(&self, query: &str) -> Result<Statement, Error> {
-            call::prepare(self.host(), query, &[]).await
+            call::prepare(self, query, &[]).await
         }
 
         /// As [`prepare`](Self::prepare), naming the types of the first parameters. The server
@@ -206,7 +252,7 @@ macro_rules! statement_methods {
             query: &str,
             parameter_types: &[Type],
         ) -> Result<Statement, Error> {
-            call::prepare(self.host(), query, parameter_types).await
+            call::prepare(self, query, parameter_types).await
         }
     };
 }

@@ -24,6 +24,14 @@ pub struct Row {
 
 impl Row {
     /// The row with this number, which must be within the batch; its columns are the statement's.
+    /// Every row of a batch.
+    pub(super) fn all(statement: &Statement, batch: Batch) -> Vec<Self> {
+        let batch = Arc::new(batch);
+        (0..batch.rows())
+            .map(|index| Self::new(statement.clone(), batch.clone(), index))
+            .collect()
+    }
+
     pub(super) fn new(statement: Statement, batch: Arc<Batch>, index: usize) -> Self {
         Self {
             statement,

@@ -29,7 +29,7 @@ const RESERVE: Duration = Duration::from_millis(100);
 ///
 /// It is noted where errors arrive, since nobody knows what a closure makes of them.
 #[derive(Clone, Default)]
-pub(super) struct Conflict(Arc<AtomicBool>);
+pub struct Conflict(Arc<AtomicBool>);
 
 impl Conflict {
     /// Takes note of a call's result.

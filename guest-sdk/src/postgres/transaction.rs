@@ -7,6 +7,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use postgres_types::{BorrowToSql, FromSqlOwned, Oid, ToSql, Type};
 
@@ -14,8 +15,10 @@ use super::cache::StatementCache;
 use super::call::{self, Host};
 use super::cells;
 use super::client::Database;
+use super::copy::{CopyIn, CopyOut};
 use super::error::{Error, Kind};
 use super::methods::statement_methods;
+use super::pipeline::Pipeline;
 use super::row::Row;
 use super::row_stream::RowStream;
 use super::savepoints::Savepoints;
@@ -41,6 +44,7 @@ pub struct Transaction<'a> {
     /// The savepoint at which it began: only for a nested one, and only as long as it is open.
     savepoint: Option<String>,
     depth: u32,
+    timeout: Option<Duration>,
     parent: PhantomData<&'a mut ()>,
 }
 
@@ -53,7 +57,11 @@ struct Open {
 }
 
 impl Transaction<'_> {
-    pub(super) fn begun(database: Arc<Database>, handle: wire::Transaction) -> Self {
+    pub(super) fn begun(
+        database: Arc<Database>,
+        handle: wire::Transaction,
+        timeout: Option<Duration>,
+    ) -> Self {
         Self {
             open: Arc::new(Open {
                 handle,
@@ -63,20 +71,12 @@ impl Transaction<'_> {
             }),
             savepoint: None,
             depth: 0,
+            timeout,
             parent: PhantomData,
         }
     }
 
     statement_methods!();
-
-    /// Executes statements without parameters, separated by semicolons, and drops their rows.
-    ///
-    /// Never put a value into the text: it would be read as SQL.
-    pub async fn batch_execute(&self, query: &str) -> Result<(), Error> {
-        self.open.settle().await?;
-        let result = self.open.handle.batch_execute(cells::sql(query)?).await;
-        Ok(self.open.conflict.note(result)?)
-    }
 
     /// Begins a transaction within this one: a savepoint. It takes effect when all around it are
     /// committed, and can be rolled back alone, also after one of its statements has failed.
@@ -94,6 +94,7 @@ impl Transaction<'_> {
             open: self.open.clone(),
             savepoint: Some(name),
             depth: self.depth + 1,
+            timeout: self.timeout,
             parent: PhantomData,
         })
     }
@@ -133,10 +134,6 @@ impl Transaction<'_> {
     pub(super) fn conflict(&self) -> Conflict {
         self.open.conflict.clone()
     }
-
-    fn host(&self) -> &Open {
-        &self.open
-    }
 }
 
 impl Drop for Transaction<'_> {
@@ -171,27 +168,72 @@ impl Open {
     }
 }
 
-impl Host for Open {
+impl Host for Transaction<'_> {
     fn statements(&self) -> &Mutex<StatementCache> {
-        &self.database.statements
+        &self.open.database.statements
     }
 
     fn conflict(&self) -> Option<Conflict> {
-        Some(self.conflict.clone())
+        Some(self.open.conflict.clone())
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.timeout
     }
 
     async fn prepare(&self, sql: String, named: Vec<Oid>) -> Result<wire::Statement, wire::Error> {
-        self.settle().await?;
-        self.conflict.note(self.handle.prepare(sql, named).await)
+        self.open.settle().await?;
+        let Open {
+            handle, conflict, ..
+        } = &*self.open;
+        conflict.note(handle.prepare(sql, named).await)
     }
 
     async fn query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error> {
-        self.settle().await?;
-        self.conflict.note(self.handle.query(call).await)
+        self.open.settle().await?;
+        let Open {
+            handle, conflict, ..
+        } = &*self.open;
+        conflict.note(handle.query(call).await)
     }
 
     async fn execute(&self, call: wire::Call) -> Result<u64, wire::Error> {
-        self.settle().await?;
-        self.conflict.note(self.handle.execute(call).await)
+        self.open.settle().await?;
+        let Open {
+            handle, conflict, ..
+        } = &*self.open;
+        conflict.note(handle.execute(call).await)
+    }
+
+    async fn pipeline(&self, calls: Vec<wire::Call>) -> Result<Vec<wire::Outcome>, wire::Error> {
+        self.open.settle().await?;
+        let Open {
+            handle, conflict, ..
+        } = &*self.open;
+        conflict.note(handle.pipeline(calls).await)
+    }
+
+    async fn batch_execute(&self, sql: String) -> Result<(), wire::Error> {
+        self.open.settle().await?;
+        let Open {
+            handle, conflict, ..
+        } = &*self.open;
+        conflict.note(handle.batch_execute(sql).await)
+    }
+
+    async fn copy_in(&self, sql: String) -> Result<wire::CopyIn, wire::Error> {
+        self.open.settle().await?;
+        let Open {
+            handle, conflict, ..
+        } = &*self.open;
+        conflict.note(handle.copy_in(sql).await)
+    }
+
+    async fn copy_out(&self, sql: String) -> Result<wire::CopyOut, wire::Error> {
+        self.open.settle().await?;
+        let Open {
+            handle, conflict, ..
+        } = &*self.open;
+        conflict.note(handle.copy_out(sql).await)
     }
 }

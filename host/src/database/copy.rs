@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use bytes::BufMut;
+use bytes::{BufMut, BytesMut};
 use postgres_protocol::message::{backend as tags, frontend};
 
 use super::connection::Connection;
@@ -129,23 +129,32 @@ impl Connection {
     /// Executes a `COPY`, up to where its data begin; `tag` is the server's word for the direction.
     pub async fn copy(&mut self, sql: &str, tag: u8) -> Result<()> {
         let binary = Formats::All(Format::Binary);
-        self.send(Effects::of(sql), |out| {
+        let copying_in = tag == tags::COPY_IN_RESPONSE_TAG;
+        let write = |out: &mut BytesMut| {
             request::parse("", sql, &[], out)?;
             request::bind("", "", &binary, &[], &binary, out)?;
             request::execute("", 0, out)
-        })?;
+        };
+        match copying_in {
+            true => self.send_open(Effects::of(sql), write)?,
+            false => self.send(Effects::of(sql), write)?,
+        }
         self.executing = true;
         loop {
             match self.reply().await? {
                 found if found == tag => {
-                    self.wire.begin_copy(tag == tags::COPY_IN_RESPONSE_TAG);
+                    if copying_in {
+                        self.wire.begin_copy();
+                    }
                     return Ok(());
                 }
                 tags::COPY_IN_RESPONSE_TAG => {
                     self.wire.refuse_copy();
                     return Err(self.not_this_copy().await);
                 }
-                tags::COPY_OUT_RESPONSE_TAG | tags::READY_FOR_QUERY_TAG => {
+                tags::COPY_OUT_RESPONSE_TAG
+                | tags::COMMAND_COMPLETE_TAG
+                | tags::READY_FOR_QUERY_TAG => {
                     return Err(self.not_this_copy().await);
                 }
                 _ => {}
@@ -154,14 +163,12 @@ impl Connection {
     }
 
     async fn not_this_copy(&mut self) -> Error {
-        match self.wire.drain().await {
-            Ok(()) => Error::Invalid(
-                "the statement does not copy in this direction: copy-in takes COPY … FROM STDIN, and copy-out \
-                 COPY … TO STDOUT"
-                    .to_owned(),
-            ),
-            Err(error) => error,
-        }
+        let _ = self.wire.drain().await;
+        Error::Invalid(
+            "the statement does not copy in this direction: copy-in takes COPY … FROM STDIN, and copy-out \
+             COPY … TO STDOUT"
+                .to_owned(),
+        )
     }
 
     async fn copy_write(&mut self, bytes: &[u8]) -> Result<()> {

@@ -258,6 +258,27 @@ impl Connection {
         effects: Effects,
         write: impl FnOnce(&mut BytesMut) -> Result<()>,
     ) -> Result<()> {
+        self.compose(effects, write)?;
+        self.wire.sync();
+        Ok(())
+    }
+
+    /// The same, but leaves the request open for the data of a `COPY`.
+    pub(super) fn send_open(
+        &mut self,
+        effects: Effects,
+        write: impl FnOnce(&mut BytesMut) -> Result<()>,
+    ) -> Result<()> {
+        self.compose(effects, write)?;
+        self.wire.sync_later();
+        Ok(())
+    }
+
+    fn compose(
+        &mut self,
+        effects: Effects,
+        write: impl FnOnce(&mut BytesMut) -> Result<()>,
+    ) -> Result<()> {
         self.forget_parsing();
         self.wire.begin();
         let leaders = self.leaders(effects);
@@ -272,7 +293,6 @@ impl Connection {
             return Err(error);
         }
         self.forgetting.clear();
-        self.wire.sync();
         self.leading = leaders.len() as u32;
         self.executing = false;
         self.began = self.beginning.take().is_some();

@@ -52,7 +52,13 @@ impl Connection {
             tags::ROW_DESCRIPTION_TAG => reply::columns(&mut self.wire, shape),
             tags::PARSE_COMPLETE_TAG | tags::NO_DATA_TAG => Ok(()),
             tags::READY_FOR_QUERY_TAG => Err(self.wire.garbage("an early end of the answer")),
-            _ => Err(self.wire.garbage("an answer to something else")),
+            tag => {
+                let what = format!(
+                    "{:?} where a statement's description was due",
+                    char::from(tag)
+                );
+                Err(self.wire.garbage(&what))
+            }
         }
     }
 

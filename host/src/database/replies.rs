@@ -107,11 +107,10 @@ impl Connection {
     }
 
     pub(super) async fn misused_copy(&mut self) -> Error {
-        match self.wire.drain().await {
-            Ok(()) => Error::Invalid(
-                "COPY moves its data beside the statement: use copy-in or copy-out".to_owned(),
-            ),
-            Err(error) => error,
-        }
+        // Whatever becomes of the connection, this is what was wrong.
+        let _ = self.wire.drain().await;
+        Error::Invalid(
+            "COPY moves its data beside the statement: use copy-in or copy-out".to_owned(),
+        )
     }
 }

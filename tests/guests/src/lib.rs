@@ -3,8 +3,10 @@
 //! The functions themselves are this package's examples. A step that fails does not keep the
 //! others from running: its error is its result.
 
+use std::time::Duration;
+
 use futures_util::future::{FutureExt, join_all};
-use hearth::postgres::{Client, Error, RowStream};
+use hearth::postgres::{Client, CopyIn, CopyOut, Error, Outcome, RowStream, ToSql};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -49,6 +51,47 @@ pub enum Step {
         /// The SQL.
         abandon: String,
     },
+    /// Statements in one round trip; the rows affected by each are the result.
+    Pipeline {
+        /// The statements: SQL and arguments.
+        pipeline: Vec<(String, Vec<Argument>)>,
+    },
+    /// Statements with less time than there is.
+    Hurried {
+        /// How long each may take, in milliseconds.
+        timeout_ms: u64,
+        /// The steps.
+        hurried: Vec<Step>,
+    },
+    /// Steps on a connection that is held meanwhile.
+    Session {
+        /// The steps.
+        session: Vec<Step>,
+    },
+    /// Waits for a notification on a channel, having sent one itself if told so.
+    Listen {
+        /// The channel.
+        listen: String,
+    },
+    /// A `COPY` into a table; the number of rows is the result.
+    CopyIn {
+        /// The SQL.
+        copy_in: String,
+        /// The data, piece by piece.
+        pieces: Vec<String>,
+        /// Whether it is dropped instead of being finished.
+        #[serde(default)]
+        unfinished: bool,
+    },
+    /// A `COPY` out of a table; the data are the result, or the length of the first piece if no
+    /// more is read.
+    CopyOut {
+        /// The SQL.
+        copy_out: String,
+        /// Whether it is dropped after the first piece.
+        #[serde(default)]
+        unfinished: bool,
+    },
     /// Steps at the same time.
     Parallel {
         /// The steps.
@@ -79,6 +122,34 @@ macro_rules! run_on {
                 $on.execute_raw(&execute, arguments).await.map(|count| json!({ "affected": count }))
             }
             Step::Batch { batch } => $on.batch_execute(&batch).await.map(|()| Value::Null),
+            Step::Pipeline { pipeline } => {
+                let mut calls = $on.pipeline();
+                let mut added = Ok(());
+                for (sql, arguments) in &pipeline {
+                    let arguments: Vec<&(dyn ToSql + Sync)> =
+                        arguments.iter().map(|argument| argument as _).collect();
+                    added = added.and(calls.add(sql, &arguments).await.map(|_| ()));
+                }
+                match added {
+                    Ok(()) => calls.run().await.map(outcomes),
+                    Err(error) => Err(error),
+                }
+            }
+            Step::CopyIn {
+                copy_in,
+                pieces,
+                unfinished,
+            } => match $on.copy_in(&copy_in).await {
+                Ok(copy) => send(copy, pieces, unfinished).await,
+                Err(error) => Err(error),
+            },
+            Step::CopyOut {
+                copy_out,
+                unfinished,
+            } => match $on.copy_out(&copy_out).await {
+                Ok(copy) => receive(copy, unfinished).await,
+                Err(error) => Err(error),
+            },
             other => $other(other).await,
         }
     };
@@ -102,6 +173,15 @@ async fn run_one(database: &Client, step: Step) -> Value {
             let begun = Box::pin(database.execute(&abandon, &[])).now_or_never();
             Ok(json!({ "done": begun.is_some() }))
         }
+        Step::Hurried {
+            timeout_ms,
+            hurried,
+        } => {
+            let mut database = database.clone();
+            database.set_timeout(Some(Duration::from_millis(timeout_ms)));
+            Ok(Value::Array(run(&database, hurried).await))
+        }
+        Step::Session { session } => within_session(database, session).await,
         Step::Parallel { parallel } => {
             let all = parallel
                 .into_iter()
@@ -134,6 +214,56 @@ async fn within_transaction(database: &Client, steps: Vec<Step>, end: End) -> Re
         }
     };
     Ok(json!({ "steps": results, "end": end.map_or_else(describe, |()| Value::Null) }))
+}
+
+async fn within_session(database: &Client, steps: Vec<Step>) -> Result<Value, Error> {
+    let session = database.session().await?;
+    let mut results = Vec::new();
+    for step in steps {
+        let other = async |step| match step {
+            Step::Listen { listen } => {
+                session.listen(&listen).await?;
+                let payload = "said by the function itself";
+                database
+                    .execute("select pg_notify($1, $2)", &[&listen, &payload])
+                    .await?;
+                let heard = session.notification().await?;
+                Ok(json!({ "channel": heard.channel, "payload": heard.payload }))
+            }
+            _ => Ok(json!({ "error": { "message": "no such step within a session" } })),
+        };
+        results.push(run_on!(session, step, other).unwrap_or_else(describe));
+    }
+    Ok(Value::Array(results))
+}
+
+async fn send(mut copy: CopyIn, pieces: Vec<String>, unfinished: bool) -> Result<Value, Error> {
+    for piece in pieces {
+        copy.write(piece).await?;
+    }
+    match unfinished {
+        true => Ok(Value::Null),
+        false => Ok(json!({ "copied": copy.finish().await? })),
+    }
+}
+
+async fn receive(mut copy: CopyOut, unfinished: bool) -> Result<Value, Error> {
+    let mut data = Vec::new();
+    while let Some(piece) = copy.try_next().await? {
+        data.extend(piece);
+        if unfinished {
+            return Ok(json!({ "some": !data.is_empty() }));
+        }
+    }
+    Ok(
+        json!({ "bytes": data.len(), "text": String::from_utf8_lossy(&data[..data.len().min(1000)]) }),
+    )
+}
+
+fn outcomes(outcomes: Vec<Outcome>) -> Value {
+    let each = outcomes.iter();
+    each.map(|outcome| json!({ "affected": outcome.affected, "rows": outcome.rows.len() }))
+        .collect()
 }
 
 async fn rows(stream: Result<RowStream, Error>) -> Result<Value, Error> {

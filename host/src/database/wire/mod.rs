@@ -22,6 +22,7 @@ use crate::database::connect::{Established, Stream};
 use crate::database::error::{Error, Result};
 use crate::limits;
 
+mod copying;
 pub mod notification;
 pub mod reply;
 pub mod request;
@@ -66,8 +67,12 @@ pub struct Wire {
     owed_before: u32,
     /// Whether the request is one of the simple protocol.
     simple: bool,
-    /// Whether the server takes data for a `COPY`, and has overlooked the `Sync` behind that.
+    /// Whether the server takes data for a `COPY`.
     copying_in: bool,
+    /// Whether the `Sync` that ends the request is still to be sent.
+    sync_due: bool,
+    /// Whether the server may have overlooked a `Sync`, or not: one readiness more may come.
+    doubtful: bool,
     notifications: Notifications,
 }
 
@@ -88,6 +93,8 @@ impl Wire {
             owed_before: 0,
             simple: false,
             copying_in: false,
+            sync_due: false,
+            doubtful: false,
             notifications: Notifications::default(),
         }
     }
@@ -104,6 +111,7 @@ impl Wire {
         if unsent {
             self.output.clear();
             self.owed = self.owed_before;
+            self.sync_due = false;
         }
         unsent && self.owed == 0
     }
@@ -171,7 +179,7 @@ impl Wire {
                 match tag {
                     backend::NOTICE_RESPONSE_TAG | backend::PARAMETER_STATUS_TAG => self.consume(),
                     backend::NOTIFICATION_RESPONSE_TAG => self.take_notification(),
-                    backend::ERROR_RESPONSE_TAG if self.copying_in => {
+                    backend::ERROR_RESPONSE_TAG => {
                         // It drops what comes until it is told that the request is over.
                         self.end_copy();
                         return Ok(tag);
@@ -222,6 +230,7 @@ impl Wire {
         if self.copying_in {
             self.refuse_copy();
         }
+        self.end_copy();
         while self.owed > 0 {
             match self.message().await {
                 // It waits for data that nobody has; nothing else makes it go on.
@@ -230,27 +239,11 @@ impl Wire {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
-    }
-
-    /// Answers a server that waits for `COPY` data with a refusal.
-    pub fn refuse_copy(&mut self) {
-        // Without a zero byte in it, the text can always be sent.
-        let _ = frontend::copy_fail("no data follows", &mut self.output);
-        if !self.simple {
-            self.end_copy();
+        if self.doubtful {
+            self.dead = true;
+            return Err(self.lost());
         }
-    }
-
-    /// Data follow the statement.
-    pub fn begin_copy(&mut self, copying_in: bool) {
-        self.copying_in = copying_in;
-    }
-
-    /// Sends the `Sync` that the server has overlooked when it came with the statement.
-    pub fn end_copy(&mut self) {
-        self.copying_in = false;
-        frontend::sync(&mut self.output);
+        Ok(())
     }
 
     /// Sends what is waiting to be sent, without waiting for an answer.

@@ -1,0 +1,65 @@
+//! `COPY`: many rows in or out, as a stream of bytes beside the statement.
+//!
+//! Promises: memory for one piece at a time; a copy that is dropped before its end has copied
+//! nothing. Left to others: the format of the bytes, which the statement says.
+
+use std::fmt;
+
+use super::error::Error;
+use crate::bindings::hearth::postgres::client as wire;
+
+/// How much to ask for at a time, in bytes.
+const PIECE_BYTES: u32 = 256 * 1024;
+
+/// Rows on their way into a table; see [`Client::copy_in`](super::Client::copy_in).
+///
+/// Nothing is copied before [`finish`](Self::finish). Dropping it copies nothing; in a transaction
+/// that fails, too.
+#[must_use = "nothing is copied without `finish`"]
+pub struct CopyIn(wire::CopyIn);
+
+impl CopyIn {
+    pub(super) fn new(handle: wire::CopyIn) -> Self {
+        Self(handle)
+    }
+
+    /// Sends bytes, which need not end where a row does. Returns when the server takes them.
+    pub async fn write(&mut self, bytes: impl Into<Vec<u8>>) -> Result<(), Error> {
+        Ok(self.0.write(bytes.into()).await?)
+    }
+
+    /// Ends the copy and returns how many rows were copied. What is wrong with the data is often
+    /// told only here.
+    pub async fn finish(self) -> Result<u64, Error> {
+        Ok(self.0.finish().await?)
+    }
+}
+
+impl fmt::Debug for CopyIn {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("CopyIn").finish_non_exhaustive()
+    }
+}
+
+/// Rows on their way out of a table; see [`Client::copy_out`](super::Client::copy_out).
+///
+/// Until its end is read it occupies its connection.
+pub struct CopyOut(wire::CopyOut);
+
+impl CopyOut {
+    pub(super) fn new(handle: wire::CopyOut) -> Self {
+        Self(handle)
+    }
+
+    /// The next bytes, `None` at the end. They end where a row does.
+    pub async fn try_next(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        let bytes = self.0.read(PIECE_BYTES).await?;
+        Ok((!bytes.is_empty()).then_some(bytes))
+    }
+}
+
+impl fmt::Debug for CopyOut {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("CopyOut").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,124 @@
+//! A connection of one's own, for what lives in PostgreSQL's session.
+//!
+//! Promises: all calls run on one connection; dropping it gives that back, with everything undone.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use postgres_types::{BorrowToSql, FromSqlOwned, Oid, ToSql, Type};
+
+use super::cache::StatementCache;
+use super::call::{self, Host};
+use super::cells;
+use super::client::Database;
+use super::copy::{CopyIn, CopyOut};
+use super::error::{Error, Kind};
+use super::methods::statement_methods;
+use super::pipeline::Pipeline;
+use super::row::Row;
+use super::row_stream::RowStream;
+use super::statement::sealed::Source;
+use super::statement::{Statement, ToStatement};
+use crate::bindings::hearth::postgres::client as wire;
+
+/// A connection that this invocation holds: for settings (`SET`), temporary tables, advisory locks
+/// and notifications, which a [`Client`](super::Client) cannot promise to find again.
+///
+/// Its calls run one after another. Dropping it, or the end of the invocation, undoes all that its
+/// statements have left in PostgreSQL's session, and gives the connection back.
+pub struct Session {
+    handle: wire::Session,
+    database: Arc<Database>,
+    timeout: Option<Duration>,
+}
+
+/// What another session has told with `NOTIFY`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Notification {
+    /// The server's number of the session that told it.
+    pub process_id: i32,
+    /// The channel.
+    pub channel: String,
+    /// The text that came with it; empty if none did.
+    pub payload: String,
+}
+
+impl Session {
+    pub(super) fn new(database: Arc<Database>, handle: wire::Session) -> Self {
+        Self {
+            handle,
+            database,
+            timeout: None,
+        }
+    }
+
+    statement_methods!();
+
+    /// Listens to a channel from now on; its notifications come from
+    /// [`notification`](Self::notification).
+    ///
+    /// The name is taken as it is, upper and lower case included.
+    pub async fn listen(&self, channel: &str) -> Result<(), Error> {
+        let quoted = channel.replace('"', "\"\"");
+        self.batch_execute(&format!("LISTEN \"{quoted}\"")).await
+    }
+
+    /// Waits for the next notification. Dropping the future does no harm: nothing is lost with it.
+    ///
+    /// Fails with [`Error::is_unsupported`] where Lambda freezes the environment between two
+    /// invocations; it works on the local host and on Lambda Managed Instances.
+    pub async fn notification(&self) -> Result<Notification, Error> {
+        let notification = self.handle.notification().await?;
+        Ok(Notification {
+            process_id: notification.process_id,
+            channel: notification.channel,
+            payload: notification.payload,
+        })
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Session").finish_non_exhaustive()
+    }
+}
+
+impl Host for Session {
+    fn statements(&self) -> &Mutex<StatementCache> {
+        &self.database.statements
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    async fn prepare(&self, sql: String, named: Vec<Oid>) -> Result<wire::Statement, wire::Error> {
+        self.handle.prepare(sql, named).await
+    }
+
+    async fn query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error> {
+        self.handle.query(call).await
+    }
+
+    async fn execute(&self, call: wire::Call) -> Result<u64, wire::Error> {
+        self.handle.execute(call).await
+    }
+
+    async fn pipeline(&self, calls: Vec<wire::Call>) -> Result<Vec<wire::Outcome>, wire::Error> {
+        self.handle.pipeline(calls).await
+    }
+
+    async fn batch_execute(&self, sql: String) -> Result<(), wire::Error> {
+        self.handle.batch_execute(sql).await
+    }
+
+    async fn copy_in(&self, sql: String) -> Result<wire::CopyIn, wire::Error> {
+        self.handle.copy_in(sql).await
+    }
+
+    async fn copy_out(&self, sql: String) -> Result<wire::CopyOut, wire::Error> {
+        self.handle.copy_out(sql).await
+    }
+}

@@ -1,0 +1,177 @@
+//! A connection that a function holds, `COPY` both ways, notifications, pipelines, and calls with
+//! less time than there is.
+
+use e2e::guests::QUERY;
+use e2e::{Database, Door, Setup, Trial};
+use serde_json::{Value, json};
+
+const SCHEMA: &str = "create table things (id int4 primary key, name text)";
+
+async fn trial(door: Door, isolation: &str) -> (Database, Trial) {
+    let database = Database::with(SCHEMA).await;
+    let trial = Setup::of(&QUERY)
+        .with(&database)
+        .database("pool_max", "3")
+        .function("isolation", isolation)
+        .start(door)
+        .await;
+    (database, trial)
+}
+
+/// The results of steps, one for each.
+async fn results(trial: &Trial, steps: Value) -> Vec<Value> {
+    let answer = trial.value(json!({ "steps": steps })).await;
+    answer.as_array().expect("each step has a result").clone()
+}
+
+fn message(result: &Value) -> &str {
+    result["error"]["message"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no error: {result}"))
+}
+
+const PID: &str = "select pg_backend_pid()";
+
+behind_both_doors! {
+    async fn a_session_keeps_its_connection_and_loses_what_it_left_there(door) {
+        let (_database, trial) = trial(door, "\"serial\"").await;
+        let steps = json!([
+            { "session": [
+                { "query": PID },
+                { "batch": "set work_mem to '12345kB'; create temporary table mine (id int4)" },
+                { "query": "select current_setting('work_mem'), to_regclass('pg_temp.mine') is not null" },
+                { "query": "select pg_advisory_lock(4711)::text" },
+                { "query": PID },
+            ] },
+            { "query": "select current_setting('work_mem'), to_regclass('pg_temp.mine') is not null" },
+            { "query": "select count(*) from pg_locks where locktype = 'advisory'" },
+        ]);
+        for _ in 0..3 {
+            let results = results(&trial, steps.clone()).await;
+            let inside = results[0].as_array().expect("steps have results");
+            assert_eq!(inside[0]["rows"], inside[4]["rows"]);
+            assert_eq!(inside[2]["rows"], json!([["12345kB", true]]));
+            assert_eq!(results[1]["rows"], json!([["4MB", false]]));
+        }
+        let after = results(&trial, json!([{ "query": "select count(*) from pg_locks where locktype = 'advisory'" }])).await;
+        assert_eq!(after[0]["rows"], json!([[0]]));
+    }
+
+    async fn rows_are_copied_into_a_table_in_pieces_that_end_anywhere(door) {
+        let (database, trial) = trial(door, "\"serial\"").await;
+        let copy = "copy things from stdin with (format csv)";
+        let results = results(&trial, json!([
+            { "copy_in": copy, "pieces": ["1,o", "ne\n2,tw", "", "o\n"] },
+            { "transaction": [{ "copy_in": copy, "pieces": ["3,three\n"] }], "end": "rollback" },
+            { "session": [{ "copy_in": copy, "pieces": ["4,four\n"] }] },
+            { "copy_out": "copy (select * from things order by id) to stdout with (format csv)" },
+        ])).await;
+        assert_eq!(results[0], json!({ "copied": 2 }));
+        assert_eq!(results[1]["steps"][0], json!({ "copied": 1 }));
+        assert_eq!(results[2][0], json!({ "copied": 1 }));
+        assert_eq!(results[3]["text"], "1,one\n2,two\n4,four\n");
+        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("3"));
+    }
+
+    async fn a_copy_that_fails_or_is_dropped_copies_nothing(door) {
+        let (database, trial) = trial(door, "\"serial\"").await;
+        let copy = "copy things from stdin with (format csv)";
+        for steps in [
+            json!([{ "copy_in": copy, "pieces": ["1,one\n"], "unfinished": true }]),
+            json!([{ "copy_in": copy, "pieces": ["1,one\n1,two\n"] }]),
+            json!([{ "copy_in": copy, "pieces": ["no number,one\n", "2,two\n"] }]),
+            json!([{ "copy_in": "copy nowhere from stdin", "pieces": ["1\n"] }]),
+            json!([{ "session": [{ "copy_in": copy, "pieces": ["1,one\n"], "unfinished": true }, { "query": PID }] }]),
+            json!([{ "transaction": [{ "copy_in": copy, "pieces": ["1,one\n"], "unfinished": true }], "end": "commit" }]),
+        ] {
+            let mut steps = steps.as_array().expect("a list").clone();
+            steps.push(json!({ "query": "select count(*) from things" }));
+            let results = results(&trial, Value::Array(steps.clone())).await;
+            assert_eq!(results[1]["rows"], json!([[0]]), "{steps:?}: {results:?}");
+        }
+        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("0"));
+    }
+
+    async fn what_is_no_copy_in_that_direction_says_so(door) {
+        let (_database, trial) = trial(door, "\"serial\"").await;
+        let results = results(&trial, json!([
+            { "copy_in": "select 1", "pieces": [] },
+            { "copy_in": "copy things to stdout", "pieces": [] },
+            { "copy_out": "copy things from stdin" },
+            { "query": "copy things from stdin" },
+            { "execute": "copy things to stdout" },
+            { "batch": "copy things from stdin" },
+            { "query": "select 1" },
+        ])).await;
+        assert!(message(&results[0]).contains("only a COPY"), "{results:?}");
+        for wrong in &results[1..3] {
+            assert!(message(wrong).contains("does not copy in this direction"), "{results:?}");
+        }
+        for wrong in &results[3..6] {
+            assert!(message(wrong).contains("use copy-in or copy-out"), "{results:?}");
+        }
+        assert_eq!(results[6]["rows"], json!([[1]]));
+    }
+
+    async fn a_table_of_any_size_is_copied_out_and_may_be_left_half_read(door) {
+        let (_database, trial) = trial(door, "\"serial\"").await;
+        let large = "copy (select repeat('x', 99) from generate_series(1, 100000)) to stdout";
+        let results = results(&trial, json!([
+            { "copy_out": large },
+            { "copy_out": large, "unfinished": true },
+            { "transaction": [{ "copy_out": large, "unfinished": true }, { "query": "select 1" }], "end": "commit" },
+            { "query": "select 1" },
+        ])).await;
+        assert_eq!(results[0]["bytes"], 100 * 100_000);
+        assert_eq!(results[1], json!({ "some": true }));
+        assert_eq!(results[3]["rows"], json!([[1]]));
+    }
+
+    async fn a_pipeline_is_done_whole_or_not_at_all(door) {
+        let (database, trial) = trial(door, "\"serial\"").await;
+        let insert = |id: u32| json!(["insert into things values ($1, $2)", [id, "a thing"]]);
+        let pipeline = |calls: Value| json!([{ "pipeline": calls }]);
+        let done = results(&trial, pipeline(json!([insert(1), insert(2), ["select * from things", []]]))).await;
+        assert_eq!(done[0], json!([
+            { "affected": 1, "rows": 0 }, { "affected": 1, "rows": 0 }, { "affected": 2, "rows": 2 },
+        ]));
+        let failed = results(&trial, pipeline(json!([insert(3), insert(1), insert(4)]))).await;
+        assert_eq!(failed[0]["error"]["code"], "23505", "{failed:?}");
+        let within = json!([{ "transaction": [{ "pipeline": [insert(5), insert(6)] }], "end": "commit" }]);
+        results(&trial, within).await;
+        assert_eq!(database.value("select string_agg(id::text, ' ' order by id) from things").await.as_deref(), Some("1 2 5 6"));
+    }
+
+    async fn a_call_may_have_less_time_than_its_invocation(door) {
+        let (_database, trial) = trial(door, "\"serial\"").await;
+        let results = results(&trial, json!([
+            { "timeout_ms": 50, "hurried": [
+                { "query": "select pg_sleep(60)" },
+                { "transaction": [{ "query": "select 1" }, { "query": "select pg_sleep(60)" }], "end": "commit" },
+            ] },
+            { "query": "select pg_sleep(0.2)::text" },
+        ])).await;
+        assert_eq!(results[0][0]["error"]["code"], "57014", "{results:?}");
+        assert_eq!(results[0][1]["steps"][1]["error"]["code"], "57014", "{results:?}");
+        assert!(message(&results[0][1]["end"]).contains("rolled back"), "{results:?}");
+        assert_eq!(results[1]["rows"], json!([[""]]));
+    }
+}
+
+#[tokio::test]
+async fn a_notification_is_heard_where_nothing_is_frozen() {
+    let (_database, trial) = trial(Door::Local, "\"serial\"").await;
+    let steps = json!([{ "session": [{ "listen": "Some \"channel\"" }] }]);
+    let heard = results(&trial, steps).await;
+    assert_eq!(
+        heard[0][0],
+        json!({ "channel": "Some \"channel\"", "payload": "said by the function itself" })
+    );
+}
+
+#[tokio::test]
+async fn a_notification_is_refused_where_lambda_freezes_the_environment() {
+    let (_database, trial) = trial(Door::Lambda, "\"serial\"").await;
+    let refused = results(&trial, json!([{ "session": [{ "listen": "here" }] }])).await;
+    assert!(message(&refused[0][0]).contains("frozen"), "{refused:?}");
+}
