@@ -326,7 +326,12 @@ impl Connection {
 
     /// Does what goes before statements that cannot be sent in the same request.
     pub(super) async fn lead(&mut self, effects: Effects) -> Result<()> {
-        self.send(effects, |_| Ok(()))?;
+        self.forget_parsing();
+        // They wait for a request that is not taken back.
+        let forgetting = std::mem::take(&mut self.forgetting);
+        let written = self.send(effects, |_| Ok(()));
+        self.forgetting = forgetting;
+        written?;
         if self.leading == 0 {
             // There is nothing to do first, and so nothing to wait for.
             self.wire.unsend();

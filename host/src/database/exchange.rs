@@ -284,8 +284,9 @@ impl Connection {
         let leaders = self.leaders(effects);
         let out = self.wire.output();
         let start = out.len();
-        let mut written = leaders.iter().try_for_each(|leader| leader.write(out));
+        // First of all: what follows a statement that fails is skipped by the server.
         out.extend_from_slice(&self.forgetting);
+        let mut written = leaders.iter().try_for_each(|leader| leader.write(out));
         written = written.and_then(|()| write(out));
         if let Err(error) = written {
             out.truncate(start);
