@@ -47,6 +47,7 @@ mod logs;
 mod orders;
 mod outages;
 mod permissions;
+mod property;
 mod queries;
 mod reuse;
 mod runtime_api;
