@@ -47,6 +47,18 @@ const INSERT: &str = "insert into things values ('left')";
 const COUNT: &str = "select count(*)::text from things";
 
 behind_both_doors! {
+    /// The one that waits for a connection is told of the one that the other has kept.
+    async fn two_calls_at_once_share_the_only_connection_that_one_of_them_keeps(door) {
+        let database = Database::with(SCHEMA).await;
+        let trial = Setup::of(&MISBEHAVE).with(&database).database("pool_max", "1").start(door).await;
+        let step = json!({ "execute": "set work_mem to '12345kB'" });
+        let look = json!({ "query": "select current_setting('work_mem')" });
+        let answer = trial.value(json!({ "steps": [{ "parallel": [step, look, look] }] })).await;
+        let parallel = &answer["steps"][0];
+        assert_eq!(parallel[1]["rows"], json!([["12345kB"]]), "{answer}");
+        assert_eq!(parallel[2]["rows"], json!([["12345kB"]]), "{answer}");
+    }
+
     async fn an_open_begin_is_rolled_back(door) {
         is_gone(door, json!([{ "batch": format!("begin; {INSERT}") }]), COUNT, "0").await;
     }

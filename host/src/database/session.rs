@@ -41,6 +41,8 @@ pub struct Session {
     freezes: bool,
     ended: AtomicBool,
     ending: Notify,
+    /// Tells that a connection is now kept for all further calls.
+    keeping: Notify,
     seats: Mutex<Vec<Arc<Seat>>>,
     settling: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -61,6 +63,7 @@ impl Session {
             freezes,
             ended: AtomicBool::new(false),
             ending: Notify::new(),
+            keeping: Notify::new(),
             seats: Mutex::default(),
             settling: Mutex::default(),
         })
@@ -256,11 +259,14 @@ impl Session {
             *place = None;
             drop(place);
             self.forget(seat);
-        } else if loan.is_busy() || !matches!(seat.role(), Role::Call | Role::Kept) {
+        } else if (loan.is_busy() && seat.role() != Role::Kept)
+            || !matches!(seat.role(), Role::Call | Role::Kept)
+        {
             drop(place);
             self.settle_later(seat);
         } else {
             seat.change(Role::Call, Role::Kept);
+            self.keeping.notify_waiters();
         }
     }
 
@@ -295,16 +301,24 @@ impl Session {
         }
     }
 
-    /// A seat for one call: the kept one, or a new one with a connection of the pool's.
+    /// A seat for one call: the kept one, or a new one with a connection of the pool's. One that is
+    /// kept while the pool has none to lend is used as well: it may be the one that is waited for.
     async fn seat(self: &Arc<Self>, database: &Arc<Database>) -> Result<Arc<Seat>> {
-        let kept = self
-            .seats()
-            .iter()
-            .find(|seat| Arc::ptr_eq(seat.database(), database) && seat.role() == Role::Kept)
-            .cloned();
-        match kept {
-            Some(seat) => Ok(seat),
-            None => self.borrow(database, Role::Call).await,
+        loop {
+            let kept_by_now = self.keeping.notified();
+            let kept = self
+                .seats()
+                .iter()
+                .find(|seat| Arc::ptr_eq(seat.database(), database) && seat.role() == Role::Kept)
+                .cloned();
+            if let Some(seat) = kept {
+                return Ok(seat);
+            }
+            tokio::select! {
+                biased;
+                seat = self.borrow(database, Role::Call) => return seat,
+                () = kept_by_now => {}
+            }
         }
     }
 
