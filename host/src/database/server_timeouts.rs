@@ -14,7 +14,7 @@ use super::wire::request::Command;
 use crate::config::Prepare;
 use crate::limits;
 
-/// How much longer than the time there is the server's limit may be, besides a quarter of it, before
+/// How much longer than the time there is the server's limit may be, besides a half of it, before
 /// it is told anew.
 const SLACK: Duration = Duration::from_secs(1);
 
@@ -57,11 +57,12 @@ impl ServerTimeouts {
     pub fn due(&mut self, time: Option<Duration>, in_block: bool) -> Option<Vec<Command>> {
         let time = time.filter(|_| self.enabled)?;
         self.unconfirmed = false;
-        let fits = |told: Duration| told >= time && told <= time + time / 4 + SLACK;
+        let fits = |told: Duration| told >= time && told <= time + time / 2 + SLACK;
         if self.told.is_some_and(fits) {
             return None;
         }
-        let limit = Duration::from_millis(time.as_millis() as u64 + 1);
+        // With some room: the next invocation may come to its first statement a little sooner.
+        let limit = Duration::from_millis((time + time / 8).as_millis() as u64 + 1);
         self.told = Some(limit);
         self.unconfirmed = true;
         self.tentative = in_block;
@@ -108,6 +109,11 @@ impl ServerTimeouts {
         }
     }
 
+    /// The transaction in which the server was told has been committed.
+    pub fn committed(&mut self) {
+        self.tentative = false;
+    }
+
     /// The server has refused the request, and with it what it was told there.
     pub fn refused(&mut self) {
         if self.unconfirmed || self.tentative {
@@ -139,7 +145,7 @@ mod tests {
         let mut timeouts = timeouts("15.4 (Debian)", Prepare::Always);
         let told = timeouts.due(Some(SECOND * 30), false).expect("it is new");
         let told: Vec<&str> = told.iter().map(|command| &*command.sql).collect();
-        assert_eq!(told[0], "SET statement_timeout TO 30001");
+        assert_eq!(told[0], "SET statement_timeout TO 33751");
         assert!(
             told[2].starts_with("SET idle_session_timeout TO "),
             "{told:?}"

@@ -160,7 +160,13 @@ impl Work for Conclude {
             Err(Error::Server(error)) if error.is_fatal() => Err(Error::ConnectionLost {
                 maybe_executed: true,
             }),
-            result => result,
+            Ok(done) => {
+                if done && self.0 == "COMMIT" {
+                    loan.timeouts.committed();
+                }
+                Ok(done)
+            }
+            Err(error) => Err(error),
         }
     }
 }
