@@ -34,7 +34,7 @@ const PID: &str = "select pg_backend_pid()";
 
 behind_both_doors! {
     async fn a_session_keeps_its_connection_and_loses_what_it_left_there(door) {
-        let (_database, trial) = trial(door, "\"serial\"").await;
+        let (database, trial) = trial(door, "\"serial\"").await;
         let steps = json!([
             { "session": [
                 { "query": PID },
@@ -44,7 +44,6 @@ behind_both_doors! {
                 { "query": PID },
             ] },
             { "query": "select current_setting('work_mem'), to_regclass('pg_temp.mine') is not null" },
-            { "query": "select count(*) from pg_locks where locktype = 'advisory'" },
         ]);
         for _ in 0..3 {
             let results = results(&trial, steps.clone()).await;
@@ -53,8 +52,12 @@ behind_both_doors! {
             assert_eq!(inside[2]["rows"], json!([["12345kB", true]]));
             assert_eq!(results[1]["rows"], json!([["4MB", false]]));
         }
-        let after = results(&trial, json!([{ "query": "select count(*) from pg_locks where locktype = 'advisory'" }])).await;
-        assert_eq!(after[0]["rows"], json!([[0]]));
+        // Other databases of the cluster have locks of their own.
+        let locks = "select count(*) from pg_locks where locktype = 'advisory'
+                     and database = (select oid from pg_database where datname = current_database())";
+        e2e::eventually("the lock is released", async || {
+            (database.value(locks).await.as_deref() == Some("0")).then_some(())
+        }).await;
     }
 
     async fn rows_are_copied_into_a_table_in_pieces_that_end_anywhere(door) {
