@@ -19,6 +19,15 @@ use super::wire::reply;
 use super::wire::request::{self, Format, Formats};
 use crate::limits;
 
+/// Which way the data of a `COPY` go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Into the table: `FROM STDIN`.
+    In,
+    /// Out of it: `TO STDOUT`.
+    Out,
+}
+
 /// Rows on their way into a table.
 pub struct CopyIn {
     session: Arc<Session>,
@@ -126,10 +135,13 @@ impl Drop for CopyOut {
 }
 
 impl Connection {
-    /// Executes a `COPY`, up to where its data begin; `tag` is the server's word for the direction.
-    pub async fn copy(&mut self, sql: &str, tag: u8) -> Result<()> {
+    /// Executes a `COPY`, up to where its data begin.
+    pub async fn copy(&mut self, sql: &str, direction: Direction) -> Result<()> {
         let binary = Formats::All(Format::Binary);
-        let copying_in = tag == tags::COPY_IN_RESPONSE_TAG;
+        let (copying_in, expected) = match direction {
+            Direction::In => (true, tags::COPY_IN_RESPONSE_TAG),
+            Direction::Out => (false, tags::COPY_OUT_RESPONSE_TAG),
+        };
         let write = |out: &mut BytesMut| {
             request::parse("", sql, &[], out)?;
             request::bind("", "", &binary, &[], &binary, out)?;
@@ -142,28 +154,23 @@ impl Connection {
         self.executing = true;
         loop {
             match self.reply().await? {
-                found if found == tag => {
+                tag if tag == expected => {
                     if copying_in {
                         self.wire.begin_copy();
                     }
                     return Ok(());
                 }
-                tags::COPY_IN_RESPONSE_TAG => {
-                    self.wire.refuse_copy();
-                    return Err(self.not_this_copy().await);
-                }
-                tags::COPY_OUT_RESPONSE_TAG
+                tag @ (tags::COPY_IN_RESPONSE_TAG
+                | tags::COPY_OUT_RESPONSE_TAG
                 | tags::COMMAND_COMPLETE_TAG
-                | tags::READY_FOR_QUERY_TAG => {
-                    return Err(self.not_this_copy().await);
-                }
+                | tags::READY_FOR_QUERY_TAG) => return Err(self.not_this_copy(tag).await),
                 _ => {}
             }
         }
     }
 
-    async fn not_this_copy(&mut self) -> Error {
-        let _ = self.wire.drain().await;
+    async fn not_this_copy(&mut self, tag: u8) -> Error {
+        self.end_misused_copy(tag).await;
         Error::Invalid(
             "the statement does not copy in this direction: copy-in takes COPY … FROM STDIN, and copy-out \
              COPY … TO STDOUT"

@@ -32,9 +32,7 @@ impl Pinned {
     }
 
     pub(super) async fn perform<W: Work>(&self, work: W) -> Result<W::Done> {
-        work.check()?;
-        let database = self.seat.database().name();
-        self.session.grants.permit(database, &work)?;
+        self.session.admit(self.seat.database().name(), &work)?;
         self.session.perform(&self.seat, &work).await
     }
 

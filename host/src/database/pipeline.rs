@@ -26,17 +26,13 @@ pub struct Outcome {
 
 impl Connection {
     /// Executes statements. Each that is not prepared yet is prepared first, which takes a round
-    /// trip of its own unless `known` says what it is.
-    pub async fn pipeline(
-        &mut self,
-        calls: &[Call],
-        known: Vec<Option<Arc<Description>>>,
-    ) -> Result<Vec<Outcome>> {
+    /// trip of its own.
+    pub async fn pipeline(&mut self, calls: &[Call]) -> Result<Vec<Outcome>> {
         if calls.is_empty() {
             return Ok(Vec::new());
         }
         let mut statements = Vec::with_capacity(calls.len());
-        for (index, (call, _)) in calls.iter().zip(known).enumerate() {
+        for (index, call) in calls.iter().enumerate() {
             let given = request::count(&call.arguments).ok_or_else(request::not_whole);
             let prepared = match given {
                 Ok(given) => self.prepare(&call.key).await.and_then(|prepared| {
@@ -118,11 +114,9 @@ impl Connection {
                     return Ok(batch);
                 }
                 tags::EMPTY_QUERY_RESPONSE_TAG => return Ok(batch),
-                tags::COPY_IN_RESPONSE_TAG => {
-                    self.wire.refuse_copy();
-                    return Err(self.misused_copy().await);
+                tag @ (tags::COPY_IN_RESPONSE_TAG | tags::COPY_OUT_RESPONSE_TAG) => {
+                    return Err(self.misused_copy(tag).await);
                 }
-                tags::COPY_OUT_RESPONSE_TAG => return Err(self.misused_copy().await),
                 tags::READY_FOR_QUERY_TAG => return Err(self.wire.garbage("an early end")),
                 _ => {}
             }

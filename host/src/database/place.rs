@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::copy::{CopyIn, CopyOut};
+use super::copy::{CopyIn, CopyOut, Direction};
 use super::cursor::{Batch, Cursor};
 use super::error::Result;
 use super::pinned::Pinned;
@@ -84,13 +84,13 @@ impl Place {
 
     /// Begins to send a table's rows, as `COPY … FROM STDIN` takes them.
     pub async fn copy_in(&self, sql: &str) -> Result<CopyIn> {
-        let ((), seat) = self.perform(work::CopyIn(sql)).await?;
+        let ((), seat) = self.perform(work::Copy(sql, Direction::In)).await?;
         Ok(CopyIn::new(self.session().clone(), seat))
     }
 
     /// Begins to receive rows, as `COPY … TO STDOUT` sends them.
     pub async fn copy_out(&self, sql: &str) -> Result<CopyOut> {
-        let ((), seat) = self.perform(work::CopyOut(sql)).await?;
+        let ((), seat) = self.perform(work::Copy(sql, Direction::Out)).await?;
         Ok(CopyOut::new(self.session().clone(), seat))
     }
 

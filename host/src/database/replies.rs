@@ -76,11 +76,9 @@ impl Connection {
                 }
                 tags::COMMAND_COMPLETE_TAG => batch.affected = reply::affected(&self.wire),
                 tags::PORTAL_SUSPENDED_TAG => suspended = true,
-                tags::COPY_IN_RESPONSE_TAG => {
-                    self.wire.refuse_copy();
-                    return Err(self.misused_copy().await);
+                tag @ (tags::COPY_IN_RESPONSE_TAG | tags::COPY_OUT_RESPONSE_TAG) => {
+                    return Err(self.misused_copy(tag).await);
                 }
-                tags::COPY_OUT_RESPONSE_TAG => return Err(self.misused_copy().await),
                 tags::READY_FOR_QUERY_TAG => {
                     batch.last = !suspended;
                     return Ok(batch);
@@ -95,22 +93,30 @@ impl Connection {
         loop {
             match self.reply().await {
                 Ok(tags::READY_FOR_QUERY_TAG) => return Ok(()),
-                Ok(tags::COPY_IN_RESPONSE_TAG) => {
-                    self.wire.refuse_copy();
-                    return Err(self.misused_copy().await);
+                Ok(tag @ (tags::COPY_IN_RESPONSE_TAG | tags::COPY_OUT_RESPONSE_TAG)) => {
+                    return Err(self.misused_copy(tag).await);
                 }
-                Ok(tags::COPY_OUT_RESPONSE_TAG) => return Err(self.misused_copy().await),
                 Ok(_) | Err(Error::TooLarge(_)) => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    pub(super) async fn misused_copy(&mut self) -> Error {
-        // Whatever becomes of the connection, this is what was wrong.
-        let _ = self.wire.drain().await;
+    /// The error that a `COPY` is where none was asked for, once the server is done with it; `tag`
+    /// is its word for the direction.
+    pub(super) async fn misused_copy(&mut self, tag: u8) -> Error {
+        self.end_misused_copy(tag).await;
         Error::Invalid(
             "COPY moves its data beside the statement: use copy-in or copy-out".to_owned(),
         )
+    }
+
+    /// Refuses the data that a server waits for, or reads away what it sends. What was wrong is known
+    /// already, whatever becomes of the connection.
+    pub(super) async fn end_misused_copy(&mut self, tag: u8) {
+        if tag == tags::COPY_IN_RESPONSE_TAG {
+            self.wire.refuse_copy();
+        }
+        let _ = self.wire.drain().await;
     }
 }

@@ -125,9 +125,8 @@ impl Session {
         database: &str,
         work: W,
     ) -> Result<(W::Done, Arc<Seat>)> {
-        work.check()?;
+        self.admit(database, &work)?;
         let database = self.database(database)?;
-        self.grants.permit(database.name(), &work)?;
         let mut first = true;
         loop {
             let seat = self.seat(&database).await?;
@@ -136,6 +135,12 @@ impl Session {
                 return result.map(|done| (done, seat));
             }
         }
+    }
+
+    /// Refuses work that makes no sense, or that the function may not do.
+    pub(super) fn admit(&self, database: &str, work: &impl Work) -> Result<()> {
+        work.check()?;
+        self.grants.permit(database, work)
     }
 
     /// Does a piece of work on a seat's connection.

@@ -117,9 +117,7 @@ impl Transaction {
 
     /// Does a piece of work in it.
     pub(super) async fn perform<W: Work>(&self, work: W) -> Result<W::Done> {
-        work.check()?;
-        let database = self.seat.database().name();
-        self.session.grants.permit(database, &work)?;
+        self.session.admit(self.seat.database().name(), &work)?;
         let fresh = self.fresh.swap(false, Ordering::AcqRel);
         let result = self.session.perform(&self.seat, &work).await;
         match result {

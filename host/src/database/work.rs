@@ -7,9 +7,8 @@
 
 use std::sync::Arc;
 
-use postgres_protocol::message::backend as tags;
-
 use super::Database;
+use super::copy::Direction;
 use super::error::{Error, Result};
 use super::exchange::Started;
 use super::pipeline::Outcome;
@@ -52,11 +51,8 @@ pub struct Pipeline<'a>(pub &'a [Call]);
 /// Executes statements without arguments.
 pub struct Batch<'a>(pub &'a str);
 
-/// Begins a `COPY … FROM STDIN`.
-pub struct CopyIn<'a>(pub &'a str);
-
-/// Begins a `COPY … TO STDOUT`.
-pub struct CopyOut<'a>(pub &'a str);
+/// Begins a `COPY` in one direction.
+pub struct Copy<'a>(pub &'a str, pub Direction);
 
 /// Executes one statement of the host's own, and tells whether the server did what it says.
 pub struct Control<'a>(pub &'a str);
@@ -146,8 +142,7 @@ impl Work for Pipeline<'_> {
     }
 
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {
-        let known = self.0.iter().map(|call| database.known(&call.key));
-        let outcomes = loan.pipeline(self.0, known.collect()).await?;
+        let outcomes = loan.pipeline(self.0).await?;
         for (call, outcome) in self.0.iter().zip(&outcomes) {
             database.learn(&call.key, &outcome.description);
         }
@@ -171,7 +166,7 @@ impl Work for Batch<'_> {
     }
 }
 
-impl Work for CopyIn<'_> {
+impl Work for Copy<'_> {
     type Done = ();
 
     fn check(&self) -> Result<()> {
@@ -183,23 +178,7 @@ impl Work for CopyIn<'_> {
     }
 
     async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
-        loan.copy(self.0, tags::COPY_IN_RESPONSE_TAG).await
-    }
-}
-
-impl Work for CopyOut<'_> {
-    type Done = ();
-
-    fn check(&self) -> Result<()> {
-        check_copy(self.0)
-    }
-
-    fn texts(&self) -> Vec<&str> {
-        vec![self.0]
-    }
-
-    async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
-        loan.copy(self.0, tags::COPY_OUT_RESPONSE_TAG).await
+        loan.copy(self.0, self.1).await
     }
 }
 

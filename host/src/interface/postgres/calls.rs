@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wasmtime::component::{Accessor, Resource};
 
-use super::{CopyIn, CopyOut, Cursor, HasPostgres, Outcome, convert, wit};
+use super::{CopyIn, CopyOut, Cursor, HasPostgres, Outcome, convert, hand, wit};
 use crate::database;
 use crate::database::place::{Answer, Place};
 use crate::database::statement::{Call, Description, Key};
@@ -135,15 +135,8 @@ pub(super) async fn copy_in<T: 'static>(
     place: &Place,
     sql: &str,
 ) -> Outcome<Resource<CopyIn>> {
-    match place.copy_in(sql).await {
-        Ok(copy) => {
-            let copy = CopyIn(Arc::new(copy));
-            Ok(Ok(
-                accessor.with(|mut access| access.get().table.push(copy))?
-            ))
-        }
-        Err(error) => Ok(Err(error.into())),
-    }
+    let copy = place.copy_in(sql).await;
+    hand(accessor, copy.map(|copy| CopyIn(Arc::new(copy))))
 }
 
 pub(super) async fn copy_out<T: 'static>(
@@ -151,15 +144,8 @@ pub(super) async fn copy_out<T: 'static>(
     place: &Place,
     sql: &str,
 ) -> Outcome<Resource<CopyOut>> {
-    match place.copy_out(sql).await {
-        Ok(copy) => {
-            let copy = CopyOut(Arc::new(copy));
-            Ok(Ok(
-                accessor.with(|mut access| access.get().table.push(copy))?
-            ))
-        }
-        Err(error) => Ok(Err(error.into())),
-    }
+    let copy = place.copy_out(sql).await;
+    hand(accessor, copy.map(|copy| CopyOut(Arc::new(copy))))
 }
 
 /// Hands an answer to the guest, with a handle for the rows that follow.

@@ -10,11 +10,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use wasmtime::AsContextMut;
-use wasmtime::component::{Accessor, GuestTaskId, HasData, ResourceTable};
+use wasmtime::component::{Accessor, GuestTaskId, HasData, Resource, ResourceTable};
 
 use super::bindings::hearth::postgres::client as wit;
 use crate::database::session::Session;
-use crate::database::{Databases, copy, cursor, pinned, transaction};
+use crate::database::{self, Databases, copy, cursor, pinned, transaction};
 
 mod calls;
 mod convert;
@@ -102,6 +102,28 @@ fn session<T: 'static>(
             )
         }))
     })
+}
+
+/// What a handle stands for.
+fn get<T: 'static, R: 'static, V: Clone>(
+    accessor: &Accessor<T, HasPostgres>,
+    handle: &Resource<R>,
+    value: fn(&R) -> &V,
+) -> wasmtime::Result<V> {
+    accessor.with(|mut access| Ok(value(access.get().table.get(handle)?).clone()))
+}
+
+/// Hands something to the guest, or the error that it could not be made.
+fn hand<T: 'static, R: Send + 'static>(
+    accessor: &Accessor<T, HasPostgres>,
+    made: database::Result<R>,
+) -> Outcome<Resource<R>> {
+    match made {
+        Ok(made) => Ok(Ok(
+            accessor.with(|mut access| access.get().table.push(made))?
+        )),
+        Err(error) => Ok(Err(error.into())),
+    }
 }
 
 impl wit::Host for View<'_> {}

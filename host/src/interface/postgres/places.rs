@@ -6,7 +6,7 @@ use wasmtime::component::{Accessor, Resource};
 
 use super::calls::{self, calls};
 use super::{CopyIn, CopyOut};
-use super::{Database, HasPostgres, Outcome, Pinned, Transaction, View, session, wit};
+use super::{Database, HasPostgres, Outcome, Pinned, Transaction, View, get, hand, session, wit};
 use crate::database;
 use crate::database::place::Place;
 use crate::database::session::Session;
@@ -38,15 +38,8 @@ impl<T: Send + 'static> wit::HostDatabaseWithStore<T> for HasPostgres {
             Ok(opened) => opened,
             Err(error) => return Ok(Err(error)),
         };
-        match session.begin(&name, &Options::from(options)).await {
-            Ok(transaction) => {
-                let transaction = Transaction(Arc::new(transaction));
-                Ok(Ok(
-                    accessor.with(|mut access| access.get().table.push(transaction))?
-                ))
-            }
-            Err(error) => Ok(Err(error.into())),
-        }
+        let begun = session.begin(&name, &Options::from(options)).await;
+        hand(accessor, begun.map(|begun| Transaction(Arc::new(begun))))
     }
 
     async fn session(
@@ -57,15 +50,8 @@ impl<T: Send + 'static> wit::HostDatabaseWithStore<T> for HasPostgres {
             Ok(opened) => opened,
             Err(error) => return Ok(Err(error)),
         };
-        match session.pin(&name).await {
-            Ok(pinned) => {
-                let pinned = Pinned(Arc::new(pinned));
-                Ok(Ok(
-                    accessor.with(|mut access| access.get().table.push(pinned))?
-                ))
-            }
-            Err(error) => Ok(Err(error.into())),
-        }
+        let pinned = session.pin(&name).await;
+        hand(accessor, pinned.map(|pinned| Pinned(Arc::new(pinned))))
     }
 }
 
@@ -137,9 +123,7 @@ impl<T: Send + 'static> wit::HostSessionWithStore<T> for HasPostgres {
         accessor: &Accessor<T, Self>,
         pinned: Resource<Pinned>,
     ) -> Outcome<wit::Notification> {
-        let pinned = accessor.with(|mut access| {
-            Ok::<_, wasmtime::Error>(access.get().table.get(&pinned)?.0.clone())
-        })?;
+        let pinned = get(accessor, &pinned, |handle| &handle.0)?;
         Ok(pinned
             .notification()
             .await
@@ -153,9 +137,7 @@ fn opened<T: 'static>(
     accessor: &Accessor<T, HasPostgres>,
     database: &Resource<Database>,
 ) -> Outcome<(Arc<Session>, Arc<str>)> {
-    let name = accessor.with(|mut access| {
-        Ok::<_, wasmtime::Error>(access.get().table.get(database)?.name.clone())
-    })?;
+    let name = get(accessor, database, |handle| &handle.name)?;
     Ok(session(accessor)?.map(|session| (session, name)))
 }
 
@@ -170,7 +152,7 @@ fn begun<T: 'static>(
     accessor: &Accessor<T, HasPostgres>,
     transaction: &Resource<Transaction>,
 ) -> wasmtime::Result<Arc<transaction::Transaction>> {
-    accessor.with(|mut access| Ok(access.get().table.get(transaction)?.0.clone()))
+    get(accessor, transaction, |handle| &handle.0)
 }
 
 fn in_transaction<T: 'static>(
