@@ -4,6 +4,9 @@
 //! compares every source whenever this script runs, and this script runs when anything under the
 //! paths below has changed. What was built is copied to `OUT_DIR`, so that a later build for
 //! another purpose cannot pull it away from under these tests.
+//!
+//! It also compiles the clock that a host under test can be given (`src/clock.c`), with the C compiler
+//! that links Rust's programs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,22 +31,39 @@ fn main() {
     for source in SOURCES {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
-    if let Err(message) = build(root) {
-        message
-            .lines()
-            .for_each(|line| println!("cargo::error={line}"));
+    for outcome in [build(root), clock(&manifest)] {
+        if let Err(message) = outcome {
+            message
+                .lines()
+                .for_each(|line| println!("cargo::error={line}"));
+        }
+    }
+}
+
+fn clock(manifest: &Path) -> Result<(), String> {
+    let source = manifest.join("src/clock.c");
+    println!("cargo::rerun-if-changed={}", source.display());
+    run(Command::new("cc")
+        .args(["-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-o"])
+        .arg(out().join("libclock.so"))
+        .arg(source)
+        .arg("-ldl"))
+}
+
+/// Runs a command that says what is wrong, if anything is.
+fn run(command: &mut Command) -> Result<(), String> {
+    let name = command.get_program().display().to_string();
+    let output = command
+        .output()
+        .map_err(|error| format!("{name}: {error}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
     }
 }
 
 fn build(root: &Path) -> Result<(), String> {
-    let script = root.join("scripts/guests");
-    let output = Command::new(&script)
-        .arg("--tests")
-        .output()
-        .map_err(|error| format!("{}: {error}", script.display()))?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
-    }
+    run(Command::new(root.join("scripts/guests")).arg("--tests"))?;
 
     let built = root.join("target/guests/wasm32-wasip2/guest");
     let mut constants = String::new();

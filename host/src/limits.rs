@@ -70,6 +70,12 @@ pub const LOGIN_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// How long a connection may be silent before the system asks whether the peer is there, where the
 /// address says nothing else. Middleboxes forget a connection after 350 s.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
+/// How often the system then asks, where the address says nothing else.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How many questions without an answer mean that the peer is gone, where the address says nothing
+/// else. There is no such default for what was sent and not received (`tcp_user_timeout`): a server
+/// that waits for a lock takes no more data either, and is not gone.
+pub const KEEPALIVE_COUNT: u32 = 3;
 /// How long a request to cancel may take.
 pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept per connection, where nothing else is said.
@@ -111,12 +117,16 @@ pub const ROW_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Connections, transactions and cursors that one invocation may hold at a time.
 pub const LOANS_PER_INVOCATION_MAX: usize = 64;
 /// A connection unused for this long, by wall clock, is asked whether it is still there before it
-/// is used. Middleboxes forget a connection after 350 s; servers restart.
-pub const IDLE_TRUSTED: Duration = Duration::from_secs(30);
-/// A connection unused for this long, by wall clock, is replaced without asking.
+/// is used: one round trip. Between invocations that follow each other sooner, nobody can have
+/// frozen the process for long; after that only an answer tells that a middlebox has not forgotten
+/// the connection, since a statement must not be sent twice to find it out.
+pub const IDLE_TRUSTED: Duration = Duration::from_secs(1);
+/// A connection unused for this long, by wall clock, is replaced without asking: NAT gateways
+/// forget after 350 s.
 pub const IDLE_MAX: Duration = Duration::from_secs(300);
-/// How long a connection may take to answer whether it is still there.
-pub const VALIDATE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a connection may take to answer whether it is still there. A server that is slower
+/// than this is connected to anew, which has the time of a connect; nothing is lost by it.
+pub const VALIDATE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a statement that nobody waits for any more may go on before the server is asked to
 /// give it up, which takes a connection of its own.
 pub const CANCEL_AFTER: Duration = Duration::from_millis(5);
@@ -158,6 +168,7 @@ const _: () = assert!(LOGIN_READ_BYTES < LOGIN_BYTES_MAX);
 const _: () = assert!(LOGIN_PAUSE.as_millis() < LOGIN_PAUSE_MAX.as_millis());
 const _: () = assert!(KEEPALIVE_IDLE.as_secs() < 350);
 const _: () = assert!(IDLE_TRUSTED.as_secs() < IDLE_MAX.as_secs());
+const _: () = assert!(VALIDATE_TIMEOUT.as_millis() <= IDLE_TRUSTED.as_millis());
 const _: () = assert!(IDLE_MAX.as_secs() < 350);
 const _: () = assert!(IDLE_MAX.as_secs() < IDLE_SESSION_TIMEOUT.as_secs());
 const _: () = assert!(PORTAL_ROWS_FIRST <= PORTAL_ROWS_MAX);

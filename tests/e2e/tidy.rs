@@ -294,8 +294,9 @@ fn tests_wait_for_conditions_and_never_for_time() {
         // Written in two parts, or this line would be one of those it looks for.
         let sleeps = file.text.matches(concat!("slee", "p(")).count()
             - file.text.matches("pg_sleep(").count();
-        // `within` is where everything waits.
-        if sleeps > usize::from(file.path == "tests/src/lib.rs") {
+        // `within` is where everything waits; a slow network is one that takes time.
+        let known = ["tests/src/lib.rs", "tests/src/middlebox.rs"];
+        if sleeps > usize::from(known.contains(&file.path.as_str())) {
             problems.push(file.path);
         }
     }

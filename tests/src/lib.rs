@@ -16,16 +16,20 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 pub mod authority;
+pub mod clock;
 pub mod database;
 pub mod host;
 pub mod lambda;
 pub mod local;
+pub mod middlebox;
 pub mod run;
 pub mod trial;
 
 pub use authority::Authority;
+pub use clock::Clock;
 pub use database::{Database, Server};
 pub use host::Host;
+pub use middlebox::{Cut, Middlebox};
 pub use trial::{Answer, Door, Setup, Trial};
 
 /// How long anything may take that has no bound of its own. Reaching it is a failure; nothing is

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::lambda::{Event, Lambda, What};
-use crate::{Database, Guest, Host, local, run};
+use crate::{Clock, Database, Guest, Host, Middlebox, local, run};
 
 /// The name of the function in each test's configuration.
 pub const FUNCTION: &str = "tested";
@@ -31,6 +31,8 @@ pub struct Setup {
     timeout: Duration,
     concurrency: usize,
     environment: Vec<(String, String)>,
+    behind_middlebox: bool,
+    clock: Option<Clock>,
 }
 
 impl Setup {
@@ -49,6 +51,8 @@ impl Setup {
             timeout: Duration::from_secs(30),
             concurrency: 1,
             environment: Vec::new(),
+            behind_middlebox: false,
+            clock: None,
         }
     }
 
@@ -99,6 +103,19 @@ impl Setup {
         self
     }
 
+    /// With this clock on the wall.
+    pub fn clock(mut self, clock: &Clock) -> Self {
+        self.environment.extend(clock.variables());
+        self.clock = Some(clock.clone());
+        self
+    }
+
+    /// With a middlebox between the host and the Runtime API.
+    pub fn behind_middlebox(mut self) -> Self {
+        self.behind_middlebox = true;
+        self
+    }
+
     /// Writes the configuration into a directory of its own, and returns that.
     pub fn write(&self) -> PathBuf {
         let mut text = format!(
@@ -127,9 +144,16 @@ impl Setup {
     /// Starts it, without waiting until it is ready.
     pub async fn launch(self, door: Door) -> Trial {
         let directory = self.write();
+        let mut middlebox = None;
         let (host, way) = match door {
             Door::Lambda => {
                 let lambda = Lambda::start().await;
+                let mut address = lambda.address();
+                if self.behind_middlebox {
+                    let between = Middlebox::before(&address).await;
+                    address = between.address();
+                    middlebox = Some(between);
+                }
                 let mut environment = self.environment.clone();
                 if self.concurrency > 1 {
                     environment.push((
@@ -138,7 +162,7 @@ impl Setup {
                     ));
                 }
                 (
-                    Host::bootstrap(&directory, FUNCTION, &lambda.address(), &environment),
+                    Host::bootstrap(&directory, FUNCTION, &address, &environment),
                     Way::Lambda(lambda),
                 )
             }
@@ -152,6 +176,8 @@ impl Setup {
         };
         Trial {
             host,
+            middlebox,
+            clock: self.clock,
             way,
             directory,
             timeout: self.timeout,
@@ -192,6 +218,8 @@ pub struct Trial {
     pub host: Host,
     /// Where its configuration is.
     pub directory: PathBuf,
+    middlebox: Option<Middlebox>,
+    clock: Option<Clock>,
     way: Way,
     timeout: Duration,
     concurrency: usize,
@@ -203,13 +231,25 @@ impl Trial {
         self.invoke_for(None, event).await
     }
 
+    /// An event for Lambda's door, with the time that the setup gives each.
+    pub fn event(&self, payload: impl Into<Bytes>) -> Event {
+        let event = Event::new(payload, self.timeout);
+        match &self.clock {
+            None => event,
+            Some(clock) => {
+                let deadline_ms = clock.unix_ms_in(self.timeout);
+                event.header("Lambda-Runtime-Deadline-Ms", &deadline_ms.to_string())
+            }
+        }
+    }
+
     /// Sends an event for a tenant, if one is named, and waits for its answer.
     pub async fn invoke_for(&self, tenant: Option<&str>, event: Value) -> Answer {
         let payload = Bytes::from(event.to_string());
         let start = Instant::now();
         match &self.way {
             Way::Lambda(lambda) => {
-                let mut event = Event::new(payload, self.timeout);
+                let mut event = self.event(payload);
                 if let Some(tenant) = tenant {
                     let header = ("Lambda-Runtime-Aws-Tenant-Id", tenant);
                     event
@@ -264,6 +304,12 @@ impl Trial {
             Way::Lambda(lambda) => lambda,
             Way::Local(_) => panic!("this trial is behind the local door"),
         }
+    }
+
+    /// The middlebox between the host and the Runtime API, if there is to be one.
+    pub fn middlebox(&self) -> &Middlebox {
+        let middlebox = self.middlebox.as_ref();
+        middlebox.expect("the setup asked for one")
     }
 
     /// The local host's address, behind that door.

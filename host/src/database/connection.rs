@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
@@ -75,6 +76,18 @@ pub struct Connection {
     doomed: bool,
     /// When it was last given back, by the wall clock: no other clock runs while frozen.
     rested: SystemTime,
+    turn: Turn,
+}
+
+/// When a connection was last given back, in relation to others: no clock can mix that up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn(pub u64);
+
+impl Turn {
+    fn next() -> Self {
+        static TURNS: AtomicU64 = AtomicU64::new(1);
+        Self(TURNS.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// Under what conditions a loan is used.
@@ -116,6 +129,7 @@ impl Connection {
             residue: Residue::Nothing,
             doomed: false,
             rested: SystemTime::now(),
+            turn: Turn::next(),
         })
     }
 
@@ -178,6 +192,11 @@ impl Connection {
         self.rested.elapsed().unwrap_or(Duration::MAX)
     }
 
+    /// When it was last given back, in relation to others.
+    pub fn turn(&self) -> Turn {
+        self.turn
+    }
+
     /// Asks the server whether it is there: one round trip.
     pub async fn validate(&mut self, within: Duration) -> bool {
         self.wire.begin();
@@ -199,6 +218,11 @@ impl Connection {
         self.wire.owed() > 0
     }
 
+    /// Whether an answer is due that has not come, though nobody has ended the connection.
+    pub fn is_silent(&self) -> bool {
+        self.is_busy() && !self.is_dead()
+    }
+
     /// Begins a loan.
     pub fn lend(&mut self) {
         self.used = false;
@@ -209,6 +233,7 @@ impl Connection {
     pub fn rest(&mut self) {
         self.terms = Terms::default();
         self.rested = SystemTime::now();
+        self.turn = Turn::next();
     }
 
     /// How to ask the server to give up the statement it is executing.

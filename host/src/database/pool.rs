@@ -6,6 +6,7 @@
 //! - a connection is looked at before it is lent: one that the server has closed is replaced, and
 //!   one that has rested long, by the wall clock, or whose server may have become a standby, is
 //!   asked or replaced;
+//! - a silent network costs one [`limits::VALIDATE_TIMEOUT`], however many connections rest behind it;
 //! - a [`Loan`] that is not given back is retired: nobody can vouch for its state any more.
 //!
 //! Left to others: what a clean connection is ([`super::connection`]), and who makes it so
@@ -15,6 +16,7 @@ use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -24,7 +26,7 @@ use deadpool::managed::{
 };
 
 use super::connect::Address;
-use super::connection::Connection;
+use super::connection::{Connection, Turn};
 use super::demotion::Demotion;
 use super::error::{Error, Result};
 use crate::config::Prepare;
@@ -45,6 +47,9 @@ struct Opener {
     statements_max: NonZeroUsize,
     prepare: Prepare,
     demotion: Demotion,
+    /// The last turn of a connection that gave no answer: whoever has rested as long stood behind
+    /// the same network, and is not waited for as well.
+    silent: AtomicU64,
 }
 
 impl Pool {
@@ -61,6 +66,7 @@ impl Pool {
             statements_max,
             prepare,
             demotion: Demotion::default(),
+            silent: AtomicU64::new(0),
         };
         let inner = managed::Pool::builder(opener)
             .max_size(connections_max as usize)
@@ -152,19 +158,42 @@ impl managed::Manager for Opener {
         _: &Metrics,
     ) -> managed::RecycleResult<Error> {
         let idle = connection.idle();
-        let mut fit = connection.is_clean() && idle < limits::IDLE_MAX && connection.is_open();
-        if fit && self.demotion.is_in_doubt(connection.vouched) {
-            let vouched = self.demotion.vouch();
-            fit = Box::pin(connection.takes_writes(limits::VALIDATE_TIMEOUT)).await;
-            connection.vouched = vouched;
-        } else if fit && idle >= limits::IDLE_TRUSTED {
-            fit = Box::pin(connection.validate(limits::VALIDATE_TIMEOUT)).await;
-        }
+        let fit = connection.is_clean()
+            && idle < limits::IDLE_MAX
+            && connection.is_open()
+            && self
+                .is_there(connection, idle >= limits::IDLE_TRUSTED)
+                .await;
         if fit {
             Ok(())
         } else {
             Err(RecycleError::message("the connection is gone or too old"))
         }
+    }
+}
+
+impl Opener {
+    /// Asks the server of a connection that has rested long, or is in doubt.
+    async fn is_there(&self, connection: &mut Connection, has_rested: bool) -> bool {
+        let in_doubt = self.demotion.is_in_doubt(connection.vouched);
+        if !has_rested && !in_doubt {
+            return true;
+        }
+        if has_rested && connection.turn() <= Turn(self.silent.load(Ordering::Relaxed)) {
+            return false;
+        }
+        let vouched = self.demotion.vouch();
+        let there = if in_doubt {
+            Box::pin(connection.takes_writes(limits::VALIDATE_TIMEOUT)).await
+        } else {
+            Box::pin(connection.validate(limits::VALIDATE_TIMEOUT)).await
+        };
+        connection.vouched = vouched;
+        if connection.is_silent() {
+            let Turn(turn) = connection.turn();
+            self.silent.fetch_max(turn, Ordering::Relaxed);
+        }
+        there
     }
 }
 

@@ -74,12 +74,10 @@ fn watch(stream: &TcpStream, keepalive: &Keepalive) -> io::Result<()> {
         sockopt::set_socket_keepalive(stream, true)?;
         let idle = keepalive.idle.unwrap_or(limits::KEEPALIVE_IDLE);
         sockopt::set_tcp_keepidle(stream, idle)?;
-        if let Some(interval) = keepalive.interval {
-            sockopt::set_tcp_keepintvl(stream, interval)?;
-        }
-        if let Some(count) = keepalive.count {
-            sockopt::set_tcp_keepcnt(stream, count)?;
-        }
+        let interval = keepalive.interval.unwrap_or(limits::KEEPALIVE_INTERVAL);
+        sockopt::set_tcp_keepintvl(stream, interval)?;
+        let count = keepalive.count.unwrap_or(limits::KEEPALIVE_COUNT);
+        sockopt::set_tcp_keepcnt(stream, count)?;
     }
     #[cfg(target_os = "linux")]
     if let Some(limit) = keepalive.user_timeout {
