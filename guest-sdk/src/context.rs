@@ -22,12 +22,15 @@ pub(crate) async fn within<F: Future>(deadline_ms: u64, handler: F) -> F::Output
     .await
 }
 
+/// The deadline of the invocation that is being polled, in milliseconds since the Unix epoch;
+/// `None` outside of any.
+pub(crate) fn deadline_ms() -> Option<u64> {
+    Some(DEADLINE_MS.load(Ordering::Relaxed)).filter(|deadline_ms| *deadline_ms != 0)
+}
+
 /// How long the invocation that is being polled still has; `None` outside of any.
 pub(crate) fn remaining() -> Option<Duration> {
-    match DEADLINE_MS.load(Ordering::Relaxed) {
-        0 => None,
-        deadline_ms => Some(until(deadline_ms)),
-    }
+    deadline_ms().map(until)
 }
 
 fn until(deadline_ms: u64) -> Duration {

@@ -8,7 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
+use crate::bindings::hearth::function::invocation::HttpHead;
 use crate::failure::{Failure, INVALID_ANSWER, INVALID_EVENT};
+use crate::streamed::Streamed;
 
 /// An event or an answer as bytes, for a function whose events are not JSON or need no parsing.
 ///
@@ -38,8 +40,8 @@ pub trait Event: Sized {
     fn decode(bytes: Vec<u8>) -> Result<Self, Failure>;
 }
 
-/// What a function can answer: everything that implements serde's `Serialize` (as JSON), and
-/// [`Raw`].
+/// What a function can answer: everything that implements serde's `Serialize` (as JSON), [`Raw`],
+/// [`Streamed`], and [`Http`](crate::Http) around any of them.
 ///
 /// Implement it for a type of yours that writes another format.
 #[diagnostic::on_unimplemented(
@@ -47,8 +49,46 @@ pub trait Event: Sized {
     note = "derive `serde::Serialize` for it, or answer with bytes as `hearth::Raw`"
 )]
 pub trait Answer {
-    /// Writes the answer.
-    fn encode(self) -> Result<Vec<u8>, Failure>;
+    /// Writes the answer: `Ok(bytes.into())`.
+    fn encode(self) -> Result<Encoded, Failure>;
+}
+
+/// An answer, ready to go out. It is made of bytes, or of a [`Streamed`] answer, by `into()`.
+#[derive(Debug)]
+pub struct Encoded {
+    pub(crate) head: Option<HttpHead>,
+    /// What HTTP is told of the content, where nothing else is said.
+    pub(crate) content_type: Option<&'static str>,
+    pub(crate) content: Content,
+}
+
+/// The bytes of an answer.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Whole(Vec<u8>),
+    Streamed(Streamed),
+}
+
+impl From<Content> for Encoded {
+    fn from(content: Content) -> Self {
+        Self {
+            head: None,
+            content_type: None,
+            content,
+        }
+    }
+}
+
+impl From<Vec<u8>> for Encoded {
+    fn from(bytes: Vec<u8>) -> Self {
+        Content::Whole(bytes).into()
+    }
+}
+
+impl From<Streamed> for Encoded {
+    fn from(streamed: Streamed) -> Self {
+        Content::Streamed(streamed).into()
+    }
 }
 
 impl<T: DeserializeOwned> Event for T {
@@ -70,19 +110,23 @@ impl Event for Raw {
 }
 
 impl<U: Serialize> Answer for U {
-    fn encode(self) -> Result<Vec<u8>, Failure> {
-        serde_json::to_vec(&self).map_err(|error| {
+    fn encode(self) -> Result<Encoded, Failure> {
+        let bytes = serde_json::to_vec(&self).map_err(|error| {
             Failure::new(
                 INVALID_ANSWER,
                 format!("the answer cannot be written as JSON: {error}"),
             )
+        })?;
+        Ok(Encoded {
+            content_type: Some("application/json"),
+            ..bytes.into()
         })
     }
 }
 
 impl Answer for Raw {
-    fn encode(self) -> Result<Vec<u8>, Failure> {
-        Ok(self.0)
+    fn encode(self) -> Result<Encoded, Failure> {
+        Ok(self.0.into())
     }
 }
 
@@ -90,6 +134,13 @@ impl Answer for Raw {
 mod tests {
     use super::*;
     use crate::failure::Blame;
+
+    fn bytes(answer: impl Answer) -> Vec<u8> {
+        match answer.encode().expect("it can be written").content {
+            Content::Whole(bytes) => bytes,
+            Content::Streamed(_) => panic!("it is a stream"),
+        }
+    }
 
     #[derive(Debug, serde::Deserialize, PartialEq)]
     struct Order {
@@ -137,13 +188,13 @@ mod tests {
     fn an_event_is_read_and_an_answer_written() {
         let order = Order::decode(b" {\"product\": \"lamp\"}\n".to_vec()).expect("it fits");
         assert_eq!(order.product, "lamp");
-        assert_eq!((1, "a").encode().expect("it is JSON"), b"[1,\"a\"]");
+        assert_eq!(bytes((1, "a")), b"[1,\"a\"]");
     }
 
     #[test]
     fn raw_bytes_stay_as_they_are() {
         let raw = Raw::decode(vec![0, 255]).expect("anything goes");
-        assert_eq!(raw.encode().expect("anything goes"), [0, 255]);
+        assert_eq!(bytes(raw), [0, 255]);
     }
 
     #[test]

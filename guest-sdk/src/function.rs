@@ -3,9 +3,13 @@
 //! What `#[hearth::function]` expands to takes them one after another, each at the place in the
 //! source of the type that it is about. Nobody else should call them.
 
+use std::rc::Rc;
+
+use crate::after::{self, Work};
 use crate::bindings;
+use crate::bindings::hearth::function::invocation::Body;
 use crate::context::Context;
-use crate::event::{Answer, Event};
+use crate::event::{Answer, Content, Encoded, Event};
 use crate::failure::{self, Error};
 
 /// What a handler returns: a `Result`, whose error can be any.
@@ -16,18 +20,21 @@ use crate::failure::{self, Error};
             `hearth::Error`, `hearth::Failure` or anything that converts into `hearth::Error`"
 )]
 pub trait Outcome {
-    /// The answer's bytes, or the failure.
-    fn into_answer(self) -> Result<Vec<u8>, bindings::Failure>;
+    /// The answer, or the failure.
+    fn into_answer(self) -> Result<Encoded, bindings::Failure>;
 }
 
 impl<U: Answer, E: Into<Error> + 'static> Outcome for Result<U, E> {
-    fn into_answer(self) -> Result<Vec<u8>, bindings::Failure> {
+    fn into_answer(self) -> Result<Encoded, bindings::Failure> {
         match self {
             Ok(answer) => Ok(answer.encode()?),
             Err(error) => Err(failure::from_any(error)),
         }
     }
 }
+
+/// What the host is told.
+pub type Answered = Result<bindings::Answer, bindings::Failure>;
 
 /// Reads the event.
 pub fn decode<T: Event>(event: Vec<u8>) -> Result<T, bindings::Failure> {
@@ -39,14 +46,36 @@ pub fn context(context: bindings::Context) -> Context {
     Context::new(context)
 }
 
-/// Runs the function, for an invocation with this deadline.
-pub async fn run<F: Future>(deadline_ms: u64, handler: F) -> F::Output {
-    crate::context::within(deadline_ms, handler).await
+/// Runs the function, for an invocation with this deadline, and returns what goes on beside it.
+pub async fn run<F: Future>(deadline_ms: u64, handler: F) -> (F::Output, Option<Rc<Work>>) {
+    after::within(deadline_ms, None, handler).await
 }
 
-/// Writes the answer or the failure.
-pub fn answer<O: Outcome>(outcome: O) -> Result<Vec<u8>, bindings::Failure> {
-    outcome.into_answer()
+/// Hands over the answer, and what goes on after it; or the failure, once nothing goes on.
+pub async fn answer<O: Outcome>(outcome: O, deadline_ms: u64, work: Option<Rc<Work>>) -> Answered {
+    let encoded = match (outcome.into_answer(), &work) {
+        (Ok(encoded), _) => encoded,
+        (Err(failure), None) => return Err(failure),
+        (Err(failure), Some(work)) => {
+            if let Err(other) = work.done().await {
+                after::say(&other);
+            }
+            return Err(failure);
+        }
+    };
+    let (body, work) = match encoded.content {
+        Content::Whole(bytes) => (Body::Whole(bytes), work),
+        Content::Streamed(streamed) => {
+            let work = work.unwrap_or_default();
+            let streamed = streamed.start(deadline_ms, work.clone());
+            (Body::Streamed(streamed), Some(work))
+        }
+    };
+    Ok(bindings::Answer {
+        head: encoded.head,
+        body,
+        rest: work.and_then(Work::announce),
+    })
 }
 
 /// Runs what `init = …` names.
@@ -66,14 +95,20 @@ mod tests {
     use super::*;
     use crate::{Failure, poll_ready};
 
+    fn answered<O: Outcome>(outcome: O) -> Answered {
+        poll_ready(answer(outcome, 1, None))
+    }
+
     #[test]
     fn an_outcome_is_an_answer_or_a_failure() {
-        assert_eq!(answer(Ok::<_, &str>([1, 2])).expect("it is one"), b"[1,2]");
+        let whole = answered(Ok::<_, &str>([1, 2])).expect("it is one");
+        assert!(matches!(whole.body, Body::Whole(bytes) if bytes == b"[1,2]"));
+        assert!(whole.head.is_none() && whole.rest.is_none());
 
-        let failure = answer(Err::<(), _>("no model")).expect_err("it is none");
+        let failure = answered(Err::<(), _>("no model")).expect_err("it is none");
         assert_eq!(failure.error_type, "Function.Error");
 
-        let failure = answer(Err::<(), _>(Failure::new("Empty", "nothing is there")));
+        let failure = answered(Err::<(), _>(Failure::new("Empty", "nothing is there")));
         assert_eq!(failure.expect_err("it is none").error_type, "Empty");
     }
 

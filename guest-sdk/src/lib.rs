@@ -16,8 +16,11 @@
 //! | [`Context`] | the invocation's request id, deadline and origin |
 //! | [`Error`], [`Failure`], [`Blame`] | what the caller is told when it fails |
 //! | [`sleep`] | waiting |
+//! | [`wait_until`] | going on after the answer |
+//! | [`Streamed`], [`Body`], [`Gone`] | answers that go out while they are made |
+//! | [`Http`] | answers with an HTTP status and headers |
 //! | [`Raw`] | events and answers that are not JSON |
-//! | [`Event`], [`Answer`] | events and answers in formats of your own |
+//! | [`Event`], [`Answer`], [`Encoded`] | events and answers in formats of your own |
 //! | [`postgres`] | the database |
 //! | [`declare!`] | queries that are checked before they are deployed |
 //!
@@ -65,18 +68,24 @@
 
 pub mod postgres;
 
+mod after;
 #[doc(hidden)]
 pub mod bindings;
 mod context;
 mod event;
 mod failure;
 mod function;
+mod http;
 mod sleep;
+mod streamed;
 
+pub use after::{Conclusion, wait_until};
 pub use context::Context;
-pub use event::{Answer, Event, Raw};
+pub use event::{Answer, Encoded, Event, Raw};
 pub use failure::{Blame, Error, Failure};
+pub use http::Http;
 pub use sleep::sleep;
+pub use streamed::{Body, Gone, Streamed};
 
 /// Makes an `async fn` the function of this component.
 ///
@@ -91,8 +100,8 @@ pub use sleep::sleep;
 ///   An event that does not fit never reaches the function; its caller receives the error type
 ///   `Function.InvalidEvent` and where it went wrong.
 /// - The [`Context`] may be left out.
-/// - It returns a **`Result`** whose value implements [`Answer`]: what serde can serialize, or
-///   [`Raw`].
+/// - It returns a **`Result`** whose value implements [`Answer`]: what serde can serialize, [`Raw`],
+///   a [`Streamed`] answer, or one with an HTTP status ([`Http`]).
 /// - Its **error** is anything that converts into [`Error`]: any error, a `String`, a `&'static
 ///   str`, an `anyhow::Error`. A [`Failure`] chooses what the caller can match on.
 ///
@@ -166,7 +175,7 @@ pub use postgres_types::*;
 #[doc(hidden)]
 pub mod __private {
     pub use crate::bindings::{self, Context, Failure, Guest, export};
-    pub use crate::function::{answer, context, decode, exported, init, run};
+    pub use crate::function::{Answered, answer, context, decode, exported, init, run};
     pub use crate::postgres::record;
     pub use hearth_macros::line_of;
 }

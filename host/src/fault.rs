@@ -146,14 +146,34 @@ impl Fault {
 
     /// The error document that the caller receives, as Lambda defines it.
     pub fn body(&self) -> Vec<u8> {
-        json!({
-            "errorType": self.error_type,
-            "errorMessage": self.caller,
-            "stackTrace": self.stack_trace,
-        })
-        .to_string()
-        .into_bytes()
+        document(&self.error_type, &self.caller, &self.stack_trace)
     }
+
+    /// As much of the error document as fits into so many bytes: what was being done goes first,
+    /// from the outermost, then the end of the message.
+    pub fn body_within(&self, bytes_max: usize) -> Vec<u8> {
+        let (mut lines, mut message) = (self.stack_trace.as_slice(), self.caller.as_str());
+        loop {
+            let body = document(&self.error_type, message, lines);
+            if body.len() <= bytes_max || (lines.is_empty() && message.is_empty()) {
+                return body;
+            }
+            match lines.split_last() {
+                Some((_, inner)) => lines = inner,
+                None => message = &message[..message.floor_char_boundary(message.len() / 2)],
+            }
+        }
+    }
+}
+
+fn document(error_type: &str, message: &str, stack_trace: &[String]) -> Vec<u8> {
+    json!({
+        "errorType": error_type,
+        "errorMessage": message,
+        "stackTrace": stack_trace,
+    })
+    .to_string()
+    .into_bytes()
 }
 
 /// A text that is no longer than a caller is told.
@@ -163,4 +183,25 @@ fn shortened(mut text: String) -> String {
         text.push('…');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_document_keeps_what_matters_most() {
+        let lines: Vec<String> = (0..64).map(|line| format!("frame {line}")).collect();
+        let fault = Fault::new(Kind::Panic, "\u{e4}".repeat(2_000)).traced(lines);
+        let whole: serde_json::Value = serde_json::from_slice(&fault.body()).unwrap();
+        assert_eq!(whole["stackTrace"].as_array().unwrap().len(), 64);
+        for bytes_max in [limits::TRAILER_FAULT_BYTES_MAX, 200] {
+            let body = fault.body_within(bytes_max);
+            assert!(body.len() <= bytes_max);
+            let short: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(short["errorType"], "Function.Panic");
+            assert!(!short["errorMessage"].as_str().unwrap().is_empty());
+        }
+        assert_eq!(fault.body_within(usize::MAX), fault.body());
+    }
 }

@@ -1,17 +1,75 @@
 //! One event being handled: the vocabulary that both front doors and the engine share.
 //!
 //! A front door ([`crate::event`]) turns what it received into an [`Invocation`]; the engine turns
-//! that into an [`Answer`]. Neither knows where the other comes from or goes to.
+//! that into a [`Response`]. Neither knows where the other comes from or goes to.
 
+use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind};
 use crate::limits;
 
-/// What the caller gets: the function's bytes as they are, or why there are none.
+/// What the caller gets whole: the function's bytes as they are, or why there are none.
 pub type Answer = Result<Bytes, Fault>;
+
+/// What the caller gets.
+#[derive(Debug)]
+pub enum Response {
+    /// All of it.
+    Whole(Bytes),
+    /// It is sent while it is made.
+    Streamed(Streamed),
+}
+
+/// An answer that is sent while it is made. When it is dropped, the function learns that nobody
+/// reads any more.
+pub struct Streamed {
+    /// Whether it begins with an HTTP status and headers, in the form that Lambda takes.
+    pub http: bool,
+    /// Its bytes. After an error, which is the last item, the answer is not complete.
+    pub pieces: BoxStream<'static, Result<Bytes, Fault>>,
+}
+
+impl fmt::Debug for Streamed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Streamed")
+            .field("http", &self.http)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Response {
+    /// All of it, for a caller who gets it whole.
+    pub async fn collect(self) -> Answer {
+        match self {
+            Self::Whole(bytes) => Ok(bytes),
+            Self::Streamed(mut streamed) => {
+                let mut whole = BytesMut::new();
+                while let Some(piece) = streamed.pieces.next().await {
+                    whole.extend_from_slice(&piece?);
+                    fits(whole.len(), limits::PAYLOAD_BYTES_MAX)?;
+                }
+                Ok(whole.freeze())
+            }
+        }
+    }
+}
+
+/// Refuses an answer of more bytes than it may have.
+pub fn fits(bytes: usize, bytes_max: usize) -> Result<(), Fault> {
+    if bytes <= bytes_max {
+        return Ok(());
+    }
+    Err(Fault::new(
+        Kind::ResponseTooLarge,
+        format!("the answer has {bytes} bytes or more; {bytes_max} are the most"),
+    ))
+}
 
 /// One event, and everything that is known about it.
 #[derive(Debug, Clone)]
@@ -103,6 +161,15 @@ pub fn unix_ms_now() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_may_have_as_many_bytes_as_lambda_takes_and_none_more() {
+        for bytes_max in [limits::PAYLOAD_BYTES_MAX, limits::STREAM_BYTES_MAX] {
+            assert!(fits(bytes_max, bytes_max).is_ok());
+            let fault = fits(bytes_max + 1, bytes_max).unwrap_err();
+            assert_eq!(fault.kind, Kind::ResponseTooLarge);
+        }
+    }
 
     #[test]
     fn a_deadline_is_the_senders_when_it_can_be_true() {

@@ -15,6 +15,12 @@ pub const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
 
 /// Lambda's limit for an event and for an answer, in bytes.
 pub const PAYLOAD_BYTES_MAX: usize = 6 * 1024 * 1024 + 100;
+/// Lambda's limit for an answer that is streamed, in bytes.
+pub const STREAM_BYTES_MAX: usize = 200 * 1024 * 1024;
+/// What is taken from a guest that streams in one piece, in bytes.
+pub const STREAM_PIECE_BYTES: usize = 64 * 1024;
+/// Pieces that wait between a guest that streams and whoever reads.
+pub const STREAM_PIECES: usize = 1;
 /// Lambda's limit for an event that is invoked asynchronously, in bytes.
 pub const PAYLOAD_ASYNC_BYTES_MAX: usize = 1024 * 1024;
 
@@ -148,11 +154,17 @@ pub const API_PAUSE_MAX: Duration = Duration::from_secs(2);
 pub const SLOTS_MAX: u32 = 1_600;
 /// The text of an error that a caller is told, in bytes; the Runtime API takes 1 MiB at most.
 pub const FAULT_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// The error document of an answer that fails in its middle, in bytes. It is a trailer, in base64, and
+/// Go's HTTP server, which AWS's own implementation of the Runtime API is built on, takes no more
+/// than 4 KB of trailers.
+pub const TRAILER_FAULT_BYTES_MAX: usize = 2_700;
 /// Lines of a stack trace that a caller is told.
 pub const STACK_TRACE_LINES_MAX: usize = 64;
 
 /// How long a drain waits for running invocations before it ends them.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long a drain waits for the end of a stream that it cuts short to be sent.
+pub const CUT_TIMEOUT: Duration = Duration::from_millis(50);
 /// How long the local host's drain waits, where no one kills it.
 pub const DRAIN_TIMEOUT_LOCAL: Duration = Duration::from_secs(5);
 
@@ -161,6 +173,7 @@ const _: () = assert!(BATCH_BYTES <= BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= ROW_BYTES_MAX);
 const _: () = assert!(ROW_BYTES_MAX <= HOST_CALL_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX <= HOST_CALL_BYTES_MAX);
+const _: () = assert!(PAYLOAD_BYTES_MAX <= STREAM_BYTES_MAX);
 const _: () = assert!(PAYLOAD_ASYNC_BYTES_MAX <= PAYLOAD_BYTES_MAX);
 const _: () =
     assert!(OUTPUT_TAIL_BYTES < OUTPUT_LINE_BYTES_MAX && OUTPUT_LINE_BYTES_MAX < OUTPUT_BYTES_MAX);

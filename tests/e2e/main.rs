@@ -30,6 +30,7 @@ macro_rules! behind_both_doors {
     };
 }
 
+mod after_answer;
 mod boto3;
 mod configuration;
 mod connecting;
@@ -52,6 +53,7 @@ mod queries;
 mod reuse;
 mod runtime_api;
 mod sessions;
+mod streaming;
 mod tenancy;
 mod tidy;
 mod tls;

@@ -4,13 +4,14 @@
 //! nothing by itself: see [`crate::Host::freeze`].
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
 use hyper::service::service_fn;
@@ -20,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use crate::arrival::{Arrived, Reader, Reading};
 use crate::{PATIENCE, within};
 
 const BASE: &str = "/2018-06-01/runtime/";
@@ -113,8 +115,14 @@ pub struct Call {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Bytes,
+    /// When each piece of that came, and how many bytes there were with it.
+    pub pieces: Vec<(Instant, usize)>,
+    /// What came behind the body.
+    pub trailers: HeaderMap,
     /// The status it was answered with.
     pub status: u16,
+    /// When it began to arrive.
+    pub begun: Instant,
     /// When it was answered.
     pub at: Instant,
 }
@@ -142,6 +150,7 @@ struct Shared {
     waiting: Semaphore,
     /// How many calls of `/next` wait for an event.
     parked: AtomicUsize,
+    reader: Reader,
     calls: Mutex<Vec<Call>>,
     /// The statuses chosen for calls to come.
     statuses: Mutex<Vec<(What, u16)>>,
@@ -158,6 +167,7 @@ impl Lambda {
             events: Mutex::default(),
             waiting: Semaphore::new(0),
             parked: AtomicUsize::new(0),
+            reader: Reader::default(),
             calls: Mutex::default(),
             statuses: Mutex::default(),
         });
@@ -183,6 +193,21 @@ impl Lambda {
     /// Answers the next call of this kind with this status.
     pub fn reply(&self, what: What, status: u16) {
         self.shared.statuses.lock().unwrap().push((what, status));
+    }
+
+    /// From now on answers are read like this.
+    pub fn read(&self, reading: Reading) {
+        self.shared.reader.set(reading);
+    }
+
+    /// Waits until so many bytes of an answer have arrived.
+    pub async fn arrived(&self, id: &str, bytes: usize) {
+        let reader = &self.shared.reader;
+        let what = format!("{bytes} bytes of the answer to {id}");
+        within(PATIENCE, &what, async || {
+            (reader.progress(id) >= bytes).then_some(())
+        })
+        .await;
     }
 
     /// Every call so far, in the order in which they were answered.
@@ -234,12 +259,9 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn handle(
-    request: Request<Incoming>,
-    shared: &Shared,
-) -> Result<Response<Full<Bytes>>, hyper::Error> {
+async fn handle(request: Request<Incoming>, shared: &Shared) -> io::Result<Response<Full<Bytes>>> {
+    let begun = Instant::now();
     let (head, body) = request.into_parts();
-    let body = body.collect().await?.to_bytes();
     let path: Vec<&str> = head
         .uri
         .path()
@@ -254,12 +276,20 @@ async fn handle(
         (&Method::POST, ["init", "error"]) => (What::InitError, ""),
         _ => (What::Other, ""),
     };
+    let Arrived {
+        body,
+        pieces,
+        trailers,
+    } = shared.reader.read(id, body).await?;
     let mut call = Call {
         what,
         id: id.to_owned(),
         headers: head.headers,
         body,
+        pieces,
+        trailers,
         status: shared.status(what),
+        begun,
         at: Instant::now(),
     };
     let response = if what == What::Next && call.status == 200 {

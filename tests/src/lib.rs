@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+pub mod arrival;
 pub mod authority;
 pub mod clock;
 pub mod database;

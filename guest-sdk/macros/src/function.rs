@@ -60,7 +60,9 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
         ReturnType::Default => name.span(),
         ReturnType::Type(_, output) => output.span(),
     };
-    let answer = quote_spanned!(place=> ::hearth::__private::answer(__outcome));
+    let answer = quote_spanned!(place=>
+        ::hearth::__private::answer(__outcome, __deadline_ms, __work).await
+    );
     let init = match &arguments.init {
         Some(path) => quote_spanned!(path.span()=> ::hearth::__private::init(#path).await),
         None => quote!(::core::result::Result::Ok(())),
@@ -88,10 +90,11 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
                 async fn handle(
                     __event: ::std::vec::Vec<u8>,
                     __context: ::hearth::__private::Context,
-                ) -> ::core::result::Result<::std::vec::Vec<u8>, ::hearth::__private::Failure> {
+                ) -> ::hearth::__private::Answered {
                     let __deadline_ms = __context.deadline_ms;
                     let __handler = #name(#decode, #context);
-                    let __outcome = ::hearth::__private::run(__deadline_ms, __handler).await;
+                    let (__outcome, __work) =
+                        ::hearth::__private::run(__deadline_ms, __handler).await;
                     #answer
                 }
             }

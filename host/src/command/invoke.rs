@@ -91,8 +91,8 @@ impl Invoke {
         };
         let deadline = Deadline::after(function.timeout());
         let invocation = invoke.invocation(&Uuid::new_v4().to_string(), event, deadline);
-        let handled = environment.handle(function, invocation).await;
-        let answer = handled.answer.clone();
+        let mut handled = environment.handle(function, invocation).await;
+        let answer = handled.collect().await;
         handled.settle().await;
         Ok(answer)
     }

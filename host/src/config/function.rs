@@ -24,6 +24,8 @@ const KEYS: &[&str] = &[
     "database",
     "environment",
     "retire",
+    "response",
+    "after_answer",
 ];
 
 /// One function.
@@ -49,6 +51,32 @@ pub struct FunctionConfig {
     pub environment: BTreeMap<String, String>,
     /// When an instance is retired though nothing is wrong with it.
     pub retire: Retire,
+    /// In what form its answers go out.
+    pub response: Response,
+    /// What becomes of work that goes on after an answer.
+    pub after_answer: AfterAnswer,
+}
+
+/// In what form a function's answers go out. No event tells which one its caller expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Response {
+    /// Whole; streams are collected.
+    Buffered,
+    /// As a stream of the bytes that the function answers.
+    Stream,
+    /// As a stream that begins with an HTTP status and headers.
+    HttpStream,
+}
+
+/// What becomes of work that goes on after an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterAnswer {
+    /// It is finished before the next event is asked for.
+    Finish,
+    /// It goes on while later events are handled.
+    Suspend,
+    /// The answer is held back until it is done.
+    Await,
 }
 
 /// What two invocations of a function may share.
@@ -98,6 +126,8 @@ impl fmt::Debug for FunctionConfig {
             .field("permissions", &self.permissions)
             .field("environment", &self.environment.keys().collect::<Vec<_>>())
             .field("retire", &self.retire)
+            .field("response", &self.response)
+            .field("after_answer", &self.after_answer)
             .finish()
     }
 }
@@ -122,6 +152,8 @@ impl FunctionConfig {
             permissions: BTreeMap::new(),
             environment: BTreeMap::new(),
             retire: Retire::default(),
+            response: Response::Buffered,
+            after_answer: AfterAnswer::Finish,
         };
         if let Some(entry) = section.get("isolation") {
             function.isolation = isolation(&entry)?;
@@ -155,6 +187,20 @@ impl FunctionConfig {
         }
         if let Some(entry) = section.get("retire") {
             function.retire = retire(&entry, function.memory_mib)?;
+        }
+        if let Some(entry) = section.get("response") {
+            function.response = entry.one_of(&[
+                ("buffered", Response::Buffered),
+                ("stream", Response::Stream),
+                ("http-stream", Response::HttpStream),
+            ])?;
+        }
+        if let Some(entry) = section.get("after_answer") {
+            function.after_answer = entry.one_of(&[
+                ("finish", AfterAnswer::Finish),
+                ("suspend", AfterAnswer::Suspend),
+                ("await", AfterAnswer::Await),
+            ])?;
         }
         Ok(function)
     }

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 pub use access::{PasswordSource, TlsConfig, Verify};
 pub use database::{DatabaseConfig, Prepare, Reset};
 pub use error::ConfigError;
-pub use function::{FunctionConfig, Isolation, Retire};
+pub use function::{AfterAnswer, FunctionConfig, Isolation, Response, Retire};
 pub use log::{LogConfig, LogFormat};
 pub use permission::{PermissionConfig, Setting, StatementKind, StatementKinds, Statements};
 

@@ -212,6 +212,21 @@ impl<'a> Entry<'a> {
             .ok_or_else(|| self.unexpected("text in quotes"))
     }
 
+    /// The entry as one of these words, for what it stands for.
+    pub(super) fn one_of<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, ConfigError> {
+        let given = self.as_text();
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| Some(*word) == given) {
+            return Ok(*meaning);
+        }
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let quoted: Vec<String> = known.iter().map(|word| format!("{word:?}")).collect();
+        let expected = format!("one of {}", quoted.join(", "));
+        Err(match given.and_then(|given| nearest(given, &known)) {
+            Some(near) => self.unexpected(&format!("{expected} (perhaps {near:?})")),
+            None => self.unexpected(&expected),
+        })
+    }
+
     /// The entry as a list of texts.
     pub(super) fn texts(&self) -> Result<Vec<&'a str>, ConfigError> {
         let wrong = || self.unexpected("a list of texts, like [\"one\", \"two\"]");

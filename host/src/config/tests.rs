@@ -50,6 +50,8 @@ timeout_ms = 1_500
 databases = ["default", "orders", "default"]
 environment = { GREETING = "hi", TOKEN = { variable = "TOKEN" } }
 retire = { invocations = 10, age_s = 60, memory_mib = 48 }
+response = "http-stream"
+after_answer = "suspend"
 
 [database.orders]
 url = { variable = "ORDERS_DATABASE_URL" }
@@ -84,6 +86,8 @@ fn everything_that_is_said_is_kept() {
         memory_mib: Some(48),
     };
     assert_eq!(hello.retire, retire);
+    let forms = (hello.response, hello.after_answer);
+    assert_eq!(forms, (Response::HttpStream, AfterAnswer::Suspend));
     let orders = &config.databases["orders"];
     assert_eq!(orders.url.as_deref(), Some("postgres://o:secret@db/orders"));
     assert_eq!((orders.pool_max, orders.statements_max), (2, 16));
@@ -178,6 +182,8 @@ fn everything_unsaid_has_its_default() {
     assert_eq!(config.log, LogConfig::default());
     let hello = &config.functions["hello"];
     assert_eq!(hello.isolation, Isolation::Serial);
+    let forms = (hello.response, hello.after_answer);
+    assert_eq!(forms, (Response::Buffered, AfterAnswer::Finish));
     assert_eq!(hello.instances_max, limits::INSTANCES_DEFAULT);
     assert_eq!(hello.memory_mib, limits::MEMORY_MIB_DEFAULT);
     assert_eq!(hello.timeout, limits::TIMEOUT_DEFAULT);
@@ -349,7 +355,15 @@ fn a_mistake_in_a_function_is_said_in_one_line() {
         ("timeout = 1", "unknown key \"timeout\" in [function.hello]; did you mean \"timeout_ms\"?"),
         (
             "zebra = 1",
-            "unknown key \"zebra\" in [function.hello]; known are component, isolation, instances_max, memory_mib, timeout_ms, databases, database, environment, retire",
+            "unknown key \"zebra\" in [function.hello]; known are component, isolation, instances_max, memory_mib, timeout_ms, databases, database, environment, retire, response, after_answer",
+        ),
+        (
+            "response = 'streamed'",
+            "function.hello.response: expected one of \"buffered\", \"stream\", \"http-stream\" (perhaps \"stream\"), got \"streamed\"",
+        ),
+        (
+            "after_answer = true",
+            "function.hello.after_answer: expected one of \"finish\", \"suspend\", \"await\", got true",
         ),
         (
             "isolation = 'serail'",

@@ -8,6 +8,8 @@
 //!
 //! Left to others: what to do after an error ([`crate::serve::lambda`]).
 
+mod streaming;
+
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::Poll;
@@ -168,16 +170,7 @@ impl RuntimeApi {
             request
         };
         let reply = self.send(make).await?;
-        match reply.status {
-            status if status.is_success() => Ok(()),
-            status => match refused(what, status, &reply.body.unwrap_or_default()) {
-                fatal @ Error::Fatal(_) => Err(fatal),
-                refusal @ Error::Transient(_) => {
-                    tracing::warn!("{refusal}");
-                    Ok(())
-                }
-            },
-        }
+        judged(what, reply.status, &reply.body.unwrap_or_default())
     }
 
     /// Sends a request on the open connection; on a new one if that turns out to be closed.
@@ -207,24 +200,32 @@ impl RuntimeApi {
     }
 
     async fn connect(&self) -> Result<Connection, Error> {
-        let failed = |error: &dyn std::fmt::Display| {
-            Error::Transient(format!(
-                "the Runtime API at {} cannot be reached: {error}",
-                self.address
-            ))
-        };
-        let stream = TcpStream::connect(&self.address)
+        let (sender, driver) = http1::handshake(TokioIo::new(self.open().await?))
             .await
-            .map_err(|error| failed(&error))?;
-        stream.set_nodelay(true).map_err(|error| failed(&error))?;
-        let (sender, driver) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| self.unreachable(&error))?;
         Ok(Connection {
             sender,
             driver: Box::pin(driver),
             ended: false,
         })
+    }
+
+    async fn open(&self) -> Result<TcpStream, Error> {
+        let opening = async {
+            let stream = TcpStream::connect(&self.address).await?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        };
+        opening
+            .await
+            .map_err(|error: std::io::Error| self.unreachable(&error))
+    }
+
+    fn unreachable(&self, error: &dyn std::fmt::Display) -> Error {
+        Error::Transient(format!(
+            "the Runtime API at {} cannot be reached: {error}",
+            self.address
+        ))
     }
 }
 
@@ -291,6 +292,20 @@ fn uri(path: String) -> Result<Uri, Error> {
     PathAndQuery::from_maybe_shared(Bytes::from(path))
         .map(Uri::from)
         .map_err(wrong)
+}
+
+/// What the status of a posted answer means. A refusal of that answer alone is logged.
+fn judged(what: &str, status: StatusCode, body: &[u8]) -> Result<(), Error> {
+    if status.is_success() {
+        return Ok(());
+    }
+    match refused(what, status, body) {
+        fatal @ Error::Fatal(_) => Err(fatal),
+        refusal @ Error::Transient(_) => {
+            tracing::warn!("{refusal}");
+            Ok(())
+        }
+    }
 }
 
 fn refused(what: &str, status: StatusCode, body: &[u8]) -> Error {

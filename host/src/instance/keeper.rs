@@ -1,26 +1,28 @@
 //! The task that owns an instance's store, from its building to its end.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::task::Waker;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::component::{Accessor, TypedFunc};
-use wasmtime::{CallHook, Store, UpdateDeadline};
+use wasmtime::{AsContextMut, CallHook, Store, UpdateDeadline};
 
+use super::after::{After, idle};
+use super::answered::{self, Course, Ends};
 use super::state::{Memory, State};
+use super::waiting::{Waiter, Waiting, fault_of};
 use super::{Blueprint, Job, Vitals, trap};
-use crate::fault::{Blame, Fault, Kind};
-use crate::interface::bindings::hearth::function::invocation::Blame as WitBlame;
-use crate::interface::bindings::{Context, Failure, Function};
+use crate::config::AfterAnswer;
+use crate::fault::{Fault, Kind};
+use crate::interface::bindings::{Answer, Context, Failure, Function};
 use crate::invocation::Invocation;
 use crate::limits;
 use crate::telemetry::Output;
 
 /// `handle`, as the guest exports it.
-type Handle = TypedFunc<(Vec<u8>, Context), (Result<Vec<u8>, Failure>,)>;
+type Handle = TypedFunc<(Vec<u8>, Context), (Result<Answer, Failure>,)>;
 
 /// Owns one store.
 pub(super) struct Keeper {
@@ -29,15 +31,6 @@ pub(super) struct Keeper {
     slots: u32,
     /// Who waits for an answer, and where the output of those invocations goes.
     waiting: Arc<Waiting>,
-}
-
-/// The invocations in the instance, so that they can be answered when it ends under them.
-#[derive(Default)]
-struct Waiting(Mutex<HashMap<u64, Waiter>>);
-
-struct Waiter {
-    reply: oneshot::Sender<Result<Bytes, Fault>>,
-    output: Arc<Output>,
 }
 
 impl Keeper {
@@ -72,13 +65,21 @@ impl Keeper {
                 return;
             }
         };
+        let mut winding_down = false;
         loop {
             let job = tokio::select! {
                 biased;
                 () = self.vitals.condemned() => return,
-                job = jobs.recv() => job,
+                // What was suspended goes on by itself, since no invocation will come any more.
+                () = self.vitals.winding_down(), if !winding_down => {
+                    winding_down = true;
+                    None
+                }
+                job = jobs.recv() => match job {
+                    None => return,
+                    job => job,
+                },
             };
-            let Some(job) = job else { return };
             // Re-armed here: the epoch has moved on while the guest was at rest.
             store.set_epoch_deadline(1);
             store.data_mut().memory.forget_refusal();
@@ -124,7 +125,8 @@ impl Keeper {
                 UpdateDeadline::Yield(1)
             })
         });
-        if self.slots > 1 {
+        // Where several invocations may be in the instance, the one that runs has to be looked up.
+        if self.slots > 1 || self.suspends() {
             store.call_hook(|store, hook| match hook {
                 CallHook::CallingHost => State::attribute_output(store),
                 _ => Ok(()),
@@ -145,14 +147,19 @@ impl Keeper {
         }
     }
 
-    /// Runs one invocation, and others beside it as long as there are free slots.
+    /// Runs one invocation, and others beside it as long as there are free slots; without any, what
+    /// earlier ones have left.
     async fn run(
         &self,
         accessor: &Accessor<State>,
         handle: Handle,
-        first: Job,
+        first: Option<Job>,
         jobs: &mut mpsc::UnboundedReceiver<Job>,
     ) -> wasmtime::Result<()> {
+        let Some(first) = first else {
+            idle(accessor).await;
+            return Ok(());
+        };
         if self.slots == 1 {
             return self.handle(accessor, handle, first).await;
         }
@@ -173,7 +180,8 @@ impl Keeper {
         }
     }
 
-    /// Runs one invocation. An error is the end of the instance.
+    /// Runs one invocation, and what it does after its answer, or the part of that which is not
+    /// suspended. An error is the end of the instance.
     async fn handle(
         &self,
         accessor: &Accessor<State>,
@@ -192,45 +200,91 @@ impl Keeper {
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let context = context(&invocation, number == 0);
         let enforced = invocation.deadline.enforced;
-        self.waiting.add(
-            number,
-            Waiter {
-                reply,
-                output: output.clone(),
-            },
-        );
+        self.waiting.add(number, Waiter::new(reply, output.clone()));
         let call = accessor.with(|mut access| -> wasmtime::Result<_> {
             let call =
                 handle.start_call_concurrent(&mut access, (invocation.event.to_vec(), context))?;
             access
                 .data_mut()
-                .enter(call.task(), enforced, session, output);
+                .enter(call.task(), enforced, session.clone(), output);
             Ok(call)
         })?;
-        let task = call.task();
+        let mut after = After {
+            waiting: self.waiting.clone(),
+            number,
+            task: call.task(),
+            session,
+            course: Course::default(),
+            alone: false,
+        };
         let (answer,) = handle.finish_call_concurrent(accessor, call).await?;
-        accessor.with(|mut access| access.data_mut().leave(task));
-        if let Some(waiter) = self.waiting.take(number) {
-            // Nobody waits any more if the deadline was reached meanwhile.
-            let _ = waiter.reply.send(answer.map(Bytes::from).map_err(fault_of));
+        // Tasks of which the guest has not told can be noticed where no other invocation has any.
+        after.alone = self.slots == 1
+            && !self.suspends()
+            && accessor
+                .poll_no_interesting_tasks(&mut std::task::Context::from_waker(Waker::noop()))
+                .is_pending();
+        match answer {
+            Ok(answer) => {
+                let (answered, course, ends) = accessor
+                    .with(|mut access| answered::receive(access.as_context_mut(), answer))?;
+                after.course = course;
+                self.conclude(accessor, after, answered, ends).await
+            }
+            Err(failure) => {
+                if after.alone {
+                    idle(accessor).await;
+                }
+                after.leave(accessor);
+                self.waiting.answer(number, Err(fault_of(failure)));
+                Ok(())
+            }
         }
+    }
+
+    /// Hands out the answer, and does what is to be done after it.
+    async fn conclude(
+        &self,
+        accessor: &Accessor<State>,
+        mut after: After,
+        mut answered: answered::Answered,
+        mut ends: Ends,
+    ) -> wasmtime::Result<()> {
+        if after.course.is_over() && !after.alone {
+            after.leave(accessor);
+            self.waiting.answer(after.number, Ok(answered));
+            return Ok(());
+        }
+        let (told, rest) = oneshot::channel();
+        (ends.rest, answered.rest) = (Some(told), Some(rest));
+        self.waiting.begin(after.number, answered, ends);
+        if !self.suspends() {
+            return wasmtime::component::AccessorTask::run(after, accessor).await;
+        }
+        // A body is written while its invocation lasts. What is suspended is the rest.
+        after.written().await;
+        accessor.spawn(after)?;
         Ok(())
     }
 
-    /// Answers everybody who still waits after the guest's sudden end.
+    fn suspends(&self) -> bool {
+        self.blueprint.config.after_answer == AfterAnswer::Suspend
+    }
+
+    /// Tells everybody who still waits of the guest's sudden end.
     fn mourn(&self, error: &wasmtime::Error, refused: bool) {
         self.vitals.condemn();
         let waiting = self.waiting.take_all();
         let others = waiting.len().saturating_sub(1);
         for waiter in waiting {
-            let mut fault = trap::fault(error, refused, &waiter.output);
+            let mut fault = trap::fault(error, refused, waiter.output());
             if others > 0 {
                 fault.log = format!(
                     "{}; {others} other invocations shared its instance and ended with it",
                     fault.log
                 );
             }
-            let _ = waiter.reply.send(Err(fault));
+            waiter.fail(fault);
         }
     }
 
@@ -249,24 +303,6 @@ impl Keeper {
             self.blueprint.config.name, cause.log
         );
         Fault::new(Kind::InitFailed, message).traced(cause.stack_trace)
-    }
-}
-
-impl Waiting {
-    fn add(&self, number: u64, waiter: Waiter) {
-        self.lock().insert(number, waiter);
-    }
-
-    fn take(&self, number: u64) -> Option<Waiter> {
-        self.lock().remove(&number)
-    }
-
-    fn take_all(&self) -> Vec<Waiter> {
-        self.lock().drain().map(|(_, waiter)| waiter).collect()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Waiter>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -292,18 +328,4 @@ fn context(invocation: &Invocation, first: bool) -> Context {
         tenant_id: invocation.tenant_id.clone(),
         first,
     }
-}
-
-/// The fault of a guest that could not answer, in its own words.
-fn fault_of(failure: Failure) -> Fault {
-    let kind = match failure.blame {
-        WitBlame::Caller => Kind::InvalidEvent,
-        WitBlame::Function => Kind::Failed,
-    };
-    let mut fault = Fault::new(kind, failure.message).traced(failure.stack_trace);
-    debug_assert!(matches!(fault.blame, Blame::Caller | Blame::Guest));
-    if !failure.error_type.is_empty() {
-        fault.error_type = failure.error_type;
-    }
-    fault
 }

@@ -4,8 +4,10 @@
 //! builds it, runs the guest's invocations in it, and drops it.
 //!
 //! Promises:
-//! - the guest runs only while an invocation is in the instance;
+//! - the guest runs only while an invocation is in the instance, or when none will come any more
+//!   and it has something left to do;
 //! - every [`Job`] is answered: by the guest, or by the fault that ended the instance;
+//! - what goes on after an answer is told of when it is done, or when the instance ended under it;
 //! - [`Instance::condemn`] ends it wherever the guest is, and drops all it holds.
 //!
 //! Left to others: who may use it and for how long it is kept ([`pool`], [`reuse`]).
@@ -14,7 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::config::FunctionConfig;
@@ -25,6 +26,8 @@ use crate::interface::bindings::FunctionPre;
 use crate::invocation::Invocation;
 use crate::telemetry::Output;
 
+mod after;
+pub mod answered;
 pub mod declared;
 pub mod engine;
 mod keeper;
@@ -34,7 +37,9 @@ pub mod state;
 mod stdio;
 pub mod ticker;
 mod trap;
+mod waiting;
 
+use answered::Answered;
 use engine::Engine;
 use keeper::Keeper;
 use reuse::{Life, Rule};
@@ -61,7 +66,7 @@ pub struct Job {
     /// Where its output goes.
     pub output: Arc<Output>,
     /// Where its answer goes.
-    pub reply: oneshot::Sender<Result<Bytes, Fault>>,
+    pub reply: oneshot::Sender<Result<Answered, Fault>>,
 }
 
 /// A warm guest, or one that is being built.
@@ -71,6 +76,8 @@ pub struct Instance {
     rule: Rule,
     /// Invocations that use it now.
     leases: AtomicU32,
+    /// Invocations that have left work in it.
+    lingers: AtomicU32,
     /// Whether it takes no new ones.
     retired: AtomicBool,
 }
@@ -78,7 +85,10 @@ pub struct Instance {
 /// What the handle and the keeper know of each other.
 struct Vitals {
     condemned: AtomicBool,
-    condemning: Notify,
+    /// Whether no invocation will come any more, while there is work that earlier ones have left.
+    winding_down: AtomicBool,
+    /// Tells that one of the two is so now.
+    ending: Notify,
     /// Invocations that were begun.
     invocations: AtomicU64,
     memory_bytes: Arc<AtomicUsize>,
@@ -93,7 +103,8 @@ impl Instance {
     pub fn start(blueprint: &Arc<Blueprint>, slots: u32, jitter: f64) -> Arc<Self> {
         let vitals = Arc::new(Vitals {
             condemned: AtomicBool::new(false),
-            condemning: Notify::new(),
+            winding_down: AtomicBool::new(false),
+            ending: Notify::new(),
             invocations: AtomicU64::new(0),
             memory_bytes: Arc::new(AtomicUsize::new(0)),
             born: SystemTime::now(),
@@ -106,6 +117,7 @@ impl Instance {
             vitals,
             rule: Rule::of(&blueprint.config, jitter),
             leases: AtomicU32::new(0),
+            lingers: AtomicU32::new(0),
             retired: AtomicBool::new(false),
         })
     }
@@ -132,6 +144,24 @@ impl Instance {
         self.vitals.condemn();
     }
 
+    /// Whether it has ended, or is about to.
+    fn is_condemned(&self) -> bool {
+        self.vitals.condemned.load(Ordering::Acquire)
+    }
+
+    /// Ends it if it takes no invocations any more and none is left in it. What earlier ones have
+    /// left to do goes on until it is done.
+    fn end_if_left(&self) {
+        let retired = self.retired.load(Ordering::SeqCst);
+        if !retired || self.leases.load(Ordering::SeqCst) > 0 {
+            return;
+        }
+        match self.lingers.load(Ordering::SeqCst) {
+            0 => self.condemn(),
+            _ => self.vitals.wind_down(),
+        }
+    }
+
     /// Why it is to be retired after an invocation that went well, if it is.
     pub fn retires(&self) -> Option<&'static str> {
         let life = Life {
@@ -147,13 +177,29 @@ impl Instance {
 impl Vitals {
     fn condemn(&self) {
         self.condemned.store(true, Ordering::Release);
-        self.condemning.notify_waiters();
+        self.ending.notify_waiters();
+    }
+
+    fn wind_down(&self) {
+        self.winding_down.store(true, Ordering::Release);
+        self.ending.notify_waiters();
     }
 
     async fn condemned(&self) {
-        let condemning = self.condemning.notified();
-        if !self.condemned.load(Ordering::Acquire) {
-            condemning.await;
+        self.until(&self.condemned).await;
+    }
+
+    async fn winding_down(&self) {
+        self.until(&self.winding_down).await;
+    }
+
+    async fn until(&self, flag: &AtomicBool) {
+        loop {
+            let ending = self.ending.notified();
+            if flag.load(Ordering::Acquire) {
+                return;
+            }
+            ending.await;
         }
     }
 }

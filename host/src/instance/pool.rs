@@ -2,7 +2,8 @@
 //!
 //! An invocation borrows an instance with [`InstancePool::lease`] and gives it back with
 //! [`Lease::finish`]. Any other end of a lease (trap, deadline, panic, a caller that went away)
-//! retires the instance, because nobody can vouch for its memory any more.
+//! retires the instance, because nobody can vouch for its memory any more. Work that an invocation
+//! leaves behind in its instance is a [`Linger`], to which the same applies.
 //!
 //! Promises:
 //! - no more invocations in an instance than its function's isolation allows;
@@ -35,11 +36,18 @@ pub struct InstancePool {
 }
 
 /// The loan of an instance to one invocation.
-pub struct Lease<'a> {
-    pool: &'a InstancePool,
+pub struct Lease {
+    pool: Arc<InstancePool>,
     instance: Arc<Instance>,
     healthy: bool,
     _permit: OwnedSemaphorePermit,
+}
+
+/// What an invocation has left to do in an instance that others use already.
+pub struct Linger {
+    pool: Arc<InstancePool>,
+    instance: Arc<Instance>,
+    healthy: bool,
 }
 
 impl InstancePool {
@@ -60,7 +68,7 @@ impl InstancePool {
     }
 
     /// Borrows an instance: a warm one with room, or a new one.
-    pub async fn lease(&self, until: Instant) -> Result<Lease<'_>, Fault> {
+    pub async fn lease(self: &Arc<Self>, until: Instant) -> Result<Lease, Fault> {
         let permit = match self.permits.clone().try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
@@ -72,19 +80,19 @@ impl InstancePool {
             }
         };
         let mut instances = self.instances();
-        let roomy = instances
-            .iter()
-            .rposition(|instance| instance.leases.load(Ordering::Acquire) < self.slots);
+        let roomy = instances.iter().rposition(|instance| {
+            instance.leases.load(Ordering::SeqCst) < self.slots && !instance.is_condemned()
+        });
         let instance = match roomy {
             // Moved to the end: the one used last is the warmest.
             Some(index) => instances.remove(index),
             None => self.start(),
         };
-        instance.leases.fetch_add(1, Ordering::AcqRel);
+        instance.leases.fetch_add(1, Ordering::SeqCst);
         instances.push(instance.clone());
         drop(instances);
         Ok(Lease {
-            pool: self,
+            pool: self.clone(),
             instance,
             healthy: false,
             _permit: permit,
@@ -127,7 +135,7 @@ impl InstancePool {
     }
 
     fn retire(&self, instance: &Arc<Instance>) {
-        instance.retired.store(true, Ordering::Release);
+        instance.retired.store(true, Ordering::SeqCst);
         self.instances()
             .retain(|other| !Arc::ptr_eq(other, instance));
     }
@@ -140,7 +148,7 @@ impl InstancePool {
     }
 }
 
-impl Lease<'_> {
+impl Lease {
     /// Ends at this deadline.
     pub fn watch(&self, deadline: Instant) -> Watch {
         self.pool.blueprint.engine.ticker().watch(deadline)
@@ -155,9 +163,20 @@ impl Lease<'_> {
     pub fn finish(mut self) {
         self.healthy = true;
     }
+
+    /// Gives the instance back while the invocation has something left to do in it.
+    pub fn suspend(mut self) -> Linger {
+        self.instance.lingers.fetch_add(1, Ordering::SeqCst);
+        self.healthy = true;
+        Linger {
+            pool: self.pool.clone(),
+            instance: self.instance.clone(),
+            healthy: false,
+        }
+    }
 }
 
-impl Drop for Lease<'_> {
+impl Drop for Lease {
     fn drop(&mut self) {
         let reason = if self.healthy {
             self.instance.retires()
@@ -172,11 +191,26 @@ impl Drop for Lease<'_> {
             );
             self.pool.retire(&self.instance);
         }
-        let others = self.instance.leases.fetch_sub(1, Ordering::AcqRel) - 1;
+        self.instance.leases.fetch_sub(1, Ordering::SeqCst);
         // Those that share it go on to their own ends; whoever is left in it after the last of
         // them is past its deadline.
-        if others == 0 && self.instance.retired.load(Ordering::Acquire) {
-            self.instance.condemn();
+        self.instance.end_if_left();
+    }
+}
+
+impl Linger {
+    /// The work is done, and the instance survived it.
+    pub fn finish(mut self) {
+        self.healthy = true;
+    }
+}
+
+impl Drop for Linger {
+    fn drop(&mut self) {
+        if !self.healthy {
+            self.pool.retire(&self.instance);
         }
+        self.instance.lingers.fetch_sub(1, Ordering::SeqCst);
+        self.instance.end_if_left();
     }
 }

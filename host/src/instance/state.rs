@@ -82,10 +82,12 @@ impl State {
         self.running.insert(task, Running { enforced, output });
     }
 
-    /// The task's invocation has ended.
-    pub fn leave(&mut self, task: GuestTaskId) {
-        self.postgres.leave(task);
-        self.running.remove(&task);
+    /// The invocation with this session, which the task handled, has ended. The number of a task
+    /// that is done may by now stand for another one's.
+    pub fn leave(&mut self, task: GuestTaskId, session: &Arc<Session>) {
+        if self.postgres.leave(task, session) {
+            self.running.remove(&task);
+        }
     }
 
     /// Attributes what is written next to the invocation that is running now.

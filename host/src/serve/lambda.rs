@@ -1,7 +1,8 @@
 //! The loop of `bootstrap`: next event, answer, clean up, next event.
 //!
 //! Promises:
-//! - each slot asks for one event at a time, and only when the last one's loans are settled;
+//! - each slot asks for one event at a time, and only when the last one's loans are settled, its
+//!   work after the answer included, unless the function lets that go on beside later events;
 //! - a Runtime API that fails is asked again at growing intervals, and given up after a while;
 //! - when the environment is to end, running invocations have [`limits::DRAIN_TIMEOUT`] left.
 
@@ -9,12 +10,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::{Environment, Function};
 use crate::event::lambda::{Error, Received, RuntimeApi};
 use crate::fault::{Fault, Kind};
+use crate::invocation::{Response, Streamed};
 use crate::limits;
 use crate::shutdown::Shutdown;
 
@@ -114,17 +118,60 @@ impl Slot {
             api,
             ..
         } = self;
-        let handled = tokio::select! {
+        let deadline = invocation.deadline;
+        let mut out_of_time = pin!(out_of_time(ending));
+        let mut handled = tokio::select! {
             handled = environment.handle(function, invocation) => handled,
-            () = out_of_time(ending) => {
-                let fault = Fault::new(Kind::Internal, "the environment was ended before the function had answered");
-                return api.answer(&receipt, &Err(fault)).await;
-            }
+            () = &mut out_of_time => return api.answer(&receipt, &Err(cut_short())).await,
         };
-        let answered = api.answer(&receipt, &handled.answer).await;
-        handled.settle().await;
+        let answered = match handled.respond() {
+            Ok(Response::Streamed(streamed)) => {
+                let (cut, cutting) = oneshot::channel();
+                let mut sending = pin!(api.stream(&receipt, until(streamed, cutting), deadline));
+                tokio::select! {
+                    sent = &mut sending => sent,
+                    () = &mut out_of_time => {
+                        let _ = cut.send(cut_short());
+                        let sent = tokio::time::timeout(limits::CUT_TIMEOUT, sending).await;
+                        return sent.unwrap_or(Ok(()));
+                    }
+                }
+            }
+            Ok(Response::Whole(bytes)) => api.answer(&receipt, &Ok(bytes)).await,
+            Err(fault) => api.answer(&receipt, &Err(fault)).await,
+        };
+        // What a drain gives up here is made clean by the environment's end.
+        tokio::select! {
+            () = handled.settle() => {}
+            () = out_of_time => {}
+        }
         answered
     }
+}
+
+/// A streamed answer that can be cut short.
+fn until(streamed: Streamed, cutting: oneshot::Receiver<Fault>) -> Streamed {
+    let pieces = stream::unfold(
+        Some((streamed.pieces, cutting)),
+        async |going: Option<(BoxStream<'static, _>, oneshot::Receiver<_>)>| {
+            let (mut pieces, mut cutting) = going?;
+            tokio::select! {
+                biased;
+                Ok(fault) = &mut cutting => Some((Err(fault), None)),
+                piece = pieces.next() => Some((piece?, Some((pieces, cutting)))),
+            }
+        },
+    );
+    Streamed {
+        pieces: pieces.boxed(),
+        http: streamed.http,
+    }
+}
+
+/// The answer where a drain has no time for a better one.
+fn cut_short() -> Fault {
+    let message = "the environment was ended before the function had answered";
+    Fault::new(Kind::Internal, message)
 }
 
 /// The end of the time that a drain leaves to running invocations.

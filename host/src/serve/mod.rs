@@ -3,38 +3,54 @@
 //! ```text
 //! front door ─► Environment::handle ─► lease ─► instance ─► guest ─► session ─► database
 //!            ◄─ Handled             ◄─ finish ◄─          ◄─       ◄─
-//!            ─► Handled::settle     ─► session.end
+//!            ─► Handled::settle     ─► work after the answer ─► session.end
 //! ```
 //!
 //! Promises:
 //! - an invocation is answered by its enforced deadline, whatever the guest does;
 //! - after [`Handled::settle`] nothing of it is left: no statement runs on, no connection is out.
+//!   Only where the function asks for it, work goes on beside later invocations, and its session
+//!   with it, until it is done or its own deadline is reached.
 //!
 //! Left to others: where events come from and answers go to ([`lambda`], [`local`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, FunctionConfig};
+use crate::config::{self, AfterAnswer, Config, FunctionConfig};
 use crate::database::grants::Grants;
 use crate::database::permission::Permissions;
 use crate::database::session::Session;
 use crate::database::{self, Databases};
 use crate::fault::{Blame, Fault, Kind};
+use crate::instance::answered::{Answered, Body};
 use crate::instance::engine::{Capacity, Engine};
-use crate::instance::pool::InstancePool;
+use crate::instance::pool::{InstancePool, Lease};
+use crate::instance::ticker::Watch;
 use crate::instance::{Blueprint, Job};
-use crate::invocation::{Answer, Deadline, Invocation};
+use crate::invocation::{Deadline, Invocation, Response};
 use crate::limits;
 use crate::telemetry::Output;
 
+mod handled;
+mod http;
 pub mod lambda;
 pub mod local;
 mod permissions;
+mod response;
+mod work;
+
+pub use handled::Handled;
+
+use handled::Ending;
+use response::Bounds;
+use work::Work;
 
 /// What one host process keeps warm.
 pub struct Environment {
@@ -43,6 +59,8 @@ pub struct Environment {
     /// Whether the process is frozen between two invocations.
     freezes: bool,
     endings: TaskTracker,
+    /// Cancelled when the environment ends.
+    closing: CancellationToken,
 }
 
 /// One function, ready to be invoked.
@@ -50,21 +68,13 @@ pub struct Function {
     config: FunctionConfig,
     databases: Arc<Databases>,
     permissions: Permissions,
-    instances: InstancePool,
+    instances: Arc<InstancePool>,
 }
 
-/// An invocation that has its answer, but whose loans are still out.
-pub struct Handled {
-    /// What the caller gets.
-    pub answer: Answer,
-    output: Arc<Output>,
-    ending: Ending,
-}
-
-/// Ends an invocation's session, also when the invocation is given up.
-struct Ending {
-    session: Option<Arc<Session>>,
-    endings: TaskTracker,
+/// What comes of handing an invocation to an instance.
+struct Called {
+    answer: Result<Response, Fault>,
+    work: Option<Work>,
 }
 
 impl Environment {
@@ -94,12 +104,12 @@ impl Environment {
                 .filter_map(|name| Some((name.clone(), databases.get(name)?.clone())))
                 .collect();
             let own = Arc::new(own);
-            let instances = InstancePool::new(Blueprint {
+            let instances = Arc::new(InstancePool::new(Blueprint {
                 config: config.clone(),
                 component: engine.load(&name, &config.component)?,
                 engine: engine.clone(),
                 databases: own.clone(),
-            });
+            }));
             let function = Function {
                 permissions: permissions::read(&config)?,
                 config: config.clone(),
@@ -113,6 +123,7 @@ impl Environment {
             databases,
             freezes: false,
             endings: TaskTracker::new(),
+            closing: CancellationToken::new(),
         })
     }
 
@@ -136,19 +147,23 @@ impl Environment {
         let grants = Grants::new(&function.permissions, &invocation);
         let databases = function.databases.clone();
         let session = Session::new(databases, grants, invocation.deadline, self.freezes);
-        let ending = Ending {
-            session: Some(session.clone()),
-            endings: self.endings.clone(),
-        };
+        let ending = Ending::new(session.clone(), self.endings.clone());
         let output = Arc::new(Output::new(&function.config.name, &invocation.request_id));
         let invocation = Arc::new(invocation);
-        let answer = function.call(&invocation, &session, &output).await;
+        let Called { answer, work } = function.call(&invocation, &session, &output).await;
         output.finish();
         if let Err(fault) = &answer {
             report(fault, &function.config.name, &invocation.request_id);
         }
+        let suspends = function.config.after_answer == AfterAnswer::Suspend;
+        let going = work.map(|work| handled::Going {
+            work,
+            function: function.config.name.clone(),
+            suspended: suspends.then(|| self.closing.clone()),
+        });
         Handled {
             answer,
+            going,
             output,
             ending,
         }
@@ -159,6 +174,7 @@ impl Environment {
         for function in self.functions.values() {
             function.instances.close();
         }
+        self.closing.cancel();
         self.endings.close();
         // Each of them is bounded; together they take no longer, since they run side by side.
         let _ = tokio::time::timeout(limits::SETTLE_TIMEOUT * 2, self.endings.wait()).await;
@@ -200,9 +216,12 @@ impl Function {
         invocation: &Arc<Invocation>,
         session: &Arc<Session>,
         output: &Arc<Output>,
-    ) -> Answer {
+    ) -> Called {
         let enforced = invocation.deadline.enforced;
-        let lease = self.instances.lease(enforced).await?;
+        let lease = match self.instances.lease(enforced).await {
+            Ok(lease) => lease,
+            Err(fault) => return Called::failed(fault),
+        };
         let (reply, answer) = oneshot::channel();
         lease.instance().submit(Job {
             invocation: invocation.clone(),
@@ -210,46 +229,86 @@ impl Function {
             output: output.clone(),
             reply,
         });
+        let mut watch = lease.watch(enforced);
         let answer = tokio::select! {
             biased;
             answer = answer => answer,
-            () = lease.watch(enforced) => return Err(overdue(invocation)),
+            () = &mut watch => return Called::failed(overdue(invocation)),
         };
-        let Ok(answer) = answer else {
-            return Err(Fault::new(
+        match answer {
+            Ok(Ok(answered)) => self.answered(invocation, answered, lease, watch).await,
+            Ok(Err(fault)) => {
+                if is_well(&fault) {
+                    lease.finish();
+                }
+                Called::failed(fault)
+            }
+            Err(_) => Called::failed(Fault::new(
                 Kind::Internal,
                 "the instance ended before it could answer",
-            ));
+            )),
+        }
+    }
+
+    /// Puts an answer into its form. If the guest goes on, the lease stays out.
+    async fn answered(
+        &self,
+        invocation: &Arc<Invocation>,
+        answered: Answered,
+        lease: Lease,
+        watch: Watch,
+    ) -> Called {
+        let form = self.config.response;
+        let (rest, body) = match (answered.rest, answered.body) {
+            (None, Body::Whole(bytes)) => {
+                lease.finish();
+                return Called {
+                    answer: response::whole(form, answered.head.as_ref(), bytes),
+                    work: None,
+                };
+            }
+            (None, Body::Streamed(_)) => {
+                let broken = Fault::new(Kind::Internal, "a body came without its end");
+                return Called::failed(broken);
+            }
+            (Some(rest), body) => (rest, body),
         };
-        match &answer {
-            // The guest answered, if only with an error of its own: it is well.
-            Ok(_) => lease.finish(),
-            Err(fault) if matches!(fault.kind, Kind::Failed | Kind::InvalidEvent) => lease.finish(),
-            Err(_) => drop(lease),
+        let told = Arc::new(AtomicBool::new(false));
+        let bounds = Bounds {
+            invocation: invocation.clone(),
+            function: self.config.name.clone(),
+            watch: lease.watch(invocation.deadline.enforced),
+            told: told.clone(),
+        };
+        let is_whole = matches!(body, Body::Whole(_));
+        let mut answer = response::respond(form, answered.head, body, bounds).await;
+        let work = Work {
+            invocation: invocation.clone(),
+            lease,
+            rest,
+            watch,
+            told,
+        };
+        // A body that is sent while it is made cannot be held back.
+        let holds_back = is_whole || form == config::Response::Buffered;
+        if self.config.after_answer != AfterAnswer::Await || !holds_back {
+            let work = Some(work);
+            return Called { answer, work };
         }
-        answer.and_then(checked)
+        if let Err(fault) = work.finish().await
+            && answer.is_ok()
+        {
+            answer = Err(fault);
+        }
+        Called { answer, work: None }
     }
 }
 
-impl Handled {
-    /// The end of what the guest wrote.
-    pub fn output_tail(&self) -> Vec<u8> {
-        self.output.tail()
-    }
-
-    /// Makes clean and gives back what the invocation has borrowed. To be called when the answer
-    /// is on its way.
-    pub async fn settle(mut self) {
-        if let Some(session) = self.ending.session.take() {
-            self.ending.endings.track_future(session.end()).await;
-        }
-    }
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
-            self.endings.spawn(async move { session.end().await });
+impl Called {
+    fn failed(fault: Fault) -> Self {
+        Self {
+            answer: Err(fault),
+            work: None,
         }
     }
 }
@@ -263,18 +322,9 @@ fn report(fault: &Fault, function: &str, request_id: &str) {
     }
 }
 
-fn checked(answer: bytes::Bytes) -> Answer {
-    if answer.len() > limits::PAYLOAD_BYTES_MAX {
-        return Err(Fault::new(
-            Kind::ResponseTooLarge,
-            format!(
-                "the answer has {} bytes; {} are the most",
-                answer.len(),
-                limits::PAYLOAD_BYTES_MAX
-            ),
-        ));
-    }
-    Ok(answer)
+/// Whether the guest is none the worse for it: it answered, if only with an error of its own.
+fn is_well(fault: &Fault) -> bool {
+    matches!(fault.kind, Kind::Failed | Kind::InvalidEvent)
 }
 
 fn overdue(invocation: &Invocation) -> Fault {
@@ -284,6 +334,16 @@ fn overdue(invocation: &Invocation) -> Fault {
             "the function {:?} had not answered {} ms before its deadline and was ended",
             invocation.function_name,
             invocation.deadline.remaining().as_millis()
+        ),
+    )
+}
+
+fn overdue_work(invocation: &Invocation) -> Fault {
+    Fault::new(
+        Kind::DeadlineExceeded,
+        format!(
+            "the function {:?} was not done with its work after the answer at its deadline, and was ended",
+            invocation.function_name
         ),
     )
 }

@@ -77,9 +77,16 @@ impl Postgres {
         self.sessions.insert(task, session);
     }
 
-    /// The task's invocation has ended.
-    pub fn leave(&mut self, task: GuestTaskId) {
-        self.sessions.remove(&task);
+    /// The invocation with this session has ended, unless the task stands for another one by now.
+    pub fn leave(&mut self, task: GuestTaskId, session: &Arc<Session>) -> bool {
+        let is_its_own = self
+            .sessions
+            .get(&task)
+            .is_some_and(|own| Arc::ptr_eq(own, session));
+        if is_its_own {
+            self.sessions.remove(&task);
+        }
+        is_its_own
     }
 }
 
@@ -96,8 +103,8 @@ fn session<T: 'static>(
         let session = root.and_then(|task| access.get().postgres.sessions.get(&task).cloned());
         Ok(session.ok_or_else(|| {
             wit::Error::Invalid(
-                "this code runs outside of any invocation, in `init` or after the answer: a database can only be \
-                 reached while an invocation is being handled"
+                "this code runs outside of any invocation, in `init` or in a task that the answer did not \
+                 announce: a database can only be reached while an invocation lasts"
                     .to_owned(),
             )
         }))

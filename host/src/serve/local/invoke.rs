@@ -76,7 +76,7 @@ async fn invoke(host: &Arc<Host>, request_id: &str, request: Request) -> Result<
     }
 }
 
-async fn read(mut body: Body, invoke: &Invoke) -> Result<Bytes, Refusal> {
+pub(super) async fn read(mut body: Body, invoke: &Invoke) -> Result<Bytes, Refusal> {
     let (mut payload, mut bytes) = (BytesMut::new(), 0);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
@@ -115,10 +115,10 @@ async fn run(
     let shared = Arc::clone(host);
     host.tasks.spawn(async move {
         let begin = Instant::now();
-        let handled = shared.environment.handle(&function, invocation).await;
+        let mut handled = shared.environment.handle(&function, invocation).await;
         let answered = Answered {
-            answer: handled.answer.clone(),
-            output_tail: handled.output_tail(),
+            answer: handled.collect().await,
+            output_tail: handled.output().tail(),
             took: begin.elapsed(),
         };
         // Whether anybody is still there to read it makes no difference to the rest.
@@ -152,11 +152,7 @@ fn response(
             output_tail: &answered.output_tail,
             fault: answered.answer.as_ref().err(),
             took: answered.took,
-            memory_mib: host
-                .memory_mib
-                .get(&invoke.function.name)
-                .copied()
-                .unwrap_or_default(),
+            memory_mib: host.memory_mib(&invoke.function.name),
         };
         report.log_result()
     });
@@ -180,7 +176,7 @@ fn response(
     Ok(response)
 }
 
-fn empty(status: StatusCode, invoke: &Invoke, request_id: &str) -> Response {
+pub(super) fn empty(status: StatusCode, invoke: &Invoke, request_id: &str) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -224,8 +220,8 @@ async fn attempts(
         // The request id stays the same, by which a function can tell that it is a retry.
         let deadline = Deadline::after(function.timeout());
         let invocation = invoke.invocation(request_id, event.clone(), deadline);
-        let handled = host.environment.handle(function, invocation).await;
-        let fault = handled.answer.as_ref().err().cloned();
+        let mut handled = host.environment.handle(function, invocation).await;
+        let fault = handled.collect().await.err();
         handled.settle().await;
         let Some(fault) = fault else {
             return;

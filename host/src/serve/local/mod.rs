@@ -53,6 +53,12 @@ struct Host {
     address: SocketAddr,
 }
 
+impl Host {
+    fn memory_mib(&self, function: &str) -> u32 {
+        self.memory_mib.get(function).copied().unwrap_or_default()
+    }
+}
+
 /// Answers invocations from this listener until `shutdown` is there; then drains the environment.
 pub async fn serve(
     environment: Environment,

@@ -1,0 +1,143 @@
+//! Answers that go out while the function still makes them.
+//!
+//! Promises: the function is slowed down to the pace of whoever reads; it is told when nobody does
+//! any more; a failure in the middle reaches the caller as such.
+//! Left to others: limits, and the way to the caller, which are the host's.
+
+use std::fmt;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+
+use futures_core::Stream;
+
+use crate::after::{Conclusion, Work};
+use crate::bindings::hearth::function::invocation as wit;
+use crate::bindings::{self, wit_future, wit_stream};
+use crate::event::{Answer, Encoded};
+use crate::failure::{Error, Failure};
+
+/// An answer that is sent piece by piece.
+///
+/// The caller sees each piece as it is sent if the function's setting `response` is `"stream"`, or
+/// `"http-stream"` for an answer to HTTP ([`Http`](crate::Http)). Elsewhere the host collects it, and
+/// it may have 6 MB; a streamed one may have 200 MB.
+///
+/// ```
+/// use hearth::Streamed;
+///
+/// #[hearth::function]
+/// async fn handle(lines: u32) -> Result<Streamed, hearth::Error> {
+///     Ok(Streamed::new(async move |mut body| {
+///         for line in 0..lines {
+///             body.send(format!("{line}\n")).await?;
+///         }
+///         Ok::<(), hearth::Error>(())
+///     }))
+/// }
+/// ```
+///
+/// What makes it runs after the handler has returned, as a part of the same invocation: it may use
+/// databases, and the invocation's deadline ends it. If it fails, the caller gets the pieces that
+/// were sent, and the failure behind them. [`wait_until`](crate::wait_until) is for what is to go on
+/// after the last piece.
+pub struct Streamed {
+    producer: Box<dyn FnOnce(Body) -> Producing>,
+}
+
+type Producing = Pin<Box<dyn Future<Output = Result<(), bindings::Failure>>>>;
+
+/// The way of a [`Streamed`] answer's pieces to the caller. The answer ends when it is dropped.
+pub struct Body {
+    writer: wit_bindgen::StreamWriter<u8>,
+}
+
+/// Nobody reads the rest of an answer: the caller has gone, or the answer is longer than it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Gone;
+
+impl Streamed {
+    /// The answer that this closure sends. It returns a `Result<(), _>`, whose error tells the caller
+    /// that the answer is not complete, or `()`.
+    pub fn new<C: Conclusion>(producer: impl AsyncFnOnce(Body) -> C + 'static) -> Self {
+        Self {
+            producer: Box::new(|body| {
+                Box::pin(async move { producer(body).await.conclude() }) as Producing
+            }),
+        }
+    }
+
+    /// The answer that consists of a stream's items, up to its end or its first error.
+    pub fn from_stream<B, E>(stream: impl Stream<Item = Result<B, E>> + 'static) -> Self
+    where
+        B: Into<Vec<u8>>,
+        E: Into<Error> + 'static,
+    {
+        Self::new(async move |mut body| {
+            let mut stream = pin!(stream);
+            while let Some(piece) = std::future::poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+                let piece = piece.map_err(Into::<Error>::into)?;
+                body.send(piece).await?;
+            }
+            Ok::<(), Error>(())
+        })
+    }
+
+    /// Begins to send.
+    pub(crate) fn start(self, deadline_ms: u64, work: Rc<Work>) -> wit::Streamed {
+        let (writer, content) = wit_stream::new();
+        let (teller, end) = wit_future::new(|| {
+            let message = "the answer was given up before its end";
+            Err(Failure::new(crate::failure::ERROR, message).into())
+        });
+        work.spawn(deadline_ms, async move {
+            let outcome = (self.producer)(Body { writer }).await;
+            // Whether the host still wants to know makes no difference here. It hears of a failure
+            // in this way alone.
+            let _ = teller.write(outcome).await;
+            Ok(())
+        });
+        wit::Streamed { content, end }
+    }
+}
+
+impl Body {
+    /// Sends a piece, and waits until there is room for it: the host keeps little more than one for
+    /// a caller who reads slowly. Pieces are not kept apart on their way.
+    ///
+    /// # Errors
+    ///
+    /// If nobody reads them any more. Return it, unless there is something to put in order.
+    pub async fn send(&mut self, piece: impl Into<Vec<u8>>) -> Result<(), Gone> {
+        match self.writer.write_all(piece.into()).await.is_empty() {
+            true => Ok(()),
+            false => Err(Gone),
+        }
+    }
+}
+
+impl Answer for Streamed {
+    fn encode(self) -> Result<Encoded, Failure> {
+        Ok(self.into())
+    }
+}
+
+impl fmt::Debug for Streamed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Streamed(..)")
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Body(..)")
+    }
+}
+
+impl fmt::Display for Gone {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("nobody reads the rest of this answer")
+    }
+}
+
+impl std::error::Error for Gone {}

@@ -1,0 +1,154 @@
+//! Answers that are posted to Lambda's Runtime API while they are made.
+//!
+//! Promises:
+//! - a fault before the first byte is posted as any other; one after it goes behind the bytes, in
+//!   HTTP trailers, as Lambda wants it;
+//! - the function is slowed down to the pace at which Lambda reads, and told when it does no more;
+//! - it is over at the invocation's deadline, whoever does not go on.
+//!
+//! A streamed answer has a connection of its own, closed behind it as Lambda's documentation asks,
+//! so that the one which waits for events is always free for the next request.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt as _};
+use http::header::{
+    CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, TRAILER, USER_AGENT,
+};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Limited, StreamBody};
+use hyper::body::Frame;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::{ERROR_TYPE, Error, INVOCATION_ID, RELEASE, Receipt, RuntimeApi, VERSION, judged, uri};
+use crate::fault::Fault;
+use crate::invocation::{Deadline, Streamed};
+use crate::limits;
+
+const RESPONSE_MODE: HeaderName = HeaderName::from_static("lambda-runtime-function-response-mode");
+const ERROR_BODY: HeaderName = HeaderName::from_static("lambda-runtime-function-error-body");
+const STREAMING: HeaderValue = HeaderValue::from_static("streaming");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+const TRAILERS: HeaderValue = HeaderValue::from_static(
+    "Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body",
+);
+const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const HTTP: HeaderValue =
+    HeaderValue::from_static("application/vnd.awslambda.http-integration-response");
+
+impl RuntimeApi {
+    /// Posts the answer of an invocation while it is made. What concerns this invocation alone is
+    /// logged and is no error, as with [`RuntimeApi::answer`].
+    pub async fn stream(
+        &mut self,
+        receipt: &Receipt,
+        streamed: Streamed,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        let Streamed { http, mut pieces } = streamed;
+        let first = match pieces.next().await {
+            Some(Err(fault)) => return self.answer(receipt, &Err(fault)).await,
+            first => first,
+        };
+        let frames = stream::iter(first).chain(pieces).map(frame);
+        let mut request = Request::new(StreamBody::new(frames));
+        *request.method_mut() = Method::POST;
+        let request_id = &receipt.request_id;
+        *request.uri_mut() = uri(format!("{VERSION}/invocation/{request_id}/response"))?;
+        let headers = request.headers_mut();
+        headers.insert(HOST, self.host.clone());
+        headers.insert(USER_AGENT, RELEASE);
+        headers.insert(CONNECTION, CLOSE);
+        headers.insert(CONTENT_TYPE, if http { HTTP } else { BYTES });
+        headers.insert(RESPONSE_MODE, STREAMING);
+        headers.insert(TRAILER, TRAILERS);
+        if let Some(id) = &receipt.invocation_id {
+            headers.insert(INVOCATION_ID, id.clone());
+        }
+        let stream = self.open().await?;
+        let posting = post(stream, request);
+        match tokio::time::timeout_at(deadline.instant.into(), posting).await {
+            Ok(Ok((status, body))) => judged("a streamed answer", status, &body),
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    request_id,
+                    "a streamed answer was not taken to its end: {error}"
+                );
+                Ok(())
+            }
+            Err(_) => {
+                tracing::warn!(
+                    request_id,
+                    "a streamed answer was not taken to its end before the deadline"
+                );
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Posts a request whose body comes piece by piece; returns once there is a refusal, or all of the
+/// body has been sent.
+async fn post<S>(
+    stream: TcpStream,
+    request: Request<StreamBody<S>>,
+) -> hyper::Result<(StatusCode, Bytes)>
+where
+    S: Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static,
+{
+    let (mut sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
+    let mut driver = pin!(driver);
+    let mut ended = false;
+    let mut exchange = pin!(async move {
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = Limited::new(body, limits::HOST_CALL_BYTES_MAX);
+        // An answer that is cut short says enough with its status.
+        let body = body.collect().await.map(|body| body.to_bytes());
+        Ok((head.status, body.unwrap_or_default()))
+    });
+    let reply = poll_fn(|cx| {
+        if let Poll::Ready(reply) = exchange.as_mut().poll(cx) {
+            return Poll::Ready(reply);
+        }
+        ended = ended || driver.as_mut().poll(cx).is_ready();
+        exchange.as_mut().poll(cx)
+    })
+    .await;
+    if let Ok((status, _)) = &reply
+        && status.is_success()
+        && !ended
+    {
+        // It may be said before the body's end.
+        let _: hyper::Result<()> = driver.await;
+    }
+    reply
+}
+
+/// A piece of the answer, or its bad end.
+fn frame(piece: Result<Bytes, Fault>) -> Result<Frame<Bytes>, Infallible> {
+    Ok(match piece {
+        Ok(bytes) => Frame::data(bytes),
+        Err(fault) => Frame::trailers(trailers(&fault)),
+    })
+}
+
+fn trailers(fault: &Fault) -> HeaderMap {
+    let body = BASE64_STANDARD.encode(fault.body_within(limits::TRAILER_FAULT_BYTES_MAX));
+    let mut trailers = HeaderMap::new();
+    trailers.insert(
+        ERROR_TYPE,
+        HeaderValue::from_static(fault.kind.error_type()),
+    );
+    if let Ok(body) = HeaderValue::from_maybe_shared(Bytes::from(body)) {
+        trailers.insert(ERROR_BODY, body);
+    }
+    trailers
+}

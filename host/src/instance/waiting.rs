@@ -1,0 +1,129 @@
+//! Who waits for what of the invocations in an instance.
+//!
+//! Promises: everybody is told of the end that concerns them, once; when the instance ends under
+//! them, of that.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::answered::{Answered, Ends};
+use crate::fault::{Blame, Fault, Kind};
+use crate::interface::bindings::Failure;
+use crate::interface::bindings::hearth::function::invocation::Blame as WitBlame;
+use crate::telemetry::Output;
+
+/// The invocations in an instance, by their numbers.
+#[derive(Default)]
+pub(super) struct Waiting(Mutex<HashMap<u64, Waiter>>);
+
+/// Who waits for one invocation.
+pub(super) struct Waiter {
+    reply: Option<oneshot::Sender<Result<Answered, Fault>>>,
+    ends: Ends,
+    output: Arc<Output>,
+}
+
+impl Waiting {
+    /// Somebody begins to wait.
+    pub(super) fn add(&self, number: u64, waiter: Waiter) {
+        self.lock().insert(number, waiter);
+    }
+
+    /// Hands out an answer after which there is nothing. Nobody waits for it any more if the
+    /// deadline was reached meanwhile.
+    pub(super) fn answer(&self, number: u64, answer: Result<Answered, Fault>) {
+        if let Some(reply) = self.lock().remove(&number).and_then(|waiter| waiter.reply) {
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Hands out an answer after which something goes on.
+    pub(super) fn begin(&self, number: u64, answered: Answered, ends: Ends) {
+        let mut waiting = self.lock();
+        let Some(waiter) = waiting.get_mut(&number) else {
+            return;
+        };
+        waiter.ends = ends;
+        if let Some(reply) = waiter.reply.take() {
+            let _ = reply.send(Ok(answered));
+        }
+    }
+
+    /// The body of an answer has come to its end.
+    pub(super) fn end_body(&self, number: u64, outcome: Result<(), Failure>) {
+        let mut waiting = self.lock();
+        let told = waiting
+            .get_mut(&number)
+            .and_then(|waiter| waiter.ends.body.take());
+        if let Some(told) = told {
+            let _ = told.send(outcome.map_err(fault_of));
+        }
+    }
+
+    /// An invocation is over.
+    pub(super) fn end(&self, number: u64, outcome: Result<(), Failure>) {
+        let waiter = self.lock().remove(&number);
+        if let Some(told) = waiter.and_then(|waiter| waiter.ends.rest) {
+            let _ = told.send(outcome.map_err(fault_of));
+        }
+    }
+
+    /// All who wait, who do so no more.
+    pub(super) fn take_all(&self) -> Vec<Waiter> {
+        self.lock().drain().map(|(_, waiter)| waiter).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Waiter>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiter {
+    pub(super) fn new(
+        reply: oneshot::Sender<Result<Answered, Fault>>,
+        output: Arc<Output>,
+    ) -> Self {
+        Self {
+            reply: Some(reply),
+            ends: Ends::default(),
+            output,
+        }
+    }
+
+    /// What the invocation has written.
+    pub(super) fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// Tells of the invocation's sudden end, in the one place where it is waited for next.
+    pub(super) fn fail(self, fault: Fault) {
+        if let Some(reply) = self.reply {
+            let _ = reply.send(Err(fault));
+            return;
+        }
+        let Ends { body, rest } = self.ends;
+        let untold = match body {
+            Some(told) => told.send(Err(fault)),
+            None => Err(Err(fault)),
+        };
+        if let (Err(outcome), Some(told)) = (untold, rest) {
+            let _ = told.send(outcome);
+        }
+    }
+}
+
+/// The fault of a guest that could not do what it should, in its own words.
+pub(super) fn fault_of(failure: Failure) -> Fault {
+    let kind = match failure.blame {
+        WitBlame::Caller => Kind::InvalidEvent,
+        WitBlame::Function => Kind::Failed,
+    };
+    let mut fault = Fault::new(kind, failure.message).traced(failure.stack_trace);
+    debug_assert!(matches!(fault.blame, Blame::Caller | Blame::Guest));
+    if !failure.error_type.is_empty() {
+        fault.error_type = failure.error_type;
+    }
+    fault
+}

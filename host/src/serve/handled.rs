@@ -1,0 +1,110 @@
+//! An invocation between its answer and its end.
+//!
+//! Promises: its session ends when its work after the answer has ended, and also when it is given
+//! up before that.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::report;
+use super::work::Work;
+use crate::database::session::Session;
+use crate::fault::Fault;
+use crate::invocation::{Answer, Response};
+use crate::telemetry::Output;
+
+/// An invocation that has its answer, but whose loans are still out.
+pub struct Handled {
+    /// What the caller gets, until it is taken.
+    pub(super) answer: Result<Response, Fault>,
+    /// What goes on after that.
+    pub(super) going: Option<Going>,
+    pub(super) output: Arc<Output>,
+    pub(super) ending: Ending,
+}
+
+/// Work that goes on after an answer.
+pub(super) struct Going {
+    pub(super) work: Work,
+    /// The function's name in the configuration.
+    pub(super) function: String,
+    /// What ends it with the environment, if it goes on beside later invocations.
+    pub(super) suspended: Option<CancellationToken>,
+}
+
+/// Ends an invocation's session, also when the invocation is given up.
+pub(super) struct Ending {
+    session: Option<Arc<Session>>,
+    endings: TaskTracker,
+}
+
+impl Handled {
+    /// What the guest writes.
+    pub fn output(&self) -> Arc<Output> {
+        self.output.clone()
+    }
+
+    /// The whole answer, for a caller who does not take it as a stream.
+    pub async fn collect(&mut self) -> Answer {
+        self.respond()?.collect().await
+    }
+
+    /// What the caller gets; an empty answer when it was taken before.
+    pub fn respond(&mut self) -> Result<Response, Fault> {
+        std::mem::replace(&mut self.answer, Ok(Response::Whole(Bytes::new())))
+    }
+
+    /// Waits for the work after the answer, then makes clean and gives back what the invocation has
+    /// borrowed. To be called when the answer is out. Work that is suspended is not waited for.
+    pub async fn settle(mut self) {
+        if let Some(going) = self.going.take() {
+            if going.suspended.is_some() {
+                let endings = self.ending.endings.clone();
+                endings.spawn(self.conclude(going));
+                return;
+            }
+            return self.conclude(going).await;
+        }
+        self.ending.end().await;
+    }
+
+    /// Waits for the end of the work, and then does what is left.
+    async fn conclude(mut self, going: Going) {
+        let invocation = going.work.invocation.clone();
+        let outcome = match going.suspended {
+            Some(closing) => going.work.suspend(closing).await,
+            None => going.work.finish().await,
+        };
+        self.output.finish();
+        if let Err(fault) = outcome {
+            report(&fault, &going.function, &invocation.request_id);
+        }
+        self.ending.end().await;
+    }
+}
+
+impl Ending {
+    pub(super) fn new(session: Arc<Session>, endings: TaskTracker) -> Self {
+        Self {
+            session: Some(session),
+            endings,
+        }
+    }
+
+    async fn end(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.endings.track_future(session.end()).await;
+        }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.endings.spawn(async move { session.end().await });
+        }
+    }
+}

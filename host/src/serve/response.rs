@@ -1,0 +1,178 @@
+//! From what a guest answered to what its caller gets.
+//!
+//! Promises:
+//! - the form is the function's `response`, whichever the guest chose;
+//! - a body that comes piece by piece ends at the invocation's enforced deadline and at Lambda's
+//!   limit, with the fault as its last item, which is logged;
+//! - it is read no faster than it is sent.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+
+use super::{http, overdue, report};
+use crate::config;
+use crate::fault::{Fault, Kind};
+use crate::instance::answered::{Body, Flow};
+use crate::instance::ticker::Watch;
+use crate::interface::bindings::hearth::function::invocation::HttpHead;
+use crate::invocation::{Invocation, Response, Streamed, fits};
+use crate::limits;
+
+/// An answer that goes out whole, or as a stream that is there already.
+pub(super) fn whole(
+    form: config::Response,
+    head: Option<&HttpHead>,
+    bytes: Bytes,
+) -> Result<Response, Fault> {
+    let bytes = match (form, head) {
+        (config::Response::Buffered, None) => bytes,
+        (config::Response::Buffered, Some(head)) => http::document(head, &bytes)?,
+        (form, head) => {
+            let pieces = stream::iter([Ok(bytes)]).boxed();
+            return streamed(form, head, "application/json", pieces);
+        }
+    };
+    fits(bytes.len(), limits::PAYLOAD_BYTES_MAX)?;
+    Ok(Response::Whole(bytes))
+}
+
+/// The answer with this body, in its form.
+pub(super) async fn respond(
+    form: config::Response,
+    head: Option<HttpHead>,
+    body: Body,
+    bounds: Bounds,
+) -> Result<Response, Fault> {
+    let flow = match body {
+        Body::Whole(bytes) => return whole(form, head.as_ref(), bytes),
+        Body::Streamed(flow) => flow,
+    };
+    let outgoing = Outgoing {
+        flow: Some(flow),
+        bounds,
+        bytes: 0,
+        // A fault in what is collected is the answer, and logged as such.
+        logs: form != config::Response::Buffered,
+    };
+    let pieces = stream::unfold(outgoing, async |mut outgoing| {
+        let piece = outgoing.next().await?;
+        Some((piece, outgoing))
+    });
+    match form {
+        config::Response::Buffered => {
+            let collected = Response::Streamed(Streamed {
+                http: false,
+                pieces: pieces.boxed(),
+            });
+            whole(form, head.as_ref(), collected.collect().await?)
+        }
+        form => streamed(
+            form,
+            head.as_ref(),
+            "application/octet-stream",
+            pieces.boxed(),
+        ),
+    }
+}
+
+fn streamed(
+    form: config::Response,
+    head: Option<&HttpHead>,
+    content_type: &str,
+    pieces: BoxStream<'static, Result<Bytes, Fault>>,
+) -> Result<Response, Fault> {
+    let http = form == config::Response::HttpStream;
+    let pieces = match (http, head) {
+        (true, head) => {
+            let prelude = http::prelude(head, content_type)?;
+            stream::iter([Ok(prelude)]).chain(pieces).boxed()
+        }
+        (false, None) => pieces,
+        (false, Some(_)) => {
+            return Err(Fault::new(
+                Kind::Failed,
+                "the function answered with an HTTP status, for which a stream of its bytes alone has no place; \
+                 set `response = \"http-stream\"`",
+            ));
+        }
+    };
+    Ok(Response::Streamed(Streamed { http, pieces }))
+}
+
+/// What a body that is being sent has to do with its invocation.
+pub(super) struct Bounds {
+    pub(super) invocation: Arc<Invocation>,
+    /// The function's name in the configuration.
+    pub(super) function: String,
+    /// The enforced deadline.
+    pub(super) watch: Watch,
+    /// Whether the caller was told of a fault in the body.
+    pub(super) told: Arc<AtomicBool>,
+}
+
+/// A body on its way from the guest to the front door.
+struct Outgoing {
+    /// Nothing once it is over.
+    flow: Option<Flow>,
+    bounds: Bounds,
+    bytes: usize,
+    logs: bool,
+}
+
+impl Outgoing {
+    async fn next(&mut self) -> Option<Result<Bytes, Fault>> {
+        let flow = self.flow.as_mut()?;
+        let piece = tokio::select! {
+            // First: there may always be another piece.
+            biased;
+            () = &mut self.bounds.watch => Err(overdue(&self.bounds.invocation)),
+            piece = flow.pieces.recv() => Ok(piece),
+        };
+        match piece {
+            Ok(Some(piece)) => {
+                self.bytes += piece.len();
+                match fits(self.bytes, limits::STREAM_BYTES_MAX) {
+                    Ok(()) => Some(Ok(piece)),
+                    Err(fault) => Some(Err(self.fail(fault))),
+                }
+            }
+            Ok(None) => {
+                let fault = self.end().await.err()?;
+                Some(Err(self.fail(fault)))
+            }
+            Err(fault) => Some(Err(self.fail(fault))),
+        }
+    }
+
+    /// Whether what came was all.
+    async fn end(&mut self) -> Result<(), Fault> {
+        let Some(mut flow) = self.flow.take() else {
+            return Ok(());
+        };
+        let end = tokio::select! {
+            biased;
+            end = &mut flow.end => end,
+            () = &mut self.bounds.watch => return Err(overdue(&self.bounds.invocation)),
+        };
+        end.unwrap_or_else(|_| {
+            Err(Fault::new(
+                Kind::Internal,
+                "the instance ended before its answer did",
+            ))
+        })
+    }
+
+    fn fail(&mut self, fault: Fault) -> Fault {
+        self.flow = None;
+        self.bounds.told.store(true, Ordering::Release);
+        if self.logs {
+            let request_id = &self.bounds.invocation.request_id;
+            report(&fault, &self.bounds.function, request_id);
+        }
+        fault
+    }
+}

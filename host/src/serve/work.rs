@@ -1,0 +1,84 @@
+//! What an invocation does after its answer.
+//!
+//! Promises: it ends at the invocation's enforced deadline, whatever the guest does; the instance
+//! goes back if it survived.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{is_well, overdue_work};
+use crate::fault::{Fault, Kind};
+use crate::instance::answered::Rest;
+use crate::instance::pool::Lease;
+use crate::instance::ticker::Watch;
+use crate::invocation::Invocation;
+
+/// An invocation that goes on after its answer.
+pub(super) struct Work {
+    pub(super) invocation: Arc<Invocation>,
+    pub(super) lease: Lease,
+    pub(super) rest: Rest,
+    /// The enforced deadline.
+    pub(super) watch: Watch,
+    /// Whether the caller was told of a fault in the body of the answer.
+    pub(super) told: Arc<AtomicBool>,
+}
+
+impl Work {
+    /// Waits until it is done, and gives the instance back. Returns the fault of which nobody was
+    /// told yet.
+    pub(super) async fn finish(self) -> Result<(), Fault> {
+        let outcome = tokio::select! {
+            biased;
+            ended = self.rest => ended.unwrap_or_else(|_| Err(ended_from_outside())),
+            () = self.watch => Err(overdue_work(&self.invocation)),
+        };
+        match &outcome {
+            Ok(()) => self.lease.finish(),
+            Err(fault) if is_well(fault) => self.lease.finish(),
+            Err(_) => drop(self.lease),
+        }
+        unless_told(outcome, &self.told)
+    }
+
+    /// Gives the instance back at once, and waits until the rest is done, the deadline is reached,
+    /// or the environment ends. Returns the fault of which nobody was told yet.
+    pub(super) async fn suspend(self, closing: CancellationToken) -> Result<(), Fault> {
+        let enforced = self.invocation.deadline.enforced;
+        let linger = self.lease.suspend();
+        // A watch would keep the ticker awake while everything rests.
+        drop(self.watch);
+        let outcome = tokio::select! {
+            biased;
+            ended = self.rest => ended.unwrap_or_else(|_| Err(ended_from_outside())),
+            () = tokio::time::sleep_until(enforced.into()) => Err(overdue_work(&self.invocation)),
+            () = closing.cancelled() => {
+                let request_id = &self.invocation.request_id;
+                tracing::info!(request_id, "work after an answer is given up with the environment");
+                return Ok(());
+            }
+        };
+        match &outcome {
+            Ok(()) => linger.finish(),
+            Err(fault) if is_well(fault) => linger.finish(),
+            Err(_) => drop(linger),
+        }
+        unless_told(outcome, &self.told)
+    }
+}
+
+fn unless_told(outcome: Result<(), Fault>, told: &AtomicBool) -> Result<(), Fault> {
+    match told.load(Ordering::Acquire) {
+        true => Ok(()),
+        false => outcome,
+    }
+}
+
+fn ended_from_outside() -> Fault {
+    Fault::new(
+        Kind::Internal,
+        "the instance ended before the work after the answer was done",
+    )
+}

@@ -1,0 +1,260 @@
+//! Work that goes on after an answer: when the caller gets its bytes, when the next event is asked
+//! for, and what becomes of the work at the deadline, after a trap, and in the end. All moments are
+//! those at which the server saw something.
+
+use std::time::{Duration, Instant};
+
+use e2e::guests::ONWARD;
+use e2e::lambda::{Call, Event, What};
+use e2e::{Database, Door, PATIENCE, Setup, Trial};
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(2);
+
+const HOLD: &str = "select pg_advisory_lock(1)";
+const RELEASE: &str = "select pg_advisory_unlock(1)";
+/// Someone waits for the lock.
+const WAITS: &str =
+    "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
+
+/// Work that waits for the lock, and notes that it got it.
+fn waiting() -> Value {
+    json!([
+        { "step": { "batch": "begin; select pg_advisory_xact_lock_shared(1); insert into notes values ('done'); commit" } },
+        { "print": "the lock was there" },
+    ])
+}
+
+/// A database with a table for notes, whose lock is held.
+async fn held() -> (Database, Client) {
+    let database = Database::with("create table notes (note text)").await;
+    let gate = database.client().await;
+    gate.batch_execute(HOLD).await.unwrap();
+    (database, gate)
+}
+
+/// Waits until the work has left its note.
+async fn noted(database: &Database) {
+    let count = async || {
+        let count = database.value("select count(*) from notes").await;
+        (count.as_deref() == Some("1")).then_some(())
+    };
+    e2e::eventually("the note", count).await;
+}
+
+fn send(trial: &Trial, event: &Value) -> String {
+    let event = Event::new(event.to_string(), TIMEOUT);
+    let id = event.id.clone();
+    trial.lambda().send(event);
+    id
+}
+
+/// The call by which the host got this event.
+async fn next(trial: &Trial, id: &str) -> Call {
+    let is_next = |call: &Call| call.what == What::Next && call.id == id;
+    trial.lambda().call("the next event", is_next).await
+}
+
+/// The caller has its answer while the work goes on, and the next event is asked for when it is done.
+#[tokio::test]
+async fn finished_work_ends_before_the_next_event_is_asked_for() {
+    let (database, gate) = held().await;
+    let mut trial = Setup::of(&ONWARD).with(&database).start(Door::Lambda).await;
+    let one = send(&trial, &json!({ "after": [waiting(), []] }));
+    assert_eq!(trial.lambda().answer(&one).await.what, What::Response);
+    database.until(WAITS, "1").await;
+    let other = send(&trial, &json!({}));
+    let released = Instant::now();
+    gate.batch_execute(RELEASE).await.unwrap();
+    let counts: Value = serde_json::from_slice(&trial.lambda().answer(&other).await.body).unwrap();
+    assert_eq!(counts, json!({ "served": 2, "done": 2, "gone": 0 }));
+    assert!(next(&trial, &other).await.begun >= released);
+    noted(&database).await;
+    assert!(trial.host.line("the lock was there").await.contains(&one));
+    drop(gate);
+    database.settles(1).await;
+}
+
+/// With a pool of two, so that the later invocations have a connection of their own.
+#[tokio::test]
+async fn suspended_work_goes_on_during_later_invocations() {
+    let (database, gate) = held().await;
+    let mut trial = Setup::of(&ONWARD)
+        .with(&database)
+        .database("pool_max", "2")
+        .function("after_answer", "\"suspend\"")
+        .start(Door::Lambda)
+        .await;
+    let one = send(&trial, &json!({ "after": [waiting()] }));
+    trial.lambda().answer(&one).await;
+    // It is answered although the lock is held, and prints on its own account.
+    let query = json!({ "step": { "query": "select 'mine'" } });
+    let other = send(
+        &trial,
+        &json!({ "first": [query, { "print": "another one" }] }),
+    );
+    let counts: Value = serde_json::from_slice(&trial.lambda().answer(&other).await.body).unwrap();
+    assert_eq!(counts["done"], 0);
+    database.until(WAITS, "1").await;
+    gate.batch_execute(RELEASE).await.unwrap();
+    let done = async || {
+        (trial.value(json!({ "first": [{ "sleep": 1 }] })).await["done"] == 1).then_some(())
+    };
+    e2e::eventually("the work goes on", done).await;
+    assert!(trial.host.line("another one").await.contains(&other));
+    assert!(trial.host.line("the lock was there").await.contains(&one));
+    noted(&database).await;
+    drop(gate);
+    database.settles(2).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_awaits_its_work_is_held_back_until_that_is_done() {
+    let (database, gate) = held().await;
+    let trial = Setup::of(&ONWARD)
+        .with(&database)
+        .function("after_answer", "\"await\"")
+        .start(Door::Lambda)
+        .await;
+    let id = send(&trial, &json!({ "after": [waiting()] }));
+    database.until(WAITS, "1").await;
+    let released = Instant::now();
+    gate.batch_execute(RELEASE).await.unwrap();
+    let answer = trial.lambda().answer(&id).await;
+    assert_eq!(answer.what, What::Response);
+    assert!(answer.begun >= released);
+    assert_eq!(trial.value(json!({})).await["done"], 1);
+}
+
+behind_both_doors! {
+    /// Its caller is the one who hears of it.
+    async fn awaited_work_that_fails_is_the_answer(door) {
+        let trial = Setup::of(&ONWARD).function("after_answer", "\"await\"").start(door).await;
+        let error = trial.error(json!({ "after": [[{ "fail": "no paper" }]] })).await;
+        assert_eq!(error, ("Failed".to_owned(), "no paper".to_owned()));
+        let error = trial.error(json!({ "after": [[{ "panic": "no ink" }]] })).await;
+        assert!(error.1.contains("no ink"), "{error:?}");
+        assert_eq!(trial.value(json!({})).await["served"], 1);
+    }
+
+    /// The answer is out and stays; the log has the fault, and the instance is the same.
+    async fn work_that_fails_after_the_answer_is_a_fault_of_its_invocation(door) {
+        let mut trial = Setup::of(&ONWARD).start(door).await;
+        let answer = trial.invoke(json!({ "after": [[{ "sleep": 20 }, { "fail": "no paper" }]] })).await;
+        assert!(!answer.failed);
+        assert!(trial.host.line("no paper").await.contains(&answer.request_id));
+        assert_eq!(trial.value(json!({})).await["served"], 2);
+    }
+
+    async fn a_trap_after_the_answer_ends_the_instance_and_no_more(door) {
+        let database = Database::create().await;
+        let mut trial = Setup::of(&ONWARD).with(&database).database("pool_max", "1").start(door).await;
+        let held = json!({ "step": { "transaction": [{ "query": "select 'held'" }], "end": "forget" } });
+        let work = json!([held, { "sleep": 20 }, { "panic": "no paper" }]);
+        let answer = trial.invoke(json!({ "after": [work] })).await;
+        assert_eq!(answer.value()["served"], 1);
+        let line = trial.host.line("Function.Panic").await;
+        assert!(line.contains(&answer.request_id) && line.contains("no paper"), "{line}");
+        assert_eq!(trial.value(json!({})).await["served"], 1);
+        database.settles(1).await;
+    }
+
+    /// A statement sleeps on the server, and the rest of the work with it.
+    async fn work_after_the_answer_ends_at_the_deadline(door) {
+        let database = Database::create().await;
+        let mut trial = Setup::of(&ONWARD)
+            .with(&database)
+            .database("pool_max", "1")
+            .timeout(SOON)
+            .start(door)
+            .await;
+        let sleeps = json!([{ "step": { "batch": "select pg_sleep(600)" } }]);
+        let answer = trial.invoke(json!({ "after": [sleeps] })).await;
+        assert!(!answer.failed);
+        let line = trial.host.line("Function.DeadlineExceeded").await;
+        assert!(line.contains(&answer.request_id), "{line}");
+        let query = json!({ "step": { "query": "select 'whole'" } });
+        assert_eq!(trial.value(json!({ "first": [query] })).await["served"], 1);
+        database.settles(1).await;
+    }
+
+    /// While nobody else is in the instance, and although the guest never waits.
+    async fn suspended_work_ends_at_its_own_deadline(door) {
+        let database = Database::create().await;
+        let mut trial = Setup::of(&ONWARD)
+            .with(&database)
+            .database("pool_max", "1")
+            .function("after_answer", "\"suspend\"")
+            .timeout(SOON)
+            .start(door)
+            .await;
+        let sleeps = json!([{ "step": { "batch": "begin; select pg_sleep(600)" } }]);
+        let answer = trial.invoke(json!({ "after": [sleeps] })).await;
+        assert!(!answer.failed);
+        let line = trial.host.line("Function.DeadlineExceeded").await;
+        assert!(line.contains(&answer.request_id), "{line}");
+        let query = json!({ "step": { "query": "select 'whole'" } });
+        assert_eq!(trial.value(json!({ "first": [query] })).await["served"], 1);
+        database.settles(1).await;
+    }
+
+    /// An instance that is not used again finishes what was suspended in it.
+    async fn suspended_work_is_done_in_an_instance_that_is_retired(door) {
+        let database = Database::with("create table notes (note text)").await;
+        let trial = Setup::of(&ONWARD)
+            .with(&database)
+            .isolation("\"fresh\"")
+            .function("after_answer", "\"suspend\"")
+            .start(door)
+            .await;
+        let work = json!([{ "sleep": 20 }, { "step": { "execute": "insert into notes values ('done')" } }]);
+        trial.value(json!({ "after": [work] })).await;
+        noted(&database).await;
+        assert_eq!(trial.value(json!({})).await["served"], 1);
+    }
+
+    /// Its error comes when the work is done, which is not lost.
+    async fn a_function_that_fails_finishes_its_work_first(door) {
+        let trial = Setup::of(&ONWARD).start(door).await;
+        let (error_type, _) = trial.error(json!({ "fails": true, "after": [[{ "sleep": 20 }]] })).await;
+        assert_eq!(error_type, "Failed");
+        assert_eq!(trial.value(json!({})).await["done"], 1);
+    }
+
+    /// One waits after its answer, and the other is answered meanwhile.
+    async fn work_after_an_answer_holds_up_nobody_who_shares_the_instance(door) {
+        let (database, gate) = held().await;
+        let trial = Setup::of(&ONWARD)
+            .with(&database)
+            .isolation("{ concurrent = 4 }")
+            .concurrency(4)
+            .start(door)
+            .await;
+        trial.value(json!({ "after": [waiting()] })).await;
+        database.until(WAITS, "1").await;
+        let query = json!({ "step": { "query": "select 'mine'" } });
+        let counts = trial.value(json!({ "first": [query] })).await;
+        assert_eq!(counts, json!({ "served": 2, "done": 0, "gone": 0 }));
+        gate.batch_execute(RELEASE).await.unwrap();
+        noted(&database).await;
+        drop(gate);
+        database.settles(2).await;
+    }
+
+    async fn a_drain_does_not_wait_for_suspended_work(door) {
+        let (database, gate) = held().await;
+        let mut trial = Setup::of(&ONWARD)
+            .with(&database)
+            .function("after_answer", "\"suspend\"")
+            .start(door)
+            .await;
+        trial.value(json!({ "after": [waiting()] })).await;
+        trial.host.terminate();
+        assert_eq!(trial.host.end(PATIENCE).await.code(), Some(0));
+        database.until(WAITS, "0").await;
+        drop(gate);
+        database.settles(0).await;
+    }
+}

@@ -1,0 +1,168 @@
+//! Goes on after its answer, on command: with work of its own, or by making the answer.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
+
+use hearth::{Answer, Body, Encoded, Failure, Http, Streamed};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use test_guests::{Step, run};
+
+/// Invocations so far.
+static SERVED: AtomicU32 = AtomicU32::new(0);
+/// Pieces of work that were done to their end.
+static DONE: AtomicU32 = AtomicU32::new(0);
+/// Answers that nobody read to their end.
+static GONE: AtomicU32 = AtomicU32::new(0);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Event {
+    /// What to do before the answer.
+    #[serde(default)]
+    first: Vec<Act>,
+    /// What to do after the answer, all at the same time.
+    #[serde(default)]
+    after: Vec<Vec<Act>>,
+    /// What to do as the answer.
+    stream: Option<Vec<Act>>,
+    /// What the answer says to HTTP.
+    http: Option<Head>,
+    /// Whether it fails instead of answering.
+    #[serde(default)]
+    fails: bool,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    status: u16,
+    #[serde(default)]
+    headers: Vec<(String, String)>,
+    #[serde(default)]
+    cookies: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Act {
+    /// Does something with the database; an error is a failure.
+    Step(Step),
+    Print(String),
+    Sleep(u64),
+    Fail(String),
+    Panic(String),
+    /// Sends this text as a piece of the answer.
+    Send(String),
+    /// Sends so many bytes, in pieces of 64 KiB, and prints how many there were by then.
+    SendBytes(usize),
+    SendForever,
+    /// Begins work after the answer.
+    Then(Vec<Act>),
+    Spin,
+}
+
+enum Reply {
+    Json(Value),
+    Streamed(Streamed),
+    HttpJson(Http<Value>),
+    HttpStreamed(Http<Streamed>),
+}
+
+impl Answer for Reply {
+    fn encode(self) -> Result<Encoded, Failure> {
+        match self {
+            Self::Json(value) => value.encode(),
+            Self::Streamed(streamed) => streamed.encode(),
+            Self::HttpJson(http) => http.encode(),
+            Self::HttpStreamed(http) => http.encode(),
+        }
+    }
+}
+
+#[hearth::function]
+async fn handle(event: Event) -> Result<Reply, hearth::Error> {
+    let served = SERVED.fetch_add(1, SeqCst) + 1;
+    let counts = json!({ "served": served, "done": DONE.load(SeqCst), "gone": GONE.load(SeqCst) });
+    act(event.first, None).await?;
+    event.after.into_iter().for_each(begin);
+    if event.fails {
+        return Err(Failure::new("Failed", "as it was told").into());
+    }
+    let streamed = event.stream.map(|acts| {
+        Streamed::new(async move |body| {
+            let ended = act(acts, Some(body)).await;
+            if ended
+                .as_ref()
+                .is_err_and(|error| error.is::<hearth::Gone>())
+            {
+                println!("gone");
+                GONE.fetch_add(1, SeqCst);
+            }
+            ended
+        })
+    });
+    Ok(match (event.http, streamed) {
+        (None, None) => Reply::Json(counts),
+        (None, Some(streamed)) => Reply::Streamed(streamed),
+        (Some(head), None) => Reply::HttpJson(with(head, counts)),
+        (Some(head), Some(streamed)) => Reply::HttpStreamed(with(head, streamed)),
+    })
+}
+
+fn with<B: Answer>(head: Head, body: B) -> Http<B> {
+    let http = Http::new(head.status, body);
+    let headers = head.headers.into_iter();
+    let http = headers.fold(http, |http, (name, value)| http.header(name, value));
+    head.cookies.into_iter().fold(http, Http::cookie)
+}
+
+fn begin(work: Vec<Act>) {
+    hearth::wait_until(async {
+        act(work, None).await?;
+        DONE.fetch_add(1, SeqCst);
+        Ok::<(), hearth::Error>(())
+    });
+}
+
+async fn act(acts: Vec<Act>, mut body: Option<Body>) -> Result<(), hearth::Error> {
+    let mut sent = 0;
+    for act in acts {
+        match act {
+            Act::Step(step) => {
+                let results = run(&hearth::postgres::default()?, vec![step]).await;
+                if let Some(error) = results[0].get("error") {
+                    return Err(error.to_string().into());
+                }
+            }
+            Act::Print(text) => println!("{text}"),
+            Act::Sleep(ms) => hearth::sleep(Duration::from_millis(ms)).await,
+            Act::Fail(text) => return Err(Failure::new("Failed", text).into()),
+            Act::Panic(text) => panic!("{text}"),
+            Act::Send(text) => writer(&mut body).send(text).await?,
+            Act::SendBytes(bytes) => send(writer(&mut body), bytes, &mut sent).await?,
+            Act::SendForever => send(writer(&mut body), usize::MAX, &mut sent).await?,
+            Act::Then(work) => begin(work),
+            Act::Spin => loop {
+                black_box(0);
+            },
+        }
+    }
+    Ok(())
+}
+
+fn writer(body: &mut Option<Body>) -> &mut Body {
+    body.as_mut().expect("only a streamed answer is sent")
+}
+
+async fn send(body: &mut Body, bytes: usize, sent: &mut usize) -> Result<(), hearth::Error> {
+    let mut left = bytes;
+    while left > 0 {
+        let piece = left.min(64 * 1024);
+        body.send(vec![b'x'; piece]).await?;
+        left -= piece;
+        *sent += piece;
+        println!("sent {sent}");
+    }
+    Ok(())
+}
