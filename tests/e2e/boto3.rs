@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use e2e::guests::MISBEHAVE;
+use e2e::guests::{MISBEHAVE, ONWARD};
 use e2e::trial::FUNCTION;
-use e2e::{Door, Setup};
+use e2e::{Door, Setup, Trial};
 
 /// A Python with boto3 from PyPI, in a virtual environment that is made once.
 fn python() -> PathBuf {
@@ -48,12 +48,12 @@ fn python() -> PathBuf {
     python
 }
 
-#[tokio::test]
-async fn boto3_invokes_in_all_three_ways() {
-    let python = python();
-    let trial = Setup::of(&MISBEHAVE).start(Door::Local).await;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/invoke_with_boto3.py");
-    let output = Command::new(python)
+/// Runs a script against a local host.
+fn run(script: &str, trial: &Trial) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("e2e")
+        .join(script);
+    let output = Command::new(python())
         .arg(script)
         .arg(format!("http://{}", trial.address()))
         .arg(FUNCTION)
@@ -65,4 +65,16 @@ async fn boto3_invokes_in_all_three_ways() {
         "{}{told}",
         String::from_utf8_lossy(&output.stdout)
     );
+}
+
+/// In one test, since both need the same virtual environment.
+#[tokio::test]
+async fn boto3_invokes_in_all_three_ways_and_reads_streams() {
+    let trial = Setup::of(&MISBEHAVE).start(Door::Local).await;
+    run("invoke_with_boto3.py", &trial);
+    let trial = Setup::of(&ONWARD)
+        .function("response", "\"stream\"")
+        .start(Door::Local)
+        .await;
+    run("stream_with_boto3.py", &trial);
 }

@@ -44,6 +44,7 @@ mod faults;
 mod freeze;
 mod isolation;
 mod local_api;
+mod local_streaming;
 mod logs;
 mod orders;
 mod outages;

@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 /// Sends a request to `address` (`127.0.0.1:PORT`), and returns the whole response.
 pub async fn send(
@@ -14,6 +16,25 @@ pub async fn send(
     headers: &[(&str, &str)],
     body: Bytes,
 ) -> Response<Bytes> {
+    let (response, connection) = begin(address, method, path, headers, body).await;
+    let (head, body) = response.into_parts();
+    let body = body
+        .collect()
+        .await
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
+        .to_bytes();
+    connection.abort();
+    Response::from_parts(head, body)
+}
+
+/// Sends a request, and returns what begins to come, and the task by whose end the caller goes away.
+pub async fn begin(
+    address: &str,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> (Response<Incoming>, JoinHandle<hyper::Result<()>>) {
     let socket = TcpStream::connect(address)
         .await
         .unwrap_or_else(|error| panic!("connecting to {address}: {error}"));
@@ -35,14 +56,7 @@ pub async fn send(
         .send_request(request)
         .await
         .unwrap_or_else(|error| panic!("{path}: {error}"));
-    let (head, body) = response.into_parts();
-    let body = body
-        .collect()
-        .await
-        .unwrap_or_else(|error| panic!("{path}: {error}"))
-        .to_bytes();
-    connection.abort();
-    Response::from_parts(head, body)
+    (response, connection)
 }
 
 /// Invokes a function.

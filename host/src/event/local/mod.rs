@@ -9,6 +9,7 @@
 //!
 //! Left to others: sockets and bodies ([`crate::serve`]), and which functions there are.
 
+pub mod frames;
 mod name;
 mod refusal;
 
@@ -57,7 +58,8 @@ pub struct Invoke {
 }
 
 impl Invoke {
-    /// Reads `POST /2015-03-31/functions/{name}/invocations`.
+    /// Reads `POST /2015-03-31/functions/{name}/invocations`, or
+    /// `POST /2021-11-15/functions/{name}/response-streaming-invocations`.
     pub fn parse(uri: &Uri, headers: &HeaderMap) -> Result<Self, Refusal> {
         let invocation_type = match header(headers, "x-amz-invocation-type")? {
             None | Some("RequestResponse") => InvocationType::RequestResponse,

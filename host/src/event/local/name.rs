@@ -9,8 +9,11 @@ use percent_encoding::percent_decode_str;
 
 use super::refusal::{ErrorType, Refusal};
 
-const BEFORE: &str = "/2015-03-31/functions/";
-const AFTER: &str = "/invocations";
+/// What stands around a function's name.
+const FORMS: &[(&str, &str)] = &[
+    ("/2015-03-31/functions/", "/invocations"),
+    ("/2021-11-15/functions/", "/response-streaming-invocations"),
+];
 
 /// Lambda's limit for a whole ARN, in bytes; more is not repeated in an error.
 const NAME_BYTES_MAX: usize = 256;
@@ -27,10 +30,10 @@ pub struct FunctionName {
 impl FunctionName {
     /// Reads the path, and `Qualifier` in the query.
     pub(super) fn parse(uri: &Uri) -> Result<Self, Refusal> {
-        let raw = uri
-            .path()
-            .strip_prefix(BEFORE)
-            .and_then(|rest| rest.strip_suffix(AFTER));
+        let raw = FORMS.iter().find_map(|(before, after)| {
+            let rest = uri.path().strip_prefix(before)?;
+            rest.strip_suffix(after)
+        });
         let given = percent_decode_str(raw.unwrap_or_default()).decode_utf8_lossy();
         let mut function = Self::from_parts(&given).ok_or_else(|| not_a_name(&given))?;
         if let Some(qualifier) = in_query(uri.query().unwrap_or_default()) {
@@ -162,7 +165,16 @@ mod tests {
     use super::*;
 
     fn parse(path_and_query: &str) -> Result<FunctionName, Refusal> {
-        FunctionName::parse(&format!("{BEFORE}{path_and_query}").parse().unwrap())
+        let (before, _) = FORMS[0];
+        FunctionName::parse(&format!("{before}{path_and_query}").parse().unwrap())
+    }
+
+    #[test]
+    fn a_stream_is_asked_for_at_a_path_of_its_own() {
+        let path = "/2021-11-15/functions/hello/response-streaming-invocations?Qualifier=7";
+        let function = FunctionName::parse(&Uri::from_static(path)).unwrap();
+        assert_eq!(function.name, "hello");
+        assert_eq!(function.qualifier.as_deref(), Some("7"));
     }
 
     #[test]

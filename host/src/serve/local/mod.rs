@@ -12,6 +12,7 @@
 
 mod invoke;
 mod report;
+mod streaming;
 mod tasks;
 
 use std::collections::BTreeMap;
@@ -84,6 +85,10 @@ pub async fn serve(
         .route(
             "/2015-03-31/functions/{name}/invocations",
             post(invoke::respond),
+        )
+        .route(
+            "/2021-11-15/functions/{name}/response-streaming-invocations",
+            post(streaming::respond),
         )
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_so)

@@ -1,0 +1,145 @@
+//! `InvokeWithResponseStream`: an invocation whose answer reaches the caller while it is made.
+//!
+//! Promises: each piece is on its way as soon as the function has sent it; a function that fails,
+//! before its answer or in the middle of it, is told of in the last frame; a caller who stops to
+//! read holds nothing up beyond the invocation's deadline.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
+use tokio::sync::{mpsc, oneshot};
+
+use super::invoke::{empty, read};
+use super::report::Report;
+use super::{Host, new_request_id, refused};
+use crate::event::local::{self, ErrorType, InvocationType, Invoke, Refusal, frames};
+use crate::fault::{Fault, Kind};
+use crate::invocation::{self, Deadline};
+use crate::limits;
+use crate::serve::Function;
+
+/// Answers one call.
+pub(super) async fn respond(State(host): State<Arc<Host>>, request: Request) -> Response {
+    let request_id = new_request_id();
+    match invoke(&host, &request_id, request).await {
+        Ok(response) => response,
+        Err(refusal) => refused(&refusal, &request_id),
+    }
+}
+
+async fn invoke(host: &Arc<Host>, request_id: &str, request: Request) -> Result<Response, Refusal> {
+    let (head, body) = request.into_parts();
+    let invoke = Invoke::parse(&head.uri, &head.headers)?;
+    let function = host.environment.function(&invoke.function.name);
+    let function = Arc::clone(function.ok_or_else(|| invoke.function.not_found())?);
+    let event = local::event(read(body, &invoke).await?)?;
+    match invoke.invocation_type {
+        InvocationType::DryRun => return Ok(empty(StatusCode::NO_CONTENT, &invoke, request_id)),
+        InvocationType::RequestResponse => {}
+        InvocationType::Event => {
+            return Err(Refusal::new(
+                ErrorType::InvalidParameterValue,
+                "An invocation with a response stream cannot be of the type Event.",
+            ));
+        }
+    }
+    let mut response = empty(StatusCode::OK, &invoke, request_id);
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/vnd.amazon.eventstream"),
+    );
+    let mut body = begin(host, function, invoke, request_id, event).await?;
+    let frames = stream::poll_fn(move |cx| body.poll_recv(cx)).map(Ok::<Bytes, Infallible>);
+    *response.body_mut() = Body::from_stream(frames);
+    Ok(response)
+}
+
+/// Runs the invocation in a task of its own, which a caller that goes away does not end; returns
+/// the frames of its answer once there is one.
+async fn begin(
+    host: &Arc<Host>,
+    function: Arc<Function>,
+    invoke: Invoke,
+    request_id: &str,
+    event: Bytes,
+) -> Result<mpsc::Receiver<Bytes>, Refusal> {
+    let deadline = Deadline::after(function.timeout());
+    let invocation = invoke.invocation(request_id, event, deadline);
+    let (begun, begins) = oneshot::channel();
+    let (sender, frames) = mpsc::channel(1);
+    let shared = Arc::clone(host);
+    let request_id = request_id.to_owned();
+    host.tasks.spawn(async move {
+        let begin = Instant::now();
+        let mut handled = shared.environment.handle(&function, invocation).await;
+        let response = handled.respond();
+        let refusal = match &response {
+            Err(fault) if fault.kind == Kind::Busy => {
+                Err(Refusal::new(ErrorType::TooManyRequests, &fault.caller))
+            }
+            _ => Ok(()),
+        };
+        let _ = begun.send(refusal);
+        let output = handled.output();
+        let sending = async {
+            let fault = send(response, &sender).await.err();
+            let log_result = invoke.log_tail.then(|| {
+                let report = Report {
+                    request_id: &request_id,
+                    output_tail: &output.tail(),
+                    fault: fault.as_ref(),
+                    took: begin.elapsed(),
+                    memory_mib: shared.memory_mib(&invoke.function.name),
+                };
+                report.log_result()
+            });
+            let last = frames::complete(fault.as_ref(), log_result.as_deref());
+            let _ = sender.send(last).await;
+        };
+        let _ = tokio::time::timeout_at(deadline.instant.into(), sending).await;
+        drop(sender);
+        handled.settle().await;
+    });
+    match begins.await {
+        Ok(begun) => begun.map(|()| frames),
+        Err(_) => Err(Refusal::new(
+            ErrorType::Service,
+            "The invocation was ended without an answer; the log says why.",
+        )),
+    }
+}
+
+/// Sends an answer's pieces as they come. Whether anybody is still there to read them makes no
+/// difference to the caller of this, but the function learns of it.
+async fn send(
+    response: Result<invocation::Response, Fault>,
+    frames: &mpsc::Sender<Bytes>,
+) -> Result<(), Fault> {
+    match response? {
+        invocation::Response::Whole(mut bytes) => {
+            while !bytes.is_empty() {
+                let piece = bytes.split_to(bytes.len().min(limits::STREAM_PIECE_BYTES));
+                if frames.send(frames::piece(piece)).await.is_err() {
+                    break;
+                }
+            }
+        }
+        invocation::Response::Streamed(mut streamed) => {
+            while let Some(piece) = streamed.pieces.next().await {
+                if frames.send(frames::piece(piece?)).await.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
