@@ -58,6 +58,9 @@ pub const OVERRUN_MAX: Duration = Duration::from_millis(50);
 pub const POOL_DEFAULT: u32 = 8;
 /// Connections to one database that a configuration may ask for.
 pub const POOL_MAX: u32 = 1_000;
+/// What is read of what a server has said unasked on a connection that rests, in bytes, before that
+/// is used. Notices and settings are short; notifications could be many.
+pub const UNASKED_BYTES_MAX: usize = 64 * 1024;
 /// How long connecting may take, where nothing else is said.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// What a server may say during a login, in bytes; a real one needs about 500.

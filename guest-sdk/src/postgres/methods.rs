@@ -232,7 +232,8 @@ macro_rules! statement_methods {
             ))
         }
 
-        /// Gives each call from now on so much time at most, if the invocation has more. The server
+        /// Gives each query, `execute` and statement of a pipeline from now on so much time at most, if
+        /// the invocation has more; `batch_execute`, `COPY` and `commit` have what that has. The server
         /// gives up what takes longer, with
         /// [`QUERY_CANCELED`](super::SqlState::QUERY_CANCELED). `None`: as long as the invocation
         /// has.

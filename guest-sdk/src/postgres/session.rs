@@ -20,6 +20,7 @@ use super::row::Row;
 use super::row_stream::RowStream;
 use super::statement::sealed::Source;
 use super::statement::{Statement, ToStatement};
+use super::transaction::Transaction;
 use crate::bindings::hearth::postgres::client as wire;
 
 /// A connection that this invocation holds: for settings (`SET`), temporary tables, advisory locks
@@ -55,6 +56,22 @@ impl Session {
     }
 
     statement_methods!();
+
+    /// Begins a transaction on this connection, with the database's defaults. As a
+    /// [`Client`](super::Client)'s, it is rolled back when it is dropped; the session goes on.
+    pub async fn transaction(&mut self) -> Result<Transaction<'_>, Error> {
+        let options = wire::TransactionOptions {
+            isolation_level: None,
+            read_only: None,
+            deferrable: None,
+        };
+        let handle = self.handle.begin(options).await?;
+        Ok(Transaction::begun(
+            self.database.clone(),
+            handle,
+            self.timeout,
+        ))
+    }
 
     /// Listens to a channel from now on; its notifications come from
     /// [`notification`](Self::notification).

@@ -37,8 +37,11 @@ use crate::bindings::hearth::postgres::client as wire;
 /// until the transaction, or a nested one around the statement, is rolled back.
 ///
 /// The lifetime is that of the borrow of the transaction around a nested one, which cannot be used
-/// meanwhile; it is `'static` for one that [`Client::transaction`](super::Client::transaction)
-/// began.
+/// meanwhile, or of the [`Session`](super::Session) on which it runs; it is `'static` for one that
+/// [`Client::transaction`](super::Client::transaction) began.
+///
+/// A call whose future is dropped before it is ready is cancelled, which fails the transaction as an
+/// error would, if the call had left already.
 pub struct Transaction<'a> {
     open: Arc<Open>,
     /// The savepoint at which it began: only for a nested one, and only as long as it is open.

@@ -1,12 +1,12 @@
-//! One connection to a database, while it lives: what it knows of its own state, and how it is
-//! made clean.
+//! One connection to a database, while it lives, and what it knows of its own state.
 //!
 //! Promises:
 //! - [`Connection::is_clean`] is only true when the server owes nothing, no transaction is open,
 //!   and nothing was executed that may have changed the session;
 //! - any of its calls may be given up at any await: [`Connection::settle`] then ends what runs.
 //!
-//! Left to others: statements and their rows ([`super::exchange`]), who may use it when
+//! Left to others: statements and their rows ([`super::exchange`]), how it is made clean
+//! ([`super::settling`]), who may use it when
 //! ([`super::pool`], [`super::session`]).
 
 use std::collections::BTreeMap;
@@ -31,15 +31,6 @@ use super::wire::{Status, Wire};
 use crate::config::Prepare;
 use crate::limits;
 
-/// What is done to a connection whose session may have been changed. One message, so one round
-/// trip; in the order of PostgreSQL's own `DISCARD ALL`, but the statements that this host has
-/// prepared stay.
-const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
-    SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; \
-    DO $$ DECLARE name text; BEGIN \
-    FOR name IN SELECT p.name FROM pg_prepared_statements p WHERE from_sql LOOP \
-    EXECUTE pg_catalog.format('DEALLOCATE %I', name); END LOOP; END $$";
-
 /// One connection. Whoever holds it has it alone.
 pub struct Connection {
     pub(super) wire: Wire,
@@ -52,10 +43,12 @@ pub struct Connection {
     pub(super) parsing: Option<String>,
     /// Messages that forget what the server holds for no one, for the next request to take along.
     pub(super) forgetting: BytesMut,
+    /// Those that the request under way has taken along.
+    pub(super) forgotten: BytesMut,
     /// The `BEGIN` of a transaction in which nothing was done yet.
     pub(super) beginning: Option<Command>,
-    /// Whether the request under way begins a transaction.
-    pub(super) began: bool,
+    /// The `BEGIN` in the request under way.
+    pub(super) began: Option<Command>,
     /// How many of the host's own statements go before the guest's in the request under way.
     pub(super) leading: u32,
     /// Whether the server may have begun with the guest's own statement.
@@ -71,9 +64,9 @@ pub struct Connection {
     pub(super) parameters: BTreeMap<String, String>,
     pub(super) vouched: Vouched,
     backend: Backend,
-    residue: Residue,
+    pub(super) residue: Residue,
     /// Whether it is not to be lent again, though it may still serve who has it.
-    doomed: bool,
+    pub(super) doomed: bool,
     /// When it was last given back, by the wall clock: no other clock runs while frozen.
     rested: SystemTime,
     turn: Turn,
@@ -119,8 +112,9 @@ impl Connection {
             names: 0,
             parsing: None,
             forgetting: BytesMut::new(),
+            forgotten: BytesMut::new(),
             beginning: None,
-            began: false,
+            began: None,
             leading: 0,
             executing: false,
             call_timeout: None,
@@ -153,6 +147,11 @@ impl Connection {
         self.wire.status()
     }
 
+    /// Whether later calls may rely on what earlier ones left on it: a transaction, settings.
+    pub fn is_relied_on(&self) -> bool {
+        self.residue != Residue::Nothing || self.beginning.is_some() || self.wire.in_transaction()
+    }
+
     /// Whether it can be lent to another invocation as it is.
     pub fn is_clean(&self) -> bool {
         self.residue == Residue::Nothing
@@ -178,7 +177,7 @@ impl Connection {
     }
 
     /// Looks, without a round trip, whether the server is still there.
-    pub fn is_open(&self) -> bool {
+    pub fn is_open(&mut self) -> bool {
         self.wire.is_open()
     }
 
@@ -241,65 +240,16 @@ impl Connection {
         Canceller(self.backend.clone())
     }
 
-    /// Ends the rows that nobody will read, without harm to an open transaction.
-    pub async fn abandon_rows(&mut self) -> Result<()> {
-        if self.wire.owed() == 0 {
-            return Ok(());
-        }
-        if self.wire.in_transaction() || self.began {
-            // No more than one fetch is under way, and cancelling would fail the transaction.
-            return self.wire.drain().await;
-        }
-        self.interrupt().await
-    }
-
-    /// Makes the connection clean: gives up what is running, rolls back, resets. False if it
-    /// cannot be lent again.
-    pub async fn settle(&mut self) -> bool {
-        if self.wire.is_dead() || self.doomed || self.residue == Residue::Connection {
-            return false;
-        }
-        if self.is_busy() && self.interrupt().await.is_err() {
-            return false;
-        }
-        self.beginning = None;
-        self.forget_parsing();
-        let sql = match (self.status(), self.residue) {
-            (Some(Status::Idle), Residue::Nothing) => return self.is_clean(),
-            (Some(Status::Idle), _) => RESET.to_owned(),
-            (_, Residue::Nothing) => "ROLLBACK".to_owned(),
-            _ => format!("ROLLBACK; {RESET}"),
-        };
-        if self.command(&sql).await.is_err() {
-            return false;
-        }
-        self.timeouts.forget();
-        self.wire.forget_notifications();
-        self.residue = Residue::Nothing;
-        self.is_clean()
-    }
-
     /// Executes statements of the host's own, whose effect on the session it answers for.
     pub async fn command(&mut self, sql: &str) -> Result<()> {
         self.wire.begin();
         self.used = true;
         self.wire.simple_query(sql)?;
+        self.began = None;
+        self.forgotten.clear();
         self.leading = 0;
         self.executing = true;
         self.finish().await
-    }
-
-    /// Ends what a call that was given up has begun, and waits until the server owes nothing.
-    async fn interrupt(&mut self) -> Result<()> {
-        self.timeouts.forget();
-        if self.wire.unsend() {
-            return Ok(());
-        }
-        if let Ok(drained) = tokio::time::timeout(limits::CANCEL_AFTER, self.wire.drain()).await {
-            return drained;
-        }
-        self.canceller().cancel().await;
-        self.wire.drain().await
     }
 
     /// Has the server forget a statement of which nobody has noted that it was parsed.

@@ -12,7 +12,7 @@ use super::connection::Connection;
 use super::cursor::Batch;
 use super::error::{Error, Result};
 use super::grants::Meter;
-use super::seat::Seat;
+use super::seat::{Flow, Seat};
 use super::session::Session;
 use super::statement::Effects;
 use super::wire::reply;
@@ -32,6 +32,7 @@ pub enum Direction {
 pub struct CopyIn {
     session: Arc<Session>,
     seat: Arc<Seat>,
+    flow: Option<Flow>,
     over: tokio::sync::Mutex<bool>,
 }
 
@@ -39,6 +40,7 @@ pub struct CopyIn {
 pub struct CopyOut {
     session: Arc<Session>,
     seat: Arc<Seat>,
+    flow: Option<Flow>,
     place: tokio::sync::Mutex<Reading>,
 }
 
@@ -51,6 +53,7 @@ impl CopyIn {
     pub(super) fn new(session: Arc<Session>, seat: Arc<Seat>) -> Self {
         Self {
             session,
+            flow: seat.flow(),
             seat,
             over: tokio::sync::Mutex::new(false),
         }
@@ -59,15 +62,17 @@ impl CopyIn {
     /// Sends bytes; they need not end where a row does. Returns once the socket has taken them.
     pub async fn write(&self, bytes: &[u8]) -> Result<()> {
         let mut over = self.over.lock().await;
-        if *over {
+        if *over || self.seat.flow() != self.flow {
             return Err(Error::Ended);
         }
+        // Bytes that have half left cannot be followed by others.
+        *over = true;
         let written = self
             .session
             .with_loan(&self.seat, async |loan| loan.copy_write(bytes).await)
             .await;
-        if written.is_err() {
-            *over = true;
+        *over = written.is_err();
+        if *over {
             self.session.end_flow(&self.seat);
         }
         written
@@ -76,7 +81,7 @@ impl CopyIn {
     /// Ends the copy. How many rows were copied.
     pub async fn finish(&self) -> Result<u64> {
         let mut over = self.over.lock().await;
-        if std::mem::replace(&mut *over, true) {
+        if std::mem::replace(&mut *over, true) || self.seat.flow() != self.flow {
             return Err(Error::Ended);
         }
         let finished = self
@@ -90,7 +95,7 @@ impl CopyIn {
 
 impl Drop for CopyIn {
     fn drop(&mut self) {
-        if !*self.over.get_mut() {
+        if !*self.over.get_mut() && self.seat.flow() == self.flow {
             self.session.end_flow(&self.seat);
         }
     }
@@ -101,6 +106,7 @@ impl CopyOut {
         let meter = session.grants.meter(seat.database().name());
         Self {
             session,
+            flow: seat.flow(),
             seat,
             place: tokio::sync::Mutex::new(Reading { over: false, meter }),
         }
@@ -113,6 +119,11 @@ impl CopyOut {
         if place.over {
             return Ok(Vec::new());
         }
+        if self.seat.flow() != self.flow {
+            return Err(Error::Ended);
+        }
+        // What arrives while nobody waits is lost.
+        place.over = true;
         let read = self
             .session
             .with_loan(&self.seat, async |loan| loan.copy_read(bytes).await)
@@ -128,7 +139,7 @@ impl CopyOut {
 
 impl Drop for CopyOut {
     fn drop(&mut self) {
-        if !self.place.get_mut().over {
+        if !self.place.get_mut().over && self.seat.flow() == self.flow {
             self.session.end_flow(&self.seat);
         }
     }

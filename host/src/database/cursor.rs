@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::error::{Error, Result};
 use super::exchange::Started;
 use super::grants::Meter;
-use super::seat::Seat;
+use super::seat::{Flow, Seat};
 use super::session::Session;
 use crate::limits;
 
@@ -43,8 +43,8 @@ struct Place {
     /// Bytes of the rows so far, and their number: how large the next ones may be.
     bytes: usize,
     rows: usize,
-    /// Whether rows that the server was asked for are on their way.
-    flowing: bool,
+    /// The rows that the server was asked for, while they are on their way.
+    flow: Option<Flow>,
     over: bool,
     /// How much the function has read of them.
     meter: Meter,
@@ -65,7 +65,7 @@ impl Cursor {
                 portal: started.portal.clone(),
                 bytes: started.first.cells.len(),
                 rows: started.first.rows as usize,
-                flowing: seat.is_streaming(),
+                flow: seat.flow(),
                 over: false,
                 meter,
             }),
@@ -79,15 +79,21 @@ impl Cursor {
         if place.over {
             return Err(Error::Ended);
         }
-        if !place.flowing && self.seat.is_streaming() {
-            return Err(Error::InUse);
+        match (place.flow, self.seat.flow()) {
+            (own, now) if own == now => {}
+            (None, _) => return Err(Error::InUse),
+            // They ended with something around them.
+            (Some(_), _) => return Err(Error::Ended),
         }
+        // Rows that arrive while nobody waits are lost, and so are those after them.
+        place.over = true;
         let rows_max = place.rows_for(bytes);
         let fetched = self
             .session
             .fetch(&self.seat, place.portal.as_deref(), rows_max, bytes)
             .await;
-        place.flowing = self.seat.is_streaming();
+        place.over = false;
+        place.flow = self.seat.flow();
         match &fetched {
             Ok(batch) if place.meter.count(batch).is_err() => {
                 abandon(&self.session, &self.seat, &mut place);
@@ -99,9 +105,10 @@ impl Cursor {
             }
             _ => {
                 place.over = true;
-                self.seat.end_rows(place.portal.take());
+                self.seat.end_portal(place.portal.take());
+                self.seat.set_flowing(false);
                 if !self.seat.role().is_held() {
-                    self.session.leave(&self.seat);
+                    self.session.leave(&self.seat, fetched.is_err());
                 }
             }
         }
@@ -120,10 +127,13 @@ impl Place {
 }
 
 /// Frees the connection of rows that nobody will read.
-fn abandon(session: &Session, seat: &Arc<Seat>, place: &mut Place) {
+fn abandon(session: &Arc<Session>, seat: &Arc<Seat>, place: &mut Place) {
     place.over = true;
-    seat.end_rows(place.portal.take());
-    session.end_flow(seat);
+    let flows = place.flow.is_some() && place.flow == seat.flow();
+    seat.end_portal(place.portal.take());
+    if flows {
+        session.end_flow(seat);
+    }
 }
 
 impl Drop for Cursor {

@@ -56,6 +56,11 @@ pub enum Error {
     /// What the call is made on has ended.
     #[error("this transaction, cursor or invocation has ended")]
     Ended,
+    /// The invocation ended while the call was under way; the statement may have been executed.
+    #[error(
+        "the invocation's deadline was reached during the call; the statement may have been executed"
+    )]
+    Deadline,
     /// One row, or the whole of a pipeline's rows, is larger than this many bytes.
     #[error("a row is larger than {0} bytes")]
     TooLarge(usize),

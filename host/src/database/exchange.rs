@@ -293,10 +293,11 @@ impl Connection {
             self.timeouts.refused();
             return Err(error);
         }
+        std::mem::swap(&mut self.forgetting, &mut self.forgotten);
         self.forgetting.clear();
         self.leading = leaders.len() as u32;
         self.executing = false;
-        self.began = self.beginning.take().is_some();
+        self.began = self.beginning.take();
         self.used = true;
         self.mark(effects.residue);
         Ok(())

@@ -24,6 +24,7 @@ mod demotion;
 pub mod error;
 mod exchange;
 pub mod grants;
+mod leaving;
 pub mod permission;
 pub mod pinned;
 pub mod pipeline;
@@ -38,6 +39,7 @@ mod seat;
 pub mod server_error;
 mod server_timeouts;
 pub mod session;
+mod settling;
 mod sql;
 pub mod statement;
 pub mod transaction;
@@ -100,6 +102,24 @@ impl Database {
             loan.mark(residue::Residue::Session);
         }
         Ok(loan)
+    }
+
+    /// Tells the log how its pool stands.
+    fn report(&self) {
+        let pool::Counts {
+            open,
+            resting,
+            waiting,
+            most,
+        } = self.pool.counts();
+        tracing::debug!(
+            database = self.name,
+            open,
+            resting,
+            waiting,
+            most,
+            "the pool after an invocation"
+        );
     }
 
     /// A server of this database has refused a write, as one that takes none.

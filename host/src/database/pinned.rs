@@ -5,10 +5,12 @@
 //! invocation ends, the connection is made clean before it is lent again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::{Error, Result};
 use super::seat::Seat;
 use super::session::Session;
+use super::transaction::{Options, Transaction};
 use super::wire::notification::Notification;
 use super::work::Work;
 
@@ -16,11 +18,17 @@ use super::work::Work;
 pub struct Pinned {
     session: Arc<Session>,
     seat: Arc<Seat>,
+    /// Whether nothing was tried on it yet.
+    fresh: AtomicBool,
 }
 
 impl Pinned {
     pub(super) fn new(session: Arc<Session>, seat: Arc<Seat>) -> Self {
-        Self { session, seat }
+        Self {
+            session,
+            seat,
+            fresh: AtomicBool::new(true),
+        }
     }
 
     pub(super) fn session(&self) -> &Arc<Session> {
@@ -33,7 +41,46 @@ impl Pinned {
 
     pub(super) async fn perform<W: Work>(&self, work: W) -> Result<W::Done> {
         self.session.admit(self.seat.database().name(), &work)?;
-        self.session.perform(&self.seat, &work).await
+        let fresh = self.fresh.swap(false, Ordering::AcqRel);
+        let result = self.session.perform(&self.seat, &work).await;
+        match result {
+            // Nothing is lost with a connection on which nothing was done.
+            Err(Error::ConnectionLost {
+                maybe_executed: false,
+            }) if fresh => {
+                self.session.replace(&self.seat).await?;
+                self.session.perform(&self.seat, &work).await
+            }
+            result => result,
+        }
+    }
+
+    /// Begins a transaction on this connection; the server learns of it with its first statement.
+    pub async fn begin(&self, options: &Options) -> Result<Transaction> {
+        let name = self.seat.database().name();
+        let begin = self.session.grants.begin(name, options)?.sql();
+        if self.seat.is_flowing() {
+            return Err(Error::InUse);
+        }
+        self.fresh.store(false, Ordering::Release);
+        self.session
+            .with_loan(&self.seat, async |loan| {
+                self.seat.tidy(loan).await?;
+                if !loan.is_outside() {
+                    return Err(Error::Invalid(
+                        "a transaction is open on this connection already; end it first, or set a savepoint in it"
+                            .to_owned(),
+                    ));
+                }
+                loan.begin_later(begin.clone());
+                Ok(())
+            })
+            .await?;
+        Ok(Transaction::new(
+            self.session.clone(),
+            self.seat.clone(),
+            begin,
+        ))
     }
 
     /// Waits for the next notification on a channel to which it listens. Giving up the wait does no
@@ -46,7 +93,7 @@ impl Pinned {
                     .to_owned(),
             ));
         }
-        if self.seat.is_streaming() {
+        if self.seat.is_flowing() {
             return Err(Error::InUse);
         }
         self.session

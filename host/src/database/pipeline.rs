@@ -48,6 +48,8 @@ impl Connection {
                 .iter_mut()
                 .for_each(|prepared| prepared.name.clear());
         }
+        // One for all: each of them has so much time, counted from its own beginning.
+        self.call_timeout = calls.iter().filter_map(|call| call.timeout).min();
         self.send_all(calls, &statements)?;
         let mut outcomes = Vec::with_capacity(calls.len());
         let mut bytes = 0;

@@ -41,6 +41,19 @@ pub struct Pool {
 /// A connection on loan.
 pub struct Loan(Option<Object<Opener>>);
 
+/// How a pool stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections, lent or not, those being opened included.
+    pub open: usize,
+    /// Those of them that nobody uses.
+    pub resting: usize,
+    /// Calls that wait for one.
+    pub waiting: usize,
+    /// How many there may be.
+    pub most: usize,
+}
+
 /// Opens connections and looks at them before they are lent again.
 struct Opener {
     address: Arc<Address>,
@@ -126,16 +139,27 @@ impl Pool {
         self.inner.manager().demotion.refused();
     }
 
-    fn exhausted(&self, waited: Duration) -> Error {
+    /// How it stands now.
+    pub fn counts(&self) -> Counts {
         let status = self.inner.status();
+        Counts {
+            open: status.size,
+            resting: status.available.min(status.size),
+            waiting: status.waiting,
+            most: status.max_size,
+        }
+    }
+
+    fn exhausted(&self, waited: Duration) -> Error {
+        let counts = self.counts();
         Error::Busy(format!(
             "no connection to the database {:?} came free within {:.1} s: {} of {} in use, {} others waiting; \
              raise `pool_max` or shorten what holds them",
             self.database,
             waited.as_secs_f64(),
-            status.size - status.available.min(status.size),
-            status.max_size,
-            status.waiting
+            counts.open - counts.resting,
+            counts.most,
+            counts.waiting
         ))
     }
 }

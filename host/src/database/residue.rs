@@ -102,8 +102,9 @@ fn names_a_table(tokens: &[Token], mut index: usize) -> bool {
 }
 
 /// Words after which a name in front of a parenthesis is not a function's.
-const TABLE_FOLLOWS: [&str; 9] = [
+const TABLE_FOLLOWS: [&str; 10] = [
     "as",
+    "copy",
     "exists",
     "into",
     "on",
@@ -116,23 +117,24 @@ const TABLE_FOLLOWS: [&str; 9] = [
 
 /// Statements that leave nothing behind but what they call.
 #[rustfmt::skip]
-const VERBS: [&str; 32] = [
-    "abort", "alter", "analyze", "begin", "comment", "commit", "create", "delete", "drop", "end",
-    "explain", "fetch", "grant", "insert", "lock", "merge", "move", "notify", "refresh", "reindex",
+const VERBS: [&str; 33] = [
+    "abort", "alter", "analyze", "begin", "comment", "commit", "copy", "create", "delete", "drop",
+    "end", "explain", "fetch", "grant", "insert", "lock", "merge", "move", "notify", "refresh", "reindex",
     "release", "revoke", "rollback", "savepoint", "select", "show", "start", "table", "truncate",
     "update", "values", "with",
 ];
 
 /// Words that stand before a parenthesis without calling anything.
 #[rustfmt::skip]
-const KEYWORDS: [&str; 70] = [
+const KEYWORDS: [&str; 72] = [
     "all", "and", "any", "array", "as", "between", "bit", "brin", "btree", "by", "case", "char",
-    "character", "check", "conflict", "cube", "decimal", "distinct", "else", "enum", "except",
+    "character", "check", "conflict", "copy", "cube", "decimal", "distinct", "else", "enum", "except",
     "exclude", "exists", "filter", "foreign", "from", "gin", "gist", "group", "grouping", "hash",
     "having", "ilike", "in", "include", "intersect", "is", "join", "key", "lateral", "like",
     "limit", "materialized", "not", "numeric", "offset", "on", "or", "over", "partition", "range",
     "returning", "rollup", "rows", "select", "set", "sets", "some", "then", "time", "timestamp",
-    "timestamptz", "union", "unique", "using", "values", "varchar", "when", "where", "within",
+    "timestamptz", "union", "unique", "using", "values", "varchar", "when", "where", "with",
+    "within",
 ];
 
 /// Functions of PostgreSQL's own that leave nothing behind in the session, in order.
@@ -207,6 +209,8 @@ mod tests {
             "select $tag$ select pg_advisory_lock(1) $tag$, E'it\\'s set_config(', \"temp\"",
             "begin; set local work_mem = '1MB'; savepoint a; rollback to a; commit",
             "(select 1) union all (select 2)",
+            "copy shop.orders (a, b) from stdin with (format csv)",
+            "copy (select a, count(*) from t group by a) to stdout",
             "create table if not exists a (id bigint primary key, b text default now() check (b <> ''))",
             "create index on shop.a (b); alter table a add foreign key (b) references c (d); drop table a",
             "select pg_catalog.lower('A') /* load /* nested */ 'x' */",
@@ -239,7 +243,7 @@ mod tests {
             "call p()",
             "discard all",
             "select 1; set x = 1",
-            "copy t from stdin",
+            "copy (select set_config('a.b', 'c', false)) to stdout",
         ] {
             assert_eq!(residue(sql), Residue::Session, "{sql}");
         }

@@ -13,10 +13,23 @@ pub(super) struct Seat {
     database: Arc<Database>,
     pub(super) loan: tokio::sync::Mutex<Option<Loan>>,
     role: Mutex<Role>,
-    /// Whether rows of an earlier call are still to be read from it.
-    streaming: AtomicBool,
+    flow: Mutex<FlowState>,
+    /// Whether the call under way was given up.
+    given_up: AtomicBool,
+    /// Whether the transaction that is open was dropped.
+    dropped: AtomicBool,
     /// The portals whose rows nobody will read any more.
     ended_portals: Mutex<Vec<String>>,
+}
+
+/// Rows or data that flow beside a call, from its end to theirs. No two of a seat are equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Flow(u64);
+
+#[derive(Default)]
+struct FlowState {
+    count: u64,
+    now: Option<Flow>,
 }
 
 /// What a seat is occupied for.
@@ -47,7 +60,9 @@ impl Seat {
             database,
             loan: tokio::sync::Mutex::new(Some(loan)),
             role: Mutex::new(role),
-            streaming: AtomicBool::new(false),
+            flow: Mutex::default(),
+            given_up: AtomicBool::new(false),
+            dropped: AtomicBool::new(false),
             ended_portals: Mutex::default(),
         }
     }
@@ -72,18 +87,50 @@ impl Seat {
         self.loan.try_lock().is_ok_and(|place| place.is_none())
     }
 
-    pub(super) fn is_streaming(&self) -> bool {
-        self.streaming.load(Ordering::Acquire)
+    /// It stays with the invocation, for all of its further calls.
+    pub(super) fn keep(&self) {
+        let mut role = lock(&self.role);
+        if !role.is_held() {
+            *role = Role::Kept;
+        }
     }
 
-    pub(super) fn set_streaming(&self, streaming: bool) {
-        self.streaming.store(streaming, Ordering::Release);
+    /// What flows beside the last call, if anything does.
+    pub(super) fn flow(&self) -> Option<Flow> {
+        lock(&self.flow).now
+    }
+
+    pub(super) fn is_flowing(&self) -> bool {
+        self.flow().is_some()
+    }
+
+    pub(super) fn set_flowing(&self, flowing: bool) {
+        let mut flow = lock(&self.flow);
+        match flowing {
+            true if flow.now.is_none() => {
+                flow.count += 1;
+                flow.now = Some(Flow(flow.count));
+            }
+            true => {}
+            false => flow.now = None,
+        }
     }
 
     /// Nobody will read these rows any more.
-    pub(super) fn end_rows(&self, portal: Option<String>) {
+    pub(super) fn end_portal(&self, portal: Option<String>) {
         lock(&self.ended_portals).extend(portal);
-        self.set_streaming(false);
+    }
+
+    /// Nobody waits for the call under way any more.
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+        self.set_flowing(false);
+    }
+
+    /// Nobody will end the transaction that is open.
+    pub(super) fn drop_transaction(&self) {
+        self.dropped.store(true, Ordering::Release);
+        self.set_flowing(false);
     }
 
     /// The next statement on its connection begins a transaction first.
@@ -93,12 +140,37 @@ impl Seat {
         }
     }
 
-    /// Frees the connection of rows that nobody will read.
+    /// Frees the connection of what nobody waits for: a call that was given up, rows that will not be
+    /// read, a transaction that was dropped.
     pub(super) async fn tidy(&self, loan: &mut Loan) -> Result<()> {
         for portal in std::mem::take(&mut *lock(&self.ended_portals)) {
             loan.forget_portal(&portal);
         }
-        loan.abandon_rows().await
+        // Each is done with only when it is done: this may itself be given up.
+        if self.given_up.load(Ordering::Acquire) {
+            loan.give_up().await?;
+            self.given_up.store(false, Ordering::Release);
+        } else {
+            loan.abandon_rows().await?;
+        }
+        if self.dropped.load(Ordering::Acquire) {
+            loan.roll_back().await?;
+            self.dropped.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// The same within a time, after which the connection is retired.
+    pub(super) async fn tidy_within(&self, within: Duration) {
+        let mut place = self.loan.lock().await;
+        let Some(loan) = place.as_mut() else { return };
+        if !matches!(
+            tokio::time::timeout(within, self.tidy(loan)).await,
+            Ok(Ok(()))
+        ) {
+            *place = None;
+            self.report_retired();
+        }
     }
 
     /// Makes the connection clean and gives it back, or retires it.
@@ -108,11 +180,15 @@ impl Seat {
         };
         match tokio::time::timeout(within, loan.settle()).await {
             Ok(true) => loan.give_back(),
-            Ok(false) | Err(_) => tracing::info!(
-                database = self.database.name(),
-                "a connection was retired: it could not be made clean after an invocation"
-            ),
+            Ok(false) | Err(_) => self.report_retired(),
         }
+    }
+
+    fn report_retired(&self) {
+        tracing::info!(
+            database = self.database.name(),
+            "a connection was retired: it could not be made clean"
+        );
     }
 }
 

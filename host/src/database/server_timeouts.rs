@@ -26,7 +26,8 @@ pub struct ServerTimeouts {
     tentative: bool,
     /// Whether it was told in the request under way.
     unconfirmed: bool,
-    /// Whether the transaction that is open has less time, on account of a single call.
+    /// Whether the transaction that is open may have less time, on account of a single call in it or
+    /// of the one that began it. Going back to a savepoint may bring that back, so it stays said.
     shorter: bool,
     /// Whether the server can be told how long a session may rest: PostgreSQL 14 and later.
     idle_session: bool,
@@ -55,6 +56,10 @@ impl ServerTimeouts {
     /// None of them looks at data: after one that does, the transaction that is to begin or has just
     /// begun would take no isolation level any more.
     pub fn due(&mut self, time: Option<Duration>, in_block: bool) -> Option<Vec<Command>> {
+        if self.tentative && !in_block {
+            // That transaction is over, and nobody has said that it was committed.
+            self.forget();
+        }
         let time = time.filter(|_| self.enabled)?;
         self.unconfirmed = false;
         let fits = |told: Duration| told >= time && told <= time + time / 2 + SLACK;
@@ -83,7 +88,8 @@ impl ServerTimeouts {
     /// transaction it would hold on.
     pub fn of_call(&mut self, timeout: Option<Duration>, in_block: bool) -> Option<Command> {
         let name = "statement_timeout";
-        let was_shorter = std::mem::replace(&mut self.shorter, timeout.is_some() && in_block);
+        let was_shorter = self.shorter && in_block;
+        self.shorter = was_shorter || timeout.is_some();
         match timeout {
             Some(timeout) if in_block => Some(Command::new(format!(
                 "SET LOCAL {name} TO {}",
@@ -94,7 +100,7 @@ impl ServerTimeouts {
                 "SELECT pg_catalog.set_config('{name}','{}',true)",
                 timeout.as_millis()
             ))),
-            None if was_shorter && in_block => Some(Command::new(match self.told {
+            None if was_shorter => Some(Command::new(match self.told {
                 Some(told) => format!("SET LOCAL {name} TO {}", told.as_millis()),
                 None => format!("SET LOCAL {name} TO DEFAULT"),
             })),
@@ -104,6 +110,7 @@ impl ServerTimeouts {
 
     /// A loan begins: what an earlier one said in a transaction may have been rolled back.
     pub fn begin_loan(&mut self) {
+        self.shorter = false;
         if self.tentative {
             self.forget();
         }
@@ -182,6 +189,43 @@ mod tests {
         assert_eq!(timeouts.due(Some(SECOND), true), None);
         timeouts.begin_loan();
         assert!(timeouts.due(Some(SECOND), false).is_some());
+    }
+
+    #[test]
+    fn what_was_said_in_a_transaction_that_nobody_has_seen_committed_is_said_again() {
+        let mut timeouts = timeouts("13.1", Prepare::Always);
+        assert!(timeouts.due(Some(SECOND), true).is_some());
+        assert!(timeouts.due(Some(SECOND), false).is_some());
+        assert!(timeouts.due(Some(SECOND * 9), true).is_some());
+        timeouts.committed();
+        assert_eq!(timeouts.due(Some(SECOND * 9), false), None);
+    }
+
+    #[test]
+    fn a_call_with_less_time_takes_none_from_those_after_it() {
+        let sql = |command: Option<Command>| command.map(|command| command.sql.to_string());
+        let mut timeouts = timeouts("15.4", Prepare::Always);
+        timeouts.due(Some(SECOND * 8), false);
+        let longer = Some("SET LOCAL statement_timeout TO 9001".to_owned());
+        let call = |timeouts: &mut ServerTimeouts, millis: Option<u64>, in_block| {
+            sql(timeouts.of_call(millis.map(Duration::from_millis), in_block))
+        };
+        assert_eq!(call(&mut timeouts, None, false), None);
+        // This call may be a `BEGIN`.
+        let own = call(&mut timeouts, Some(5), false).expect("it has less time");
+        assert!(
+            own.contains("set_config('statement_timeout','5',true)"),
+            "{own}"
+        );
+        assert_eq!(call(&mut timeouts, None, true), longer);
+        // This one may be a `ROLLBACK TO`.
+        assert_eq!(call(&mut timeouts, None, true), longer);
+        assert_eq!(call(&mut timeouts, None, false), None);
+        assert_eq!(call(&mut timeouts, None, true), None);
+        let own = call(&mut timeouts, Some(5), true).expect("it has less time");
+        assert_eq!(own, "SET LOCAL statement_timeout TO 5");
+        timeouts.begin_loan();
+        assert_eq!(call(&mut timeouts, None, true), None);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::connection::Terms;
 use super::cursor::Batch;
 use super::error::{Error, Result};
 use super::grants::Grants;
+use super::leaving::Interrupted;
 use super::pinned::Pinned;
 use super::pool::Loan;
 use super::seat::{Role, Seat, lock, may_try_again};
@@ -42,9 +43,9 @@ pub struct Session {
     ended: AtomicBool,
     ending: Notify,
     /// Tells that a connection is now kept for all further calls.
-    keeping: Notify,
+    pub(super) keeping: Notify,
     seats: Mutex<Vec<Arc<Seat>>>,
-    settling: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) settling: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Session {
@@ -116,6 +117,11 @@ impl Session {
             // It panicked or the runtime is going down; the loan was dropped, so it is retired.
             let _ = task.await;
         }
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            self.databases
+                .values()
+                .for_each(|database| database.report());
+        }
     }
 
     /// Does a piece of work on a connection of its own, or on the one that the invocation keeps. A
@@ -149,7 +155,7 @@ impl Session {
         seat: &Arc<Seat>,
         work: &W,
     ) -> Result<W::Done> {
-        if seat.is_streaming() {
+        if seat.is_flowing() {
             return Err(Error::InUse);
         }
         self.with_loan(seat, async |loan| {
@@ -171,37 +177,46 @@ impl Session {
             .await
     }
 
-    /// Uses a seat's connection until the work is done or the session ends. If the work is given
-    /// up in the middle, the connection is settled in the background.
+    /// Uses a seat's connection until the work is done or the session ends. Work that is given up
+    /// in the middle is ended in the background.
     pub(super) async fn with_loan<R>(
         self: &Arc<Self>,
         seat: &Arc<Seat>,
         work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
     ) -> Result<R> {
-        let interrupted = Interrupted {
-            session: self,
-            seat,
-            armed: true,
-        };
         let result = self
             .unless_ended(async {
                 let mut place = seat.loan.lock().await;
-                let loan = place.as_mut().ok_or(Error::Ended)?;
-                loan.terms = self.terms(seat.database())?;
-                let result = work(loan).await;
-                match result.as_ref().err().map(Error::verdict) {
-                    Some(Verdict::Lost) => loan.doom(),
-                    Some(Verdict::Demoted) => seat.database().doubt(),
-                    Some(Verdict::Usable) | None => {}
-                }
-                seat.set_streaming(result.is_ok() && loan.is_busy());
+                // Not before: who only waits for a turn has nothing to end.
+                let interrupted = Interrupted::new(self, seat);
+                let result = match place.as_mut() {
+                    Some(loan) => self.with(loan, seat, work).await,
+                    None => Err(self.gone(seat)),
+                };
+                interrupted.disarm();
                 result
             })
             .await;
-        interrupted.disarm();
         if !seat.role().is_held() || matches!(result, Err(Error::ConnectionLost { .. })) {
-            self.leave(seat);
+            self.leave(seat, result.is_err());
         }
+        result
+    }
+
+    async fn with<R>(
+        &self,
+        loan: &mut Loan,
+        seat: &Seat,
+        work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
+    ) -> Result<R> {
+        loan.terms = self.terms(seat.database())?;
+        let result = work(loan).await;
+        match result.as_ref().err().map(Error::verdict) {
+            Some(Verdict::Lost) => loan.doom(),
+            Some(Verdict::Demoted) => seat.database().doubt(),
+            Some(Verdict::Usable) | None => {}
+        }
+        seat.set_flowing(result.is_ok() && loan.is_busy());
         result
     }
 
@@ -212,82 +227,18 @@ impl Session {
         })
     }
 
-    /// Gives a transaction in which nothing was done another connection.
-    pub(super) async fn replace(self: &Arc<Self>, seat: &Arc<Seat>, begin: &str) -> Result<()> {
+    /// Gives a seat on which nothing was done another connection.
+    pub(super) async fn replace(self: &Arc<Self>, seat: &Arc<Seat>) -> Result<()> {
         let lending = seat.database().lend(self.lend_until(), 0);
         let loan = self.unless_ended(lending).await?;
         *seat.loan.lock().await = Some(loan);
-        seat.begin_later(begin).await;
         self.seats().push(seat.clone());
         Ok(())
-    }
-
-    /// The rows or data that a seat's connection has yet to send, or expects, end here.
-    pub(super) fn end_flow(&self, seat: &Arc<Seat>) {
-        seat.set_streaming(false);
-        if seat.role() == Role::Cursor {
-            // The server may still be sending, or about to report an error.
-            self.settle_later(seat);
-        }
-    }
-
-    /// The guest no longer holds a seat.
-    pub(super) fn release(self: &Arc<Self>, seat: &Arc<Seat>) {
-        if seat.is_streaming() {
-            self.settle_later(seat);
-        } else {
-            self.leave(seat);
-        }
     }
 
     /// Whether the environment is frozen between two invocations.
     pub(super) fn may_freeze(&self) -> bool {
         self.freezes
-    }
-
-    /// Ends the use of a seat: its connection goes back, stays, or is made clean first.
-    pub(super) fn leave(self: &Arc<Self>, seat: &Arc<Seat>) {
-        let Ok(mut place) = seat.loan.try_lock() else {
-            // The next call on it is waiting already, and will leave it in its turn.
-            return;
-        };
-        let Some(loan) = place.as_mut() else { return };
-        if seat.is_streaming() {
-            seat.change(Role::Call, Role::Cursor);
-        } else if loan.is_clean() {
-            let loan = place.take();
-            drop(place);
-            self.forget(seat);
-            loan.into_iter().for_each(Loan::give_back);
-        } else if !loan.is_open() || (loan.is_doomed() && seat.role() == Role::Call) {
-            // Dropped without being given back, it is retired.
-            *place = None;
-            drop(place);
-            self.forget(seat);
-        } else if (loan.is_busy() && seat.role() != Role::Kept)
-            || !matches!(seat.role(), Role::Call | Role::Kept)
-        {
-            drop(place);
-            self.settle_later(seat);
-        } else {
-            seat.change(Role::Call, Role::Kept);
-            self.keeping.notify_waiters();
-        }
-    }
-
-    /// Makes a seat's connection clean in the background, and gives it back or retires it.
-    pub(super) fn settle_later(&self, seat: &Arc<Seat>) {
-        self.forget(seat);
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        if seat.is_empty() {
-            return;
-        }
-        let within = self.settle_time();
-        let seat = seat.clone();
-        let task = runtime.spawn(async move { seat.settle(within).await });
-        lock(&self.settling).push(task);
     }
 
     /// Runs a future unless and until the session ends.
@@ -296,12 +247,12 @@ impl Session {
         future: impl Future<Output = Result<R>>,
     ) -> Result<R> {
         let ending = pin!(self.ending.notified());
-        if self.ended.load(Ordering::Acquire) {
+        if self.has_ended() {
             return Err(Error::Ended);
         }
         tokio::select! {
             biased;
-            () = ending => Err(Error::Ended),
+            () = ending => Err(Error::Deadline),
             result = future => result,
         }
     }
@@ -358,38 +309,21 @@ impl Session {
     }
 
     /// How long settling may take: what is left of the invocation's time, within reason.
-    fn settle_time(&self) -> Duration {
+    pub(super) fn settle_time(&self) -> Duration {
         self.deadline
             .remaining()
             .clamp(limits::SETTLE_TIMEOUT / 20, limits::SETTLE_TIMEOUT)
     }
 
-    fn forget(&self, seat: &Arc<Seat>) {
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    pub(super) fn forget(&self, seat: &Arc<Seat>) {
         self.seats().retain(|other| !Arc::ptr_eq(other, seat));
     }
 
     fn seats(&self) -> MutexGuard<'_, Vec<Arc<Seat>>> {
         lock(&self.seats)
-    }
-}
-
-/// Notices that a call was given up: the guest cancelled it, or the guest is gone.
-struct Interrupted<'a> {
-    session: &'a Arc<Session>,
-    seat: &'a Arc<Seat>,
-    armed: bool,
-}
-
-impl Interrupted<'_> {
-    fn disarm(mut self) {
-        self.armed = false;
-    }
-}
-
-impl Drop for Interrupted<'_> {
-    fn drop(&mut self) {
-        if self.armed {
-            self.session.settle_later(self.seat);
-        }
     }
 }

@@ -1,7 +1,8 @@
 //! A transaction that the guest has begun.
 //!
-//! Promises: its calls run one after another on one connection; a commit that was in truth a
-//! rollback is an error; however it ends, its connection is made clean before it is lent again.
+//! Promises: its calls run one after another on one connection, and never outside of it; a commit
+//! that was in truth a rollback is an error; however it ends, what it left open is rolled back before
+//! its connection does anything else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Database;
 use super::error::{Error, Result};
 use super::pool::Loan;
-use super::seat::Seat;
+use super::seat::{Role, Seat};
 use super::session::Session;
 use super::work::{self, Work, check_sql};
 
@@ -56,15 +57,19 @@ pub struct Transaction {
     begin: String,
     /// Whether nothing was tried in it yet.
     fresh: AtomicBool,
+    /// Whether it was committed or rolled back, or that was tried.
+    over: AtomicBool,
 }
 
 impl Transaction {
     pub(super) fn new(session: Arc<Session>, seat: Arc<Seat>, begin: String) -> Self {
         Self {
             session,
+            // What a connection of the guest's own holds, no other connection has.
+            fresh: AtomicBool::new(seat.role() == Role::Transaction),
             seat,
             begin,
-            fresh: AtomicBool::new(true),
+            over: AtomicBool::new(false),
         }
     }
 
@@ -95,9 +100,7 @@ impl Transaction {
 
     /// Commits. An error if the server rolled back instead, or if nobody knows what it did.
     pub async fn commit(&self) -> Result<()> {
-        let committed = self.perform(Conclude("COMMIT")).await;
-        self.session.leave(&self.seat);
-        match committed {
+        match self.conclude("COMMIT").await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Error::Aborted),
             Err(error) => Err(error),
@@ -106,9 +109,18 @@ impl Transaction {
 
     /// Rolls back.
     pub async fn rollback(&self) -> Result<()> {
-        let rolled_back = self.perform(Conclude("ROLLBACK")).await;
-        self.session.leave(&self.seat);
-        rolled_back.map(|_| ())
+        self.conclude("ROLLBACK").await.map(|_| ())
+    }
+
+    async fn conclude(&self, sql: &'static str) -> Result<bool> {
+        let concluded = self.perform(Conclude(sql)).await;
+        if !matches!(concluded, Err(Error::InUse)) {
+            self.over.store(true, Ordering::Release);
+        }
+        if self.seat.role() == Role::Transaction {
+            self.session.leave(&self.seat, true);
+        }
+        concluded
     }
 
     async fn control(&self, sql: &str) -> Result<()> {
@@ -117,19 +129,47 @@ impl Transaction {
 
     /// Does a piece of work in it.
     pub(super) async fn perform<W: Work>(&self, work: W) -> Result<W::Done> {
+        if self.over.load(Ordering::Acquire) {
+            return Err(Error::Ended);
+        }
         self.session.admit(self.seat.database().name(), &work)?;
+        let within = Within(&work);
         let fresh = self.fresh.swap(false, Ordering::AcqRel);
-        let result = self.session.perform(&self.seat, &work).await;
+        let result = self.session.perform(&self.seat, &within).await;
         match result {
             // Nothing is lost with a transaction that had not begun.
             Err(Error::ConnectionLost {
                 maybe_executed: false,
             }) if fresh => {
-                self.session.replace(&self.seat, &self.begin).await?;
-                self.session.perform(&self.seat, &work).await
+                self.session.replace(&self.seat).await?;
+                self.seat.begin_later(&self.begin).await;
+                self.session.perform(&self.seat, &within).await
             }
             result => result,
         }
+    }
+}
+
+/// Work that makes sense within a transaction alone, whose text may have ended it (`COMMIT`), or
+/// whose beginning was given up.
+struct Within<'a, W>(&'a W);
+
+impl<W: Work> Work for Within<'_, W> {
+    type Done = W::Done;
+
+    fn check(&self) -> Result<()> {
+        self.0.check()
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        self.0.texts()
+    }
+
+    async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<W::Done> {
+        if loan.is_outside() {
+            return Err(Error::Ended);
+        }
+        self.0.perform(loan, database).await
     }
 }
 
@@ -171,7 +211,12 @@ impl Work for Conclude {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        self.session.settle_later(&self.seat);
+        if self.seat.role() == Role::Transaction {
+            self.session.settle_later(&self.seat);
+        } else if !*self.over.get_mut() && !self.session.has_ended() {
+            self.seat.drop_transaction();
+            self.session.tidy_later(&self.seat);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::BytesMut;
 use rustix::net::{RecvFlags, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -88,22 +89,28 @@ fn watch(stream: &TcpStream, keepalive: &Keepalive) -> io::Result<()> {
 }
 
 impl Stream {
-    /// Whether the server has neither closed the connection nor announced that it will. To be
-    /// asked while the server owes nothing.
-    pub fn is_open(&self) -> bool {
-        if let Self::Tls(stream) = self
-            && !stream.get_ref().1.wants_read()
-        {
-            return false;
-        }
-        let mut first = [0];
-        match rustix::net::recv(self, &mut first, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-            // What comes unasked is a notice, a setting, a notification, or the server's last words.
+    /// Whether the server has left the connection open, as far as the system knows. To be asked while
+    /// the server owes nothing. What it has said unasked is added to `said`, since behind it may be
+    /// the end: a notice goes before that of a server that ends at once.
+    pub fn is_open(&self, said: &mut BytesMut) -> bool {
+        if let Self::Tls(stream) = self {
+            if !stream.get_ref().1.wants_read() {
+                return false;
+            }
             // Encrypted it cannot be told what it is, and last words are the likeliest.
-            Ok((_, 1)) => !matches!(self, Self::Tls(_)) && first != *b"E",
-            Ok(_) => false,
-            Err(error) => error == rustix::io::Errno::WOULDBLOCK,
+            let heard = rustix::net::recv(self, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+            return heard.is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK);
         }
+        let mut bytes = [0_u8; 512];
+        while said.len() < limits::UNASKED_BYTES_MAX {
+            match rustix::net::recv(self, &mut bytes, RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return false,
+                Ok((heard, _)) => said.extend_from_slice(&bytes[..heard.min(bytes.len())]),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return error == rustix::io::Errno::WOULDBLOCK,
+            }
+        }
+        true
     }
 }
 

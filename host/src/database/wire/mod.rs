@@ -163,8 +163,27 @@ impl Wire {
     }
 
     /// Looks, without a round trip, whether the server is still there.
-    pub fn is_open(&self) -> bool {
-        !self.dead && !self.shut && self.stream.is_open()
+    pub fn is_open(&mut self) -> bool {
+        if self.dead || self.shut {
+            return false;
+        }
+        // While it owes an answer, the answer tells.
+        self.owed > 0 || (self.stream.is_open(&mut self.input) && !self.has_last_words())
+    }
+
+    /// Whether what has come unasked contains anything but notices, settings and notifications.
+    fn has_last_words(&self) -> bool {
+        let mut rest = self.input.get(self.current..).unwrap_or_default();
+        while let Ok(Some(header)) = backend::Header::parse(rest) {
+            match header.tag() {
+                backend::NOTICE_RESPONSE_TAG
+                | backend::PARAMETER_STATUS_TAG
+                | backend::NOTIFICATION_RESPONSE_TAG => {}
+                _ => return true,
+            }
+            rest = rest.get(1 + header.len() as usize..).unwrap_or_default();
+        }
+        false
     }
 
     /// Waits for the next message that concerns the request, and returns its tag; its body is

@@ -81,6 +81,7 @@ impl From<Error> for wit::Error {
             Error::InUse => Self::InUse,
             Error::Aborted => Self::Aborted,
             Error::Ended => Self::Ended,
+            Error::Deadline => Self::Deadline,
             Error::TooLarge(bytes) => Self::TooLarge(bytes as u64),
             Error::InPipeline { index, error } => Self::InPipeline(wit::PipelineError {
                 index: index as u32,

@@ -119,6 +119,16 @@ impl wit::HostSession for View<'_> {
 impl<T: Send + 'static> wit::HostSessionWithStore<T> for HasPostgres {
     calls!(Pinned, on_pinned);
 
+    async fn begin(
+        accessor: &Accessor<T, Self>,
+        pinned: Resource<Pinned>,
+        options: wit::TransactionOptions,
+    ) -> Outcome<Resource<Transaction>> {
+        let pinned = get(accessor, &pinned, |handle| &handle.0)?;
+        let begun = pinned.begin(&Options::from(options)).await;
+        hand(accessor, begun.map(|begun| Transaction(Arc::new(begun))))
+    }
+
     async fn notification(
         accessor: &Accessor<T, Self>,
         pinned: Resource<Pinned>,

@@ -1,0 +1,93 @@
+//! How a connection gets rid of what nobody waits for: a request, rows, a transaction, all that a guest
+//! has left in its session.
+//!
+//! Promises: each of these may be given up and begun again; when one of them has succeeded, the server
+//! is done with it.
+
+use super::connection::Connection;
+use super::error::Result;
+use super::residue::Residue;
+use super::wire::Status;
+use crate::limits;
+
+/// What is done to a connection whose session may have been changed. One message, so one round
+/// trip; in the order of PostgreSQL's own `DISCARD ALL`, but the statements that this host has
+/// prepared stay.
+const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
+    SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; \
+    DO $$ DECLARE name text; BEGIN \
+    FOR name IN SELECT p.name FROM pg_prepared_statements p WHERE from_sql LOOP \
+    EXECUTE pg_catalog.format('DEALLOCATE %I', name); END LOOP; END $$";
+
+impl Connection {
+    /// Ends the rows that nobody will read, without harm to an open transaction.
+    pub async fn abandon_rows(&mut self) -> Result<()> {
+        if self.wire.owed() == 0 {
+            return Ok(());
+        }
+        if self.wire.in_transaction() || self.began.is_some() {
+            // No more than one fetch is under way, and cancelling would fail the transaction.
+            return self.wire.drain().await;
+        }
+        self.interrupt().await
+    }
+
+    /// Ends the request under way, for whose answer nobody waits. A transaction that was open stays
+    /// open, or has failed by that.
+    pub async fn give_up(&mut self) -> Result<()> {
+        if self.is_busy() {
+            self.interrupt().await?;
+        }
+        Ok(())
+    }
+
+    /// Rolls back a transaction that is open, or was to begin.
+    pub async fn roll_back(&mut self) -> Result<()> {
+        if self.begin_never() || self.is_outside() {
+            return Ok(());
+        }
+        self.command("ROLLBACK").await
+    }
+
+    /// Makes the connection clean: gives up what is running, rolls back, resets. False if it
+    /// cannot be lent again.
+    pub async fn settle(&mut self) -> bool {
+        if self.wire.is_dead() || self.doomed || self.residue == Residue::Connection {
+            return false;
+        }
+        if self.is_busy() && self.interrupt().await.is_err() {
+            return false;
+        }
+        self.beginning = None;
+        self.forget_parsing();
+        let sql = match (self.status(), self.residue) {
+            (Some(Status::Idle), Residue::Nothing) => return self.is_clean(),
+            (Some(Status::Idle), _) => RESET.to_owned(),
+            (_, Residue::Nothing) => "ROLLBACK".to_owned(),
+            _ => format!("ROLLBACK; {RESET}"),
+        };
+        if self.command(&sql).await.is_err() {
+            return false;
+        }
+        self.timeouts.forget();
+        self.wire.forget_notifications();
+        self.residue = Residue::Nothing;
+        self.is_clean()
+    }
+
+    /// Ends what a call that was given up has begun, and waits until the server owes nothing.
+    async fn interrupt(&mut self) -> Result<()> {
+        self.timeouts.forget();
+        if self.wire.unsend() {
+            self.beginning = self.began.take();
+            self.forgetting.extend_from_slice(&self.forgotten);
+            self.forgotten.clear();
+            return Ok(());
+        }
+        if let Ok(drained) = tokio::time::timeout(limits::CANCEL_AFTER, self.wire.drain()).await {
+            return drained;
+        }
+        self.canceller().cancel().await;
+        self.wire.drain().await
+    }
+}
