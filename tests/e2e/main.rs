@@ -32,6 +32,7 @@ macro_rules! behind_both_doors {
 
 mod after_answer;
 mod boto3;
+mod cancellation;
 mod configuration;
 mod connecting;
 mod credentials;
@@ -42,6 +43,7 @@ mod drain;
 mod failover;
 mod faults;
 mod freeze;
+mod given_up;
 mod isolation;
 mod local_api;
 mod local_streaming;

@@ -24,6 +24,25 @@ behind_both_doors! {
         }
     }
 
+    /// It does not close its connections well, but says something and is gone.
+    async fn a_server_that_crashed_between_two_invocations(door) {
+        let server = Server::listening().await;
+        server.set_up(&[("pg_hba.conf", "local all all trust\nhost all all 0.0.0.0/0 trust\n")], &[]).await;
+        let database = Database::create_on(&server).await;
+        // On a Unix socket the first write fails; on TCP it is taken, for nobody.
+        let url = format!("postgresql://postgres@{}/{}", server.address(), database.name);
+        let trial = Setup::of(&QUERY)
+            .database("url", &format!("{url:?}"))
+            .start(door)
+            .await;
+        for _ in 0..3 {
+            let before = pid(&trial).await;
+            server.crash().await;
+            assert_ne!(pid(&trial).await, before);
+            database.settles(1).await;
+        }
+    }
+
     async fn a_backend_that_was_terminated_between_two_invocations(door) {
         let database = Database::create().await;
         let trial = Setup::of(&QUERY).with(&database).start(door).await;

@@ -76,6 +76,27 @@ impl Server {
             .expect("this server does not listen on TCP; use Server::listening")
     }
 
+    /// Kills one of its processes. It takes that for a crash: it ends all sessions without a farewell,
+    /// and recovers. Waits until it takes connections again.
+    pub async fn crash(&self) {
+        let client = self.connect("postgres").await;
+        let began =
+            "select backend_start from pg_stat_activity where backend_type = 'checkpointer'";
+        let before = first(&client, began).await;
+        // The shell's parent is the process that runs the statement.
+        let killed = client
+            .batch_execute("copy (select) to program 'kill -9 $PPID'")
+            .await;
+        assert!(killed.is_err(), "whoever is killed does not answer");
+        eventually("the server after its crash", async || {
+            let (client, connection) = self.config.connect(NoTls).await.ok()?;
+            tokio::spawn(connection);
+            let messages = client.simple_query(began).await.ok()?;
+            (first_of(&messages) != before).then_some(())
+        })
+        .await;
+    }
+
     /// Gives it files in its data folder, which nobody else can read, and settings, and waits until
     /// they count for every new connection.
     pub async fn set_up(&self, files: &[(&str, &str)], settings: &[(&str, &str)]) {
@@ -287,6 +308,10 @@ async fn first(client: &Client, sql: &str) -> Option<String> {
         .simple_query(sql)
         .await
         .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    first_of(&messages)
+}
+
+fn first_of(messages: &[SimpleQueryMessage]) -> Option<String> {
     messages.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,

@@ -82,6 +82,12 @@ impl Host {
         self.log.lock().unwrap().clone()
     }
 
+    /// The last line so far that contains `text`.
+    pub fn last_line(&self, text: &str) -> Option<String> {
+        let log = self.log.lock().unwrap();
+        log.iter().rev().find(|line| line.contains(text)).cloned()
+    }
+
     /// Waits for a line that contains `text`.
     pub async fn line(&mut self, text: &str) -> String {
         let what = format!("a line with {text:?}");
@@ -110,6 +116,11 @@ impl Host {
     /// Asks it to end, as Lambda does.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
+    }
+
+    /// Ends it at once.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
     }
 
     /// Stops its clock, as Lambda does between two events.

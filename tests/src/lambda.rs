@@ -232,7 +232,8 @@ impl Lambda {
     /// Waits for a call.
     pub async fn call(&self, what: &str, wanted: impl Fn(&Call) -> bool) -> Call {
         within(PATIENCE, what, async || {
-            self.calls().into_iter().find(|call| wanted(call))
+            let calls = self.shared.calls.lock().unwrap();
+            calls.iter().find(|call| wanted(call)).cloned()
         })
         .await
     }

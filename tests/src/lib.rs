@@ -17,16 +17,19 @@ use std::time::{Duration, Instant};
 
 pub mod arrival;
 pub mod authority;
+pub mod chance;
 pub mod clock;
 pub mod database;
 pub mod host;
 pub mod lambda;
 pub mod local;
 pub mod middlebox;
+pub mod program;
 pub mod run;
 pub mod trial;
 
 pub use authority::Authority;
+pub use chance::Chance;
 pub use clock::Clock;
 pub use database::{Database, Server};
 pub use host::Host;

@@ -243,6 +243,26 @@ impl Trial {
         }
     }
 
+    /// Sends an event with so much time, where the door takes that from each event: Lambda's.
+    pub async fn invoke_within(&self, timeout: Duration, event: Value) -> Answer {
+        let start = Instant::now();
+        let event = Event::new(event.to_string(), timeout);
+        self.through_lambda(self.lambda(), event, start).await
+    }
+
+    async fn through_lambda(&self, lambda: &Lambda, event: Event, start: Instant) -> Answer {
+        let id = event.id.clone();
+        lambda.send(event);
+        let call = lambda.answer(&id).await;
+        Answer {
+            request_id: id,
+            failed: call.what == What::Error,
+            headers: map(&call.headers),
+            body: call.body,
+            took: start.elapsed(),
+        }
+    }
+
     /// Sends an event for a tenant, if one is named, and waits for its answer.
     pub async fn invoke_for(&self, tenant: Option<&str>, event: Value) -> Answer {
         let payload = Bytes::from(event.to_string());
@@ -256,17 +276,7 @@ impl Trial {
                         .headers
                         .push((header.0.to_owned(), header.1.to_owned()));
                 }
-                let id = event.id.clone();
-                lambda.send(event);
-                let call = lambda.answer(&id).await;
-                let failed = call.what == What::Error;
-                Answer {
-                    request_id: id,
-                    failed,
-                    headers: map(&call.headers),
-                    body: call.body,
-                    took: start.elapsed(),
-                }
+                self.through_lambda(lambda, event, start).await
             }
             Way::Local(address) => {
                 let tenant = tenant.map(|tenant| ("x-amz-tenant-id", tenant));

@@ -8,6 +8,7 @@ use hearth::__private::bindings::hearth::postgres::client::Database;
 use hearth::{Context, Failure};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use test_guests::program::crash::{grow, recurse, recurse_with_arrays, spin, trap};
 use test_guests::{Step, run};
 
 static INVOCATIONS: AtomicU32 = AtomicU32::new(0);
@@ -80,18 +81,11 @@ fn misbehave(act: Act, text: &str) -> Value {
         Act::Trap => trap(),
         Act::Spin => {
             println!("spinning");
-            loop {
-                black_box(0);
-            }
+            spin()
         }
         Act::Recurse => json!(recurse(0)),
         Act::RecurseWithArrays => json!(recurse_with_arrays(0)),
-        Act::Grow => {
-            let mut kept = Vec::new();
-            loop {
-                kept.push(black_box(vec![1_u8; 1 << 20]));
-            }
-        }
+        Act::Grow => grow(),
         Act::Exit => std::process::exit(3),
         Act::Leak => {
             let open = || Database::open("default").ok();
@@ -117,34 +111,5 @@ fn misbehave(act: Act, text: &str) -> Value {
             Value::Null
         }
         _ => Value::Null,
-    }
-}
-
-#[cfg(target_arch = "wasm32")]
-fn trap() -> ! {
-    core::arch::wasm32::unreachable()
-}
-
-#[cfg(not(target_arch = "wasm32"))]
-fn trap() -> ! {
-    unreachable!("guests run on wasm32 only")
-}
-
-/// Uses up WebAssembly's own stack, which holds numbers.
-fn recurse(depth: u64) -> u64 {
-    if depth == u64::MAX {
-        0
-    } else {
-        black_box(recurse(black_box(depth + 1))) + depth
-    }
-}
-
-/// Uses up the stack in the guest's memory, where a compiler puts what is larger than a number.
-fn recurse_with_arrays(depth: u64) -> u64 {
-    let array = black_box([depth; 32]);
-    if depth == u64::MAX {
-        0
-    } else {
-        recurse_with_arrays(depth + 1) + array[31]
     }
 }

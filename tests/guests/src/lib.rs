@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
-use futures_util::future::{FutureExt, join_all};
-use hearth::postgres::{Client, CopyIn, CopyOut, Error, Outcome, RowStream, ToSql};
+use futures_util::future::{Either, FutureExt, join_all, select};
+use hearth::postgres::{Client, CopyIn, CopyOut, Error, Outcome, RowStream, ToSql, Transaction};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 mod cell;
+pub mod program;
 
 use cell::{Argument, Cell};
 
@@ -50,6 +51,9 @@ pub enum Step {
     Abandon {
         /// The SQL.
         abandon: String,
+        /// When, in milliseconds; else as soon as it has to wait.
+        #[serde(default)]
+        after_ms: u64,
     },
     /// Statements in one round trip; the rows affected by each are the result.
     Pipeline {
@@ -167,11 +171,17 @@ pub async fn run(database: &Client, steps: Vec<Step>) -> Vec<Value> {
 async fn run_one(database: &Client, step: Step) -> Value {
     let other = async |step| match step {
         Step::Transaction { transaction, end } => {
-            within_transaction(database, transaction, end).await
+            within_transaction(database.transaction().await?, transaction, end).await
         }
-        Step::Abandon { abandon } => {
-            let begun = Box::pin(database.execute(&abandon, &[])).now_or_never();
-            Ok(json!({ "done": begun.is_some() }))
+        Step::Abandon { abandon, after_ms } => {
+            let begun = Box::pin(database.execute(&abandon, &[]));
+            let done = if after_ms == 0 {
+                begun.now_or_never().is_some()
+            } else {
+                let late = Box::pin(hearth::sleep(Duration::from_millis(after_ms)));
+                matches!(select(begun, late).await, Either::Left(_))
+            };
+            Ok(json!({ "done": done }))
         }
         Step::Hurried {
             timeout_ms,
@@ -193,8 +203,11 @@ async fn run_one(database: &Client, step: Step) -> Value {
     run_on!(database, step, other).unwrap_or_else(describe)
 }
 
-async fn within_transaction(database: &Client, steps: Vec<Step>, end: End) -> Result<Value, Error> {
-    let transaction = database.transaction().await?;
+async fn within_transaction(
+    transaction: Transaction<'_>,
+    steps: Vec<Step>,
+    end: End,
+) -> Result<Value, Error> {
     let mut results = Vec::new();
     for step in steps {
         let other =
@@ -217,10 +230,10 @@ async fn within_transaction(database: &Client, steps: Vec<Step>, end: End) -> Re
 }
 
 async fn within_session(database: &Client, steps: Vec<Step>) -> Result<Value, Error> {
-    let session = database.session().await?;
+    let mut session = database.session().await?;
     let mut results = Vec::new();
     for step in steps {
-        let other = async |step| match step {
+        let mut other = async |step| match step {
             Step::Listen { listen } => {
                 session.listen(&listen).await?;
                 let payload = "said by the function itself";
@@ -229,6 +242,9 @@ async fn within_session(database: &Client, steps: Vec<Step>) -> Result<Value, Er
                     .await?;
                 let heard = session.notification().await?;
                 Ok(json!({ "channel": heard.channel, "payload": heard.payload }))
+            }
+            Step::Transaction { transaction, end } => {
+                within_transaction(session.transaction().await?, transaction, end).await
             }
             _ => Ok(json!({ "error": { "message": "no such step within a session" } })),
         };

@@ -1,0 +1,140 @@
+//! What a function gives up, or loses, takes nothing else with it, and nothing runs somewhere else
+//! without a word.
+
+use e2e::guests::QUERY;
+use e2e::{Database, Door, Setup, Trial};
+use serde_json::{Value, json};
+
+const SCHEMA: &str = "create table things (number int4)";
+
+/// Longer than any test.
+const SLEEP: &str = "select pg_sleep(600)";
+
+/// Ends all other connections to the database.
+const KILL: &str = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid()";
+
+async fn trial(door: Door) -> (Database, Trial) {
+    let database = Database::with(SCHEMA).await;
+    let trial = Setup::of(&QUERY)
+        .with(&database)
+        .database("pool_max", "2")
+        .start(door)
+        .await;
+    (database, trial)
+}
+
+async fn results(trial: &Trial, steps: Value) -> Vec<Value> {
+    let answer = trial.value(json!({ "steps": steps })).await;
+    answer.as_array().expect("each step has a result").clone()
+}
+
+async fn numbers(database: &Database) -> Option<String> {
+    database
+        .value("select coalesce(string_agg(number::text, ' '), '') from things")
+        .await
+}
+
+fn insert(number: u32) -> Value {
+    json!({ "execute": format!("insert into things values ({number})") })
+}
+
+fn message(result: &Value) -> &str {
+    result["error"]["message"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no error: {result}"))
+}
+
+behind_both_doors! {
+    async fn a_call_that_is_dropped_in_a_transaction_by_text_fails_that(door) {
+        let (database, trial) = trial(door).await;
+        let results = results(&trial, json!([
+            { "batch": "begin" }, insert(1), { "abandon": SLEEP, "after_ms": 200 }, insert(2), { "batch": "rollback" }, insert(3),
+        ])).await;
+        assert_eq!(results[3]["error"]["code"], "25P02", "{results:?}");
+        assert_eq!(results[5], json!({ "affected": 1 }), "{results:?}");
+        assert_eq!(numbers(&database).await.as_deref(), Some("3"));
+    }
+
+    async fn a_commit_after_a_dropped_call_commits_nothing(door) {
+        let (database, trial) = trial(door).await;
+        let steps = json!([{ "batch": "begin" }, insert(1), { "abandon": SLEEP, "after_ms": 200 }, { "batch": "commit" }, insert(2)]);
+        results(&trial, steps).await;
+        assert_eq!(numbers(&database).await.as_deref(), Some("2"));
+    }
+
+    async fn a_dropped_call_leaves_settings_where_they_are(door) {
+        let (_database, trial) = trial(door).await;
+        let show = json!({ "query": "show work_mem" });
+        let results = results(&trial, json!([{ "batch": "set work_mem to '12345kB'" }, { "abandon": SLEEP, "after_ms": 200 }, show])).await;
+        assert_eq!(results[2]["rows"], json!([["12345kB"]]));
+    }
+
+    /// It dies while nobody looks, so that the next call is the first to learn of it.
+    async fn a_transaction_by_text_whose_connection_is_lost_is_not_gone_on_with_elsewhere(door) {
+        let (database, trial) = trial(door).await;
+        let results = results(&trial, json!([
+            { "batch": "begin" }, insert(1), { "session": [{ "query": KILL }] }, insert(2), insert(3),
+        ])).await;
+        assert_eq!(results[2][0]["rows"], json!([[1]]), "{results:?}");
+        assert!(message(&results[3]).contains("lost"), "{results:?}");
+        assert_eq!(results[4], json!({ "affected": 1 }), "{results:?}");
+        assert_eq!(numbers(&database).await.as_deref(), Some("3"));
+    }
+
+    async fn a_transaction_that_its_own_text_has_ended_is_over(door) {
+        let (database, trial) = trial(door).await;
+        for (text, left) in [("rollback", ""), ("commit", "1")] {
+            let steps = json!([insert(1), { "batch": text }, insert(2)]);
+            let results = results(&trial, json!([{ "transaction": steps, "end": "commit" }])).await;
+            assert!(message(&results[0]["steps"][2]).contains("ended"), "{results:?}");
+            assert!(message(&results[0]["end"]).contains("ended"), "{results:?}");
+            assert_eq!(numbers(&database).await.as_deref(), Some(left), "{text}");
+        }
+    }
+
+    async fn a_transaction_on_a_session_ends_and_the_session_goes_on(door) {
+        let (database, trial) = trial(door).await;
+        let within = |number: u32, end: &str| {
+            let steps = json!([insert(number), { "query": "show work_mem" }]);
+            json!({ "transaction": steps, "end": end })
+        };
+        let results = results(&trial, json!([{ "session": [
+            { "batch": "set work_mem to '12345kB'" },
+            within(1, "rollback"), within(2, "drop"), within(3, "commit"),
+            { "query": "select current_setting('work_mem'), now() = statement_timestamp()" },
+            insert(4), within(5, "drop"),
+        ] }])).await;
+        for transaction in &results[0].as_array().expect("steps have results")[1..4] {
+            assert_eq!(transaction["steps"][1]["rows"], json!([["12345kB"]]), "{transaction}");
+            assert_eq!(transaction["end"], Value::Null, "{transaction}");
+        }
+        assert_eq!(results[0][4]["rows"][0][0], "12345kB", "{results:?}");
+        assert_eq!(numbers(&database).await.as_deref(), Some("3 4"));
+    }
+
+    async fn one_transaction_is_open_on_a_session_at_a_time(door) {
+        let (database, trial) = trial(door).await;
+        let results = results(&trial, json!([{ "session": [
+            { "transaction": [insert(1)], "end": "forget" },
+            { "transaction": [insert(2)], "end": "commit" },
+            { "batch": "rollback" },
+            { "transaction": [insert(3)], "end": "commit" },
+        ] }])).await;
+        assert!(message(&results[0][1]).contains("is open on this connection already"), "{results:?}");
+        assert_eq!(numbers(&database).await.as_deref(), Some("3"));
+    }
+
+    /// The one that began with less time, and those that come back to a savepoint, have all of it.
+    async fn a_call_with_less_time_takes_none_from_those_after_it(door) {
+        let (_database, trial) = trial(door).await;
+        let slow = json!({ "query": "select pg_sleep(0.2)::text" });
+        let results = results(&trial, json!([
+            { "timeout_ms": 100, "hurried": [{ "execute": "begin" }, { "execute": "savepoint here" }] },
+            slow, { "batch": "rollback to here" }, slow,
+        ])).await;
+        for result in [&results[1], &results[3]] {
+            assert_eq!(result["rows"], json!([[""]]), "{results:?}");
+        }
+    }
+}

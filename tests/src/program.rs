@@ -1,0 +1,245 @@
+//! Random programs for the guest `program`: all that a function may do, in any order and to any end.
+
+use serde_json::{Value, json};
+
+use crate::Chance;
+
+/// The tables that the programs use.
+pub const SCHEMA: &str = "
+    create table written (key bigint not null);
+    create table junk (number int);
+    create table refused (number int);
+    create table slow (number int);
+    create function refuse() returns trigger language plpgsql as
+        $$ begin raise exception 'refused at its commit' using errcode = '40001'; end $$;
+    create constraint trigger refuse after insert on refused deferrable initially deferred
+        for each row execute function refuse();
+    create function tarry() returns trigger language plpgsql as
+        $$ begin perform pg_sleep(0.02); return null; end $$;
+    create constraint trigger tarry after insert on slow deferrable initially deferred
+        for each row execute function tarry();
+";
+
+/// SQL that leaves something behind, or fails, or takes a while, or returns much.
+const STATEMENTS: [&str; 35] = [
+    "select generate_series(1, 3)",
+    "select repeat('x', 1000) from generate_series(1, 2000)",
+    "select null::text",
+    "select repeat('x', 9000000)",
+    "select 1 / (3 - n) from generate_series(1, 5) n",
+    "select 1 / (900 - n), repeat('x', 1000) from generate_series(1, 2000) n",
+    "select 1 / 0",
+    "select from nowhere",
+    "select pg_sleep(0.002)",
+    "select pg_sleep(0.05)",
+    "select pg_sleep(60)",
+    "insert into junk select from generate_series(1, 10)",
+    "insert into refused values (1)",
+    "insert into slow values (1)",
+    "set work_mem to '12345kB'",
+    "set local work_mem to '12345kB'",
+    "set search_path to nowhere, public",
+    "set default_transaction_isolation to serializable",
+    "select set_config('left.over', 'here', false)",
+    "select set_config('left.over', n::text, false), repeat('x', 1000) from generate_series(1, 2000) n",
+    "reset all",
+    "discard all",
+    "deallocate all",
+    "create temporary table left_over (name text)",
+    "select pg_advisory_lock(4711)::text",
+    "select pg_advisory_xact_lock_shared(4711)::text",
+    "listen left_over",
+    "notify left_over, 'said'",
+    "prepare left_over as select 1",
+    "declare left_over cursor with hold for select 1",
+    "set role pg_monitor",
+    "set session authorization pg_monitor",
+    "copy junk to stdout",
+    "copy junk from stdin",
+    "savepoint here",
+];
+
+/// Writes none of what it is sent.
+const COPY_IN: [&str; 3] = [
+    "copy junk from stdin where false",
+    "copy junk from stdin with (format csv) where false",
+    "copy nowhere from stdin",
+];
+
+const COPY_OUT: [&str; 3] = [
+    "copy (select repeat('x', 1000) from generate_series(1, 2000)) to stdout",
+    "copy (select 1 / (900 - n), repeat('x', 1000) from generate_series(1, 2000) n) to stdout",
+    "copy (select 1) to stdout",
+];
+
+/// Where a step is done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Client,
+    Transaction,
+    Session,
+}
+
+/// Where programs come from, and what must become of what they write.
+pub struct Programs {
+    chance: Chance,
+    /// Whether statements end their own server process.
+    pub kills: bool,
+    next: i64,
+    never: Vec<i64>,
+    /// Whether this program has had its transaction by text: a second one could commit its rows.
+    has_text: bool,
+}
+
+impl Programs {
+    /// Those that this seed determines.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            chance: Chance::new(seed),
+            kills: false,
+            next: 0,
+            never: Vec::new(),
+            has_text: false,
+        }
+    }
+
+    /// What else is left to chance.
+    pub fn chance(&mut self) -> &mut Chance {
+        &mut self.chance
+    }
+
+    /// The keys that cannot have been written, whatever happened.
+    pub fn never(&self) -> &[i64] {
+        &self.never
+    }
+
+    /// The event of one invocation.
+    pub fn event(&mut self) -> Value {
+        self.has_text = false;
+        let mut steps = self.steps(Place::Client, 0, false, 5);
+        if self.chance.once_in(6) {
+            let end = self
+                .chance
+                .of(&["panic", "trap", "spin", "recurse", "grow", "exit"]);
+            steps.push(json!({ "do": end }));
+        }
+        json!({ "program": { "steps": steps, "fails": self.chance.once_in(5) } })
+    }
+
+    /// Steps at one place; `lost` if what they write there is never committed.
+    fn steps(&mut self, place: Place, depth: u32, lost: bool, most: usize) -> Vec<Value> {
+        let count = 1 + self.chance.below(most);
+        (0..count).map(|_| self.step(place, depth, lost)).collect()
+    }
+
+    fn step(&mut self, place: Place, depth: u32, lost: bool) -> Value {
+        if depth >= 3 {
+            return self.single(lost);
+        }
+        let next = depth + 1;
+        match self.chance.below(22) {
+            0..=3 => self.transaction(place, next, lost),
+            4 if place == Place::Client => {
+                json!({ "do": "transact", "steps": self.steps(Place::Transaction, next, lost, 3) })
+            }
+            4..=6 if place == Place::Client => {
+                let end = self.chance.of(&["drop", "drop", "forget", "keep"]);
+                json!({ "do": "session", "steps": self.steps(Place::Session, next, lost, 4), "end": end })
+            }
+            // Within something that may be dropped nobody could say where it ended.
+            7 if place == Place::Client && depth == 0 && !self.has_text => self.text(next),
+            8..=9 => {
+                let steps: Vec<Value> = match place {
+                    Place::Client => (0..3)
+                        .map(|_| self.step(place, next.max(2), lost))
+                        .collect(),
+                    _ => (0..3).map(|_| self.single(lost)).collect(),
+                };
+                json!({ "do": "join", "steps": steps })
+            }
+            10..=12 => {
+                let millis = self.chance.of(&[0, 1, 2, 5, 20]);
+                json!({ "do": "hurry", "millis": millis, "step": self.step(place, next, lost) })
+            }
+            13 => json!({ "do": "once", "step": self.step(place, next, lost) }),
+            14 => {
+                let millis = self.chance.of(&[1, 3, 30]);
+                json!({ "do": "timeout", "millis": millis, "steps": self.steps(place, next, lost, 3) })
+            }
+            15 => json!({ "do": "use_kept" }),
+            16 if self.chance.once_in(4) => {
+                json!({ "do": self.chance.of(&["panic", "trap", "spin"]) })
+            }
+            _ => self.single(lost),
+        }
+    }
+
+    fn transaction(&mut self, place: Place, depth: u32, lost: bool) -> Value {
+        let end = self.chance.of(&[
+            "commit", "commit", "commit", "rollback", "drop", "forget", "keep",
+        ]);
+        // What is forgotten within a transaction is a part of that.
+        let open_ended = place == Place::Transaction && ["forget", "keep"].contains(&end);
+        let lost = lost || (end != "commit" && !open_ended);
+        let steps = self.steps(Place::Transaction, depth, lost, 4);
+        json!({ "do": "transaction", "steps": steps, "end": end })
+    }
+
+    fn text(&mut self, depth: u32) -> Value {
+        self.has_text = true;
+        let end = self.chance.of(&["commit", "rollback", ""]);
+        let lost = end != "commit";
+        let steps: Vec<Value> = (0..1 + self.chance.below(4))
+            .map(|_| match self.chance.below(4) {
+                0 => {
+                    let millis = self.chance.of(&[0, 1, 5]);
+                    json!({ "do": "hurry", "millis": millis, "step": self.single(lost) })
+                }
+                1 => self.step(Place::Transaction, depth.max(3), lost),
+                _ => self.write(lost),
+            })
+            .collect();
+        json!({ "do": "text", "steps": steps, "end": end })
+    }
+
+    fn write(&mut self, lost: bool) -> Value {
+        let count = self.chance.of(&[1, 1, 1, 3]);
+        let keys: Vec<i64> = (self.next..self.next + count).collect();
+        self.next += count;
+        if lost {
+            self.never.extend(&keys);
+        }
+        match keys.as_slice() {
+            [key] => json!({ "do": "write", "key": key }),
+            keys => json!({ "do": "write_all", "keys": keys }),
+        }
+    }
+
+    /// A step that is one call.
+    fn single(&mut self, lost: bool) -> Value {
+        let flow = self.chance.of(&["all", "all", "half", "forget", "keep"]);
+        match self.chance.below(12) {
+            0..=3 => self.write(lost),
+            4 => {
+                let pieces = self.chance.of(&[0, 1, 3, 30]);
+                json!({ "do": "copy_in", "sql": self.chance.of(&COPY_IN), "pieces": pieces, "end": flow })
+            }
+            5 => json!({ "do": "copy_out", "sql": self.chance.of(&COPY_OUT), "end": flow }),
+            6 => json!({ "do": "pipeline", "sqls": [self.statement(), self.statement()] }),
+            7 => json!({ "do": "sleep", "millis": self.chance.below(10) }),
+            8 => json!({ "do": "query", "sql": self.statement(), "rows": flow }),
+            9 => json!({ "do": "prepare", "sql": self.statement() }),
+            10 => json!({ "do": "execute", "sql": self.statement() }),
+            _ => json!({ "do": "batch", "sql": self.statement() }),
+        }
+    }
+
+    fn statement(&mut self) -> String {
+        let sql = match self.kills && self.chance.once_in(8) {
+            true => "select pg_terminate_backend(pg_backend_pid())",
+            false => self.chance.of(&STATEMENTS),
+        };
+        // Texts that differ are prepared each for itself: more than there is room for.
+        format!("/* {} */ {sql}", self.chance.below(3))
+    }
+}
