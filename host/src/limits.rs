@@ -30,6 +30,8 @@ pub const INSTANCES_DEFAULT: u32 = 8;
 pub const INSTANCES_MAX: u32 = 1_000;
 /// Invocations that may share one instance.
 pub const CONCURRENCY_MAX: u32 = 1_000;
+/// Invocations that may have left work in one instance; what further ones leave is finished first.
+pub const LINGERS_MAX: u32 = 1_000;
 /// Memory of one instance, in MiB, where nothing else is said.
 pub const MEMORY_MIB_DEFAULT: u32 = 128;
 /// Memory of one instance that a configuration may ask for, in MiB: what a 32-bit guest can reach.

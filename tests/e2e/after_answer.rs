@@ -243,18 +243,58 @@ behind_both_doors! {
         database.settles(2).await;
     }
 
-    async fn a_drain_does_not_wait_for_suspended_work(door) {
-        let (database, gate) = held().await;
+    async fn a_drain_does_not_wait_for_work_without_end(door) {
+        for after_answer in ["\"suspend\"", "\"finish\""] {
+            let (database, gate) = held().await;
+            let mut trial = Setup::of(&ONWARD)
+                .with(&database)
+                .function("after_answer", after_answer)
+                .start(door)
+                .await;
+            trial.value(json!({ "after": [waiting()] })).await;
+            trial.host.terminate();
+            assert_eq!(trial.host.end(PATIENCE).await.code(), Some(0));
+            database.until(WAITS, "0").await;
+            drop(gate);
+            database.settles(0).await;
+        }
+    }
+
+    /// It shares the instance, and so the end of the instance.
+    async fn suspended_work_that_traps_ends_the_instance_with_the_invocation_in_it(door) {
         let mut trial = Setup::of(&ONWARD)
-            .with(&database)
             .function("after_answer", "\"suspend\"")
+            .function("instances_max", "1")
             .start(door)
             .await;
-        trial.value(json!({ "after": [waiting()] })).await;
-        trial.host.terminate();
-        assert_eq!(trial.host.end(PATIENCE).await.code(), Some(0));
-        database.until(WAITS, "0").await;
-        drop(gate);
-        database.settles(0).await;
+        let one = trial.invoke(json!({ "after": [[{ "sleep": 20 }, { "panic": "no paper" }]] })).await;
+        let answer = trial.invoke(json!({ "first": [{ "sleep": 600_000 }] })).await;
+        assert_eq!(answer.error().0, "Function.Trap");
+        let line = trial.host.line("Function.Panic").await;
+        assert!(line.contains(&one.request_id) && line.contains("no paper"), "{line}");
+        assert_eq!(trial.value(json!({})).await["served"], 1);
     }
+}
+
+/// The server answers while the process stands still.
+#[tokio::test]
+async fn suspended_work_goes_on_after_a_freeze() {
+    let (database, gate) = held().await;
+    let trial = Setup::of(&ONWARD)
+        .with(&database)
+        .function("after_answer", "\"suspend\"")
+        .start(Door::Lambda)
+        .await;
+    trial.value(json!({ "after": [waiting()] })).await;
+    trial.lambda().parked(1).await;
+    trial.host.freeze();
+    gate.batch_execute(RELEASE).await.unwrap();
+    trial.host.thaw();
+    let done = async || {
+        let counts = trial.value(json!({ "first": [{ "sleep": 1 }] })).await;
+        (counts["done"] == 1).then_some(())
+    };
+    e2e::eventually("the work goes on", done).await;
+    drop(gate);
+    database.settles(1).await;
 }

@@ -265,6 +265,19 @@ async fn a_caller_who_goes_away_is_noticed_by_the_guest() {
     trial.value(json!({ "stream": [{ "send": "1" }] })).await;
 }
 
+/// Nobody reads any more, and nobody says so.
+#[tokio::test]
+async fn a_reader_who_stops_is_waited_for_until_the_deadline() {
+    let mut trial = streaming("stream").await;
+    trial.lambda().read(Reading::Held);
+    let event = json!({ "stream": [{ "send_bytes": 64 << 20 }] });
+    send(&trial, &event, Duration::from_secs(2)).await;
+    trial.host.line("before the deadline").await;
+    trial.lambda().parked(1).await;
+    trial.lambda().read(Reading::Freely);
+    trial.value(json!({ "stream": [{ "send": "1" }] })).await;
+}
+
 /// The function gets an error before Lambda would give one.
 #[tokio::test]
 async fn a_stream_ends_at_lambdas_limit() {

@@ -22,6 +22,7 @@ use super::ticker::Watch;
 use super::{Blueprint, Instance};
 use crate::config::Isolation;
 use crate::fault::{Fault, Kind};
+use crate::limits;
 
 /// The instances of one function.
 pub struct InstancePool {
@@ -40,7 +41,7 @@ pub struct Lease {
     pool: Arc<InstancePool>,
     instance: Arc<Instance>,
     healthy: bool,
-    _permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// What an invocation has left to do in an instance that others use already.
@@ -48,6 +49,8 @@ pub struct Linger {
     pool: Arc<InstancePool>,
     instance: Arc<Instance>,
     healthy: bool,
+    /// That of the lease, for an instance that others do not use any more but that is still there.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl InstancePool {
@@ -95,7 +98,7 @@ impl InstancePool {
             pool: self.clone(),
             instance,
             healthy: false,
-            _permit: permit,
+            permit: Some(permit),
         })
     }
 
@@ -164,14 +167,21 @@ impl Lease {
         self.healthy = true;
     }
 
+    /// Whether there is room in the instance for what the invocation has left to do.
+    pub fn may_suspend(&self) -> bool {
+        self.instance.lingers.load(Ordering::SeqCst) < limits::LINGERS_MAX
+    }
+
     /// Gives the instance back while the invocation has something left to do in it.
     pub fn suspend(mut self) -> Linger {
         self.instance.lingers.fetch_add(1, Ordering::SeqCst);
         self.healthy = true;
+        let retires = self.instance.retires().is_some();
         Linger {
             pool: self.pool.clone(),
             instance: self.instance.clone(),
             healthy: false,
+            _permit: self.permit.take_if(|_| retires),
         }
     }
 }

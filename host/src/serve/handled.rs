@@ -60,7 +60,10 @@ impl Handled {
     /// Waits for the work after the answer, then makes clean and gives back what the invocation has
     /// borrowed. To be called when the answer is out. Work that is suspended is not waited for.
     pub async fn settle(mut self) {
-        if let Some(going) = self.going.take() {
+        if let Some(mut going) = self.going.take() {
+            if !going.work.lease.may_suspend() {
+                going.suspended = None;
+            }
             if going.suspended.is_some() {
                 let endings = self.ending.endings.clone();
                 endings.spawn(self.conclude(going));
