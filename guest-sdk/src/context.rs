@@ -103,6 +103,15 @@ impl Context {
         self.0.tenant_id.as_deref()
     }
 
+    /// What Lambda said of the invocation in a header that Hearth has no name for, such as
+    /// `lambda-runtime-…`, whichever way its name is capitalised. For things newer than Hearth.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.0.headers.iter();
+        headers
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
+    }
+
     /// Whether this is the first invocation that this instance handles.
     pub fn is_first(&self) -> bool {
         self.0.first
@@ -124,6 +133,7 @@ pub(crate) mod tests {
             client_context: Some("{}".to_owned()),
             identity: None,
             tenant_id: Some("blue".to_owned()),
+            headers: vec![("lambda-runtime-weather".to_owned(), "mild".to_owned())],
             first: true,
         }
     }
@@ -137,6 +147,13 @@ pub(crate) mod tests {
         let (before, inner, after) = crate::poll_ready(outer);
         assert_eq!(inner, Some(Duration::ZERO));
         assert!(before > inner && after > inner);
+    }
+
+    #[test]
+    fn a_header_is_found_however_its_name_is_written() {
+        let context = Context::new(context(1));
+        assert_eq!(context.header("Lambda-Runtime-Weather"), Some("mild"));
+        assert_eq!(context.header("lambda-runtime"), None);
     }
 
     #[test]

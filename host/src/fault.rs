@@ -126,7 +126,7 @@ pub struct Fault {
 impl Fault {
     /// A fault whose caller may read what the log says.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        let message = shortened(message.into());
+        let message = shortened(message.into(), limits::FAULT_MESSAGE_BYTES_MAX);
         Self {
             kind,
             blame: kind.blame(),
@@ -140,6 +140,7 @@ impl Fault {
     /// The same fault, with what was being done at the time.
     pub fn traced(mut self, mut stack_trace: Vec<String>) -> Self {
         stack_trace.truncate(limits::STACK_TRACE_LINES_MAX);
+        let shortened = |line| shortened(line, limits::STACK_TRACE_LINE_BYTES_MAX);
         self.stack_trace = stack_trace.into_iter().map(shortened).collect();
         self
     }
@@ -177,9 +178,9 @@ fn document(error_type: &str, message: &str, stack_trace: &[String]) -> Vec<u8> 
 }
 
 /// A text that is no longer than a caller is told.
-fn shortened(mut text: String) -> String {
-    if text.len() > limits::FAULT_MESSAGE_BYTES_MAX {
-        text.truncate(text.floor_char_boundary(limits::FAULT_MESSAGE_BYTES_MAX));
+fn shortened(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        text.truncate(text.floor_char_boundary(bytes_max));
         text.push('…');
     }
     text

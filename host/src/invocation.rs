@@ -94,6 +94,9 @@ pub struct Invocation {
     pub identity: Option<String>,
     /// The tenant, where the function isolates tenants.
     pub tenant_id: Option<String>,
+    /// What else Lambda said of it, by the names of its headers in lower case: things newer than
+    /// this program.
+    pub headers: Vec<(String, String)>,
 }
 
 /// The end of the time an invocation has, on both clocks.

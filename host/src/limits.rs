@@ -143,6 +143,9 @@ pub const VALIDATE_TIMEOUT: Duration = Duration::from_millis(500);
 pub const CANCEL_AFTER: Duration = Duration::from_millis(5);
 /// How long a connection may take to be made clean after an invocation before it is retired.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the end of an environment waits for all of them, where no one kills it: they run side
+/// by side.
+pub const SETTLE_ALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One line of a guest's output, in bytes; a longer one is cut into several.
 pub const OUTPUT_LINE_BYTES_MAX: usize = 16 * 1024;
@@ -165,12 +168,28 @@ pub const FAULT_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 pub const TRAILER_FAULT_BYTES_MAX: usize = 2_700;
 /// Lines of a stack trace that a caller is told.
 pub const STACK_TRACE_LINES_MAX: usize = 64;
+/// One line of a stack trace, in bytes; names of generic functions can be that long.
+pub const STACK_TRACE_LINE_BYTES_MAX: usize = 1024;
+/// What AWS X-Ray is told of a fault, in bytes: what the Runtime API keeps of it.
+pub const CAUSE_BYTES_MAX: usize = 64 * 1024;
+/// What the Runtime API takes of an error, in bytes.
+pub const ERROR_BYTES_MAX: usize = 1024 * 1024;
+/// How long the registration as an extension may take; it is a call on the same machine.
+pub const REGISTER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a start waits for the connections that it opens ahead of the first event. Lambda ends
+/// an init phase after 10 s.
+pub const WARM_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections to one database that are open before the first event, where nothing else is said.
+pub const WARM_DEFAULT: u32 = 1;
 
-/// How long a drain waits for running invocations before it ends them.
+/// How long an environment on Lambda may take to end, from the signal to its exit, where nothing
+/// else is said: what Lambda leaves to a runtime beside an extension.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long it may take at most: Lambda leaves 2 s where it leaves most.
+pub const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 /// How long a drain waits for the end of a stream that it cuts short to be sent.
 pub const CUT_TIMEOUT: Duration = Duration::from_millis(50);
-/// How long the local host's drain waits, where no one kills it.
+/// How long the local host's drain waits for running invocations, where no one kills it.
 pub const DRAIN_TIMEOUT_LOCAL: Duration = Duration::from_secs(5);
 
 const _: () = assert!(GUEST_STACK_BYTES < FIBER_STACK_BYTES);
@@ -191,6 +210,14 @@ const _: () = assert!(IDLE_MAX.as_secs() < 350);
 const _: () = assert!(IDLE_MAX.as_secs() < IDLE_SESSION_TIMEOUT.as_secs());
 const _: () = assert!(PORTAL_ROWS_FIRST <= PORTAL_ROWS_MAX);
 const _: () = assert!(PIPELINE_BYTES_MAX <= HOST_CALL_BYTES_MAX);
+// A character takes six bytes at most as JSON.
+const _: () = assert!(
+    6 * (FAULT_MESSAGE_BYTES_MAX + STACK_TRACE_LINES_MAX * STACK_TRACE_LINE_BYTES_MAX)
+        < ERROR_BYTES_MAX
+);
+const _: () = assert!(SETTLE_TIMEOUT.as_secs() < SETTLE_ALL_TIMEOUT.as_secs());
+const _: () = assert!(DRAIN_TIMEOUT.as_secs() < DRAIN_TIMEOUT_MAX.as_secs());
+const _: () = assert!(WARM_DEFAULT <= POOL_DEFAULT);
 const _: () = assert!(TIMEOUT_DEFAULT.as_secs() <= TIMEOUT_MAX.as_secs());
 const _: () = assert!(POOL_DEFAULT <= POOL_MAX && STATEMENTS_DEFAULT <= STATEMENTS_MAX);
 const _: () = assert!(INSTANCES_DEFAULT <= INSTANCES_MAX && MEMORY_MIB_DEFAULT <= MEMORY_MIB_MAX);

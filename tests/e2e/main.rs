@@ -45,6 +45,7 @@ mod faults;
 mod freeze;
 mod given_up;
 mod isolation;
+mod lifecycle;
 mod local_api;
 mod local_streaming;
 mod logs;

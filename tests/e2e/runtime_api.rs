@@ -239,3 +239,63 @@ async fn as_many_calls_wait_as_lambda_allows_at_a_time() {
     assert_eq!(trial.value(json!(1)).await, 1);
     trial.lambda().parked(5).await;
 }
+
+#[tokio::test]
+async fn what_a_newer_lambda_says_reaches_the_guest() {
+    let trial = Setup::of(&ECHO).start(Door::Lambda).await;
+    let told = context(&trial, &[("Lambda-Runtime-Weather", "mild")]).await;
+    assert_eq!(told["header"], "mild");
+    assert_eq!(context(&trial, &[]).await["header"], Value::Null);
+}
+
+/// The names are those of the source, and so is what X-Ray is told.
+#[tokio::test]
+async fn a_panic_comes_with_the_functions_on_the_stack() {
+    let trial = Setup::of(&MISBEHAVE).start(Door::Lambda).await;
+    let answer = call(
+        &trial,
+        Event::new(json!({ "act": "panic" }).to_string(), TIMEOUT),
+    )
+    .await;
+    let error: Value = serde_json::from_slice(&answer.body).unwrap();
+    let stack = error["stackTrace"].as_array().unwrap();
+    assert_eq!(stack[0], "misbehave::misbehave", "{error}");
+    let header = answer.header("Lambda-Runtime-Function-XRay-Error-Cause");
+    let cause: Value = serde_json::from_str(header).unwrap();
+    let exception = &cause["exceptions"][0];
+    assert_eq!(exception["type"], "Function.Panic");
+    assert_eq!(exception["message"], error["errorMessage"]);
+    assert_eq!(exception["stack"][0]["label"], stack[0]);
+    assert!(cause["working_directory"].is_string() && cause["paths"].is_array());
+}
+
+/// A guest that computes keeps a thread busy, but none that asks for events or answers them.
+#[tokio::test]
+async fn guests_that_compute_in_all_other_slots_delay_no_event() {
+    let slots = 8;
+    let trial = Setup::of(&MISBEHAVE)
+        .concurrency(slots)
+        .start(Door::Lambda)
+        .await;
+    let spinning: Vec<Event> = (1..slots)
+        .map(|_| Event::new(json!({ "act": "spin" }).to_string(), TIMEOUT))
+        .collect();
+    for event in &spinning {
+        trial.lambda().send(event.clone());
+    }
+    for _ in 0..20 {
+        trial.lambda().parked(1).await;
+        let counted = trial.value(json!({ "act": "count" })).await;
+        assert!(counted["act"].is_u64());
+    }
+    let answered = trial.lambda().calls();
+    let answered = |event: &Event| {
+        answered
+            .iter()
+            .any(|call| call.what == What::Error && call.id == event.id)
+    };
+    assert!(
+        !spinning.iter().any(answered),
+        "they compute until their deadline"
+    );
+}

@@ -13,18 +13,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::HeaderMap;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::arrival::{Arrived, Reader, Reading};
+use crate::call;
+pub use crate::call::{Call, What};
 use crate::{PATIENCE, within};
 
-const BASE: &str = "/2018-06-01/runtime/";
 const REQUEST_ID: &str = "Lambda-Runtime-Aws-Request-Id";
 
 /// One event for the host.
@@ -89,54 +89,6 @@ impl Event {
     }
 }
 
-/// What a call to the Runtime API was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
-    /// `GET /invocation/next`.
-    Next,
-    /// `POST /invocation/{id}/response`.
-    Response,
-    /// `POST /invocation/{id}/error`.
-    Error,
-    /// `POST /init/error`.
-    InitError,
-    /// Anything else.
-    Other,
-}
-
-/// A call to the Runtime API.
-#[derive(Debug, Clone)]
-pub struct Call {
-    /// What it was.
-    pub what: What,
-    /// The request id in its path, or that of the event it received; empty while there is none.
-    pub id: String,
-    /// Its headers.
-    pub headers: HeaderMap,
-    /// Its body.
-    pub body: Bytes,
-    /// When each piece of that came, and how many bytes there were with it.
-    pub pieces: Vec<(Instant, usize)>,
-    /// What came behind the body.
-    pub trailers: HeaderMap,
-    /// The status it was answered with.
-    pub status: u16,
-    /// When it began to arrive.
-    pub begun: Instant,
-    /// When it was answered.
-    pub at: Instant,
-}
-
-impl Call {
-    /// A header's value; empty if there is none.
-    pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("")
-    }
-}
-
 /// The fake, serving until it is dropped.
 pub struct Lambda {
     address: SocketAddr,
@@ -151,6 +103,12 @@ struct Shared {
     /// How many calls of `/next` wait for an event.
     parked: AtomicUsize,
     reader: Reader,
+    /// One permit for each copy of the snapshot that runs.
+    restored: Semaphore,
+    /// How many calls wait for a restore.
+    snapshots: AtomicUsize,
+    /// How many extensions wait.
+    extensions: AtomicUsize,
     calls: Mutex<Vec<Call>>,
     /// The statuses chosen for calls to come.
     statuses: Mutex<Vec<(What, u16)>>,
@@ -168,6 +126,9 @@ impl Lambda {
             waiting: Semaphore::new(0),
             parked: AtomicUsize::new(0),
             reader: Reader::default(),
+            restored: Semaphore::new(0),
+            snapshots: AtomicUsize::new(0),
+            extensions: AtomicUsize::new(0),
             calls: Mutex::default(),
             statuses: Mutex::default(),
         });
@@ -222,6 +183,25 @@ impl Lambda {
         within(PATIENCE, &what, async || (parked() == count).then_some(())).await;
     }
 
+    /// Waits until the host may be made a snapshot of.
+    pub async fn snapshot(&self) {
+        let waits = || self.shared.snapshots.load(Ordering::SeqCst) == 1;
+        within(PATIENCE, "a call that waits for a restore", async || {
+            waits().then_some(())
+        })
+        .await;
+    }
+
+    /// Says that the host has been restored from a snapshot.
+    pub fn restore(&self) {
+        self.shared.restored.add_permits(1);
+    }
+
+    /// How many extensions wait for what never comes.
+    pub fn extensions(&self) -> usize {
+        self.shared.extensions.load(Ordering::SeqCst)
+    }
+
     /// Waits for the answer to an event, whichever it is.
     pub async fn answer(&self, id: &str) -> Call {
         let is_answer =
@@ -263,28 +243,15 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 async fn handle(request: Request<Incoming>, shared: &Shared) -> io::Result<Response<Full<Bytes>>> {
     let begun = Instant::now();
     let (head, body) = request.into_parts();
-    let path: Vec<&str> = head
-        .uri
-        .path()
-        .strip_prefix(BASE)
-        .unwrap_or("")
-        .split('/')
-        .collect();
-    let (what, id) = match (&head.method, path.as_slice()) {
-        (&Method::GET, ["invocation", "next"]) => (What::Next, ""),
-        (&Method::POST, ["invocation", id, "response"]) => (What::Response, *id),
-        (&Method::POST, ["invocation", id, "error"]) => (What::Error, *id),
-        (&Method::POST, ["init", "error"]) => (What::InitError, ""),
-        _ => (What::Other, ""),
-    };
+    let (what, id) = call::what(&head.method, head.uri.path());
     let Arrived {
         body,
         pieces,
         trailers,
-    } = shared.reader.read(id, body).await?;
+    } = shared.reader.read(&id, body).await?;
     let mut call = Call {
         what,
-        id: id.to_owned(),
+        id,
         headers: head.headers,
         body,
         pieces,
@@ -293,7 +260,16 @@ async fn handle(request: Request<Incoming>, shared: &Shared) -> io::Result<Respo
         begun,
         at: Instant::now(),
     };
-    let response = if what == What::Next && call.status == 200 {
+    let success = call.status == 200;
+    match what {
+        What::Restore if success => shared.restored().await,
+        What::Wait if success => {
+            let _waits = Parked::new(&shared.extensions);
+            std::future::pending().await
+        }
+        _ => {}
+    }
+    let response = if what == What::Next && success {
         let event = shared.next().await;
         call.id = event.id.clone();
         let headers = event.headers.iter();
@@ -314,6 +290,7 @@ async fn handle(request: Request<Incoming>, shared: &Shared) -> io::Result<Respo
         Response::builder()
             .status(call.status)
             .header("Content-Type", "application/json")
+            .header("Lambda-Extension-Identifier", "an-extension")
             .body(text.into())
     };
     call.at = Instant::now();
@@ -330,10 +307,17 @@ impl Shared {
             what,
         ) {
             (Some(at), _) => statuses.remove(at).1,
-            (None, What::Next) => 200,
+            (None, What::Next | What::Restore | What::Register | What::Wait) => 200,
             (None, What::Other) => 404,
             (None, _) => 202,
         }
+    }
+
+    /// Waits until the host is a copy of its snapshot.
+    async fn restored(&self) {
+        let _parked = Parked::new(&self.snapshots);
+        let restored = self.restored.acquire().await;
+        restored.expect("it is never closed").forget();
     }
 
     /// The next event. Whoever asks may go away while waiting; then the event stays.

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 pub mod arrival;
 pub mod authority;
+mod call;
 pub mod chance;
 pub mod clock;
 pub mod database;

@@ -33,6 +33,7 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     behind_middlebox: bool,
     clock: Option<Clock>,
+    replies: Vec<(What, u16)>,
 }
 
 impl Setup {
@@ -53,6 +54,7 @@ impl Setup {
             environment: Vec::new(),
             behind_middlebox: false,
             clock: None,
+            replies: Vec::new(),
         }
     }
 
@@ -116,6 +118,12 @@ impl Setup {
         self
     }
 
+    /// With a Lambda that answers a call of this kind with this status, once.
+    pub fn reply(mut self, what: What, status: u16) -> Self {
+        self.replies.push((what, status));
+        self
+    }
+
     /// Writes the configuration into a directory of its own, and returns that.
     pub fn write(&self) -> PathBuf {
         let mut text = format!(
@@ -148,6 +156,9 @@ impl Setup {
         let (host, way) = match door {
             Door::Lambda => {
                 let lambda = Lambda::start().await;
+                for (what, status) in &self.replies {
+                    lambda.reply(*what, *status);
+                }
                 let mut address = lambda.address();
                 if self.behind_middlebox {
                     let between = Middlebox::before(&address).await;

@@ -21,6 +21,7 @@ use crate::database::session::Session;
 use crate::database::statement::Key;
 use crate::instance::declared::{self, Query};
 use crate::invocation::Deadline;
+use crate::limits;
 use crate::serve::{Environment, Function};
 use crate::telemetry;
 
@@ -88,7 +89,7 @@ async fn check(config: Config, names: Vec<String>) -> anyhow::Result<Outcome> {
             outcome = check_all(&environment, &names) => outcome,
             () = shutdown.requested() => bail!("interrupted before everything was checked"),
         };
-        environment.drain().await;
+        environment.drain(limits::SETTLE_ALL_TIMEOUT).await;
         outcome
     });
     checked

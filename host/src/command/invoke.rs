@@ -62,7 +62,7 @@ impl Invoke {
                 answer = self.handle(&environment, event) => answer,
                 () = shutdown.requested() => Err(anyhow!("interrupted before the function answered")),
             };
-            environment.drain().await;
+            environment.drain(limits::SETTLE_ALL_TIMEOUT).await;
             answer
         });
         answer

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use super::setup;
 use crate::cluster::{Cluster, Options};
 use crate::config::{Config, DEFAULT_DATABASE};
+use crate::database;
 use crate::serve::Environment;
 use crate::shutdown::Shutdown;
 
@@ -67,5 +68,6 @@ async fn start(config: &mut Config, cluster: &mut Option<Cluster>) -> anyhow::Re
     for database in config.databases.values() {
         setup::apply(database).await?;
     }
-    Ok(Environment::start(config)?)
+    let databases = database::open(&config.databases)?;
+    Ok(Environment::start(config, databases)?)
 }

@@ -19,6 +19,7 @@ const KEYS: &[&str] = &[
     "iam",
     "tls",
     "pool_max",
+    "warm",
     "connect_timeout_ms",
     "statements_max",
     "prepare",
@@ -41,6 +42,8 @@ pub struct DatabaseConfig {
     pub directory: PathBuf,
     /// The most connections to it at a time.
     pub pool_max: u32,
+    /// The connections that are opened before the first event on Lambda.
+    pub warm: u32,
     /// How long connecting may take.
     pub connect_timeout: Duration,
     /// Prepared statements kept per connection.
@@ -82,6 +85,7 @@ impl fmt::Debug for DatabaseConfig {
             .field("password", &self.password)
             .field("tls", &self.tls)
             .field("pool_max", &self.pool_max)
+            .field("warm", &self.warm)
             .field("connect_timeout", &self.connect_timeout)
             .field("statements_max", &self.statements_max)
             .field("prepare", &self.prepare)
@@ -108,6 +112,7 @@ impl DatabaseConfig {
             tls: None,
             directory: directory.to_owned(),
             pool_max: limits::POOL_DEFAULT,
+            warm: limits::WARM_DEFAULT,
             connect_timeout: limits::CONNECT_TIMEOUT_DEFAULT,
             statements_max: limits::STATEMENTS_DEFAULT,
             prepare: Prepare::Always,
@@ -139,6 +144,10 @@ impl DatabaseConfig {
         database.read_access(&section)?;
         if let Some(entry) = section.get("pool_max") {
             database.pool_max = entry.number_u32(1..=limits::POOL_MAX)?;
+        }
+        if let Some(entry) = section.get("warm") {
+            // More would never be open at a time.
+            database.warm = entry.number_u32(0..=database.pool_max)?;
         }
         if let Some(entry) = section.get("connect_timeout_ms") {
             let timeout_ms_max = limits::TIMEOUT_MAX.as_millis() as u64;

@@ -14,6 +14,7 @@ pub mod address;
 mod database;
 mod error;
 mod function;
+mod lambda;
 mod log;
 mod permission;
 mod source;
@@ -27,6 +28,7 @@ pub use access::{PasswordSource, TlsConfig, Verify};
 pub use database::{DatabaseConfig, Prepare, Reset};
 pub use error::ConfigError;
 pub use function::{AfterAnswer, FunctionConfig, Isolation, Response, Retire};
+pub use lambda::LambdaConfig;
 pub use log::{LogConfig, LogFormat};
 pub use permission::{PermissionConfig, Setting, StatementKind, StatementKinds, Statements};
 
@@ -49,6 +51,8 @@ pub struct Config {
     pub directory: PathBuf,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// How the environment behaves on Lambda.
+    pub lambda: LambdaConfig,
     /// The functions by name; at least one.
     pub functions: BTreeMap<String, FunctionConfig>,
     /// The databases by name: those with a section, and `default` where a function uses it.
@@ -72,8 +76,10 @@ impl Config {
 
     fn parse(source: &Source<'_>) -> Result<Self, ConfigError> {
         let document = source.document()?;
-        let root = Section::root(source, document.get_ref(), &["log", "function", "database"])?;
+        let sections = ["log", "lambda", "function", "database"];
+        let root = Section::root(source, document.get_ref(), &sections)?;
         let log = LogConfig::read(source, root.get("log"))?;
+        let lambda = LambdaConfig::read(root.get("lambda"))?;
         let mut databases = BTreeMap::new();
         if let Some(entry) = root.get("database") {
             for entry in entry.children()? {
@@ -97,6 +103,7 @@ impl Config {
         Ok(Self {
             directory: source.directory.to_owned(),
             log,
+            lambda,
             functions,
             databases,
         })

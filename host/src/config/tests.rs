@@ -271,7 +271,7 @@ fn a_mistake_outside_a_function_is_said_in_one_line() {
         ),
         (
             "\n\nzebra = 1",
-            "hearth.toml:3: unknown key \"zebra\" at the top level; known are log, function, database",
+            "hearth.toml:3: unknown key \"zebra\" at the top level; known are log, lambda, function, database",
         ),
         (
             "[log]\nlevel = 'inof'",
@@ -324,6 +324,14 @@ fn a_mistake_outside_a_function_is_said_in_one_line() {
         (
             "[database.default]\npool_max = 0",
             "hearth.toml:2: database.default.pool_max: expected a whole number from 1 to 1000, got 0",
+        ),
+        (
+            "[database.default]\npool_max = 2\nwarm = 3",
+            "hearth.toml:3: database.default.warm: expected a whole number from 0 to 2, got 3",
+        ),
+        (
+            "[lambda]\ndrain_timeout_ms = 60_000",
+            "hearth.toml:2: lambda.drain_timeout_ms: expected a whole number from 1 to 10000, got 60000",
         ),
         (
             "[database.default]\nconnect_timeout_ms = 900_001",

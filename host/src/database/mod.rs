@@ -56,6 +56,8 @@ use statement::{Description, Key};
 pub struct Database {
     name: String,
     pool: Pool,
+    /// The connections that are opened ahead of the first event.
+    warm: u32,
     /// Whether a connection is reset after each use, whatever was executed.
     reset_always: bool,
     /// What the server last said of a statement, so that a new instance need not ask again.
@@ -81,6 +83,7 @@ impl Database {
                 statements_max,
                 config.prepare,
             ),
+            warm: config.warm,
             reset_always: config.reset == Reset::Always,
             descriptions: Mutex::new(LruCache::new(statements_max)),
         })
@@ -89,6 +92,27 @@ impl Database {
     /// Its name in the configuration.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Opens connections ahead of their use, side by side, until `until` at most. What cannot be opened is logged and is no error: the database may be there by the
+    /// time that it is needed, and then whoever needs it is told.
+    async fn warm(&self, until: Instant) {
+        let lending = (0..self.warm).map(|_| self.pool.lend(until, 0));
+        let lent = futures_util::future::join_all(lending).await;
+        for loan in lent {
+            match loan {
+                Ok(loan) => loan.give_back(),
+                Err(error) => tracing::warn!(
+                    database = self.name,
+                    "no connection could be opened ahead of the first event: {error}"
+                ),
+            }
+        }
+    }
+
+    /// Closes the connections that nobody uses, and goes on lending.
+    pub async fn cool(&self) {
+        self.pool.cool().await;
     }
 
     /// Lends no more connections, and closes those that nobody uses.
@@ -147,6 +171,14 @@ impl Database {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// Opens the connections that are to be open before the first event, of all databases side by
+/// side. Ends after [`limits::WARM_TIMEOUT`] at the latest.
+pub async fn warm(databases: Databases) {
+    let until = Instant::now() + limits::WARM_TIMEOUT;
+    let warming = databases.values().map(|database| database.warm(until));
+    futures_util::future::join_all(warming).await;
 }
 
 /// Opens every database of a configuration.

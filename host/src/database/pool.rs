@@ -128,10 +128,12 @@ impl Pool {
     pub async fn close(&self) {
         let resting = self.inner.retain(|_, _| false).removed;
         self.inner.close();
-        let closing = resting
-            .into_iter()
-            .map(|connection| tokio::spawn(connection.close()));
-        futures_util::future::join_all(closing).await;
+        say_good_bye(resting).await;
+    }
+
+    /// Says good-bye to the server on every connection that nobody uses, and goes on lending.
+    pub async fn cool(&self) {
+        say_good_bye(self.inner.retain(|_, _| false).removed).await;
     }
 
     /// From now on, a connection made before is asked whether its server takes writes.
@@ -162,6 +164,13 @@ impl Pool {
             counts.waiting
         ))
     }
+}
+
+async fn say_good_bye(connections: Vec<Connection>) {
+    let closing = connections
+        .into_iter()
+        .map(|connection| tokio::spawn(connection.close()));
+    futures_util::future::join_all(closing).await;
 }
 
 impl managed::Manager for Opener {

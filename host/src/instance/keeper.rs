@@ -326,6 +326,7 @@ fn context(invocation: &Invocation, first: bool) -> Context {
         client_context: invocation.client_context.clone(),
         identity: invocation.identity.clone(),
         tenant_id: invocation.tenant_id.clone(),
+        headers: invocation.headers.clone(),
         first,
     }
 }

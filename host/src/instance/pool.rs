@@ -110,6 +110,18 @@ impl InstancePool {
         Ok(())
     }
 
+    /// Builds the instances anew that are there, and says how that went.
+    pub async fn renew(&self) -> Result<(), Fault> {
+        let old: Vec<_> = self.instances().drain(..).collect();
+        for instance in &old {
+            instance.condemn();
+        }
+        for _ in old {
+            self.warm().await?;
+        }
+        Ok(())
+    }
+
     /// Ends every instance, wherever its guest is.
     pub fn close(&self) {
         self.permits.close();

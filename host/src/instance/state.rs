@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use rand::rand_core::UnwrapErr;
+use rand::rngs::SysRng;
 use wasmtime::component::{GuestTaskId, ResourceTable};
 use wasmtime::{AsContextMut, ResourceLimiter, StoreContextMut};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -48,6 +50,10 @@ impl State {
         let stdio = Stdio::new(output);
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdout(stdio.stdout()).stderr(stdio.stderr());
+        // The system's generator each time, and none that this process seeds: the environment may
+        // be one of many copies of a snapshot.
+        wasi.secure_random(UnwrapErr(SysRng))
+            .insecure_random(UnwrapErr(SysRng));
         for (name, value) in environment {
             wasi.env(name, value);
         }

@@ -8,6 +8,8 @@ use crate::telemetry::Output;
 
 /// Frames of a stack trace that are kept, from the innermost.
 const FRAMES_MAX: usize = 32;
+/// Where Rust's functions are that make a panic.
+const PANIC: [&str; 2] = ["core::panicking::", "std::panicking::"];
 /// Where an address just below zero ends up: around the end of a guest's address space, since an
 /// instruction adds its own offset. The guest's own stack lies at the bottom of its memory, so this
 /// is what exhausting it looks like.
@@ -35,7 +37,18 @@ pub fn fault(error: &wasmtime::Error, refused: bool, output: &Output) -> Fault {
             ),
         }
     };
-    Fault::new(kind, message).traced(trace.map(frames).unwrap_or_default())
+    let mut frames = trace.map(frames).unwrap_or_default();
+    if kind == Kind::Panic {
+        frames.drain(..panicking(&frames));
+    }
+    frames.truncate(FRAMES_MAX);
+    Fault::new(kind, message).traced(frames)
+}
+
+/// How many of the innermost frames are those of Rust's panic itself, which say nothing.
+fn panicking(frames: &[String]) -> usize {
+    let is_panic = |frame: &String| PANIC.iter().any(|path| frame.starts_with(path));
+    frames.iter().rposition(is_panic).map_or(0, |last| last + 1)
 }
 
 fn of_trap(trap: Trap, error: &wasmtime::Error, refused: bool, output: &Output) -> (Kind, String) {
@@ -85,7 +98,6 @@ fn frames(trace: &WasmBacktrace) -> Vec<String> {
     trace
         .frames()
         .iter()
-        .take(FRAMES_MAX)
         .map(|frame| match frame.func_name() {
             Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
             None => format!("function {}", frame.func_index()),

@@ -57,6 +57,13 @@ impl Handled {
         std::mem::replace(&mut self.answer, Ok(Response::Whole(Bytes::new())))
     }
 
+    /// Whether there is work after the answer that the next event is to wait for.
+    pub fn goes_on(&self) -> bool {
+        self.going
+            .as_ref()
+            .is_some_and(|going| going.suspended.is_none())
+    }
+
     /// Waits for the work after the answer, then makes clean and gives back what the invocation has
     /// borrowed. To be called when the answer is out. Work that is suspended is not waited for.
     pub async fn settle(mut self) {

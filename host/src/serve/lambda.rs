@@ -1,80 +1,123 @@
 //! The loop of `bootstrap`: next event, answer, clean up, next event.
 //!
 //! Promises:
-//! - each slot asks for one event at a time, and only when the last one's loans are settled, its
-//!   work after the answer included, unless the function lets that go on beside later events;
+//! - each slot asks for one event at a time, and only when the last one's work after its answer is
+//!   done, unless the function lets that go on beside later events; alone, only when its loans are
+//!   settled too;
+//! - where there are several slots, all of them ask on a thread of their own, which no guest can
+//!   keep busy, and ask again before they clean up: an event that finds nobody asking is refused;
 //! - a Runtime API that fails is asked again at growing intervals, and given up after a while;
-//! - when the environment is to end, running invocations have [`limits::DRAIN_TIMEOUT`] left.
+//! - an environment that is to end does so within `drain_timeout`, of which running invocations
+//!   have the larger part.
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{Environment, Function};
+use super::{Environment, Function, Handled};
 use crate::event::lambda::{Error, Received, RuntimeApi};
 use crate::fault::{Fault, Kind};
-use crate::invocation::{Response, Streamed};
+use crate::invocation::{Invocation, Response, Streamed};
 use crate::limits;
 use crate::shutdown::Shutdown;
 
-/// Handles events until the environment is to end, `slots` of them at a time. `api` makes each
-/// slot's connection.
+/// What the end of an environment is made of.
+#[derive(Clone)]
+pub struct Ending {
+    /// When it is to begin.
+    pub shutdown: Shutdown,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// Handles events until the environment is to end, as many at a time as there are connections to
+/// the Runtime API.
 pub async fn serve(
     environment: &Arc<Environment>,
     function: &Arc<Function>,
-    api: impl Fn() -> RuntimeApi,
-    slots: u32,
-    shutdown: &Shutdown,
+    apis: Vec<RuntimeApi>,
+    ending: &Ending,
 ) -> Result<(), Fault> {
+    let slot = |api, workers| Slot {
+        environment: environment.clone(),
+        function: function.clone(),
+        workers,
+        api,
+        ending: ending.clone(),
+    };
+    let outcome = if apis.len() == 1 {
+        let slots = apis.into_iter().map(|api| slot(api, None));
+        all(slots.collect()).await
+    } else {
+        let workers = Some(Handle::current());
+        let slots = apis.into_iter().map(|api| slot(api, workers.clone()));
+        on_a_thread(slots.collect()).await
+    };
+    let begun = ending.shutdown.requested_at().unwrap_or_else(Instant::now);
+    let left = ending.timeout.saturating_sub(begun.elapsed());
+    environment.drain(left).await;
+    outcome
+}
+
+/// Runs the slots on a thread of their own, with a runtime of its own.
+async fn on_a_thread(slots: Vec<Slot>) -> Result<(), Fault> {
+    let failed = |error: &dyn std::fmt::Display| {
+        let message = format!("the thread that asks for events ended oddly: {error}");
+        Fault::new(Kind::Internal, message)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed(&error))?;
+    let (ended, end) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("slots".to_owned())
+        .spawn(move || ended.send(runtime.block_on(all(slots))))
+        .map_err(|error| failed(&error))?;
+    end.await.unwrap_or_else(|error| Err(failed(&error)))
+}
+
+/// Runs the slots until the last one has ended, or the first one beyond repair.
+async fn all(slots: Vec<Slot>) -> Result<(), Fault> {
     let mut running = JoinSet::new();
-    for _ in 0..slots {
-        let slot = Slot {
-            environment: environment.clone(),
-            function: function.clone(),
-            api: api(),
-            shutdown: shutdown.clone(),
-        };
+    for slot in slots {
         running.spawn(slot.serve());
     }
-    let mut outcome = Ok(());
     while let Some(ended) = running.join_next().await {
-        let ended = ended.unwrap_or_else(|error| {
-            Err(Fault::new(
-                Kind::Internal,
-                format!("a slot ended oddly: {error}"),
-            ))
-        });
-        if ended.is_err() {
-            // What is beyond repair for one slot is so for all: the environment ends.
-            running.abort_all();
-            outcome = ended;
-        }
+        // What is beyond repair for one slot is so for all: the set ends the others.
+        ended.unwrap_or_else(|error| {
+            let message = format!("a slot ended oddly: {error}");
+            Err(Fault::new(Kind::Internal, message))
+        })?;
     }
-    environment.drain().await;
-    outcome
+    Ok(())
 }
 
 /// One invocation at a time.
 struct Slot {
     environment: Arc<Environment>,
     function: Arc<Function>,
+    /// Where guests run, if not here.
+    workers: Option<Handle>,
     api: RuntimeApi,
-    shutdown: Shutdown,
+    ending: Ending,
 }
 
 impl Slot {
     async fn serve(mut self) -> Result<(), Fault> {
         let mut failures = 0;
-        let shutdown = self.shutdown.clone();
+        let shutdown = self.ending.shutdown.clone();
         // One listener for the slot's whole life: making one costs more than asking it.
         let mut ending = pin!(shutdown.requested().fuse());
         loop {
-            if shutdown.is_requested() {
+            if shutdown.requested_at().is_some() {
                 return Ok(());
             }
             let next = tokio::select! {
@@ -112,19 +155,20 @@ impl Slot {
             invocation,
             receipt,
         } = received;
-        let Self {
-            environment,
-            function,
-            api,
-            ..
-        } = self;
+        // Of the whole time, a third is for what comes after the last answer.
+        let grace = self.ending.timeout * 2 / 3;
         let deadline = invocation.deadline;
-        let mut out_of_time = pin!(out_of_time(ending));
-        let mut handled = tokio::select! {
-            handled = environment.handle(function, invocation) => handled,
-            () = &mut out_of_time => return api.answer(&receipt, &Err(cut_short())).await,
+        let mut out_of_time = pin!(out_of_time(ending, grace));
+        let handled = tokio::select! {
+            handled = self.answered(invocation) => handled,
+            () = &mut out_of_time => Err(cut_short()),
         };
-        let answered = match handled.respond() {
+        let mut handled = match handled {
+            Ok(handled) => handled,
+            Err(fault) => return self.api.answer(&receipt, &Err(fault)).await,
+        };
+        let api = &mut self.api;
+        let posted = match handled.respond() {
             Ok(Response::Streamed(streamed)) => {
                 let (cut, cutting) = oneshot::channel();
                 let mut sending = pin!(api.stream(&receipt, until(streamed, cutting), deadline));
@@ -142,10 +186,36 @@ impl Slot {
         };
         // What a drain gives up here is made clean by the environment's end.
         tokio::select! {
-            () = handled.settle() => {}
+            () = self.settled(handled) => {}
             () = out_of_time => {}
         }
-        answered
+        posted
+    }
+
+    /// Waits for what is to be done before the next event is asked for.
+    async fn settled(&self, handled: Handled) {
+        let Some(workers) = &self.workers else {
+            return handled.settle().await;
+        };
+        let goes_on = handled.goes_on();
+        let settling = workers.spawn(handled.settle());
+        if goes_on {
+            let _ = AbortOnDropHandle::new(settling).await;
+        }
+    }
+
+    /// Runs the invocation up to its answer.
+    async fn answered(&self, invocation: Invocation) -> Result<Handled, Fault> {
+        let Some(workers) = &self.workers else {
+            return Ok(self.environment.handle(&self.function, invocation).await);
+        };
+        let (environment, function) = (self.environment.clone(), self.function.clone());
+        let handling =
+            workers.spawn(async move { environment.handle(&function, invocation).await });
+        AbortOnDropHandle::new(handling).await.map_err(|error| {
+            let message = format!("the invocation ended oddly: {error}");
+            Fault::new(Kind::Internal, message)
+        })
     }
 }
 
@@ -175,9 +245,9 @@ fn cut_short() -> Fault {
 }
 
 /// The end of the time that a drain leaves to running invocations.
-async fn out_of_time(ending: impl Future<Output = ()>) {
+async fn out_of_time(ending: impl Future<Output = ()>, grace: Duration) {
     ending.await;
-    tokio::time::sleep(limits::DRAIN_TIMEOUT).await;
+    tokio::time::sleep(grace).await;
 }
 
 /// How long to wait after so many failures in a row.

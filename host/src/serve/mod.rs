@@ -35,7 +35,6 @@ use crate::instance::pool::{InstancePool, Lease};
 use crate::instance::ticker::Watch;
 use crate::instance::{Blueprint, Job};
 use crate::invocation::{Deadline, Invocation, Response};
-use crate::limits;
 use crate::telemetry::Output;
 
 mod handled;
@@ -78,10 +77,9 @@ struct Called {
 }
 
 impl Environment {
-    /// Loads every function and opens every database of a configuration. Nothing is connected to
-    /// and no instance is built yet.
-    pub fn start(config: &Config) -> Result<Self, Fault> {
-        let databases = database::open(&config.databases)?;
+    /// Loads every function of a configuration, which may take seconds where a component has to be
+    /// compiled. Nothing is connected to and no instance is built yet.
+    pub fn start(config: &Config, databases: Databases) -> Result<Self, Fault> {
         let memory_mib = config
             .functions
             .values()
@@ -169,18 +167,33 @@ impl Environment {
         }
     }
 
-    /// Ends every instance and every session, and says good-bye to every database.
-    pub async fn drain(&self) {
+    /// Makes an environment that was restored from a snapshot fit for its first event: the guests
+    /// are told, and connections opened anew.
+    pub async fn renew(&self, function: &Function) -> Result<(), Fault> {
+        // Its state is a copy like everything else; it draws nonces for logins.
+        let _ = rand::rng().reseed();
+        let databases = database::warm(self.databases.clone());
+        let (renewed, ()) = tokio::join!(function.instances.renew(), databases);
+        renewed
+    }
+
+    /// Closes every connection to a database that nobody uses, and keeps everything else.
+    pub async fn cool(&self) {
+        futures_util::future::join_all(self.databases.values().map(|database| database.cool()))
+            .await;
+    }
+
+    /// Ends every instance and every session, for which it waits so long at most, and says
+    /// good-bye to every database.
+    pub async fn drain(&self, patience: Duration) {
         for function in self.functions.values() {
             function.instances.close();
         }
         self.closing.cancel();
         self.endings.close();
-        // Each of them is bounded; together they take no longer, since they run side by side.
-        let _ = tokio::time::timeout(limits::SETTLE_TIMEOUT * 2, self.endings.wait()).await;
-        for database in self.databases.values() {
-            database.close().await;
-        }
+        let _ = tokio::time::timeout(patience, self.endings.wait()).await;
+        futures_util::future::join_all(self.databases.values().map(|database| database.close()))
+            .await;
     }
 }
 

@@ -18,6 +18,7 @@ async fn handle(event: Raw, cx: Context) -> Result<Raw, hearth::Error> {
         "client_context": cx.client_context(),
         "identity": cx.identity(),
         "tenant_id": cx.tenant_id(),
+        "header": cx.header("Lambda-Runtime-Weather"),
         "environment": std::env::vars().collect::<std::collections::BTreeMap<_, _>>(),
     });
     Ok(Raw(context.to_string().into_bytes()))

@@ -275,6 +275,7 @@ mod tests {
             tls,
             directory: PathBuf::new(),
             pool_max: 1,
+            warm: 1,
             connect_timeout: Duration::from_secs(1),
             statements_max: 1,
             prepare: Prepare::Always,

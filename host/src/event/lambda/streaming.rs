@@ -28,7 +28,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::{ERROR_TYPE, Error, INVOCATION_ID, RELEASE, Receipt, RuntimeApi, VERSION, judged, uri};
+use super::connection::{RELEASE, uri};
+use super::{ERROR_TYPE, Error, INVOCATION_ID, Receipt, RuntimeApi, VERSION, judged};
 use crate::fault::Fault;
 use crate::invocation::{Deadline, Streamed};
 use crate::limits;
@@ -64,7 +65,7 @@ impl RuntimeApi {
         let request_id = &receipt.request_id;
         *request.uri_mut() = uri(format!("{VERSION}/invocation/{request_id}/response"))?;
         let headers = request.headers_mut();
-        headers.insert(HOST, self.host.clone());
+        headers.insert(HOST, self.endpoint.host().clone());
         headers.insert(USER_AGENT, RELEASE);
         headers.insert(CONNECTION, CLOSE);
         headers.insert(CONTENT_TYPE, if http { HTTP } else { BYTES });
@@ -73,7 +74,7 @@ impl RuntimeApi {
         if let Some(id) = &receipt.invocation_id {
             headers.insert(INVOCATION_ID, id.clone());
         }
-        let stream = self.open().await?;
+        let stream = self.endpoint.open().await?;
         let posting = post(stream, request);
         match tokio::time::timeout_at(deadline.instant.into(), posting).await {
             Ok(Ok((status, body))) => judged("a streamed answer", status, &body),

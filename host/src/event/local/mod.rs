@@ -122,6 +122,7 @@ impl Invoke {
             client_context: self.client_context.clone(),
             identity: None,
             tenant_id: self.tenant_id.clone(),
+            headers: Vec::new(),
         }
     }
 }

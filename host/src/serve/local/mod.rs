@@ -117,7 +117,7 @@ pub async fn serve(
             "ended invocations that were still running after {waited} s of drain"
         );
     }
-    host.environment.drain().await;
+    host.environment.drain(limits::SETTLE_ALL_TIMEOUT).await;
     Ok(())
 }
 

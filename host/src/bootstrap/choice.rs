@@ -1,0 +1,80 @@
+//! What Lambda's environment variables say: which function runs here, as what, and how often at a
+//! time.
+
+use std::path::PathBuf;
+
+use crate::config::{Config, FunctionConfig, Isolation};
+use crate::event::lambda::FunctionIdentity;
+use crate::fault::{Fault, Kind};
+use crate::limits;
+
+/// The configuration as deployed: the function's own folder has it.
+pub(super) fn load() -> Result<Config, Fault> {
+    let folder = variable("LAMBDA_TASK_ROOT").map_or_else(|| PathBuf::from("."), PathBuf::from);
+    Config::load(&folder.join("hearth.toml"), &variable)
+        .map_err(|error| Fault::new(Kind::InvalidConfiguration, error.to_string()))
+}
+
+/// Leaves in the configuration the one function that this environment runs, and what it needs.
+/// Returns its name.
+pub(super) fn choose(config: &mut Config, slots: u32) -> Result<String, Fault> {
+    let names: Vec<&str> = config.functions.keys().map(String::as_str).collect();
+    let handler = match (variable("_HANDLER"), names.as_slice()) {
+        (Some(handler), _) => handler,
+        (None, [only]) => (*only).to_owned(),
+        (None, _) => {
+            let message = format!(
+                "_HANDLER names no function; set the function's handler to one of: {}",
+                names.join(", ")
+            );
+            return Err(Fault::new(Kind::InvalidConfiguration, message));
+        }
+    };
+    let Some(mut function) = config.functions.get(&handler).cloned() else {
+        let message = format!(
+            "_HANDLER names the function {handler:?}, but hearth.toml has only: {}; correct the function's handler, \
+             or add [function.{handler}]",
+            names.join(", ")
+        );
+        return Err(Fault::new(Kind::InvalidConfiguration, message));
+    };
+    function.instances_max = instances(&function, slots);
+    config
+        .databases
+        .retain(|name, _| function.databases.contains(name));
+    config.functions = [(handler.clone(), function)].into();
+    Ok(handler)
+}
+
+/// As many instances as all slots together can use.
+fn instances(function: &FunctionConfig, slots: u32) -> u32 {
+    match function.isolation {
+        Isolation::Fresh | Isolation::Serial => slots,
+        Isolation::Concurrent(share) => slots.div_ceil(share),
+    }
+}
+
+/// What Lambda calls the function, which need not be what `hearth.toml` calls it.
+pub(super) fn identity() -> FunctionIdentity {
+    let named = |name| variable(name).unwrap_or_default();
+    FunctionIdentity {
+        name: named("AWS_LAMBDA_FUNCTION_NAME"),
+        version: named("AWS_LAMBDA_FUNCTION_VERSION"),
+    }
+}
+
+/// How many invocations Lambda sends at a time: one, except on Lambda Managed Instances.
+pub(super) fn slots() -> u32 {
+    let asked = variable("AWS_LAMBDA_MAX_CONCURRENCY").and_then(|number| number.parse().ok());
+    asked.unwrap_or(1).clamp(1, limits::SLOTS_MAX)
+}
+
+/// Whether Lambda makes a snapshot of the environment once it has started.
+pub(super) fn is_snapshot() -> bool {
+    variable("AWS_LAMBDA_INITIALIZATION_TYPE").is_some_and(|kind| kind == "snap-start")
+}
+
+/// A variable of the process's environment; an empty one means the same as none.
+pub(super) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

@@ -1,0 +1,37 @@
+//! `[lambda]`: what concerns the environment on Lambda alone.
+
+use std::time::Duration;
+
+use super::ConfigError;
+use super::source::Entry;
+use crate::limits;
+
+/// How the environment behaves on Lambda.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LambdaConfig {
+    /// How long an environment that is to end may take for it, from the signal to its exit.
+    pub drain_timeout: Duration,
+}
+
+impl Default for LambdaConfig {
+    fn default() -> Self {
+        Self {
+            drain_timeout: limits::DRAIN_TIMEOUT,
+        }
+    }
+}
+
+impl LambdaConfig {
+    pub(super) fn read(entry: Option<Entry<'_>>) -> Result<Self, ConfigError> {
+        let mut lambda = Self::default();
+        let Some(entry) = entry else {
+            return Ok(lambda);
+        };
+        let section = entry.section(&["drain_timeout_ms"])?;
+        if let Some(entry) = section.get("drain_timeout_ms") {
+            let timeout_ms_max = limits::DRAIN_TIMEOUT_MAX.as_millis() as u64;
+            lambda.drain_timeout = Duration::from_millis(entry.number(1..=timeout_ms_max)?);
+        }
+        Ok(lambda)
+    }
+}

@@ -1,0 +1,198 @@
+//! Lambda's Runtime API, version 2018-06-01: the next event, its answer, and errors.
+//!
+//! Promises:
+//! - waiting for an event has no time limit: the process may be frozen meanwhile;
+//! - an answer is posted once, and never followed by an error for the same invocation;
+//! - whatever the other side replies is either understood or a clear error, never a panic.
+//!
+//! Left to others: what to do after an error ([`crate::serve::lambda`]).
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Method, StatusCode, Uri};
+
+use crate::fault::Fault;
+use crate::invocation::Answer;
+use connection::{Endpoint, Reply, request, uri};
+
+mod cause;
+mod connection;
+mod extension;
+mod received;
+mod streaming;
+
+pub use extension::Extension;
+pub use received::{FunctionIdentity, Receipt, Received};
+
+const VERSION: &str = "/2018-06-01/runtime";
+const NEXT: &str = "/2018-06-01/runtime/invocation/next";
+const RESTORE_NEXT: &str = "/2018-06-01/runtime/restore/next";
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const ERROR_TYPE: HeaderName = HeaderName::from_static("lambda-runtime-function-error-type");
+const CAUSE: HeaderName = HeaderName::from_static("lambda-runtime-function-xray-error-cause");
+const INVOCATION_ID: HeaderName = HeaderName::from_static("lambda-runtime-invocation-id");
+
+/// One slot's connection to the Runtime API.
+pub struct RuntimeApi {
+    endpoint: Endpoint,
+    identity: FunctionIdentity,
+}
+
+/// Why the Runtime API could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The environment is beyond repair, says the other side: the process is to end.
+    #[error("the Runtime API reports a state that cannot be recovered from: {0}")]
+    Fatal(String),
+    /// Something that may be over the next time.
+    #[error("{0}")]
+    Transient(String),
+}
+
+impl RuntimeApi {
+    /// The Runtime API at this `host:port`. Connects to nothing yet.
+    pub fn new(address: &str, identity: FunctionIdentity) -> Self {
+        Self {
+            endpoint: Endpoint::new(address),
+            identity,
+        }
+    }
+
+    /// Waits for the next event.
+    pub async fn next(&mut self) -> Result<Received, Error> {
+        let make =
+            |host: &HeaderValue| request(host, Method::GET, Uri::from_static(NEXT), Bytes::new());
+        let reply = self.endpoint.exchange(make).await?;
+        match reply.status {
+            StatusCode::OK => received::received(&reply.headers, reply.body?, &self.identity),
+            _ => Err(reply.refusal("a request for the next event")),
+        }
+    }
+
+    /// Posts the answer of an invocation. A refusal that concerns this invocation alone is logged
+    /// and is no error: Lambda has told the caller already.
+    pub async fn answer(&mut self, receipt: &Receipt, answer: &Answer) -> Result<(), Error> {
+        let id = &receipt.request_id;
+        let invocation_id = receipt.invocation_id.as_ref();
+        match answer {
+            Ok(bytes) => {
+                let uri = uri(format!("{VERSION}/invocation/{id}/response"))?;
+                let body = bytes.clone();
+                self.post(uri, body, None, invocation_id, "an answer").await
+            }
+            Err(fault) => {
+                let uri = uri(format!("{VERSION}/invocation/{id}/error"))?;
+                let body = fault.body().into();
+                let error = "an error as an answer";
+                self.post(uri, body, Some(fault), invocation_id, error)
+                    .await
+            }
+        }
+    }
+
+    /// Reports that the environment could not be started.
+    pub async fn init_error(&mut self, fault: &Fault) -> Result<(), Error> {
+        let uri = uri(format!("{VERSION}/init/error"))?;
+        let body = fault.body().into();
+        self.post(uri, body, Some(fault), None, "a failed start")
+            .await
+    }
+
+    /// Says that the environment may be made a snapshot of, and waits until it is one that has
+    /// been restored: a minute or a year later, in one copy or in a thousand.
+    pub async fn restored(&mut self) -> Result<(), Error> {
+        let uri = Uri::from_static(RESTORE_NEXT);
+        let make = |host: &HeaderValue| request(host, Method::GET, uri.clone(), Bytes::new());
+        let reply = self.endpoint.exchange(make).await?;
+        // It is the other side's connection of another life.
+        self.endpoint.hang_up();
+        match reply.status {
+            StatusCode::OK => Ok(()),
+            _ => Err(reply.refusal("the wait for a restore")),
+        }
+    }
+
+    /// Reports that the environment could not be renewed after a restore.
+    pub async fn restore_error(&mut self, fault: &Fault) -> Result<(), Error> {
+        let uri = uri(format!("{VERSION}/restore/error"))?;
+        let body = fault.body().into();
+        self.post(uri, body, Some(fault), None, "a failed restore")
+            .await
+    }
+
+    async fn post(
+        &mut self,
+        uri: Uri,
+        body: Bytes,
+        fault: Option<&Fault>,
+        invocation_id: Option<&HeaderValue>,
+        what: &str,
+    ) -> Result<(), Error> {
+        let cause = fault.and_then(cause::cause);
+        let make = |host: &HeaderValue| {
+            let mut request = request(host, Method::POST, uri.clone(), body.clone());
+            let headers = request.headers_mut();
+            headers.insert(CONTENT_TYPE, JSON);
+            if let Some(fault) = fault {
+                let error_type = HeaderValue::from_static(fault.kind.error_type());
+                headers.insert(ERROR_TYPE, error_type);
+            }
+            if let Some(cause) = &cause {
+                headers.insert(CAUSE, cause.clone());
+            }
+            if let Some(id) = invocation_id {
+                headers.insert(INVOCATION_ID, id.clone());
+            }
+            request
+        };
+        let reply = self.endpoint.exchange(make).await?;
+        judged(what, reply.status, &reply.body.unwrap_or_default())
+    }
+}
+
+impl Reply {
+    fn refusal(self, what: &str) -> Error {
+        refused(what, self.status, &self.body.unwrap_or_default())
+    }
+}
+
+/// What the status of a posted answer means. A refusal of that answer alone is logged.
+fn judged(what: &str, status: StatusCode, body: &[u8]) -> Result<(), Error> {
+    if status.is_success() {
+        return Ok(());
+    }
+    match refused(what, status, body) {
+        fatal @ Error::Fatal(_) => Err(fatal),
+        refusal @ Error::Transient(_) => {
+            tracing::warn!("{refusal}");
+            Ok(())
+        }
+    }
+}
+
+fn refused(what: &str, status: StatusCode, body: &[u8]) -> Error {
+    let body = String::from_utf8_lossy(&body[..body.len().min(1024)]);
+    let text = format!("{what} was refused with status {}: {body}", status.as_u16());
+    match status {
+        StatusCode::INTERNAL_SERVER_ERROR => Error::Fatal(text),
+        _ => Error::Transient(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_500_is_the_end() {
+        let refused = |status| super::refused("x", status, b"");
+        assert!(matches!(
+            refused(StatusCode::INTERNAL_SERVER_ERROR),
+            Error::Fatal(_)
+        ));
+        assert!(matches!(
+            refused(StatusCode::NO_CONTENT),
+            Error::Transient(_)
+        ));
+    }
+}

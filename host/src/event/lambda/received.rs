@@ -1,0 +1,158 @@
+//! An event as the Runtime API hands it out: a body, and headers that say the rest.
+//!
+//! Promises: an empty header means the same as none; what this program does not know is kept for
+//! the guest; a reply that is no event is an error, never a panic.
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{Error, INVOCATION_ID};
+use crate::invocation::{Deadline, Invocation};
+use crate::limits;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");
+const DEADLINE: HeaderName = HeaderName::from_static("lambda-runtime-deadline-ms");
+const ARN: HeaderName = HeaderName::from_static("lambda-runtime-invoked-function-arn");
+const TRACE_ID: HeaderName = HeaderName::from_static("lambda-runtime-trace-id");
+const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("lambda-runtime-client-context");
+const IDENTITY: HeaderName = HeaderName::from_static("lambda-runtime-cognito-identity");
+const TENANT_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-tenant-id");
+/// What Lambda's own headers begin with; the others are HTTP's.
+const PREFIX: &str = "lambda-";
+
+/// An event, and what its answer needs.
+#[derive(Debug)]
+pub struct Received {
+    /// What to handle.
+    pub invocation: Invocation,
+    /// Where to answer.
+    pub receipt: Receipt,
+}
+
+/// What identifies one attempt at an invocation to the Runtime API.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    pub(super) request_id: String,
+    /// Unique to the attempt, where the request id may repeat. Echoed if it was given.
+    pub(super) invocation_id: Option<HeaderValue>,
+}
+
+/// What Lambda's environment says of the function, the same for every event.
+#[derive(Debug, Clone, Default)]
+pub struct FunctionIdentity {
+    /// Its name.
+    pub name: String,
+    /// Its version: a number, or `$LATEST`.
+    pub version: String,
+}
+
+/// Reads an event out of the Runtime API's reply.
+pub(super) fn received(
+    headers: &HeaderMap,
+    event: Bytes,
+    identity: &FunctionIdentity,
+) -> Result<Received, Error> {
+    let header = |name: &HeaderName| headers.get(name).and_then(text);
+    let Some(request_id) = header(&REQUEST_ID) else {
+        return Err(Error::Transient(
+            "an event came without the header Lambda-Runtime-Aws-Request-Id".to_owned(),
+        ));
+    };
+    let deadline = match header(&DEADLINE).and_then(|ms| ms.parse().ok()) {
+        Some(unix_ms) => Deadline::at_unix_ms(unix_ms),
+        None => Deadline::after(limits::TIMEOUT_MAX),
+    };
+    let given = |id: &&HeaderValue| !id.is_empty();
+    Ok(Received {
+        receipt: Receipt {
+            request_id: request_id.clone(),
+            invocation_id: headers.get(INVOCATION_ID).filter(given).cloned(),
+        },
+        invocation: Invocation {
+            request_id,
+            event,
+            deadline,
+            function_name: identity.name.clone(),
+            function_version: identity.version.clone(),
+            function_arn: header(&ARN).unwrap_or_default(),
+            trace_id: header(&TRACE_ID),
+            client_context: header(&CLIENT_CONTEXT),
+            identity: header(&IDENTITY),
+            tenant_id: header(&TENANT_ID),
+            headers: unknown(headers),
+        },
+    })
+}
+
+fn text(value: &HeaderValue) -> Option<String> {
+    let value = value.as_bytes();
+    (!value.is_empty()).then(|| String::from_utf8_lossy(value).into_owned())
+}
+
+/// Lambda's headers that this program has no name for: newer than it is.
+fn unknown(headers: &HeaderMap) -> Vec<(String, String)> {
+    const KNOWN: [HeaderName; 8] = [
+        REQUEST_ID,
+        DEADLINE,
+        ARN,
+        TRACE_ID,
+        CLIENT_CONTEXT,
+        IDENTITY,
+        TENANT_ID,
+        INVOCATION_ID,
+    ];
+    let is_new = |name: &HeaderName| name.as_str().starts_with(PREFIX) && !KNOWN.contains(name);
+    headers
+        .iter()
+        .filter(|(name, _)| is_new(name))
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), text(value)?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&'static str, &'static str)]) -> Result<Received, Error> {
+        let headers = pairs
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect();
+        let event = Bytes::from_static(b"null");
+        received(&headers, event, &FunctionIdentity::default())
+    }
+
+    #[test]
+    fn an_empty_header_is_none() {
+        let event = read(&[
+            ("lambda-runtime-aws-request-id", "r-1"),
+            ("lambda-runtime-trace-id", ""),
+            ("lambda-runtime-aws-tenant-id", "blue"),
+            ("lambda-runtime-invocation-id", "i-1"),
+        ])
+        .unwrap();
+        assert_eq!(event.invocation.trace_id, None);
+        assert_eq!(event.invocation.tenant_id.as_deref(), Some("blue"));
+        assert_eq!(event.receipt.invocation_id.unwrap(), "i-1");
+        assert_eq!(event.invocation.headers, []);
+    }
+
+    #[test]
+    fn a_header_of_a_newer_lambda_is_kept_and_one_of_https_is_not() {
+        let event = read(&[
+            ("lambda-runtime-aws-request-id", "r-1"),
+            ("lambda-runtime-weather", "mild"),
+            ("lambda-runtime-nothing", ""),
+            ("content-type", "application/json"),
+            ("date", "Tue, 24 Nov 2026 12:00:00 GMT"),
+        ])
+        .unwrap();
+        let kept = [("lambda-runtime-weather".to_owned(), "mild".to_owned())];
+        assert_eq!(event.invocation.headers, kept);
+    }
+
+    #[test]
+    fn a_reply_without_a_request_id_is_an_error() {
+        assert!(matches!(read(&[]), Err(Error::Transient(_))));
+    }
+}

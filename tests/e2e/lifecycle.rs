@@ -1,0 +1,106 @@
+//! From the start of an environment to its end: what is done before the first event, what a
+//! snapshot changes, and what Lambda must be told so that the end is an orderly one.
+
+use e2e::guests::{ECHO, QUERY};
+use e2e::lambda::What;
+use e2e::{Database, Door, PATIENCE, Setup, Trial, eventually};
+use serde_json::{Value, json};
+
+async fn select(trial: &Trial, sql: &str) -> Value {
+    trial.value(json!({ "steps": [{ "query": sql }] })).await[0]["rows"].take()
+}
+
+/// Without one, Lambda ends an environment with SIGKILL.
+#[tokio::test]
+async fn the_host_is_an_extension_before_it_asks_for_an_event() {
+    let trial = Setup::of(&ECHO).start(Door::Lambda).await;
+    assert_eq!(trial.value(json!(1)).await, 1);
+    let calls = trial.lambda().calls();
+    assert_eq!(calls[0].what, What::Register);
+    assert_eq!(calls[0].body, r#"{"events":[]}"#);
+    assert_eq!(calls[0].header("Lambda-Extension-Name"), "hearth-drain");
+    assert_eq!(trial.lambda().extensions(), 1);
+}
+
+#[tokio::test]
+async fn where_there_is_no_extensions_api_events_are_served() {
+    let setup = Setup::of(&ECHO).reply(What::Register, 404);
+    let trial = setup.start(Door::Lambda).await;
+    assert_eq!(trial.value(json!(1)).await, 1);
+    assert_eq!(trial.lambda().extensions(), 0);
+}
+
+#[tokio::test]
+async fn a_wait_that_is_interrupted_begins_again() {
+    let setup = Setup::of(&ECHO).reply(What::Wait, 500);
+    let trial = setup.start(Door::Lambda).await;
+    eventually("an extension that waits", async || {
+        (trial.lambda().extensions() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(trial.value(json!(1)).await, 1);
+}
+
+#[tokio::test]
+async fn connections_are_open_before_the_first_event_and_are_those_that_it_uses() {
+    let database = Database::create().await;
+    let setup = Setup::of(&QUERY).with(&database).database("warm", "2");
+    let trial = setup.start(Door::Lambda).await;
+    assert_eq!(database.backends().await, 2);
+    select(&trial, "select 1").await;
+    assert_eq!(database.sessions().await, 2);
+}
+
+#[tokio::test]
+async fn nothing_is_connected_to_where_nothing_is_to_be_warm() {
+    let database = Database::create().await;
+    let setup = Setup::of(&QUERY).with(&database).database("warm", "0");
+    let trial = setup.start(Door::Lambda).await;
+    assert_eq!(database.backends().await, 0);
+    assert_eq!(select(&trial, "select 1").await, json!([[1]]));
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_keeps_no_function_from_starting() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = nobody.local_addr().unwrap().port();
+    drop(nobody);
+    let url = format!("\"postgres://postgres@127.0.0.1:{port}/postgres\"");
+    let setup = Setup::of(&QUERY).database("url", &url);
+    let mut trial = setup.start(Door::Lambda).await;
+    trial.host.line("ahead of the first event").await;
+    let answer = trial
+        .value(json!({ "steps": [{ "query": "select 1" }] }))
+        .await;
+    assert!(
+        answer[0]["error"].to_string().contains("refused"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_snapshot_holds_no_connection_and_what_is_restored_opens_new_ones() {
+    let database = Database::create().await;
+    let setup = Setup::of(&QUERY)
+        .with(&database)
+        .variable("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start");
+    let trial = setup.launch(Door::Lambda).await;
+    trial.lambda().snapshot().await;
+    database.settles(0).await;
+    let before = database.sessions().await;
+    assert_eq!(before, 1, "a wrong address would have been found out");
+    trial.lambda().restore();
+    trial.lambda().parked(1).await;
+    assert_eq!(database.backends().await, 1);
+    assert_eq!(select(&trial, "select 1").await, json!([[1]]));
+    assert_eq!(database.sessions().await, before + 1);
+}
+
+#[tokio::test]
+async fn a_restore_that_lambda_gives_up_ends_the_process() {
+    let setup = Setup::of(&ECHO)
+        .variable("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
+        .reply(What::Restore, 500);
+    let mut trial = setup.launch(Door::Lambda).await;
+    assert_eq!(trial.host.end(PATIENCE).await.code(), Some(1));
+}
