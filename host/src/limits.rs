@@ -105,6 +105,9 @@ pub const SETTING_BYTES_MAX: usize = 4 * 1024;
 pub const DECLARED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Rows that a guest receives in one batch, in bytes, unless one row alone is larger.
 pub const BATCH_BYTES: usize = 256 * 1024;
+/// Rows that a guest receives rather than wait for more to fill the batch, in bytes: it works on
+/// them while the server works on the next.
+pub const BATCH_BYTES_EAGER: usize = 32 * 1024;
 /// What a guest may ask for in one batch, in bytes.
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Rows in one batch, for rows that have no columns and so no bytes.
@@ -193,7 +196,7 @@ pub const CUT_TIMEOUT: Duration = Duration::from_millis(50);
 pub const DRAIN_TIMEOUT_LOCAL: Duration = Duration::from_secs(5);
 
 const _: () = assert!(GUEST_STACK_BYTES < FIBER_STACK_BYTES);
-const _: () = assert!(BATCH_BYTES <= BATCH_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_EAGER <= BATCH_BYTES && BATCH_BYTES <= BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= ROW_BYTES_MAX);
 const _: () = assert!(ROW_BYTES_MAX <= HOST_CALL_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX <= HOST_CALL_BYTES_MAX);

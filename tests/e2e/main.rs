@@ -54,6 +54,7 @@ mod outages;
 mod permissions;
 mod property;
 mod queries;
+mod results;
 mod reuse;
 mod runtime_api;
 mod sessions;

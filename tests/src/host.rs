@@ -88,6 +88,18 @@ impl Host {
         log.iter().rev().find(|line| line.contains(text)).cloned()
     }
 
+    /// The most memory that it has held at a time, in KiB, guests included.
+    pub fn memory_peak_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(&path).expect("it runs");
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .expect("Linux says so of every process");
+        let figure = peak.trim().trim_end_matches("kB").trim();
+        figure.parse().expect("it is a number")
+    }
+
     /// Waits for a line that contains `text`.
     pub async fn line(&mut self, text: &str) -> String {
         let what = format!("a line with {text:?}");

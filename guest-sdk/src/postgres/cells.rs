@@ -5,8 +5,6 @@
 //! Promises: bytes that are not so are an error, never a panic, and take no more memory than they
 //! have themselves. Left to others: what is in a cell ([`super::row`], `postgres-types`).
 
-use std::ops::Range;
-
 use bytes::BytesMut;
 use postgres_types::{BorrowToSql, IsNull, Type};
 
@@ -85,11 +83,19 @@ fn encode_cell<P: BorrowToSql>(
     Ok(())
 }
 
+/// Where a value is among the cells. Small, since there is one for each.
+#[derive(Clone, Copy)]
+struct Place {
+    start: u32,
+    /// Or `NULL`.
+    length: i32,
+}
+
 /// Some rows, in the bytes in which they came.
 pub(super) struct Batch {
     cells: Vec<u8>,
-    /// Where the values are, row by row; `None` for NULL.
-    values: Vec<Option<Range<usize>>>,
+    /// Where the values are, row by row.
+    values: Vec<Place>,
     columns: usize,
     rows: usize,
 }
@@ -109,6 +115,9 @@ impl Batch {
                     cells.len()
                 ))
             })?;
+        if u32::try_from(cells.len()).is_err() {
+            return Err(Error::malformed("it is larger than a guest's memory"));
+        }
         let mut values = Vec::with_capacity(count);
         let mut position = 0;
         for _ in 0..count {
@@ -138,22 +147,27 @@ impl Batch {
     /// The bytes of a value, `None` for NULL. Both numbers must be within the batch.
     pub(super) fn value(&self, row: usize, column: usize) -> Option<&[u8]> {
         debug_assert!(row < self.rows && column < self.columns);
-        let range = self.values[row * self.columns + column].clone()?;
-        Some(&self.cells[range])
+        let Place { start, length } = self.values[row * self.columns + column];
+        let length = usize::try_from(length).ok()?;
+        Some(&self.cells[start as usize..][..length])
     }
 }
 
 /// The cell that begins at `position`, and where it ends.
-fn cell(cells: &[u8], position: usize) -> Result<(Option<Range<usize>>, usize), Error> {
+#[inline]
+fn cell(cells: &[u8], position: usize) -> Result<(Place, usize), Error> {
     let rest = &cells[position..];
     let Some((length, rest)) = rest.split_first_chunk::<LENGTH_BYTES>() else {
         return Err(Error::malformed("a cell's length is cut off"));
     };
-    let start = position + LENGTH_BYTES;
-    match i32::from_be_bytes(*length) {
-        NULL => Ok((None, start)),
-        length => match usize::try_from(length) {
-            Ok(length) if length <= rest.len() => Ok((Some(start..start + length), start + length)),
+    let length = i32::from_be_bytes(*length);
+    let end = position + LENGTH_BYTES;
+    // The cells are no more than 32 bits can count.
+    let start = end as u32;
+    match length {
+        NULL => Ok((Place { start, length }, end)),
+        _ => match usize::try_from(length) {
+            Ok(bytes) if bytes <= rest.len() => Ok((Place { start, length }, end + bytes)),
             Ok(length) => Err(Error::malformed(format!(
                 "a cell of {length} bytes has only {} left",
                 rest.len()

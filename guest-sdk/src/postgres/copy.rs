@@ -43,7 +43,8 @@ impl fmt::Debug for CopyIn {
 
 /// Rows on their way out of a table; see [`Client::copy_out`](super::Client::copy_out).
 ///
-/// Until its end is read it occupies its connection.
+/// Until its end is read it occupies its connection. Dropping it before has the server stop, which
+/// in a transaction may fail that.
 pub struct CopyOut(wire::CopyOut);
 
 impl CopyOut {

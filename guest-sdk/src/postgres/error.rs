@@ -149,7 +149,8 @@ impl Error {
         matches!(self.0.kind, Kind::Unsupported(_))
     }
 
-    /// Whether a single row was larger than the host passes on.
+    /// Whether a single row, or all rows of a pipeline, were larger than the host passes on at once
+    /// (8 MiB). A larger value can be read in pieces: `substring(value FROM 1 FOR 4000000)`.
     pub fn is_too_large(&self) -> bool {
         matches!(self.0.kind, Kind::TooLarge { .. })
     }
@@ -260,9 +261,11 @@ impl fmt::Display for Error {
                 .write_str("the transaction, rows or invocation used here have ended already")?,
             Kind::Deadline => formatter
                 .write_str("the invocation's deadline was reached before the database answered")?,
-            Kind::TooLarge { bytes_max } => {
-                write!(formatter, "a row is larger than {bytes_max} bytes")?
-            }
+            Kind::TooLarge { bytes_max } => write!(
+                formatter,
+                "a row, or all of a pipeline's, have more than the {bytes_max} bytes that can be passed \
+                 on at once: read a large value in pieces with `substring`, many rows without a pipeline"
+            )?,
             Kind::Unsupported(text) | Kind::Other(text) => {
                 write!(formatter, "the database call failed: {text}")?
             }

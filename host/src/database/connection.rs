@@ -53,6 +53,8 @@ pub struct Connection {
     pub(super) leading: u32,
     /// Whether the server may have begun with the guest's own statement.
     pub(super) executing: bool,
+    /// Whether the request under way is a `COPY` whose data come here.
+    pub(super) copying_out: bool,
     pub(super) timeouts: ServerTimeouts,
     /// How long the next request may take, if that is less than its terms say.
     pub(super) call_timeout: Option<Duration>,
@@ -117,6 +119,7 @@ impl Connection {
             began: None,
             leading: 0,
             executing: false,
+            copying_out: false,
             call_timeout: None,
             used: false,
             terms: Terms::default(),

@@ -46,6 +46,8 @@ pub struct CopyOut {
 
 struct Reading {
     over: bool,
+    /// The error that follows the data that were read.
+    failed: Option<Box<Error>>,
     meter: Meter,
 }
 
@@ -108,7 +110,11 @@ impl CopyOut {
             session,
             flow: seat.flow(),
             seat,
-            place: tokio::sync::Mutex::new(Reading { over: false, meter }),
+            place: tokio::sync::Mutex::new(Reading {
+                over: false,
+                failed: None,
+                meter,
+            }),
         }
     }
 
@@ -119,19 +125,29 @@ impl CopyOut {
         if place.over {
             return Ok(Vec::new());
         }
+        if let Some(error) = place.failed.take() {
+            place.over = true;
+            if self.seat.flow() == self.flow {
+                self.session.end_flow(&self.seat);
+            }
+            return Err(*error);
+        }
         if self.seat.flow() != self.flow {
             return Err(Error::Ended);
         }
         // What arrives while nobody waits is lost.
         place.over = true;
-        let read = self
+        let mut read = self
             .session
             .with_loan(&self.seat, async |loan| loan.copy_read(bytes).await)
             .await
             .and_then(|batch| place.meter.count(&batch).map(|()| batch));
-        place.over = !matches!(read, Ok(Batch { last: false, .. }));
-        if place.over {
-            self.session.end_flow(&self.seat);
+        match &mut read {
+            Ok(batch) if !batch.last => {
+                place.over = false;
+                place.failed = batch.failed.take();
+            }
+            _ => self.session.end_flow(&self.seat),
         }
         Ok(read?.cells)
     }
@@ -169,6 +185,7 @@ impl Connection {
                     if copying_in {
                         self.wire.begin_copy();
                     }
+                    self.copying_out = !copying_in;
                     return Ok(());
                 }
                 tag @ (tags::COPY_IN_RESPONSE_TAG
@@ -219,18 +236,25 @@ impl Connection {
 
     async fn copy_read(&mut self, bytes: usize) -> Result<Batch> {
         let mut batch = Batch::default();
+        match self.copy_more(&mut batch, bytes).await {
+            Ok(()) => Ok(batch),
+            Err(error) => batch.or_failed(error),
+        }
+    }
+
+    async fn copy_more(&mut self, batch: &mut Batch, bytes: usize) -> Result<()> {
         loop {
             match self.reply().await? {
                 tags::COPY_DATA_TAG => {
                     batch.cells.extend_from_slice(self.wire.body());
                     batch.rows += 1;
                     if batch.cells.len() >= bytes {
-                        return Ok(batch);
+                        return Ok(());
                     }
                 }
                 tags::READY_FOR_QUERY_TAG => {
                     batch.last = true;
-                    return Ok(batch);
+                    return Ok(());
                 }
                 _ => {}
             }

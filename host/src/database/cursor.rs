@@ -2,7 +2,7 @@
 //!
 //! Promises: no more than one batch of a result is held at a time; the server is read from only
 //! when the guest asks for more, so that a slow guest slows the server and not the host; an error
-//! in mid-result is an error of the batch in which it falls.
+//! in mid-result comes after all the rows before it.
 //!
 //! In a transaction rows are fetched from a portal, some at a time, and between two fetches the
 //! transaction can be used for something else. Outside of one a portal would not outlive its first
@@ -14,6 +14,7 @@ use super::error::{Error, Result};
 use super::exchange::Started;
 use super::grants::Meter;
 use super::seat::{Flow, Seat};
+use super::server_error::Verdict;
 use super::session::Session;
 use crate::limits;
 
@@ -28,6 +29,20 @@ pub struct Batch {
     pub last: bool,
     /// How many rows the statement has affected; only known with the last batch.
     pub affected: u64,
+    /// What comes after these rows, if that is an error and no further rows.
+    pub failed: Option<Box<Error>>,
+}
+
+impl Batch {
+    /// The rows before an error, if there are any; it comes when the next are asked for. What makes
+    /// the connection useless is told at once.
+    pub(super) fn or_failed(mut self, error: Error) -> Result<Self> {
+        if self.rows == 0 || error.verdict() != Verdict::Usable {
+            return Err(error);
+        }
+        self.failed = Some(Box::new(error));
+        Ok(self)
+    }
 }
 
 /// The rows of a result that have not been read.
@@ -46,6 +61,8 @@ struct Place {
     /// The rows that the server was asked for, while they are on their way.
     flow: Option<Flow>,
     over: bool,
+    /// The error that follows the rows that were read.
+    failed: Option<Box<Error>>,
     /// How much the function has read of them.
     meter: Meter,
 }
@@ -55,7 +72,7 @@ impl Cursor {
     pub(super) fn after(
         session: &Arc<Session>,
         seat: &Arc<Seat>,
-        started: &Started,
+        started: &mut Started,
         meter: Meter,
     ) -> Option<Self> {
         (!started.first.last).then(|| Self {
@@ -67,6 +84,7 @@ impl Cursor {
                 rows: started.first.rows as usize,
                 flow: seat.flow(),
                 over: false,
+                failed: started.first.failed.take(),
                 meter,
             }),
         })
@@ -79,6 +97,10 @@ impl Cursor {
         if place.over {
             return Err(Error::Ended);
         }
+        if let Some(error) = place.failed.take() {
+            abandon(&self.session, &self.seat, &mut place);
+            return Err(*error);
+        }
         match (place.flow, self.seat.flow()) {
             (own, now) if own == now => {}
             (None, _) => return Err(Error::InUse),
@@ -88,13 +110,13 @@ impl Cursor {
         // Rows that arrive while nobody waits are lost, and so are those after them.
         place.over = true;
         let rows_max = place.rows_for(bytes);
-        let fetched = self
+        let mut fetched = self
             .session
             .fetch(&self.seat, place.portal.as_deref(), rows_max, bytes)
             .await;
         place.over = false;
         place.flow = self.seat.flow();
-        match &fetched {
+        match &mut fetched {
             Ok(batch) if place.meter.count(batch).is_err() => {
                 abandon(&self.session, &self.seat, &mut place);
                 return Err(place.meter.capped());
@@ -102,6 +124,7 @@ impl Cursor {
             Ok(batch) if !batch.last => {
                 place.bytes += batch.cells.len();
                 place.rows += batch.rows as usize;
+                place.failed = batch.failed.take();
             }
             _ => {
                 place.over = true;

@@ -62,7 +62,10 @@ pub enum Error {
     )]
     Deadline,
     /// One row, or the whole of a pipeline's rows, is larger than this many bytes.
-    #[error("a row is larger than {0} bytes")]
+    #[error(
+        "a row, or all rows of a pipeline, have more than {0} bytes, the most that is passed on at once; read a \
+         large value in pieces, with substring(), and many rows with a query of their own"
+    )]
     TooLarge(usize),
     /// One call of a pipeline failed, and so none of them took effect.
     #[error("call {index} of the pipeline: {error}")]

@@ -71,8 +71,11 @@ impl Connection {
     pub async fn execute(&mut self, call: &Call, known: Option<Arc<Description>>) -> Result<u64> {
         let mut total = self.run(call, known, Rows::All, 0).await?.first;
         while !total.last {
+            if let Some(error) = total.failed {
+                return Err(*error);
+            }
             // Their number is in the statement's tag: the rows themselves are dropped.
-            total = self.rows(0).await?;
+            total = self.rows(0, true).await?;
         }
         Ok(total.affected)
     }
@@ -91,7 +94,7 @@ impl Connection {
             };
             self.send(Effects::NONE, |out| request::execute(portal, rows_max, out))?;
         }
-        self.rows(bytes).await
+        self.rows(bytes, portal.is_none()).await
     }
 
     async fn run(
@@ -132,16 +135,18 @@ impl Connection {
         let portal = (!execution.portal.is_empty()).then_some(execution.portal);
         let Some(name) = execution.parsed_as else {
             let description = execution.description.ok_or(Error::Ended)?;
-            let first = self.rows(bytes).await?;
+            let first = self.rows(bytes, portal.is_none()).await?;
             return Ok(self.started(description, first, portal));
         };
         let fitting = execution.description.filter(|known| known.fits(&shape));
-        let first = self.rows(bytes).await?;
+        let first = self.rows(bytes, portal.is_none()).await?;
         let description = match fitting {
             Some(description) => description,
             None => Arc::new(Box::pin(self.resolve(&shape, Some(&execution.formats))).await?),
         };
-        self.remember(&call.key, name, description.clone());
+        if first.failed.is_none() {
+            self.remember(&call.key, name, description.clone());
+        }
         Ok(self.started(description, first, portal))
     }
 
@@ -297,6 +302,7 @@ impl Connection {
         self.forgetting.clear();
         self.leading = leaders.len() as u32;
         self.executing = false;
+        self.copying_out = false;
         self.began = self.beginning.take();
         self.used = true;
         self.mark(effects.residue);

@@ -47,12 +47,12 @@ impl Place {
 
     /// Executes a statement and reads its first rows.
     pub async fn query(&self, call: &Call) -> Result<Answer> {
-        let (started, seat) = self.perform(work::Query(call)).await?;
+        let (mut started, seat) = self.perform(work::Query(call)).await?;
         let session = self.session();
         let mut meter = session.grants.meter(seat.database().name());
         let counted = meter.count(&started.first);
         // Before the refusal: dropping it frees the connection.
-        let rest = Cursor::after(session, &seat, &started, meter);
+        let rest = Cursor::after(session, &seat, &mut started, meter);
         counted?;
         let changed = call.version != started.description.version;
         Ok(Answer {

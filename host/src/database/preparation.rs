@@ -96,7 +96,13 @@ impl Connection {
             request::bind("", "", &binary, oids, &binary, out)?;
             request::execute("", 0, out)
         })?;
-        let rows = self.rows(usize::MAX).await.map_err(Error::unexecuted)?;
+        let mut rows = self
+            .rows(usize::MAX, false)
+            .await
+            .map_err(Error::unexecuted)?;
+        if let Some(error) = rows.failed.take() {
+            return Err(*error);
+        }
         Catalog::read(&rows.cells)
     }
 

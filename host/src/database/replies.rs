@@ -54,15 +54,28 @@ impl Connection {
         }
     }
 
-    /// Reads rows until there are about `bytes` of them, or no more for now.
-    pub(super) async fn rows(&mut self, bytes: usize) -> Result<Batch> {
+    /// Reads rows until there are about `bytes` of them, or no more to come. `flowing` says that the
+    /// server sends all of them without being asked again: those that are there need not wait then.
+    pub(super) async fn rows(&mut self, bytes: usize, flowing: bool) -> Result<Batch> {
         let mut batch = Batch::default();
+        match self.more_rows(&mut batch, bytes, flowing).await {
+            Ok(()) => Ok(batch),
+            Err(error) => batch.or_failed(error),
+        }
+    }
+
+    async fn more_rows(&mut self, batch: &mut Batch, bytes: usize, flowing: bool) -> Result<()> {
         let mut suspended = false;
         loop {
             match self.reply().await? {
                 tags::DATA_ROW_TAG => {
                     batch.cells.extend_from_slice(reply::cells(&self.wire));
                     batch.rows += 1;
+                    batch.rows += self.wire.rows_arrived(&mut batch.cells, bytes);
+                    let enough = flowing && batch.cells.len() >= limits::BATCH_BYTES_EAGER;
+                    if enough && self.wire.arrived().is_none() && !self.wire.reads_now() {
+                        return Ok(());
+                    }
                     let full = batch.cells.len() >= bytes || batch.rows >= limits::BATCH_ROWS_MAX;
                     // If the end has arrived as well, there is no need to ask for it.
                     if full
@@ -71,7 +84,7 @@ impl Connection {
                             .arrived()
                             .is_none_or(|tag| tag == tags::DATA_ROW_TAG)
                     {
-                        return Ok(batch);
+                        return Ok(());
                     }
                 }
                 tags::COMMAND_COMPLETE_TAG => batch.affected = reply::affected(&self.wire),
@@ -81,7 +94,7 @@ impl Connection {
                 }
                 tags::READY_FOR_QUERY_TAG => {
                     batch.last = !suspended;
-                    return Ok(batch);
+                    return Ok(());
                 }
                 _ => {}
             }

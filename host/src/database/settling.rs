@@ -20,12 +20,14 @@ const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UN
     EXECUTE pg_catalog.format('DEALLOCATE %I', name); END LOOP; END $$";
 
 impl Connection {
-    /// Ends the rows that nobody will read, without harm to an open transaction.
+    /// Ends the rows that nobody will read, without harm to an open transaction. A `COPY` has no
+    /// portal to be left in: unless it is about to end, its transaction fails with it.
     pub async fn abandon_rows(&mut self) -> Result<()> {
         if self.wire.owed() == 0 {
             return Ok(());
         }
-        if self.wire.in_transaction() || self.began.is_some() {
+        let in_transaction = self.wire.in_transaction() || self.began.is_some();
+        if in_transaction && !self.copying_out {
             // No more than one fetch is under way, and cancelling would fail the transaction.
             return self.wire.drain().await;
         }

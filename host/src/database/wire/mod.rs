@@ -22,6 +22,7 @@ use crate::database::connect::{Established, Stream};
 use crate::database::error::{Error, Result};
 use crate::limits;
 
+mod ahead;
 mod copying;
 pub mod notification;
 pub mod reply;
@@ -219,14 +220,6 @@ impl Wire {
                 self.transfer().await?;
             }
         }
-    }
-
-    /// The tag of the next message, if the whole of it has arrived already.
-    pub fn arrived(&mut self) -> Option<u8> {
-        self.consume();
-        let header = backend::Header::parse(&self.input).ok().flatten()?;
-        let whole = self.dropping == 0 && self.input.len() > header.len() as usize;
-        whole.then_some(header.tag())
     }
 
     /// The body of the message that [`Self::message`] has returned.

@@ -3,9 +3,9 @@
 //! Promises: a body that makes no sense is an error, never a panic.
 
 use fallible_iterator::FallibleIterator;
-use postgres_protocol::message::backend::Message;
+use postgres_protocol::message::backend::{self as tags, Message};
 
-use super::Wire;
+use super::{HEAD_BYTES, Wire};
 use crate::database::error::{Error, Result};
 use crate::database::server_error::ServerError;
 
@@ -83,6 +83,18 @@ pub fn cells(wire: &Wire) -> &[u8] {
     wire.body().get(2..).unwrap_or_default()
 }
 
+/// The cells of the row that begins there, and where it ends; none if it is no row, or not whole.
+pub fn row_at(input: &[u8], start: usize) -> Option<(&[u8], usize)> {
+    let rest = input.get(start..)?;
+    let (head, _) = rest.split_first_chunk::<HEAD_BYTES>()?;
+    let [tags::DATA_ROW_TAG, length @ ..] = *head else {
+        return None;
+    };
+    let end = 1 + usize::try_from(i32::from_be_bytes(length)).ok()?;
+    let cells = rest.get(HEAD_BYTES + 2..end)?;
+    Some((cells, start + end))
+}
+
 /// How many rows the statement that is complete has affected: the last word of its tag.
 pub fn affected(wire: &Wire) -> u64 {
     tag(wire)
@@ -96,4 +108,35 @@ pub fn affected(wire: &Wire) -> u64 {
 pub fn tag(wire: &Wire) -> &str {
     let body = wire.body();
     std::str::from_utf8(body.strip_suffix(&[0]).unwrap_or(body)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_found_only_if_it_is_whole() {
+        let row = b"D\0\0\0\x0b\0\x01\0\0\0\x01x";
+        let twice = [&row[..], &row[..], b"C\0\0\0\x04"].concat();
+        let cells = &b"\0\0\0\x01x"[..];
+        assert_eq!(row_at(&twice, 0), Some((cells, 12)));
+        assert_eq!(row_at(&twice, 12), Some((cells, 24)));
+        assert_eq!(row_at(&twice, 24), None);
+        assert_eq!(row_at(&twice, 99), None);
+        for end in 0..row.len() {
+            assert_eq!(row_at(&row[..end], 0), None, "{end}");
+        }
+    }
+
+    #[test]
+    fn a_row_of_absurd_length_is_none() {
+        for length in [i32::MIN, -1, 0, 4, 5, i32::MAX] {
+            let mut row = vec![tags::DATA_ROW_TAG];
+            row.extend_from_slice(&length.to_be_bytes());
+            row.extend_from_slice(&[0; 16]);
+            assert_eq!(row_at(&row, 0), None, "{length}");
+        }
+        let without_columns = b"D\0\0\0\x06\0\0";
+        assert_eq!(row_at(without_columns, 0), Some((&[][..], 7)));
+    }
 }

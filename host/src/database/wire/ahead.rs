@@ -1,0 +1,52 @@
+//! What has been read ahead of the message in front.
+//!
+//! Promises: nothing here waits.
+
+use std::task::{Context, Poll, Waker};
+
+use bytes::Buf;
+use postgres_protocol::message::backend;
+
+use super::{READ_BYTES, Wire, reply};
+use crate::limits;
+
+impl Wire {
+    /// The tag of the next message, if the whole of it has arrived already.
+    pub fn arrived(&mut self) -> Option<u8> {
+        self.consume();
+        let header = backend::Header::parse(&self.input).ok().flatten()?;
+        let whole = self.dropping == 0 && self.input.len() > header.len() as usize;
+        whole.then_some(header.tag())
+    }
+
+    /// Reads what can be read without waiting. Whether that was anything.
+    pub fn reads_now(&mut self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut transfer = std::pin::pin!(self.transfer());
+        matches!(transfer.as_mut().poll(&mut context), Poll::Ready(Ok(())))
+    }
+
+    /// Adds the cells of the rows that have arrived already to `cells`, until those have so many
+    /// bytes. How many rows; none if something else is in front. Many rows cost little this way.
+    pub fn rows_arrived(&mut self, cells: &mut Vec<u8>, bytes: usize) -> u32 {
+        self.consume();
+        if self.dropping > 0 {
+            return 0;
+        }
+        let (mut rows, mut start) = (0, 0);
+        while cells.len() < bytes && rows < limits::BATCH_ROWS_MAX {
+            let Some((row, end)) = reply::row_at(&self.input, start) else {
+                break;
+            };
+            if cells.capacity() - cells.len() < row.len() && cells.len() >= READ_BYTES / 16 {
+                // There are many: room for all of them at once.
+                cells.reserve(row.len() + bytes.min(limits::BATCH_BYTES));
+            }
+            cells.extend_from_slice(row);
+            rows += 1;
+            start = end;
+        }
+        self.input.advance(start);
+        rows
+    }
+}
