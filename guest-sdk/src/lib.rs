@@ -26,14 +26,21 @@
 //!
 //! # Building and running
 //!
-//! A function is a library with `crate-type = ["cdylib"]`, built for the target `wasm32-wasip2`:
+//! A function is a library with `crate-type = ["cdylib"]`, built for the target `wasm32-wasip2`
+//! (`rustup target add wasm32-wasip2`). Until this crate is published it is used from a clone of
+//! its repository:
 //!
 //! ```toml
+//! [package]
+//! name = "shop"
+//! version = "0.1.0"
+//! edition = "2024"
+//!
 //! [lib]
 //! crate-type = ["cdylib"]
 //!
 //! [dependencies]
-//! hearth = "0.1"
+//! hearth = { path = "../hearth/guest-sdk" }
 //! serde = { version = "1", features = ["derive"] }
 //! ```
 //!
@@ -41,20 +48,129 @@
 //! $ cargo build --release --target wasm32-wasip2
 //! ```
 //!
-//! The result, `target/wasm32-wasip2/release/hello.wasm`, is a component. A `hearth.toml` names it,
+//! The result, `target/wasm32-wasip2/release/shop.wasm`, is a component. A `hearth.toml` names it,
 //! and `hearth serve` runs it as a local Lambda:
 //!
 //! ```toml
-//! [function.hello]
-//! component = "target/wasm32-wasip2/release/hello.wasm"
+//! [function.shop]
+//! component = "target/wasm32-wasip2/release/shop.wasm"
+//! databases = ["default"]          # what it may open; nothing unless listed
+//!
+//! [database.default]
+//! url = "postgres://postgres@localhost/shop"
 //! ```
 //!
-//! Keep the names of functions (`strip = "debuginfo"`, not `strip = true`), and traces of traps stay
-//! readable. What a guest prints to stdout and stderr becomes its log, panic messages included; a
-//! panic ends the invocation and its instance.
+//! ```console
+//! $ hearth serve
+//! $ curl -d '{"sku": "lamp"}' http://127.0.0.1:9000/2015-03-31/functions/shop/invocations
+//! ```
+//!
+//! Without `url`, the host takes `DATABASE_URL`, or starts a PostgreSQL of its own beside
+//! `hearth.toml`; `setup = ["schema.sql"]` then fills it. `hearth invoke shop -d '{"sku": "lamp"}'`
+//! handles one event and ends.
+//!
+//! Keep the names of functions (`strip = "debuginfo"`, not `strip = true`, under
+//! `[profile.release]`), and traces of traps stay readable.
 //!
 //! The crate also compiles for the machine you work on, so that handlers can be linted, documented
-//! and unit-tested with plain `cargo test`; only calls of the host panic there.
+//! and unit-tested with plain `cargo test`; only calls of the host panic there. Add `"rlib"` to
+//! `crate-type` if other crates or tests in `tests/` are to use yours.
+//!
+//! # Events, answers and the context
+//!
+//! The handler takes its event, and if it likes the [`Context`]. Both sides are JSON by serde:
+//!
+//! ```
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Deserialize)]
+//! struct Order {
+//!     sku: String,
+//!     #[serde(default)]
+//!     quantity: u32,
+//! }
+//!
+//! #[derive(Serialize)]
+//! struct Receipt {
+//!     request: String,
+//!     text: String,
+//! }
+//!
+//! #[hearth::function]
+//! async fn handle(order: Order, cx: hearth::Context) -> Result<Receipt, hearth::Error> {
+//!     println!("{} ms are left", cx.remaining().as_millis());
+//!     Ok(Receipt {
+//!         request: cx.request_id().to_owned(),
+//!         text: format!("{} times {}", order.quantity, order.sku),
+//!     })
+//! }
+//! ```
+//!
+//! `serde_json::Value` takes any JSON, [`Raw`] any bytes. An event that does not fit never reaches the
+//! handler: its caller reads `Function.InvalidEvent` and where it went wrong. An answer may have
+//! 6 MiB; a [`Streamed`] one goes out while it is made, and [`Http`] adds a status and headers.
+//!
+//! # Errors
+//!
+//! A handler returns any error that converts into [`Error`], which with `?` is nearly every one. The
+//! caller reads its text with the type `Function.Error`. A [`Failure`] has a type that a caller
+//! can match on, and says whose mistake it was:
+//!
+//! ```
+//! use hearth::Failure;
+//!
+//! fn check(quantity: u32) -> Result<u32, Failure> {
+//!     match quantity {
+//!         0 => Err(Failure::caller("EmptyOrder", "order at least one")),
+//!         1..=100 => Ok(quantity),
+//!         _ => Err(Failure::new("Unavailable", "nobody has so many")),
+//!     }
+//! }
+//! # assert!(check(0).is_err());
+//! ```
+//!
+//! An error leaves the instance warm. A panic or a trap ends the invocation (`Function.Panic`,
+//! `Function.Trap`) and the instance with it: the next event gets a new one.
+//!
+//! # State, and what is made once
+//!
+//! A warm instance keeps its memory, so what is to last lives in a `static`: an `OnceLock`, a `Mutex`,
+//! an atomic. It is a cache and no more: an instance may be replaced at any time, and several run
+//! side by side. With the isolation `serial`, the default, an instance handles one event at a time;
+//! with `{ concurrent = N }` up to N, so hold no lock across an `.await`; with `fresh` nothing
+//! stays. What is slow to make belongs into [`init`](macro@function#warming-up).
+//!
+//! # Output
+//!
+//! What is printed to stdout and stderr becomes the log, line by line, each with the request id of
+//! its invocation; so do panic messages. `println!` is enough. An invocation may print 1 MiB.
+//!
+//! # Time
+//!
+//! [`Context::remaining`] is the time until the deadline. Shortly before that the host answers with
+//! `Function.DeadlineExceeded`, cancels what runs in the database, and ends the instance. To wait, use
+//! [`sleep`], which lets others run. Futures run side by side under `futures_util::join!` or
+//! `futures_util::future::join_all`; there is no other thread, and no executor to bring along.
+//! [`wait_until`] goes on with something after the answer.
+//!
+//! # The environment
+//!
+//! `std::env::var` sees the variables that `environment = { … }` of the function's section lists, and
+//! no others. There is no file system and no network: a guest reaches databases by the host alone.
+//!
+//! # The database
+//!
+//! It is in [`postgres`], with a guide of its own: queries, parameters, rows, streams, transactions,
+//! sessions, `COPY`, errors. The shortest program:
+//!
+//! ```
+//! #[hearth::function]
+//! async fn handle(sku: String) -> Result<i64, hearth::Error> {
+//!     let db = hearth::postgres::open("default")?;
+//!     let row = db.query_one("SELECT count(*) FROM product WHERE sku = $1", &[&sku]).await?;
+//!     Ok(row.get(0))
+//! }
+//! ```
 //!
 //! # Features
 //!

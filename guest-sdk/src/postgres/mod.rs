@@ -27,6 +27,65 @@
 //! [`Client`] at a time (`join!`) run at a time, on two connections; those of a [`Transaction`] in
 //! turn.
 //!
+//! # Queries, parameters and rows
+//!
+//! ```
+//! use hearth::postgres::{Client, Error};
+//!
+//! async fn examples(db: &Client) -> Result<(), Error> {
+//!     // All rows; parameters are `$1`, `$2` …, and given by reference.
+//!     let least = 3_i32;
+//!     for row in db.query("SELECT sku, stock, note FROM product WHERE stock > $1", &[&least]).await? {
+//!         let sku: &str = row.get("sku");             // by name, or by number from 0
+//!         let stock: i32 = row.get(1);                // panics if the type is another
+//!         let note: Option<String> = row.try_get(2)?; // an error instead; NULL is `None`
+//!         println!("{sku} {stock} {note:?}");
+//!     }
+//!     // Exactly one row, one or none, and a value alone.
+//!     let one = db.query_one("SELECT max(stock) FROM product", &[]).await?;
+//!     let none = db.query_opt("SELECT 1 FROM product WHERE sku = $1", &[&"no such"]).await?;
+//!     let count: i64 = db.query_one_scalar("SELECT count(*) FROM product", &[]).await?;
+//!     // How many rows were affected.
+//!     let changed = db.execute("UPDATE product SET stock = 0 WHERE stock < $1", &[&0_i32]).await?;
+//!     println!("{count} products, {changed} changed, {:?} {:?}", one.columns(), none.is_some());
+//!     // A list is one parameter: an array.
+//!     let skus = vec!["lamp", "pen"];
+//!     db.query("SELECT * FROM product WHERE sku = ANY($1)", &[&skus]).await?;
+//!     // Several statements without parameters.
+//!     db.batch_execute("CREATE TABLE IF NOT EXISTS seen (sku text); TRUNCATE seen").await
+//! }
+//! ```
+//!
+//! The server chooses the types of parameters from the SQL, and the Rust type must fit: `int4` takes
+//! an `i32`, `int8` an `i64` (see [Types](#types)). Where the SQL leaves it open, cast (`$1::int8`) or
+//! name it: [`Client::query_typed`]. A value never belongs into the text of a statement.
+//!
+//! # Large results
+//!
+//! [`Client::query_raw`] returns a [`RowStream`], which holds one batch of rows at a time, so that a
+//! result of any size fits into a small instance. The columns are known before the first row, also if
+//! there is none. Work on a row, and forget it; one that is kept keeps its batch.
+//!
+//! ```
+//! # async fn example(db: &hearth::postgres::Client) -> Result<(), hearth::postgres::Error> {
+//! let mut rows = db.query_raw("SELECT id, name FROM visit WHERE id > $1", [&7_i64]).await?;
+//! let columns: Vec<&str> = rows.columns().iter().map(|column| column.name()).collect();
+//! println!("{columns:?}");
+//! let mut longest = 0;
+//! while let Some(row) = rows.try_next().await? {
+//!     longest = longest.max(row.get::<_, &str>("name").len());
+//! }
+//! // Without parameters:
+//! let rows = db.query_raw("SELECT 1", [0_i32; 0]).await?;
+//! # drop((longest, rows));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! It is a `Stream` as well. An error in the middle comes after the rows before it, and ends them.
+//! Dropping the stream early is free: the host stops the statement. A single row may have 8 MiB
+//! ([`Error::is_too_large`]); read a larger value in pieces, with `substring(value FROM $1 FOR $2)`.
+//!
 //! # Types
 //!
 //! Values travel as PostgreSQL's own binary format and are converted by [`postgres-types`], which
@@ -90,21 +149,136 @@
 //! # Transactions
 //!
 //! What is not committed is rolled back, however its handler ends. A [`Transaction`] may contain
-//! others, which are savepoints. Dropping one cannot wait for the server, so it is rolled back by
-//! the next call of the transaction around it, before anything else.
+//! others, which are savepoints: one may fail and be rolled back alone. Dropping one cannot wait for
+//! the server, so it is rolled back by the next call of the transaction around it, before anything
+//! else.
+//!
+//! ```
+//! use hearth::postgres::{Client, Error, IsolationLevel};
+//!
+//! async fn example(db: &Client) -> Result<(), Error> {
+//!     let builder = db.build_transaction().isolation_level(IsolationLevel::RepeatableRead);
+//!     let mut tx = builder.start().await?;
+//!     tx.execute("INSERT INTO log (what) VALUES ($1)", &[&"try"]).await?;
+//!     let attempt = tx.transaction().await?; // a savepoint
+//!     match attempt.execute("INSERT INTO once (id) VALUES (1)", &[]).await {
+//!         Ok(_) => attempt.commit().await?,
+//!         Err(_) => attempt.rollback().await?, // `tx` goes on
+//!     }
+//!     tx.commit().await
+//! }
+//! ```
 //!
 //! PostgreSQL may undo a transaction for the sake of others that run at the same time; with
 //! `SERIALIZABLE` and `REPEATABLE READ` that is a part of the bargain. [`Client::transact`] runs a closure in
-//! a transaction and does it again when that happens.
+//! a transaction and does it again when that happens; it is the best choice for what reads and then
+//! writes.
+//!
+//! # Several statements in one round trip
+//!
+//! [`Client::pipeline`] collects statements that are sent together and done whole or not at all.
+//!
+//! # Sessions: settings, locks, notifications
+//!
+//! A call of a [`Client`] takes any connection, so what lives in PostgreSQL's session (`SET`, temporary
+//! tables, advisory locks, `LISTEN`) needs one that is held: a [`Session`]. Dropping it undoes all
+//! of that.
+//!
+//! ```
+//! # async fn example(db: &hearth::postgres::Client) -> Result<(), hearth::postgres::Error> {
+//! let session = db.session().await?;
+//! session.batch_execute("CREATE TEMPORARY TABLE picked (sku text)").await?;
+//! session.execute("INSERT INTO picked VALUES ($1)", &[&"lamp"]).await?;
+//! session.listen("stock").await?; // not on classic Lambda, which freezes
+//! let told = session.notification().await?;
+//! println!("{} on {}", told.payload, told.channel);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `NOTIFY` is a statement like others: `SELECT pg_notify($1, $2)`.
+//!
+//! # COPY
+//!
+//! The quickest way to store many rows, in the format that the statement says:
+//!
+//! ```
+//! # async fn example(db: &hearth::postgres::Client) -> Result<(), hearth::postgres::Error> {
+//! let mut copy = db.copy_in("COPY product (sku, stock) FROM STDIN WITH (FORMAT csv)").await?;
+//! for (sku, stock) in [("lamp", 3), ("pen", 7)] {
+//!     copy.write(format!("{sku},{stock}\n")).await?;
+//! }
+//! let rows = copy.finish().await?; // before that, nothing is copied
+//!
+//! let mut copy = db.copy_out("COPY product TO STDOUT").await?;
+//! while let Some(bytes) = copy.try_next().await? {
+//!     println!("{} bytes of whole rows", bytes.len());
+//! }
+//! # drop(rows);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Time
+//!
+//! Every call ends at the invocation's deadline, and the server is told to give it up. A call that
+//! should take less: `db.set_timeout(Some(Duration::from_secs(1)))` on a client of your own (`let mut
+//! db`), a transaction or a session; the server then fails it with
+//! [`SqlState::QUERY_CANCELED`]. Dropping a call's future cancels it as well.
+//!
+//! # When a call fails
+//!
+//! [`Error::code`] is the SQLSTATE, [`Error::as_db_error`] all that the server said (constraint, detail,
+//! hint …); the predicates tell what happened on the way.
+//!
+//! ```
+//! use hearth::Failure;
+//! use hearth::postgres::{Client, SqlState};
+//!
+//! async fn register(db: &Client, name: &str) -> Result<(), hearth::Error> {
+//!     match db.execute("INSERT INTO customer (name) VALUES ($1)", &[&name]).await {
+//!         Ok(_) => Ok(()),
+//!         Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+//!             Err(Failure::caller("NameTaken", format!("{name:?} is taken")).because(error).into())
+//!         }
+//!         Err(error) => Err(error.into()),
+//!     }
+//! }
+//! ```
+//!
+//! | what happened | how to tell | do it again? |
+//! |---|---|---|
+//! | others were in the way (40001, 40P01) | [`Error::is_conflict`] | yes, the whole transaction: [`Client::transact`] does |
+//! | no connection came free, or none could be made | [`Error::is_busy`], [`Error::is_connect`] | yes: nothing was executed |
+//! | the connection was lost | [`Error::is_closed`] | only if [`Error::may_have_executed`] is `false`, or it does no harm twice |
+//! | the server refused the statement | [`Error::code`] | no: the same would come of it |
+//! | it took longer than its [timeout](Client::set_timeout) | [`SqlState::QUERY_CANCELED`] | if there is time: it was undone |
+//! | the transaction had failed before its `commit` | [`Error::is_aborted`] | from its beginning, if what failed may succeed |
+//! | not allowed, or more than may be read | [`Error::is_denied`], [`Error::is_capped`] | no: change the function or its configuration |
+//! | a value is not what the Rust type says | the error names column or parameter and both types | no |
+//!
+//! The host itself repeats only what certainly was not executed: a connection that died while it
+//! rested costs no error.
 //!
 //! # Declared queries
 //!
 //! [`declare!`](crate::declare) gives a query a name and types on both sides. `hearth check` compares
 //! such queries with the database before they are deployed, and a function can be limited to them.
 //!
-//! # What is not here
+//! ```
+//! hearth::declare! {
+//!     fn in_stock(least: i32) -> (String, i32) = "SELECT sku, stock FROM product WHERE stock >= $1";
+//!     fn sell(sku: &str) = "UPDATE product SET stock = stock - 1 WHERE sku = $1";
+//! }
 //!
-//! `COPY`, `LISTEN` and portals ([`Client::query_raw`] fetches in batches).
+//! # async fn example(db: &hearth::postgres::Client) -> Result<(), hearth::postgres::Error> {
+//! let stocked: Vec<(String, i32)> = in_stock(1).query(db).await?;
+//! let sold: u64 = sell("lamp").execute(db).await?;
+//! # drop((stocked, sold));
+//! # Ok(())
+//! # }
+//! # fn main() {}
+//! ```
 //!
 //! [`tokio_postgres`]: https://docs.rs/tokio-postgres
 //! [`postgres-types`]: https://docs.rs/postgres-types
