@@ -123,19 +123,34 @@ impl Deadline {
         )
     }
 
-    /// The deadline at this wall-clock time, in milliseconds since the Unix epoch.
+    /// The deadline at this wall-clock time, in milliseconds since the Unix epoch. `sender_ms` is
+    /// what the sender's own clock showed when it said so, to the second, if that is known.
     ///
-    /// A time further away than any timeout Lambda allows, in either direction, can only be a
-    /// mistake of the sender's or of a clock: then the longest timeout is assumed.
-    pub fn at_unix_ms(unix_ms: u64) -> Self {
+    /// The sender is on this machine as a rule, so this machine's clock is the one that is meant. It
+    /// is not if the sender's is ahead, for nothing arrives before it was sent, or if the deadline is
+    /// past or further away than any timeout Lambda allows; then what is left by the sender's clock
+    /// counts, if that can be. If nothing can, the longest timeout is assumed for a deadline that
+    /// is far away in either direction.
+    pub fn told(unix_ms: u64, sender_ms: Option<u64>) -> Self {
         let now_ms = unix_ms_now();
-        if unix_ms.abs_diff(now_ms) > limits::TIMEOUT_MAX.as_millis() as u64 {
-            return Self::after(limits::TIMEOUT_MAX);
+        let max_ms = limits::TIMEOUT_MAX.as_millis() as u64;
+        let possible = |left_ms: &u64| (1..=max_ms).contains(left_ms);
+        let by_own = unix_ms.checked_sub(now_ms).filter(possible);
+        // A time to the second may be as old as that.
+        let by_sender = sender_ms
+            .and_then(|sender_ms| unix_ms.checked_sub(sender_ms + 999))
+            .filter(possible);
+        let sender_is_ahead = sender_ms.is_some_and(|sender_ms| {
+            sender_ms > now_ms + limits::CLOCK_DIFFERENCE_MAX.as_millis() as u64
+        });
+        match (by_own, by_sender) {
+            (_, Some(left_ms)) if sender_is_ahead || by_own.is_none() => {
+                Self::after(Duration::from_millis(left_ms))
+            }
+            (Some(left_ms), _) => Self::new(unix_ms, Duration::from_millis(left_ms)),
+            (None, _) if unix_ms.abs_diff(now_ms) > max_ms => Self::after(limits::TIMEOUT_MAX),
+            (None, _) => Self::new(unix_ms, Duration::ZERO),
         }
-        Self::new(
-            unix_ms,
-            Duration::from_millis(unix_ms.saturating_sub(now_ms)),
-        )
     }
 
     fn new(unix_ms: u64, left: Duration) -> Self {
@@ -165,6 +180,12 @@ pub fn unix_ms_now() -> u64 {
 mod tests {
     use super::*;
 
+    const SECOND: u64 = 1_000;
+
+    fn remaining_s(deadline: Deadline) -> f64 {
+        deadline.remaining().as_secs_f64()
+    }
+
     #[test]
     fn an_answer_may_have_as_many_bytes_as_lambda_takes_and_none_more() {
         for bytes_max in [limits::PAYLOAD_BYTES_MAX, limits::STREAM_BYTES_MAX] {
@@ -176,24 +197,44 @@ mod tests {
 
     #[test]
     fn a_deadline_is_the_senders_when_it_can_be_true() {
-        let in_three_seconds = unix_ms_now() + 3_000;
-        let deadline = Deadline::at_unix_ms(in_three_seconds);
-        assert_eq!(deadline.unix_ms, in_three_seconds);
-        assert!(deadline.remaining() <= Duration::from_secs(3));
-        assert!(deadline.enforced < deadline.instant);
+        let now_ms = unix_ms_now();
+        for sender_ms in [
+            None,
+            Some(now_ms - now_ms % SECOND),
+            Some(now_ms - 3_600 * SECOND),
+        ] {
+            let deadline = Deadline::told(now_ms + 3 * SECOND, sender_ms);
+            assert_eq!(deadline.unix_ms, now_ms + 3 * SECOND);
+            assert!(remaining_s(deadline) <= 3.0);
+            assert!(deadline.enforced < deadline.instant);
+        }
+    }
+
+    /// Whichever of the two clocks was moved, and however far.
+    #[test]
+    fn a_sender_with_another_clock_is_believed_as_to_the_time_that_is_left() {
+        for shift in [-3_600, -60, 60, 3_600] {
+            let sender_ms = unix_ms_now().saturating_add_signed(shift * SECOND as i64);
+            let deadline = Deadline::told(sender_ms + 10 * SECOND, Some(sender_ms));
+            let left = remaining_s(deadline);
+            assert!((8.0..=10.0).contains(&left), "{shift} s: {left}");
+            assert!(deadline.unix_ms.abs_diff(unix_ms_now()) <= 10 * SECOND);
+        }
     }
 
     #[test]
     fn a_deadline_of_another_decade_is_not_believed() {
         for impossible in [0, 600_000, unix_ms_now() * 2] {
-            let deadline = Deadline::at_unix_ms(impossible);
-            assert!(deadline.remaining() > limits::TIMEOUT_MAX - Duration::from_secs(1));
+            for sender_ms in [None, Some(unix_ms_now())] {
+                let deadline = Deadline::told(impossible, sender_ms);
+                assert!(deadline.remaining() > limits::TIMEOUT_MAX - Duration::from_secs(1));
+            }
         }
     }
 
     #[test]
     fn a_deadline_just_past_leaves_no_time() {
-        let deadline = Deadline::at_unix_ms(unix_ms_now() - 5);
+        let deadline = Deadline::told(unix_ms_now() - 5, Some(unix_ms_now()));
         assert_eq!(deadline.remaining(), Duration::ZERO);
     }
 }

@@ -157,6 +157,14 @@ pub const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// The end of the output that a caller may ask to see with its answer, in bytes: Lambda's limit.
 pub const OUTPUT_TAIL_BYTES: usize = 4 * 1024;
 
+/// How far ahead the clock of whoever sends events may seem before it is taken for another clock.
+pub const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(2);
+/// How long the Runtime API may take to reply to an answer; it is on the same machine. After that the
+/// answer is posted once more, on another connection.
+pub const API_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection to the Runtime API may be silent before the system asks whether the peer
+/// is there, and how often it then asks, up to `KEEPALIVE_COUNT` times.
+pub const API_KEEPALIVE: Duration = Duration::from_secs(10);
 /// Failures of the Runtime API in a row after which the environment ends.
 pub const API_FAILURES_MAX: u32 = 10;
 /// The longest wait between two attempts at the Runtime API.

@@ -64,6 +64,8 @@ impl Call {
 
 /// What a call is, and the request id in its path.
 pub(crate) fn what(method: &Method, path: &str) -> (What, String) {
+    // An emulator may serve many functions, each below a path of its own.
+    let path = path.strip_prefix("/.rt/tested").unwrap_or(path);
     let path: Vec<&str> = path.split('/').skip(1).collect();
     let (what, id) = match (method, path.as_slice()) {
         (&Method::GET, ["2018-06-01", "runtime", "invocation", "next"]) => (What::Next, ""),

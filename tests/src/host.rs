@@ -1,5 +1,6 @@
 //! The real binaries, as processes: their settings, their log, their signals, their end.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -123,6 +124,24 @@ impl Host {
             status.filter(|_| self.readers.iter().all(JoinHandle::is_finished))
         })
         .await
+    }
+
+    /// What the system says of it, where that is a number: `Threads`, `VmRSS` in KiB, and more.
+    pub fn status(&self) -> HashMap<String, u64> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = std::fs::read_to_string(path).expect("it runs, on Linux");
+        let lines = text.lines().filter_map(|line| line.split_once(':'));
+        let numbers = lines.filter_map(|(key, value)| {
+            let number = value.split_whitespace().next()?.parse().ok()?;
+            Some((key.to_owned(), number))
+        });
+        numbers.collect()
+    }
+
+    /// How many files, sockets and the like it has open.
+    pub fn descriptors(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.child.id());
+        std::fs::read_dir(path).expect("it runs, on Linux").count()
     }
 
     /// Asks it to end, as Lambda does.

@@ -1,14 +1,14 @@
 //! A fake of Lambda's Runtime API: a queue of events for the host, and a record of every call.
 //!
-//! It answers as AWS's own implementation does, with the status codes a test chooses, and freezes
-//! nothing by itself: see [`crate::Host::freeze`].
+//! It answers as AWS's own implementation does ([`rules`]), or with the status codes that a test
+//! chooses, and freezes nothing by itself: see [`crate::Host::freeze`].
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::arrival::{Arrived, Reader, Reading};
@@ -25,69 +25,13 @@ use crate::call;
 pub use crate::call::{Call, What};
 use crate::{PATIENCE, within};
 
-const REQUEST_ID: &str = "Lambda-Runtime-Aws-Request-Id";
+mod event;
+pub mod rules;
 
-/// One event for the host.
-#[derive(Debug, Clone)]
-pub struct Event {
-    /// Its request id.
-    pub id: String,
-    /// Its payload.
-    pub payload: Bytes,
-    /// The headers it comes with.
-    pub headers: Vec<(String, String)>,
-}
+pub use event::Event;
+pub use rules::{Fate, Mode};
 
-impl Event {
-    /// An event with this payload, to be answered within `timeout` of now.
-    pub fn new(payload: impl Into<Bytes>, timeout: Duration) -> Self {
-        static NUMBER: AtomicUsize = AtomicUsize::new(1);
-        let id = format!(
-            "00000000-e2e0-4000-8000-{:012x}",
-            NUMBER.fetch_add(1, Ordering::Relaxed)
-        );
-        let deadline = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .expect("it is after 1970")
-            + timeout;
-        let headers = [
-            (REQUEST_ID, id.clone()),
-            (
-                "Lambda-Runtime-Deadline-Ms",
-                deadline.as_millis().to_string(),
-            ),
-            (
-                "Lambda-Runtime-Invoked-Function-Arn",
-                "arn:aws:lambda:eu-central-1:123456789012:function:tested".to_owned(),
-            ),
-            (
-                "Lambda-Runtime-Trace-Id",
-                "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1"
-                    .to_owned(),
-            ),
-            ("Content-Type", "application/json".to_owned()),
-        ];
-        let headers = headers
-            .map(|(name, value)| (name.to_owned(), value))
-            .to_vec();
-        Self {
-            id,
-            payload: payload.into(),
-            headers,
-        }
-    }
-
-    /// The same event with one more header, or another value for one it has.
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        if name.eq_ignore_ascii_case(REQUEST_ID) {
-            self.id = value.to_owned();
-        }
-        self.headers
-            .retain(|(known, _)| !known.eq_ignore_ascii_case(name));
-        self.headers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-}
+use rules::Rules;
 
 /// The fake, serving until it is dropped.
 pub struct Lambda {
@@ -103,20 +47,30 @@ struct Shared {
     /// How many calls of `/next` wait for an event.
     parked: AtomicUsize,
     reader: Reader,
+    /// How many calls of `/next` there were.
+    asked: AtomicUsize,
     /// One permit for each copy of the snapshot that runs.
     restored: Semaphore,
     /// How many calls wait for a restore.
     snapshots: AtomicUsize,
     /// How many extensions wait.
     extensions: AtomicUsize,
+    rules: Mutex<Rules>,
+    /// Who waits for the answer to an event.
+    callers: Mutex<HashMap<String, oneshot::Sender<Call>>>,
     calls: Mutex<Vec<Call>>,
     /// The statuses chosen for calls to come.
     statuses: Mutex<Vec<(What, u16)>>,
 }
 
 impl Lambda {
-    /// Starts serving on a port of its own.
+    /// Starts serving on a port of its own, one event at a time.
     pub async fn start() -> Self {
+        Self::start_in(Mode::Classic).await
+    }
+
+    /// Starts serving on a port of its own.
+    pub async fn start_in(mode: Mode) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .expect("the machine has a free port");
@@ -126,9 +80,12 @@ impl Lambda {
             waiting: Semaphore::new(0),
             parked: AtomicUsize::new(0),
             reader: Reader::default(),
+            asked: AtomicUsize::new(0),
             restored: Semaphore::new(0),
             snapshots: AtomicUsize::new(0),
             extensions: AtomicUsize::new(0),
+            rules: Mutex::new(Rules::new(mode)),
+            callers: Mutex::default(),
             calls: Mutex::default(),
             statuses: Mutex::default(),
         });
@@ -149,6 +106,18 @@ impl Lambda {
     pub fn send(&self, event: Event) {
         self.shared.events.lock().unwrap().push_back(event);
         self.shared.waiting.add_permits(1);
+    }
+
+    /// Invokes the function, and waits for the answer that Lambda takes or refuses. None if Lambda
+    /// cannot even send the event, since nobody asks for one: so it is on Managed Instances.
+    pub async fn invoke(&self, event: Event, fate: Option<Fate>) -> Option<Call> {
+        let answer = self.shared.admit(event, fate)?;
+        let answer = tokio::time::timeout(PATIENCE, answer).await;
+        Some(
+            answer
+                .expect("every event is answered")
+                .expect("it is kept"),
+        )
     }
 
     /// Answers the next call of this kind with this status.
@@ -181,6 +150,28 @@ impl Lambda {
         let parked = || self.shared.parked.load(Ordering::SeqCst);
         let what = format!("{count} calls of /next that wait");
         within(PATIENCE, &what, async || (parked() == count).then_some(())).await;
+    }
+
+    /// Waits until an event could be handed out at once.
+    pub async fn some_parked(&self) {
+        let parked = || self.shared.parked.load(Ordering::SeqCst);
+        let queued = || self.shared.events.lock().unwrap().len();
+        let what = "a call of /next that waits";
+        within(PATIENCE, what, async || (parked() > queued()).then_some(())).await;
+    }
+
+    /// How many calls of `/next` there were.
+    pub fn asked(&self) -> usize {
+        self.shared.asked.load(Ordering::SeqCst)
+    }
+
+    /// Waits until there were so many.
+    pub async fn asked_again(&self, count: usize) {
+        let what = format!("{count} calls of /next");
+        within(PATIENCE, &what, async || {
+            (self.asked() >= count).then_some(())
+        })
+        .await;
     }
 
     /// Waits until the host may be made a snapshot of.
@@ -244,6 +235,7 @@ async fn handle(request: Request<Incoming>, shared: &Shared) -> io::Result<Respo
     let begun = Instant::now();
     let (head, body) = request.into_parts();
     let (what, id) = call::what(&head.method, head.uri.path());
+    shared.rules.lock().unwrap().begin(&id);
     let Arrived {
         body,
         pieces,
@@ -256,9 +248,13 @@ async fn handle(request: Request<Incoming>, shared: &Shared) -> io::Result<Respo
         body,
         pieces,
         trailers,
-        status: shared.status(what),
+        status: 0,
         begun,
         at: Instant::now(),
+    };
+    call.status = match what {
+        What::Response | What::Error => shared.judge(&call)?,
+        _ => shared.status(what),
     };
     let success = call.status == 200;
     match what {
@@ -273,43 +269,83 @@ async fn handle(request: Request<Incoming>, shared: &Shared) -> io::Result<Respo
         let event = shared.next().await;
         call.id = event.id.clone();
         let headers = event.headers.iter();
-        headers
-            .fold(Response::builder(), |response, (name, value)| {
-                response.header(name, value)
-            })
-            .body(event.payload.into())
+        let response = headers.fold(Response::builder(), |response, (name, value)| {
+            response.header(name, value)
+        });
+        response.body(event.payload.into())
     } else {
-        let text = match call.status {
-            202 => r#"{"status":"OK"}"#,
-            410 => r#"{"errorType":"InvokeTimeout","errorMessage":"Invoke timed out"}"#,
-            413 => {
-                r#"{"errorType":"RequestEntityTooLarge","errorMessage":"Exceeded maximum allowed payload size (6291556 bytes)."}"#
-            }
-            _ => r#"{"errorType":"Other","errorMessage":"as the test chose"}"#,
-        };
         Response::builder()
             .status(call.status)
             .header("Content-Type", "application/json")
             .header("Lambda-Extension-Identifier", "an-extension")
-            .body(text.into())
+            .body(rules::text(call.status).into())
     };
-    call.at = Instant::now();
-    shared.calls.lock().unwrap().push(call);
+    shared.note(call)?;
     Ok(response.expect("a test's headers can be sent"))
 }
 
 impl Shared {
+    /// Puts an event into the queue, if Lambda would take it now.
+    fn admit(&self, event: Event, fate: Option<Fate>) -> Option<oneshot::Receiver<Call>> {
+        let mut rules = self.rules.lock().unwrap();
+        let mut events = self.events.lock().unwrap();
+        let parked = self.parked.load(Ordering::SeqCst);
+        if rules.mode() == Mode::Managed && parked <= events.len() {
+            return None;
+        }
+        if let Some(fate) = fate {
+            rules.destine(&event.id, fate);
+        }
+        let (caller, answer) = oneshot::channel();
+        let mut callers = self.callers.lock().unwrap();
+        callers.insert(event.id.clone(), caller);
+        events.push_back(event);
+        self.waiting.add_permits(1);
+        Some(answer)
+    }
+
+    /// The status that a test chose for the next call of this kind.
+    fn chosen(&self, what: What) -> Option<u16> {
+        let mut statuses = self.statuses.lock().unwrap();
+        let at = statuses.iter().position(|(chosen, _)| *chosen == what);
+        at.map(|at| statuses.remove(at).1)
+    }
+
     /// The status for a call of this kind: the one that a test chose, or that of success.
     fn status(&self, what: What) -> u16 {
-        let mut statuses = self.statuses.lock().unwrap();
-        match (
-            statuses.iter().position(|(chosen, _)| *chosen == what),
-            what,
-        ) {
-            (Some(at), _) => statuses.remove(at).1,
-            (None, What::Next | What::Restore | What::Register | What::Wait) => 200,
-            (None, What::Other) => 404,
-            (None, _) => 202,
+        self.chosen(what).unwrap_or(match what {
+            What::Next | What::Restore | What::Register | What::Wait => 200,
+            What::Other => 404,
+            _ => 202,
+        })
+    }
+
+    /// The status for an answer, if it arrives.
+    fn judge(&self, call: &Call) -> io::Result<u16> {
+        let mut rules = self.rules.lock().unwrap();
+        if rules.loses_answer(&call.id) {
+            return Err(io::Error::other("the answer is lost"));
+        }
+        let chosen = self.chosen(call.what);
+        Ok(rules.judge(call, chosen))
+    }
+
+    /// Keeps a call, and tells the caller whose answer it is; an error if the host is not to know.
+    fn note(&self, mut call: Call) -> io::Result<()> {
+        call.at = Instant::now();
+        let is_answer = matches!(call.what, What::Response | What::Error);
+        if is_answer && let Some(caller) = self.callers.lock().unwrap().remove(&call.id) {
+            let _ = caller.send(call.clone());
+        }
+        let lost = match call.what {
+            What::Next => Fate::EventLost,
+            _ => Fate::ReceiptLost,
+        };
+        let lost = self.rules.lock().unwrap().happens(&call.id, lost);
+        self.calls.lock().unwrap().push(call);
+        match lost {
+            true => Err(io::Error::other("the reply is lost")),
+            false => Ok(()),
         }
     }
 
@@ -322,17 +358,17 @@ impl Shared {
 
     /// The next event. Whoever asks may go away while waiting; then the event stays.
     async fn next(&self) -> Event {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if let Some(event) = self.rules.lock().unwrap().unanswered() {
+            return event;
+        }
         let _parked = Parked::new(&self.parked);
-        self.waiting
-            .acquire()
-            .await
-            .expect("it is never closed")
-            .forget();
-        self.events
-            .lock()
-            .unwrap()
-            .pop_front()
-            .expect("there is a permit for each event")
+        let waiting = self.waiting.acquire().await;
+        waiting.expect("it is never closed").forget();
+        let event = self.events.lock().unwrap().pop_front();
+        let event = event.expect("there is a permit for each event");
+        self.rules.lock().unwrap().hand_out(&event);
+        event
     }
 }
 

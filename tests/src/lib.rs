@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+pub mod answer;
 pub mod arrival;
 pub mod authority;
 mod call;
@@ -29,13 +30,14 @@ pub mod program;
 pub mod run;
 pub mod trial;
 
+pub use answer::Answer;
 pub use authority::Authority;
 pub use chance::Chance;
 pub use clock::Clock;
 pub use database::{Database, Server};
 pub use host::Host;
 pub use middlebox::{Cut, Middlebox};
-pub use trial::{Answer, Door, Setup, Trial};
+pub use trial::{Door, Setup, Trial};
 
 /// How long anything may take that has no bound of its own. Reaching it is a failure; nothing is
 /// ever expected to take so long.

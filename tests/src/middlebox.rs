@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, sink};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// How a connection ends.
@@ -46,8 +46,11 @@ struct Shared {
     /// How long bytes are on their way in each direction.
     delay: Mutex<Duration>,
     /// How each open connection is told to end.
-    open: Mutex<Vec<watch::Sender<Option<Cut>>>>,
+    open: Mutex<Vec<oneshot::Sender<Order>>>,
 }
+
+/// How a connection is to end, and who is told when that is done.
+type Order = (Cut, oneshot::Sender<()>);
 
 impl Middlebox {
     /// Begins to pass connections on to this address, `host:port`.
@@ -80,11 +83,18 @@ impl Middlebox {
         *self.shared.delay.lock().unwrap() = delay;
     }
 
-    /// Ends all connections that are open now, and returns how many there were.
-    pub fn cut(&self, how: Cut) -> usize {
+    /// Ends all connections that are open now, and returns how many there were. By then both sides
+    /// have been told what they are to be told.
+    pub async fn cut(&self, how: Cut) -> usize {
         let open = std::mem::take(&mut *self.shared.open.lock().unwrap());
-        let told = open.iter().filter(|flow| flow.send(Some(how)).is_ok());
-        told.count()
+        let mut count = 0;
+        for flow in open {
+            let (done, is_done) = oneshot::channel();
+            if flow.send((how, done)).is_ok() && is_done.await.is_ok() {
+                count += 1;
+            }
+        }
+        count
     }
 }
 
@@ -99,7 +109,7 @@ async fn serve(listener: TcpListener, target: String, shared: Arc<Shared>) {
     let mut flows = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         shared.connects.fetch_add(1, Ordering::SeqCst);
-        let (cut, told) = watch::channel(None);
+        let (cut, told) = oneshot::channel();
         let mut open = shared.open.lock().unwrap();
         open.retain(|flow| !flow.is_closed());
         open.push(cut);
@@ -113,7 +123,7 @@ async fn flow(
     mut client: TcpStream,
     target: String,
     shared: Arc<Shared>,
-    mut told: watch::Receiver<Option<Cut>>,
+    told: oneshot::Receiver<Order>,
 ) {
     let Ok(mut server) = TcpStream::connect(&target).await else {
         reset(client);
@@ -128,24 +138,39 @@ async fn flow(
             pass(from_server, to_client, &shared)
         )
     };
-    let how = tokio::select! {
+    let order = tokio::select! {
         _ = pass => return,
-        how = told.wait_for(Option::is_some) => how.map_or(None, |how| *how),
+        order = told => order,
     };
+    let Ok((how, done)) = order else { return };
     match how {
-        Some(Cut::Reset) | None => {
+        Cut::Reset => {
             reset(client);
             reset(server);
+            let _ = done.send(());
         }
-        Some(Cut::Finish) => {
-            let _ = tokio::join!(finish(client), finish(server));
+        Cut::Finish => {
+            let _ = tokio::join!(client.shutdown(), server.shutdown());
+            let _ = done.send(());
+            // Unread, what still comes would make the end a reset.
+            tokio::join!(swallow(&mut client), swallow(&mut server));
         }
-        Some(Cut::Silence) => {
-            let (client, server) = (client.into_split(), server.into_split());
-            tokio::join!(swallow(client.0), swallow(server.0));
+        Cut::Silence => {
+            let _ = done.send(());
+            // The server, too, comes to know at last.
+            tokio::select! {
+                () = swallow(&mut client) => {}
+                () = swallow(&mut server) => {}
+            }
         }
-        Some(Cut::ResetLater) => {
-            tokio::join!(reset_later(client), reset_later(server));
+        Cut::ResetLater => {
+            let _ = done.send(());
+            tokio::select! {
+                _ = client.readable() => {}
+                _ = server.readable() => {}
+            }
+            reset(client);
+            reset(server);
         }
     }
 }
@@ -169,17 +194,6 @@ fn reset(stream: TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
-/// What still comes is taken: unread, it would make the end a reset.
-async fn finish(mut stream: TcpStream) {
-    let _ = stream.shutdown().await;
-    swallow(stream).await;
-}
-
-async fn swallow(mut stream: impl AsyncRead + Unpin) {
-    let _ = tokio::io::copy(&mut stream, &mut sink()).await;
-}
-
-async fn reset_later(mut stream: TcpStream) {
-    let _ = stream.read(&mut [0; 1]).await;
-    reset(stream);
+async fn swallow(stream: &mut TcpStream) {
+    let _ = tokio::io::copy(stream, &mut sink()).await;
 }

@@ -1,13 +1,13 @@
 //! One function behind one front door: how a test starts it, calls it, and reads what came back.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::lambda::{Event, Lambda, What};
+use crate::answer::{Answer, map};
+use crate::lambda::{Event, Lambda, Mode, What};
 use crate::{Clock, Database, Guest, Host, Middlebox, local, run};
 
 /// The name of the function in each test's configuration.
@@ -32,6 +32,7 @@ pub struct Setup {
     concurrency: usize,
     environment: Vec<(String, String)>,
     behind_middlebox: bool,
+    under_path: &'static str,
     clock: Option<Clock>,
     replies: Vec<(What, u16)>,
 }
@@ -53,6 +54,7 @@ impl Setup {
             concurrency: 1,
             environment: Vec::new(),
             behind_middlebox: false,
+            under_path: "",
             clock: None,
             replies: Vec::new(),
         }
@@ -124,6 +126,12 @@ impl Setup {
         self
     }
 
+    /// With a Runtime API whose address is a URL with this path: `/.rt/tested`.
+    pub fn under_path(mut self, path: &'static str) -> Self {
+        self.under_path = path;
+        self
+    }
+
     /// Writes the configuration into a directory of its own, and returns that.
     pub fn write(&self) -> PathBuf {
         let mut text = format!(
@@ -155,7 +163,11 @@ impl Setup {
         let mut middlebox = None;
         let (host, way) = match door {
             Door::Lambda => {
-                let lambda = Lambda::start().await;
+                let lambda = Lambda::start_in(match self.concurrency {
+                    1 => Mode::Classic,
+                    _ => Mode::Managed,
+                })
+                .await;
                 for (what, status) in &self.replies {
                     lambda.reply(*what, *status);
                 }
@@ -164,6 +176,9 @@ impl Setup {
                     let between = Middlebox::before(&address).await;
                     address = between.address();
                     middlebox = Some(between);
+                }
+                if !self.under_path.is_empty() {
+                    address = format!("http://{address}{}", self.under_path);
                 }
                 let mut environment = self.environment.clone();
                 if self.concurrency > 1 {
@@ -340,62 +355,4 @@ impl Trial {
             Way::Lambda(_) => panic!("this trial is behind Lambda's door"),
         }
     }
-}
-
-/// What came back for an event.
-#[derive(Debug)]
-pub struct Answer {
-    /// The invocation's request id.
-    pub request_id: String,
-    /// Whether it is an error.
-    pub failed: bool,
-    /// The headers it came with, names in lower case.
-    pub headers: HashMap<String, String>,
-    /// The bytes.
-    pub body: Bytes,
-    /// How long it took, seen from outside.
-    pub took: Duration,
-}
-
-impl Answer {
-    /// The answer, which is none of an error.
-    pub fn value(&self) -> Value {
-        assert!(
-            !self.failed,
-            "an error came back: {}",
-            String::from_utf8_lossy(&self.body)
-        );
-        self.json()
-    }
-
-    /// The type and the message of the error, which it is.
-    pub fn error(&self) -> (String, String) {
-        assert!(
-            self.failed,
-            "no error came back, but {}",
-            String::from_utf8_lossy(&self.body)
-        );
-        let document = self.json();
-        let text = |key: &str| {
-            document[key]
-                .as_str()
-                .unwrap_or_else(|| panic!("no {key} in {document}"))
-                .to_owned()
-        };
-        (text("errorType"), text("errorMessage"))
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
-    }
-}
-
-fn map(headers: &hyper::HeaderMap) -> HashMap<String, String> {
-    let text =
-        |value: &hyper::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    headers
-        .iter()
-        .map(|(name, value)| (name.to_string(), text(value)))
-        .collect()
 }

@@ -122,7 +122,9 @@ impl Keeper {
             Ok(if State::is_overrun(store)? {
                 UpdateDeadline::Interrupt
             } else {
-                UpdateDeadline::Yield(1)
+                // Tokio's own way of yielding: it looks after sockets, timers and what other threads
+                // have woken before it comes back. A task that only wakes itself keeps them waiting.
+                UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
             })
         });
         // Where several invocations may be in the instance, the one that runs has to be looked up.

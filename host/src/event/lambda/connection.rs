@@ -2,13 +2,15 @@
 //!
 //! Promises:
 //! - kept open, and opened anew when the other side has closed it;
-//! - waiting for a reply has no time limit: the process may be frozen meanwhile;
+//! - waiting for an event has no time limit, since the process may be frozen meanwhile; a reply to
+//!   anything else has [`limits::API_REPLY_TIMEOUT`], and then the request is sent once more;
 //! - it moves only while an exchange is under way, in the task that makes it: a task of its own
 //!   would cost a hand-over in each direction.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderMap, HeaderValue, USER_AGENT};
@@ -20,6 +22,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::Error;
+use super::patience::{self, Patience};
 use crate::limits;
 
 /// The most headers that a request has, and so the room that is made for them at once.
@@ -29,18 +32,23 @@ pub(super) const RELEASE: HeaderValue =
 
 /// The Runtime API at one address.
 pub(super) struct Endpoint {
-    /// `host:port`, as Lambda gives it.
+    /// `host:port`.
     address: String,
+    /// What every path begins with; nothing on Lambda itself.
+    prefix: String,
     host: HeaderValue,
     connection: Option<Connection>,
+    patience: Patience,
 }
 
 /// An open connection.
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    driver: Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>,
-    ended: bool,
+    /// None once it has ended. Only its being dropped tells a request that came too late for it.
+    driver: Option<Pin<Box<Driver>>>,
 }
+
+type Driver = http1::Connection<TokioIo<TcpStream>, Full<Bytes>>;
 
 /// A reply, read to its end: before that the connection could not be used again.
 pub(super) struct Reply {
@@ -50,12 +58,16 @@ pub(super) struct Reply {
 }
 
 impl Endpoint {
-    /// The Runtime API at this `host:port`. Connects to nothing yet.
+    /// The Runtime API at this `host:port`, as Lambda gives it; emulators give a URL with a path.
+    /// Connects to nothing yet.
     pub(super) fn new(address: &str) -> Self {
+        let (address, prefix) = patience::split(address);
         Self {
             address: address.to_owned(),
+            prefix: prefix.to_owned(),
             host: HeaderValue::from_str(address).unwrap_or(HeaderValue::from_static("localhost")),
             connection: None,
+            patience: Patience::default(),
         }
     }
 
@@ -64,13 +76,16 @@ impl Endpoint {
         self.connection = None;
     }
 
-    /// Sends a request on the open connection; on a new one if that turns out to be closed.
+    /// Sends a request on the open connection; on a new one if that turns out to be closed, or
+    /// gives no reply within `limit`.
     pub(super) async fn exchange(
         &mut self,
+        limit: Option<Duration>,
         make: impl Fn(&HeaderValue) -> Request<Full<Bytes>>,
     ) -> Result<Reply, Error> {
         if let Some(mut connection) = self.connection.take() {
-            match connection.exchange(make(&self.host)).await {
+            let exchange = connection.exchange(self.request(&make)?);
+            match self.patience.reply(limit, exchange).await {
                 Ok(reply) => {
                     self.connection = Some(connection);
                     return Ok(reply);
@@ -83,17 +98,31 @@ impl Endpoint {
             }
         }
         let mut connection = self.connect().await?;
-        let reply = connection
-            .exchange(make(&self.host))
-            .await
-            .map_err(|error| {
-                Error::Transient(format!(
-                    "the Runtime API at {} did not answer: {error}",
-                    self.address
-                ))
-            })?;
+        let exchange = connection.exchange(self.request(&make)?);
+        let reply = self.patience.reply(limit, exchange).await;
+        let reply = reply.map_err(|error| {
+            Error::Transient(format!(
+                "the Runtime API at {} did not answer: {error}",
+                self.address
+            ))
+        })?;
         self.connection = Some(connection);
         Ok(reply)
+    }
+
+    fn request(
+        &self,
+        make: impl Fn(&HeaderValue) -> Request<Full<Bytes>>,
+    ) -> Result<Request<Full<Bytes>>, Error> {
+        self.below_prefix(make(&self.host))
+    }
+
+    /// The request, to a path as the address wants it.
+    pub(super) fn below_prefix<B>(&self, mut request: Request<B>) -> Result<Request<B>, Error> {
+        if !self.prefix.is_empty() {
+            *request.uri_mut() = uri(format!("{}{}", self.prefix, request.uri()))?;
+        }
+        Ok(request)
     }
 
     /// What its requests name as their host.
@@ -106,6 +135,7 @@ impl Endpoint {
         let opening = async {
             let stream = TcpStream::connect(&self.address).await?;
             stream.set_nodelay(true)?;
+            patience::keep_alive(&stream)?;
             Ok(stream)
         };
         opening
@@ -119,8 +149,7 @@ impl Endpoint {
             .map_err(|error| self.unreachable(&error))?;
         Ok(Connection {
             sender,
-            driver: Box::pin(driver),
-            ended: false,
+            driver: Some(Box::pin(driver)),
         })
     }
 
@@ -135,11 +164,7 @@ impl Endpoint {
 impl Connection {
     /// Sends a request and reads its reply.
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Reply> {
-        let Self {
-            sender,
-            driver,
-            ended,
-        } = self;
+        let Self { sender, driver } = self;
         let exchange = async {
             sender.ready().await?;
             let (head, body) = sender.send_request(request).await?.into_parts();
@@ -164,7 +189,12 @@ impl Connection {
                 return Poll::Ready(reply);
             }
             // Its end is an error for the exchange as well, which says more about it.
-            *ended = *ended || driver.as_mut().poll(cx).is_ready();
+            if driver
+                .as_mut()
+                .is_some_and(|driver| driver.as_mut().poll(cx).is_ready())
+            {
+                *driver = None;
+            }
             // What the connection has just read, without another turn through the scheduler.
             exchange.as_mut().poll(cx)
         })

@@ -38,7 +38,7 @@ impl Extension {
     /// log says: then the environment ends without a signal.
     pub async fn register(address: &str) -> Option<Self> {
         let mut endpoint = Endpoint::new(address);
-        let registering = endpoint.exchange(|host| {
+        let registering = endpoint.exchange(None, |host| {
             let body = Bytes::from_static(EVENTS);
             let uri = Uri::from_static(REGISTER);
             let mut request = request(host, Method::POST, uri, body);
@@ -67,7 +67,7 @@ impl Extension {
     pub async fn wait(mut self) {
         for failures in 1..=limits::API_FAILURES_MAX {
             let identifier = &self.identifier;
-            let waiting = self.endpoint.exchange(|host| {
+            let waiting = self.endpoint.exchange(None, |host| {
                 let mut request = request(host, Method::GET, Uri::from_static(NEXT), Bytes::new());
                 request.headers_mut().insert(IDENTIFIER, identifier.clone());
                 request

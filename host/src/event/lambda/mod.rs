@@ -3,6 +3,7 @@
 //! Promises:
 //! - waiting for an event has no time limit: the process may be frozen meanwhile;
 //! - an answer is posted once, and never followed by an error for the same invocation;
+//! - an event is handed out once: one that Lambda repeats, because its answer got lost, gets that;
 //! - whatever the other side replies is either understood or a clear error, never a panic.
 //!
 //! Left to others: what to do after an error ([`crate::serve::lambda`]).
@@ -13,11 +14,13 @@ use http::{Method, StatusCode, Uri};
 
 use crate::fault::Fault;
 use crate::invocation::Answer;
+use crate::limits;
 use connection::{Endpoint, Reply, request, uri};
 
 mod cause;
 mod connection;
 mod extension;
+mod patience;
 mod received;
 mod streaming;
 
@@ -36,6 +39,8 @@ const INVOCATION_ID: HeaderName = HeaderName::from_static("lambda-runtime-invoca
 pub struct RuntimeApi {
     endpoint: Endpoint,
     identity: FunctionIdentity,
+    /// The answer that could not be posted.
+    undelivered: Option<(Receipt, Answer)>,
 }
 
 /// Why the Runtime API could not be used.
@@ -55,14 +60,29 @@ impl RuntimeApi {
         Self {
             endpoint: Endpoint::new(address),
             identity,
+            undelivered: None,
         }
     }
 
     /// Waits for the next event.
     pub async fn next(&mut self) -> Result<Received, Error> {
+        loop {
+            let received = self.asked().await?;
+            match self.undelivered.take() {
+                // Lambda hands out again what it has no answer to; handling it again would do
+                // everything twice.
+                Some((receipt, answer)) if receipt == received.receipt => {
+                    self.answer(&receipt, &answer).await?;
+                }
+                _ => return Ok(received),
+            }
+        }
+    }
+
+    async fn asked(&mut self) -> Result<Received, Error> {
         let make =
             |host: &HeaderValue| request(host, Method::GET, Uri::from_static(NEXT), Bytes::new());
-        let reply = self.endpoint.exchange(make).await?;
+        let reply = self.endpoint.exchange(None, make).await?;
         match reply.status {
             StatusCode::OK => received::received(&reply.headers, reply.body?, &self.identity),
             _ => Err(reply.refusal("a request for the next event")),
@@ -72,6 +92,14 @@ impl RuntimeApi {
     /// Posts the answer of an invocation. A refusal that concerns this invocation alone is logged
     /// and is no error: Lambda has told the caller already.
     pub async fn answer(&mut self, receipt: &Receipt, answer: &Answer) -> Result<(), Error> {
+        let posted = self.post_answer(receipt, answer).await;
+        if matches!(posted, Err(Error::Transient(_))) {
+            self.undelivered = Some((receipt.clone(), answer.clone()));
+        }
+        posted
+    }
+
+    async fn post_answer(&mut self, receipt: &Receipt, answer: &Answer) -> Result<(), Error> {
         let id = &receipt.request_id;
         let invocation_id = receipt.invocation_id.as_ref();
         match answer {
@@ -103,7 +131,7 @@ impl RuntimeApi {
     pub async fn restored(&mut self) -> Result<(), Error> {
         let uri = Uri::from_static(RESTORE_NEXT);
         let make = |host: &HeaderValue| request(host, Method::GET, uri.clone(), Bytes::new());
-        let reply = self.endpoint.exchange(make).await?;
+        let reply = self.endpoint.exchange(None, make).await?;
         // It is the other side's connection of another life.
         self.endpoint.hang_up();
         match reply.status {
@@ -145,7 +173,8 @@ impl RuntimeApi {
             }
             request
         };
-        let reply = self.endpoint.exchange(make).await?;
+        let limit = Some(limits::API_REPLY_TIMEOUT);
+        let reply = self.endpoint.exchange(limit, make).await?;
         judged(what, reply.status, &reply.body.unwrap_or_default())
     }
 }

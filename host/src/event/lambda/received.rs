@@ -3,8 +3,10 @@
 //! Promises: an empty header means the same as none; what this program does not know is kept for
 //! the guest; a reply that is no event is an error, never a panic.
 
+use std::time::UNIX_EPOCH;
+
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{DATE, HeaderMap, HeaderName, HeaderValue};
 
 use super::{Error, INVOCATION_ID};
 use crate::invocation::{Deadline, Invocation};
@@ -30,7 +32,7 @@ pub struct Received {
 }
 
 /// What identifies one attempt at an invocation to the Runtime API.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     pub(super) request_id: String,
     /// Unique to the attempt, where the request id may repeat. Echoed if it was given.
@@ -59,7 +61,7 @@ pub(super) fn received(
         ));
     };
     let deadline = match header(&DEADLINE).and_then(|ms| ms.parse().ok()) {
-        Some(unix_ms) => Deadline::at_unix_ms(unix_ms),
+        Some(unix_ms) => Deadline::told(unix_ms, sent_ms(headers)),
         None => Deadline::after(limits::TIMEOUT_MAX),
     };
     let given = |id: &&HeaderValue| !id.is_empty();
@@ -82,6 +84,14 @@ pub(super) fn received(
             headers: unknown(headers),
         },
     })
+}
+
+/// What the clock of the other side showed when it sent the reply, to the second.
+fn sent_ms(headers: &HeaderMap) -> Option<u64> {
+    let date = headers.get(DATE)?.to_str().ok()?;
+    let date = httpdate::parse_http_date(date).ok()?;
+    let since = date.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok()
 }
 
 fn text(value: &HeaderValue) -> Option<String> {

@@ -74,6 +74,7 @@ impl RuntimeApi {
         if let Some(id) = &receipt.invocation_id {
             headers.insert(INVOCATION_ID, id.clone());
         }
+        let request = self.endpoint.below_prefix(request)?;
         let stream = self.endpoint.open().await?;
         let posting = post(stream, request);
         match tokio::time::timeout_at(deadline.instant.into(), posting).await {

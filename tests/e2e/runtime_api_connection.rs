@@ -1,0 +1,173 @@
+//! The connection to the Runtime API may end at any point: each event is handled once, and its
+//! answer arrives.
+
+use std::time::Duration;
+
+use e2e::guests::{COUNTER, ECHO, MISBEHAVE, QUERY};
+use e2e::lambda::{Fate, What};
+use e2e::{Clock, Cut, Database, Door, Setup, Trial};
+use serde_json::json;
+
+/// Long enough for a reply to be missed once, and for a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the guest has counted, which is how often it was called.
+async fn served(trial: &Trial, fate: Option<Fate>) -> u64 {
+    let event = trial.event("{}");
+    let call = trial.lambda().invoke(event, fate).await;
+    let call = call.expect("one event at a time is always taken");
+    assert_eq!(
+        (call.what, call.status),
+        (What::Response, 202),
+        "{:?}",
+        call.body
+    );
+    serde_json::from_slice::<serde_json::Value>(&call.body).unwrap()["served"]
+        .as_u64()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn an_event_answer_or_receipt_that_is_lost_costs_no_second_call_of_the_function() {
+    let trial = Setup::of(&COUNTER)
+        .timeout(TIMEOUT)
+        .start(Door::Lambda)
+        .await;
+    let fates = [Fate::EventLost, Fate::AnswersLost(1), Fate::ReceiptLost];
+    for (before, fate) in fates.into_iter().cycle().take(9).enumerate() {
+        assert_eq!(
+            served(&trial, Some(fate)).await,
+            before as u64 + 1,
+            "{fate:?}"
+        );
+    }
+}
+
+/// Whenever the host stands still, and whenever it does not.
+#[tokio::test]
+async fn a_connection_cut_while_an_event_is_waited_for_is_made_again() {
+    let trial = Setup::of(&COUNTER)
+        .timeout(TIMEOUT)
+        .behind_middlebox()
+        .start(Door::Lambda)
+        .await;
+    let mut count = 0;
+    for (cut, frozen) in [
+        (Cut::Reset, false),
+        (Cut::Finish, false),
+        (Cut::Reset, true),
+        (Cut::Finish, true),
+    ] {
+        let asked = trial.lambda().asked();
+        let connects = trial.middlebox().connects();
+        if frozen {
+            trial.host.freeze();
+        }
+        // One waits for an event; the other is the extension's, and is not missed.
+        assert!(trial.middlebox().cut(cut).await >= 1);
+        if frozen {
+            trial.host.thaw();
+        }
+        trial.lambda().asked_again(asked + 1).await;
+        count += 1;
+        assert_eq!(served(&trial, None).await, count, "{cut:?}, {frozen}");
+        // As many as there were, or one more at the most.
+        let made = trial.middlebox().connects() - connects;
+        assert!(
+            (1..=2).contains(&made),
+            "{cut:?}, {frozen}: {made} connects"
+        );
+    }
+}
+
+/// It rests while the function runs. Where it falls silent, the answer is swallowed and its reply
+/// never comes.
+#[tokio::test]
+async fn a_connection_cut_during_an_invocation_is_made_again_for_the_answer() {
+    let database = Database::with("create table noted (number int8)").await;
+    let gate = database.client().await;
+    let setup = Setup::of(&QUERY).with(&database).timeout(TIMEOUT);
+    let trial = setup.behind_middlebox().start(Door::Lambda).await;
+    for (number, cut) in (1..).zip(Cut::ALL) {
+        gate.batch_execute("select pg_advisory_lock(1)")
+            .await
+            .unwrap();
+        let steps = json!([{ "transaction": [
+            { "execute": format!("insert into noted values ({number})") },
+            { "query": "select pg_advisory_xact_lock_shared(1)::text" },
+        ], "end": "commit" }]);
+        let event = trial.event(json!({ "steps": steps }).to_string());
+        let cutting = async {
+            let waiting = "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
+            database.until(waiting, "1").await;
+            assert!(trial.middlebox().cut(cut).await >= 1);
+            gate.batch_execute("select pg_advisory_unlock(1)")
+                .await
+                .unwrap();
+        };
+        let (call, ()) = tokio::join!(trial.lambda().invoke(event, None), cutting);
+        let call = call.unwrap();
+        assert_eq!((call.what, call.status), (What::Response, 202), "{cut:?}");
+        trial.value(json!({ "steps": [] })).await;
+        let noted = database
+            .value("select count(*) || ' of ' || max(number) from noted")
+            .await;
+        assert_eq!(noted, Some(format!("{number} of {number}")), "{cut:?}");
+        trial.lambda().parked(1).await;
+    }
+}
+
+/// As long as Lambda cannot be reached, the answer is kept; Lambda hands the event out again, and
+/// gets that.
+#[tokio::test]
+async fn an_answer_that_cannot_be_posted_is_posted_later() {
+    let trial = Setup::of(&COUNTER)
+        .timeout(TIMEOUT)
+        .behind_middlebox()
+        .start(Door::Lambda)
+        .await;
+    let lambda = trial.lambda();
+    // Lost on the connection that is open, and on the next.
+    let event = trial.event("{}");
+    let again = Fate::AnswersLost(2);
+    let call = lambda.invoke(event, Some(again)).await.unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&call.body).unwrap();
+    assert_eq!(answer["served"], 1);
+    assert_eq!(served(&trial, None).await, 2);
+}
+
+/// Lambda tells the time by its own clock, which need not be the host's.
+#[tokio::test]
+async fn a_clock_that_is_not_lambdas_changes_no_deadline() {
+    for seconds in [-3600, -60, 60, 3600] {
+        let clock = Clock::new();
+        let trial = Setup::of(&MISBEHAVE)
+            .timeout(TIMEOUT)
+            .clock(&clock)
+            .start(Door::Lambda)
+            .await;
+        clock.shift(seconds);
+        // The events' deadlines are by the true clock, as the replies' dates are.
+        for (act, timeout, what) in [
+            ("return", TIMEOUT, What::Response),
+            ("spin", Duration::from_secs(4), What::Error),
+            ("return", TIMEOUT, What::Response),
+        ] {
+            let payload = json!({ "act": act }).to_string();
+            let event = e2e::lambda::Event::new(payload, timeout);
+            let call = trial.lambda().invoke(event, None).await.unwrap();
+            // Late is 410.
+            assert_eq!((call.what, call.status), (what, 202), "{act}, {seconds} s");
+        }
+    }
+}
+
+/// So do emulators that serve many functions at one address.
+#[tokio::test]
+async fn an_address_may_be_a_url_with_a_path() {
+    let trial = Setup::of(&ECHO)
+        .under_path("/.rt/tested")
+        .start(Door::Lambda)
+        .await;
+    assert_eq!(trial.value(json!("here")).await, json!("here"));
+}
