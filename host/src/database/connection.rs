@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use lru::LruCache;
+use uuid::Uuid;
 
 use super::connect::{Address, Backend};
 use super::demotion::{self, Vouched};
@@ -39,8 +40,8 @@ pub struct Connection {
     pub(super) statements: LruCache<Key, Prepared>,
     /// How many names it has given to statements and portals; none is given twice.
     pub(super) names: u64,
-    /// The name of a statement that the server may have parsed, though nobody has noted it yet.
-    pub(super) parsing: Option<String>,
+    /// The names of statements that the server may have parsed, though nobody has noted it yet.
+    pub(super) parsing: Vec<String>,
     /// Messages that forget what the server holds for no one, for the next request to take along.
     pub(super) forgetting: BytesMut,
     /// Those that the request under way has taken along.
@@ -111,8 +112,9 @@ impl Connection {
             address,
             prepare,
             statements: LruCache::new(statements_max),
-            names: 0,
-            parsing: None,
+            // Behind a pooler that mixes up connections, none takes another's statement for its own.
+            names: Uuid::new_v4().as_u64_pair().0 >> 16,
+            parsing: Vec::new(),
             forgetting: BytesMut::new(),
             forgotten: BytesMut::new(),
             beginning: None,
@@ -160,7 +162,7 @@ impl Connection {
         self.residue == Residue::Nothing
             && !self.doomed
             && self.is_outside()
-            && self.parsing.is_none()
+            && self.parsing.is_empty()
             && !self.wire.is_dead()
     }
 
@@ -255,9 +257,9 @@ impl Connection {
         self.finish().await
     }
 
-    /// Has the server forget a statement of which nobody has noted that it was parsed.
+    /// Has the server forget the statements of which nobody has noted that they were parsed.
     pub(super) fn forget_parsing(&mut self) {
-        if let Some(name) = self.parsing.take() {
+        for name in std::mem::take(&mut self.parsing) {
             self.forget_statement(&name);
         }
     }

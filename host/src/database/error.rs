@@ -97,6 +97,16 @@ impl Error {
         }
     }
 
+    /// The same, after the statement that it befell has been executed.
+    pub(super) fn executed(self) -> Self {
+        match self {
+            Self::ConnectionLost { .. } | Self::Connect(_) => Self::ConnectionLost {
+                maybe_executed: true,
+            },
+            error => error,
+        }
+    }
+
     /// The same, as the error of one call of a pipeline. A lost connection is that of them all, and
     /// rows that are too large do not keep the server from committing.
     pub(super) fn of_call(self, index: usize) -> Self {
@@ -128,13 +138,15 @@ impl Error {
     }
 
     /// Whether this can be cured by preparing the statement again: its plan no longer fits
-    /// (0A000), it is gone from the connection (26000), or a column was expected in binary that has
-    /// no such form (42883).
+    /// (0A000), it is gone from the connection (26000), it has another number of parameters than
+    /// was assumed (08P01), or a value was expected in binary that has no such form (42883).
     pub(super) fn is_stale_plan(&self) -> bool {
         match self {
+            Self::InPipeline { error, .. } => error.is_stale_plan(),
             Self::Server(error) => match error.code.as_str() {
                 "26000" => true,
                 "0A000" => error.message.starts_with("cached plan"),
+                "08P01" => error.message.starts_with("bind message supplies "),
                 "42883" => error.message.starts_with("no binary "),
                 _ => false,
             },

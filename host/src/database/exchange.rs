@@ -6,7 +6,7 @@
 //! - what the host puts before it (`BEGIN`, settings, a role) goes in the same flush, and if that
 //!   fails, the statement is not executed;
 //! - a statement that the server has forgotten, or whose plan no longer fits, is prepared anew and
-//!   executed again, if it ran in a transaction of its own and so did nothing.
+//!   executed again, if it ran in a transaction of its own or was the first of one, and so did nothing.
 //!
 //! Left to others: whose connection it is, and what becomes of it ([`super::session`]).
 
@@ -18,6 +18,7 @@ use postgres_protocol::message::backend as tags;
 use super::connection::Connection;
 use super::cursor::Batch;
 use super::error::{Error, Result};
+use super::preparation::Ground;
 use super::residue::Residue;
 use super::statement::{Call, Description, Effects};
 use super::wire::Status;
@@ -100,17 +101,17 @@ impl Connection {
     async fn run(
         &mut self,
         call: &Call,
-        mut known: Option<Arc<Description>>,
+        known: Option<Arc<Description>>,
         rows: Rows,
         bytes: usize,
     ) -> Result<Started> {
-        let outside = self.is_outside();
-        let mut healed = false;
-        loop {
-            match self.attempt(call, known.take(), rows, bytes, healed).await {
-                Err(error) if outside && !healed && self.heals(&call.key, &error) => healed = true,
-                result => return result,
+        let ground = self.ground();
+        let attempted = self.attempt(call, known, rows, bytes, &ground, false).await;
+        match attempted {
+            Err(error) if Box::pin(self.heals(&[&call.key], &ground, &error)).await => {
+                self.attempt(call, None, rows, bytes, &ground, true).await
             }
+            result => result,
         }
     }
 
@@ -120,10 +121,12 @@ impl Connection {
         known: Option<Arc<Description>>,
         rows: Rows,
         bytes: usize,
+        ground: &Ground,
         healed: bool,
     ) -> Result<Started> {
         self.call_timeout = call.timeout;
-        let execution = self.start(call, known, rows, healed).await?;
+        let assuming = !healed && ground.is_firm();
+        let execution = self.start(call, known, rows, assuming).await?;
         let mut shape = Shape::default();
         loop {
             match self.reply().await? {
@@ -142,7 +145,10 @@ impl Connection {
         let first = self.rows(bytes, portal.is_none()).await?;
         let description = match fitting {
             Some(description) => description,
-            None => Arc::new(Box::pin(self.resolve(&shape, Some(&execution.formats))).await?),
+            None => {
+                let resolved = Box::pin(self.resolve(&shape, Some(&execution.formats))).await;
+                Arc::new(resolved.map_err(Error::executed)?)
+            }
         };
         if first.failed.is_none() {
             self.remember(&call.key, name, description.clone());
@@ -166,20 +172,20 @@ impl Connection {
         }
     }
 
-    /// Sends a statement, prepared or to be prepared on the way; `healed` if what was assumed of it
-    /// on the way was wrong.
+    /// Sends a statement, prepared or to be prepared on the way; `assuming` whether something may be
+    /// assumed of it that turns out to be wrong.
     async fn start(
         &mut self,
         call: &Call,
         known: Option<Arc<Description>>,
         rows: Rows,
-        healed: bool,
+        assuming: bool,
     ) -> Result<Execution> {
         let given = request::count(&call.arguments).ok_or_else(request::not_whole)?;
         let (portal, rows_max) = match rows {
             Rows::First if !self.is_outside() => {
                 self.names += 1;
-                (format!("c{}", self.names), limits::PORTAL_ROWS_FIRST)
+                (format!("c{:x}", self.names), limits::PORTAL_ROWS_FIRST)
             }
             _ => (String::new(), 0),
         };
@@ -195,8 +201,7 @@ impl Connection {
                 let oids = description.parameter_oids();
                 return self.start_parsing(call, Some(description), &oids, (portal, rows_max));
             }
-            // Too few arguments would fail a transaction that is open.
-            Ok(None) if !healed && call.names_all() && self.is_outside() => {
+            Ok(None) if assuming && call.names_all() => {
                 return self.start_parsing(call, None, &call.key.types, (portal, rows_max));
             }
             // Boxed as is all that is seldom needed: the common case then moves less memory.
@@ -237,18 +242,14 @@ impl Connection {
         (portal, rows_max): (String, u32),
     ) -> Result<Execution> {
         let name = self.statement_name();
-        let binary = Formats::All(Format::Binary);
-        let (arguments, columns) = match &description {
-            Some(known) => (known.argument_formats.clone(), known.column_formats.clone()),
-            None => (binary.clone(), binary),
-        };
+        let (arguments, columns) = formats(description.as_ref());
         self.send(Effects::of(&call.key.sql), |out| {
             request::parse(&name, &call.key.sql, types, out)?;
             request::describe(&name, out)?;
             request::bind(&portal, &name, &arguments, &call.arguments, &columns, out)?;
             request::execute(&portal, rows_max, out)
         })?;
-        self.parsing = Some(name.clone());
+        self.parsing.push(name.clone());
         Ok(Execution {
             description,
             parsed_as: Some(name),
@@ -356,6 +357,14 @@ impl Effects {
         residue: Residue::Nothing,
         reads_sequence_state: false,
     };
+}
+
+/// How a statement's arguments and columns travel; in binary if nothing is known of them.
+pub(super) fn formats(known: Option<&Arc<Description>>) -> (Formats, Formats) {
+    let binary = Formats::All(Format::Binary);
+    known.map_or((binary.clone(), binary), |known| {
+        (known.argument_formats.clone(), known.column_formats.clone())
+    })
 }
 
 /// Refuses arguments that are not encoded for a statement, before they could fail a transaction.

@@ -1,8 +1,10 @@
 //! Several statements in one round trip.
 //!
 //! Promises: they are sent in one flush and run in their order, all or none of them, unless a
-//! transaction is open, to which they then belong; the error of one says which it was.
+//! transaction is open, to which they then belong; those that must be known first are prepared in
+//! one flush before it; the error of one says which it was.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use postgres_protocol::message::backend as tags;
@@ -10,10 +12,11 @@ use postgres_protocol::message::backend as tags;
 use super::connection::Connection;
 use super::cursor::Batch;
 use super::error::{Error, Result};
-use super::exchange::check;
-use super::residue::Residue;
-use super::statement::{Call, Description, Effects, Prepared};
-use super::wire::{reply, request};
+use super::exchange::{check, formats};
+use super::statement::{Call, Description, Effects, Key};
+use super::wire::reply::{self, Shape};
+use super::wire::request;
+use crate::config::Prepare;
 use crate::limits;
 
 /// What one statement of a pipeline has answered.
@@ -24,74 +27,198 @@ pub struct Outcome {
     pub rows: Batch,
 }
 
+/// How one statement of a pipeline is executed.
+struct Plan {
+    /// The call whose statement is parsed for this one too; itself, or an earlier one.
+    same_as: usize,
+    /// Whether it is parsed on the way.
+    parsed: bool,
+    /// The name under which it is bound; none if it is parsed for each execution.
+    name: String,
+    /// What it is, or is assumed to be.
+    description: Option<Arc<Description>>,
+    effects: Effects,
+}
+
 impl Connection {
-    /// Executes statements. Each that is not prepared yet is prepared first, which takes a round
-    /// trip of its own.
-    pub async fn pipeline(&mut self, calls: &[Call]) -> Result<Vec<Outcome>> {
+    /// Executes statements; `known` is what is believed of them. Those of which nothing is known, nor
+    /// what types their arguments have, are prepared first, all in one flush.
+    pub async fn pipeline(
+        &mut self,
+        calls: &[Call],
+        known: Vec<Option<Arc<Description>>>,
+    ) -> Result<Vec<Outcome>> {
         if calls.is_empty() {
             return Ok(Vec::new());
         }
-        let mut statements = Vec::with_capacity(calls.len());
-        for (index, call) in calls.iter().enumerate() {
-            let given = request::count(&call.arguments).ok_or_else(request::not_whole);
-            let prepared = match given {
-                Ok(given) => self.prepare(&call.key).await.and_then(|prepared| {
-                    check(call, &prepared.description, given).map(|()| prepared)
-                }),
-                Err(error) => Err(error),
-            };
-            statements.push(prepared.map_err(|error| error.of_call(index))?);
+        let ground = self.ground();
+        match self.pipe(calls, known, ground.is_firm()).await {
+            Err(error) => {
+                let keys: Vec<&Key> = calls.iter().map(|call| &call.key).collect();
+                match self.heals(&keys, &ground, &error).await {
+                    true => self.pipe(calls, vec![None; calls.len()], false).await,
+                    false => Err(error),
+                }
+            }
+            outcomes => outcomes,
         }
-        if calls.len() > self.statements.cap().get() {
-            // Preparing the last ones may have pushed out the first: all are parsed on the way.
-            statements
-                .iter_mut()
-                .for_each(|prepared| prepared.name.clear());
-        }
+    }
+
+    async fn pipe(
+        &mut self,
+        calls: &[Call],
+        known: Vec<Option<Arc<Description>>>,
+        assuming: bool,
+    ) -> Result<Vec<Outcome>> {
+        let plans = self.plan(calls, known, assuming).await?;
         // One for all: each of them has so much time, counted from its own beginning.
         self.call_timeout = calls.iter().filter_map(|call| call.timeout).min();
-        self.send_all(calls, &statements)?;
-        let mut outcomes = Vec::with_capacity(calls.len());
+        self.send_all(calls, &plans)?;
+        let mut answers = Vec::with_capacity(calls.len());
         let mut bytes = 0;
-        for (index, prepared) in statements.into_iter().enumerate() {
-            let rows = self.all_rows(&mut bytes).await;
-            outcomes.push(Outcome {
-                description: prepared.description,
-                rows: rows.map_err(|error| error.of_call(index))?,
-            });
+        for (index, plan) in plans.iter().enumerate() {
+            let answer = self.answer(plan, &mut bytes).await;
+            answers.push(answer.map_err(|error| error.of_call(index))?);
         }
         // What fails now, fails at the end of them all: a constraint that was deferred.
         while self.reply().await? != tags::READY_FOR_QUERY_TAG {}
+        let mut outcomes: Vec<Outcome> = Vec::with_capacity(calls.len());
+        for ((call, plan), (shape, rows)) in calls.iter().zip(plans).zip(answers) {
+            let description = match (plan.description, plan.parsed) {
+                (Some(known), true) if known.fits(&shape) => known,
+                (Some(known), false) => known,
+                (None, false) => outcomes[plan.same_as].description.clone(),
+                (known, true) => {
+                    let sent = formats(known.as_ref()).1;
+                    let resolved = Box::pin(self.resolve(&shape, Some(&sent))).await;
+                    Arc::new(resolved.map_err(Error::executed)?)
+                }
+            };
+            if plan.parsed && !plan.name.is_empty() {
+                self.remember(&call.key, plan.name, description.clone());
+            }
+            outcomes.push(Outcome { description, rows });
+        }
         Ok(outcomes)
     }
 
-    fn send_all(&mut self, calls: &[Call], statements: &[Prepared]) -> Result<()> {
-        let mut effects = Effects {
-            residue: Residue::Nothing,
-            reads_sequence_state: false,
-        };
-        for prepared in statements {
-            effects.residue = effects.residue.max(prepared.effects.residue);
-            effects.reads_sequence_state |= prepared.effects.reads_sequence_state;
+    /// Decides how each statement is executed, and prepares those for which that must be known first.
+    async fn plan(
+        &mut self,
+        calls: &[Call],
+        known: Vec<Option<Arc<Description>>>,
+        assuming: bool,
+    ) -> Result<Vec<Plan>> {
+        // If there are more than are kept, the last ones would push out the first.
+        let named = self.prepare == Prepare::Always && calls.len() <= self.statements.cap().get();
+        let mut first: HashMap<&Key, usize> = HashMap::new();
+        let mut plans: Vec<Plan> = Vec::with_capacity(calls.len());
+        let mut missing = Vec::new();
+        for (index, (call, known)) in calls.iter().zip(known).enumerate() {
+            let given = request::count(&call.arguments).ok_or_else(request::not_whole);
+            let given = given.map_err(|error| error.of_call(index))?;
+            let same_as = *first.entry(&call.key).or_insert(index);
+            let prepared = self.statements.get(&call.key).cloned();
+            let is_right = |known: &Arc<Description>| known.version == call.version || given == 0;
+            let description = match &prepared {
+                Some(prepared) => Some(prepared.description.clone()),
+                None => known.filter(is_right),
+            };
+            let own_name = prepared.map(|prepared| prepared.name).unwrap_or_default();
+            let parsed = !named || (own_name.is_empty() && same_as == index);
+            if same_as == index && description.is_none() && !(assuming && call.names_all()) {
+                missing.push(index);
+            }
+            plans.push(Plan {
+                same_as,
+                parsed,
+                name: if named { own_name } else { String::new() },
+                description,
+                effects: Effects::of(&call.key.sql),
+            });
         }
+        self.prepare_missing(calls, &mut plans, &missing, named)
+            .await?;
+        for index in 0..plans.len() {
+            if named && plans[index].parsed {
+                plans[index].name = self.statement_name();
+            }
+            let same_as = plans[index].same_as;
+            if same_as != index {
+                plans[index].name = plans[same_as].name.clone();
+                plans[index].description = plans[same_as].description.clone();
+            }
+            if let Some(description) = &plans[index].description {
+                let given = request::count(&calls[index].arguments).unwrap_or_default();
+                check(&calls[index], description, given).map_err(|error| error.of_call(index))?;
+            }
+        }
+        Ok(plans)
+    }
+
+    async fn prepare_missing(
+        &mut self,
+        calls: &[Call],
+        plans: &mut [Plan],
+        missing: &[usize],
+        named: bool,
+    ) -> Result<()> {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<&Key> = missing.iter().map(|index| &calls[*index].key).collect();
+        let prepared = Box::pin(self.prepare_all(&keys)).await;
+        let prepared = prepared.map_err(|(nth, error)| error.of_call(missing[nth]))?;
+        for (index, prepared) in missing.iter().zip(prepared) {
+            let plan = &mut plans[*index];
+            plan.description = Some(prepared.description);
+            if named {
+                plan.name = prepared.name;
+                plan.parsed = false;
+            }
+        }
+        Ok(())
+    }
+
+    fn send_all(&mut self, calls: &[Call], plans: &[Plan]) -> Result<()> {
+        let effects = plans.iter().fold(Effects::NONE, |all, plan| Effects {
+            residue: all.residue.max(plan.effects.residue),
+            reads_sequence_state: all.reads_sequence_state || plan.effects.reads_sequence_state,
+        });
         self.send(effects, |out| {
-            for (call, prepared) in calls.iter().zip(statements) {
-                let description = &prepared.description;
-                if prepared.name.is_empty() {
-                    request::parse("", &call.key.sql, &description.parameter_oids(), out)?;
+            for (call, plan) in calls.iter().zip(plans) {
+                if plan.parsed {
+                    let oids = plan
+                        .description
+                        .as_ref()
+                        .map(|known| known.parameter_oids());
+                    let types = oids.as_ref().unwrap_or(&call.key.types);
+                    request::parse(&plan.name, &call.key.sql, types, out)?;
+                    request::describe(&plan.name, out)?;
                 }
-                request::bind(
-                    "",
-                    &prepared.name,
-                    &description.argument_formats,
-                    &call.arguments,
-                    &description.column_formats,
-                    out,
-                )?;
+                let (arguments, columns) = formats(plan.description.as_ref());
+                request::bind("", &plan.name, &arguments, &call.arguments, &columns, out)?;
                 request::execute("", 0, out)?;
             }
             Ok(())
-        })
+        })?;
+        let parsed = plans.iter().filter(|plan| plan.parsed);
+        self.parsing = parsed.map(|plan| plan.name.clone()).collect();
+        Ok(())
+    }
+
+    /// What the server says of a statement that is parsed on the way, and its rows.
+    async fn answer(&mut self, plan: &Plan, bytes: &mut usize) -> Result<(Shape, Batch)> {
+        let mut shape = Shape::default();
+        loop {
+            match self.reply().await? {
+                tags::BIND_COMPLETE_TAG => break,
+                tag if plan.parsed => self.describe(tag, &mut shape)?,
+                _ => return Err(self.wire.garbage("no bound statement where one was due")),
+            }
+        }
+        self.executing = true;
+        Ok((shape, self.all_rows(bytes).await?))
     }
 
     /// The rows of one of several statements; `bytes` counts those of all.

@@ -12,10 +12,10 @@ use postgres_protocol::message::backend as tags;
 use super::catalog::{self, Catalog};
 use super::connection::Connection;
 use super::error::{Error, Result};
+use super::sql::kinds;
 use super::statement::{Description, Effects, Key, Prepared};
-use super::wire::Status;
 use super::wire::reply::{self, Shape};
-use super::wire::request::{self, Format, Formats};
+use super::wire::request::{self, Command, Format, Formats};
 use crate::config::Prepare;
 
 impl Connection {
@@ -24,25 +24,54 @@ impl Connection {
         if let Some(prepared) = self.statements.get(key) {
             return Ok(prepared.clone());
         }
-        let name = self.statement_name();
+        let prepared = self.prepare_all(&[key]).await;
+        let mut prepared = prepared.map_err(|(_, error)| error)?;
+        prepared.pop().ok_or(Error::Ended)
+    }
+
+    /// Prepares statements in one flush. An error comes with the number of the statement.
+    pub(super) async fn prepare_all(
+        &mut self,
+        keys: &[&Key],
+    ) -> std::result::Result<Vec<Prepared>, (usize, Error)> {
+        let names: Vec<String> = keys.iter().map(|_| self.statement_name()).collect();
         // The time is that of the execution that follows.
         let call_timeout = self.call_timeout.take();
-        self.send(Effects::NONE, |out| {
-            request::parse(&name, &key.sql, &key.types, out)?;
-            request::describe(&name, out)
-        })?;
+        let sent = self.send(Effects::NONE, |out| {
+            keys.iter().zip(&names).try_for_each(|(key, name)| {
+                request::parse(name, &key.sql, &key.types, out)?;
+                request::describe(name, out)
+            })
+        });
         self.call_timeout = call_timeout;
-        self.parsing = Some(name.clone());
+        sent.map_err(|error| (0, error))?;
+        self.parsing.clone_from(&names);
+        let mut shapes = Vec::with_capacity(keys.len());
+        for index in 0..keys.len() {
+            let shape = self.described().await;
+            shapes.push(shape.map_err(|error| (index, error.unexecuted()))?);
+        }
+        let last = keys.len() - 1;
+        self.finish().await.map_err(|error| (last, error))?;
+        let mut prepared = Vec::with_capacity(keys.len());
+        for (index, (name, shape)) in names.into_iter().zip(&shapes).enumerate() {
+            let described = self.resolve(shape, None).await;
+            let description = described.map_err(|error| (index, error))?;
+            prepared.push(self.remember(keys[index], name, Arc::new(description)));
+        }
+        Ok(prepared)
+    }
+
+    /// What the server says of one of the statements that are being prepared.
+    async fn described(&mut self) -> Result<Shape> {
         let mut shape = Shape::default();
         loop {
-            let tag = self.reply().await.map_err(Error::unexecuted)?;
-            match tag {
-                tags::READY_FOR_QUERY_TAG => break,
-                tag => self.describe(tag, &mut shape)?,
+            let tag = self.reply().await?;
+            self.describe(tag, &mut shape)?;
+            if matches!(tag, tags::ROW_DESCRIPTION_TAG | tags::NO_DATA_TAG) {
+                return Ok(shape);
             }
         }
-        let description = self.resolve(&shape, None).await?;
-        Ok(self.remember(key, name, Arc::new(description)))
     }
 
     /// Takes what a message says of the statement that is being prepared.
@@ -80,7 +109,7 @@ impl Connection {
             }
             Some(oids) => {
                 // This request is not the one for which it would have to be forgotten.
-                let parsing = self.parsing.take();
+                let parsing = std::mem::take(&mut self.parsing);
                 let catalog = self.look_up(&oids).await;
                 self.parsing = parsing;
                 catalog?
@@ -111,7 +140,7 @@ impl Connection {
             Prepare::Never => String::new(),
             Prepare::Always => {
                 self.names += 1;
-                format!("s{}", self.names)
+                format!("s{:x}", self.names)
             }
         }
     }
@@ -123,7 +152,7 @@ impl Connection {
         name: String,
         description: Arc<Description>,
     ) -> Prepared {
-        self.parsing = None;
+        self.parsing.retain(|parsing| *parsing != name);
         let prepared = Prepared {
             name,
             description,
@@ -135,15 +164,54 @@ impl Connection {
         prepared
     }
 
-    /// Whether a statement that failed outside a transaction can be prepared anew and executed
-    /// again: it did not run, and there is no transaction that its failure could have ended.
-    pub(super) fn heals(&mut self, key: &Key, error: &Error) -> bool {
-        if !error.is_stale_plan() || self.status() != Some(Status::Idle) {
+    /// On what statements are executed next.
+    pub(super) fn ground(&self) -> Ground {
+        match &self.beginning {
+            Some(begin) => Ground::Beginning(begin.clone()),
+            None if self.is_outside() => Ground::Outside,
+            None => Ground::Within,
+        }
+    }
+
+    /// Whether statements that failed can be prepared anew and executed again: they did nothing, or
+    /// what they did is undone, and with it no more than they did.
+    pub(super) async fn heals(&mut self, keys: &[&Key], ground: &Ground, error: &Error) -> bool {
+        // Once begun, a procedure may have committed, whatever its error looks like.
+        let undone = || keys.iter().all(|key| kinds::is_data(&key.sql));
+        if !ground.is_firm() || !error.is_stale_plan() || (self.executing && !undone()) {
             return false;
         }
-        if let Some(stale) = self.statements.pop(key) {
-            self.forget_statement(&stale.name);
+        if let Ground::Beginning(begin) = ground {
+            if self.command("ROLLBACK").await.is_err() {
+                return false;
+            }
+            self.beginning = Some(begin.clone());
+        }
+        if !self.is_outside() && self.beginning.is_none() {
+            return false;
+        }
+        for key in keys {
+            if let Some(stale) = self.statements.pop(*key) {
+                self.forget_statement(&stale.name);
+            }
         }
         true
+    }
+}
+
+/// On what statements are executed: what a failure of theirs would undo.
+pub(super) enum Ground {
+    /// In a transaction of their own.
+    Outside,
+    /// In a transaction that they begin, with this statement before them.
+    Beginning(Command),
+    /// In a transaction in which something was done before.
+    Within,
+}
+
+impl Ground {
+    /// Whether a failure of theirs would undo nothing else.
+    pub(super) fn is_firm(&self) -> bool {
+        !matches!(self, Self::Within)
     }
 }

@@ -142,7 +142,12 @@ impl Work for Pipeline<'_> {
     }
 
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {
-        let outcomes = loan.pipeline(self.0).await?;
+        let known = self
+            .0
+            .iter()
+            .map(|call| database.known(&call.key))
+            .collect();
+        let outcomes = loan.pipeline(self.0, known).await?;
         for (call, outcome) in self.0.iter().zip(&outcomes) {
             database.learn(&call.key, &outcome.description);
         }

@@ -18,6 +18,16 @@ pub fn kinds(sql: &str) -> StatementKinds {
     })
 }
 
+/// Whether a text only reads and writes data, so that a rollback undoes all that it does.
+pub fn is_data(sql: &str) -> bool {
+    use StatementKind as K;
+    let data = [K::Select, K::Insert, K::Update, K::Delete, K::Merge];
+    let rest = data
+        .into_iter()
+        .fold(kinds(sql), |kinds, kind| kinds.without(kind.into()));
+    rest == StatementKinds::NONE
+}
+
 /// The statements of a batch, without the empty ones.
 pub(super) fn statements(tokens: &[Token]) -> impl Iterator<Item = &[Token]> {
     tokens
