@@ -1,12 +1,12 @@
 //! The order of things in a call: find the statement, encode, call the host, believe its answer.
 //!
 //! Arguments are encoded for a version of their statement. It comes from the cache; failing that,
-//! the host is asked to prepare first, unless there are no arguments. If the host says that the
+//! the host is asked to prepare first, unless there are no arguments or their types are named. If the host says that the
 //! version is out of date, it has executed nothing: the arguments are encoded anew and the call is
 //! made once more.
 //!
-//! Promises: one call of the host for a statement that is known or has no arguments, two otherwise;
-//! no lock is held across a call. Left to others: who the host is to a
+//! Promises: one call of the host for a statement that is known, has no arguments, or whose
+//! arguments' types are named, two otherwise; no lock is held across a call. Left to others: who the host is to a
 //! [`Client`](super::Client), a [`Transaction`](super::Transaction) or a [`Session`](super::Session).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -129,6 +129,7 @@ pub(super) async fn known(
     Ok(match (cached, source) {
         (Some(statement), _) => Some(statement),
         (None, Source::Prepared(statement)) => Some(statement.clone()),
+        (None, Source::Typed(_, _, types)) if types.iter().all(has_binary_form) => None,
         (None, _) if without_arguments => None,
         (None, _) => Some(describe(host, sql, named).await?),
     })
@@ -142,7 +143,11 @@ pub(super) fn encoded<P: BorrowToSql>(
     arguments: &[P],
 ) -> Result<wire::Call, Error> {
     let (sql, named) = parts(source);
-    let types = known.map_or(&[][..], Statement::params);
+    let types = match (known, source) {
+        (Some(statement), _) => statement.params(),
+        (None, Source::Typed(_, _, types)) => types,
+        (None, _) => &[],
+    };
     Ok(wire::Call {
         sql: cells::sql(sql)?,
         types: named.to_vec(),
@@ -171,17 +176,30 @@ pub(super) fn remember(
 }
 
 /// Arguments and their types, each for itself.
-pub(super) fn parted<P>(arguments: impl IntoIterator<Item = (P, Type)>) -> (Vec<P>, Vec<Oid>) {
-    arguments
-        .into_iter()
-        .map(|(argument, type_)| (argument, type_.oid()))
-        .unzip()
+pub(super) fn parted<P>(
+    arguments: impl IntoIterator<Item = (P, Type)>,
+) -> (Vec<P>, Vec<Oid>, Vec<Type>) {
+    let (arguments, types): (Vec<P>, Vec<Type>) = arguments.into_iter().unzip();
+    let oids = types.iter().map(Type::oid).collect();
+    (arguments, oids, types)
+}
+
+/// Whether values of this type are known to travel in binary: those that PostgreSQL builds in do, but
+/// for a few.
+fn has_binary_form(type_: &Type) -> bool {
+    let text_only = [
+        Type::ACLITEM,
+        Type::ACLITEM_ARRAY,
+        Type::GTS_VECTOR,
+        Type::GTS_VECTOR_ARRAY,
+    ];
+    Type::from_oid(type_.oid()).is_some() && !text_only.contains(type_)
 }
 
 pub(super) fn parts(source: Source<'_>) -> (&str, &[Oid]) {
     match source {
         Source::Text(sql) => (sql, &[]),
-        Source::Typed(sql, named) => (sql, named),
+        Source::Typed(sql, named, _) => (sql, named),
         Source::Prepared(statement) => statement.source(),
     }
 }

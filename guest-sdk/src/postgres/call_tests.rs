@@ -170,6 +170,27 @@ fn arguments_cost_one_more_call_the_first_time() {
 }
 
 #[test]
+fn arguments_whose_types_are_named_cost_no_call_more() {
+    let (types, oids) = ([Type::INT4], [Type::INT4.oid()]);
+    let host = Script::new([
+        Line::Answer(Some(int4(7)), 1, ONE),
+        Line::Answer(None, 1, ONE),
+    ]);
+    for _ in 0..2 {
+        let source = Source::Typed("SELECT $1", &oids, &types);
+        poll_ready(query(&host, source, &[1_i32])).expect("it answers");
+    }
+    assert_eq!(host.asked(), ["query v0 [23] 8", "query v7 [23] 8"]);
+
+    // A value without a binary form is text, and that the host has to say.
+    let (types, oids) = ([Type::ACLITEM], [Type::ACLITEM.oid()]);
+    let host = Script::new([Line::Error(wire::Error::Ended)]);
+    let source = Source::Typed("SELECT $1", &oids, &types);
+    poll_ready(query(&host, source, &["a"])).expect_err("the script ends");
+    assert_eq!(host.asked(), ["prepare SELECT $1 [1033]"]);
+}
+
+#[test]
 fn without_arguments_the_answer_teaches_the_statement() {
     let one = || described(3, &[], &[("n", Type::INT4)]);
     let host = Script::new([

@@ -133,6 +133,7 @@ macro_rules! statement_methods {
 
         /// As [`query`](Self::query), naming the type of each parameter instead of leaving it to
         /// the server: for parameters whose type the SQL leaves open, or that should have another.
+        /// If all of them are PostgreSQL's own, the first use costs no round trip more.
         pub async fn query_typed(
             &self,
             query: &str,
@@ -178,8 +179,8 @@ macro_rules! statement_methods {
             P: BorrowToSql,
             I: IntoIterator<Item = (P, Type)>,
         {
-            let (params, types) = call::parted(params);
-            call::query(self, Source::Typed(query, &types), &params).await
+            let (params, oids, types) = call::parted(params);
+            call::query(self, Source::Typed(query, &oids, &types), &params).await
         }
 
         /// As [`execute`](Self::execute), naming the types as in
@@ -190,8 +191,8 @@ macro_rules! statement_methods {
             params: &[(&(dyn ToSql + Sync), Type)],
         ) -> Result<u64, Error> {
             let params = params.iter().map(|(value, type_)| (*value, type_.clone()));
-            let (params, types) = call::parted(params);
-            call::execute(self, Source::Typed(query, &types), &params).await
+            let (params, oids, types) = call::parted(params);
+            call::execute(self, Source::Typed(query, &oids, &types), &params).await
         }
 
         /// Executes statements without parameters, separated by semicolons, and drops their rows.

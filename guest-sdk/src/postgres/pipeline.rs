@@ -4,12 +4,13 @@
 
 use std::fmt;
 
-use postgres_types::{Oid, ToSql};
+use postgres_types::{Oid, ToSql, Type};
 
 use super::call::{self, Host};
 use super::cells::Batch;
 use super::error::Error;
 use super::row::Row;
+use super::statement::sealed::Source;
 use super::statement::{Statement, ToStatement};
 use crate::bindings::hearth::postgres::client as wire;
 
@@ -58,7 +59,26 @@ impl<'a, H: Host> Pipeline<'a, H> {
     where
         T: ?Sized + ToStatement,
     {
-        let source = statement.source();
+        self.push(statement.source(), params).await
+    }
+
+    /// As [`add`](Self::add), naming the type of each parameter, so that the host need not be asked.
+    pub async fn add_typed(
+        &mut self,
+        query: &str,
+        params: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<&mut Self, Error> {
+        let params = params.iter().map(|(value, type_)| (*value, type_.clone()));
+        let (params, oids, types) = call::parted(params);
+        self.push(Source::Typed(query, &oids, &types), &params)
+            .await
+    }
+
+    async fn push(
+        &mut self,
+        source: Source<'_>,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<&mut Self, Error> {
         let known = call::known(self.host, source, params.is_empty()).await?;
         let (sql, named) = call::parts(source);
         self.calls

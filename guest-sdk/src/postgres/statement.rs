@@ -144,7 +144,7 @@ impl Column {
 }
 
 pub(super) mod sealed {
-    use postgres_types::Oid;
+    use postgres_types::{Oid, Type};
 
     use super::Statement;
 
@@ -154,8 +154,8 @@ pub(super) mod sealed {
     #[derive(Clone, Copy)]
     pub enum Source<'a> {
         Text(&'a str),
-        /// With the types that are named for its parameters.
-        Typed(&'a str, &'a [Oid]),
+        /// With the types that are named for its parameters, by number too.
+        Typed(&'a str, &'a [Oid], &'a [Type]),
         Prepared(&'a Statement),
     }
 }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use futures_util::future::{Either, FutureExt, join_all, select};
+use hearth::postgres::types::Type;
 use hearth::postgres::{Client, CopyIn, CopyOut, Error, Outcome, RowStream, ToSql, Transaction};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -35,6 +36,13 @@ pub enum Step {
         #[serde(default)]
         arguments: Vec<Argument>,
     },
+    /// A query whose arguments' types are named.
+    Typed {
+        /// The SQL.
+        typed: String,
+        /// Its arguments with their types.
+        values: Vec<(Argument, String)>,
+    },
     /// Statements in one go, without a result.
     Batch {
         /// The SQL.
@@ -59,6 +67,11 @@ pub enum Step {
     Pipeline {
         /// The statements: SQL and arguments.
         pipeline: Vec<(String, Vec<Argument>)>,
+    },
+    /// The same, with the types of all arguments named.
+    TypedPipeline {
+        /// The statements: SQL, and arguments with their types.
+        typed_pipeline: Vec<(String, Vec<(Argument, String)>)>,
     },
     /// Statements with less time than there is.
     Hurried {
@@ -125,6 +138,10 @@ macro_rules! run_on {
             Step::Execute { execute, arguments } => {
                 $on.execute_raw(&execute, arguments).await.map(|count| json!({ "affected": count }))
             }
+            Step::Typed { typed, values } => {
+                let values = values.into_iter().map(|(value, name)| (value, type_named(&name)));
+                rows($on.query_typed_raw(&typed, values).await).await
+            }
             Step::Batch { batch } => $on.batch_execute(&batch).await.map(|()| Value::Null),
             Step::Pipeline { pipeline } => {
                 let mut calls = $on.pipeline();
@@ -133,6 +150,21 @@ macro_rules! run_on {
                     let arguments: Vec<&(dyn ToSql + Sync)> =
                         arguments.iter().map(|argument| argument as _).collect();
                     added = added.and(calls.add(sql, &arguments).await.map(|_| ()));
+                }
+                match added {
+                    Ok(()) => calls.run().await.map(outcomes),
+                    Err(error) => Err(error),
+                }
+            }
+            Step::TypedPipeline { typed_pipeline } => {
+                let mut calls = $on.pipeline();
+                let mut added = Ok(());
+                for (sql, values) in &typed_pipeline {
+                    let values: Vec<(&(dyn ToSql + Sync), Type)> = values
+                        .iter()
+                        .map(|(value, name)| (value as _, type_named(name)))
+                        .collect();
+                    added = added.and(calls.add_typed(sql, &values).await.map(|_| ()));
                 }
                 match added {
                     Ok(()) => calls.run().await.map(outcomes),
@@ -280,6 +312,16 @@ fn outcomes(outcomes: Vec<Outcome>) -> Value {
     let each = outcomes.iter();
     each.map(|outcome| json!({ "affected": outcome.affected, "rows": outcome.rows.len() }))
         .collect()
+}
+
+/// One of the types that are built in, for those that the tests name.
+fn type_named(name: &str) -> Type {
+    match name {
+        "int4" => Type::INT4,
+        "int8" => Type::INT8,
+        "text" => Type::TEXT,
+        _ => Type::UNKNOWN,
+    }
 }
 
 async fn rows(stream: Result<RowStream, Error>) -> Result<Value, Error> {
