@@ -32,6 +32,7 @@ macro_rules! behind_both_doors {
 
 mod after_answer;
 mod boto3;
+mod broken_wire;
 mod cancellation;
 mod configuration;
 mod connecting;
@@ -57,6 +58,7 @@ mod property;
 mod queries;
 mod results;
 mod reuse;
+mod round_trips;
 mod runtime_api;
 mod runtime_api_connection;
 mod sessions;

@@ -4,6 +4,7 @@
 //! observer that looks counts as no session of the database it looks at.
 
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
@@ -95,6 +96,18 @@ impl Server {
             (first_of(&messages) != before).then_some(())
         })
         .await;
+    }
+
+    /// Its Unix socket.
+    pub fn socket(&self) -> PathBuf {
+        match &self.config.get_hosts()[0] {
+            Host::Unix(path) => path.join(format!(".s.PGSQL.{}", self.port())),
+            Host::Tcp(host) => panic!("a test's server has a socket, and this is at {host}"),
+        }
+    }
+
+    fn port(&self) -> u16 {
+        self.config.get_ports().first().copied().unwrap_or(5432)
     }
 
     /// Gives it files in its data folder, which nobody else can read, and settings, and waits until
@@ -219,14 +232,22 @@ impl Database {
         self.url_as(self.server.config.get_user().unwrap_or("postgres"), None)
     }
 
+    /// Its address, through what listens in this directory instead of the server.
+    pub fn url_in(&self, directory: &Path) -> String {
+        let user = self.server.config.get_user().unwrap_or("postgres");
+        let host = encoded(directory);
+        let port = self.server.port();
+        format!("postgresql://{user}@{host}:{port}/{}", self.name)
+    }
+
     /// Its address for another role.
     pub fn url_as(&self, user: &str, password: Option<&str>) -> String {
         let config = &self.server.config;
         let host = match &config.get_hosts()[0] {
             Host::Tcp(host) => host.clone(),
-            Host::Unix(path) => path.display().to_string().replace('/', "%2F"),
+            Host::Unix(path) => encoded(path),
         };
-        let port = config.get_ports().first().copied().unwrap_or(5432);
+        let port = self.server.port();
         let own = config.get_password().map(String::from_utf8_lossy);
         let password = password
             .or(own.as_deref())
@@ -301,6 +322,11 @@ impl Database {
                    from pg_stat_activity where datname = $name";
         self.until(sql, &format!("{backends} of {backends}")).await;
     }
+}
+
+/// A directory as an address takes it.
+fn encoded(directory: &Path) -> String {
+    directory.display().to_string().replace('/', "%2F")
 }
 
 async fn first(client: &Client, sql: &str) -> Option<String> {

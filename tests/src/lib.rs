@@ -2,7 +2,8 @@
 //!
 //! A test describes a function with a [`Setup`], starts it behind one of the two front doors
 //! ([`Door`]) and gets a [`Trial`], which it sends events to. Around it stand a fake Runtime API
-//! ([`lambda`]), the real binaries ([`host`]), and a real PostgreSQL ([`database`]).
+//! ([`lambda`]), the real binaries ([`host`]), and a real PostgreSQL ([`database`]), if need be behind a
+//! [`proxy`].
 //!
 //! Nothing here waits for a length of time: it waits for a condition, with a bound.
 
@@ -27,6 +28,7 @@ pub mod lambda;
 pub mod local;
 pub mod middlebox;
 pub mod program;
+pub mod proxy;
 pub mod run;
 pub mod trial;
 
@@ -37,6 +39,7 @@ pub use clock::Clock;
 pub use database::{Database, Server};
 pub use host::Host;
 pub use middlebox::{Cut, Middlebox};
+pub use proxy::{Harm, Proxy};
 pub use trial::{Door, Setup, Trial};
 
 /// How long anything may take that has no bound of its own. Reaching it is a failure; nothing is

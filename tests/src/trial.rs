@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::answer::{Answer, map};
 use crate::lambda::{Event, Lambda, Mode, What};
-use crate::{Clock, Database, Guest, Host, Middlebox, local, run};
+use crate::{Clock, Database, Guest, Host, Middlebox, Proxy, local, run};
 
 /// The name of the function in each test's configuration.
 pub const FUNCTION: &str = "tested";
@@ -74,6 +74,11 @@ impl Setup {
     /// With this database, as `default`.
     pub fn with(self, database: &Database) -> Self {
         self.database("url", &format!("{:?}", database.url()))
+    }
+
+    /// With the database behind this proxy, as `default`.
+    pub fn through(self, proxy: &Proxy) -> Self {
+        self.database("url", &format!("{:?}", proxy.url()))
     }
 
     /// With a setting of the database, in TOML.

@@ -1,0 +1,243 @@
+//! What a call costs on the wire: one flush and one answer. A proxy counts them.
+//!
+//! A flush is noted by its messages' tags: `P`arse, `D`escribe, `B`ind, `E`xecute, `C`lose, `S`ync, and
+//! `Q` for a query of the simple protocol.
+
+use e2e::guests::QUERY;
+use e2e::{Database, Door, Proxy, Setup, Trial};
+use serde_json::{Value, json};
+
+const SCHEMA: &str = "create table things (id int4, name text);
+    create type mood as enum ('fine'); insert into things values (1, 'one')";
+
+async fn trial(door: Door, isolation: &str) -> (Database, Proxy, Trial) {
+    let database = Database::with(SCHEMA).await;
+    let proxy = Proxy::of(&database);
+    let setup = Setup::of(&QUERY)
+        .through(&proxy)
+        .database("pool_max", "1")
+        .isolation(isolation);
+    let trial = setup.start(door).await;
+    // The login, and what the server is told once.
+    steps(&trial, json!([{ "query": "select 0" }])).await;
+    proxy.forget();
+    (database, proxy, trial)
+}
+
+/// The results of steps, of which none fails.
+async fn steps(trial: &Trial, steps: Value) -> Value {
+    let results = trial.value(json!({ "steps": steps })).await;
+    assert!(!results.to_string().contains("\"error\""), "{results}");
+    results
+}
+
+/// What passes while these steps are done, without what came before.
+async fn flushes(proxy: &Proxy, trial: &Trial, todo: Value) -> Vec<String> {
+    proxy.forget();
+    steps(trial, todo).await;
+    let (flushes, answers) = proxy.passed();
+    assert_eq!(flushes.len(), answers, "each is answered once: {flushes:?}");
+    flushes
+}
+
+const SELECT: &str = "select name from things where id = $1";
+
+behind_both_doors! {
+    /// All of them but the last have given their connection back before the next began.
+    async fn a_repeated_query_is_one_flush_and_giving_back_is_none(door) {
+        let (_database, proxy, trial) = trial(door, "\"serial\"").await;
+        let step = json!([{ "query": SELECT, "arguments": [1] }]);
+        steps(&trial, step.clone()).await;
+        proxy.forget();
+        for _ in 0..5 {
+            steps(&trial, step.clone()).await;
+        }
+        assert_eq!(proxy.passed(), (vec!["BES".to_owned(); 5], 5));
+    }
+
+    async fn a_first_query_is_one_flush_if_its_types_are_known(door) {
+        let (_database, proxy, trial) = trial(door, "\"serial\"").await;
+        for first in [
+            json!({ "query": "select 1" }),
+            json!({ "execute": "delete from things where id = 7" }),
+            json!({ "typed": SELECT, "values": [[1, "int4"]] }),
+            json!({ "typed": "select $1 || $2", "values": [["a", "text"], ["b", "text"]] }),
+        ] {
+            assert_eq!(flushes(&proxy, &trial, json!([first])).await, ["PDBES"], "{first}");
+            assert_eq!(flushes(&proxy, &trial, json!([first])).await, ["BES"], "{first}");
+        }
+        // Which types `$1` has only the server knows here.
+        let unknown = json!([{ "query": SELECT, "arguments": [1] }]);
+        assert_eq!(flushes(&proxy, &trial, unknown.clone()).await, ["PDS", "BES"]);
+        assert_eq!(flushes(&proxy, &trial, unknown).await, ["BES"]);
+    }
+
+    /// A guest that starts anew knows nothing; the host does.
+    async fn what_the_host_knows_a_new_instance_need_not_ask(door) {
+        let (_database, proxy, trial) = trial(door, "\"fresh\"").await;
+        let step = json!([{ "query": SELECT, "arguments": [1] }]);
+        assert_eq!(flushes(&proxy, &trial, step.clone()).await, ["PDS", "BES"]);
+        assert_eq!(flushes(&proxy, &trial, step).await, ["BES"]);
+    }
+
+    async fn a_transaction_begins_with_its_first_statement(door) {
+        let (_database, proxy, trial) = trial(door, "\"serial\"").await;
+        let transaction = |steps: Value, end: &str| json!([{ "transaction": steps, "end": end }]);
+        let update = json!({ "execute": "update things set name = 'uno' where id = $1", "arguments": [1] });
+        let typed = json!({ "typed": SELECT, "values": [[1, "int4"]] });
+        steps(&trial, json!([update])).await;
+        // The host tells the server of the time again where it was told in a transaction.
+        steps(&trial, transaction(json!([update]), "commit")).await;
+        let seen = flushes(&proxy, &trial, transaction(json!([update, update]), "commit")).await;
+        assert_eq!(seen, ["PBEBES", "BES", "PBES"]);
+        let seen = flushes(&proxy, &trial, transaction(json!([update]), "rollback")).await;
+        assert_eq!(seen, ["PBEBES", "PBES"]);
+        let seen = flushes(&proxy, &trial, transaction(json!([typed]), "commit")).await;
+        assert_eq!(seen.len(), 2, "{seen:?}");
+        assert!(seen[0].starts_with("PBE") && seen[0].ends_with("PDBES"), "{seen:?}");
+        for end in ["commit", "rollback", "drop"] {
+            assert!(flushes(&proxy, &trial, transaction(json!([]), end)).await.is_empty(), "{end}");
+        }
+    }
+
+    async fn a_cursors_first_rows_come_with_the_call(door) {
+        let (_database, proxy, trial) = trial(door, "\"serial\"").await;
+        let few = json!({ "query": "select generate_series(1, 3)" });
+        let many = json!({ "query": "select generate_series(1, 1200)" });
+        steps(&trial, json!([few, many])).await;
+        for (query, most) in [(few, 2), (many.clone(), 5)] {
+            let step = json!([{ "transaction": [query], "end": "commit" }]);
+            steps(&trial, step.clone()).await;
+            let seen = flushes(&proxy, &trial, step).await;
+            assert_eq!(seen[0], "PBEBES");
+            assert!(seen.len() <= most, "{seen:?}");
+        }
+        assert_eq!(flushes(&proxy, &trial, json!([many])).await, ["BES"]);
+    }
+
+    async fn a_pipeline_is_one_flush(door) {
+        let (database, proxy, trial) = trial(door, "\"serial\"").await;
+        let insert = |id: u32| json!(["insert into things values ($1, $2)", [id, "a thing"]]);
+        let select = json!([SELECT, [1]]);
+        let pipeline = json!([{ "pipeline": [insert(2), select, insert(3), ["select 1", []]] }]);
+        steps(&trial, pipeline.clone()).await;
+        assert_eq!(flushes(&proxy, &trial, pipeline).await, ["BEBEBEBES"]);
+        let insert = |id: u32| json!(["insert into things values ($1, $2 || '!')", [[id, "int4"], ["x", "text"]]]);
+        let typed = json!([{ "typed_pipeline": [insert(4), ["select 2", []], insert(5)] }]);
+        assert_eq!(flushes(&proxy, &trial, typed.clone()).await, ["PDBEPDBEBES"]);
+        assert_eq!(flushes(&proxy, &trial, typed.clone()).await, ["BEBEBES"]);
+        let within = json!([{ "transaction": typed, "end": "commit" }]);
+        steps(&trial, within.clone()).await;
+        assert_eq!(flushes(&proxy, &trial, within).await, ["PBEBEBEBES", "PBES"]);
+        assert_eq!(database.value("select count(*) from things where id > 1").await.as_deref(), Some("12"));
+    }
+
+    /// The host knows the statements, this connection of its does not.
+    async fn a_pipeline_of_statements_that_a_connection_lacks_is_one_flush(door) {
+        let (database, proxy, trial) = trial(door, "\"serial\"").await;
+        let pipeline = json!([{ "pipeline": [[SELECT, [1]], ["select 'fine'::mood", []], [SELECT, [2]]] }]);
+        steps(&trial, pipeline.clone()).await;
+        let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
+        assert_eq!(database.observe(kill).await.as_deref(), Some("1"));
+        steps(&trial, json!([{ "query": "select 0" }])).await;
+        assert_eq!(flushes(&proxy, &trial, pipeline).await, ["PDBEPDBEBES"]);
+    }
+
+    async fn a_batch_is_one_flush(door) {
+        let (_database, proxy, trial) = trial(door, "\"serial\"").await;
+        let batch = json!([{ "batch": "update things set id = id; select 1" }]);
+        assert_eq!(flushes(&proxy, &trial, batch.clone()).await, ["Q"]);
+        let within = json!([{ "transaction": batch, "end": "commit" }]);
+        assert_eq!(flushes(&proxy, &trial, within).await.last().map(String::as_str), Some("PBES"));
+    }
+
+    /// The plan that the connection has no longer fits, outside of a transaction and first in one.
+    async fn a_statement_that_no_longer_fits_heals(door) {
+        let (database, proxy, trial) = trial(door, "\"serial\"").await;
+        let all = json!({ "query": "select * from things" });
+        let insert = json!({ "query": "insert into things (id) values (9) returning *" });
+        let pipeline = json!({ "pipeline": [["insert into things (id) values (9)", []], ["select * from things", []]] });
+        steps(&trial, json!([all, insert, pipeline])).await;
+        for (column, step) in [
+            ("a", json!([all])),
+            ("b", json!([{ "transaction": [all], "end": "commit" }])),
+            ("c", json!([insert])),
+            ("d", json!([{ "transaction": [insert], "end": "commit" }])),
+            ("e", json!([pipeline])),
+            ("f", json!([{ "transaction": [pipeline], "end": "commit" }])),
+        ] {
+            database.run("delete from things where id = 9").await;
+            database.run(&format!("alter table things add column {column} int4")).await;
+            let seen = flushes(&proxy, &trial, step.clone()).await;
+            assert!(seen.len() > 1, "{step}: {seen:?}");
+            let inserted = database.value("select count(*) from things where id = 9").await;
+            let expected = if step.to_string().contains("insert") { "1" } else { "0" };
+            assert_eq!(inserted.as_deref(), Some(expected), "{step}");
+        }
+    }
+
+    async fn a_statement_that_the_server_has_forgotten_heals(door) {
+        let (_database, proxy, trial) = trial(door, "\"serial\"").await;
+        let query = json!({ "query": SELECT, "arguments": [1] });
+        steps(&trial, json!([query])).await;
+        for step in [query.clone(), json!({ "transaction": [query], "end": "commit" })] {
+            steps(&trial, json!([{ "batch": "deallocate all" }])).await;
+            let results = steps(&trial, json!([step])).await;
+            assert!(results.to_string().contains("one"), "{results}");
+        }
+        drop(proxy);
+    }
+
+    /// It commits before it fails in a way that looks like a forgotten statement.
+    async fn what_has_committed_is_never_done_again(door) {
+        let (database, _proxy, trial) = trial(door, "\"serial\"").await;
+        let body = |code: &str, message: &str| format!(
+            "insert into things values (8); commit; raise exception '{message}' using errcode = '{code}'"
+        );
+        for (index, (code, message)) in [
+            ("26000", "prepared statement does not exist"),
+            ("0A000", "cached plan must not change result type"),
+            ("42883", "no binary output function available for type x"),
+            ("08P01", "bind message supplies 1 parameters"),
+        ].into_iter().enumerate() {
+            let sql = format!("do $$ begin {}; end $$", body(code, message));
+            let result = trial.value(json!({ "steps": [{ "execute": sql }] })).await;
+            assert_eq!(result[0]["error"]["code"], code, "{result}");
+            let count = database.value("select count(*) from things where id = 8").await;
+            assert_eq!(count, Some((index + 1).to_string()), "{code}");
+        }
+    }
+
+    async fn too_few_arguments_are_an_error_that_fails_nothing(door) {
+        let (_database, _proxy, trial) = trial(door, "\"serial\"").await;
+        let wrong = json!({ "typed": "select $1 || $2::text", "values": [["a", "text"]] });
+        let transaction = json!({ "transaction": [wrong, { "query": "select 1" }], "end": "commit" });
+        let results = trial.value(json!({ "steps": [wrong, transaction] })).await;
+        let message = "the statement takes 2 parameters, and 1 are given";
+        assert!(results[0]["error"]["message"].as_str().unwrap().contains(message), "{results}");
+        assert!(results[1]["steps"][0].to_string().contains(message), "{results}");
+        assert_eq!(results[1]["steps"][1]["rows"], json!([[1]]), "{results}");
+        assert!(results[1]["end"].is_null(), "{results}");
+    }
+}
+
+/// What a role and settings cost: nothing but bytes.
+#[tokio::test]
+async fn permissions_travel_in_the_same_flush() {
+    let database = Database::with(SCHEMA).await;
+    let proxy = Proxy::of(&database);
+    let trial = Setup::of(&QUERY)
+        .through(&proxy)
+        .database("pool_max", "1")
+        .toml("[function.tested.database.default]\nread_only = true\nsettings = { \"app.a\" = \"b\" }\n")
+        .start(Door::Local)
+        .await;
+    let query = json!({ "query": SELECT, "arguments": [1] });
+    let transaction = json!({ "transaction": [query], "end": "commit" });
+    steps(&trial, json!([query, transaction])).await;
+    assert_eq!(flushes(&proxy, &trial, json!([query])).await, ["PBEBES"]);
+    assert_eq!(
+        flushes(&proxy, &trial, json!([transaction])).await,
+        ["PBEPBEBES", "CPBES"]
+    );
+}
