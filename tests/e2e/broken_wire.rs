@@ -181,7 +181,7 @@ async fn a_commit_that_is_cut_says_that_it_may_have_been_done() {
             Some(message) if count == 1 => assert!(message.contains(DOUBT), "{message}"),
             // It was cut before, in mid-statement or between the two.
             Some(message) => assert!(
-                message.contains("not executed") || result["steps"][0].to_string().contains(DOUBT),
+                message.contains("was lost") || result["steps"][0].to_string().contains(DOUBT),
                 "{result}"
             ),
         }

@@ -240,4 +240,14 @@ async fn permissions_travel_in_the_same_flush() {
         flushes(&proxy, &trial, json!([transaction])).await,
         ["PBEPBEBES", "CPBES"]
     );
+    // The settings are a query, after which a transaction takes no isolation level any more.
+    let level = json!({ "transaction": [
+        { "batch": "set transaction isolation level serializable" },
+        { "query": "select current_setting('transaction_isolation'), current_setting('app.a')" },
+    ], "end": "commit" });
+    let results = steps(&trial, json!([level])).await;
+    assert_eq!(
+        results[0]["steps"][1]["rows"],
+        json!([["serializable", "b"]])
+    );
 }

@@ -325,7 +325,8 @@ impl Connection {
         let due = self.timeouts.due(self.terms.time, in_block);
         leaders.extend(due.into_iter().flatten());
         leaders.extend(self.beginning.clone());
-        let prelude = self.terms.prelude.iter();
+        // After a query, which the settings are, a transaction takes no isolation level any more.
+        let prelude = self.terms.prelude.iter().filter(|_| !effects.only_modes);
         leaders.extend(prelude.map(|prelude| prelude.command.clone()));
         leaders.extend(self.timeouts.of_call(self.call_timeout.take(), in_block));
         leaders
@@ -356,6 +357,7 @@ impl Effects {
     pub(super) const NONE: Self = Self {
         residue: Residue::Nothing,
         reads_sequence_state: false,
+        only_modes: false,
     };
 }
 

@@ -184,6 +184,7 @@ impl Connection {
         let effects = plans.iter().fold(Effects::NONE, |all, plan| Effects {
             residue: all.residue.max(plan.effects.residue),
             reads_sequence_state: all.reads_sequence_state || plan.effects.reads_sequence_state,
+            only_modes: false,
         });
         self.send(effects, |out| {
             for (call, plan) in calls.iter().zip(plans) {

@@ -28,6 +28,17 @@ pub fn reads_sequence_state(sql: &str) -> bool {
     Tokens::words(sql).any(|token| token.is_one_of(&["currval", "lastval"]))
 }
 
+/// Whether a text is nothing but `SET TRANSACTION`.
+pub fn only_modes(sql: &str) -> bool {
+    let tokens: Vec<Token> = Tokens::words(sql).collect();
+    let statement = match tokens.split_last() {
+        Some((Token::Symbol(';'), statement)) => statement,
+        _ => &tokens,
+    };
+    matches!(statement, [set, transaction, ..] if set.is("set") && transaction.is("transaction"))
+        && !statement.contains(&Token::Symbol(';'))
+}
+
 /// Judges one or more statements by their text.
 pub fn residue(sql: &str) -> Residue {
     let tokens: Vec<Token> = Tokens::words(sql).collect();
@@ -79,7 +90,7 @@ fn of_token(tokens: &[Token], index: usize) -> Residue {
 }
 
 /// Whether a word makes a temporary object, or names the schema of those.
-fn is_temporary(name: &str) -> bool {
+pub fn is_temporary(name: &str) -> bool {
     name == "temp" || name == "temporary" || name.starts_with("pg_temp")
 }
 
@@ -249,6 +260,19 @@ mod tests {
         }
         for sql in ["load 'auto_explain'", "select setseed(0.5)"] {
             assert_eq!(residue(sql), Residue::Connection, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_only_says_how_a_transaction_runs_is_found() {
+        assert!(only_modes("SET transaction isolation level serializable;"));
+        for sql in [
+            "set transaction read only; select 1",
+            "set local a.b = c",
+            "select 1",
+            "",
+        ] {
+            assert!(!only_modes(sql), "{sql}");
         }
     }
 

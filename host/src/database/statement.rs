@@ -97,6 +97,8 @@ pub struct Effects {
     pub residue: Residue,
     /// Whether it reads what an earlier borrower's insert may have left.
     pub reads_sequence_state: bool,
+    /// Whether all it does is to say how its transaction runs, for which it must come first.
+    pub only_modes: bool,
 }
 
 impl Effects {
@@ -105,6 +107,7 @@ impl Effects {
         Self {
             residue: residue::residue(sql),
             reads_sequence_state: residue::reads_sequence_state(sql),
+            only_modes: residue::only_modes(sql),
         }
     }
 }
