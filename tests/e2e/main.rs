@@ -54,6 +54,7 @@ mod logs;
 mod orders;
 mod outages;
 mod permissions;
+mod poolers;
 mod property;
 mod queries;
 mod results;

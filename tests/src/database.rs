@@ -106,7 +106,13 @@ impl Server {
         }
     }
 
-    fn port(&self) -> u16 {
+    /// The role that tests log in as.
+    pub fn user(&self) -> &str {
+        self.config.get_user().unwrap_or("postgres")
+    }
+
+    /// Its port, which is part of its socket's name.
+    pub fn port(&self) -> u16 {
         self.config.get_ports().first().copied().unwrap_or(5432)
     }
 
@@ -229,12 +235,12 @@ impl Database {
 
     /// Its address, as a configuration takes it.
     pub fn url(&self) -> String {
-        self.url_as(self.server.config.get_user().unwrap_or("postgres"), None)
+        self.url_as(self.server.user(), None)
     }
 
     /// Its address, through what listens in this directory instead of the server.
     pub fn url_in(&self, directory: &Path) -> String {
-        let user = self.server.config.get_user().unwrap_or("postgres");
+        let user = self.server.user();
         let host = encoded(directory);
         let port = self.server.port();
         format!("postgresql://{user}@{host}:{port}/{}", self.name)

@@ -27,6 +27,7 @@ pub mod host;
 pub mod lambda;
 pub mod local;
 pub mod middlebox;
+pub mod pooler;
 pub mod program;
 pub mod proxy;
 pub mod run;
@@ -39,6 +40,7 @@ pub use clock::Clock;
 pub use database::{Database, Server};
 pub use host::Host;
 pub use middlebox::{Cut, Middlebox};
+pub use pooler::Pooler;
 pub use proxy::{Harm, Proxy};
 pub use trial::{Door, Setup, Trial};
 

@@ -247,6 +247,12 @@ impl Connection {
 
     /// Executes statements of the host's own, whose effect on the session it answers for.
     pub async fn command(&mut self, sql: &str) -> Result<()> {
+        self.begin_command(sql)?;
+        self.finish().await
+    }
+
+    /// Sends such statements.
+    pub(super) fn begin_command(&mut self, sql: &str) -> Result<()> {
         self.wire.begin();
         self.used = true;
         self.wire.simple_query(sql)?;
@@ -254,7 +260,7 @@ impl Connection {
         self.forgotten.clear();
         self.leading = 0;
         self.executing = true;
-        self.finish().await
+        Ok(())
     }
 
     /// Has the server forget the statements of which nobody has noted that they were parsed.

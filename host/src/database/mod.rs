@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use lru::LruCache;
 
-use crate::config::{DatabaseConfig, Reset};
+use crate::config::{DatabaseConfig, Prepare, Reset};
 use crate::fault::Fault;
 use crate::limits;
 
@@ -40,6 +40,7 @@ pub mod server_error;
 mod server_timeouts;
 pub mod session;
 mod settling;
+mod shared;
 mod sql;
 pub mod statement;
 pub mod transaction;
@@ -60,6 +61,8 @@ pub struct Database {
     warm: u32,
     /// Whether a connection is reset after each use, whatever was executed.
     reset_always: bool,
+    /// Whether a pooler shares the server's sessions.
+    shares_sessions: bool,
     /// What the server last said of a statement, so that a new instance need not ask again.
     descriptions: Mutex<LruCache<Key, Arc<Description>>>,
 }
@@ -85,6 +88,7 @@ impl Database {
             ),
             warm: config.warm,
             reset_always: config.reset == Reset::Always,
+            shares_sessions: config.prepare == Prepare::Never,
             descriptions: Mutex::new(LruCache::new(statements_max)),
         })
     }

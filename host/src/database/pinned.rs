@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::error::{Error, Result};
 use super::seat::Seat;
 use super::session::Session;
+use super::shared;
 use super::transaction::{Options, Transaction};
 use super::wire::notification::Notification;
 use super::work::Work;
@@ -41,6 +42,7 @@ impl Pinned {
 
     pub(super) async fn perform<W: Work>(&self, work: W) -> Result<W::Done> {
         self.session.admit(self.seat.database().name(), &work)?;
+        shared::permit(self.seat.database(), &work)?;
         let fresh = self.fresh.swap(false, Ordering::AcqRel);
         let result = self.session.perform(&self.seat, &work).await;
         match result {
@@ -86,6 +88,7 @@ impl Pinned {
     /// Waits for the next notification on a channel to which it listens. Giving up the wait does no
     /// harm.
     pub async fn notification(&self) -> Result<Notification> {
+        shared::permit_notifications(self.seat.database())?;
         if self.session.may_freeze() {
             return Err(Error::Unsupported(
                 "notifications cannot be waited for where the environment is frozen between two invocations: \

@@ -27,6 +27,7 @@ use super::pinned::Pinned;
 use super::pool::Loan;
 use super::seat::{Role, Seat, lock, may_try_again};
 use super::server_error::Verdict;
+use super::shared;
 use super::statement::{Description, Key};
 use super::transaction::{Options, Transaction};
 use super::work::{self, Work};
@@ -133,6 +134,7 @@ impl Session {
     ) -> Result<(W::Done, Arc<Seat>)> {
         self.admit(database, &work)?;
         let database = self.database(database)?;
+        shared::permit(&database, &work)?;
         let mut first = true;
         loop {
             let seat = self.seat(&database).await?;

@@ -8,12 +8,13 @@ use super::connection::Connection;
 use super::error::Result;
 use super::residue::Residue;
 use super::wire::Status;
+use crate::config::Prepare;
 use crate::limits;
 
 /// What is done to a connection whose session may have been changed. One message, so one round
 /// trip; in the order of PostgreSQL's own `DISCARD ALL`, but the statements that this host has
 /// prepared stay.
-const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
+pub(super) const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
     SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; \
     DO $$ DECLARE name text; BEGIN \
     FOR name IN SELECT p.name FROM pg_prepared_statements p WHERE from_sql LOOP \
@@ -64,6 +65,11 @@ impl Connection {
         self.forget_parsing();
         let sql = match (self.status(), self.residue) {
             (Some(Status::Idle), Residue::Nothing) => return self.is_clean(),
+            (Some(Status::Idle), _) if self.prepare == Prepare::Never => {
+                // Another session would be reset: see `shared`.
+                self.residue = Residue::Nothing;
+                return self.is_clean();
+            }
             (Some(Status::Idle), _) => RESET.to_owned(),
             (_, Residue::Nothing) => "ROLLBACK".to_owned(),
             _ => format!("ROLLBACK; {RESET}"),
@@ -71,10 +77,15 @@ impl Connection {
         if self.command(&sql).await.is_err() {
             return false;
         }
+        self.was_reset();
+        self.is_clean()
+    }
+
+    /// The session is as it was when the connection was made.
+    pub(super) fn was_reset(&mut self) {
         self.timeouts.forget();
         self.wire.forget_notifications();
         self.residue = Residue::Nothing;
-        self.is_clean()
     }
 
     /// Ends what a call that was given up has begun, and waits until the server owes nothing.

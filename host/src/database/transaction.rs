@@ -193,7 +193,11 @@ impl Work for Conclude {
         }
         // Nothing follows for which it would be in force.
         loan.terms.prelude = None;
-        match loan.control(self.0).await {
+        let ended = match loan.resets_at_end() {
+            true => loan.end_and_reset(self.0).await,
+            false => loan.control(self.0).await,
+        };
+        match ended {
             // The server's last words do not say what it did before them.
             Err(Error::Server(error)) if error.is_fatal() => Err(Error::ConnectionLost {
                 maybe_executed: true,

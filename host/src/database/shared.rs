@@ -1,0 +1,161 @@
+//! Behind a pooler that gives a server's session to whoever begins a transaction (`prepare = "never"`):
+//! what an invocation may do to a session there, and how that is undone.
+//!
+//! Nothing can be undone later: the next request may meet another session. So a transaction that may
+//! have changed its session is ended, and the session reset, by one message, during which a
+//! pooler gives it to nobody else.
+//!
+//! Promises: what certainly needs a session beyond its transaction is refused before it is sent; a
+//! commit is told as what it was, whatever becomes of the reset behind it.
+
+use postgres_protocol::message::backend as tags;
+
+use super::Database;
+use super::connection::Connection;
+use super::error::{Error, Result};
+use super::residue::{Residue, is_temporary};
+use super::settling::RESET;
+use super::sql::lexer::{Token, Tokens};
+use super::wire::reply;
+use super::work::Work;
+use crate::config::Prepare;
+
+/// Refuses, outside of a transaction, what certainly changes a session for longer than that, or relies
+/// on one.
+pub fn permit(database: &Database, work: &impl Work) -> Result<()> {
+    if database.shares_sessions && work.texts().into_iter().any(needs_session) {
+        return Err(Error::Unsupported(
+            "the statement changes its session, which a pooler shares with others (`prepare = \"never\"`): \
+             do it in a transaction, at whose end it is undone"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses to wait for notifications.
+pub fn permit_notifications(database: &Database) -> Result<()> {
+    if database.shares_sessions {
+        return Err(Error::Unsupported(
+            "there are no notifications behind a pooler that shares the server's sessions \
+             (`prepare = \"never\"`): use a database whose address leads to the server itself"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+impl Connection {
+    /// Whether the session is to be reset together with the end of the transaction.
+    pub fn resets_at_end(&self) -> bool {
+        self.prepare == Prepare::Never && self.residue == Residue::Session
+    }
+
+    /// Ends a transaction with this statement, and resets the session, in one message. Whether the
+    /// server did what the statement says.
+    pub async fn end_and_reset(&mut self, sql: &str) -> Result<bool> {
+        self.begin_command(&format!("{sql}; {RESET}"))?;
+        let mut done = None;
+        loop {
+            match self.reply().await {
+                Ok(tags::COMMAND_COMPLETE_TAG) if done.is_none() => {
+                    let tag = reply::tag(&self.wire);
+                    done = Some(sql.starts_with(tag.split(' ').next().unwrap_or_default()));
+                }
+                Ok(tags::READY_FOR_QUERY_TAG) => {
+                    self.was_reset();
+                    return Ok(done.unwrap_or(false));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    // It is the reset's if the transaction has ended before.
+                    self.doom();
+                    return done.ok_or(error);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a text certainly relies on a session of its own, or changes one for longer than its
+/// transaction. What is not known to do so does not: a function may do anything.
+fn needs_session(sql: &str) -> bool {
+    let tokens: Vec<Token> = Tokens::words(sql).collect();
+    let statements = tokens.split(|token| *token == Token::Symbol(';'));
+    let mut statements = statements.filter_map(|statement| statement.split_first());
+    statements.any(|(first, rest)| {
+        let second = |words: &[&str]| rest.first().is_some_and(|token| token.is_one_of(words));
+        let Token::Word(verb) = first else {
+            return false;
+        };
+        match verb.as_str() {
+            "set" => !second(&["local", "constraints", "transaction"]),
+            "prepare" => !second(&["transaction"]),
+            "listen" | "load" => true,
+            "declare" => rest.iter().any(|token| token.is("hold")),
+            "create" => {
+                let qualified = |token: &Token| matches!(token, Token::Word(name) if name.starts_with("pg_temp"));
+                rest.iter().take(3).any(is_temporary_word) || rest.iter().any(qualified)
+            }
+            "select" | "with" => {
+                let into = |pair: &[Token]| pair[0].is("into") && is_temporary_word(&pair[1]);
+                rest.windows(2).any(|pair| into(pair) || locks(pair))
+            }
+            _ => false,
+        }
+    })
+}
+
+fn is_temporary_word(token: &Token) -> bool {
+    matches!(token, Token::Word(name) if is_temporary(name))
+}
+
+/// Whether this calls a function that takes a lock for as long as the session is there.
+fn locks(pair: &[Token]) -> bool {
+    let names = [
+        "pg_advisory_lock",
+        "pg_advisory_lock_shared",
+        "pg_try_advisory_lock",
+        "pg_try_advisory_lock_shared",
+    ];
+    pair[0].is_one_of(&names) && pair[1] == Token::Symbol('(')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_needs_a_session_of_its_own_is_told_from_what_may() {
+        for sql in [
+            "set search_path = x",
+            "select 1; SET SESSION work_mem = '1MB'",
+            "listen news",
+            "create temp table t (a int)",
+            "create table pg_temp.t (a int)",
+            "select 1 as a into temporary t",
+            "select pg_advisory_lock(1)",
+            "select pg_catalog.pg_try_advisory_lock_shared(1)",
+            "prepare p as select 1",
+            "declare c cursor with hold for select 1",
+        ] {
+            assert!(needs_session(sql), "{sql}");
+        }
+        for sql in [
+            "select temp, temporary from weather",
+            "insert into t (temp) values (1)",
+            "set local work_mem = '1MB'",
+            "set transaction read only",
+            "select my_function(), nextval('s')",
+            "select pg_advisory_xact_lock(1)",
+            "call p()",
+            "do $$ begin end $$",
+            "copy t from stdin",
+            "create table t (a int)",
+            "select 'set x = 1; listen y'",
+            "",
+        ] {
+            assert!(!needs_session(sql), "{sql}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Behind a PgBouncer in transaction mode, which gives the server's sessions to others between any two
+//! transactions. There are two of them here for the host's four connections.
+
+use std::time::Duration;
+
+use e2e::guests::{QUERY, TRANSACT};
+use e2e::{Database, Door, Guest, Pooler, Setup, Trial};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+const SCHEMA: &str =
+    "create table things (id int4 primary key, name text); insert into things values (0, 'zero');
+    create function spoil() returns text language sql as
+    $$ select set_config('app.spoilt', 'yes', false) || pg_advisory_lock(1)::text $$";
+
+fn setup(guest: &Guest, pooler: &Pooler, prepare: &str) -> Setup {
+    Setup::of(guest)
+        .database("url", &format!("{:?}", pooler.url()))
+        .database("prepare", &format!("{prepare:?}"))
+        .database("pool_max", "4")
+        .isolation("{ concurrent = 8 }")
+        .concurrency(8)
+}
+
+/// Nothing where there is no PgBouncer.
+async fn trial(door: Door) -> Option<(Database, Pooler, Trial)> {
+    let database = Database::with(SCHEMA).await;
+    let pooler = Pooler::of(&database).await?;
+    let trial = setup(&QUERY, &pooler, "never").start(door).await;
+    Some((database, pooler, trial))
+}
+
+async fn results(trial: &Trial, steps: Value) -> Vec<Value> {
+    let answer = trial.value(json!({ "steps": steps })).await;
+    answer.as_array().expect("each step has a result").clone()
+}
+
+fn message(result: &Value) -> &str {
+    let message = result["error"]["message"].as_str();
+    message.unwrap_or_else(|| panic!("no error: {result}"))
+}
+
+const SELECT: &str = "select name from things where id = $1";
+
+/// Many invocations at once, each with several statements, in transactions and outside.
+async fn many_at_once(trial: &Trial, database: &Database) {
+    let event = |id: usize| {
+        let name = format!("thing {id}");
+        let insert =
+            json!({ "execute": "insert into things values ($1, $2)", "arguments": [id, name] });
+        let select = json!({ "query": SELECT, "arguments": [id] });
+        let typed = json!({ "typed": SELECT, "values": [[0, "int4"]] });
+        json!({ "steps": [
+            { "transaction": [insert, select], "end": "commit" },
+            select,
+            { "pipeline": [[SELECT, [id]], ["select 1", []]] },
+            { "parallel": [typed, select] },
+        ] })
+    };
+    for round in 0..4 {
+        let ids = (1..=16).map(|id| round * 16 + id);
+        let answers = join_all(ids.clone().map(|id| trial.value(event(id)))).await;
+        for (id, answer) in ids.zip(answers) {
+            let own = json!([[format!("thing {id}")]]);
+            assert_eq!(answer[0]["steps"][1]["rows"], own, "{answer}");
+            assert_eq!(answer[1]["rows"], own, "{answer}");
+            assert_eq!(
+                answer[2][0],
+                json!({ "affected": 1, "rows": 1 }),
+                "{answer}"
+            );
+            assert_eq!(answer[3][0]["rows"], json!([["zero"]]), "{answer}");
+            assert_eq!(answer[3][1]["rows"], own, "{answer}");
+        }
+    }
+    let count = database
+        .value("select count(*) from things where id > 0")
+        .await;
+    assert_eq!(count.as_deref(), Some("64"));
+    assert!(
+        database.backends().await <= 2,
+        "PgBouncer has two connections"
+    );
+}
+
+behind_both_doors! {
+    async fn many_invocations_share_few_sessions(door) {
+        let Some((database, _pooler, trial)) = trial(door).await else { return };
+        many_at_once(&trial, &database).await;
+    }
+
+    async fn errors_cursors_and_copies_are_as_without_it(door) {
+        let Some((_database, _pooler, trial)) = trial(door).await else { return };
+        let many = "select n from generate_series(1, 3000) n";
+        let copy = "copy things from stdin with (format csv)";
+        let results = results(&trial, json!([
+            { "query": "select 1 / 0" },
+            { "transaction": [{ "query": "select 1 / 0" }], "end": "commit" },
+            { "transaction": [{ "query": many }, { "query": SELECT, "arguments": [0] }], "end": "commit" },
+            { "query": many },
+            { "copy_in": copy, "pieces": ["7,seven\n"] },
+            { "copy_in": copy, "pieces": ["8,eight\n"], "unfinished": true },
+            { "copy_out": "copy (select * from things order by id) to stdout with (format csv)" },
+            { "batch": "begin; update things set name = 'x' where id = 0; rollback" },
+            { "query": SELECT, "arguments": [0] },
+        ])).await;
+        assert_eq!(results[0]["error"]["code"], "22012");
+        assert!(message(&results[1]["end"]).contains("rolled back"), "{results:?}");
+        assert_eq!(results[2]["steps"][0]["rows"].as_array().map(Vec::len), Some(3000));
+        assert_eq!(results[2]["steps"][1]["rows"], json!([["zero"]]));
+        assert_eq!(results[3]["rows"].as_array().map(Vec::len), Some(3000));
+        assert_eq!(results[4], json!({ "copied": 1 }));
+        assert_eq!(results[6]["text"], "0,zero\n7,seven\n");
+        assert_eq!(results[8]["rows"], json!([["zero"]]));
+    }
+
+    /// Whoever looks through the pooler afterwards sees sessions as they were.
+    async fn what_a_transaction_leaves_behind_is_gone_with_it(door) {
+        let Some((database, _pooler, trial)) = trial(door).await else { return };
+        let spoilt = json!([
+            { "query": "select spoil()" },
+            { "batch": "set work_mem = '12345kB'; create temporary table mine (id int4)" },
+        ]);
+        let look = json!({ "query": "select current_setting('work_mem'), coalesce(current_setting('app.spoilt', true), ''),
+            to_regclass('pg_temp.mine') is null" });
+        for end in ["commit", "rollback", "drop"] {
+            results(&trial, json!([{ "transaction": spoilt, "end": end }])).await;
+            for _ in 0..2 {
+                let seen = results(&trial, json!([{ "parallel": [look, look] }])).await;
+                for seen in seen[0].as_array().expect("two") {
+                    assert_eq!(seen["rows"], json!([["4MB", "", true]]), "after {end}");
+                }
+            }
+            let locks = "select count(*) from pg_locks where locktype = 'advisory'
+                         and database = (select oid from pg_database where datname = $name)";
+            database.until(locks, "0").await;
+        }
+    }
+
+    async fn what_needs_a_session_of_its_own_is_refused(door) {
+        let Some((_database, _pooler, trial)) = trial(door).await else { return };
+        let results = results(&trial, json!([
+            { "batch": "set work_mem = '12345kB'" },
+            { "execute": "listen news" },
+            { "batch": "create temporary table mine (id int4)" },
+            { "query": "select pg_advisory_lock(1)" },
+            { "session": [{ "query": "select pg_advisory_lock(1)" }, { "query": SELECT, "arguments": [0] }] },
+            { "transaction": [{ "batch": "set local work_mem = '12345kB'" }, { "query": "show work_mem" }], "end": "commit" },
+            { "query": "show work_mem" },
+        ])).await;
+        for refused in results[..4].iter().chain([&results[4][0]]) {
+            assert!(message(refused).contains("`prepare = \"never\"`"), "{refused}");
+        }
+        assert_eq!(results[4][1]["rows"], json!([["zero"]]));
+        let listening = json!({ "steps": [{ "session": [{ "listen": "news" }] }] });
+        let refused = trial.value(listening).await;
+        assert!(message(&refused[0][0]).contains("`prepare = \"never\"`"), "{refused}");
+        assert_eq!(results[5]["steps"][1]["rows"], json!([["12345kB"]]));
+        assert_eq!(results[6]["rows"], json!([["4MB"]]));
+    }
+
+    async fn a_call_may_have_less_time_there_too(door) {
+        let Some((_database, _pooler, trial)) = trial(door).await else { return };
+        let sleep = json!({ "query": "select pg_sleep(60)" });
+        let results = results(&trial, json!([
+            { "timeout_ms": 50, "hurried": [sleep, { "transaction": [sleep], "end": "rollback" }] },
+            { "parallel": [{ "query": "show statement_timeout" }, { "query": "show statement_timeout" }] },
+        ])).await;
+        assert_eq!(results[0][0]["error"]["code"], "57014", "{results:?}");
+        assert_eq!(results[0][1]["steps"][0]["error"]["code"], "57014", "{results:?}");
+        assert_eq!(results[1][0]["rows"], json!([["0"]]), "{results:?}");
+        assert_eq!(results[1][1]["rows"], json!([["0"]]), "{results:?}");
+    }
+
+    async fn a_query_is_cancelled_at_the_deadline_through_it(door) {
+        let database = Database::with(SCHEMA).await;
+        let Some(pooler) = Pooler::of(&database).await else { return };
+        let trial = setup(&QUERY, &pooler, "never").timeout(Duration::from_secs(2)).start(door).await;
+        for step in [
+            json!({ "query": "select pg_sleep(600)::text" }),
+            json!({ "transaction": [{ "query": "select pg_sleep(600)::text" }], "end": "commit" }),
+        ] {
+            let (kind, _) = trial.error(json!({ "steps": [step] })).await;
+            assert_eq!(kind, "Function.DeadlineExceeded");
+            let running = "select count(*) from pg_stat_activity where datname = $name and state <> 'idle'";
+            database.until(running, "0").await;
+        }
+        assert_eq!(results(&trial, json!([{ "query": SELECT, "arguments": [0] }])).await[0]["rows"], json!([["zero"]]));
+    }
+
+    async fn transactions_run_as_they_are_asked_to_and_again_after_a_conflict(door) {
+        let database = Database::with("create table counter (n int4); insert into counter values (0)").await;
+        let Some(pooler) = Pooler::of(&database).await else { return };
+        let trial = setup(&TRANSACT, &pooler, "never").start(door).await;
+        let event = json!({ "isolation": "serializable", "attempts_max": 1000,
+            "steps": ["select n::text from counter", "update counter set n = n + 1"] });
+        let answers = join_all((0..20).map(|_| trial.value(event.clone()))).await;
+        assert!(answers.iter().all(|answer| answer["error"].is_null()), "{answers:?}");
+        assert_eq!(database.value("select n from counter").await.as_deref(), Some("20"));
+    }
+}
+
+/// The same with a PgBouncer that prepares statements where they are executed, and knows nothing of
+/// those that have no name.
+#[tokio::test]
+async fn a_pooler_that_follows_statements_is_no_hindrance() {
+    let database = Database::with(SCHEMA).await;
+    let Some(pooler) = Pooler::with_statements(&database).await else {
+        return;
+    };
+    for prepare in ["never", "always"] {
+        let trial = setup(&QUERY, &pooler, prepare).start(Door::Lambda).await;
+        many_at_once(&trial, &database).await;
+        database.run("delete from things where id > 0").await;
+    }
+}
