@@ -13,33 +13,56 @@ use rustix::event::{PollFd, PollFlags};
 /// A runtime under test, with its connections to this Runtime API.
 pub struct Runtime {
     pub name: &'static str,
-    pub child: Child,
+    child: Child,
     listener: TcpListener,
-    /// All that it has open; it chooses on which it asks and answers.
-    connections: Vec<BufReader<TcpStream>>,
-    /// The one of the last request.
-    current: usize,
+    /// All that it has open; it chooses on which it asks and answers. One that it has closed leaves
+    /// its place empty.
+    connections: Vec<Option<BufReader<TcpStream>>>,
+    /// Those on which it waits for an event.
+    waiting: Vec<usize>,
     pub started: Duration,
 }
 
 /// What one round took.
 pub struct Round {
+    /// From handing an event out to having received the answer.
     pub median: Duration,
     pub p99: Duration,
+    /// Of the whole round, by the number of its events.
+    pub each: Duration,
+    /// The runtime's processor time, by the number of events.
     pub cpu: Duration,
+    /// The last answer.
+    pub answer: Vec<u8>,
+}
+
+struct Request {
+    connection: usize,
+    path: String,
+    body: Vec<u8>,
 }
 
 impl Runtime {
-    pub fn start(name: &'static str, command: &mut Command, task_root: &Path) -> Result<Self> {
+    /// Starts a runtime that takes so many events at a time, and waits until it asks for them.
+    pub fn start(
+        name: &'static str,
+        command: &mut Command,
+        task_root: &Path,
+        concurrency: usize,
+    ) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let begun = Instant::now();
-        let child = command
+        command
             .env("AWS_LAMBDA_RUNTIME_API", listener.local_addr()?.to_string())
             .env("AWS_LAMBDA_FUNCTION_NAME", "bench")
             .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1024")
-            .env("LAMBDA_TASK_ROOT", task_root)
-            .env("_HANDLER", "bench")
+            .env("LAMBDA_TASK_ROOT", task_root);
+        if concurrency > 1 {
+            // As Lambda Managed Instances do.
+            command.env("AWS_LAMBDA_MAX_CONCURRENCY", concurrency.to_string());
+        }
+        let child = command
             .spawn()
             .with_context(|| format!("{name} cannot be started"))?;
         let mut runtime = Self {
@@ -47,84 +70,130 @@ impl Runtime {
             child,
             listener,
             connections: Vec::new(),
-            current: 0,
+            waiting: Vec::new(),
             started: Duration::ZERO,
         };
-        let path = runtime.request()?;
-        if !path.ends_with("/next") {
-            bail!("{name} did not start: its first request was for {path}");
+        while runtime.waiting.len() < concurrency {
+            let request = runtime.request()?;
+            if request.path.contains("/extension/") {
+                // There are none here, as in some emulators.
+                let refusal = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+                runtime.write(request.connection, refusal)?;
+                continue;
+            }
+            if !request.path.ends_with("/next") {
+                bail!("{name} did not start: it asked for {}", request.path);
+            }
+            runtime.waiting.push(request.connection);
         }
         runtime.started = begun.elapsed();
         Ok(runtime)
     }
 
-    /// Hands out so many events, one after another. Begins and ends with the runtime waiting for one.
+    /// Hands out so many events, as many at a time as the runtime takes. Begins and ends with the
+    /// runtime waiting for all that it can take.
     pub fn round(&mut self, event: &str, events: usize) -> Result<Round> {
+        let concurrency = self.waiting.len();
         let cpu_before = self.cpu()?;
+        let begun = Instant::now();
         let mut times = Vec::with_capacity(events);
-        for number in 0..events {
-            let deadline = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() + 30_000;
-            let reply = format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-                 Lambda-Runtime-Aws-Request-Id: 8476a536-e9f4-11e8-9739-{number:012}\r\n\
-                 Lambda-Runtime-Deadline-Ms: {deadline}\r\n\
-                 Lambda-Runtime-Trace-Id: Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1\r\n\
-                 Lambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:us-east-2:123456789012:function:bench\r\n\r\n{event}",
-                event.len()
-            );
-            let handed_out = Instant::now();
-            self.connection().get_mut().write_all(reply.as_bytes())?;
-            let path = self.request()?;
-            times.push(handed_out.elapsed());
-            if !path.ends_with("/response") {
-                bail!("{} answered with {path}", self.name);
+        let mut handed_out = vec![begun; events];
+        let mut answer = Vec::new();
+        let mut next = 0;
+        loop {
+            while next < events
+                && let Some(connection) = self.waiting.pop()
+            {
+                handed_out[next] = Instant::now();
+                self.hand_out(connection, event, next)?;
+                next += 1;
             }
-            self.connection()
-                .get_mut()
-                .write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")?;
-            self.request()?;
+            if self.waiting.len() == concurrency {
+                break;
+            }
+            let request = self.request()?;
+            if request.path.ends_with("/next") {
+                self.waiting.push(request.connection);
+                continue;
+            }
+            let number = answered(&request.path)
+                .with_context(|| format!("{} answered with {}", self.name, request.path))?;
+            times.push(handed_out[number].elapsed());
+            self.write(
+                request.connection,
+                b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n",
+            )?;
+            answer = request.body;
         }
+        let each = begun.elapsed() / events as u32;
         times.sort();
         Ok(Round {
             median: times[events / 2],
             p99: times[events * 99 / 100],
+            each,
             cpu: (self.cpu()? - cpu_before) / events as u32,
+            answer,
         })
     }
 
-    fn connection(&mut self) -> &mut BufReader<TcpStream> {
-        &mut self.connections[self.current]
+    fn hand_out(&mut self, connection: usize, event: &str, number: usize) -> Result<()> {
+        let deadline = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() + 30_000;
+        let reply = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Lambda-Runtime-Aws-Request-Id: 8476a536-e9f4-11e8-9739-{number:012}\r\n\
+             Lambda-Runtime-Deadline-Ms: {deadline}\r\n\
+             Lambda-Runtime-Trace-Id: Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=1\r\n\
+             Lambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:us-east-2:123456789012:function:bench\r\n\r\n{event}",
+            event.len()
+        );
+        self.write(connection, reply.as_bytes())
     }
 
-    /// Waits until a request comes on any of the connections, and makes that the current one.
-    fn wait(&mut self) -> Result<()> {
+    fn write(&mut self, connection: usize, bytes: &[u8]) -> Result<()> {
+        Ok(self.connection(connection)?.get_mut().write_all(bytes)?)
+    }
+
+    fn connection(&mut self, index: usize) -> Result<&mut BufReader<TcpStream>> {
+        self.connections[index]
+            .as_mut()
+            .context("a runtime has closed a connection on which it waits")
+    }
+
+    /// Waits until a request comes on any of the connections, and returns which.
+    fn wait(&mut self) -> Result<usize> {
         loop {
             let mut watched = vec![PollFd::new(&self.listener, PollFlags::IN)];
-            let streams = self.connections.iter().map(BufReader::get_ref);
-            watched.extend(streams.map(|stream| PollFd::new(stream, PollFlags::IN)));
+            let mut indexes = Vec::with_capacity(self.connections.len());
+            for (index, connection) in self.connections.iter().enumerate() {
+                if let Some(connection) = connection {
+                    indexes.push(index);
+                    watched.push(PollFd::new(connection.get_ref(), PollFlags::IN));
+                }
+            }
             rustix::event::poll(&mut watched, None)?;
-            let ready: Vec<bool> = watched.iter().map(|fd| !fd.revents().is_empty()).collect();
-            if ready[0] {
+            let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+            let has_new = is_ready(&watched[0]);
+            let ready = watched[1..].iter().position(is_ready);
+            if has_new {
                 let (stream, _) = self.listener.accept()?;
                 stream.set_nodelay(true)?;
-                self.connections.push(BufReader::new(stream));
+                self.connections.push(Some(BufReader::new(stream)));
             }
-            if let Some(index) = ready[1..].iter().position(|ready| *ready) {
-                if self.connections[index].fill_buf()?.is_empty() {
-                    self.connections.remove(index);
-                    continue;
+            if let Some(index) = ready.map(|position| indexes[position]) {
+                if !self.connection(index)?.fill_buf()?.is_empty() {
+                    return Ok(index);
                 }
-                self.current = index;
-                return Ok(());
+                self.connections[index] = None;
             }
         }
     }
 
-    /// Reads one request and returns its path.
-    fn request(&mut self) -> Result<String> {
-        self.wait()?;
+    /// Reads one request.
+    fn request(&mut self) -> Result<Request> {
+        let connection = self.wait()?;
+        let reader = self.connection(connection)?;
         let mut line = String::new();
-        self.connection().read_line(&mut line)?;
+        reader.read_line(&mut line)?;
         let path = line
             .split(' ')
             .nth(1)
@@ -133,7 +202,7 @@ impl Runtime {
         let (mut length, mut chunked) = (0, false);
         loop {
             line.clear();
-            self.connection().read_line(&mut line)?;
+            reader.read_line(&mut line)?;
             let header = line.trim_end().to_ascii_lowercase();
             if header.is_empty() {
                 break;
@@ -143,24 +212,17 @@ impl Runtime {
             }
             chunked |= header.starts_with("transfer-encoding:") && header.contains("chunked");
         }
+        let mut body = vec![0; length];
         if chunked {
-            self.read_chunks()?;
+            body = chunks(reader)?;
         } else {
-            self.connection().read_exact(&mut vec![0; length])?;
+            reader.read_exact(&mut body)?;
         }
-        Ok(path)
-    }
-
-    fn read_chunks(&mut self) -> Result<()> {
-        loop {
-            let mut line = String::new();
-            self.connection().read_line(&mut line)?;
-            let length = usize::from_str_radix(line.trim_end(), 16)?;
-            self.connection().read_exact(&mut vec![0; length + 2])?;
-            if length == 0 {
-                return Ok(());
-            }
-        }
+        Ok(Request {
+            connection,
+            path,
+            body,
+        })
     }
 
     /// The processor time that the runtime has used, user and system.
@@ -176,5 +238,35 @@ impl Runtime {
                 .parse::<u64>()?;
         }
         Ok(Duration::from_nanos(total))
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        // It may have ended by itself, and nothing else can be wrong.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The number of the event that this path answers.
+fn answered(path: &str) -> Option<usize> {
+    let id = path.strip_suffix("/response")?;
+    id.rsplit('-').next()?.parse().ok()
+}
+
+fn chunks(reader: &mut impl BufRead) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let length = usize::from_str_radix(line.trim_end(), 16)?;
+        let start = body.len();
+        body.resize(start + length + 2, 0);
+        reader.read_exact(&mut body[start..])?;
+        body.truncate(start + length);
+        if length == 0 {
+            return Ok(body);
+        }
     }
 }
