@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Environment, Function, Handled};
-use crate::event::lambda::{Error, Received, RuntimeApi};
+use crate::event::lambda::{Error, Received, RuntimeApi, pause};
 use crate::fault::{Fault, Kind};
 use crate::invocation::{Invocation, Response, Streamed};
 use crate::limits;
@@ -248,9 +248,4 @@ fn cut_short() -> Fault {
 async fn out_of_time(ending: impl Future<Output = ()>, grace: Duration) {
     ending.await;
     tokio::time::sleep(grace).await;
-}
-
-/// How long to wait after so many failures in a row.
-fn pause(failures: u32) -> Duration {
-    Duration::from_millis(50 << failures.min(6)).min(limits::API_PAUSE_MAX)
 }

@@ -44,7 +44,7 @@ pub(super) struct Endpoint {
 /// An open connection.
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    /// None once it has ended. Only its being dropped tells a request that came too late for it.
+    /// None once it has ended.
     driver: Option<Pin<Box<Driver>>>,
 }
 
@@ -183,23 +183,32 @@ impl Connection {
                 body,
             })
         };
-        let mut exchange = pin!(exchange);
-        poll_fn(|cx| {
-            if let Poll::Ready(reply) = exchange.as_mut().poll(cx) {
-                return Poll::Ready(reply);
-            }
-            // Its end is an error for the exchange as well, which says more about it.
-            if driver
-                .as_mut()
-                .is_some_and(|driver| driver.as_mut().poll(cx).is_ready())
-            {
-                *driver = None;
-            }
-            // What the connection has just read, without another turn through the scheduler.
-            exchange.as_mut().poll(cx)
-        })
-        .await
+        moved(driver, exchange).await
     }
+}
+
+/// Moves a connection as long as an exchange on it is under way. It is dropped when it has ended:
+/// only that tells a request that came too late for it.
+pub(super) async fn moved<D: Future, E: Future>(
+    driver: &mut Option<Pin<Box<D>>>,
+    exchange: E,
+) -> E::Output {
+    let mut exchange = pin!(exchange);
+    poll_fn(|cx| {
+        if let Poll::Ready(reply) = exchange.as_mut().poll(cx) {
+            return Poll::Ready(reply);
+        }
+        // Its end is an error for the exchange as well, which says more about it.
+        if driver
+            .as_mut()
+            .is_some_and(|driver| driver.as_mut().poll(cx).is_ready())
+        {
+            *driver = None;
+        }
+        // What the connection has just read, without another turn through the scheduler.
+        exchange.as_mut().poll(cx)
+    })
+    .await
 }
 
 /// A request with the headers that every one has.

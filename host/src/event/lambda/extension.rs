@@ -8,13 +8,12 @@
 //! - where there is no Extensions API, as in some emulators, everything else goes on as it would;
 //! - one call of `event/next` waits as long as the environment lives; it has no time limit.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri};
 
 use super::connection::{Endpoint, Reply, request};
+use super::patience::pause;
 use super::{Error, JSON};
 use crate::limits;
 
@@ -77,8 +76,7 @@ impl Extension {
                 Err(error) => error.to_string(),
             };
             tracing::debug!(failures, error, "the wait as an extension was interrupted");
-            tokio::time::sleep(Duration::from_millis(50 << failures).min(limits::API_PAUSE_MAX))
-                .await;
+            tokio::time::sleep(pause(failures)).await;
         }
     }
 }

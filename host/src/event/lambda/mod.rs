@@ -25,6 +25,7 @@ mod received;
 mod streaming;
 
 pub use extension::Extension;
+pub use patience::pause;
 pub use received::{FunctionIdentity, Receipt, Received};
 
 const VERSION: &str = "/2018-06-01/runtime";

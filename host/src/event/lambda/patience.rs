@@ -67,6 +67,11 @@ impl Patience {
     }
 }
 
+/// How long to wait after so many failures in a row.
+pub fn pause(failures: u32) -> Duration {
+    Duration::from_millis(50 << failures.min(6)).min(limits::API_PAUSE_MAX)
+}
+
 /// Takes an address apart: `host:port`, as Lambda gives it, and the path of a URL, as emulators do.
 pub(super) fn split(address: &str) -> (&str, &str) {
     let address = address.strip_prefix("http://").unwrap_or(address);

@@ -10,9 +10,6 @@
 //! so that the one which waits for events is always free for the next request.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -28,7 +25,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::connection::{RELEASE, uri};
+use super::connection::{RELEASE, moved, uri};
 use super::{ERROR_TYPE, Error, INVOCATION_ID, Receipt, RuntimeApi, VERSION, judged};
 use crate::fault::Fault;
 use crate::invocation::{Deadline, Streamed};
@@ -107,26 +104,18 @@ where
     S: Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static,
 {
     let (mut sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
-    let mut driver = pin!(driver);
-    let mut ended = false;
-    let mut exchange = pin!(async move {
+    let mut driver = Some(Box::pin(driver));
+    let exchange = async move {
         let (head, body) = sender.send_request(request).await?.into_parts();
         let body = Limited::new(body, limits::HOST_CALL_BYTES_MAX);
         // An answer that is cut short says enough with its status.
         let body = body.collect().await.map(|body| body.to_bytes());
         Ok((head.status, body.unwrap_or_default()))
-    });
-    let reply = poll_fn(|cx| {
-        if let Poll::Ready(reply) = exchange.as_mut().poll(cx) {
-            return Poll::Ready(reply);
-        }
-        ended = ended || driver.as_mut().poll(cx).is_ready();
-        exchange.as_mut().poll(cx)
-    })
-    .await;
+    };
+    let reply = moved(&mut driver, exchange).await;
     if let Ok((status, _)) = &reply
         && status.is_success()
-        && !ended
+        && let Some(driver) = driver
     {
         // It may be said before the body's end.
         let _: hyper::Result<()> = driver.await;

@@ -56,12 +56,21 @@ pub(super) fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
     }
 }
 
-async fn invoke(host: &Arc<Host>, request_id: &str, request: Request) -> Result<Response, Refusal> {
+/// What a call asks for: how, of which function, with which event.
+pub(super) async fn asked(
+    host: &Host,
+    request: Request,
+) -> Result<(Invoke, Arc<Function>, Bytes), Refusal> {
     let (head, body) = request.into_parts();
     let invoke = Invoke::parse(&head.uri, &head.headers)?;
     let function = host.environment.function(&invoke.function.name);
     let function = Arc::clone(function.ok_or_else(|| invoke.function.not_found())?);
     let event = local::event(read(body, &invoke).await?)?;
+    Ok((invoke, function, event))
+}
+
+async fn invoke(host: &Arc<Host>, request_id: &str, request: Request) -> Result<Response, Refusal> {
+    let (invoke, function, event) = asked(host, request).await?;
     match invoke.invocation_type {
         InvocationType::DryRun => Ok(empty(StatusCode::NO_CONTENT, &invoke, request_id)),
         InvocationType::Event => {
@@ -76,7 +85,7 @@ async fn invoke(host: &Arc<Host>, request_id: &str, request: Request) -> Result<
     }
 }
 
-pub(super) async fn read(mut body: Body, invoke: &Invoke) -> Result<Bytes, Refusal> {
+async fn read(mut body: Body, invoke: &Invoke) -> Result<Bytes, Refusal> {
     let (mut payload, mut bytes) = (BytesMut::new(), 0);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {

@@ -18,10 +18,10 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 
-use super::invoke::{empty, read};
+use super::invoke::{asked, empty};
 use super::report::Report;
 use super::{Host, new_request_id, refused};
-use crate::event::local::{self, ErrorType, InvocationType, Invoke, Refusal, frames};
+use crate::event::local::{ErrorType, InvocationType, Invoke, Refusal, frames};
 use crate::fault::{Fault, Kind};
 use crate::invocation::{self, Deadline};
 use crate::limits;
@@ -37,11 +37,7 @@ pub(super) async fn respond(State(host): State<Arc<Host>>, request: Request) -> 
 }
 
 async fn invoke(host: &Arc<Host>, request_id: &str, request: Request) -> Result<Response, Refusal> {
-    let (head, body) = request.into_parts();
-    let invoke = Invoke::parse(&head.uri, &head.headers)?;
-    let function = host.environment.function(&invoke.function.name);
-    let function = Arc::clone(function.ok_or_else(|| invoke.function.not_found())?);
-    let event = local::event(read(body, &invoke).await?)?;
+    let (invoke, function, event) = asked(host, request).await?;
     match invoke.invocation_type {
         InvocationType::DryRun => return Ok(empty(StatusCode::NO_CONTENT, &invoke, request_id)),
         InvocationType::RequestResponse => {}
