@@ -1,27 +1,27 @@
-//! Hearth beside a native Rust function, doing the same work behind the same Runtime API.
+//! Hearth beside functions of other runtimes, doing the same work behind the same Runtime API.
 //!
 //! For each runtime, a process is started and handed events. Timed is what a caller of Lambda would
-//! wait for: from handing an event out to having received the answer. The runtimes take turns, round
-//! by round, so that whatever else the machine does falls on all of them. Compare within one run
-//! only; what is printed last of each work are ratios.
+//! wait for: from handing an event out (or from the process's start) to having received the answer.
+//! The runtimes take turns, round by round, so that whatever else the machine does falls on all of
+//! them. Compare within one run only; what is printed last of each work are ratios.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+mod cold;
 mod runtime;
-
-use runtime::{Round, Runtime};
-
-const ROUNDS: usize = 7;
+mod warm;
 
 /// All columns of all 10,000 rows.
 const ALL: &str =
     "select id, part, price, weight, volume, name, note, made, extra, sold from bench_large";
 
-/// Events at a time where many are. The pool has 8 connections, on both sides.
+/// Events at a time on a large machine of Lambda Managed Instances.
+const SLOTS: usize = 16;
+
+/// Events at a time where many wait for few connections. The pool has 8, on all sides.
 const MANY: usize = 200;
 
 /// What is measured.
@@ -42,168 +42,148 @@ impl Work {
     }
 }
 
+/// A runtime that is measured.
+struct Contender {
+    name: &'static str,
+    command: Command,
+    /// Whether it is Hearth, and so compared with those that are not.
+    is_hearth: bool,
+}
+
+/// Where the programs are.
+struct Programs {
+    bootstrap: PathBuf,
+    native: PathBuf,
+    /// The folder of the function for Node.js, where its runtime is installed.
+    node: Option<PathBuf>,
+}
+
+impl Programs {
+    fn hearth(&self, name: &'static str, function: &str) -> Contender {
+        let mut command = Command::new(&self.bootstrap);
+        command.env("_HANDLER", function);
+        Contender {
+            name,
+            command,
+            is_hearth: true,
+        }
+    }
+
+    fn native(&self, name: &'static str, argument: Option<&str>) -> Contender {
+        let mut command = Command::new(&self.native);
+        command.args(argument);
+        Contender {
+            name,
+            command,
+            is_hearth: false,
+        }
+    }
+
+    fn node(&self) -> Option<Contender> {
+        let folder = self.node.as_ref()?;
+        let mut command = Command::new("node");
+        command
+            .arg(folder.join("node_modules/aws-lambda-ric/bin/index.mjs"))
+            .arg("index.handle")
+            .current_dir(folder);
+        Some(Contender {
+            name: "node",
+            command,
+            is_hearth: false,
+        })
+    }
+
+    /// One of each kind, for one event at a time.
+    fn single(&self) -> Vec<Contender> {
+        let mut all = vec![
+            self.native("native", None),
+            self.native("native, one thread", Some("one-thread")),
+        ];
+        all.extend(self.node());
+        all.push(self.hearth("hearth", "bench"));
+        all
+    }
+
+    /// Those that take several events at a time.
+    fn several(&self) -> Vec<Contender> {
+        vec![
+            self.native("native", None),
+            self.native("native, one thread", Some("one-thread")),
+            self.hearth("hearth, an instance each", "bench"),
+            self.hearth("hearth, one for all", "shared"),
+        ]
+    }
+}
+
 fn main() -> Result<()> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [bootstrap, task_root, native, names @ ..] = arguments.as_slice() else {
+    let [bootstrap, task_root, native, node, names @ ..] = arguments.as_slice() else {
         bail!(
-            "usage: hearth-bench BOOTSTRAP TASK_ROOT NATIVE [WORK…], with DATABASE_URL set; see scripts/bench"
+            "usage: hearth-bench BOOTSTRAP TASK_ROOT NATIVE NODE [WORK…], with DATABASE_URL set; see scripts/bench"
         );
     };
-    let is_wanted = |name: &str| {
+    let is_wanted = |work: &Work| {
         let mut names = names.iter().map(|name| name.to_string_lossy());
-        names.len() == 0 || names.any(|wanted| name.contains(&*wanted))
+        names.len() == 0 || names.any(|wanted| work.name.contains(&*wanted))
+    };
+    let programs = Programs {
+        bootstrap: bootstrap.clone(),
+        native: native.clone(),
+        node: installed(node),
     };
     prepare_database()?;
-    let hearth = |function: &str| {
-        let mut command = Command::new(bootstrap);
-        command.env("_HANDLER", function);
-        command
-    };
-    let native = |argument: Option<&str>| {
-        let mut command = Command::new(native);
-        command.args(argument);
-        command
-    };
-    let one_at_a_time = [
-        Work::new("echo", r#"{"message":"hello","numbers":[1,2,3]}"#, 2_000),
-        Work::new("one-row query", r#"{"row":42}"#, 2_000),
-        Work::new(
-            "10,000 rows, collected",
-            format!(r#"{{"collect":"{ALL}"}}"#),
-            50,
+    let rows = |how: &str| format!(r#"{{"{how}":"{ALL}"}}"#);
+    let row = r#"{"row":42}"#;
+    let start = Work::new("start to first answer, one-row query", row, 1);
+    if is_wanted(&start) {
+        cold::compare(&start, programs.single(), task_root)?;
+    }
+    let groups = [
+        (
+            1,
+            vec![
+                Work::new("echo", r#"{"message":"hello","numbers":[1,2,3]}"#, 2_000),
+                Work::new("one-row query", row, 2_000),
+                Work::new("10,000 rows, collected", rows("collect"), 50),
+                Work::new("10,000 rows, streamed", rows("stream"), 50),
+            ],
         ),
-        Work::new(
-            "10,000 rows, streamed",
-            format!(r#"{{"stream":"{ALL}"}}"#),
-            50,
+        (
+            SLOTS,
+            vec![Work::new("16 slots, one-row query", row, 4_000)],
+        ),
+        (
+            MANY,
+            vec![Work::new(
+                "200 slots, 5 ms statement, 8 connections",
+                r#"{"sleep":0.005}"#,
+                2_000,
+            )],
         ),
     ];
-    let many_at_a_time = [Work::new(
-        "5 ms statement, 200 invocations at a time, 8 connections",
-        r#"{"sleep":0.005}"#,
-        2_000,
-    )];
-    compare(
-        &one_at_a_time,
-        is_wanted,
-        vec![
-            ("native", native(None)),
-            ("native, one thread", native(Some("one-thread"))),
-            ("hearth", hearth("bench")),
-        ],
-        task_root,
-        1,
-    )?;
-    compare(
-        &many_at_a_time,
-        is_wanted,
-        vec![
-            ("native", native(None)),
-            ("native, one thread", native(Some("one-thread"))),
-            ("hearth, an instance each", hearth("bench")),
-            ("hearth, one for all", hearth("shared")),
-        ],
-        task_root,
-        MANY,
-    )
-}
-
-/// Has all runtimes do all works, and prints how they compare.
-fn compare(
-    works: &[Work],
-    is_wanted: impl Fn(&str) -> bool,
-    commands: Vec<(&'static str, Command)>,
-    task_root: &Path,
-    concurrency: usize,
-) -> Result<()> {
-    if !works.iter().any(|work| is_wanted(work.name)) {
-        return Ok(());
-    }
-    let start = |(name, mut command): (&'static str, Command)| {
-        Runtime::start(name, &mut command, task_root, concurrency)
-    };
-    let mut runtimes = commands
-        .into_iter()
-        .map(start)
-        .collect::<Result<Vec<_>>>()?;
-    println!();
-    for runtime in &runtimes {
-        println!(
-            "{:26} asked for its first {concurrency} events {:6.1} ms after its start",
-            runtime.name,
-            runtime.started.as_secs_f64() * 1e3
-        );
-    }
-    for work in works.iter().filter(|work| is_wanted(work.name)) {
-        measure(&mut runtimes, work)?;
-    }
-    Ok(())
-}
-
-fn measure(runtimes: &mut [Runtime], work: &Work) -> Result<()> {
-    // For connections, caches and plans; and to see that all do the same.
-    let mut answers = Vec::new();
-    for runtime in runtimes.iter_mut() {
-        answers.push(runtime.round(&work.event, work.events.div_ceil(4))?.answer);
-    }
-    if answers.iter().any(|answer| *answer != answers[0]) {
-        let answers = answers.iter().map(|answer| String::from_utf8_lossy(answer));
-        bail!(
-            "{}: the answers differ: {:?}",
-            work.name,
-            answers.collect::<Vec<_>>()
-        );
-    }
-    let mut rounds: Vec<Vec<Round>> = runtimes.iter().map(|_| Vec::new()).collect();
-    for number in 0..ROUNDS {
-        // Who goes first changes too.
-        for turn in 0..runtimes.len() {
-            let index = (number + turn) % runtimes.len();
-            rounds[index].push(runtimes[index].round(&work.event, work.events)?);
-        }
-    }
-    println!(
-        "\n{}: {ROUNDS} rounds of {} events each, medians over the rounds",
-        work.name, work.events
-    );
-    let figures: Vec<[f64; 4]> = rounds.iter().map(|rounds| figures(rounds)).collect();
-    for (runtime, [median, p99, each, cpu]) in runtimes.iter().zip(&figures) {
-        println!(
-            "{:26} median {median:9.1} us   p99 {p99:9.1} us   {:7.0} events/s   CPU {cpu:8.1} us/event",
-            runtime.name,
-            1e6 / each
-        );
-    }
-    let is_native = |runtime: &&Runtime| runtime.name.starts_with("native");
-    let natives = runtimes.iter().filter(is_native).count();
-    for (runtime, hearth) in runtimes.iter().zip(&figures).skip(natives) {
-        for (native, figures) in runtimes.iter().zip(&figures).take(natives) {
-            let [median, p99, each, cpu] =
-                [0, 1, 2, 3].map(|figure| hearth[figure] / figures[figure]);
-            println!(
-                "{} / {:20} median {median:.2}   p99 {p99:.2}   throughput {:.2}   CPU {cpu:.2}",
-                runtime.name,
-                native.name,
-                1.0 / each
-            );
+    for (concurrency, works) in groups {
+        let works: Vec<Work> = works.into_iter().filter(is_wanted).collect();
+        let contenders = match concurrency {
+            1 => programs.single(),
+            _ => programs.several(),
+        };
+        if !works.is_empty() {
+            warm::compare(&works, contenders, task_root, concurrency)?;
         }
     }
     Ok(())
 }
 
-/// The medians over all rounds, in microseconds: median, 99th percentile, time and CPU per event.
-fn figures(rounds: &[Round]) -> [f64; 4] {
-    let middle = |value: fn(&Round) -> Duration| {
-        let mut values: Vec<Duration> = rounds.iter().map(value).collect();
-        values.sort();
-        values[values.len() / 2].as_secs_f64() * 1e6
-    };
-    [
-        middle(|round| round.median),
-        middle(|round| round.p99),
-        middle(|round| round.each),
-        middle(|round| round.cpu),
-    ]
+/// The folder of the function for Node.js, if its runtime is there.
+fn installed(node: &Path) -> Option<PathBuf> {
+    let is_there = node.join("node_modules/aws-lambda-ric").is_dir();
+    if !is_there {
+        println!(
+            "Node.js is not measured: npm install --prefix {} installs its runtime",
+            node.display()
+        );
+    }
+    is_there.then(|| node.to_owned())
 }
 
 fn prepare_database() -> Result<()> {

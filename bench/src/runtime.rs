@@ -20,7 +20,11 @@ pub struct Runtime {
     connections: Vec<Option<BufReader<TcpStream>>>,
     /// Those on which it waits for an event.
     waiting: Vec<usize>,
+    begun: Instant,
+    /// From its start until it has asked for as many events as it takes.
     pub started: Duration,
+    /// From its start until its first answer.
+    pub answered: Option<Duration>,
 }
 
 /// What one round took.
@@ -71,7 +75,9 @@ impl Runtime {
             listener,
             connections: Vec::new(),
             waiting: Vec::new(),
+            begun,
             started: Duration::ZERO,
+            answered: None,
         };
         while runtime.waiting.len() < concurrency {
             let request = runtime.request()?;
@@ -119,6 +125,7 @@ impl Runtime {
             let number = answered(&request.path)
                 .with_context(|| format!("{} answered with {}", self.name, request.path))?;
             times.push(handed_out[number].elapsed());
+            self.answered.get_or_insert_with(|| self.begun.elapsed());
             self.write(
                 request.connection,
                 b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n",
