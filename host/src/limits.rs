@@ -21,6 +21,8 @@ pub const STREAM_BYTES_MAX: usize = 200 * 1024 * 1024;
 pub const STREAM_PIECE_BYTES: usize = 64 * 1024;
 /// Pieces that wait between a guest that streams and whoever reads.
 pub const STREAM_PIECES: usize = 1;
+/// The head of a reply of the Runtime API, in bytes: Lambda's own limit for one.
+pub const API_HEAD_BYTES_MAX: usize = 1024 * 1024;
 /// Lambda's limit for an event that is invoked asynchronously, in bytes.
 pub const PAYLOAD_ASYNC_BYTES_MAX: usize = 1024 * 1024;
 

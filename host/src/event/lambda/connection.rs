@@ -3,27 +3,21 @@
 //! Promises:
 //! - kept open, and opened anew when the other side has closed it;
 //! - waiting for an event has no time limit, since the process may be frozen meanwhile; a reply to
-//!   anything else has [`limits::API_REPLY_TIMEOUT`], and then the request is sent once more;
+//!   anything else has [`crate::limits::API_REPLY_TIMEOUT`], and then the request is sent once more;
 //! - it moves only while an exchange is under way, in the task that makes it: a task of its own
 //!   would cost a hand-over in each direction.
 
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderMap, HeaderValue, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use http::{Method, Request, Uri};
 use tokio::net::TcpStream;
 
 use super::Error;
+use super::http1::{Connection, Reply};
 use super::patience::{self, Patience};
-use crate::limits;
 
 /// The most headers that a request has, and so the room that is made for them at once.
 const HEADERS: usize = 8;
@@ -39,22 +33,6 @@ pub(super) struct Endpoint {
     host: HeaderValue,
     connection: Option<Connection>,
     patience: Patience,
-}
-
-/// An open connection.
-struct Connection {
-    sender: SendRequest<Full<Bytes>>,
-    /// None once it has ended.
-    driver: Option<Pin<Box<Driver>>>,
-}
-
-type Driver = http1::Connection<TokioIo<TcpStream>, Full<Bytes>>;
-
-/// A reply, read to its end: before that the connection could not be used again.
-pub(super) struct Reply {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Result<Bytes, Error>,
 }
 
 impl Endpoint {
@@ -81,13 +59,13 @@ impl Endpoint {
     pub(super) async fn exchange(
         &mut self,
         limit: Option<Duration>,
-        make: impl Fn(&HeaderValue) -> Request<Full<Bytes>>,
+        make: impl Fn(&HeaderValue) -> Request<Bytes>,
     ) -> Result<Reply, Error> {
         if let Some(mut connection) = self.connection.take() {
             let exchange = connection.exchange(self.request(&make)?);
             match self.patience.reply(limit, exchange).await {
                 Ok(reply) => {
-                    self.connection = Some(connection);
+                    self.connection = Some(connection).filter(Connection::is_reusable);
                     return Ok(reply);
                 }
                 // It was closed while nobody looked. The other side tells a second copy from the
@@ -97,7 +75,7 @@ impl Endpoint {
                 }
             }
         }
-        let mut connection = self.connect().await?;
+        let mut connection = Connection::new(self.open().await?);
         let exchange = connection.exchange(self.request(&make)?);
         let reply = self.patience.reply(limit, exchange).await;
         let reply = reply.map_err(|error| {
@@ -106,14 +84,14 @@ impl Endpoint {
                 self.address
             ))
         })?;
-        self.connection = Some(connection);
+        self.connection = Some(connection).filter(Connection::is_reusable);
         Ok(reply)
     }
 
     fn request(
         &self,
-        make: impl Fn(&HeaderValue) -> Request<Full<Bytes>>,
-    ) -> Result<Request<Full<Bytes>>, Error> {
+        make: impl Fn(&HeaderValue) -> Request<Bytes>,
+    ) -> Result<Request<Bytes>, Error> {
         self.below_prefix(make(&self.host))
     }
 
@@ -143,16 +121,6 @@ impl Endpoint {
             .map_err(|error: std::io::Error| self.unreachable(&error))
     }
 
-    async fn connect(&self) -> Result<Connection, Error> {
-        let (sender, driver) = http1::handshake(TokioIo::new(self.open().await?))
-            .await
-            .map_err(|error| self.unreachable(&error))?;
-        Ok(Connection {
-            sender,
-            driver: Some(Box::pin(driver)),
-        })
-    }
-
     fn unreachable(&self, error: &dyn std::fmt::Display) -> Error {
         Error::Transient(format!(
             "the Runtime API at {} cannot be reached: {error}",
@@ -161,64 +129,9 @@ impl Endpoint {
     }
 }
 
-impl Connection {
-    /// Sends a request and reads its reply.
-    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Reply> {
-        let Self { sender, driver } = self;
-        let exchange = async {
-            sender.ready().await?;
-            let (head, body) = sender.send_request(request).await?.into_parts();
-            let body = match Limited::new(body, limits::HOST_CALL_BYTES_MAX)
-                .collect()
-                .await
-            {
-                Ok(body) => Ok(body.to_bytes()),
-                Err(error) => Err(Error::Transient(format!(
-                    "the Runtime API's reply was cut short: {error}"
-                ))),
-            };
-            Ok(Reply {
-                status: head.status,
-                headers: head.headers,
-                body,
-            })
-        };
-        moved(driver, exchange).await
-    }
-}
-
-/// Moves a connection as long as an exchange on it is under way. It is dropped when it has ended:
-/// only that tells a request that came too late for it.
-pub(super) async fn moved<D: Future, E: Future>(
-    driver: &mut Option<Pin<Box<D>>>,
-    exchange: E,
-) -> E::Output {
-    let mut exchange = pin!(exchange);
-    poll_fn(|cx| {
-        if let Poll::Ready(reply) = exchange.as_mut().poll(cx) {
-            return Poll::Ready(reply);
-        }
-        // Its end is an error for the exchange as well, which says more about it.
-        if driver
-            .as_mut()
-            .is_some_and(|driver| driver.as_mut().poll(cx).is_ready())
-        {
-            *driver = None;
-        }
-        // What the connection has just read, without another turn through the scheduler.
-        exchange.as_mut().poll(cx)
-    })
-    .await
-}
-
 /// A request with the headers that every one has.
-pub(super) fn request(
-    host: &HeaderValue,
-    method: Method,
-    uri: Uri,
-    body: Bytes,
-) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(body));
+pub(super) fn request(host: &HeaderValue, method: Method, uri: Uri, body: Bytes) -> Request<Bytes> {
+    let mut request = Request::new(body);
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     let mut headers = HeaderMap::with_capacity(HEADERS);

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri};
 
-use super::connection::{Endpoint, Reply, request};
+use super::connection::{Endpoint, request};
+use super::http1::Reply;
 use super::patience::pause;
 use super::{Error, JSON};
 use crate::limits;

@@ -15,11 +15,14 @@ use http::{Method, StatusCode, Uri};
 use crate::fault::Fault;
 use crate::invocation::Answer;
 use crate::limits;
-use connection::{Endpoint, Reply, request, uri};
+use connection::{Endpoint, request, uri};
+use http1::{Lost, Reply};
 
 mod cause;
 mod connection;
 mod extension;
+mod http1;
+mod http1_reply;
 mod patience;
 mod received;
 mod streaming;
@@ -177,6 +180,13 @@ impl RuntimeApi {
         let limit = Some(limits::API_REPLY_TIMEOUT);
         let reply = self.endpoint.exchange(limit, make).await?;
         judged(what, reply.status, &reply.body.unwrap_or_default())
+    }
+}
+
+impl From<Lost> for Error {
+    /// For a body of which the head was there.
+    fn from(lost: Lost) -> Self {
+        Self::Transient(format!("the Runtime API's reply was cut short: {lost}"))
     }
 }
 

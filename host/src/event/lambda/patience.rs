@@ -11,6 +11,7 @@ use rustix::net::sockopt;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use super::http1::Lost;
 use crate::limits;
 
 /// Has the system notice a peer that is gone without a word, while an event is waited for.
@@ -26,7 +27,7 @@ pub(super) fn keep_alive(stream: &TcpStream) -> std::io::Result<()> {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoReply {
     #[error("{0}")]
-    Lost(#[from] hyper::Error),
+    Lost(#[from] Lost),
     #[error("there was no reply within {:.1} s", .0.as_secs_f64())]
     Late(Duration),
 }
@@ -41,7 +42,7 @@ impl Patience {
     pub(super) async fn reply<R>(
         &mut self,
         limit: Option<Duration>,
-        exchange: impl Future<Output = hyper::Result<R>>,
+        exchange: impl Future<Output = Result<R, Lost>>,
     ) -> Result<R, NoReply> {
         let Some(limit) = limit else {
             return Ok(exchange.await?);

@@ -10,6 +10,9 @@
 //! so that the one which waits for events is always free for the next request.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -25,7 +28,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::connection::{RELEASE, moved, uri};
+use super::connection::{RELEASE, uri};
 use super::{ERROR_TYPE, Error, INVOCATION_ID, Receipt, RuntimeApi, VERSION, judged};
 use crate::fault::Fault;
 use crate::invocation::{Deadline, Streamed};
@@ -121,6 +124,27 @@ where
         let _: hyper::Result<()> = driver.await;
     }
     reply
+}
+
+/// Moves a connection as long as an exchange on it is under way. It is dropped when it has ended:
+/// only that tells a request that came too late for it.
+async fn moved<D: Future, E: Future>(driver: &mut Option<Pin<Box<D>>>, exchange: E) -> E::Output {
+    let mut exchange = pin!(exchange);
+    poll_fn(|cx| {
+        if let Poll::Ready(reply) = exchange.as_mut().poll(cx) {
+            return Poll::Ready(reply);
+        }
+        // Its end is an error for the exchange as well, which says more about it.
+        if driver
+            .as_mut()
+            .is_some_and(|driver| driver.as_mut().poll(cx).is_ready())
+        {
+            *driver = None;
+        }
+        // What the connection has just read, without another turn through the scheduler.
+        exchange.as_mut().poll(cx)
+    })
+    .await
 }
 
 /// A piece of the answer, or its bad end.

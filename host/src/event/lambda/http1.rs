@@ -1,0 +1,282 @@
+//! HTTP/1.1 as it is spoken with the Runtime API: one request and its reply at a time.
+//!
+//! Promises:
+//! - a request leaves in one write where the socket takes it, and what the other side says
+//!   meanwhile is heard: it may refuse a body that it has not read;
+//! - a reply is read to its end, however that is told: by a length, by chunks, or by the end of the
+//!   connection; what is none, or has no bounds, is an error;
+//! - nothing is sent on a connection that has been closed or has said something unasked.
+//!
+//! Left to others: when a connection is made, and what is done when it is lost
+//! ([`super::connection`]). Why not a client of a library's: it moves each request through a queue,
+//! a dispatcher and a signal back, for connections that are shared; this is the hottest path there is.
+
+use std::fmt::Write as _;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::header::HeaderMap;
+use http::{Method, Request, StatusCode};
+use tokio::net::TcpStream;
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+
+use super::http1_reply::{self, Framing, Head};
+use crate::limits;
+
+/// What is read at a time, in bytes: most replies are shorter.
+const READ_BYTES: usize = 8 * 1024;
+/// Up to this size, in bytes, a body is copied, and the room in which it was read is used again.
+const COPIED_BYTES: usize = 64 * 1024;
+
+/// An open connection.
+pub(super) struct Connection {
+    stream: TcpStream,
+    input: BytesMut,
+    head: BytesMut,
+    reusable: bool,
+}
+
+/// A reply, read to its end: before that the connection could not be used again.
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Result<Bytes, Lost>,
+}
+
+/// Why there is no reply, or not all of it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Lost {
+    /// The other side has closed the connection.
+    #[error("the connection was closed")]
+    Closed,
+    /// The system says so.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// What came is no reply.
+    #[error("it is not HTTP/1.1: {0}")]
+    Garbage(&'static str),
+    /// What came is longer than [`limits::HOST_CALL_BYTES_MAX`].
+    #[error("it is too long")]
+    TooLong,
+}
+
+impl Connection {
+    /// Takes over a connection on which nothing was said yet.
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            input: BytesMut::with_capacity(READ_BYTES),
+            head: BytesMut::with_capacity(1024),
+            reusable: true,
+        }
+    }
+
+    /// Whether another exchange may be made on it.
+    pub(super) fn is_reusable(&self) -> bool {
+        self.reusable
+    }
+
+    /// Sends a request and reads its reply. A connection on which that was given up is of no use.
+    pub(super) async fn exchange(&mut self, request: Request<Bytes>) -> Result<Reply, Lost> {
+        // It is again once the reply is read.
+        if !std::mem::take(&mut self.reusable) {
+            return Err(Lost::Closed);
+        }
+        self.heard_nothing()?;
+        self.head.clear();
+        encode(&request, &mut self.head);
+        let body = request.into_body();
+        let head = std::mem::take(&mut self.head);
+        let mut unsent = head.chain(body);
+        let result = self.answered(&mut unsent).await;
+        self.head = unsent.into_inner().0;
+        result
+    }
+
+    async fn answered(&mut self, unsent: &mut impl Buf) -> Result<Reply, Lost> {
+        let head = self.head(unsent).await?;
+        // A refusal may come before all was said; then the rest would be said to nobody.
+        let complete = !unsent.has_remaining();
+        while head.status.is_success() && unsent.has_remaining() {
+            poll_fn(|cx| self.poll_send(cx, unsent)).await?;
+        }
+        let body = self.body(&head.framing).await;
+        self.reusable = complete
+            && head.keeps_open
+            && body.is_ok()
+            && head.framing != Framing::Close
+            && self.input.is_empty();
+        Ok(Reply {
+            status: head.status,
+            headers: head.headers,
+            body,
+        })
+    }
+
+    /// What the socket is known to hold is the end, or something unasked for; this asks the system
+    /// only if there is something.
+    fn heard_nothing(&mut self) -> Result<(), Lost> {
+        match self.stream.try_read_buf(&mut self.input) {
+            Ok(0) => Err(Lost::Closed),
+            Ok(_) => Err(Lost::Garbage("it came unasked")),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends, and reads the head of the reply.
+    async fn head(&mut self, unsent: &mut impl Buf) -> Result<Head, Lost> {
+        let mut broken = None;
+        loop {
+            let received = poll_fn(|cx| {
+                while broken.is_none() && unsent.has_remaining() {
+                    match self.poll_send(cx, unsent) {
+                        Poll::Ready(Ok(())) => {}
+                        // Whoever closes a connection may have said why.
+                        Poll::Ready(Err(error)) => broken = Some(error),
+                        Poll::Pending => break,
+                    }
+                }
+                self.poll_receive(cx)
+            })
+            .await;
+            match (received, broken.take()) {
+                (Err(_), Some(error)) => return Err(error),
+                (received, error) => {
+                    received?;
+                    broken = error;
+                }
+            }
+            while let Some((head, length)) = http1_reply::parse(&self.input)? {
+                self.input.advance(length);
+                if !head.status.is_informational() {
+                    return Ok(head);
+                }
+            }
+            if self.input.len() > limits::API_HEAD_BYTES_MAX {
+                return Err(Lost::TooLong);
+            }
+        }
+    }
+
+    async fn body(&mut self, framing: &Framing) -> Result<Bytes, Lost> {
+        match *framing {
+            Framing::Length(length) => {
+                self.hold(length).await?;
+                Ok(self.take(length))
+            }
+            Framing::Chunks => self.chunks().await,
+            Framing::Close => loop {
+                if self.input.len() > limits::HOST_CALL_BYTES_MAX {
+                    return Err(Lost::TooLong);
+                }
+                match poll_fn(|cx| self.poll_receive(cx)).await {
+                    Ok(()) => {}
+                    Err(Lost::Closed) => return Ok(self.input.split().freeze()),
+                    Err(error) => return Err(error),
+                }
+            },
+        }
+    }
+
+    async fn chunks(&mut self) -> Result<Bytes, Lost> {
+        let mut whole = BytesMut::new();
+        loop {
+            let (head, length) = loop {
+                if let Some(chunk) = http1_reply::parse_chunk(&self.input)? {
+                    break chunk;
+                }
+                poll_fn(|cx| self.poll_receive(cx)).await?;
+            };
+            self.input.advance(head);
+            if length == 0 {
+                return self.trailers().await.map(|()| whole.freeze());
+            }
+            if whole.len().saturating_add(length) > limits::HOST_CALL_BYTES_MAX {
+                return Err(Lost::TooLong);
+            }
+            // Each has a line break behind it.
+            self.hold(length + 2).await?;
+            whole.extend_from_slice(&self.input[..length]);
+            self.input.advance(length + 2);
+        }
+    }
+
+    /// Reads over what follows the last chunk.
+    async fn trailers(&mut self) -> Result<(), Lost> {
+        loop {
+            while let Some(end) = self.input.windows(2).position(|pair| pair == b"\r\n") {
+                self.input.advance(end + 2);
+                if end == 0 {
+                    return Ok(());
+                }
+            }
+            if self.input.len() > limits::API_HEAD_BYTES_MAX {
+                return Err(Lost::TooLong);
+            }
+            poll_fn(|cx| self.poll_receive(cx)).await?;
+        }
+    }
+
+    /// Waits until so many bytes are there.
+    async fn hold(&mut self, length: usize) -> Result<(), Lost> {
+        if length > limits::HOST_CALL_BYTES_MAX {
+            return Err(Lost::TooLong);
+        }
+        self.input.reserve(length.saturating_sub(self.input.len()));
+        while self.input.len() < length {
+            poll_fn(|cx| self.poll_receive(cx)).await?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, length: usize) -> Bytes {
+        if length > COPIED_BYTES {
+            return self.input.split_to(length).freeze();
+        }
+        let bytes = Bytes::copy_from_slice(&self.input[..length]);
+        self.input.advance(length);
+        bytes
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, unsent: &mut impl Buf) -> Poll<Result<(), Lost>> {
+        poll_write_buf(Pin::new(&mut self.stream), cx, unsent).map(|sent| match sent {
+            Ok(0) => Err(Lost::Closed),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
+        })
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        self.input.reserve(READ_BYTES);
+        let stream = Pin::new(&mut self.stream);
+        poll_read_buf(stream, cx, &mut self.input).map(|received| match received {
+            Ok(0) => Err(Lost::Closed),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
+        })
+    }
+}
+
+/// Writes the head of a request.
+fn encode(request: &Request<Bytes>, out: &mut BytesMut) {
+    out.put_slice(request.method().as_str().as_bytes());
+    out.put_u8(b' ');
+    let path = request.uri().path_and_query();
+    out.put_slice(path.map_or("/", |path| path.as_str()).as_bytes());
+    out.put_slice(b" HTTP/1.1\r\n");
+    for (name, value) in request.headers() {
+        out.put_slice(name.as_str().as_bytes());
+        out.put_slice(b": ");
+        out.put_slice(value.as_bytes());
+        out.put_slice(b"\r\n");
+    }
+    if request.method() != Method::GET {
+        // Writing to memory does not fail.
+        let _ = write!(out, "content-length: {}\r\n", request.body().len());
+    }
+    out.put_slice(b"\r\n");
+}

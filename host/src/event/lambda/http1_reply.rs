@@ -1,0 +1,218 @@
+//! The head of a reply in HTTP/1.1, and of a chunk. Pure rules.
+//!
+//! Promises: what is not whole yet is neither an error nor a reply; two statements about a body's
+//! length that differ are an error, and never a guess.
+
+use std::mem::MaybeUninit;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use http::{HeaderName, HeaderValue, StatusCode};
+use httparse::{ParserConfig, Status};
+
+use super::http1::Lost;
+
+/// Headers that a reply may have.
+const HEADERS_MAX: usize = 100;
+
+/// The head of a reply.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) framing: Framing,
+    /// Whether the other side keeps the connection open behind it.
+    pub(super) keeps_open: bool,
+}
+
+/// Where a body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// After so many bytes.
+    Length(usize),
+    /// With the last chunk.
+    Chunks,
+    /// With the connection.
+    Close,
+}
+
+/// Reads a head, and says how many bytes it has; none while it is not whole.
+pub(super) fn parse(input: &[u8]) -> Result<Option<(Head, usize)>, Lost> {
+    let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut reply = httparse::Response::new(&mut []);
+    let parsed = ParserConfig::default()
+        .parse_response_with_uninit_headers(&mut reply, input, &mut room)
+        .map_err(|error| match error {
+            httparse::Error::TooManyHeaders => Lost::Garbage("too many headers"),
+            _ => Lost::Garbage("a head that cannot be read"),
+        })?;
+    let Status::Complete(length) = parsed else {
+        return Ok(None);
+    };
+    let status = reply
+        .code
+        .and_then(|code| StatusCode::from_u16(code).ok())
+        .ok_or(Lost::Garbage("an impossible status"))?;
+    let mut headers = HeaderMap::with_capacity(reply.headers.len());
+    for header in reply.headers.iter() {
+        let name = HeaderName::from_bytes(header.name.as_bytes());
+        let value = HeaderValue::from_bytes(header.value);
+        let (Ok(name), Ok(value)) = (name, value) else {
+            return Err(Lost::Garbage("a header that cannot be read"));
+        };
+        headers.append(name, value);
+    }
+    let head = Head {
+        status,
+        framing: framing(status, &headers)?,
+        keeps_open: keeps_open(reply.version == Some(1), &headers),
+        headers,
+    };
+    Ok(Some((head, length)))
+}
+
+/// Reads the head of a chunk: how many bytes that has, and how many the chunk itself; none while it
+/// is not whole.
+pub(super) fn parse_chunk(input: &[u8]) -> Result<Option<(usize, usize)>, Lost> {
+    let broken = Lost::Garbage("a chunk that cannot be read");
+    match httparse::parse_chunk_size(input) {
+        Ok(Status::Complete((head, length))) => match usize::try_from(length) {
+            Ok(length) => Ok(Some((head, length))),
+            Err(_) => Err(broken),
+        },
+        Ok(Status::Partial) => Ok(None),
+        Err(_) => Err(broken),
+    }
+}
+
+fn framing(status: StatusCode, headers: &HeaderMap) -> Result<Framing, Lost> {
+    if status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+    {
+        return Ok(Framing::Length(0));
+    }
+    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(last) = encodings.next_back() {
+        // By anything else a body ends with the connection, but its bytes would not be the body's.
+        return match last.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            true => Ok(Framing::Chunks),
+            false => Err(Lost::Garbage("an unknown transfer encoding")),
+        };
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else {
+        return Ok(Framing::Close);
+    };
+    let length = first
+        .to_str()
+        .ok()
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|digits| digits.parse().ok());
+    match length {
+        Some(length) if lengths.all(|other| other == first) => Ok(Framing::Length(length)),
+        _ => Err(Lost::Garbage("a length that cannot be read")),
+    }
+}
+
+fn keeps_open(is_1_1: bool, headers: &HeaderMap) -> bool {
+    let says = |word: &str| {
+        let values = headers.get_all(CONNECTION).iter();
+        let mut words = values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','));
+        words.any(|given| given.trim().eq_ignore_ascii_case(word))
+    };
+    // Most replies say nothing of it.
+    match headers.contains_key(CONNECTION) {
+        true if is_1_1 => !says("close"),
+        true => says("keep-alive"),
+        false => is_1_1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(text: &str) -> Head {
+        let (head, length) = parse(text.as_bytes()).unwrap().expect("it is whole");
+        assert_eq!(length, text.len());
+        head
+    }
+
+    #[test]
+    fn a_head_is_read_once_all_of_it_is_there() {
+        let whole = "HTTP/1.1 200 OK\r\nLambda-Runtime-Trace-Id: t\r\nContent-Length: 3\r\n\r\n";
+        for end in 0..whole.len() {
+            assert!(parse(&whole.as_bytes()[..end]).unwrap().is_none(), "{end}");
+        }
+        let (head, length) = parse(format!("{whole}abc").as_bytes()).unwrap().unwrap();
+        assert_eq!((head.status, length), (StatusCode::OK, whole.len()));
+        assert_eq!(head.headers["lambda-runtime-trace-id"], "t");
+        assert_eq!(head.framing, Framing::Length(3));
+        assert!(head.keeps_open);
+    }
+
+    #[test]
+    fn the_end_of_a_body_is_told_in_one_of_three_ways() {
+        for (headers, expected) in [
+            ("", Framing::Close),
+            ("Content-Length: 0\r\n", Framing::Length(0)),
+            (
+                "Content-Length: 7\r\nContent-Length: 7\r\n",
+                Framing::Length(7),
+            ),
+            ("Transfer-Encoding: Chunked\r\n", Framing::Chunks),
+            (
+                "Content-Length: 7\r\nTransfer-Encoding: chunked\r\n",
+                Framing::Chunks,
+            ),
+        ] {
+            let head = head(&format!("HTTP/1.1 202 Accepted\r\n{headers}\r\n"));
+            assert_eq!(head.framing, expected, "{headers}");
+        }
+        for status in ["100 Continue", "204 No Content"] {
+            assert_eq!(
+                head(&format!("HTTP/1.1 {status}\r\n\r\n")).framing,
+                Framing::Length(0)
+            );
+        }
+    }
+
+    #[test]
+    fn a_connection_is_kept_unless_the_other_side_says_or_is_older() {
+        for (version, headers, expected) in [
+            ("1.1", "", true),
+            ("1.1", "Connection: close\r\n", false),
+            ("1.1", "Connection: x, Close\r\n", false),
+            ("1.0", "", false),
+            ("1.0", "Connection: Keep-Alive\r\n", true),
+        ] {
+            let head = head(&format!("HTTP/{version} 200 OK\r\n{headers}\r\n"));
+            assert_eq!(head.keeps_open, expected, "{version} {headers}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_reply_is_an_error() {
+        let many = "X: y\r\n".repeat(HEADERS_MAX + 1);
+        for text in [
+            "SSH-2.0-OpenSSH_9.2\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "HTTP/1.1 099 Odd\r\n\r\n",
+            &format!("HTTP/1.1 200 OK\r\n{many}\r\n"),
+        ] {
+            assert!(
+                matches!(parse(text.as_bytes()), Err(Lost::Garbage(_))),
+                "{text}"
+            );
+        }
+        assert!(parse_chunk(b"zz\r\n").is_err());
+        assert!(matches!(parse_chunk(b"1a\r\nx"), Ok(Some((4, 26)))));
+        assert!(matches!(parse_chunk(b"1"), Ok(None)));
+    }
+}
