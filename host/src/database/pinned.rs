@@ -4,6 +4,7 @@
 //! Promises: all its calls run on one connection, one after another; when it is dropped, or its
 //! invocation ends, the connection is made clean before it is lent again.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -99,13 +100,12 @@ impl Pinned {
         if self.seat.is_flowing() {
             return Err(Error::InUse);
         }
-        self.session
-            .unless_ended(async {
-                let mut place = self.seat.loan.lock().await;
-                let loan = place.as_mut().ok_or(Error::Ended)?;
-                loan.notification().await
-            })
-            .await
+        let waiting = pin!(async {
+            let mut place = self.seat.loan.lock().await;
+            let loan = place.as_mut().ok_or(Error::Ended)?;
+            loan.notification().await
+        });
+        self.session.unless_ended(waiting).await
     }
 }
 

@@ -10,7 +10,7 @@
 //! Left to others: the guest's handles ([`crate::interface`]), which may outlive the session and
 //! are then told that it has ended.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -186,8 +186,8 @@ impl Session {
         seat: &Arc<Seat>,
         work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
     ) -> Result<R> {
-        let result = self
-            .unless_ended(async {
+        let result = {
+            let using = pin!(async {
                 let mut place = seat.loan.lock().await;
                 // Not before: who only waits for a turn has nothing to end.
                 let interrupted = Interrupted::new(self, seat);
@@ -197,8 +197,9 @@ impl Session {
                 };
                 interrupted.disarm();
                 result
-            })
-            .await;
+            });
+            self.unless_ended(using).await
+        };
         if !seat.role().is_held() || matches!(result, Err(Error::ConnectionLost { .. })) {
             self.leave(seat, result.is_err());
         }
@@ -231,7 +232,7 @@ impl Session {
 
     /// Gives a seat on which nothing was done another connection.
     pub(super) async fn replace(self: &Arc<Self>, seat: &Arc<Seat>) -> Result<()> {
-        let lending = seat.database().lend(self.lend_until(), 0);
+        let lending = pin!(seat.database().lend(self.lend_until(), 0));
         let loan = self.unless_ended(lending).await?;
         *seat.loan.lock().await = Some(loan);
         self.seats().push(seat.clone());
@@ -243,10 +244,10 @@ impl Session {
         self.freezes
     }
 
-    /// Runs a future unless and until the session ends.
+    /// Runs a future unless and until the session ends. It stays where it is: these are large.
     pub(super) async fn unless_ended<R>(
         &self,
-        future: impl Future<Output = Result<R>>,
+        future: Pin<&mut impl Future<Output = Result<R>>>,
     ) -> Result<R> {
         let ending = pin!(self.ending.notified());
         if self.has_ended() {
@@ -254,8 +255,9 @@ impl Session {
         }
         tokio::select! {
             biased;
-            () = ending => Err(Error::Deadline),
+            // First: what is there at once needs nobody to listen.
             result = future => result,
+            () = ending => Err(Error::Deadline),
         }
     }
 
@@ -294,9 +296,8 @@ impl Session {
             };
             seats.iter().filter(is_held).count()
         };
-        let loan = self
-            .unless_ended(database.lend(self.lend_until(), held))
-            .await?;
+        let lending = pin!(database.lend(self.lend_until(), held));
+        let loan = self.unless_ended(lending).await?;
         let seat = Arc::new(Seat::new(database.clone(), loan, role));
         self.seats().push(seat.clone());
         Ok(seat)

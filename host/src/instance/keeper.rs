@@ -1,5 +1,6 @@
 //! The task that owns an instance's store, from its building to its end.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -46,9 +47,11 @@ impl Keeper {
     /// Builds the store, then runs what comes in until the handle is gone, the instance is
     /// condemned, or the guest comes to a sudden end.
     pub(super) async fn keep(self, mut jobs: mpsc::UnboundedReceiver<Job>) {
+        // One listener for the instance's whole life: making one costs more than asking it.
+        let mut condemned = pin!(self.vitals.condemned());
         let built = tokio::select! {
             biased;
-            () = self.vitals.condemned() => return,
+            () = &mut condemned => return,
             built = self.build() => built,
         };
         let (mut store, handle) = match built {
@@ -65,14 +68,14 @@ impl Keeper {
                 return;
             }
         };
-        let mut winding_down = false;
+        let (mut winding_down, mut winds_down) = (pin!(self.vitals.winding_down()), false);
         loop {
             let job = tokio::select! {
                 biased;
-                () = self.vitals.condemned() => return,
+                () = &mut condemned => return,
                 // What was suspended goes on by itself, since no invocation will come any more.
-                () = self.vitals.winding_down(), if !winding_down => {
-                    winding_down = true;
+                () = &mut winding_down, if !winds_down => {
+                    winds_down = true;
                     None
                 }
                 job = jobs.recv() => match job {
@@ -84,12 +87,15 @@ impl Keeper {
             store.set_epoch_deadline(1);
             store.data_mut().memory.forget_refusal();
             let ticking = self.blueprint.engine.ticker().tick();
-            let running = store
-                .run_concurrent(async |accessor| self.run(accessor, handle, job, &mut jobs).await);
-            let ended = tokio::select! {
-                biased;
-                () = self.vitals.condemned() => return,
-                ended = running => ended.and_then(|ended| ended),
+            let ended = {
+                let running = pin!(store.run_concurrent(async |accessor| {
+                    self.run(accessor, handle, job, &mut jobs).await
+                }));
+                tokio::select! {
+                    biased;
+                    () = &mut condemned => return,
+                    ended = running => ended.and_then(|ended| ended),
+                }
             };
             drop(ticking);
             if let Err(error) = ended {

@@ -9,7 +9,8 @@ use crate::database;
 use crate::database::place::{Answer, Place};
 use crate::database::statement::{Call, Description, Key};
 
-/// The methods that execute statements, for one kind of handle; `$place` finds out where.
+/// The methods that execute statements, for one kind of handle; `$place` finds out where. What they
+/// do is boxed: wasmtime moves a call about before it begins, and the calls themselves are large.
 macro_rules! calls {
     ($handle:ty, $place:path) => {
         async fn prepare(
@@ -19,7 +20,7 @@ macro_rules! calls {
             types: Vec<u32>,
         ) -> Outcome<wit::Statement> {
             match $place(accessor, &handle)? {
-                Ok(place) => Ok(calls::prepare(&place, sql, types).await),
+                Ok(place) => Ok(Box::pin(calls::prepare(&place, sql, types)).await),
                 Err(error) => Ok(Err(error)),
             }
         }
@@ -30,7 +31,7 @@ macro_rules! calls {
             call: wit::Call,
         ) -> Outcome<wit::Answer> {
             match $place(accessor, &handle)? {
-                Ok(place) => calls::query(accessor, &place, call).await,
+                Ok(place) => Box::pin(calls::query(accessor, &place, call)).await,
                 Err(error) => Ok(Err(error)),
             }
         }
@@ -41,7 +42,7 @@ macro_rules! calls {
             call: wit::Call,
         ) -> Outcome<u64> {
             match $place(accessor, &handle)? {
-                Ok(place) => Ok(place.execute(&call.into()).await.map_err(Into::into)),
+                Ok(place) => Ok(Box::pin(calls::execute(&place, call)).await),
                 Err(error) => Ok(Err(error)),
             }
         }
@@ -52,7 +53,7 @@ macro_rules! calls {
             calls: Vec<wit::Call>,
         ) -> Outcome<Vec<wit::Outcome>> {
             match $place(accessor, &handle)? {
-                Ok(place) => Ok(calls::pipeline(&place, calls).await),
+                Ok(place) => Ok(Box::pin(calls::pipeline(&place, calls)).await),
                 Err(error) => Ok(Err(error)),
             }
         }
@@ -63,7 +64,9 @@ macro_rules! calls {
             sql: String,
         ) -> Outcome<()> {
             match $place(accessor, &handle)? {
-                Ok(place) => Ok(place.batch_execute(&sql).await.map_err(Into::into)),
+                Ok(place) => Ok(Box::pin(place.batch_execute(&sql))
+                    .await
+                    .map_err(Into::into)),
                 Err(error) => Ok(Err(error)),
             }
         }
@@ -74,7 +77,7 @@ macro_rules! calls {
             sql: String,
         ) -> Outcome<Resource<CopyIn>> {
             match $place(accessor, &handle)? {
-                Ok(place) => calls::copy_in(accessor, &place, &sql).await,
+                Ok(place) => Box::pin(calls::copy_in(accessor, &place, &sql)).await,
                 Err(error) => Ok(Err(error)),
             }
         }
@@ -85,7 +88,7 @@ macro_rules! calls {
             sql: String,
         ) -> Outcome<Resource<CopyOut>> {
             match $place(accessor, &handle)? {
-                Ok(place) => calls::copy_out(accessor, &place, &sql).await,
+                Ok(place) => Box::pin(calls::copy_out(accessor, &place, &sql)).await,
                 Err(error) => Ok(Err(error)),
             }
         }
@@ -119,6 +122,10 @@ pub(super) async fn query<T: 'static>(
 ) -> Outcome<wit::Answer> {
     let answer = place.query(&call.into()).await;
     deliver(accessor, answer)
+}
+
+pub(super) async fn execute(place: &Place, call: wit::Call) -> Result<u64, wit::Error> {
+    Ok(place.execute(&call.into()).await?)
 }
 
 pub(super) async fn pipeline(
