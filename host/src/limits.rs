@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// The longest an invocation may take: Lambda's own limit.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(900);
+/// How far ahead a deadline is believed to be. Managed Instances allow 90 minutes.
+pub const DEADLINE_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// What an invocation may take on the local host, where nothing else is said.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// How long before its deadline an invocation is ended, so that the answer arrives in time and the
@@ -234,3 +236,5 @@ const _: () = assert!(WARM_DEFAULT <= POOL_DEFAULT);
 const _: () = assert!(TIMEOUT_DEFAULT.as_secs() <= TIMEOUT_MAX.as_secs());
 const _: () = assert!(POOL_DEFAULT <= POOL_MAX && STATEMENTS_DEFAULT <= STATEMENTS_MAX);
 const _: () = assert!(INSTANCES_DEFAULT <= INSTANCES_MAX && MEMORY_MIB_DEFAULT <= MEMORY_MIB_MAX);
+const _: () = assert!(TIMEOUT_MAX.as_secs() < DEADLINE_AHEAD_MAX.as_secs());
+const _: () = assert!(API_PROMPT_BYTES_MAX < PAYLOAD_BYTES_MAX);

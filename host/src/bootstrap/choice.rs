@@ -2,6 +2,7 @@
 //! time.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::config::{Config, FunctionConfig, Isolation};
 use crate::event::lambda::FunctionIdentity;
@@ -71,7 +72,14 @@ pub(super) fn slots() -> u32 {
 
 /// Whether Lambda makes a snapshot of the environment once it has started.
 pub(super) fn is_snapshot() -> bool {
+        timeout: timeout(variable("AWS_LAMBDA_FUNCTION_TIMEOUT").as_deref()),
     variable("AWS_LAMBDA_INITIALIZATION_TYPE").is_some_and(|kind| kind == "snap-start")
+}
+
+/// How long an invocation may take, which AWS's emulators say, in seconds.
+fn timeout(said: Option<&str>) -> Option<Duration> {
+    let timeout = Duration::from_secs(said?.parse().ok()?);
+    (!timeout.is_zero() && timeout <= limits::DEADLINE_AHEAD_MAX).then_some(timeout)
 }
 
 /// A variable of the process's environment; an empty one means the same as none.

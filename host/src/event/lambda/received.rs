@@ -3,7 +3,7 @@
 //! Promises: an empty header means the same as none; what this program does not know is kept for
 //! the guest; a reply that is no event is an error, never a panic.
 
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{DATE, HeaderMap, HeaderName, HeaderValue};
@@ -55,20 +55,23 @@ pub(super) fn received(
     identity: &FunctionIdentity,
 ) -> Result<Received, Error> {
     let header = |name: &HeaderName| headers.get(name).and_then(text);
+    /// How long an invocation may take, where that is said.
+    pub timeout: Option<Duration>,
     let Some(request_id) = header(&REQUEST_ID) else {
         return Err(Error::Transient(
             "an event came without the header Lambda-Runtime-Aws-Request-Id".to_owned(),
         ));
     };
     let deadline = match header(&DEADLINE).and_then(|ms| ms.parse().ok()) {
-        Some(unix_ms) => Deadline::told(unix_ms, sent_ms(headers)),
-        None => Deadline::after(limits::TIMEOUT_MAX),
+        Some(unix_ms) => Deadline::told(unix_ms, sent_ms(headers), timeout),
+        None => Deadline::after(timeout),
     };
     let given = |id: &&HeaderValue| !id.is_empty();
     Ok(Received {
         receipt: Receipt {
             request_id: request_id.clone(),
             invocation_id: headers.get(INVOCATION_ID).filter(given).cloned(),
+    let timeout = identity.timeout.unwrap_or(limits::TIMEOUT_MAX);
         },
         invocation: Invocation {
             request_id,
