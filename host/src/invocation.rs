@@ -166,6 +166,13 @@ impl Deadline {
         }
     }
 
+    /// Until when what is to be done after an answer may keep the next event from being asked for:
+    /// half of the time between the host's own end and the deadline. Lambda takes an invocation for
+    /// one that has ended in time only if it is asked for the next event.
+    pub fn settled_by(&self) -> Instant {
+        self.enforced + self.instant.saturating_duration_since(self.enforced) / 2
+    }
+
     /// How long until then; zero once it is past.
     pub fn remaining(&self) -> Duration {
         self.instant.saturating_duration_since(Instant::now())

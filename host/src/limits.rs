@@ -169,6 +169,9 @@ pub const API_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection to the Runtime API may be silent before the system asks whether the peer
 /// is there, and how often it then asks, up to `KEEPALIVE_COUNT` times.
 pub const API_KEEPALIVE: Duration = Duration::from_secs(10);
+/// The longest answer, in bytes, that is replied to so soon, whoever reads it: it fits into the
+/// buffers on the way. A longer one has until its deadline.
+pub const API_PROMPT_BYTES_MAX: usize = 64 * 1024;
 /// Failures of the Runtime API in a row after which the environment ends.
 pub const API_FAILURES_MAX: u32 = 10;
 /// The longest wait between two attempts at the Runtime API.
@@ -185,8 +188,9 @@ pub const TRAILER_FAULT_BYTES_MAX: usize = 2_700;
 pub const STACK_TRACE_LINES_MAX: usize = 64;
 /// One line of a stack trace, in bytes; names of generic functions can be that long.
 pub const STACK_TRACE_LINE_BYTES_MAX: usize = 1024;
-/// What AWS X-Ray is told of a fault, in bytes: what the Runtime API keeps of it.
-pub const CAUSE_BYTES_MAX: usize = 64 * 1024;
+/// What AWS X-Ray is told of a fault, in bytes. The Runtime API keeps eight times as much, but it is a
+/// header, and Node.js's HTTP server, which emulators are built on, takes 16 KiB of all of them.
+pub const CAUSE_BYTES_MAX: usize = 8 * 1024;
 /// What the Runtime API takes of an error, in bytes.
 pub const ERROR_BYTES_MAX: usize = 1024 * 1024;
 /// How long the registration as an extension may take; it is a call on the same machine.
@@ -238,3 +242,5 @@ const _: () = assert!(POOL_DEFAULT <= POOL_MAX && STATEMENTS_DEFAULT <= STATEMEN
 const _: () = assert!(INSTANCES_DEFAULT <= INSTANCES_MAX && MEMORY_MIB_DEFAULT <= MEMORY_MIB_MAX);
 const _: () = assert!(TIMEOUT_MAX.as_secs() < DEADLINE_AHEAD_MAX.as_secs());
 const _: () = assert!(API_PROMPT_BYTES_MAX < PAYLOAD_BYTES_MAX);
+const _: () = assert!(POOL_DEFAULT <= POOL_MAX && STATEMENTS_DEFAULT <= STATEMENTS_MAX);
+const _: () = assert!(INSTANCES_DEFAULT <= INSTANCES_MAX && MEMORY_MIB_DEFAULT <= MEMORY_MIB_MAX);

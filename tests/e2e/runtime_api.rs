@@ -299,3 +299,29 @@ async fn guests_that_compute_in_all_other_slots_delay_no_event() {
         "they compute until their deadline"
     );
 }
+
+/// Some emulators let the caller choose the id.
+#[tokio::test]
+async fn a_request_id_may_be_any_text() {
+    let trial = Setup::of(&ECHO).start(Door::Lambda).await;
+    for id in ["a b", "r#1", "r?x=/1", "100%", "%41", "r/../../next"] {
+        let event = Event::new("1", TIMEOUT).header("Lambda-Runtime-Aws-Request-Id", id);
+        let answer = call(&trial, event).await;
+        assert_eq!((answer.what, answer.status), (What::Response, 202), "{id}");
+    }
+}
+
+/// What an HTTP server takes of headers is not the same everywhere.
+#[tokio::test]
+async fn an_error_whose_headers_are_too_large_is_posted_without_xrays() {
+    let trial = Setup::of(&MISBEHAVE).start(Door::Lambda).await;
+    trial.lambda().reply(What::Error, 431);
+    let event = Event::new(json!({ "act": "panic" }).to_string(), TIMEOUT);
+    let id = event.id.clone();
+    trial.lambda().send(event);
+    let wanted = |call: &Call| call.what == What::Error && call.id == id && call.status == 202;
+    let answer = trial.lambda().call("an error that is taken", wanted).await;
+    let cause = "Lambda-Runtime-Function-XRay-Error-Cause";
+    assert!(!answer.headers.contains_key(cause));
+    trial.value(json!({})).await;
+}

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use e2e::guests::{COUNTER, ECHO, MISBEHAVE, QUERY};
+use e2e::guests::{COUNTER, ECHO, MISBEHAVE, ONWARD, QUERY};
 use e2e::lambda::{Fate, What};
 use e2e::{Clock, Cut, Database, Door, Setup, Trial};
 use serde_json::json;
@@ -134,6 +134,77 @@ async fn an_answer_that_cannot_be_posted_is_posted_later() {
     let answer: serde_json::Value = serde_json::from_slice(&call.body).unwrap();
     assert_eq!(answer["served"], 1);
     assert_eq!(served(&trial, None).await, 2);
+}
+
+/// Managed Instances hand out no event twice: only the host can see to it that the answer arrives.
+#[tokio::test]
+async fn an_answer_that_cannot_be_posted_is_posted_again_before_the_next_event_is_asked_for() {
+    let trial = Setup::of(&COUNTER)
+        .timeout(TIMEOUT)
+        .concurrency(2)
+        .start(Door::Lambda)
+        .await;
+    let event = trial.event("{}");
+    let lost = Fate::AnswersLost(3);
+    let call = trial.lambda().invoke(event, Some(lost)).await.unwrap();
+    assert_eq!((call.what, call.status), (What::Response, 202));
+}
+
+/// Nothing of it is left that could be posted again.
+#[tokio::test]
+async fn a_streamed_answer_that_is_lost_is_an_error_and_costs_no_second_call_of_the_function() {
+    let trial = Setup::of(&ONWARD)
+        .timeout(TIMEOUT)
+        .function("response", "\"stream\"")
+        .start(Door::Lambda)
+        .await;
+    let event = trial.event(json!({ "stream": [{ "send": "1" }] }).to_string());
+    let lost = Some(Fate::AnswersLost(1));
+    let call = trial.lambda().invoke(event, lost).await.unwrap();
+    assert_eq!((call.what, call.status), (What::Error, 202));
+    let told = String::from_utf8_lossy(&call.body).into_owned();
+    assert!(told.contains("did not arrive"), "{told}");
+    assert_eq!(trial.value(json!({})).await["served"], 2);
+}
+
+/// As AWS's own emulator does, whoever replies may first wait until the caller has read the answer.
+#[tokio::test]
+async fn a_long_answer_may_take_longer_than_a_reply_to_a_short_one() {
+    const ANSWER: usize = 5 << 20;
+    let trial = Setup::of(&ONWARD)
+        .timeout(TIMEOUT * 2)
+        .behind_middlebox()
+        .start(Door::Lambda)
+        .await;
+    // For each piece of 64 KiB: more than 8 s for all of them.
+    trial.middlebox().delay(Duration::from_millis(100));
+    let event = trial.event(json!({ "stream": [{ "send_bytes": ANSWER }] }).to_string());
+    let id = event.id.clone();
+    let call = trial.lambda().invoke(event, None).await.unwrap();
+    assert_eq!(
+        (call.what, call.status, call.body.len()),
+        (What::Response, 202, ANSWER)
+    );
+    trial.middlebox().delay(Duration::ZERO);
+    trial.value(json!({})).await;
+    let calls = trial.lambda().calls();
+    let answers = calls.iter().filter(|call| call.id == id);
+    assert_eq!(answers.filter(|call| call.what != What::Next).count(), 1);
+}
+
+/// As AWS's emulator of Managed Instances sends it: nine years ahead.
+#[tokio::test]
+async fn a_deadline_that_is_impossible_is_the_functions_timeout() {
+    let trial = Setup::of(&MISBEHAVE)
+        .variable("AWS_LAMBDA_FUNCTION_TIMEOUT", "1")
+        .start(Door::Lambda)
+        .await;
+    let event = trial.event(json!({ "act": "spin" }).to_string());
+    let impossible = event.value("Lambda-Runtime-Deadline-Ms").unwrap();
+    let impossible = impossible.parse::<u64>().unwrap() + 1_000_000_000;
+    let event = event.header("Lambda-Runtime-Deadline-Ms", &impossible.to_string());
+    let call = trial.lambda().invoke(event, None).await.unwrap();
+    assert_eq!((call.what, call.status), (What::Error, 202));
 }
 
 /// Lambda tells the time by its own clock, which need not be the host's.

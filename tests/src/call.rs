@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use hyper::Method;
 use hyper::header::HeaderMap;
+use percent_encoding::percent_decode_str;
 
 /// What a call to the Runtime API was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,5 +81,8 @@ pub(crate) fn what(method: &Method, path: &str) -> (What, String) {
         (&Method::GET, ["2020-01-01", "extension", "event", "next"]) => (What::Wait, ""),
         _ => (What::Other, ""),
     };
-    (what, id.to_owned())
+    (
+        what,
+        percent_decode_str(id).decode_utf8_lossy().into_owned(),
+    )
 }

@@ -171,7 +171,7 @@ impl Slot {
         let posted = match handled.respond() {
             Ok(Response::Streamed(streamed)) => {
                 let (cut, cutting) = oneshot::channel();
-                let mut sending = pin!(api.stream(&receipt, until(streamed, cutting), deadline));
+                let mut sending = pin!(api.stream(&receipt, until(streamed, cutting)));
                 tokio::select! {
                     sent = &mut sending => sent,
                     () = &mut out_of_time => {

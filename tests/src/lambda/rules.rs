@@ -4,7 +4,8 @@
 //! at a time; whoever asks for the next one without having answered gets the same again; an answer
 //! to another event is a 400, a second one to the same is a 403. Managed: as many events as there
 //! are calls that wait, and no more; an answer to no event is a 400. In both, an answer after the
-//! deadline, or to another attempt, is a 410, and one that is too large a 413.
+//! deadline, or to another attempt, is a 410, and one that is too large a 413. A test's own 431 is the
+//! HTTP server's, of which the state machine knows nothing.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -125,6 +126,9 @@ impl Rules {
         };
         if let Some(status) = refused {
             self.fates.remove(&call.id);
+            if status == 431 {
+                self.running.insert(call.id.clone(), event);
+            }
             return status;
         }
         let attempt = event.value(INVOCATION_ID).filter(|id| !id.is_empty());

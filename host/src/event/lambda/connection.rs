@@ -3,11 +3,10 @@
 //! Promises:
 //! - kept open, and opened anew when the other side has closed it;
 //! - waiting for an event has no time limit, since the process may be frozen meanwhile; a reply to
-//!   anything else has [`crate::limits::API_REPLY_TIMEOUT`], and then the request is sent once more;
+//!   anything else has a [`Limit`], and then the request is sent once more;
 //! - it moves only while an exchange is under way, in the task that makes it: a task of its own
 //!   would cost a hand-over in each direction.
 
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderMap, HeaderValue, USER_AGENT};
@@ -17,7 +16,8 @@ use tokio::net::TcpStream;
 
 use super::Error;
 use super::http1::{Connection, Reply};
-use super::patience::{self, Patience};
+use super::patience::{self, Limit, Patience};
+use crate::limits;
 
 /// The most headers that a request has, and so the room that is made for them at once.
 const HEADERS: usize = 8;
@@ -58,7 +58,7 @@ impl Endpoint {
     /// gives no reply within `limit`.
     pub(super) async fn exchange(
         &mut self,
-        limit: Option<Duration>,
+        limit: Option<Limit>,
         make: impl Fn(&HeaderValue) -> Request<Bytes>,
     ) -> Result<Reply, Error> {
         if let Some(mut connection) = self.connection.take() {
@@ -116,9 +116,10 @@ impl Endpoint {
             patience::keep_alive(&stream)?;
             Ok(stream)
         };
-        opening
-            .await
-            .map_err(|error: std::io::Error| self.unreachable(&error))
+        match tokio::time::timeout(limits::API_REPLY_TIMEOUT, opening).await {
+            Ok(opened) => opened.map_err(|error: std::io::Error| self.unreachable(&error)),
+            Err(late) => Err(self.unreachable(&late)),
+        }
     }
 
     fn unreachable(&self, error: &dyn std::fmt::Display) -> Error {

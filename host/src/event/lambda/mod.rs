@@ -3,20 +3,26 @@
 //! Promises:
 //! - waiting for an event has no time limit: the process may be frozen meanwhile;
 //! - an answer is posted once, and never followed by an error for the same invocation;
+//! - one that could not be posted is posted again before the next event is asked for, as long as
+//!   somebody may wait for it;
 //! - an event is handed out once: one that Lambda repeats, because its answer got lost, gets that;
 //! - whatever the other side replies is either understood or a clear error, never a panic.
 //!
 //! Left to others: what to do after an error ([`crate::serve::lambda`]).
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::fault::Fault;
 use crate::invocation::Answer;
 use crate::limits;
 use connection::{Endpoint, request, uri};
 use http1::{Lost, Reply};
+use patience::Limit;
 
 mod cause;
 mod connection;
@@ -38,6 +44,27 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const ERROR_TYPE: HeaderName = HeaderName::from_static("lambda-runtime-function-error-type");
 const CAUSE: HeaderName = HeaderName::from_static("lambda-runtime-function-xray-error-cause");
 const INVOCATION_ID: HeaderName = HeaderName::from_static("lambda-runtime-invocation-id");
+
+/// What must be encoded in a segment of a path: all that no segment may have. An id is the caller's
+/// own, where the other side lets callers choose it.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
 
 /// One slot's connection to the Runtime API.
 pub struct RuntimeApi {
@@ -71,16 +98,32 @@ impl RuntimeApi {
     /// Waits for the next event.
     pub async fn next(&mut self) -> Result<Received, Error> {
         loop {
+            if self.undelivered.is_some() {
+                self.deliver().await?;
+            }
             let received = self.asked().await?;
             match self.undelivered.take() {
                 // Lambda hands out again what it has no answer to; handling it again would do
                 // everything twice.
-                Some((receipt, answer)) if receipt == received.receipt => {
-                    self.answer(&receipt, &answer).await?;
+                Some((receipt, answer)) if receipt.is_of_same_attempt(&received.receipt) => {
+                    self.answer(&received.receipt, &answer).await?;
                 }
                 _ => return Ok(received),
             }
         }
+    }
+
+    /// Posts the answer that could not be posted, unless it is too late for whoever waits for it.
+    /// What still cannot be posted is kept, should the event be handed out again.
+    async fn deliver(&mut self) -> Result<(), Error> {
+        let Some((receipt, answer)) = self.undelivered.clone() else {
+            return Ok(());
+        };
+        if Instant::now() < receipt.deadline.settled_by() {
+            self.post_answer(&receipt, &answer).await?;
+            self.undelivered = None;
+        }
+        Ok(())
     }
 
     async fn asked(&mut self) -> Result<Received, Error> {
@@ -104,19 +147,17 @@ impl RuntimeApi {
     }
 
     async fn post_answer(&mut self, receipt: &Receipt, answer: &Answer) -> Result<(), Error> {
-        let id = &receipt.request_id;
-        let invocation_id = receipt.invocation_id.as_ref();
         match answer {
             Ok(bytes) => {
-                let uri = uri(format!("{VERSION}/invocation/{id}/response"))?;
+                let uri = place(receipt, "response")?;
                 let body = bytes.clone();
-                self.post(uri, body, None, invocation_id, "an answer").await
+                self.post(uri, body, None, Some(receipt), "an answer").await
             }
             Err(fault) => {
-                let uri = uri(format!("{VERSION}/invocation/{id}/error"))?;
+                let uri = place(receipt, "error")?;
                 let body = fault.body().into();
                 let error = "an error as an answer";
-                self.post(uri, body, Some(fault), invocation_id, error)
+                self.post(uri, body, Some(fault), Some(receipt), error)
                     .await
             }
         }
@@ -157,29 +198,38 @@ impl RuntimeApi {
         uri: Uri,
         body: Bytes,
         fault: Option<&Fault>,
-        invocation_id: Option<&HeaderValue>,
+        receipt: Option<&Receipt>,
         what: &str,
     ) -> Result<(), Error> {
-        let cause = fault.and_then(cause::cause);
-        let make = |host: &HeaderValue| {
-            let mut request = request(host, Method::POST, uri.clone(), body.clone());
-            let headers = request.headers_mut();
-            headers.insert(CONTENT_TYPE, JSON);
-            if let Some(fault) = fault {
-                let error_type = HeaderValue::from_static(fault.kind.error_type());
-                headers.insert(ERROR_TYPE, error_type);
+        let mut cause = fault.and_then(cause::cause);
+        // A long answer may be replied to only when the caller has read it.
+        let is_long = body.len() > limits::API_PROMPT_BYTES_MAX;
+        let until = receipt.filter(|_| is_long);
+        let limit = Limit::new(until.map(|receipt| receipt.deadline.instant));
+        loop {
+            let make = |host: &HeaderValue| {
+                let mut request = request(host, Method::POST, uri.clone(), body.clone());
+                let headers = request.headers_mut();
+                headers.insert(CONTENT_TYPE, JSON);
+                if let Some(fault) = fault {
+                    let error_type = HeaderValue::from_static(fault.kind.error_type());
+                    headers.insert(ERROR_TYPE, error_type);
+                }
+                if let Some(cause) = &cause {
+                    headers.insert(CAUSE, cause.clone());
+                }
+                if let Some(id) = receipt.and_then(|receipt| receipt.invocation_id.as_ref()) {
+                    headers.insert(INVOCATION_ID, id.clone());
+                }
+                request
+            };
+            let reply = self.endpoint.exchange(Some(limit), make).await?;
+            // Where there is less room for headers than on Lambda, X-Ray's can be done without.
+            let too_large = reply.status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            if !too_large || cause.take().is_none() {
+                return judged(what, reply.status, &reply.body.unwrap_or_default());
             }
-            if let Some(cause) = &cause {
-                headers.insert(CAUSE, cause.clone());
-            }
-            if let Some(id) = invocation_id {
-                headers.insert(INVOCATION_ID, id.clone());
-            }
-            request
-        };
-        let limit = Some(limits::API_REPLY_TIMEOUT);
-        let reply = self.endpoint.exchange(limit, make).await?;
-        judged(what, reply.status, &reply.body.unwrap_or_default())
+        }
     }
 }
 
@@ -194,6 +244,12 @@ impl Reply {
     fn refusal(self, what: &str) -> Error {
         refused(what, self.status, &self.body.unwrap_or_default())
     }
+}
+
+/// Where an answer or an error is posted.
+fn place(receipt: &Receipt, what: &str) -> Result<Uri, Error> {
+    let id = utf8_percent_encode(&receipt.request_id, ENCODED);
+    uri(format!("{VERSION}/invocation/{id}/{what}"))
 }
 
 /// What the status of a posted answer means. A refusal of that answer alone is logged.

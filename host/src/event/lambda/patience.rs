@@ -23,6 +23,22 @@ pub(super) fn keep_alive(stream: &TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
+/// How long a reply is waited for: [`limits::API_REPLY_TIMEOUT`], and longer if there is reason to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit(Option<Instant>);
+
+impl Limit {
+    /// At least until then, if a time is given.
+    pub(super) fn new(until: Option<Instant>) -> Self {
+        Self(until)
+    }
+
+    fn end(self, begin: Instant) -> Instant {
+        let end = begin + limits::API_REPLY_TIMEOUT;
+        self.0.map_or(end, |until| end.max(until))
+    }
+}
+
 /// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoReply {
@@ -41,26 +57,30 @@ impl Patience {
     /// The reply, if it comes within the limit, should there be one.
     pub(super) async fn reply<R>(
         &mut self,
-        limit: Option<Duration>,
+        limit: Option<Limit>,
         exchange: impl Future<Output = Result<R, Lost>>,
     ) -> Result<R, NoReply> {
         let Some(limit) = limit else {
             return Ok(exchange.await?);
         };
         let begin = Instant::now();
+        let end = limit.end(begin);
         let timer = self
             .0
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limits::API_REPLY_TIMEOUT)));
         let mut exchange = pin!(exchange);
         poll_fn(|cx| {
             if let Poll::Ready(reply) = exchange.as_mut().poll(cx) {
                 return Poll::Ready(Ok(reply?));
             }
             while timer.as_mut().poll(cx).is_ready() {
-                if begin.elapsed() >= limit {
-                    return Poll::Ready(Err(NoReply::Late(limit)));
+                let now = Instant::now();
+                if now >= end {
+                    return Poll::Ready(Err(NoReply::Late(end - begin)));
                 }
-                timer.as_mut().reset((begin + limit).into());
+                // No further: the next exchange may have the shortest limit.
+                let next = end.min(now + limits::API_REPLY_TIMEOUT);
+                timer.as_mut().reset(next.into());
             }
             Poll::Pending
         })
@@ -83,6 +103,36 @@ pub(super) fn split(address: &str) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reply_is_waited_for_until_the_later_of_two_times() {
+        let begin = Instant::now();
+        let shortest = begin + limits::API_REPLY_TIMEOUT;
+        let later = shortest + Duration::from_secs(60);
+        for (until, end) in [
+            (None, shortest),
+            (Some(begin), shortest),
+            (Some(later), later),
+        ] {
+            assert_eq!(Limit::new(until).end(begin), end);
+        }
+    }
+
+    /// Armed for a long wait, the timer would sleep through the end of a short one after it.
+    #[tokio::test]
+    async fn a_timer_is_armed_no_further_than_the_shortest_limit() {
+        let mut patience = Patience(Some(Box::pin(tokio::time::sleep(Duration::ZERO))));
+        let long = Limit::new(Some(Instant::now() + Duration::from_secs(900)));
+        // The timer has run out by the second look, and is then armed anew.
+        let exchange = async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::task::yield_now().await;
+            Ok(())
+        };
+        patience.reply(Some(long), exchange).await.unwrap();
+        let armed = patience.0.unwrap().deadline().into_std();
+        assert!(armed <= Instant::now() + limits::API_REPLY_TIMEOUT);
+    }
 
     #[test]
     fn an_address_may_be_a_url_with_a_path() {

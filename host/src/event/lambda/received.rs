@@ -32,11 +32,20 @@ pub struct Received {
 }
 
 /// What identifies one attempt at an invocation to the Runtime API.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Receipt {
     pub(super) request_id: String,
     /// Unique to the attempt, where the request id may repeat. Echoed if it was given.
     pub(super) invocation_id: Option<HeaderValue>,
+    /// After that nobody waits for an answer.
+    pub(super) deadline: Deadline,
+}
+
+impl Receipt {
+    /// Whether both are of one event that was handed out twice.
+    pub(super) fn is_of_same_attempt(&self, other: &Self) -> bool {
+        self.request_id == other.request_id && self.invocation_id == other.invocation_id
+    }
 }
 
 /// What Lambda's environment says of the function, the same for every event.
@@ -46,6 +55,8 @@ pub struct FunctionIdentity {
     pub name: String,
     /// Its version: a number, or `$LATEST`.
     pub version: String,
+    /// How long an invocation may take, where that is said.
+    pub timeout: Option<Duration>,
 }
 
 /// Reads an event out of the Runtime API's reply.
@@ -55,13 +66,12 @@ pub(super) fn received(
     identity: &FunctionIdentity,
 ) -> Result<Received, Error> {
     let header = |name: &HeaderName| headers.get(name).and_then(text);
-    /// How long an invocation may take, where that is said.
-    pub timeout: Option<Duration>,
     let Some(request_id) = header(&REQUEST_ID) else {
         return Err(Error::Transient(
             "an event came without the header Lambda-Runtime-Aws-Request-Id".to_owned(),
         ));
     };
+    let timeout = identity.timeout.unwrap_or(limits::TIMEOUT_MAX);
     let deadline = match header(&DEADLINE).and_then(|ms| ms.parse().ok()) {
         Some(unix_ms) => Deadline::told(unix_ms, sent_ms(headers), timeout),
         None => Deadline::after(timeout),
@@ -71,7 +81,7 @@ pub(super) fn received(
         receipt: Receipt {
             request_id: request_id.clone(),
             invocation_id: headers.get(INVOCATION_ID).filter(given).cloned(),
-    let timeout = identity.timeout.unwrap_or(limits::TIMEOUT_MAX);
+            deadline,
         },
         invocation: Invocation {
             request_id,

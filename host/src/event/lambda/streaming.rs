@@ -4,7 +4,8 @@
 //! - a fault before the first byte is posted as any other; one after it goes behind the bytes, in
 //!   HTTP trailers, as Lambda wants it;
 //! - the function is slowed down to the pace at which Lambda reads, and told when it does no more;
-//! - it is over at the invocation's deadline, whoever does not go on.
+//! - it is over shortly before the invocation's deadline, whoever does not go on;
+//! - one that did not arrive is told of by an error, and its event not handed out again.
 //!
 //! A streamed answer has a connection of its own, closed behind it as Lambda's documentation asks,
 //! so that the one which waits for events is always free for the next request.
@@ -28,10 +29,10 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::connection::{RELEASE, uri};
-use super::{ERROR_TYPE, Error, INVOCATION_ID, Receipt, RuntimeApi, VERSION, judged};
-use crate::fault::Fault;
-use crate::invocation::{Deadline, Streamed};
+use super::connection::RELEASE;
+use super::{ERROR_TYPE, Error, INVOCATION_ID, Receipt, RuntimeApi, judged, place};
+use crate::fault::{Fault, Kind};
+use crate::invocation::Streamed;
 use crate::limits;
 
 const RESPONSE_MODE: HeaderName = HeaderName::from_static("lambda-runtime-function-response-mode");
@@ -48,12 +49,7 @@ const HTTP: HeaderValue =
 impl RuntimeApi {
     /// Posts the answer of an invocation while it is made. What concerns this invocation alone is
     /// logged and is no error, as with [`RuntimeApi::answer`].
-    pub async fn stream(
-        &mut self,
-        receipt: &Receipt,
-        streamed: Streamed,
-        deadline: Deadline,
-    ) -> Result<(), Error> {
+    pub async fn stream(&mut self, receipt: &Receipt, streamed: Streamed) -> Result<(), Error> {
         let Streamed { http, mut pieces } = streamed;
         let first = match pieces.next().await {
             Some(Err(fault)) => return self.answer(receipt, &Err(fault)).await,
@@ -62,8 +58,7 @@ impl RuntimeApi {
         let frames = stream::iter(first).chain(pieces).map(frame);
         let mut request = Request::new(StreamBody::new(frames));
         *request.method_mut() = Method::POST;
-        let request_id = &receipt.request_id;
-        *request.uri_mut() = uri(format!("{VERSION}/invocation/{request_id}/response"))?;
+        *request.uri_mut() = place(receipt, "response")?;
         let headers = request.headers_mut();
         headers.insert(HOST, self.endpoint.host().clone());
         headers.insert(USER_AGENT, RELEASE);
@@ -75,25 +70,27 @@ impl RuntimeApi {
             headers.insert(INVOCATION_ID, id.clone());
         }
         let request = self.endpoint.below_prefix(request)?;
-        let stream = self.endpoint.open().await?;
-        let posting = post(stream, request);
-        match tokio::time::timeout_at(deadline.instant.into(), posting).await {
-            Ok(Ok((status, body))) => judged("a streamed answer", status, &body),
-            Ok(Err(error)) => {
-                tracing::warn!(
-                    request_id,
-                    "a streamed answer was not taken to its end: {error}"
-                );
-                Ok(())
-            }
-            Err(_) => {
-                tracing::warn!(
-                    request_id,
-                    "a streamed answer was not taken to its end before the deadline"
-                );
-                Ok(())
-            }
-        }
+        let posting = async {
+            let stream = self
+                .endpoint
+                .open()
+                .await
+                .map_err(|error| error.to_string())?;
+            let posted = post(stream, request).await;
+            posted.map_err(|error| format!("it was not taken to its end: {error}"))
+        };
+        let until = receipt.deadline.settled_by();
+        let problem = match tokio::time::timeout_at(until.into(), posting).await {
+            Ok(Ok((status, body))) => return judged("a streamed answer", status, &body),
+            Ok(Err(problem)) => problem,
+            Err(_) => "it was not taken to its end before the deadline".to_owned(),
+        };
+        let message = format!("a streamed answer did not arrive: {problem}");
+        tracing::warn!(request_id = receipt.request_id, "{message}");
+        // Lambda may have seen nothing of it. If it has, an error as well is refused, or ends it.
+        let fault = Fault::new(Kind::Internal, message);
+        self.undelivered = Some((receipt.clone(), Err(fault)));
+        Ok(())
     }
 }
 
@@ -166,4 +163,41 @@ fn trailers(fault: &Fault) -> HeaderMap {
         trailers.insert(ERROR_BODY, body);
     }
     trailers
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::super::FunctionIdentity;
+    use super::*;
+    use crate::invocation::Deadline;
+
+    /// Lambda's own deadline is for the request for the next event.
+    #[tokio::test]
+    async fn a_reader_who_stops_is_not_waited_for_until_the_deadline_itself() {
+        let nobody_reads = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = nobody_reads.local_addr().unwrap().to_string();
+        let mut api = RuntimeApi::new(&address, FunctionIdentity::default());
+        let (now, margin) = (Instant::now(), Duration::from_secs(20));
+        let deadline = Deadline {
+            unix_ms: 0,
+            enforced: now - margin,
+            instant: now + margin,
+        };
+        let receipt = Receipt {
+            request_id: "r".to_owned(),
+            invocation_id: None,
+            deadline,
+        };
+        let first = stream::once(async { Ok(Bytes::from_static(b"1")) });
+        let streamed = Streamed {
+            http: false,
+            pieces: first.chain(stream::pending()).boxed(),
+        };
+        api.stream(&receipt, streamed).await.unwrap();
+        assert!(deadline.remaining() > Duration::ZERO);
+        let (kept, answer) = api.undelivered.unwrap();
+        assert!(kept.is_of_same_attempt(&receipt) && answer.is_err());
+    }
 }
