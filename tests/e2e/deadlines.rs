@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use e2e::guests::{MISBEHAVE, QUERY};
 use e2e::lambda::Event;
-use e2e::{Answer, Database, Door, Setup, Trial};
+use e2e::{Answer, Database, Door, Proxy, Setup, Trial};
 use serde_json::{Value, json};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -152,6 +152,34 @@ async fn the_answer_arrives_before_lambdas_own_deadline() {
     let call = trial.lambda().answer(&id).await;
     assert!(call.at - start < timeout, "{:?}", call.at - start);
     trial.lambda().parked(1).await;
+}
+
+/// The server takes its time to say that it has given the query up. The next event is asked for
+/// before Lambda's deadline, and the connection is made clean beside it.
+#[tokio::test]
+async fn a_cancellation_that_is_slow_delays_no_event_and_costs_no_connection() {
+    let database = Database::create().await;
+    let proxy = Proxy::of(&database);
+    let trial = Setup::of(&QUERY)
+        .through(&proxy)
+        .database("pool_max", "1")
+        .timeout(TIMEOUT)
+        .start(Door::Lambda)
+        .await;
+    let pid = json!({ "steps": [{ "query": "select pg_backend_pid()" }] });
+    let before = trial.value(pid.clone()).await;
+    let sleep = json!({ "steps": [{ "batch": "select pg_sleep(600)" }] });
+    let event = trial.event(sleep.to_string());
+    let id = event.id.clone();
+    trial.lambda().send(event);
+    let sleeping =
+        "select count(*) from pg_stat_activity where datname = $name and wait_event = 'PgSleep'";
+    database.until(sleeping, "1").await;
+    proxy.hold(true);
+    trial.lambda().answer(&id).await;
+    trial.lambda().parked(1).await;
+    proxy.hold(false);
+    assert_eq!(trial.value(pid).await, before);
 }
 
 /// An event may arrive with its time already over, as after a freeze.

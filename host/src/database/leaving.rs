@@ -12,6 +12,7 @@ use super::error::Error;
 use super::pool::Loan;
 use super::seat::{Role, Seat, lock};
 use super::session::Session;
+use crate::limits;
 
 impl Session {
     /// The rows or data that a seat's connection has yet to send, or expects, end here.
@@ -99,14 +100,14 @@ impl Session {
         if seat.is_empty() {
             return;
         }
-        let (within, seat) = (self.settle_time(), seat.clone());
-        self.in_background(async move { seat.settle(within).await });
+        let seat = seat.clone();
+        self.in_background(async move { seat.settle(limits::SETTLE_TIMEOUT).await });
     }
 
     /// Ends what a seat's connection does for nobody, in the background. The seat stays in use.
     pub(super) fn tidy_later(&self, seat: &Arc<Seat>) {
-        let (within, seat) = (self.settle_time(), seat.clone());
-        self.in_background(async move { seat.tidy_within(within).await });
+        let seat = seat.clone();
+        self.in_background(async move { seat.tidy_within(limits::SETTLE_TIMEOUT).await });
     }
 
     /// The call under way on a seat's connection was given up.

@@ -5,7 +5,8 @@
 //!   clean by then; otherwise the connection stays with the invocation, and its later calls go there;
 //! - when the invocation ends, however it ends, nothing runs on for it on the server, every open
 //!   transaction is rolled back and every changed session reset, or the connection is retired;
-//! - all of this is over when [`Session::end`] returns, within [`limits::SETTLE_TIMEOUT`].
+//! - all of this is over when [`Session::end`] returns, within [`limits::SETTLE_TIMEOUT`], and goes on
+//!   by itself if nobody waits for it.
 //!
 //! Left to others: the guest's handles ([`crate::interface`]), which may outlive the session and
 //! are then told that it has ended.
@@ -13,7 +14,7 @@
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -107,6 +108,13 @@ impl Session {
 
     /// Ends the session: every loan is made clean and given back, or retired.
     pub async fn end(&self) {
+        if let Some(settling) = self.end_beside() {
+            settling.await;
+        }
+    }
+
+    /// The same in the background. Returns what waits for it, if it is not done at once.
+    pub fn end_beside(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
         self.ended.store(true, Ordering::Release);
         self.ending.notify_waiters();
         let seats = std::mem::take(&mut *self.seats());
@@ -114,15 +122,23 @@ impl Session {
             self.settle_later(&seat);
         }
         let settling = std::mem::take(&mut *lock(&self.settling));
-        for task in settling {
-            // It panicked or the runtime is going down; the loan was dropped, so it is retired.
-            let _ = task.await;
+        if settling.is_empty() {
+            report(&self.databases);
+            return None;
         }
-        if tracing::enabled!(tracing::Level::DEBUG) {
-            self.databases
-                .values()
-                .for_each(|database| database.report());
-        }
+        let databases = self.databases.clone();
+        Some(async move {
+            for task in settling {
+                // It panicked or the runtime is going down; the loan was dropped, so it is retired.
+                let _ = task.await;
+            }
+            report(&databases);
+        })
+    }
+
+    /// By when the invocation has to be answered.
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
     }
 
     /// Does a piece of work on a connection of its own, or on the one that the invocation keeps. A
@@ -311,13 +327,6 @@ impl Session {
         enforced.checked_sub(left / 20).unwrap_or(enforced)
     }
 
-    /// How long settling may take: what is left of the invocation's time, within reason.
-    pub(super) fn settle_time(&self) -> Duration {
-        self.deadline
-            .remaining()
-            .clamp(limits::SETTLE_TIMEOUT / 20, limits::SETTLE_TIMEOUT)
-    }
-
     pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
@@ -328,5 +337,12 @@ impl Session {
 
     fn seats(&self) -> MutexGuard<'_, Vec<Arc<Seat>>> {
         lock(&self.seats)
+    }
+}
+
+/// Tells the log how the pools stand after an invocation.
+fn report(databases: &Databases) {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        databases.values().for_each(|database| database.report());
     }
 }

@@ -1,7 +1,8 @@
 //! An invocation between its answer and its end.
 //!
 //! Promises: its session ends when its work after the answer has ended, and also when it is given
-//! up before that.
+//! up before that; what of it is not made clean shortly before the deadline is so later, and the next
+//! event does not wait for it.
 
 use std::sync::Arc;
 
@@ -105,8 +106,13 @@ impl Ending {
     }
 
     async fn end(&mut self) {
-        if let Some(session) = self.session.take() {
-            self.endings.track_future(session.end()).await;
+        let Some(session) = self.session.take() else {
+            return;
+        };
+        if let Some(settling) = session.end_beside() {
+            let settled = self.endings.spawn(settling);
+            let until = session.deadline().settled_by();
+            let _ = tokio::time::timeout_at(until.into(), settled).await;
         }
     }
 }

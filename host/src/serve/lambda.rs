@@ -3,7 +3,7 @@
 //! Promises:
 //! - each slot asks for one event at a time, and only when the last one's work after its answer is
 //!   done, unless the function lets that go on beside later events; alone, only when its loans are
-//!   settled too;
+//!   settled too, or its deadline is near;
 //! - where there are several slots, all of them ask on a thread of their own, which no guest can
 //!   keep busy, and ask again before they clean up: an event that finds nobody asking is refused;
 //! - a Runtime API that fails is asked again at growing intervals, and given up after a while;
