@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use e2e::guests::{MISBEHAVE, QUERY};
-use e2e::{Database, Setup};
-use serde_json::json;
+use e2e::guests::{MISBEHAVE, ONWARD, QUERY};
+use e2e::lambda::What;
+use e2e::{Cut, Database, Door, Proxy, Setup, Trial, eventually};
+use serde_json::{Value, json};
 
 /// Longer than any drain may take, on a machine however busy.
 const DRAINED: Duration = Duration::from_secs(20);
@@ -74,4 +75,81 @@ behind_both_doors! {
         trial.host.end(DRAINED).await;
         database.settles(0).await;
     }
+}
+
+/// Sends an event whose statement would go on for ten minutes, and waits until it does.
+async fn begin(trial: &Trial, database: &Database) {
+    let event = json!({ "steps": [{ "batch": "select pg_sleep(600)" }] });
+    begin_with(trial, database, &event).await;
+}
+
+async fn begin_with(trial: &Trial, database: &Database, event: &Value) {
+    trial.lambda().send(trial.event(event.to_string()));
+    let sleeping =
+        "select count(*) from pg_stat_activity where datname = $name and wait_event = 'PgSleep'";
+    database.until(sleeping, "1").await;
+}
+
+/// It would have a reply's whole time twice: on the connection that is open, and on another.
+#[tokio::test]
+async fn a_runtime_api_that_takes_no_answer_is_not_waited_for() {
+    let database = Database::create().await;
+    let mut trial = Setup::of(&QUERY)
+        .with(&database)
+        .timeout(Duration::from_secs(60))
+        .behind_middlebox()
+        .start(Door::Lambda)
+        .await;
+    begin(&trial, &database).await;
+    trial.middlebox().cut(Cut::Silence).await;
+    trial.host.terminate();
+    assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
+    database.settles(0).await;
+    let calls = trial.lambda().calls();
+    let answer = |what| matches!(what, What::Response | What::Error);
+    assert!(!calls.iter().any(|call| answer(call.what)));
+}
+
+/// The session that hangs may do so until the good-bye to the other has arrived, and then has its own.
+#[tokio::test]
+async fn a_session_that_hangs_delays_nobody_elses_good_bye() {
+    let database = Database::create().await;
+    let proxy = Proxy::of(&database);
+    let mut trial = Setup::of(&QUERY)
+        .through(&proxy)
+        .database("warm", "2")
+        .timeout(Duration::from_secs(60))
+        .toml("[lambda]\ndrain_timeout_ms = 6000\n")
+        .start(Door::Lambda)
+        .await;
+    begin(&trial, &database).await;
+    proxy.hold(true);
+    trial.host.terminate();
+    let good_byes = || {
+        let (flushes, _) = proxy.passed();
+        flushes.iter().filter(|flush| *flush == "X").count()
+    };
+    eventually("a good-bye", async || (good_byes() > 0).then_some(())).await;
+    proxy.hold(false);
+    assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
+    assert_eq!(good_byes(), 2);
+}
+
+/// On Managed Instances the slots end before the session does.
+#[tokio::test]
+async fn a_stream_that_is_cut_short_leaves_no_statement_behind() {
+    let database = Database::create().await;
+    let mut trial = Setup::of(&ONWARD)
+        .with(&database)
+        .function("response", "\"stream\"")
+        .timeout(Duration::from_secs(60))
+        .concurrency(2)
+        .start(Door::Lambda)
+        .await;
+    let step = json!({ "step": { "batch": "select pg_sleep(600)" } });
+    let event = json!({ "stream": [{ "send": "half" }, step] });
+    begin_with(&trial, &database, &event).await;
+    trial.host.terminate();
+    assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
+    database.settles(0).await;
 }

@@ -120,7 +120,7 @@ impl Database {
     }
 
     /// Lends no more connections, and closes those that nobody uses.
-    pub async fn close(&self) {
+    async fn close(&self) {
         self.pool.close().await;
     }
 
@@ -183,6 +183,11 @@ pub async fn warm(databases: Databases) {
     let until = Instant::now() + limits::WARM_TIMEOUT;
     let warming = databases.values().map(|database| database.warm(until));
     futures_util::future::join_all(warming).await;
+}
+
+/// Lends no more connections of any database, and closes those that nobody uses.
+pub async fn close(databases: &Databases) {
+    futures_util::future::join_all(databases.values().map(|database| database.close())).await;
 }
 
 /// Opens every database of a configuration.

@@ -8,12 +8,13 @@
 //!   keep busy, and ask again before they clean up: an event that finds nobody asking is refused;
 //! - a Runtime API that fails is asked again at growing intervals, and given up after a while;
 //! - an environment that is to end does so within `drain_timeout`, of which running invocations
-//!   have the larger part.
+//!   have the larger part, whatever the Runtime API does; an event that had arrived is answered.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::FusedFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
 use tokio::runtime::Handle;
@@ -37,6 +38,13 @@ pub struct Ending {
     pub timeout: Duration,
 }
 
+impl Ending {
+    /// How long running invocations have. A third of the whole time is for what comes after them.
+    fn grace(&self) -> Duration {
+        self.timeout * 2 / 3
+    }
+}
+
 /// Handles events until the environment is to end, as many at a time as there are connections to
 /// the Runtime API.
 pub async fn serve(
@@ -52,13 +60,20 @@ pub async fn serve(
         api,
         ending: ending.clone(),
     };
-    let outcome = if apis.len() == 1 {
-        let slots = apis.into_iter().map(|api| slot(api, None));
-        all(slots.collect()).await
-    } else {
-        let workers = Some(Handle::current());
-        let slots = apis.into_iter().map(|api| slot(api, workers.clone()));
-        on_a_thread(slots.collect()).await
+    let workers = (apis.len() > 1).then(Handle::current);
+    let slots = apis.into_iter().map(|api| slot(api, workers.clone()));
+    let slots = slots.collect();
+    let serving = async {
+        match workers {
+            None => all(slots).await,
+            Some(_) => on_a_thread(slots).await,
+        }
+    };
+    let grace = (ending.grace() + limits::CUT_TIMEOUT).min(ending.timeout);
+    let outcome = tokio::select! {
+        outcome = serving => outcome,
+        // Where the Runtime API takes no answer, the databases are told good-bye all the same.
+        () = out_of_time(ending.shutdown.requested(), grace) => Ok(()),
     };
     let begun = ending.shutdown.requested_at().unwrap_or_else(Instant::now);
     let left = ending.timeout.saturating_sub(begun.elapsed());
@@ -120,11 +135,12 @@ impl Slot {
             if shutdown.requested_at().is_some() {
                 return Ok(());
             }
-            let next = tokio::select! {
-                biased;
-                () = &mut ending => return Ok(()),
-                next = self.api.next() => next,
+            let Some(next) = unless_ending(self.api.next(), ending.as_mut()).await else {
+                return Ok(());
             };
+            if ending.is_terminated() {
+                ending.set(shutdown.requested().fuse());
+            }
             let outcome = match next {
                 Ok(received) => self.handle(received, ending.as_mut()).await,
                 Err(error) => Err(error),
@@ -140,7 +156,10 @@ impl Slot {
                         return Err(Fault::new(Kind::Internal, message));
                     }
                     tracing::warn!(failures, "{message}");
-                    tokio::time::sleep(pause(failures)).await;
+                    tokio::select! {
+                        () = &mut ending => return Ok(()),
+                        () = tokio::time::sleep(pause(failures)) => {}
+                    }
                 }
             }
         }
@@ -155,10 +174,7 @@ impl Slot {
             invocation,
             receipt,
         } = received;
-        // Of the whole time, a third is for what comes after the last answer.
-        let grace = self.ending.timeout * 2 / 3;
-        let deadline = invocation.deadline;
-        let mut out_of_time = pin!(out_of_time(ending, grace));
+        let mut out_of_time = pin!(out_of_time(ending, self.ending.grace()));
         let handled = tokio::select! {
             handled = self.answered(invocation) => handled,
             () = &mut out_of_time => Err(cut_short()),
@@ -177,6 +193,7 @@ impl Slot {
                     () = &mut out_of_time => {
                         let _ = cut.send(cut_short());
                         let sent = tokio::time::timeout(limits::CUT_TIMEOUT, sending).await;
+                        give_up(self.workers.as_ref(), handled);
                         return sent.unwrap_or(Ok(()));
                     }
                 }
@@ -219,6 +236,14 @@ impl Slot {
     }
 }
 
+/// Gives an invocation up where guests run: what is to be ended of it may outlive the slots.
+fn give_up(workers: Option<&Handle>, handled: Handled) {
+    match workers {
+        Some(workers) => drop(workers.spawn(async move { drop(handled) })),
+        None => drop(handled),
+    }
+}
+
 /// A streamed answer that can be cut short.
 fn until(streamed: Streamed, cutting: oneshot::Receiver<Fault>) -> Streamed {
     let pieces = stream::unfold(
@@ -244,8 +269,45 @@ fn cut_short() -> Fault {
     Fault::new(Kind::Internal, message)
 }
 
+/// What is asked for, or None if the environment is to end before it has arrived.
+async fn unless_ending<T>(
+    asking: impl Future<Output = T>,
+    ending: impl Future<Output = ()>,
+) -> Option<T> {
+    let mut asking = pin!(asking);
+    tokio::select! {
+        biased;
+        asked = &mut asking => return Some(asked),
+        () = ending => {}
+    }
+    // What the system has received by now is seen after one turn of the runtime's driver. To leave it
+    // would be to leave an event that Lambda has handed out.
+    tokio::task::yield_now().await;
+    asking.now_or_never()
+}
+
 /// The end of the time that a drain leaves to running invocations.
 async fn out_of_time(ending: impl Future<Output = ()>, grace: Duration) {
     ending.await;
     tokio::time::sleep(grace).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_has_arrived_by_the_end_is_not_left() {
+        assert_eq!(unless_ending(ready(1), ready(())).await, Some(1));
+        assert_eq!(unless_ending(ready(1), pending()).await, Some(1));
+        // It shows after a turn of the driver.
+        let shown = async {
+            tokio::task::yield_now().await;
+            1
+        };
+        assert_eq!(unless_ending(shown, ready(())).await, Some(1));
+        assert_eq!(unless_ending(pending::<u8>(), ready(())).await, None);
+    }
 }

@@ -191,9 +191,10 @@ impl Environment {
         }
         self.closing.cancel();
         self.endings.close();
-        let _ = tokio::time::timeout(patience, self.endings.wait()).await;
-        futures_util::future::join_all(self.databases.values().map(|database| database.close()))
-            .await;
+        // One session that hangs keeps nobody else's connection from being closed in time.
+        let ending = tokio::time::timeout(patience, self.endings.wait());
+        let (_, ()) = tokio::join!(ending, self.cool());
+        database::close(&self.databases).await;
     }
 }
 
