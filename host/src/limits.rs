@@ -76,6 +76,8 @@ pub const LOGIN_READ_BYTES: usize = 4 * 1024;
 /// A password or a token, in bytes. A token of RDS is about 2,000 long.
 pub const PASSWORD_BYTES_MAX: usize = 16 * 1024;
 /// How long a command that prints the password may take; connecting may have less.
+/// The credentials that are fetched for a token, in bytes. Session tokens have about 2,000.
+pub const CREDENTIALS_BYTES_MAX: usize = 64 * 1024;
 pub const PASSWORD_COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// The first pause before another attempt to log in where the server says that it takes no
 /// connection now; each is twice as long, up to `LOGIN_PAUSE_MAX`, of which half is chance.

@@ -1,7 +1,8 @@
 //! Tokens of RDS IAM authentication: passwords that are signed here and last 15 minutes.
 //!
-//! Promises: a token is signed with the credentials that the environment holds at that moment;
-//! neither they nor the token are in an error.
+//! Promises: a token is signed with the credentials that the environment holds at that moment, in its
+//! variables or, as under SnapStart, behind an address on this machine; neither they nor the token are
+//! in an error.
 //!
 //! Left to others: the signature itself, which is AWS's own crate's.
 
@@ -12,9 +13,19 @@ use aws_sigv4::http_request::{
     SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign,
 };
 use aws_sigv4::sign::v4;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST};
+use http::{Request, Uri};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::address::{Host, Place};
+use crate::limits;
 
 /// How long a token is good for a login: what RDS allows.
 const EXPIRES_IN: Duration = Duration::from_secs(900);
@@ -26,9 +37,91 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'~');
 
+/// The credentials as they are fetched.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Fetched {
+    access_key_id: String,
+    secret_access_key: String,
+    token: Option<String>,
+}
+
 /// A variable of the environment; an empty one counts as not set.
 pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The credentials that the environment holds now: in variables, or behind an address.
+pub(super) async fn credentials(
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Credentials, String> {
+    let missing = |name: &str| {
+        format!("`iam` needs the environment variable {name}, which is not set; Lambda sets it")
+    };
+    let needed = |name: &str| variable(name).ok_or_else(|| missing(name));
+    let (key, secret, token) = match variable("AWS_CONTAINER_CREDENTIALS_FULL_URI") {
+        Some(uri) if variable("AWS_ACCESS_KEY_ID").is_none() => {
+            let authorization = variable("AWS_CONTAINER_AUTHORIZATION_TOKEN");
+            let fetched = fetch(&uri, authorization).await.map_err(|problem| {
+                format!("the credentials for `iam` at AWS_CONTAINER_CREDENTIALS_FULL_URI {problem}")
+            })?;
+            (
+                fetched.access_key_id,
+                fetched.secret_access_key,
+                fetched.token,
+            )
+        }
+        _ => (
+            needed("AWS_ACCESS_KEY_ID")?,
+            needed("AWS_SECRET_ACCESS_KEY")?,
+            variable("AWS_SESSION_TOKEN"),
+        ),
+    };
+    Ok(Credentials::new(key, secret, token, None, "environment"))
+}
+
+/// Asks for the credentials. What is wrong is told without anything of what was received.
+async fn fetch(uri: &str, authorization: Option<String>) -> Result<Fetched, String> {
+    let uri: Uri = uri.parse().map_err(|_| "have no URL there".to_owned())?;
+    let (Some("http"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return Err("have an address that does not begin with http://".to_owned());
+    };
+    let failed = |error: &dyn std::fmt::Display| format!("cannot be fetched: {error}");
+    let address = (
+        authority.host().trim_matches(['[', ']']),
+        authority.port_u16().unwrap_or(80),
+    );
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|error| failed(&error))?;
+    // In clear text they must not leave the machine.
+    let peer = stream.peer_addr().map_err(|error| failed(&error))?;
+    if !peer.ip().is_loopback() {
+        return Err("are not on this machine, as they must be for http".to_owned());
+    }
+    let mut request = Request::get(uri.path_and_query().map_or("/", |path| path.as_str()))
+        .header(HOST, authority.as_str());
+    if let Some(authorization) = authorization {
+        request = request.header(AUTHORIZATION, authorization);
+    }
+    let request = request
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| failed(&error))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| failed(&error))?;
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+    let reply = sender
+        .send_request(request)
+        .await
+        .map_err(|error| failed(&error))?;
+    if !reply.status().is_success() {
+        return Err(format!("were refused with status {}", reply.status()));
+    }
+    let body = Limited::new(reply.into_body(), limits::CREDENTIALS_BYTES_MAX);
+    let body = body.collect().await.map_err(|error| failed(&error))?;
+    serde_json::from_slice(&body.to_bytes())
+        .map_err(|_| "came without AccessKeyId and SecretAccessKey".to_owned())
 }
 
 /// A token for this user at this host, valid from `now`.
@@ -36,23 +129,13 @@ pub(super) fn token(
     host: &Host,
     user: &str,
     region: Option<&str>,
+    credentials: Credentials,
     variable: impl Fn(&str) -> Option<String>,
     now: SystemTime,
 ) -> Result<String, String> {
     let Place::Name(name) = &host.place else {
         return Err("`iam` needs the name of an RDS host, and this is a Unix socket".to_owned());
     };
-    let missing = |name: &str| {
-        format!("`iam` needs the environment variable {name}, which is not set; Lambda sets it")
-    };
-    let needed = |name: &str| variable(name).ok_or_else(|| missing(name));
-    let credentials = Credentials::new(
-        needed("AWS_ACCESS_KEY_ID")?,
-        needed("AWS_SECRET_ACCESS_KEY")?,
-        variable("AWS_SESSION_TOKEN"),
-        None,
-        "environment",
-    );
     let region = region.map(str::to_owned);
     let region = region.or_else(|| region_of(name).map(str::to_owned));
     let region = region.or_else(|| variable("AWS_REGION")).ok_or_else(|| {
@@ -98,6 +181,8 @@ fn region_of(name: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     fn host(name: &str, port: u16) -> Host {
@@ -108,16 +193,12 @@ mod tests {
         }
     }
 
-    fn variables<'a>(
-        secret: &'a str,
-        session: Option<&'a str>,
-    ) -> impl Fn(&str) -> Option<String> + 'a {
-        move |name| match name {
-            "AWS_ACCESS_KEY_ID" => Some("akid".to_owned()),
-            "AWS_SECRET_ACCESS_KEY" => Some(secret.to_owned()),
-            "AWS_SESSION_TOKEN" => session.map(str::to_owned),
-            _ => None,
-        }
+    fn held(secret: &str, session: Option<&str>) -> Credentials {
+        Credentials::new("akid", secret, session.map(str::to_owned), None, "test")
+    }
+
+    fn unset(_: &str) -> Option<String> {
+        None
     }
 
     fn at(seconds: u64) -> SystemTime {
@@ -132,7 +213,8 @@ mod tests {
             &host,
             "peccy",
             None,
-            variables("secret", None),
+            held("secret", None),
+            unset,
             at(1_724_709_600),
         );
         assert_eq!(
@@ -146,7 +228,8 @@ mod tests {
             &host,
             "someusername",
             None,
-            variables("skid", None),
+            held("skid", None),
+            unset,
             at(1_478_540_373),
         );
         let of_python = of_python.unwrap();
@@ -169,7 +252,8 @@ mod tests {
             &host,
             "a b@c",
             None,
-            variables("s", Some("To/ken+==")),
+            held("s", Some("To/ken+==")),
+            unset,
             at(0),
         )
         .unwrap();
@@ -187,13 +271,10 @@ mod tests {
     fn the_region_is_what_is_said_or_the_hosts_or_the_environments() {
         let named = host("db.x.eu-west-1.rds.amazonaws.com", 1);
         let other = host("db.example.com", 1);
-        let nowhere = variables("s", None);
-        let somewhere = |name: &str| match name {
-            "AWS_REGION" => Some("sa-east-1".to_owned()),
-            name => nowhere(name),
-        };
+        let nowhere = unset;
+        let somewhere = |name: &str| (name == "AWS_REGION").then(|| "sa-east-1".to_owned());
         let region = |host, region, variables: &dyn Fn(&str) -> Option<String>| {
-            let token = token(host, "u", region, variables, at(0))?;
+            let token = token(host, "u", region, held("s", None), variables, at(0))?;
             let (_, scope) = token.split_once("19700101%2F").expect("the date is in it");
             Ok::<_, String>(scope.split("%2F").next().unwrap_or_default().to_owned())
         };
@@ -215,16 +296,84 @@ mod tests {
         assert_eq!(region_of("db.rds.amazonaws.com.example.com"), None);
     }
 
-    #[test]
-    fn what_is_missing_is_named() {
-        let error = token(&host("db", 1), "u", Some("r"), |_| None, at(0)).unwrap_err();
+    #[tokio::test]
+    async fn what_is_missing_is_named() {
+        let error = credentials(unset).await.unwrap_err();
         assert!(error.contains("AWS_ACCESS_KEY_ID"), "{error}");
         let socket = Host {
             place: Place::Folder("/run".into()),
             port: 1,
             address: None,
         };
-        let error = token(&socket, "u", Some("r"), variables("s", None), at(0)).unwrap_err();
+        let error = token(&socket, "u", Some("r"), held("s", None), unset, at(0)).unwrap_err();
         assert!(error.contains("Unix socket"), "{error}");
+    }
+
+    /// What is asked, and what becomes of this reply.
+    async fn fetched(reply: &'static str) -> (String, Result<Credentials, String>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}/v/credentials", listener.local_addr().unwrap());
+        let serving = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                stream.read_buf(&mut asked).await.unwrap();
+            }
+            stream.write_all(reply.as_bytes()).await.unwrap();
+            String::from_utf8(asked).unwrap().to_lowercase()
+        };
+        let variable = |name: &str| match name {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI" => Some(uri.clone()),
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN" => Some("abracadabra".to_owned()),
+            _ => None,
+        };
+        tokio::join!(serving, credentials(variable))
+    }
+
+    /// So it is under SnapStart.
+    #[tokio::test]
+    async fn credentials_may_be_behind_an_address() {
+        let (asked, credentials) = fetched(
+            "HTTP/1.1 200 OK\r\ncontent-length: 95\r\n\r\n\
+             {\"AccessKeyId\":\"akid\",\"SecretAccessKey\":\"s\",\"Token\":\"t\",\"Expiration\":\"2026-11-24T12:00:00Z\"   }",
+        )
+        .await;
+        assert!(asked.starts_with("get /v/credentials http/1.1"), "{asked}");
+        assert!(asked.contains("authorization: abracadabra"), "{asked}");
+        let credentials = credentials.unwrap();
+        assert_eq!(credentials.access_key_id(), "akid");
+        assert_eq!(credentials.secret_access_key(), "s");
+        assert_eq!(credentials.session_token(), Some("t"));
+    }
+
+    #[tokio::test]
+    async fn credentials_that_do_not_come_are_an_error_without_them() {
+        for (reply, expected) in [
+            (
+                "HTTP/1.1 403 Forbidden\r\ncontent-length: 6\r\n\r\nsesame",
+                "status 403",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{\"a\":\"sesa\"}",
+                "AccessKeyId",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{",
+                "cannot be fetched",
+            ),
+        ] {
+            let (_, credentials) = fetched(reply).await;
+            let error = credentials.unwrap_err();
+            assert!(error.contains(expected), "{error}");
+            assert!(
+                !error.contains("sesa") && !error.contains("abra"),
+                "{error}"
+            );
+        }
+        for uri in ["https://localhost/v", "/v", "http://127.0.0.1:1/v"] {
+            let variable = |name: &str| name.ends_with("FULL_URI").then(|| uri.to_owned());
+            let error = credentials(variable).await.unwrap_err();
+            assert!(error.contains("FULL_URI"), "{error}");
+        }
     }
 }

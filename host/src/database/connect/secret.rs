@@ -68,11 +68,13 @@ impl Secret {
             Self::File(path) => file(path).await.map(Some),
             Self::Variable(name) => variable(name).map(Some),
             Self::Iam(region) => {
-                let now = SystemTime::now();
-                let token = iam::token(host, user, region.as_deref(), iam::variable, now);
-                token
-                    .map(|token| Some(token.into_bytes()))
-                    .map_err(Failure::Secret)
+                let signing = async {
+                    let credentials = iam::credentials(iam::variable).await?;
+                    let (region, now) = (region.as_deref(), SystemTime::now());
+                    iam::token(host, user, region, credentials, iam::variable, now)
+                };
+                let token = signing.await.map_err(Failure::Secret)?;
+                Ok(Some(token.into_bytes()))
             }
             Self::Command { words, printed } => {
                 // Whoever waits here is served by the one run that is under way.
