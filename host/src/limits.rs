@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-/// The longest an invocation may take: Lambda's own limit.
+/// The longest an invocation may take that a configuration may ask for: Lambda's own limit.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(900);
 /// How far ahead a deadline is believed to be. Managed Instances allow 90 minutes.
 pub const DEADLINE_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -60,7 +60,8 @@ pub const EPOCH_TICK: Duration = Duration::from_millis(5);
 /// How long a guest that shares its instance may go on computing past a neighbour's deadline.
 pub const OVERRUN_MAX: Duration = Duration::from_millis(50);
 
-/// Connections to one database, where nothing else is said.
+/// Connections to one database, where nothing else is said: as many as there may be invocations at a
+/// time, and at least these.
 pub const POOL_DEFAULT: u32 = 8;
 /// Connections to one database that a configuration may ask for.
 pub const POOL_MAX: u32 = 1_000;
@@ -75,9 +76,9 @@ pub const LOGIN_BYTES_MAX: usize = 256 * 1024;
 pub const LOGIN_READ_BYTES: usize = 4 * 1024;
 /// A password or a token, in bytes. A token of RDS is about 2,000 long.
 pub const PASSWORD_BYTES_MAX: usize = 16 * 1024;
-/// How long a command that prints the password may take; connecting may have less.
 /// The credentials that are fetched for a token, in bytes. Session tokens have about 2,000.
 pub const CREDENTIALS_BYTES_MAX: usize = 64 * 1024;
+/// How long a command that prints the password may take; connecting may have less.
 pub const PASSWORD_COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 /// The first pause before another attempt to log in where the server says that it takes no
 /// connection now; each is twice as long, up to `LOGIN_PAUSE_MAX`, of which half is chance.
@@ -165,15 +166,15 @@ pub const OUTPUT_TAIL_BYTES: usize = 4 * 1024;
 
 /// How far ahead the clock of whoever sends events may seem before it is taken for another clock.
 pub const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(2);
-/// How long the Runtime API may take to reply to an answer; it is on the same machine. After that the
-/// answer is posted once more, on another connection.
+/// How long the Runtime API may take to connect, or to reply to an answer; it is on the same machine.
+/// After that the answer is posted once more, on another connection.
 pub const API_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection to the Runtime API may be silent before the system asks whether the peer
-/// is there, and how often it then asks, up to `KEEPALIVE_COUNT` times.
-pub const API_KEEPALIVE: Duration = Duration::from_secs(10);
 /// The longest answer, in bytes, that is replied to so soon, whoever reads it: it fits into the
 /// buffers on the way. A longer one has until its deadline.
 pub const API_PROMPT_BYTES_MAX: usize = 64 * 1024;
+/// How long a connection to the Runtime API may be silent before the system asks whether the peer
+/// is there, and how often it then asks, up to `KEEPALIVE_COUNT` times.
+pub const API_KEEPALIVE: Duration = Duration::from_secs(10);
 /// Failures of the Runtime API in a row after which the environment ends.
 pub const API_FAILURES_MAX: u32 = 10;
 /// The longest wait between two attempts at the Runtime API.
@@ -197,9 +198,14 @@ pub const CAUSE_BYTES_MAX: usize = 8 * 1024;
 pub const ERROR_BYTES_MAX: usize = 1024 * 1024;
 /// How long the registration as an extension may take; it is a call on the same machine.
 pub const REGISTER_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a start waits for the connections that it opens ahead of the first event. Lambda ends
-/// an init phase after 10 s.
+/// How long the connections that a start opens ahead of the first event may take.
 pub const WARM_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a start waits for those connections before it asks for events without them: an
+/// environment that is started for an event has no more than the function's timeout for both.
+pub const WARM_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the instances may take to be built before the log says so. Lambda ends a start that comes
+/// before an event after 10 s.
+pub const INIT_PATIENCE: Duration = Duration::from_secs(9);
 /// Connections to one database that are open before the first event, where nothing else is said.
 pub const WARM_DEFAULT: u32 = 1;
 
@@ -239,9 +245,8 @@ const _: () = assert!(
 const _: () = assert!(SETTLE_TIMEOUT.as_secs() < SETTLE_ALL_TIMEOUT.as_secs());
 const _: () = assert!(DRAIN_TIMEOUT.as_secs() < DRAIN_TIMEOUT_MAX.as_secs());
 const _: () = assert!(WARM_DEFAULT <= POOL_DEFAULT);
+const _: () = assert!(WARM_PATIENCE.as_millis() < WARM_TIMEOUT.as_millis());
 const _: () = assert!(TIMEOUT_DEFAULT.as_secs() <= TIMEOUT_MAX.as_secs());
-const _: () = assert!(POOL_DEFAULT <= POOL_MAX && STATEMENTS_DEFAULT <= STATEMENTS_MAX);
-const _: () = assert!(INSTANCES_DEFAULT <= INSTANCES_MAX && MEMORY_MIB_DEFAULT <= MEMORY_MIB_MAX);
 const _: () = assert!(TIMEOUT_MAX.as_secs() < DEADLINE_AHEAD_MAX.as_secs());
 const _: () = assert!(API_PROMPT_BYTES_MAX < PAYLOAD_BYTES_MAX);
 const _: () = assert!(POOL_DEFAULT <= POOL_MAX && STATEMENTS_DEFAULT <= STATEMENTS_MAX);

@@ -1,7 +1,9 @@
 //! From the start of an environment to its end: what is done before the first event, what a
 //! snapshot changes, and what Lambda must be told so that the end is an orderly one.
 
-use e2e::guests::{ECHO, QUERY};
+use std::time::Duration;
+
+use e2e::guests::{ECHO, QUERY, STARTING};
 use e2e::lambda::What;
 use e2e::{Database, Door, PATIENCE, Setup, Trial, eventually};
 use serde_json::{Value, json};
@@ -76,6 +78,74 @@ async fn a_database_that_is_away_keeps_no_function_from_starting() {
         answer[0]["error"].to_string().contains("refused"),
         "{answer}"
     );
+}
+
+/// It takes connections and says nothing, for as long as a connect may take.
+#[tokio::test]
+async fn a_database_that_is_silent_keeps_no_function_from_starting() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let url = format!("\"postgres://postgres@127.0.0.1:{port}/postgres\"");
+    let mut trial = Setup::of(&QUERY)
+        .database("url", &url)
+        .start(Door::Lambda)
+        .await;
+    let ahead = "ahead of the first event";
+    assert_eq!(trial.host.last_line(ahead), None);
+    trial.host.line(ahead).await;
+}
+
+/// On Managed Instances: none is built, and no connection waited for, inside of an invocation.
+#[tokio::test]
+async fn there_are_instances_and_connections_for_all_events_at_a_time() {
+    let trial = Setup::of(&STARTING)
+        .concurrency(5)
+        .start(Door::Lambda)
+        .await;
+    let started = || {
+        let log = trial.host.log();
+        log.iter()
+            .filter(|line| line.contains("an instance starts"))
+            .count()
+    };
+    eventually("five instances", async || (started() == 5).then_some(())).await;
+
+    let database = Database::create().await;
+    let gate = database.client().await;
+    gate.batch_execute("select pg_advisory_lock(1)")
+        .await
+        .unwrap();
+    let slots = 12;
+    let trial = Setup::of(&QUERY)
+        .with(&database)
+        .concurrency(slots)
+        .start(Door::Lambda)
+        .await;
+    let wait = json!({ "steps": [{ "batch": "select pg_advisory_lock_shared(1)" }] });
+    for _ in 0..slots {
+        trial.lambda().send(trial.event(wait.to_string()));
+    }
+    let waiting =
+        "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
+    database.until(waiting, &slots.to_string()).await;
+}
+
+/// Lambda may end it without a word, so the log has one; and a signal ends it.
+#[tokio::test]
+async fn an_init_without_end_is_told_of_and_ended() {
+    let database = Database::create().await;
+    let setup = Setup::of(&STARTING)
+        .with(&database)
+        .function("environment", "{ START = \"never\" }");
+    let mut trial = setup.launch(Door::Lambda).await;
+    trial.host.line("`init` has taken 9 s").await;
+    trial.host.terminate();
+    let status = trial.host.end(Duration::from_secs(20)).await;
+    assert_eq!(status.code(), Some(0));
+    database.settles(0).await;
+    let calls = trial.lambda().calls();
+    let told = [What::InitError, What::Next];
+    assert!(!calls.iter().any(|call| told.contains(&call.what)));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Each line of the log says whose it is, and none says more than it may.
 
-use e2e::guests::{MISBEHAVE, QUERY};
-use e2e::{Database, Setup};
+use e2e::guests::{MISBEHAVE, QUERY, STARTING};
+use e2e::{Database, Door, PATIENCE, Setup};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -33,6 +33,14 @@ behind_both_doors! {
             // The local host's ready line is for people.
             assert!(line.starts_with('{') || line.contains("listening on"), "{line}");
         }
+    }
+
+    async fn a_line_of_an_init_belongs_to_no_request(door) {
+        let mut trial = Setup::of(&STARTING).toml(JSON).start(door).await;
+        trial.value(json!(1)).await;
+        let line = trial.host.line("an instance starts").await;
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line.get("requestId"), None, "{line}");
     }
 
     async fn lines_of_neighbours_do_not_mix(door) {
@@ -91,4 +99,17 @@ behind_both_doors! {
             assert!(!line.contains("geheim"), "{line}");
         }
     }
+}
+
+/// Whoever reads the log as JSON is to find out why nothing starts.
+#[tokio::test]
+async fn the_line_that_says_why_there_is_no_configuration_has_lambdas_format() {
+    let setup = Setup::of(&QUERY)
+        .toml("[functoin.other]\n")
+        .variable("AWS_LAMBDA_LOG_FORMAT", "JSON");
+    let mut trial = setup.launch(Door::Lambda).await;
+    assert_eq!(trial.host.end(PATIENCE).await.code(), Some(1));
+    let line = trial.host.line("functoin").await;
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["level"], "ERROR");
 }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Config, FunctionConfig, Isolation};
+use crate::config::{Config, FunctionConfig, Isolation, LogConfig};
 use crate::event::lambda::FunctionIdentity;
 use crate::fault::{Fault, Kind};
 use crate::limits;
@@ -14,6 +14,14 @@ pub(super) fn load() -> Result<Config, Fault> {
     let folder = variable("LAMBDA_TASK_ROOT").map_or_else(|| PathBuf::from("."), PathBuf::from);
     Config::load(&folder.join("hearth.toml"), &variable)
         .map_err(|error| Fault::new(Kind::InvalidConfiguration, error.to_string()))
+}
+
+/// What is logged, and how: also where the configuration cannot be read, which the log has to say.
+pub(super) fn log(config: &Result<Config, Fault>) -> LogConfig {
+    match config {
+        Ok(config) => config.log,
+        Err(_) => LogConfig::of_variables(&variable),
+    }
 }
 
 /// Leaves in the configuration the one function that this environment runs, and what it needs.
@@ -43,6 +51,9 @@ pub(super) fn choose(config: &mut Config, slots: u32) -> Result<String, Fault> {
     config
         .databases
         .retain(|name, _| function.databases.contains(name));
+    for database in config.databases.values_mut() {
+        database.make_room(slots);
+    }
     config.functions = [(handler.clone(), function)].into();
     Ok(handler)
 }
@@ -61,7 +72,14 @@ pub(super) fn identity() -> FunctionIdentity {
     FunctionIdentity {
         name: named("AWS_LAMBDA_FUNCTION_NAME"),
         version: named("AWS_LAMBDA_FUNCTION_VERSION"),
+        timeout: timeout(variable("AWS_LAMBDA_FUNCTION_TIMEOUT").as_deref()),
     }
+}
+
+/// How long an invocation may take, which AWS's emulators say, in seconds.
+fn timeout(said: Option<&str>) -> Option<Duration> {
+    let timeout = Duration::from_secs(said?.parse().ok()?);
+    (!timeout.is_zero() && timeout <= limits::DEADLINE_AHEAD_MAX).then_some(timeout)
 }
 
 /// How many invocations Lambda sends at a time: one, except on Lambda Managed Instances.
@@ -72,14 +90,7 @@ pub(super) fn slots() -> u32 {
 
 /// Whether Lambda makes a snapshot of the environment once it has started.
 pub(super) fn is_snapshot() -> bool {
-        timeout: timeout(variable("AWS_LAMBDA_FUNCTION_TIMEOUT").as_deref()),
     variable("AWS_LAMBDA_INITIALIZATION_TYPE").is_some_and(|kind| kind == "snap-start")
-}
-
-/// How long an invocation may take, which AWS's emulators say, in seconds.
-fn timeout(said: Option<&str>) -> Option<Duration> {
-    let timeout = Duration::from_secs(said?.parse().ok()?);
-    (!timeout.is_zero() && timeout <= limits::DEADLINE_AHEAD_MAX).then_some(timeout)
 }
 
 /// A variable of the process's environment; an empty one means the same as none.

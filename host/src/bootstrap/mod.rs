@@ -5,15 +5,22 @@
 //!   process ends with status 1;
 //! - what a start waits for, it waits for side by side: the component, the connections, and the
 //!   registration that makes SIGTERM come;
-//! - a database that cannot be reached does not keep a function from starting.
+//! - a database that cannot be reached does not keep a function from starting, and one that is silent
+//!   does so for [`limits::WARM_PATIENCE`];
+//! - SIGTERM ends a start as well.
 
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::config::Config;
-use crate::database;
+use crate::database::{self, Databases};
 use crate::event::lambda::{Extension, RuntimeApi};
 use crate::fault::{Fault, Kind};
+use crate::limits;
 use crate::serve::lambda::Ending;
 use crate::serve::{self, Environment, Function};
 use crate::shutdown::Shutdown;
@@ -70,7 +77,8 @@ pub fn bootstrap() -> ExitCode {
 async fn run(address: &str, slots: u32) -> Result<(), Fault> {
     let api = || RuntimeApi::new(address, choice::identity());
     let started = match start(address, slots).await {
-        Ok(started) => started,
+        Ok(Some(started)) => started,
+        Ok(None) => return Ok(()),
         Err(fault) => {
             if let Err(error) = api().init_error(&fault).await {
                 tracing::error!(%error, "the failed start could not be reported");
@@ -90,9 +98,10 @@ async fn run(address: &str, slots: u32) -> Result<(), Fault> {
     serve::lambda::serve(&environment, &function, apis, &ending).await
 }
 
-async fn start(address: &str, slots: u32) -> Result<Started, Fault> {
+/// None if the environment is to end before it has started.
+async fn start(address: &str, slots: u32) -> Result<Option<Started>, Fault> {
     let config = choice::load();
-    telemetry::start(&config.as_ref().map(|config| config.log).unwrap_or_default());
+    telemetry::start(&choice::log(&config));
     let mut config = config?;
     let handler = choice::choose(&mut config, slots)?;
     let shutdown = Shutdown::on_signals().map_err(|error| {
@@ -105,15 +114,23 @@ async fn start(address: &str, slots: u32) -> Result<Started, Fault> {
         shutdown,
         timeout: config.lambda.drain_timeout,
     };
-    let registering = register(address.to_owned());
-    let building = build(config, &handler, slots == 1);
+    let databases = database::open(&config.databases)?;
+    let building = build(config, databases.clone(), &handler, slots == 1);
     // Registered before the first event is asked for: later it is refused.
-    let ((environment, function), ()) = tokio::try_join!(building, registering)?;
-    Ok(Started {
+    let starting = async { tokio::try_join!(building, register(address.to_owned())) };
+    let started = tokio::select! {
+        started = starting => Some(started?.0),
+        () = ending.shutdown.requested() => None,
+    };
+    let Some((environment, function)) = started else {
+        let _ = timeout(ending.timeout, database::close(&databases)).await;
+        return Ok(None);
+    };
+    Ok(Some(Started {
         environment,
         function,
         ending,
-    })
+    }))
 }
 
 /// Registers this program as an extension, and lets it wait as one.
@@ -124,14 +141,20 @@ async fn register(address: String) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Connects to the databases while the component is loaded, by a thread of its own, and its first
-/// instance is built.
+/// Connects to the databases while the component is loaded, by a thread of its own, and its
+/// instances are built.
 async fn build(
     config: Config,
+    databases: Databases,
     handler: &str,
     freezes: bool,
 ) -> Result<(Arc<Environment>, Arc<Function>), Fault> {
-    let databases = database::open(&config.databases)?;
+    let patience = match choice::is_snapshot() {
+        // What is connected only later would be in the snapshot.
+        true => limits::WARM_TIMEOUT,
+        false => limits::WARM_PATIENCE,
+    };
+    let until = Instant::now() + patience;
     let loading = {
         let databases = databases.clone();
         tokio::task::spawn_blocking(move || Environment::start(&config, databases))
@@ -146,10 +169,28 @@ async fn build(
         let message = format!("the function {handler:?} was not loaded");
         Fault::new(Kind::Internal, message)
     })?;
-    function.warm().await?;
-    // It has its own bound, and says itself what could not be opened.
-    let _ = warming.await;
+    warm(&function).await?;
+    // It goes on if it takes longer, has its own bound, and says itself what could not be opened.
+    let _ = timeout_at(until.into(), warming).await;
     Ok((environment, function))
+}
+
+/// Builds as many instances as there will be at a time. Where that takes long, the log says so: Lambda
+/// may end the start without a word.
+async fn warm(function: &Function) -> Result<(), Fault> {
+    let building = (0..function.config().instances_max).map(|_| function.warm());
+    let mut building = pin!(futures_util::future::try_join_all(building));
+    tokio::select! {
+        built = &mut building => return built.map(drop),
+        () = sleep(limits::INIT_PATIENCE) => {}
+    }
+    tracing::warn!(
+        function = function.name(),
+        "the function's `init` has taken {} s so far; Lambda gives an environment 10 s to start before its \
+         first event, and then the function's timeout",
+        limits::INIT_PATIENCE.as_secs()
+    );
+    building.await.map(drop)
 }
 
 /// Makes the environment ready for a snapshot, waits until it is restored from one, and renews

@@ -42,6 +42,8 @@ pub struct DatabaseConfig {
     pub directory: PathBuf,
     /// The most connections to it at a time.
     pub pool_max: u32,
+    /// Whether that was said.
+    pub pool_max_given: bool,
     /// The connections that are opened before the first event on Lambda.
     pub warm: u32,
     /// How long connecting may take.
@@ -104,6 +106,13 @@ impl DatabaseConfig {
         }
     }
 
+    /// Lets so many invocations at a time have a connection each, where nothing is said of the pool.
+    pub fn make_room(&mut self, invocations: u32) {
+        if !self.pool_max_given {
+            self.pool_max = self.pool_max.max(invocations).min(limits::POOL_MAX);
+        }
+    }
+
     fn named(name: String, directory: &Path) -> Self {
         Self {
             name,
@@ -112,6 +121,7 @@ impl DatabaseConfig {
             tls: None,
             directory: directory.to_owned(),
             pool_max: limits::POOL_DEFAULT,
+            pool_max_given: false,
             warm: limits::WARM_DEFAULT,
             connect_timeout: limits::CONNECT_TIMEOUT_DEFAULT,
             statements_max: limits::STATEMENTS_DEFAULT,
@@ -144,6 +154,7 @@ impl DatabaseConfig {
         database.read_access(&section)?;
         if let Some(entry) = section.get("pool_max") {
             database.pool_max = entry.number_u32(1..=limits::POOL_MAX)?;
+            database.pool_max_given = true;
         }
         if let Some(entry) = section.get("warm") {
             // More would never be open at a time.

@@ -5,7 +5,7 @@
 use tracing::Level;
 
 use super::source::{Entry, Source};
-use super::{ConfigError, source};
+use super::{ConfigError, Variables, source};
 
 /// What is logged, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,19 +49,29 @@ impl LogConfig {
                 log.level = level(entry.text()?).ok_or_else(|| unknown(&entry, LEVELS))?;
             }
         }
+        log.obey(&|name| source.variable(name));
+        Ok(log)
+    }
+
+    /// What Lambda's own settings say, and the defaults where they say nothing.
+    pub fn of_variables(variables: Variables<'_>) -> Self {
+        let mut log = Self::default();
+        log.obey(variables);
+        log
+    }
+
+    fn obey(&mut self, variable: Variables<'_>) {
         // Wrong values of Lambda's own variables cannot be the user's mistake there, and must not
         // keep a function from starting.
-        let variable = |name| source.variable(name);
         if let Some(format) = variable("AWS_LAMBDA_LOG_FORMAT")
             .as_deref()
             .and_then(format)
         {
-            log.format = format;
+            self.format = format;
         }
         if let Some(level) = variable("AWS_LAMBDA_LOG_LEVEL").as_deref().and_then(level) {
-            log.level = level;
+            self.level = level;
         }
-        Ok(log)
     }
 }
 

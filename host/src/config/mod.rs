@@ -66,7 +66,7 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => ConfigError::new(
                 &absolute,
-                "there is no such file; write one there, or name another one with --config",
+                "there is no such file; write one there (`hearth` takes another one with --config)",
             ),
             _ => ConfigError::new(&absolute, format!("cannot be read: {error}")),
         })?;

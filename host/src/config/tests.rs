@@ -623,10 +623,25 @@ fn a_missing_file_says_which_path_was_tried() {
         .to_string();
     assert_eq!(
         error,
-        "/no/such/hearth.toml: there is no such file; write one there, or name another one with --config"
+        "/no/such/hearth.toml: there is no such file; write one there (`hearth` takes another one with --config)"
     );
     let error = Config::load(Path::new("/"), &variables)
         .unwrap_err()
         .to_string();
     assert!(error.starts_with("/: cannot be read: "), "{error}");
+}
+
+#[test]
+fn a_pool_has_room_for_all_invocations_unless_its_size_is_given() {
+    let room = |settings: &str, invocations| {
+        let text =
+            format!("[function.f]\ncomponent = 'f'\n[database.d]\nurl = 'host=db'\n{settings}");
+        let mut database = parse(&text).unwrap().databases.remove("d").unwrap();
+        database.make_room(invocations);
+        database.pool_max
+    };
+    assert_eq!(room("", 1), limits::POOL_DEFAULT);
+    assert_eq!(room("", 64), 64);
+    assert_eq!(room("", limits::SLOTS_MAX), limits::POOL_MAX);
+    assert_eq!(room("pool_max = 3", 64), 3);
 }

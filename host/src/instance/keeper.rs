@@ -108,7 +108,7 @@ impl Keeper {
     /// Builds the store and runs the guest's `init`.
     async fn build(&self) -> Result<(Store<State>, Handle), Fault> {
         let config = &self.blueprint.config;
-        let output = Arc::new(Output::new(&config.name, "init"));
+        let output = Arc::new(Output::new(&config.name, ""));
         let memory = Memory::new(
             config.memory_mib as usize * 1024 * 1024,
             self.vitals.memory_bytes.clone(),

@@ -275,6 +275,7 @@ mod tests {
             tls,
             directory: PathBuf::new(),
             pool_max: 1,
+            pool_max_given: false,
             warm: 1,
             connect_timeout: Duration::from_secs(1),
             statements_max: 1,
