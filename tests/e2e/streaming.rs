@@ -105,9 +105,12 @@ async fn an_http_answer_begins_with_its_head() {
     assert_eq!(answer.header("content-type"), content_type);
     let head = br#"{"statusCode":201,"headers":{"content-type":"text/plain"},"cookies":["a=1"]}"#;
     assert_eq!(answer.body, [&head[..], &[0; 8], b"made"].concat());
+    // cargo-lambda takes the first piece for the head, and the second for what stands behind it.
+    let pieces: Vec<usize> = answer.pieces.iter().map(|(_, bytes)| *bytes).collect();
+    assert_eq!(pieces, [head.len(), 8, 4]);
     // Said in no other way, an answer is what the function's bytes are to Lambda.
     let answer = call(&trial, &json!({})).await;
-    let head = br#"{"statusCode":200,"headers":{"content-type":"application/json"}}"#;
+    let head = br#"{"statusCode":200,"headers":{"content-type":"application/json"},"cookies":[]}"#;
     assert!(
         answer
             .body

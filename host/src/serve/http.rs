@@ -14,7 +14,7 @@ use crate::fault::{Fault, Kind};
 use crate::interface::bindings::hearth::function::invocation::HttpHead;
 
 /// What stands between the head and the body of a stream.
-const SEPARATOR: [u8; 8] = [0; 8];
+static SEPARATOR: [u8; 8] = [0; 8];
 
 /// The head as Lambda reads it.
 #[derive(Serialize)]
@@ -22,8 +22,8 @@ const SEPARATOR: [u8; 8] = [0; 8];
 struct Head<'a> {
     status_code: u16,
     headers: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    cookies: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cookies: Option<&'a [String]>,
 }
 
 /// The document of an answer that goes out whole.
@@ -36,16 +36,18 @@ struct Document<'a> {
     is_base64_encoded: bool,
 }
 
-/// The beginning of a stream. Where the function says nothing, the status is 200.
-pub(super) fn prelude(head: Option<&HttpHead>, content_type: &str) -> Result<Bytes, Fault> {
+/// The beginning of a stream, in two pieces: some readers take what comes in one for the head. They
+/// want to hear of cookies as well where there are none. Where the function says nothing, the status
+/// is 200.
+pub(super) fn prelude(head: Option<&HttpHead>, content_type: &str) -> Result<[Bytes; 2], Fault> {
     let assumed = HttpHead {
         status: 200,
         headers: vec![("content-type".to_owned(), content_type.to_owned())],
         cookies: Vec::new(),
     };
-    let mut bytes = json(&checked(head.unwrap_or(&assumed))?)?;
-    bytes.extend_from_slice(&SEPARATOR);
-    Ok(bytes.into())
+    let mut head = checked(head.unwrap_or(&assumed))?;
+    head.cookies.get_or_insert_default();
+    Ok([json(&head)?.into(), Bytes::from_static(&SEPARATOR)])
 }
 
 /// The whole answer, as a document.
@@ -105,7 +107,7 @@ fn checked(head: &HttpHead) -> Result<Head<'_>, Fault> {
     Ok(Head {
         status_code: head.status,
         headers,
-        cookies: &head.cookies,
+        cookies: (!head.cookies.is_empty()).then_some(&head.cookies),
     })
 }
 
@@ -142,11 +144,14 @@ mod tests {
             &[("Vary", "a"), ("content-type", "text/plain"), ("vary", "b")],
             &["c=1"],
         );
-        let expected = b"{\"statusCode\":201,\"headers\":{\"content-type\":\"text/plain\",\"vary\":\"a, b\"},\"cookies\":[\"c=1\"]}\0\0\0\0\0\0\0\0";
-        assert_eq!(prelude(Some(&head), "x/y").unwrap(), &expected[..]);
-        let expected =
-            b"{\"statusCode\":200,\"headers\":{\"content-type\":\"x/y\"}}\0\0\0\0\0\0\0\0";
-        assert_eq!(prelude(None, "x/y").unwrap(), &expected[..]);
+        let expected = r#"{"statusCode":201,"headers":{"content-type":"text/plain","vary":"a, b"},"cookies":["c=1"]}"#;
+        let zeros = &[0; 8][..];
+        assert_eq!(
+            prelude(Some(&head), "x/y").unwrap(),
+            [expected.as_bytes(), zeros]
+        );
+        let expected = r#"{"statusCode":200,"headers":{"content-type":"x/y"},"cookies":[]}"#;
+        assert_eq!(prelude(None, "x/y").unwrap(), [expected.as_bytes(), zeros]);
     }
 
     #[test]

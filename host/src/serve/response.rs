@@ -89,7 +89,7 @@ fn streamed(
     let pieces = match (http, head) {
         (true, head) => {
             let prelude = http::prelude(head, content_type)?;
-            stream::iter([Ok(prelude)]).chain(pieces).boxed()
+            stream::iter(prelude.map(Ok)).chain(pieces).boxed()
         }
         (false, None) => pieces,
         (false, Some(_)) => {
