@@ -7,8 +7,8 @@ use std::time::Duration;
 
 /// The longest an invocation may take that a configuration may ask for: Lambda's own limit.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(900);
-/// How far ahead a deadline is believed to be. Managed Instances allow 90 minutes.
-pub const DEADLINE_AHEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// The same on Lambda Managed Instances, for asynchronous invocations.
+pub const TIMEOUT_MAX_MANAGED: Duration = Duration::from_secs(90 * 60);
 /// What an invocation may take on the local host, where nothing else is said.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// How long before its deadline an invocation is ended, so that the answer arrives in time and the
@@ -46,6 +46,9 @@ pub const TABLE_ELEMENTS_MAX: usize = 100_000;
 pub const GUEST_STACK_BYTES: usize = 1024 * 1024;
 /// Stack of the fiber on which a guest runs, in bytes.
 pub const FIBER_STACK_BYTES: usize = 2 * 1024 * 1024;
+/// What is kept in memory of a fiber's stack for its next user, in bytes: what a guest needs that does
+/// not recurse deeply.
+pub const FIBER_STACK_BYTES_KEPT: usize = 32 * 1024;
 /// What one call from a guest to the host may carry, in bytes.
 pub const HOST_CALL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Handles (databases, transactions, cursors, WASI streams) that an instance may hold at a time.
@@ -164,8 +167,9 @@ pub const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// The end of the output that a caller may ask to see with its answer, in bytes: Lambda's limit.
 pub const OUTPUT_TAIL_BYTES: usize = 4 * 1024;
 
-/// How far ahead the clock of whoever sends events may seem before it is taken for another clock.
-pub const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(2);
+/// How far ahead the clock of whoever sends events may seem before it is taken for another clock. What it
+/// shows comes here later and cut down to the second, so the same clock never seems to be ahead.
+pub const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_millis(50);
 /// How long the Runtime API may take to connect, or to reply to an answer; it is on the same machine.
 /// After that the answer is posted once more, on another connection.
 pub const API_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -175,7 +179,7 @@ pub const API_PROMPT_BYTES_MAX: usize = 64 * 1024;
 /// How long a connection to the Runtime API may be silent before the system asks whether the peer
 /// is there, and how often it then asks, up to `KEEPALIVE_COUNT` times.
 pub const API_KEEPALIVE: Duration = Duration::from_secs(10);
-/// Failures of the Runtime API in a row after which the environment ends.
+/// Requests in a row to which the Runtime API gives no reply at all, after which the environment ends.
 pub const API_FAILURES_MAX: u32 = 10;
 /// The longest wait between two attempts at the Runtime API.
 pub const API_PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -220,6 +224,7 @@ pub const CUT_TIMEOUT: Duration = Duration::from_millis(50);
 pub const DRAIN_TIMEOUT_LOCAL: Duration = Duration::from_secs(5);
 
 const _: () = assert!(GUEST_STACK_BYTES < FIBER_STACK_BYTES);
+const _: () = assert!(FIBER_STACK_BYTES_KEPT < GUEST_STACK_BYTES);
 const _: () = assert!(BATCH_BYTES_EAGER <= BATCH_BYTES && BATCH_BYTES <= BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= ROW_BYTES_MAX);
 const _: () = assert!(ROW_BYTES_MAX <= HOST_CALL_BYTES_MAX);
@@ -247,7 +252,7 @@ const _: () = assert!(DRAIN_TIMEOUT.as_secs() < DRAIN_TIMEOUT_MAX.as_secs());
 const _: () = assert!(WARM_DEFAULT <= POOL_DEFAULT);
 const _: () = assert!(WARM_PATIENCE.as_millis() < WARM_TIMEOUT.as_millis());
 const _: () = assert!(TIMEOUT_DEFAULT.as_secs() <= TIMEOUT_MAX.as_secs());
-const _: () = assert!(TIMEOUT_MAX.as_secs() < DEADLINE_AHEAD_MAX.as_secs());
+const _: () = assert!(TIMEOUT_MAX.as_secs() <= TIMEOUT_MAX_MANAGED.as_secs());
 const _: () = assert!(API_PROMPT_BYTES_MAX < PAYLOAD_BYTES_MAX);
 const _: () = assert!(POOL_DEFAULT <= POOL_MAX && STATEMENTS_DEFAULT <= STATEMENTS_MAX);
 const _: () = assert!(INSTANCES_DEFAULT <= INSTANCES_MAX && MEMORY_MIB_DEFAULT <= MEMORY_MIB_MAX);

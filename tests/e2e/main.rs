@@ -41,6 +41,7 @@ mod deadlines;
 mod declared;
 mod disguises;
 mod drain;
+mod emulators;
 mod endurance;
 mod failover;
 mod faults;

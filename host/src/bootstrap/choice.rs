@@ -7,7 +7,11 @@ use std::time::Duration;
 use crate::config::{Config, FunctionConfig, Isolation, LogConfig};
 use crate::event::lambda::FunctionIdentity;
 use crate::fault::{Fault, Kind};
+use crate::invocation::Timeout;
 use crate::limits;
+
+/// Set on Lambda Managed Instances, and nowhere else.
+const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 
 /// The configuration as deployed: the function's own folder has it.
 pub(super) fn load() -> Result<Config, Fault> {
@@ -66,25 +70,28 @@ fn instances(function: &FunctionConfig, slots: u32) -> u32 {
     }
 }
 
-/// What Lambda calls the function, which need not be what `hearth.toml` calls it.
-pub(super) fn identity() -> FunctionIdentity {
+/// What Lambda calls the function, which need not be what `hearth.toml` calls it. `timeout` is what that
+/// says of its time; Lambda says so with each event only, and AWS's emulator in a variable.
+pub(super) fn identity(timeout: Duration) -> FunctionIdentity {
     let named = |name| variable(name).unwrap_or_default();
+    let seconds = variable("AWS_LAMBDA_FUNCTION_TIMEOUT").and_then(|number| number.parse().ok());
+    let most = match variable(MAX_CONCURRENCY) {
+        Some(_) => limits::TIMEOUT_MAX_MANAGED,
+        None => limits::TIMEOUT_MAX,
+    };
     FunctionIdentity {
         name: named("AWS_LAMBDA_FUNCTION_NAME"),
         version: named("AWS_LAMBDA_FUNCTION_VERSION"),
-        timeout: timeout(variable("AWS_LAMBDA_FUNCTION_TIMEOUT").as_deref()),
+        timeout: Timeout {
+            assumed: seconds.map_or(timeout, Duration::from_secs).min(most),
+            most,
+        },
     }
-}
-
-/// How long an invocation may take, which AWS's emulators say, in seconds.
-fn timeout(said: Option<&str>) -> Option<Duration> {
-    let timeout = Duration::from_secs(said?.parse().ok()?);
-    (!timeout.is_zero() && timeout <= limits::DEADLINE_AHEAD_MAX).then_some(timeout)
 }
 
 /// How many invocations Lambda sends at a time: one, except on Lambda Managed Instances.
 pub(super) fn slots() -> u32 {
-    let asked = variable("AWS_LAMBDA_MAX_CONCURRENCY").and_then(|number| number.parse().ok());
+    let asked = variable(MAX_CONCURRENCY).and_then(|number| number.parse().ok());
     asked.unwrap_or(1).clamp(1, limits::SLOTS_MAX)
 }
 

@@ -75,26 +75,27 @@ pub fn bootstrap() -> ExitCode {
 }
 
 async fn run(address: &str, slots: u32) -> Result<(), Fault> {
-    let api = || RuntimeApi::new(address, choice::identity());
+    let api = |timeout| RuntimeApi::new(address, choice::identity(timeout));
     let started = match start(address, slots).await {
         Ok(Some(started)) => started,
         Ok(None) => return Ok(()),
         Err(fault) => {
-            if let Err(error) = api().init_error(&fault).await {
+            if let Err(error) = api(limits::TIMEOUT_DEFAULT).init_error(&fault).await {
                 tracing::error!(%error, "the failed start could not be reported");
             }
             return Err(fault);
         }
     };
+    let api = || api(started.function.timeout());
     if choice::is_snapshot() {
         restore(&started, api()).await?;
     }
+    let apis = (0..slots).map(|_| api()).collect();
     let Started {
         environment,
         function,
         ending,
     } = started;
-    let apis = (0..slots).map(|_| api()).collect();
     serve::lambda::serve(&environment, &function, apis, &ending).await
 }
 

@@ -6,7 +6,8 @@
 //!   settled too, or its deadline is near;
 //! - where there are several slots, all of them ask on a thread of their own, which no guest can
 //!   keep busy, and ask again before they clean up: an event that finds nobody asking is refused;
-//! - a Runtime API that fails is asked again at growing intervals, and given up after a while;
+//! - a Runtime API that refuses is asked again at growing intervals; one that nobody reaches is given up
+//!   after a while;
 //! - an environment that is to end does so within `drain_timeout`, of which running invocations
 //!   have the larger part, whatever the Runtime API does; an event that had arrived is answered.
 
@@ -128,6 +129,8 @@ struct Slot {
 impl Slot {
     async fn serve(mut self) -> Result<(), Fault> {
         let mut failures = 0;
+        // How many of them, up to now, were not answered at all.
+        let mut unanswered = 0;
         let shutdown = self.ending.shutdown.clone();
         // One listener for the slot's whole life: making one costs more than asking it.
         let mut ending = pin!(shutdown.requested().fuse());
@@ -146,16 +149,22 @@ impl Slot {
                 Err(error) => Err(error),
             };
             match outcome {
-                Ok(()) => failures = 0,
+                Ok(()) => (failures, unanswered) = (0, 0),
                 Err(Error::Fatal(message)) => return Err(Fault::new(Kind::Internal, message)),
-                Err(Error::Transient(message)) => {
+                Err(error) => {
                     failures += 1;
-                    if failures > limits::API_FAILURES_MAX {
+                    // Whoever replies, if only to refuse, may have an event later; and to end would end
+                    // the invocations of other slots.
+                    unanswered = match error {
+                        Error::Unreachable(_) => unanswered + 1,
+                        _ => 0,
+                    };
+                    if unanswered > limits::API_FAILURES_MAX {
                         let message =
-                            format!("{message}; given up after {failures} failures in a row");
+                            format!("{error}; given up after {unanswered} failures in a row");
                         return Err(Fault::new(Kind::Internal, message));
                     }
-                    tracing::warn!(failures, "{message}");
+                    tracing::warn!(failures, "{error}");
                     tokio::select! {
                         () = &mut ending => return Ok(()),
                         () = tokio::time::sleep(pause(failures)) => {}

@@ -79,7 +79,7 @@ impl Endpoint {
         let exchange = connection.exchange(self.request(&make)?);
         let reply = self.patience.reply(limit, exchange).await;
         let reply = reply.map_err(|error| {
-            Error::Transient(format!(
+            Error::Unreachable(format!(
                 "the Runtime API at {} did not answer: {error}",
                 self.address
             ))
@@ -123,7 +123,7 @@ impl Endpoint {
     }
 
     fn unreachable(&self, error: &dyn std::fmt::Display) -> Error {
-        Error::Transient(format!(
+        Error::Unreachable(format!(
             "the Runtime API at {} cannot be reached: {error}",
             self.address
         ))

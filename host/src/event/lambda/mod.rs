@@ -6,6 +6,7 @@
 //! - one that could not be posted is posted again before the next event is asked for, as long as
 //!   somebody may wait for it;
 //! - an event is handed out once: one that Lambda repeats, because its answer got lost, gets that;
+//! - whoever says that there is no event yet, as emulators do, is asked again at growing intervals;
 //! - whatever the other side replies is either understood or a clear error, never a panic.
 //!
 //! Left to others: what to do after an error ([`crate::serve::lambda`]).
@@ -80,9 +81,12 @@ pub enum Error {
     /// The environment is beyond repair, says the other side: the process is to end.
     #[error("the Runtime API reports a state that cannot be recovered from: {0}")]
     Fatal(String),
-    /// Something that may be over the next time.
+    /// Something that may be over the next time: a refusal, an odd reply.
     #[error("{0}")]
     Transient(String),
+    /// Nobody replies.
+    #[error("{0}")]
+    Unreachable(String),
 }
 
 impl RuntimeApi {
@@ -129,10 +133,20 @@ impl RuntimeApi {
     async fn asked(&mut self) -> Result<Received, Error> {
         let make =
             |host: &HeaderValue| request(host, Method::GET, Uri::from_static(NEXT), Bytes::new());
-        let reply = self.endpoint.exchange(None, make).await?;
-        match reply.status {
-            StatusCode::OK => received::received(&reply.headers, reply.body?, &self.identity),
-            _ => Err(reply.refusal("a request for the next event")),
+        let mut in_vain = 0;
+        loop {
+            let reply = self.endpoint.exchange(None, make).await?;
+            match reply.status {
+                StatusCode::OK => {
+                    return received::received(&reply.headers, reply.body?, &self.identity);
+                }
+                status if status.is_success() => {
+                    in_vain += 1;
+                    tracing::debug!(in_vain, "there is no event yet: {status}");
+                    tokio::time::sleep(pause(in_vain)).await;
+                }
+                _ => return Err(reply.refusal("a request for the next event")),
+            }
         }
     }
 
@@ -140,7 +154,7 @@ impl RuntimeApi {
     /// and is no error: Lambda has told the caller already.
     pub async fn answer(&mut self, receipt: &Receipt, answer: &Answer) -> Result<(), Error> {
         let posted = self.post_answer(receipt, answer).await;
-        if matches!(posted, Err(Error::Transient(_))) {
+        if matches!(posted, Err(Error::Transient(_) | Error::Unreachable(_))) {
             self.undelivered = Some((receipt.clone(), answer.clone()));
         }
         posted
@@ -259,7 +273,7 @@ fn judged(what: &str, status: StatusCode, body: &[u8]) -> Result<(), Error> {
     }
     match refused(what, status, body) {
         fatal @ Error::Fatal(_) => Err(fatal),
-        refusal @ Error::Transient(_) => {
+        refusal => {
             tracing::warn!("{refusal}");
             Ok(())
         }
@@ -287,7 +301,7 @@ mod tests {
             Error::Fatal(_)
         ));
         assert!(matches!(
-            refused(StatusCode::NO_CONTENT),
+            refused(StatusCode::SERVICE_UNAVAILABLE),
             Error::Transient(_)
         ));
     }

@@ -3,14 +3,13 @@
 //! Promises: an empty header means the same as none; what this program does not know is kept for
 //! the guest; a reply that is no event is an error, never a panic.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 use http::header::{DATE, HeaderMap, HeaderName, HeaderValue};
 
 use super::{Error, INVOCATION_ID};
-use crate::invocation::{Deadline, Invocation};
-use crate::limits;
+use crate::invocation::{Deadline, Invocation, Timeout};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");
 const DEADLINE: HeaderName = HeaderName::from_static("lambda-runtime-deadline-ms");
@@ -55,8 +54,8 @@ pub struct FunctionIdentity {
     pub name: String,
     /// Its version: a number, or `$LATEST`.
     pub version: String,
-    /// How long an invocation may take, where that is said.
-    pub timeout: Option<Duration>,
+    /// How long it may take.
+    pub timeout: Timeout,
 }
 
 /// Reads an event out of the Runtime API's reply.
@@ -71,10 +70,9 @@ pub(super) fn received(
             "an event came without the header Lambda-Runtime-Aws-Request-Id".to_owned(),
         ));
     };
-    let timeout = identity.timeout.unwrap_or(limits::TIMEOUT_MAX);
     let deadline = match header(&DEADLINE).and_then(|ms| ms.parse().ok()) {
-        Some(unix_ms) => Deadline::told(unix_ms, sent_ms(headers), timeout),
-        None => Deadline::after(timeout),
+        Some(unix_ms) => Deadline::told(unix_ms, sent_ms(headers), identity.timeout),
+        None => Deadline::after(identity.timeout.assumed),
     };
     let given = |id: &&HeaderValue| !id.is_empty();
     Ok(Received {
