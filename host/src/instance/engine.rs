@@ -41,6 +41,8 @@ impl Engine {
     /// An engine with room for so many instances.
     pub fn new(capacity: Capacity) -> Result<Self, Fault> {
         let mut config = shared_config();
+        // What a deep recursion has used of a stack goes back to the system with its instance.
+        config.async_stack_zeroing(true);
         // A retired instance makes room a moment after its successor has been built.
         let instances = capacity.instances.saturating_mul(2).saturating_add(2);
         let mut pooling = PoolingAllocationConfig::new();
@@ -51,7 +53,8 @@ impl Engine {
             .total_tables(instances * CORES_PER_COMPONENT)
             .total_stacks(instances * 2)
             .max_memory_size(capacity.memory_bytes)
-            .max_unused_warm_slots(capacity.instances);
+            .max_unused_warm_slots(capacity.instances)
+            .async_stack_keep_resident(limits::FIBER_STACK_BYTES_KEPT);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling));
         let internal = |error: wasmtime::Error| {
             Fault::new(
