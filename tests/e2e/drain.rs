@@ -21,12 +21,14 @@ behind_both_doors! {
         database.settles(0).await;
     }
 
-    /// The invocation waits for a lock, and gets it after the signal.
+    /// The invocation waits for a lock, and gets it after the signal. How soon is up to the machine, so
+    /// the drain has all the time that there is.
     async fn an_invocation_that_runs_is_answered_first(door) {
         let database = Database::create().await;
         let gate = database.client().await;
         gate.batch_execute("select pg_advisory_lock(1)").await.unwrap();
-        let mut trial = Setup::of(&QUERY).with(&database).start(door).await;
+        let patient = "[lambda]\ndrain_timeout_ms = 10000\n";
+        let mut trial = Setup::of(&QUERY).with(&database).toml(patient).start(door).await;
         let drain = async {
             let waiting =
                 "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";

@@ -20,6 +20,17 @@ pub struct Host {
     readers: [JoinHandle<()>; 2],
 }
 
+/// What a process holds of the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Holdings {
+    /// Files, sockets and the like.
+    pub descriptors: usize,
+    /// Its threads.
+    pub threads: u64,
+    /// Memory that no file backs, in KiB.
+    pub memory_kib: u64,
+}
+
 impl Host {
     /// Starts `bootstrap` as Lambda does: the task's root, the handler, the Runtime API's address.
     pub fn bootstrap(
@@ -101,6 +112,12 @@ impl Host {
         figure.parse().expect("it is a number")
     }
 
+    /// How many lines so far contain `text`.
+    pub fn lines(&self, text: &str) -> usize {
+        let log = self.log.lock().unwrap();
+        log.iter().filter(|line| line.contains(text)).count()
+    }
+
     /// Waits for a line that contains `text`.
     pub async fn line(&mut self, text: &str) -> String {
         let what = format!("a line with {text:?}");
@@ -138,10 +155,16 @@ impl Host {
         numbers.collect()
     }
 
-    /// How many files, sockets and the like it has open.
-    pub fn descriptors(&self) -> usize {
+    /// What it holds of the machine.
+    pub fn holdings(&self) -> Holdings {
+        let status = self.status();
+        let of = |key: &str| status.get(key).copied().unwrap_or_default();
         let path = format!("/proc/{}/fd", self.child.id());
-        std::fs::read_dir(path).expect("it runs, on Linux").count()
+        Holdings {
+            descriptors: std::fs::read_dir(path).expect("it runs, on Linux").count(),
+            threads: of("Threads"),
+            memory_kib: of("RssAnon"),
+        }
     }
 
     /// Asks it to end, as Lambda does.

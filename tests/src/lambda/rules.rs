@@ -8,7 +8,6 @@
 //! HTTP server's, of which the state machine knows nothing.
 
 use std::collections::HashMap;
-use std::time::Instant;
 
 use super::{Call, Event, What};
 
@@ -137,7 +136,7 @@ impl Rules {
             return 410;
         }
         match call.what {
-            _ if Instant::now() > event.until => 410,
+            _ if call.begun > event.until => 410,
             What::Response if call.body.len() > ANSWER_BYTES_MAX => 413,
             _ => 202,
         }
