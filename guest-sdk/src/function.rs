@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::after::{self, Work};
 use crate::bindings;
-use crate::bindings::hearth::function::invocation::Body;
+use crate::bindings::hearth::function::invocation::{Body, Verdict};
 use crate::context::Context;
 use crate::event::{Answer, Content, Encoded, Event};
 use crate::failure::{self, Error};
@@ -78,13 +78,22 @@ pub async fn answer<O: Outcome>(outcome: O, deadline_ms: u64, work: Option<Rc<Wo
     })
 }
 
-/// Runs what `init = …` names.
-pub async fn init<F, E>(warm_up: impl FnOnce() -> F) -> Result<(), bindings::Failure>
+/// Runs what `init = …` or `snapshot = …` names.
+pub async fn hook<F, E>(named: impl FnOnce() -> F) -> Result<(), bindings::Failure>
 where
     F: Future<Output = Result<(), E>>,
     E: Into<Error> + 'static,
 {
-    warm_up().await.map_err(failure::from_any)
+    named().await.map_err(failure::from_any)
+}
+
+/// Runs what `restored = …` names, after which the instance may be kept.
+pub async fn restored<F, E>(named: impl FnOnce() -> F) -> Result<Verdict, bindings::Failure>
+where
+    F: Future<Output = Result<(), E>>,
+    E: Into<Error> + 'static,
+{
+    hook(named).await.map(|()| Verdict::Keep)
 }
 
 /// Stands for the exports of a component where there are none.
@@ -119,8 +128,16 @@ mod tests {
     }
 
     #[test]
-    fn init_may_fail() {
-        let failure = poll_ready(init(|| async { Err("no model") })).expect_err("it failed");
+    fn a_hook_may_fail() {
+        let failure = poll_ready(hook(|| async { Err("no model") })).expect_err("it failed");
         assert_eq!(failure.message, "no model");
+        let failure = poll_ready(restored(|| async { Err("no seed") })).expect_err("it failed");
+        assert_eq!(failure.message, "no seed");
+    }
+
+    #[test]
+    fn an_instance_whose_hook_went_well_is_kept() {
+        let verdict = poll_ready(restored(|| async { Ok::<_, Error>(()) })).expect("it went well");
+        assert_eq!(verdict, Verdict::Keep);
     }
 }

@@ -138,7 +138,8 @@
 //! an atomic. It is a cache and no more: an instance may be replaced at any time, and several run
 //! side by side. With the isolation `serial`, the default, an instance handles one event at a time;
 //! with `{ concurrent = N }` up to N, so hold no lock across an `.await`; with `fresh` nothing
-//! stays. What is slow to make belongs into [`init`](macro@function#warming-up).
+//! stays. What is slow to make belongs into [`init`](macro@function#warming-up). With Lambda's SnapStart an
+//! instance is made once and copied: see [snapshots](macro@function#snapshots).
 //!
 //! # Output
 //!
@@ -247,6 +248,65 @@ pub use streamed::{Body, Gone, Streamed};
 /// }
 /// ```
 ///
+/// # Snapshots
+///
+/// With Lambda's SnapStart an environment is started once, a snapshot is made of it, and every later environment
+/// is a copy of that. Two more functions can be named, of the same form as `init`:
+///
+/// - `snapshot` runs in each instance before the snapshot is made, after `init`: to forget what is not to be
+///   stored in one, such as a secret.
+/// - `restored` runs in each instance of every copy, before its first event. With it the instances go on as they
+///   are, and keep what `init` made. **Without it they are built anew**, `init` included, in each copy: that is
+///   always right, but takes the time that `init` takes.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use std::sync::Mutex;
+/// use std::time::SystemTime;
+///
+/// static RATES: Mutex<BTreeMap<String, f64>> = Mutex::new(BTreeMap::new());
+/// static STARTED: Mutex<Option<SystemTime>> = Mutex::new(None);
+///
+/// /// Slow, and the same for every copy.
+/// async fn warm_up() -> Result<(), hearth::Error> {
+///     let mut rates = RATES.lock().expect("nobody panics");
+///     rates.extend((0..1000).map(|number| (format!("zone {number}"), f64::from(number).sqrt())));
+///     Ok(())
+/// }
+///
+/// /// What no two copies may have in common.
+/// async fn renew() -> Result<(), hearth::Error> {
+///     *STARTED.lock().expect("nobody panics") = Some(SystemTime::now());
+///     Ok(())
+/// }
+///
+/// #[hearth::function(init = warm_up, restored = renew)]
+/// async fn handle(zone: String) -> Result<Option<f64>, hearth::Error> {
+///     Ok(RATES.lock().expect("nobody panics").get(&zone).copied())
+/// }
+/// ```
+///
+/// Whoever writes `restored` promises that nothing is left in memory that must differ between copies, since that
+/// is the same in all of them, perhaps in a thousand at a time:
+///
+/// | what | in a copy |
+/// |---|---|
+/// | random numbers drawn from the system (`getrandom`, `rand::rngs::SysRng`, version 4 of `uuid` as it comes) | new each time |
+/// | generators that seed themselves once (`rand::rng()`, `fastrand`, your own) | **the same sequence everywhere**: seed them anew, as with `rand::rng().reseed()` |
+/// | the keys of `std::collections::HashMap` and `HashSet` | if `init` or `snapshot` has made one: **the same everywhere**, for later maps too, and nothing can renew them: where callers choose the keys, take a `BTreeMap`, or a hasher that `restored` seeds. Otherwise they are drawn after the restore |
+/// | identifiers, tokens, nonces and times that are in a `static` | **the same everywhere**: make them anew |
+/// | `std::time::SystemTime` | right |
+/// | `std::time::Instant` | goes on from the snapshot, and need not count the time in between |
+/// | environment variables | those of the start before the snapshot |
+/// | connections to databases, and what the host keeps of them | new: the host sees to it |
+/// | `hearth::postgres::Statement`s that are kept | still right |
+///
+/// Databases cannot be reached from either, as from `init`, and there is no invocation, so no [`wait_until`].
+/// Output is logged. Lambda gives a restore 10 s in all; the host gives `restored` 9 s, or what
+/// `restore_timeout_ms` under `[lambda]` says. If one of them fails, panics or takes too long, Lambda is told so, and
+/// that environment handles no event. An instance that is built later is no copy: only its `init` runs. Where
+/// there is no snapshot (plain Lambda, the local host) neither runs.
+///
 /// # Misuse
 ///
 /// It does not compile, and says what to write instead:
@@ -290,8 +350,9 @@ pub use postgres_types::*;
 /// What `#[hearth::function]` expands to; no part of the interface.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::bindings::hearth::function::invocation::Verdict;
     pub use crate::bindings::{self, Context, Failure, Guest, export};
-    pub use crate::function::{Answered, answer, context, decode, exported, init, run};
+    pub use crate::function::{Answered, answer, context, decode, exported, hook, restored, run};
     pub use crate::postgres::record;
     pub use hearth_macros::line_of;
 }

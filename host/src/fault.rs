@@ -54,6 +54,10 @@ pub enum Kind {
     ResponseTooLarge,
     /// The guest's `init` failed.
     InitFailed,
+    /// The guest's hook before a snapshot failed, or took too long.
+    SnapshotFailed,
+    /// The guest's hook after a restore failed, or the guest was not ready in time.
+    RestoreFailed,
     /// No instance came free in time.
     Busy,
     /// The guest could not be loaded or instantiated.
@@ -79,6 +83,8 @@ impl Kind {
             Self::DeadlineExceeded => "Function.DeadlineExceeded",
             Self::ResponseTooLarge => "Function.ResponseTooLarge",
             Self::InitFailed => "Function.InitFailed",
+            Self::SnapshotFailed => "Function.SnapshotFailed",
+            Self::RestoreFailed => "Function.RestoreFailed",
             Self::Busy => "Runtime.Busy",
             Self::InvalidComponent => "Runtime.InvalidComponent",
             Self::InvalidConfiguration => "Runtime.InvalidConfiguration",
@@ -97,7 +103,9 @@ impl Kind {
             | Self::OutOfMemory
             | Self::DeadlineExceeded
             | Self::ResponseTooLarge
-            | Self::InitFailed => Blame::Guest,
+            | Self::InitFailed
+            | Self::SnapshotFailed
+            | Self::RestoreFailed => Blame::Guest,
             Self::Busy | Self::InvalidComponent | Self::InvalidConfiguration | Self::Internal => {
                 Blame::Host
             }

@@ -213,6 +213,15 @@ pub const INIT_PATIENCE: Duration = Duration::from_secs(9);
 /// Connections to one database that are open before the first event, where nothing else is said.
 pub const WARM_DEFAULT: u32 = 1;
 
+/// How long a function's hook before a snapshot may take. Lambda gives it and the start before it at
+/// least 130 s.
+pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long an instance may take after a restore, for the function's hook and for being built anew, where
+/// nothing else is said: a second less than Lambda gives the whole restore, so that it hears why.
+pub const RESTORE_TIMEOUT: Duration = Duration::from_secs(9);
+/// How long it may take at most: Lambda ends a restore after 10 s.
+pub const RESTORE_TIMEOUT_MAX: Duration = Duration::from_secs(10);
+
 /// How long an environment on Lambda may take to end, from the signal to its exit, where nothing
 /// else is said: what Lambda leaves to a runtime beside an extension.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(300);
@@ -251,6 +260,8 @@ const _: () = assert!(SETTLE_TIMEOUT.as_secs() < SETTLE_ALL_TIMEOUT.as_secs());
 const _: () = assert!(DRAIN_TIMEOUT.as_secs() < DRAIN_TIMEOUT_MAX.as_secs());
 const _: () = assert!(WARM_DEFAULT <= POOL_DEFAULT);
 const _: () = assert!(WARM_PATIENCE.as_millis() < WARM_TIMEOUT.as_millis());
+const _: () = assert!(WARM_TIMEOUT.as_secs() < RESTORE_TIMEOUT.as_secs());
+const _: () = assert!(RESTORE_TIMEOUT.as_secs() < RESTORE_TIMEOUT_MAX.as_secs());
 const _: () = assert!(TIMEOUT_DEFAULT.as_secs() <= TIMEOUT_MAX.as_secs());
 const _: () = assert!(TIMEOUT_MAX.as_secs() <= TIMEOUT_MAX_MANAGED.as_secs());
 const _: () = assert!(API_PROMPT_BYTES_MAX < PAYLOAD_BYTES_MAX);

@@ -64,6 +64,7 @@ mod round_trips;
 mod runtime_api;
 mod runtime_api_connection;
 mod sessions;
+mod snapshots;
 mod streaming;
 mod tenancy;
 mod tidy;

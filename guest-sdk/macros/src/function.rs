@@ -8,30 +8,39 @@ use syn::{Error, FnArg, Ident, ItemFn, Path, Result, ReturnType, Token, Type};
 
 const SIGNATURE: &str = "async fn handle(event: Event) -> Result<Answer, hearth::Error>";
 
-/// What stands in the attribute's parentheses: nothing, or `init = path`.
+/// What stands in the attribute's parentheses: nothing, or hooks as in `init = path`.
+#[derive(Default)]
 struct Arguments {
     init: Option<Path>,
+    snapshot: Option<Path>,
+    restored: Option<Path>,
 }
 
 impl Parse for Arguments {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
-        let mut init = None;
+        let mut arguments = Self::default();
         while !input.is_empty() {
             let name: Ident = input.parse()?;
-            if name != "init" || init.is_some() {
+            let hook = match name.to_string().as_str() {
+                "init" => Some(&mut arguments.init),
+                "snapshot" => Some(&mut arguments.snapshot),
+                "restored" => Some(&mut arguments.restored),
+                _ => None,
+            };
+            let Some(hook) = hook.filter(|hook| hook.is_none()) else {
                 return Err(Error::new(
                     name.span(),
-                    "expected at most `init = warm_up`, where `warm_up` is an `async fn` without \
-                     arguments that returns a `Result<(), _>`",
+                    "expected `init`, `snapshot` and `restored`, each once at most, as in `init = warm_up`, where \
+                     `warm_up` is an `async fn` without arguments that returns a `Result<(), _>`",
                 ));
-            }
+            };
             input.parse::<Token![=]>()?;
-            init = Some(input.parse()?);
+            *hook = Some(input.parse()?);
             if !input.is_empty() {
                 input.parse::<Token![,]>()?;
             }
         }
-        Ok(Self { init })
+        Ok(arguments)
     }
 }
 
@@ -63,10 +72,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
     let answer = quote_spanned!(place=>
         ::hearth::__private::answer(__outcome, __deadline_ms, __work).await
     );
-    let init = match &arguments.init {
-        Some(path) => quote_spanned!(path.span()=> ::hearth::__private::init(#path).await),
-        None => quote!(::core::result::Result::Ok(())),
-    };
+    let hooks = hooks(&arguments);
 
     Ok(quote! {
         #function
@@ -83,9 +89,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
             struct Function;
 
             impl ::hearth::__private::Guest for Function {
-                async fn init() -> ::core::result::Result<(), ::hearth::__private::Failure> {
-                    #init
-                }
+                #hooks
 
                 async fn handle(
                     __event: ::std::vec::Vec<u8>,
@@ -106,6 +110,37 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
             ::hearth::__private::export!(Function with_types_in ::hearth::__private::bindings);
         };
     })
+}
+
+/// The exports of a component around its `handle`. Who names no hook for it looks after no copy.
+fn hooks(arguments: &Arguments) -> TokenStream {
+    let hook = |named: &Option<Path>| match named {
+        Some(path) => quote_spanned!(path.span()=> ::hearth::__private::hook(#path).await),
+        None => quote!(::core::result::Result::Ok(())),
+    };
+    let (init, snapshot) = (hook(&arguments.init), hook(&arguments.snapshot));
+    let restored = match &arguments.restored {
+        Some(path) => quote_spanned!(path.span()=> ::hearth::__private::restored(#path).await),
+        None => quote!(::core::result::Result::Ok(
+            ::hearth::__private::Verdict::Rebuild
+        )),
+    };
+    quote! {
+        async fn init() -> ::core::result::Result<(), ::hearth::__private::Failure> {
+            #init
+        }
+
+        async fn snapshot() -> ::core::result::Result<(), ::hearth::__private::Failure> {
+            #snapshot
+        }
+
+        async fn restored() -> ::core::result::Result<
+            ::hearth::__private::Verdict,
+            ::hearth::__private::Failure,
+        > {
+            #restored
+        }
+    }
 }
 
 /// The types of the one or two arguments.
@@ -239,7 +274,7 @@ mod tests {
                 quote!(
                     async fn f(a: A) -> R {}
                 ),
-                "expected at most `init = warm_up`",
+                "as in `init = warm_up`",
             ),
             (
                 quote!(init),
@@ -249,11 +284,11 @@ mod tests {
                 "expected `=`",
             ),
             (
-                quote!(init = a, init = b),
+                quote!(init = a, restored = b, init = c),
                 quote!(
                     async fn f(a: A) -> R {}
                 ),
-                "expected at most",
+                "each once at most",
             ),
         ];
         for (arguments, item, expected) in cases {
@@ -273,9 +308,24 @@ mod tests {
         let expanded = expand(quote!(init = crate::warm_up), item.clone()).expect("it is right");
         let expanded = expanded.to_string();
         assert!(expanded.starts_with(&item.to_string()), "{expanded}");
-        assert!(expanded.contains("init (crate :: warm_up)"), "{expanded}");
+        assert!(expanded.contains("hook (crate :: warm_up)"), "{expanded}");
         for expected in ["decode :: < Event > (__event)", "context (__context)) ;"] {
             assert!(expanded.contains(expected), "{expanded}");
         }
+    }
+
+    #[test]
+    fn an_instance_is_kept_only_by_who_says_so() {
+        let item = quote!(
+            async fn f(a: A) -> R {}
+        );
+        let expanded = |arguments| {
+            let expanded = expand(arguments, item.clone()).expect("it is right");
+            expanded.to_string()
+        };
+        assert!(expanded(quote!(snapshot = forget)).contains("Verdict :: Rebuild"));
+        let hook = expanded(quote!(snapshot = forget, restored = renew));
+        assert!(hook.contains("restored (renew)") && !hook.contains("Rebuild"));
+        assert!(hook.contains("hook (forget)"));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Promises:
 //! - a start that fails is reported to Lambda with what was wrong and what to do, then the
-//!   process ends with status 1;
+//!   process ends with status 1; so it is with a restore from a snapshot;
 //! - what a start waits for, it waits for side by side: the component, the connections, and the
 //!   registration that makes SIGTERM come;
 //! - a database that cannot be reached does not keep a function from starting, and one that is silent
@@ -12,7 +12,7 @@
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout, timeout_at};
 
@@ -33,6 +33,7 @@ struct Started {
     environment: Arc<Environment>,
     function: Arc<Function>,
     ending: Ending,
+    restore_timeout: Duration,
 }
 
 /// Runs as Lambda's custom runtime until the environment is to end.
@@ -95,6 +96,7 @@ async fn run(address: &str, slots: u32) -> Result<(), Fault> {
         environment,
         function,
         ending,
+        ..
     } = started;
     serve::lambda::serve(&environment, &function, apis, &ending).await
 }
@@ -115,12 +117,20 @@ async fn start(address: &str, slots: u32) -> Result<Option<Started>, Fault> {
         shutdown,
         timeout: config.lambda.drain_timeout,
     };
+    let restore_timeout = config.lambda.restore_timeout;
     let databases = database::open(&config.databases)?;
     let building = build(config, databases.clone(), &handler, slots == 1);
-    // Registered before the first event is asked for: later it is refused.
-    let starting = async { tokio::try_join!(building, register(address.to_owned())) };
+    let starting = async {
+        // Registered before the first event is asked for: later it is refused.
+        let ((environment, function), ()) =
+            tokio::try_join!(building, register(address.to_owned()))?;
+        if choice::is_snapshot() {
+            environment.prepare(&function).await?;
+        }
+        Ok((environment, function))
+    };
     let started = tokio::select! {
-        started = starting => Some(started?.0),
+        started = starting => Some(started?),
         () = ending.shutdown.requested() => None,
     };
     let Some((environment, function)) = started else {
@@ -131,6 +141,7 @@ async fn start(address: &str, slots: u32) -> Result<Option<Started>, Fault> {
         environment,
         function,
         ending,
+        restore_timeout,
     }))
 }
 
@@ -194,20 +205,30 @@ async fn warm(function: &Function) -> Result<(), Fault> {
     building.await.map(drop)
 }
 
-/// Makes the environment ready for a snapshot, waits until it is restored from one, and renews
-/// what is out of date then.
+/// Waits until the environment is one that was restored from a snapshot, and renews what is out of
+/// date then.
 async fn restore(started: &Started, mut api: RuntimeApi) -> Result<(), Fault> {
-    started.environment.cool().await;
+    let Started {
+        environment,
+        function,
+        ending,
+        restore_timeout,
+    } = started;
     let restored = tokio::select! {
         restored = api.restored() => restored,
-        () = started.ending.shutdown.requested() => return Ok(()),
+        () = ending.shutdown.requested() => return Ok(()),
     };
     restored.map_err(|error| Fault::new(Kind::Internal, error.to_string()))?;
-    let renewed = started.environment.renew(&started.function).await;
-    if let Err(fault) = &renewed
-        && let Err(error) = api.restore_error(fault).await
-    {
-        tracing::error!(%error, "the failed restore could not be reported");
+    let renewed = tokio::select! {
+        renewed = environment.renew(function, *restore_timeout) => renewed,
+        () = ending.shutdown.requested() => return Ok(()),
+    };
+    if let Err(fault) = &renewed {
+        if let Err(error) = api.restore_error(fault).await {
+            tracing::error!(%error, "the failed restore could not be reported");
+        }
+        // Connections may have been opened meanwhile.
+        environment.drain(ending.timeout).await;
     }
     renewed
 }

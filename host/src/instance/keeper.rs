@@ -12,6 +12,7 @@ use wasmtime::{AsContextMut, CallHook, Store, UpdateDeadline};
 
 use super::after::{After, idle};
 use super::answered::{self, Course, Ends};
+use super::hooks;
 use super::state::{Memory, State};
 use super::waiting::{Waiter, Waiting, fault_of};
 use super::{Blueprint, Job, Vitals, trap};
@@ -27,8 +28,8 @@ type Handle = TypedFunc<(Vec<u8>, Context), (Result<Answer, Failure>,)>;
 
 /// Owns one store.
 pub(super) struct Keeper {
-    blueprint: Arc<Blueprint>,
-    vitals: Arc<Vitals>,
+    pub(super) blueprint: Arc<Blueprint>,
+    pub(super) vitals: Arc<Vitals>,
     slots: u32,
     /// Who waits for an answer, and where the output of those invocations goes.
     waiting: Arc<Waiting>,
@@ -46,7 +47,11 @@ impl Keeper {
 
     /// Builds the store, then runs what comes in until the handle is gone, the instance is
     /// condemned, or the guest comes to a sudden end.
-    pub(super) async fn keep(self, mut jobs: mpsc::UnboundedReceiver<Job>) {
+    pub(super) async fn keep(
+        self,
+        mut jobs: mpsc::UnboundedReceiver<Job>,
+        mut hooks: mpsc::UnboundedReceiver<hooks::Call>,
+    ) {
         // One listener for the instance's whole life: making one costs more than asking it.
         let mut condemned = pin!(self.vitals.condemned());
         let built = tokio::select! {
@@ -54,7 +59,7 @@ impl Keeper {
             () = &mut condemned => return,
             built = self.build() => built,
         };
-        let (mut store, handle) = match built {
+        let (mut store, function) = match built {
             Ok(built) => {
                 self.vitals.built.send_replace(Some(Ok(())));
                 built
@@ -68,6 +73,7 @@ impl Keeper {
                 return;
             }
         };
+        let handle = function.func_handle();
         let (mut winding_down, mut winds_down) = (pin!(self.vitals.winding_down()), false);
         loop {
             let job = tokio::select! {
@@ -82,6 +88,12 @@ impl Keeper {
                     None => return,
                     job => job,
                 },
+                Some(call) = hooks.recv() => {
+                    if !self.run_hook(&mut store, &function, call).await {
+                        return;
+                    }
+                    continue;
+                }
             };
             // Re-armed here: the epoch has moved on while the guest was at rest.
             store.set_epoch_deadline(1);
@@ -106,7 +118,7 @@ impl Keeper {
     }
 
     /// Builds the store and runs the guest's `init`.
-    async fn build(&self) -> Result<(Store<State>, Handle), Fault> {
+    async fn build(&self) -> Result<(Store<State>, Function), Fault> {
         let config = &self.blueprint.config;
         let output = Arc::new(Output::new(&config.name, ""));
         let memory = Memory::new(
@@ -149,7 +161,7 @@ impl Keeper {
         drop(ticking);
         output.finish();
         match initialised {
-            Ok(Ok(())) => Ok((store, function.func_handle())),
+            Ok(Ok(())) => Ok((store, function)),
             Ok(Err(failure)) => Err(self.init_failed(fault_of(failure))),
             Err(error) => Err(self.unbuilt(&error, &store, &output)),
         }

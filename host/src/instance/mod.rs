@@ -4,8 +4,8 @@
 //! builds it, runs the guest's invocations in it, and drops it.
 //!
 //! Promises:
-//! - the guest runs only while an invocation is in the instance, or when none will come any more
-//!   and it has something left to do;
+//! - the guest runs only while an invocation is in the instance, or a hook ([`hooks`]), or when no
+//!   invocation will come any more and it has something left to do;
 //! - every [`Job`] is answered: by the guest, or by the fault that ended the instance;
 //! - what goes on after an answer is told of when it is done, or when the instance ended under it;
 //! - [`Instance::condemn`] ends it wherever the guest is, and drops all it holds.
@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -30,6 +30,7 @@ mod after;
 pub mod answered;
 pub mod declared;
 pub mod engine;
+pub mod hooks;
 mod keeper;
 pub mod pool;
 pub mod reuse;
@@ -72,6 +73,7 @@ pub struct Job {
 /// A warm guest, or one that is being built.
 pub struct Instance {
     inbox: mpsc::UnboundedSender<Job>,
+    hooks: mpsc::UnboundedSender<hooks::Call>,
     vitals: Arc<Vitals>,
     rule: Rule,
     /// Invocations that use it now.
@@ -92,8 +94,8 @@ struct Vitals {
     /// Invocations that were begun.
     invocations: AtomicU64,
     memory_bytes: Arc<AtomicUsize>,
-    /// When it was built, by the wall clock.
-    born: SystemTime,
+    /// When it was built or restored, by the wall clock: in milliseconds since the Unix epoch.
+    born_ms: AtomicU64,
     /// Whether it stands: nothing yet, or how the building went.
     built: watch::Sender<Option<Result<(), Fault>>>,
 }
@@ -107,13 +109,15 @@ impl Instance {
             ending: Notify::new(),
             invocations: AtomicU64::new(0),
             memory_bytes: Arc::new(AtomicUsize::new(0)),
-            born: SystemTime::now(),
+            born_ms: AtomicU64::new(unix_ms()),
             built: watch::Sender::new(None),
         });
         let (inbox, jobs) = mpsc::unbounded_channel();
-        tokio::spawn(Keeper::new(blueprint.clone(), vitals.clone(), slots).keep(jobs));
+        let (hooks, calls) = mpsc::unbounded_channel();
+        tokio::spawn(Keeper::new(blueprint.clone(), vitals.clone(), slots).keep(jobs, calls));
         Arc::new(Self {
             inbox,
+            hooks,
             vitals,
             rule: Rule::of(&blueprint.config, jitter),
             leases: AtomicU32::new(0),
@@ -167,7 +171,7 @@ impl Instance {
         let life = Life {
             invocations: self.vitals.invocations.load(Ordering::Relaxed),
             // A clock set back makes it neither older nor younger.
-            age: self.vitals.born.elapsed().unwrap_or_default(),
+            age: self.vitals.age(),
             memory_bytes: self.vitals.memory_bytes.load(Ordering::Relaxed),
         };
         self.rule.retires(&life)
@@ -175,6 +179,16 @@ impl Instance {
 }
 
 impl Vitals {
+    fn age(&self) -> Duration {
+        let born_ms = self.born_ms.load(Ordering::Relaxed);
+        Duration::from_millis(unix_ms().saturating_sub(born_ms))
+    }
+
+    /// Its age counts from now: for as long as it was a snapshot it has not lived.
+    fn renew_birth(&self) {
+        self.born_ms.store(unix_ms(), Ordering::Relaxed);
+    }
+
     fn condemn(&self) {
         self.condemned.store(true, Ordering::Release);
         self.ending.notify_waiters();
@@ -202,4 +216,9 @@ impl Vitals {
             ending.await;
         }
     }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
 }

@@ -14,14 +14,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::hooks::Hook;
 use super::ticker::Watch;
 use super::{Blueprint, Instance};
 use crate::config::Isolation;
 use crate::fault::{Fault, Kind};
+use crate::interface::bindings::hearth::function::invocation::Verdict;
 use crate::limits;
 
 /// The instances of one function.
@@ -110,16 +112,41 @@ impl InstancePool {
         Ok(())
     }
 
-    /// Builds the instances anew that are there, and says how that went.
-    pub async fn renew(&self) -> Result<(), Fault> {
-        let old: Vec<_> = self.instances().drain(..).collect();
-        for instance in &old {
-            instance.condemn();
+    /// Tells the guests of all instances that a snapshot is going to be made, and says how that went.
+    pub async fn prepare(&self, timeout: Duration) -> Result<(), Fault> {
+        let tell = |instance: Arc<Instance>| async move {
+            instance.run_hook(Hook::Snapshot, timeout).await.map(drop)
+        };
+        let instances = self.instances().clone();
+        all(instances.into_iter().map(tell)).await
+    }
+
+    /// Makes the instances fit for use that are there and are copies of those in a snapshot: each is told
+    /// of it, or built anew where the guest does not look after that, and has so much time for either.
+    pub async fn renew(&self, timeout: Duration) -> Result<(), Fault> {
+        let until = Instant::now() + timeout;
+        let copies = self.instances().clone();
+        all(copies.iter().map(|copy| self.renew_copy(copy, until))).await
+    }
+
+    async fn renew_copy(&self, copy: &Arc<Instance>, until: Instant) -> Result<(), Fault> {
+        let left = until.saturating_duration_since(Instant::now());
+        if copy.run_hook(Hook::Restored, left).await? == Verdict::Keep {
+            return Ok(());
         }
-        for _ in old {
-            self.warm().await?;
+        self.retire(copy);
+        copy.condemn();
+        match tokio::time::timeout_at(until.into(), self.warm()).await {
+            Ok(warmed) => warmed,
+            Err(_) => {
+                let message = format!(
+                    "no instance of the function {:?} could be built in the time after a restore; make its `init` \
+                     quicker, or give it a hook `restored`, with which what `init` made is kept",
+                    self.blueprint.config.name
+                );
+                Err(Fault::new(Kind::RestoreFailed, message))
+            }
         }
-        Ok(())
     }
 
     /// Ends every instance, wherever its guest is.
@@ -161,6 +188,16 @@ impl InstancePool {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Waits for all of them, and says what failed first.
+async fn all(
+    tasks: impl Iterator<Item = impl Future<Output = Result<(), Fault>>>,
+) -> Result<(), Fault> {
+    futures_util::future::join_all(tasks)
+        .await
+        .into_iter()
+        .collect()
 }
 
 impl Lease {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use rand::Rng;
 use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
 use wasmtime::component::{GuestTaskId, ResourceTable};
@@ -48,12 +49,8 @@ impl State {
         output: Arc<Output>,
     ) -> Self {
         let stdio = Stdio::new(output);
-        let mut wasi = WasiCtxBuilder::new();
+        let mut wasi = builder();
         wasi.stdout(stdio.stdout()).stderr(stdio.stderr());
-        // The system's generator each time, and none that this process seeds: the environment may
-        // be one of many copies of a snapshot.
-        wasi.secure_random(UnwrapErr(SysRng))
-            .insecure_random(UnwrapErr(SysRng));
         for (name, value) in environment {
             wasi.env(name, value);
         }
@@ -65,6 +62,17 @@ impl State {
             running: HashMap::new(),
             memory,
         }
+    }
+
+    /// What is written from now on belongs to no invocation, but goes to `output`.
+    pub fn attribute(&self, output: Arc<Output>) {
+        self.stdio.attribute(output);
+    }
+
+    /// Draws the seed anew that the guest is told when it asks for one. All else that it draws comes
+    /// from the system when it asks.
+    pub fn renew_random(&mut self) {
+        renew_random(&mut self.wasi);
     }
 
     /// The part that the PostgreSQL interface works on.
@@ -113,6 +121,27 @@ impl State {
         let running = root.and_then(|task| store.data().running.get(&task));
         Ok(running.is_some_and(|running| Instant::now() > running.enforced + limits::OVERRUN_MAX))
     }
+}
+
+/// WASI with the system's generator each time, and none that this process seeds: the environment may
+/// be one of many copies of a snapshot.
+fn builder() -> WasiCtxBuilder {
+    let mut wasi = WasiCtxBuilder::new();
+    wasi.secure_random(UnwrapErr(SysRng))
+        .insecure_random(UnwrapErr(SysRng))
+        .insecure_random_seed(seed());
+    wasi
+}
+
+fn renew_random(wasi: &mut WasiCtx) {
+    std::mem::swap(wasi.random(), builder().build().random());
+}
+
+/// The seed that a guest is told as often as it asks: from the system too.
+fn seed() -> u128 {
+    let mut bytes = [0; 16];
+    UnwrapErr(SysRng).fill_bytes(&mut bytes);
+    u128::from_ne_bytes(bytes)
 }
 
 impl WasiView for State {
@@ -177,5 +206,22 @@ impl ResourceLimiter for Memory {
         _: Option<usize>,
     ) -> wasmtime::Result<bool> {
         Ok(desired <= limits::TABLE_ELEMENTS_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime_wasi::p2::bindings::random::insecure_seed::Host;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_is_told_another_seed() {
+        let mut wasi = builder().build();
+        let seed = |wasi: &mut WasiCtx| wasi.random().insecure_seed().expect("it never fails");
+        let before = seed(&mut wasi);
+        assert_eq!(seed(&mut wasi), before);
+        renew_random(&mut wasi);
+        assert_ne!(seed(&mut wasi), before);
     }
 }

@@ -35,6 +35,7 @@ use crate::instance::pool::{InstancePool, Lease};
 use crate::instance::ticker::Watch;
 use crate::instance::{Blueprint, Job};
 use crate::invocation::{Deadline, Invocation, Response};
+use crate::limits;
 use crate::telemetry::Output;
 
 mod handled;
@@ -167,20 +168,25 @@ impl Environment {
         }
     }
 
+    /// Makes an environment ready for a snapshot: the guests are told, and every connection to a
+    /// database is closed.
+    pub async fn prepare(&self, function: &Function) -> Result<(), Fault> {
+        function.instances.prepare(limits::SNAPSHOT_TIMEOUT).await?;
+        let cooling = self.databases.values().map(|database| database.cool());
+        futures_util::future::join_all(cooling).await;
+        Ok(())
+    }
+
     /// Makes an environment that was restored from a snapshot fit for its first event: the guests
-    /// are told, and connections opened anew.
-    pub async fn renew(&self, function: &Function) -> Result<(), Fault> {
+    /// are told, for which they have so much time, and connections opened anew.
+    pub async fn renew(&self, function: &Function, timeout: Duration) -> Result<(), Fault> {
         // Its state is a copy like everything else; it draws nonces for logins.
         let _ = rand::rng().reseed();
         let databases = database::warm(self.databases.clone());
-        let (renewed, ()) = tokio::join!(function.instances.renew(), databases);
-        renewed
-    }
-
-    /// Closes every connection to a database that nobody uses, and keeps everything else.
-    pub async fn cool(&self) {
-        futures_util::future::join_all(self.databases.values().map(|database| database.cool()))
-            .await;
+        let renewing = function.instances.renew(timeout);
+        // What cannot be renewed is told at once, whatever the databases do.
+        let connecting = async { Ok(databases.await) };
+        tokio::try_join!(renewing, connecting).map(drop)
     }
 
     /// Ends every instance and every session, for which it waits so long at most, and says

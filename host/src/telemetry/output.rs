@@ -33,7 +33,7 @@ impl Stream {
     }
 }
 
-/// The output of one invocation, or of one instance's `init`.
+/// The output of one invocation, or of one instance's `init` or hook.
 #[derive(Debug)]
 pub struct Output {
     function: String,
@@ -55,7 +55,8 @@ struct State {
 }
 
 impl Output {
-    /// No output yet. The request id is empty for an `init`, which belongs to no invocation.
+    /// No output yet. Where it belongs to no invocation, the name of what runs stands for the
+    /// request id: `init`, or that of a hook.
     pub fn new(function: &str, request_id: &str) -> Self {
         Self {
             function: function.to_owned(),

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 mod cell;
+pub mod hooks;
 pub mod program;
 
 use cell::{Argument, Cell};

@@ -98,13 +98,13 @@ fn session<T: 'static>(
     accessor: &Accessor<T, HasPostgres>,
 ) -> wasmtime::Result<Result<Arc<Session>, wit::Error>> {
     accessor.with(|mut access| {
-        // The last task of the stack is the one that the host called: `handle` or `init`.
+        // The last task of the stack is the one that the host called: `handle`, `init` or a hook.
         let root = access.as_context_mut().async_call_stack()?.last();
         let session = root.and_then(|task| access.get().postgres.sessions.get(&task).cloned());
         Ok(session.ok_or_else(|| {
             wit::Error::Invalid(
-                "this code runs outside of any invocation, in `init` or in a task that the answer did not \
-                 announce: a database can only be reached while an invocation lasts"
+                "this code runs outside of any invocation, in `init`, in a hook or in a task that the answer did \
+                 not announce: a database can only be reached while an invocation lasts"
                     .to_owned(),
             )
         }))

@@ -1,0 +1,225 @@
+//! A function's hooks around a snapshot: what becomes of its instances in the copies, and what
+//! Lambda is told when a hook fails.
+
+use e2e::guests::{COPIED, REBUILT};
+use e2e::lambda::What;
+use e2e::{Clock, Database, Door, Guest, PATIENCE, Setup, Trial};
+use serde_json::{Value, json};
+
+fn snapshotted(guest: &Guest) -> Setup {
+    Setup::of(guest).variable("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
+}
+
+/// With hooks that do this.
+fn told(guest: &Guest, environment: &str) -> Setup {
+    snapshotted(guest).function("environment", environment)
+}
+
+/// Starts it, makes a snapshot and restores it.
+async fn restored(setup: Setup) -> Trial {
+    let trial = setup.launch(Door::Lambda).await;
+    trial.lambda().snapshot().await;
+    trial.lambda().restore();
+    trial.lambda().parked(1).await;
+    trial
+}
+
+/// What Lambda is told of the one failure, once the host has ended with status 1 and has asked for no event.
+async fn told_of(trial: &mut Trial, what: What) -> (String, String) {
+    assert_eq!(trial.host.end(PATIENCE).await.code(), Some(1));
+    let calls = trial.lambda().calls();
+    let count = |what| calls.iter().filter(|call| call.what == what).count();
+    assert_eq!(count(What::Next), 0);
+    assert_eq!(count(What::InitError) + count(What::RestoreError), 1);
+    let call = calls.iter().find(|call| call.what == what);
+    let call = call.expect("it is the one call of the two");
+    let error: Value = serde_json::from_slice(&call.body).expect("it is JSON");
+    let error_type = error["errorType"].as_str().expect("it has one").to_owned();
+    assert_eq!(
+        call.header("Lambda-Runtime-Function-Error-Type"),
+        error_type
+    );
+    (error_type, error["errorMessage"].to_string())
+}
+
+#[tokio::test]
+async fn an_instance_with_a_hook_is_kept_and_has_run_it_before_its_first_event() {
+    for isolation in ["\"serial\"", "\"fresh\"", "{ concurrent = 4 }"] {
+        let trial = restored(snapshotted(&COPIED).isolation(isolation)).await;
+        let expected = json!({
+            "inits": 1, "snapshots": 1, "restores": 1, "served": 1, "first": true, "told": [],
+        });
+        assert_eq!(trial.value(json!(1)).await, expected, "{isolation}");
+    }
+}
+
+#[tokio::test]
+async fn an_instance_is_told_of_a_restore_once_and_serves_on() {
+    let trial = restored(snapshotted(&COPIED)).await;
+    trial.value(json!(1)).await;
+    let account = trial.value(json!(1)).await;
+    assert_eq!(
+        (&account["restores"], &account["served"]),
+        (&json!(1), &json!(2))
+    );
+}
+
+#[tokio::test]
+async fn an_instance_without_a_hook_is_built_anew() {
+    let trial = restored(snapshotted(&REBUILT)).await;
+    let expected = json!({
+        "inits": 1, "snapshots": 0, "restores": 0, "served": 1, "first": true, "told": [],
+    });
+    assert_eq!(trial.value(json!(1)).await, expected);
+    let log = trial.host.log();
+    let runs = |hook| log.iter().filter(|line| line.contains(hook)).count();
+    assert_eq!((runs("INIT runs"), runs("SNAPSHOT runs")), (2, 1));
+}
+
+#[tokio::test]
+async fn an_instance_that_is_built_after_a_restore_is_told_nothing() {
+    let trial = restored(snapshotted(&COPIED).isolation("\"fresh\"")).await;
+    trial.value(json!(1)).await;
+    let account = trial.value(json!(1)).await;
+    assert_eq!(
+        (&account["inits"], &account["restores"]),
+        (&json!(1), &json!(0))
+    );
+}
+
+#[tokio::test]
+async fn an_instance_does_not_age_in_a_snapshot() {
+    let clock = Clock::new();
+    let setup = snapshotted(&COPIED).clock(&clock);
+    let trial = setup.launch(Door::Lambda).await;
+    trial.lambda().snapshot().await;
+    clock.shift(30 * 24 * 3600);
+    trial.lambda().restore();
+    trial.lambda().parked(1).await;
+    trial.value(json!(1)).await;
+    assert_eq!(trial.value(json!(1)).await["served"], 2);
+}
+
+#[tokio::test]
+async fn where_there_is_no_snapshot_no_hook_runs() {
+    for door in [Door::Lambda, Door::Local] {
+        let trial = Setup::of(&COPIED).start(door).await;
+        let account = trial.value(json!(1)).await;
+        let hooks = (
+            &account["inits"],
+            &account["snapshots"],
+            &account["restores"],
+        );
+        assert_eq!(hooks, (&json!(1), &json!(0), &json!(0)), "{door:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_hook_has_no_database_and_connections_are_new_after_it() {
+    let database = Database::create().await;
+    let environment = r#"{ INIT = "query", SNAPSHOT = "query", RESTORED = "query" }"#;
+    let setup = told(&COPIED, environment).with(&database);
+    let trial = setup.launch(Door::Lambda).await;
+    trial.lambda().snapshot().await;
+    database.settles(0).await;
+    let before = database.sessions().await;
+    trial.lambda().restore();
+    trial.lambda().parked(1).await;
+    assert_eq!(database.sessions().await, before + 1);
+    assert_eq!(database.backends().await, 1);
+    let account = trial.value(json!(1)).await;
+    let told = account["told"]
+        .as_array()
+        .expect("they were told something");
+    assert_eq!(told.len(), 3, "{account}");
+    for told in told {
+        assert!(
+            told.to_string().contains("outside of any invocation"),
+            "{told}"
+        );
+    }
+    let made = "select count(*) from pg_class where relname = 'made_by_a_hook'";
+    database.until(made, "0").await;
+}
+
+#[tokio::test]
+async fn a_hook_that_fails_after_a_restore_is_reported_and_ends_the_environment() {
+    let cases = [
+        ("fail", "as it was told"),
+        ("panic", "the function panicked: as it was told"),
+        ("trap", "the function trapped"),
+        ("exit", "ended its process with status 1"),
+        ("grow", "more memory than its `memory_mib`"),
+    ];
+    for (act, expected) in cases {
+        let setup = told(&COPIED, &format!("{{ RESTORED = {act:?} }}"));
+        let mut trial = setup.launch(Door::Lambda).await;
+        trial.lambda().snapshot().await;
+        trial.lambda().restore();
+        let (error_type, message) = told_of(&mut trial, What::RestoreError).await;
+        assert_eq!(error_type, "Function.RestoreFailed", "{act}");
+        assert!(
+            message.contains("`restored`") && message.contains(expected),
+            "{message}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_hook_that_does_not_return_after_a_restore_is_ended_and_reported() {
+    let database = Database::create().await;
+    for act in ["spin", "wait", "block"] {
+        let setup = told(&COPIED, &format!("{{ RESTORED = {act:?} }}"))
+            .with(&database)
+            .toml("[lambda]\nrestore_timeout_ms = 300\n");
+        let mut trial = setup.launch(Door::Lambda).await;
+        trial.lambda().snapshot().await;
+        trial.lambda().restore();
+        let (error_type, message) = told_of(&mut trial, What::RestoreError).await;
+        assert_eq!(error_type, "Function.RestoreFailed", "{act}");
+        assert!(message.contains("`restored` had not returned"), "{message}");
+        database.settles(0).await;
+    }
+}
+
+/// Its `init` returns before the snapshot, and never after.
+#[tokio::test]
+async fn a_new_instance_that_is_not_ready_in_time_after_a_restore_is_reported() {
+    let clock = Clock::new();
+    let soon = std::time::Duration::from_secs(1800);
+    let environment = format!("{{ INIT = \"{}\" }}", clock.unix_ms_in(soon) / 1000);
+    let setup = told(&REBUILT, &environment)
+        .clock(&clock)
+        .toml("[lambda]\nrestore_timeout_ms = 2000\n");
+    let mut trial = setup.launch(Door::Lambda).await;
+    trial.lambda().snapshot().await;
+    clock.shift(3600);
+    trial.lambda().restore();
+    let (error_type, message) = told_of(&mut trial, What::RestoreError).await;
+    assert_eq!(error_type, "Function.RestoreFailed");
+    assert!(message.contains("give it a hook `restored`"), "{message}");
+}
+
+#[tokio::test]
+async fn a_hook_that_fails_before_a_snapshot_is_a_failed_start() {
+    for act in ["fail", "panic"] {
+        let setup = told(&REBUILT, &format!("{{ SNAPSHOT = {act:?} }}"));
+        let mut trial = setup.launch(Door::Lambda).await;
+        let (error_type, message) = told_of(&mut trial, What::InitError).await;
+        assert_eq!(error_type, "Function.SnapshotFailed", "{act}");
+        assert!(message.contains("as it was told"), "{message}");
+        let calls = trial.lambda().calls();
+        assert!(calls.iter().all(|call| call.what != What::Restore));
+    }
+}
+
+#[tokio::test]
+async fn an_environment_that_is_to_end_does_not_wait_for_a_hook() {
+    let setup = told(&COPIED, r#"{ RESTORED = "spin" }"#);
+    let mut trial = setup.launch(Door::Lambda).await;
+    trial.lambda().snapshot().await;
+    trial.lambda().restore();
+    trial.host.line("RESTORED runs").await;
+    trial.host.terminate();
+    assert_eq!(trial.host.end(PATIENCE).await.code(), Some(0));
+}
