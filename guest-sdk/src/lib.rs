@@ -157,7 +157,14 @@
 //! # The environment
 //!
 //! `std::env::var` sees the variables that `environment = { … }` of the function's section lists, and
-//! no others. There is no file system and no network: a guest reaches databases by the host alone.
+//! no others. There is no network: a guest reaches databases by the host alone.
+//!
+//! There are no files either, unless `temporary_mib = 64` gives the function a temporary directory: `/tmp`, for
+//! `std::fs` as usual (`std::env::temp_dir` does not know of it). It is empty when an invocation begins and holds
+//! so many MiB at most; what is more is an error, of `write` an `EIO`. What is in it is gone when the invocation
+//! has ended, files that are still open included: a `File` in a `static` is of no use to the next. Invocations
+//! that run in one instance at the same time have one each. Links cannot be made, and in `init` and hooks there
+//! is no directory.
 //!
 //! # The database
 //!

@@ -42,6 +42,18 @@ pub const MEMORY_MIB_DEFAULT: u32 = 128;
 pub const MEMORY_MIB_MAX: u32 = 4_096;
 /// Elements of all of an instance's tables.
 pub const TABLE_ELEMENTS_MAX: usize = 100_000;
+/// What each invocation's temporary directory may hold, in MiB, that a configuration may ask for. It is
+/// kept in memory.
+pub const TEMPORARY_MIB_MAX: u32 = 4_096;
+/// What is charged for at a time in a temporary directory, in bytes: each entry as one, and what a file
+/// has begun of them.
+pub const TEMPORARY_PAGE_BYTES: usize = 4 * 1024;
+/// What is read or written in a temporary directory in one call, in bytes.
+pub const TEMPORARY_PIECE_BYTES: usize = 64 * 1024;
+/// One name in a temporary directory, in bytes, as on Linux. A page is charged for it.
+pub const TEMPORARY_NAME_BYTES_MAX: usize = 255;
+/// One path in a temporary directory, in bytes, as on Linux.
+pub const TEMPORARY_PATH_BYTES_MAX: usize = 4_096;
 /// Stack of a guest, in bytes. Its fiber has `FIBER_STACK_BYTES`, which the host's own frames share.
 pub const GUEST_STACK_BYTES: usize = 1024 * 1024;
 /// Stack of the fiber on which a guest runs, in bytes.
@@ -250,6 +262,8 @@ const _: () = assert!(VALIDATE_TIMEOUT.as_millis() <= IDLE_TRUSTED.as_millis());
 const _: () = assert!(IDLE_MAX.as_secs() < 350);
 const _: () = assert!(IDLE_MAX.as_secs() < IDLE_SESSION_TIMEOUT.as_secs());
 const _: () = assert!(PORTAL_ROWS_FIRST <= PORTAL_ROWS_MAX);
+const _: () = assert!(TEMPORARY_NAME_BYTES_MAX < TEMPORARY_PAGE_BYTES);
+const _: () = assert!(TEMPORARY_NAME_BYTES_MAX < TEMPORARY_PATH_BYTES_MAX);
 const _: () = assert!(PIPELINE_BYTES_MAX <= HOST_CALL_BYTES_MAX);
 // A character takes six bytes at most as JSON.
 const _: () = assert!(

@@ -66,6 +66,7 @@ mod runtime_api_connection;
 mod sessions;
 mod snapshots;
 mod streaming;
+mod temporary;
 mod tenancy;
 mod tidy;
 mod tls;

@@ -19,6 +19,7 @@ const KEYS: &[&str] = &[
     "isolation",
     "instances_max",
     "memory_mib",
+    "temporary_mib",
     "timeout_ms",
     "databases",
     "database",
@@ -41,6 +42,8 @@ pub struct FunctionConfig {
     pub instances_max: u32,
     /// The memory that one instance may use.
     pub memory_mib: u32,
+    /// What each invocation may keep in its temporary directory; without it there is none.
+    pub temporary_mib: Option<u32>,
     /// How long an invocation may take on the local host. On Lambda each event brings its deadline.
     pub timeout: Duration,
     /// The databases it may open.
@@ -121,6 +124,7 @@ impl fmt::Debug for FunctionConfig {
             .field("isolation", &self.isolation)
             .field("instances_max", &self.instances_max)
             .field("memory_mib", &self.memory_mib)
+            .field("temporary_mib", &self.temporary_mib)
             .field("timeout", &self.timeout)
             .field("databases", &self.databases)
             .field("permissions", &self.permissions)
@@ -147,6 +151,7 @@ impl FunctionConfig {
             isolation: Isolation::Serial,
             instances_max: limits::INSTANCES_DEFAULT,
             memory_mib: limits::MEMORY_MIB_DEFAULT,
+            temporary_mib: None,
             timeout: limits::TIMEOUT_DEFAULT,
             databases: Vec::new(),
             permissions: BTreeMap::new(),
@@ -163,6 +168,9 @@ impl FunctionConfig {
         }
         if let Some(entry) = section.get("memory_mib") {
             function.memory_mib = entry.number_u32(1..=limits::MEMORY_MIB_MAX)?;
+        }
+        if let Some(entry) = section.get("temporary_mib") {
+            function.temporary_mib = Some(entry.number_u32(1..=limits::TEMPORARY_MIB_MAX)?);
         }
         if let Some(entry) = section.get("timeout_ms") {
             let timeout_ms_max = limits::TIMEOUT_MAX.as_millis() as u64;
@@ -189,18 +197,10 @@ impl FunctionConfig {
             function.retire = retire(&entry, function.memory_mib)?;
         }
         if let Some(entry) = section.get("response") {
-            function.response = entry.one_of(&[
-                ("buffered", Response::Buffered),
-                ("stream", Response::Stream),
-                ("http-stream", Response::HttpStream),
-            ])?;
+            function.response = response(&entry)?;
         }
         if let Some(entry) = section.get("after_answer") {
-            function.after_answer = entry.one_of(&[
-                ("finish", AfterAnswer::Finish),
-                ("suspend", AfterAnswer::Suspend),
-                ("await", AfterAnswer::Await),
-            ])?;
+            function.after_answer = after_answer(&entry)?;
         }
         Ok(function)
     }
@@ -291,4 +291,20 @@ fn retire(entry: &Entry<'_>, memory_mib: u32) -> Result<Retire, ConfigError> {
         retire.memory_mib = Some(entry.number_u32(1..=memory_mib)?);
     }
     Ok(retire)
+}
+
+fn response(entry: &Entry<'_>) -> Result<Response, ConfigError> {
+    entry.one_of(&[
+        ("buffered", Response::Buffered),
+        ("stream", Response::Stream),
+        ("http-stream", Response::HttpStream),
+    ])
+}
+
+fn after_answer(entry: &Entry<'_>) -> Result<AfterAnswer, ConfigError> {
+    entry.one_of(&[
+        ("finish", AfterAnswer::Finish),
+        ("suspend", AfterAnswer::Suspend),
+        ("await", AfterAnswer::Await),
+    ])
 }

@@ -46,6 +46,7 @@ component = "Cargo.toml"
 isolation = { concurrent = 16 }
 instances_max = 3
 memory_mib = 64
+temporary_mib = 16
 timeout_ms = 1_500
 databases = ["default", "orders", "default"]
 environment = { GREETING = "hi", TOKEN = { variable = "TOKEN" } }
@@ -76,6 +77,7 @@ fn everything_that_is_said_is_kept() {
     assert_eq!(hello.component, Path::new(DIRECTORY).join("Cargo.toml"));
     assert_eq!(hello.isolation, Isolation::Concurrent(16));
     assert_eq!((hello.instances_max, hello.memory_mib), (3, 64));
+    assert_eq!(hello.temporary_mib, Some(16));
     assert_eq!(hello.timeout, Duration::from_millis(1500));
     assert_eq!(hello.databases, ["default", "orders"]);
     assert_eq!(hello.environment["GREETING"], "hi");
@@ -186,6 +188,7 @@ fn everything_unsaid_has_its_default() {
     assert_eq!(forms, (Response::Buffered, AfterAnswer::Finish));
     assert_eq!(hello.instances_max, limits::INSTANCES_DEFAULT);
     assert_eq!(hello.memory_mib, limits::MEMORY_MIB_DEFAULT);
+    assert_eq!(hello.temporary_mib, None);
     assert_eq!(hello.timeout, limits::TIMEOUT_DEFAULT);
     assert!(hello.databases.is_empty() && hello.environment.is_empty());
     assert_eq!(hello.retire, Retire::default());
@@ -367,7 +370,7 @@ fn a_mistake_in_a_function_is_said_in_one_line() {
         ("timeout = 1", "unknown key \"timeout\" in [function.hello]; did you mean \"timeout_ms\"?"),
         (
             "zebra = 1",
-            "unknown key \"zebra\" in [function.hello]; known are component, isolation, instances_max, memory_mib, timeout_ms, databases, database, environment, retire, response, after_answer",
+            "unknown key \"zebra\" in [function.hello]; known are component, isolation, instances_max, memory_mib, temporary_mib, timeout_ms, databases, database, environment, retire, response, after_answer",
         ),
         (
             "response = 'streamed'",
@@ -402,6 +405,10 @@ fn a_mistake_in_a_function_is_said_in_one_line() {
             "function.hello.memory_mib: expected a whole number from 1 to 4096, got \"many\"",
         ),
         ("memory_mib = 1.5", "function.hello.memory_mib: expected a whole number from 1 to 4096, got 1.5"),
+        (
+            "temporary_mib = 4097",
+            "function.hello.temporary_mib: expected a whole number from 1 to 4096, got 4097",
+        ),
         (
             "memory_mib = 99999999999999999999",
             "function.hello.memory_mib: expected a whole number from 1 to 4096, got 99999999999999999999",

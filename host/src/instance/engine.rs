@@ -19,6 +19,7 @@ use crate::fault::{Fault, Kind};
 use crate::interface::bindings;
 use crate::interface::clock::Clock;
 use crate::interface::postgres::HasPostgres;
+use crate::interface::temporary;
 use crate::limits;
 
 /// How much room the engine sets aside.
@@ -65,6 +66,7 @@ impl Engine {
         let engine = wasmtime::Engine::new(&config).map_err(internal)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(internal)?;
+        temporary::add_to_linker(&mut linker, State::temporary).map_err(internal)?;
         bindings::hearth::postgres::client::add_to_linker::<State, HasPostgres>(
             &mut linker,
             State::postgres,

@@ -126,7 +126,7 @@ impl Keeper {
             self.vitals.memory_bytes.clone(),
         );
         let state = State::new(
-            &config.environment,
+            config,
             self.blueprint.databases.clone(),
             memory,
             output.clone(),
@@ -148,7 +148,7 @@ impl Keeper {
         // Where several invocations may be in the instance, the one that runs has to be looked up.
         if self.slots > 1 || self.suspends() {
             store.call_hook(|store, hook| match hook {
-                CallHook::CallingHost => State::attribute_output(store),
+                CallHook::CallingHost => State::attribute_call(store),
                 _ => Ok(()),
             });
         }

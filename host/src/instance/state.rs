@@ -2,9 +2,10 @@
 //!
 //! Promises: the guest sees the environment variables that its function is given and the clocks,
 //! and nothing else of the machine: no file, no network, no argument, no input. Its memory stays
-//! within its function's limit, and its output is tagged with the invocation that wrote it.
+//! within its function's limit, and its output is tagged with the invocation that wrote it. If it has
+//! a temporary directory, that is the one of the invocation that looks at it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -17,9 +18,11 @@ use wasmtime::{AsContextMut, ResourceLimiter, StoreContextMut};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::stdio::Stdio;
+use crate::config::FunctionConfig;
 use crate::database::Databases;
 use crate::database::session::Session;
 use crate::interface::postgres::{Postgres, View};
+use crate::interface::temporary::{self, Directory, Mount};
 use crate::limits;
 use crate::telemetry::Output;
 
@@ -28,6 +31,7 @@ pub struct State {
     wasi: WasiCtx,
     table: ResourceTable,
     postgres: Postgres,
+    mount: Mount,
     stdio: Stdio,
     running: HashMap<GuestTaskId, Running>,
     /// The memory that the guest has, and may have.
@@ -38,12 +42,14 @@ pub struct State {
 struct Running {
     enforced: Instant,
     output: Arc<Output>,
+    /// Emptied with this.
+    directory: Option<Directory>,
 }
 
 impl State {
     /// The state of a new instance. What it writes before its first invocation goes to `output`.
     pub fn new(
-        environment: &BTreeMap<String, String>,
+        config: &FunctionConfig,
         databases: Arc<Databases>,
         memory: Memory,
         output: Arc<Output>,
@@ -51,13 +57,14 @@ impl State {
         let stdio = Stdio::new(output);
         let mut wasi = builder();
         wasi.stdout(stdio.stdout()).stderr(stdio.stderr());
-        for (name, value) in environment {
+        for (name, value) in &config.environment {
             wasi.env(name, value);
         }
         Self {
             wasi: wasi.build(),
             table: ResourceTable::new(),
             postgres: Postgres::new(databases),
+            mount: Mount::new(config.temporary_mib),
             stdio,
             running: HashMap::new(),
             memory,
@@ -83,6 +90,14 @@ impl State {
         }
     }
 
+    /// The part that temporary directories are in.
+    pub fn temporary(&mut self) -> temporary::View<'_> {
+        temporary::View {
+            mount: &self.mount,
+            table: &mut self.table,
+        }
+    }
+
     /// From now on the task handles this invocation.
     pub fn enter(
         &mut self,
@@ -93,7 +108,14 @@ impl State {
     ) {
         self.stdio.attribute(output.clone());
         self.postgres.enter(task, session);
-        self.running.insert(task, Running { enforced, output });
+        let directory = self.mount.make();
+        self.mount.enter(directory.as_ref());
+        let running = Running {
+            enforced,
+            output,
+            directory,
+        };
+        self.running.insert(task, running);
     }
 
     /// The invocation with this session, which the task handled, has ended. The number of a task
@@ -104,11 +126,16 @@ impl State {
         }
     }
 
-    /// Attributes what is written next to the invocation that is running now.
-    pub fn attribute_output(mut store: StoreContextMut<'_, Self>) -> wasmtime::Result<()> {
+    /// Attributes what is done next to the invocation that is running now: what is written, and whose
+    /// temporary directory it is.
+    pub fn attribute_call(mut store: StoreContextMut<'_, Self>) -> wasmtime::Result<()> {
         let root = store.as_context_mut().async_call_stack()?.last();
         let state = store.data_mut();
-        if let Some(running) = root.and_then(|task| state.running.get(&task)) {
+        let running = root.and_then(|task| state.running.get(&task));
+        state
+            .mount
+            .enter(running.and_then(|running| running.directory.as_ref()));
+        if let Some(running) = running {
             state.stdio.attribute(running.output.clone());
         }
         Ok(())

@@ -9,3 +9,4 @@
 pub mod bindings;
 pub mod clock;
 pub mod postgres;
+pub mod temporary;
