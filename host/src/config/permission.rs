@@ -178,7 +178,7 @@ impl PermissionConfig {
         }
         if let Some(entry) = section.get("statements") {
             permission.statements = statements(&entry)?;
-            permission.check_transaction(&entry)?;
+            permission.check_undoing(&entry)?;
         }
         Ok(permission)
     }
@@ -188,17 +188,30 @@ impl PermissionConfig {
         self.role.is_some() || self.read_only || !self.settings.is_empty()
     }
 
-    fn check_transaction(&self, entry: &Entry<'_>) -> Result<(), ConfigError> {
-        match self.statements {
-            Statements::Kinds(kinds)
-                if self.has_state() && kinds.has(StatementKind::Transaction) =>
-            {
-                Err(entry.problem(
-                    "\"transaction\" cannot stand beside role, read_only or settings: a COMMIT in a text would end \
-                     what they put in force; leave it out, the SDK's transactions work without it",
-                ))
-            }
-            _ => Ok(()),
+    /// Kinds of statement that can undo what is in force on the server, and why.
+    pub const UNDOING: [(StatementKind, &str); 2] = [
+        (
+            StatementKind::Transaction,
+            "a COMMIT in a text would end what they put in force; leave it out, the SDK's transactions work without it",
+        ),
+        (
+            StatementKind::Code,
+            "what runs there is in no text, and could undo what they put in force; leave it out, and give the function \
+             a function of the database to call instead",
+        ),
+    ];
+
+    fn check_undoing(&self, entry: &Entry<'_>) -> Result<(), ConfigError> {
+        let Statements::Kinds(kinds) = self.statements else {
+            return Ok(());
+        };
+        let mut undoing = Self::UNDOING.iter().filter(|(kind, _)| kinds.has(*kind));
+        match undoing.next().filter(|_| self.has_state()) {
+            Some((kind, why)) => Err(entry.problem(format!(
+                "\"{}\" cannot stand beside role, read_only or settings: {why}",
+                StatementKinds::from(*kind)
+            ))),
+            None => Ok(()),
         }
     }
 }

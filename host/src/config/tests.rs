@@ -565,16 +565,27 @@ url = "postgres://o@db/other"
 }
 
 #[test]
-fn a_commit_in_a_text_cannot_stand_beside_what_it_would_end() {
+fn what_could_undo_a_permission_cannot_stand_beside_it() {
+    for state in [
+        "role = 'app'",
+        "read_only = true",
+        "settings = { \"app.kind\" = 'shop' }",
+    ] {
+        for kind in ["transaction", "code"] {
+            let text = format!(
+                "[function.hello]\ncomponent = 'Cargo.toml'\n[function.hello.database.default]\n\
+                 {state}\nstatements = ['select', '{kind}']"
+            );
+            let problem = problem(&text);
+            let expected = format!(
+                "hearth.toml:5: function.hello.database.default.statements: {kind:?} cannot stand beside"
+            );
+            assert!(problem.starts_with(&expected), "{problem}");
+        }
+    }
     let text = "[function.hello]\ncomponent = 'Cargo.toml'\n[function.hello.database.default]\n\
-                role = 'app'\nstatements = ['transaction']";
-    let problem = problem(text);
-    assert!(
-        problem.starts_with(
-            "hearth.toml:5: function.hello.database.default.statements: \"transaction\""
-        ),
-        "{problem}"
-    );
+                rows_max = 1\nstatements = ['transaction', 'code']";
+    assert!(parse(text).is_ok());
 }
 
 #[test]
