@@ -121,6 +121,10 @@ pub const SQL_BYTES_MAX: usize = 1024 * 1024;
 pub const PARAMETERS_MAX: usize = 65_535;
 /// The name of a role or a setting, in bytes: PostgreSQL's own limit.
 pub const IDENTIFIER_BYTES_MAX: usize = 63;
+/// Texts that a permission remembers to allow, for each function and database; others are read again.
+pub const JUDGED_MAX: usize = 256;
+/// Such a text, in bytes: reading a long one is little beside what the server does with it.
+pub const JUDGED_BYTES_MAX: usize = 16 * 1024;
 /// The value of a setting that the host puts in force, in bytes.
 pub const SETTING_BYTES_MAX: usize = 4 * 1024;
 /// What a component may declare in queries, in bytes, their texts and all that is said of them.

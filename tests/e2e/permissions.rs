@@ -155,10 +155,10 @@ behind_both_doors! {
             become_owner, who, { "batch": "select leave()" }, who,
             { "transaction": [become_owner, who], "end": "commit" }, who,
         ]);
-        let results = flat(results(&trial, steps).await);
+        let all = flat(results(&trial, steps).await);
         let own = json!([[format!("{}_app", database.name)]]);
         for index in [1, 3, 5, 6] {
-            assert_eq!(results[index]["rows"], own, "{index}");
+            assert_eq!(all[index]["rows"], own, "{index}");
         }
     }
 
@@ -199,6 +199,13 @@ behind_both_doors! {
         }
         for sql in [
             "set transaction read write",
+            "set local transaction read write",
+            "set session transaction read write",
+            "select lo_from_bytea(4711, 'x')",
+            "select pg_catalog.lo_put(4711, 0, 'x')",
+            "select (4711::oid).lo_unlink",
+            "select q.lo_creat from abs(-1) as q",
+            "copy (select 1) to program 'cat >&2'",
             "set session characteristics as transaction read write",
             "set transaction_read_only = off",
             "set default_transaction_read_only = off",
@@ -224,6 +231,10 @@ behind_both_doors! {
             "with gone as (delete from things returning *) select * from gone",
             "explain analyze delete from things",
             "select * into other from things",
+            "select 1. into other",
+            "select .5 into other",
+            "select 1 insert into other",
+            "create table other as with gone as (delete from things returning *) select * from gone",
             "select name from things for update",
             "merge into things using (select 1) as s on true when matched then delete",
             "drop table things",
@@ -330,6 +341,10 @@ const ESCAPES: &[&str] = &[
     "create table t as execute s1",
     "select query_to_xml('select set_config(''role'', ''none'', true)', true, true, '')",
     "select * from ts_stat('select set_config(''role'', ''none'', true)::tsvector')",
+    "select ('select set_config(''role'', ''none'', true)::tsvector'::text).ts_stat",
+    "select q.ts_stat from lower('select 1') as q",
+    "select (array['select 1'])[1] . \"ts_stat\"",
+    "select ('dbname=postgres'::text).dblink_connect",
     "select * from dblink('dbname=postgres', 'select 1') as t (a int)",
     "alter role current_user set role = 'none'",
     "set standard_conforming_strings = off",

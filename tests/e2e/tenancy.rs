@@ -154,6 +154,35 @@ behind_both_doors! {
         assert_eq!(spoils.as_deref(), Some("0"));
     }
 
+    /// A schema for each tenant, which PostgreSQL has other words for than the setting's name.
+    async fn a_tenants_schema_is_not_left_by_another_name_of_its_setting(door) {
+        let database = Database::create().await;
+        for schema in ["blue", "red"] {
+            let notes = "create schema $s; create table $s.notes as select text '$s' as body";
+            database.run(&notes.replace("$s", schema)).await;
+        }
+        let section = "[function.tested.database.default]\nsettings = { search_path = { context = \"tenant-id\" } }\n";
+        let trial = Setup::of(&QUERY).with(&database).toml(section).start(door).await;
+        let read = json!({ "query": "select body from notes" });
+        for escape in ["set schema 'blue'", "set local schema 'blue'", "set session schema 'blue'"] {
+            let steps = json!([
+                { "batch": format!("{escape}; select body from notes") },
+                { "pipeline": [[escape, []], ["select body from notes", []]] },
+                { "transaction": [{ "execute": escape }, read], "end": "commit" },
+                read,
+            ]);
+            let results = results(&trial, "red", steps).await;
+            let inside = &results[2]["steps"];
+            for denied in [&results[0], &results[1], &inside[0]] {
+                let text = denied.to_string();
+                assert!(text.contains("not allowed: ") && text.contains("search_path"), "{escape}: {denied}");
+            }
+            for own in [&inside[1], &results[3]] {
+                assert_eq!(own["rows"], json!([["red"]]), "{escape}");
+            }
+        }
+    }
+
     async fn other_settings_are_the_functions_own(door) {
         let database = notes().await;
         let trial = start(door, &database, "\"serial\"").await;
@@ -209,6 +238,8 @@ const ESCAPES: &[&str] = &[
     "drop policy own on notes",
     "set role none",
     "set row_security = off",
+    "with s as materialized (select ('select to_tsvector(set_config(''app.tenant'', ''blue'', true))'::text).ts_stat)
+        select body from s, notes",
     "select query_to_xml('select set_config(''app.tenant'', ''blue'', true)', true, true, '')",
 ];
 

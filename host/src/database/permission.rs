@@ -11,12 +11,15 @@
 //! what the text of a statement does not show ([`super::sql::guard`]).
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
 
+use lru::LruCache;
 use serde_json::Value;
 
 use super::error::{Error, Result};
 use super::prelude::Prelude;
+use super::seat::lock;
 use super::sql::guard::{self, Risk};
 use super::sql::kinds::kinds;
 use crate::config::{PermissionConfig, Setting, StatementKind, StatementKinds, Statements};
@@ -33,6 +36,8 @@ pub struct Permission {
     declared: HashSet<String>,
     /// The names of its settings.
     protected: Vec<String>,
+    /// Texts that it has been found to allow: each is read once.
+    judged: Mutex<LruCache<String, ()>>,
 }
 
 /// How much of one result a function may read.
@@ -56,10 +61,12 @@ impl Permission {
         config: &PermissionConfig,
         declared: impl IntoIterator<Item = String>,
     ) -> Self {
+        let judged_max = NonZeroUsize::new(limits::JUDGED_MAX).unwrap_or(NonZeroUsize::MIN);
         Self {
             section: format!("[function.{function}.database.{database}]"),
             declared: declared.into_iter().collect(),
             protected: config.settings.keys().cloned().collect(),
+            judged: Mutex::new(LruCache::new(judged_max)),
             config: config.clone(),
         }
     }
@@ -91,11 +98,29 @@ impl Permission {
             Statements::Declared | Statements::Any => None,
             Statements::Kinds(kinds) => Some(kinds),
         };
+        if lock(&self.judged).get(sql).is_some() {
+            return Ok(());
+        }
+        self.read(sql, allowed)?;
+        if sql.len() <= limits::JUDGED_BYTES_MAX {
+            lock(&self.judged).put(sql.to_owned(), ());
+        }
+        Ok(())
+    }
+
+    /// Refuses what a text is found to do.
+    fn read(&self, sql: &str, allowed: Option<StatementKinds>) -> Result<()> {
         let may = |kind| allowed.is_some_and(|kinds| kinds.has(kind));
-        match guard::risk(sql, &self.protected) {
+        let writes = |kinds: StatementKinds| {
+            use StatementKind as K;
+            let rest = [K::Select, K::Set, K::Transaction, K::Listen].into_iter();
+            rest.fold(kinds, |kinds, kind| kinds.without(kind.into())) != StatementKinds::NONE
+        };
+        let read_only = self.config.read_only || allowed.is_some_and(|kinds| !writes(kinds));
+        match guard::risk(sql, &self.protected, read_only) {
             Some(Risk::Code(_)) if may(StatementKind::Code) => {}
             Some(Risk::Setting(_) | Risk::UnknownSetting)
-                if !has_state && may(StatementKind::Set) => {}
+                if !self.config.has_state() && may(StatementKind::Set) => {}
             Some(risk) => return Err(self.risky(risk)),
             None => {}
         }
@@ -168,9 +193,20 @@ impl Permission {
             None => (&self.section, self.by_default()),
         };
         Error::Denied(format!(
-            "{section} does not allow this kind of statement: {refused} (allowed: {allowed}); \
-             if it is meant to, list it in `statements` there"
+            "{section} does not allow this kind of statement: {refused} (allowed: {allowed}); {}",
+            self.advice(refused)
         ))
+    }
+
+    /// What to do about a kind of statement that is refused, if anything.
+    fn advice(&self, refused: StatementKinds) -> &'static str {
+        let undoes = |(kind, _): &(StatementKind, _)| refused.has(*kind);
+        match self.config.has_state() && PermissionConfig::UNDOING.iter().any(undoes) {
+            true => {
+                "it could undo the role, read_only or settings there, beside which it cannot be listed"
+            }
+            false => "if it is meant to, list it in `statements` there",
+        }
     }
 
     fn risky(&self, risk: Risk) -> Error {
@@ -189,9 +225,12 @@ impl Permission {
                  write set_config('name', …) with the name as a plain string"
             ),
             Risk::Code(name) => format!(
-                "the statement runs SQL that is not in its text, by {name}, which {section} does not allow; \
-                 if it is meant to, list \"code\" in `statements` there"
+                "the statement runs SQL that is not in its text, by {name}, which {section} does not allow; {}",
+                self.advice(StatementKind::Code.into())
             ),
+            Risk::Write(name) => {
+                format!("the statement writes by {name}, but {section} allows only to read")
+            }
         })
     }
 }

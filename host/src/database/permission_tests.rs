@@ -96,7 +96,6 @@ fn listed_kinds_are_allowed_and_no_others() {
     assert!(refusal(&some, "select query_to_xml('', true, true, '')").is_some());
     let code = permission(PermissionConfig {
         statements: kinds_of(&[StatementKind::Select, StatementKind::Code]),
-        role: Some("app".to_owned()),
         ..PermissionConfig::default()
     });
     assert_eq!(
@@ -105,6 +104,67 @@ fn listed_kinds_are_allowed_and_no_others() {
     );
     assert_eq!(refusal(&code, "do $$$$"), None);
     assert!(refusal(&code, "set role x").is_some());
+}
+
+#[test]
+fn a_refusal_advises_only_what_can_be_done() {
+    let role = permission(PermissionConfig {
+        role: Some("app".to_owned()),
+        ..PermissionConfig::default()
+    });
+    for sql in [
+        "do $$$$",
+        "commit",
+        "select ('select 1'::text).ts_stat",
+        "create function f() returns int language sql as 'select 1'",
+    ] {
+        let text = refusal(&role, sql).expect(sql);
+        assert!(text.contains("cannot be listed"), "{text}");
+    }
+    let text = refusal(&role, "drop table t").expect("it is no data");
+    assert!(text.ends_with("list it in `statements` there"), "{text}");
+}
+
+#[test]
+fn who_may_only_read_writes_by_no_function_either() {
+    let reader = permission(PermissionConfig {
+        read_only: true,
+        ..PermissionConfig::default()
+    });
+    let text = refusal(&reader, "select lo_from_bytea(0, $1)").expect("it writes");
+    assert!(
+        text.contains("lo_from_bytea") && text.contains("allows only to read"),
+        "{text}"
+    );
+    assert_eq!(refusal(&reader, "select lo_get(1)"), None);
+    let selecting = permission(PermissionConfig {
+        statements: kinds_of(&[StatementKind::Select]),
+        ..PermissionConfig::default()
+    });
+    assert!(refusal(&selecting, "select lo_from_bytea(0, $1)").is_some());
+    let writer = permission(PermissionConfig {
+        role: Some("app".to_owned()),
+        ..PermissionConfig::default()
+    });
+    assert_eq!(refusal(&writer, "select lo_from_bytea(0, $1)"), None);
+}
+
+#[test]
+fn a_text_that_was_allowed_stays_allowed_and_no_other_with_it() {
+    let permission = permission(PermissionConfig {
+        role: Some("app".to_owned()),
+        ..PermissionConfig::default()
+    });
+    let long = format!("select 1 -- {}", "x".repeat(limits::JUDGED_BYTES_MAX));
+    for _ in 0..2 {
+        assert_eq!(refusal(&permission, "select 1"), None);
+        assert!(refusal(&permission, "select 1; set role x").is_some());
+        assert!(refusal(&permission, "set role x").is_some());
+        assert_eq!(refusal(&permission, &long), None);
+    }
+    let remembered = lock(&permission.judged);
+    let texts: Vec<&String> = remembered.iter().map(|(text, ())| text).collect();
+    assert_eq!(texts, ["select 1"]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What in a text would undo what the host has put in force: a role, settings, read-only.
+//! What in a text would undo what the host has put in force, or get around it: a role, settings,
+//! read-only.
 //!
 //! Promises: whatever PostgreSQL itself offers for that, by statement or by function, is found
 //! however it is written. What cannot be read for certain counts as found.
@@ -9,6 +10,7 @@
 
 use super::kinds::statements;
 use super::lexer::{Token, Tokens};
+use crate::limits;
 
 /// Something in a text that a permission cannot bear.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub enum Risk {
     UnknownSetting,
     /// It runs what is not in the text: text given as a value, or a statement prepared elsewhere.
     Code(String),
+    /// It writes by a function that PostgreSQL lets write where only reads are allowed.
+    Write(String),
 }
 
 /// Settings on which every permission rests.
@@ -36,11 +40,12 @@ const PROTECTED: [&str; 8] = [
 ];
 
 /// The first risk in a text, given the names of the settings that are protected besides
-/// PostgreSQL's own; in lower case.
-pub fn risk(sql: &str, protected: &[String]) -> Option<Risk> {
+/// PostgreSQL's own, in lower case, and whether nothing may be written.
+pub fn risk(sql: &str, protected: &[String], read_only: bool) -> Option<Risk> {
     let tokens: Vec<Token> = Tokens::new(sql).collect();
-    let is_protected =
-        |name: &str| PROTECTED.contains(&name) || protected.iter().any(|other| other == name);
+    let is_protected = |name: &str| {
+        PROTECTED.contains(&name) || protected.iter().any(|other| todays_name(other) == name)
+    };
     let of_token = |index: usize| match &tokens[index] {
         Token::Ambiguous => Some(Risk::Ambiguous(
             "a string in which a quote follows a backslash; write it as E'…', or give it as a parameter",
@@ -50,7 +55,12 @@ pub fn risk(sql: &str, protected: &[String]) -> Option<Risk> {
         )),
         token => match token.name()? {
             "set_config" => set_config(&tokens[index + 1..], &is_protected),
-            name if runs_text(name, tokens.get(index + 1)) => Some(Risk::Code(name.to_owned())),
+            name if runs_text(name) && is_called(&tokens, index) => {
+                Some(Risk::Code(name.to_owned()))
+            }
+            name if read_only && WRITES.contains(&name) && is_called(&tokens, index) => {
+                Some(Risk::Write(name.to_owned()))
+            }
             "execute" if token.is("execute") => executes(tokens.get(index + 1)),
             _ => None,
         },
@@ -91,26 +101,39 @@ fn of_statement(tokens: &[Token], is_protected: &impl Fn(&str) -> bool) -> Optio
 
 /// Behind `SET`.
 fn set(tokens: &[Token], is_protected: &impl Fn(&str) -> bool) -> Option<Risk> {
+    let is_setting = |name: &str| is_protected(name).then(|| Risk::Setting(name.to_owned()));
     let is = |index: usize, word: &str| tokens.get(index).is_some_and(|token| token.is(word));
+    // `SET local.x`, as any of these words, is a setting of that name.
+    if tokens.get(1) == Some(&Token::Symbol('.')) {
+        return named(tokens, is_protected);
+    }
+    if is(0, "local") || is(0, "session") && !is(1, "authorization") && !is(1, "characteristics") {
+        return set(&tokens[1..], is_protected);
+    }
     if is(0, "session") && is(1, "authorization") {
         return Some(Risk::Setting("session_authorization".to_owned()));
     }
-    if is(0, "session") && is(1, "characteristics") || is(0, "transaction") {
+    if is(0, "session") || is(0, "transaction") {
         let write = tokens.iter().any(|token| token.is("write"));
-        return write.then(|| Risk::Setting("transaction_read_only".to_owned()));
+        let isolation = tokens.iter().any(|token| token.is("isolation"));
+        let deferrable = tokens.iter().any(|token| token.is("deferrable"));
+        let default = if is(0, "session") { "default_" } else { "" };
+        let mode = |named: bool, mode: &str| {
+            let name = format!("{default}transaction_{mode}");
+            named.then(|| is_setting(&name)).flatten()
+        };
+        return write
+            .then(|| Risk::Setting("transaction_read_only".to_owned()))
+            .or_else(|| mode(isolation, "isolation"))
+            .or_else(|| mode(deferrable, "deferrable"));
     }
     if is(0, "constraints") {
         return None;
     }
-    let rest = match tokens.first() {
-        // `SET session = 1` would be a setting of that name, which there is not.
-        Some(token) if token.is_one_of(&["session", "local"]) => &tokens[1..],
-        _ => tokens,
-    };
-    if rest.first().is_some_and(|token| token.is("session")) {
-        return Some(Risk::Setting("session_authorization".to_owned()));
+    match ALIASES.iter().find(|(words, _)| begins_with(tokens, words)) {
+        Some((_, name)) => is_setting(name),
+        None => named(tokens, is_protected),
     }
-    named(rest, is_protected)
 }
 
 /// Behind `RESET`.
@@ -120,7 +143,33 @@ fn reset(tokens: &[Token], is_protected: &impl Fn(&str) -> bool) -> Option<Risk>
         Some(token) if token.is("session") => {
             Some(Risk::Setting("session_authorization".to_owned()))
         }
-        _ => named(tokens, is_protected),
+        _ if begins_with(tokens, &["transaction", "isolation"]) => {
+            let name = "transaction_isolation";
+            is_protected(name).then(|| Risk::Setting(name.to_owned()))
+        }
+        _ => set(tokens, is_protected),
+    }
+}
+
+/// What `SET` calls otherwise than the setting is called.
+const ALIASES: [(&[&str], &str); 4] = [
+    (&["names"], "client_encoding"),
+    (&["schema"], "search_path"),
+    (&["time", "zone"], "timezone"),
+    (&["xml", "option"], "xmloption"),
+];
+
+fn begins_with(tokens: &[Token], words: &[&str]) -> bool {
+    let mut pairs = tokens.iter().zip(words);
+    tokens.len() >= words.len() && pairs.all(|(token, word)| token.is(word))
+}
+
+/// The name of a setting that PostgreSQL still knows by an older one.
+fn todays_name(name: &str) -> &str {
+    match name {
+        "sort_mem" => "work_mem",
+        "vacuum_mem" => "maintenance_work_mem",
+        name => name,
     }
 }
 
@@ -129,19 +178,26 @@ fn named(tokens: &[Token], is_protected: &impl Fn(&str) -> bool) -> Option<Risk>
     let Some(first) = tokens.first().and_then(Token::name) else {
         return Some(Risk::UnknownSetting);
     };
-    let mut name = match first {
-        "names" => "client_encoding".to_owned(),
-        first => first.to_ascii_lowercase(),
-    };
+    let mut name = identifier(first);
     let mut rest = &tokens[1..];
     while let [Token::Symbol('.'), part, behind @ ..] = rest {
         let Some(part) = part.name() else {
             return Some(Risk::UnknownSetting);
         };
-        name = format!("{name}.{}", part.to_ascii_lowercase());
+        name = format!("{name}.{}", identifier(part));
         rest = behind;
     }
-    is_protected(&name).then_some(Risk::Setting(name))
+    let name = todays_name(&name);
+    is_protected(name).then(|| Risk::Setting(name.to_owned()))
+}
+
+/// A part of a setting's name as PostgreSQL takes it: cut short, and without regard to case.
+fn identifier(name: &str) -> String {
+    let mut end = name.len().min(limits::IDENTIFIER_BYTES_MAX);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name[..end].to_ascii_lowercase()
 }
 
 /// Behind the name `set_config`.
@@ -154,7 +210,8 @@ fn set_config(tokens: &[Token], is_protected: &impl Fn(&str) -> bool) -> Option<
             ..,
         ] => {
             let name = name.to_ascii_lowercase();
-            is_protected(&name).then_some(Risk::Setting(name))
+            let name = todays_name(&name);
+            is_protected(name).then(|| Risk::Setting(name.to_owned()))
         }
         _ => Some(Risk::UnknownSetting),
     }
@@ -166,13 +223,17 @@ fn executes(next: Option<&Token>) -> Option<Risk> {
     (!elsewhere).then(|| Risk::Code("EXECUTE".to_owned()))
 }
 
-/// Whether a name, followed by this, is that of a function that runs text it is given.
-fn runs_text(name: &str, next: Option<&Token>) -> bool {
-    let called = next == Some(&Token::Symbol('('));
-    let family = RUNS_TEXT_FAMILIES
-        .iter()
-        .any(|begin| name.starts_with(begin));
-    called && (family || RUNS_TEXT.contains(&name))
+/// Whether a function of this name runs text that it is given.
+pub(in crate::database) fn runs_text(name: &str) -> bool {
+    let mut families = RUNS_TEXT_FAMILIES.iter();
+    families.any(|begin| name.starts_with(begin)) || RUNS_TEXT.contains(&name)
+}
+
+/// Whether a name can be that of a function which is called here: `f(x)`, or `(x).f`, where `x` may
+/// be anything that ends before the dot.
+fn is_called(tokens: &[Token], index: usize) -> bool {
+    let attribute = index > 0 && tokens[index - 1] == Token::Symbol('.');
+    attribute || tokens.get(index + 1) == Some(&Token::Symbol('('))
 }
 
 /// Functions of PostgreSQL's own and of its extensions that execute SQL they are given as text.
@@ -184,7 +245,21 @@ const RUNS_TEXT: [&str; 15] = [
     "schema_to_xml_and_xmlschema", "ts_rewrite", "ts_stat", "xpath_table",
 ];
 
-/// How the names of such functions begin, where an extension has many.
+/// Functions that write to large objects, which PostgreSQL before 16 allows in a transaction that may
+/// only read.
+const WRITES: [&str; 9] = [
+    "lo_creat",
+    "lo_create",
+    "lo_from_bytea",
+    "lo_import",
+    "lo_put",
+    "lo_truncate",
+    "lo_truncate64",
+    "lo_unlink",
+    "lowrite",
+];
+
+/// How the names of functions that run text begin, where an extension has many.
 const RUNS_TEXT_FAMILIES: [&str; 3] = ["crosstab", "dblink", "run_command_on_"];
 
 #[cfg(test)]

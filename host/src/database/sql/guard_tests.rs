@@ -3,7 +3,14 @@
 use super::*;
 
 fn found(sql: &str) -> Option<Risk> {
-    risk(sql, &["app.tenant".to_owned()])
+    let protected = [
+        "app.tenant",
+        "search_path",
+        "timezone",
+        "xmloption",
+        "work_mem",
+    ];
+    risk(sql, &protected.map(str::to_owned), false)
 }
 
 #[test]
@@ -37,7 +44,21 @@ fn a_change_of_a_protected_setting_is_found_however_it_is_written() {
         "set transaction read write",
         "set transaction isolation level serializable, read write",
         "set session characteristics as transaction read write",
+        "set local transaction read write",
+        "set session transaction read write",
+        "set local session characteristics as transaction read write",
         "set transaction_read_only = off",
+        "set schema 'b'",
+        "set local schema 'b'",
+        "set session /* */ schema 'b'",
+        "set time zone 'UTC'",
+        "set local time zone interval '1' hour",
+        "reset time zone",
+        "set xml option document",
+        "set sort_mem = 1",
+        "reset sort_mem",
+        "select set_config('Sort_Mem', '1', true)",
+        "set session work_mem from current",
         "set default_transaction_read_only to off",
         "set names 'gbk'",
         "set client_encoding to sjis",
@@ -106,6 +127,11 @@ fn text_that_is_run_is_found() {
         "select \"query_to_xml\" ('delete from t', true, false, '')",
         "select * from ts_stat('select set_config(''role'', ''x'', false)::tsvector')",
         "select dblink_exec('dbname=x', 'drop table t')",
+        "select ('select 1'::text).ts_stat",
+        "select $1.ts_stat",
+        "select c[1].ts_stat from t",
+        "select q . /* */ \"ts_stat\" from lower('select 1') as q",
+        "select ('dbname=x'::text).dblink_connect",
         "select * from crosstab4('select 1')",
         "execute s1",
         "explain execute s1",
@@ -126,12 +152,17 @@ fn everyday_statements_have_no_risk() {
         "select 1",
         "select 'set role admin', \"set role\", $$reset all$$ from t -- set role x",
         "select current_setting('app.tenant')",
-        "select set_config('work_mem', '1MB', true)",
+        "select set_config('statement_timeout', '1', true)",
         "select name, setting from pg_settings",
-        "set local work_mem = '1MB'; set statement_timeout to 100; set time zone 'UTC'",
-        "set transaction isolation level serializable",
+        "set local lock_timeout = '1s'; set statement_timeout to 100; set time.zone = 'UTC'",
+        "set transaction isolation level serializable, read only, deferrable",
+        "set local transaction read only",
+        "set session characteristics as transaction isolation level serializable",
+        "set schema.x = 'y'; set local names.x = 'y'; set transaction.x = 'y'; set local.x = 'y'",
+        "select ts_stat, t.ts_statistics from t",
+        "select lo_put(1, 0, '')",
         "set constraints all deferred",
-        "reset work_mem",
+        "reset lock_timeout",
         "discard temp",
         "update t set role = 'x' where tenant = $1",
         "insert into role (app, tenant) values (1, 2)",
@@ -142,5 +173,58 @@ fn everyday_statements_have_no_risk() {
         "savepoint a; rollback to a",
     ] {
         assert_eq!(found(sql), None, "{sql}");
+    }
+}
+
+/// Also those that begin like something else, and longer ones, which PostgreSQL cuts short.
+#[test]
+fn a_setting_is_found_by_whatever_name() {
+    let long = format!("app.{}", "x".repeat(limits::IDENTIFIER_BYTES_MAX - 4));
+    let protected = [
+        &long,
+        "local.x",
+        "session.x",
+        "transaction.x",
+        "constraints.x",
+        "names.x",
+        "sort_mem",
+        "default_transaction_isolation",
+        "default_transaction_deferrable",
+    ]
+    .map(str::to_owned);
+    for sql in [
+        &format!("set \"{long}\" = 'y'"),
+        &format!("set \"{long}yz\" = 'y'"),
+        "set local.x = 'y'",
+        "set local local.x = 'y'",
+        "set session.x to 'y'",
+        "set session session.x to 'y'",
+        "set transaction.x = 'y'",
+        "set local constraints . x = 'y'",
+        "set names.x = 'y'",
+        "set work_mem = 1",
+        "set session characteristics as transaction isolation level serializable",
+        "set local session characteristics as transaction not deferrable",
+    ] {
+        let found = risk(sql, &protected, false);
+        assert!(matches!(found, Some(Risk::Setting(_))), "{sql}: {found:?}");
+    }
+}
+
+#[test]
+fn what_writes_where_only_reads_are_allowed_is_found() {
+    for sql in [
+        "select lo_from_bytea(0, '')",
+        "select pg_catalog . \"lo_put\"(1, 0, '')",
+        "select (1::oid).lo_unlink",
+        "select q.lo_creat from abs(-1) as q",
+        "select lowrite(lo_open(1, 131072), '')",
+    ] {
+        let found = risk(sql, &[], true);
+        assert!(matches!(found, Some(Risk::Write(_))), "{sql}: {found:?}");
+        assert_eq!(risk(sql, &[], false), None, "{sql}");
+    }
+    for sql in ["select lo_get(1)", "select loread(lo_open(1, 262144), 9)"] {
+        assert_eq!(risk(sql, &[], true), None, "{sql}");
     }
 }

@@ -52,13 +52,15 @@ fn of_statement(tokens: &[Token]) -> StatementKinds {
         "declare" | "fetch" | "move" | "close" | "show" => written(tokens).and(K::Select.into()),
         "explain" => explained(rest),
         "prepare" if !rest.first().is_some_and(|token| token.is("transaction")) => prepared(rest),
-        "create" | "alter" | "drop" => defined(rest),
+        "create" => defined(rest).and(written_for_table(rest)),
+        "alter" | "drop" => defined(rest),
         "truncate" | "comment" | "grant" | "revoke" | "refresh" | "reindex" | "cluster"
         | "security" | "reassign" | "import" => K::Ddl.into(),
         "set" | "reset" | "discard" => K::Set.into(),
         "begin" | "start" | "commit" | "end" | "abort" | "prepare" => K::Transaction.into(),
         "rollback" if !goes_back_to_a_savepoint(rest) => K::Transaction.into(),
         "rollback" | "savepoint" | "release" => StatementKinds::NONE,
+        "copy" if runs_program(rest) => written(tokens).and(K::Copy.into()).and(K::Code.into()),
         "copy" => written(tokens).and(K::Copy.into()),
         "listen" | "unlisten" | "notify" => K::Listen.into(),
         "call" | "do" | "execute" => K::Code.into(),
@@ -70,8 +72,20 @@ fn of_statement(tokens: &[Token]) -> StatementKinds {
 fn written(tokens: &[Token]) -> StatementKinds {
     use StatementKind as K;
     let mut kinds = StatementKinds::NONE;
+    // The word that says what is done, within each parenthesis that is open. Any other such word may
+    // be a name: `SELECT 1 INSERT INTO t` creates a table from a column of that name.
+    let mut verbs = vec![None];
     for (index, token) in tokens.iter().enumerate() {
+        match token {
+            Token::Symbol('(') => verbs.push(None),
+            Token::Symbol(')') if verbs.len() > 1 => _ = verbs.pop(),
+            _ => {}
+        }
         let Token::Word(word) = token else { continue };
+        let verb = verbs.last_mut().filter(|verb| verb.is_none());
+        if let Some(verb) = verb.filter(|_| token.is_one_of(&VERBS)) {
+            *verb = Some(index);
+        }
         let before = index.checked_sub(1).map(|before| &tokens[before]);
         // `t.update` is a column.
         if before == Some(&Token::Symbol('.')) {
@@ -85,12 +99,54 @@ fn written(tokens: &[Token]) -> StatementKinds {
             "delete" => K::Delete,
             "merge" => K::Merge,
             "select" | "table" => K::Select,
-            "into" if !before.is_some_and(|token| token.is_one_of(&["insert", "merge"])) => K::Ddl,
+            "into" if !begins(&verbs, before, index) => K::Ddl,
             _ => continue,
         };
         kinds = kinds.and(kind.into());
     }
     kinds
+}
+
+/// Whether an `INTO` at this place belongs to an `INSERT` or a `MERGE` right before it.
+fn begins(verbs: &[Option<usize>], before: Option<&Token>, index: usize) -> bool {
+    let is_verb = verbs.last() == Some(&index.checked_sub(1));
+    is_verb && before.is_some_and(|token| token.is_one_of(&["insert", "merge"]))
+}
+
+/// What the `WITH` of a `CREATE TABLE AS` writes.
+fn written_for_table(tokens: &[Token]) -> StatementKinds {
+    use StatementKind as K;
+    let mut kinds = StatementKinds::NONE;
+    if !tokens.iter().take(3).any(|token| token.is("table")) {
+        return kinds;
+    }
+    for pair in tokens.windows(2) {
+        let kind = match &pair[1] {
+            // What becomes of a row when the one that it refers to changes.
+            _ if pair[0].is("on") => continue,
+            Token::Word(word) => match word.as_str() {
+                "insert" => K::Insert,
+                "update" => K::Update,
+                "delete" => K::Delete,
+                "merge" => K::Merge,
+                _ => continue,
+            },
+            _ => continue,
+        };
+        kinds = kinds.and(kind.into());
+    }
+    kinds
+}
+
+/// Whether a `COPY` leads to or from a program on the server.
+fn runs_program(tokens: &[Token]) -> bool {
+    tokens.windows(3).any(|triple| {
+        let is_string = matches!(
+            triple[2],
+            Token::Text(_) | Token::Literal | Token::Ambiguous
+        );
+        triple[0].is_one_of(&["from", "to"]) && triple[1].is("program") && is_string
+    })
 }
 
 /// `EXPLAIN` counts as what it explains: with `ANALYZE` that is executed.
@@ -121,8 +177,18 @@ fn prepared(tokens: &[Token]) -> StatementKinds {
 fn defined(tokens: &[Token]) -> StatementKinds {
     use StatementKind as K;
     // `CREATE OR REPLACE TRUSTED PROCEDURAL LANGUAGE` has the longest way to its noun; a name
-    // that is one of these words must be quoted to stand elsewhere.
-    let is_code = tokens.iter().take(6).any(|token| token.is_one_of(&CODE));
+    // that is one of these words must be quoted to stand elsewhere. `CREATE SCHEMA` takes further
+    // definitions along, and what `ALTER TABLE` does to a trigger stands behind the table's name.
+    let far = match tokens.first() {
+        Some(token) if token.is("schema") => tokens.len(),
+        _ => 6,
+    };
+    let is_switched = |pair: &[Token]| {
+        pair[0].is_one_of(&["always", "disable", "enable", "replica"])
+            && pair[1].is_one_of(&["rule", "trigger"])
+    };
+    let is_code = tokens.iter().take(far).any(|token| token.is_one_of(&CODE))
+        || tokens.windows(2).any(is_switched);
     let ddl = StatementKinds::from(K::Ddl);
     match is_code {
         true => ddl.and(K::Code.into()),
@@ -137,6 +203,11 @@ fn goes_back_to_a_savepoint(tokens: &[Token]) -> bool {
     };
     rest.first().is_some_and(|token| token.is("to"))
 }
+
+/// What a statement that reads or writes begins with, perhaps behind a `WITH`.
+const VERBS: [&str; 7] = [
+    "delete", "insert", "merge", "select", "table", "update", "values",
+];
 
 #[rustfmt::skip]
 const EXPLAIN_OPTIONS: [&str; 13] = [
@@ -207,6 +278,19 @@ mod tests {
             ("select 1 for key share of t", "select, update"),
             ("select a.update, \"delete\" from t", "select"),
             ("select * into t from s", "select, ddl"),
+            ("select 1. into t", "select, ddl"),
+            ("select .5 into t", "select, ddl"),
+            ("select 1_000. into t", "select, ddl"),
+            ("select 1 insert into t", "select, insert, ddl"),
+            (
+                "with a as (select 1) select (1) as merge into t",
+                "select, merge, ddl",
+            ),
+            (
+                "with a as (insert into t select 1 returning *) insert into s table a",
+                "select, insert",
+            ),
+            ("select $1.into, a[1].into, (b).into from t", "select"),
             ("explain select 1", "select"),
             ("explain (select 1)", "select"),
             ("EXPLAIN (analyze, buffers off) delete from t", "delete"),
@@ -221,6 +305,27 @@ mod tests {
             ("declare c cursor for select 1 for update", "select, update"),
             ("fetch all from c", "select"),
             ("create table t ()", "ddl"),
+            (
+                "create table t as with a as (delete from s returning *) select * from a",
+                "delete, ddl",
+            ),
+            (
+                "create table t (a int references s on delete cascade on update cascade)",
+                "ddl",
+            ),
+            (
+                "create temp table t (\"delete\" int, update int)",
+                "update, ddl",
+            ),
+            ("create policy p on t for update using (true)", "ddl"),
+            (
+                "create schema s create table a (i int) create trigger x before insert on a execute function f()",
+                "ddl, code",
+            ),
+            (
+                "alter table if exists only s.t enable replica trigger x",
+                "ddl, code",
+            ),
             ("alter table t disable row level security", "ddl"),
             ("drop table t", "ddl"),
             ("truncate t", "ddl"),
@@ -250,6 +355,12 @@ mod tests {
                 "",
             ),
             ("copy t from stdin", "copy"),
+            ("copy t (program) from program 'cat'", "copy, code"),
+            (
+                "copy (select 1 from program) to program $$cat$$",
+                "select, copy, code",
+            ),
+            ("copy (select 1 from program) to stdout", "select, copy"),
             ("copy (delete from t returning *) to stdout", "delete, copy"),
             ("call p()", "code"),
             ("do $$ begin delete from t; end $$", "code"),

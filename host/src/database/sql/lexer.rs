@@ -46,18 +46,35 @@ impl Token {
 /// The tokens of a text, without numbers, spaces and comments.
 pub struct Tokens<'a> {
     rest: &'a str,
+    /// Whether a backslash escapes in plain strings, too: `standard_conforming_strings` is off.
+    escapes: bool,
 }
 
 impl<'a> Tokens<'a> {
     /// Those of this text.
     pub fn new(sql: &'a str) -> Self {
-        Self { rest: sql }
+        Self {
+            rest: sql,
+            escapes: false,
+        }
     }
 
-    /// Those of this text that are neither strings nor identifiers with escapes.
+    /// Those of this text where a backslash escapes in plain strings, too: none is ambiguous then.
+    pub fn escaped(sql: &'a str) -> Self {
+        Self {
+            rest: sql,
+            escapes: true,
+        }
+    }
+
+    /// Those of this text that are no strings.
     pub fn words(sql: &'a str) -> impl Iterator<Item = Token> + 'a {
-        Self::new(sql)
-            .filter(|token| !matches!(token, Token::Text(_) | Token::Ambiguous | Token::Literal))
+        Self::new(sql).without_strings()
+    }
+
+    /// Those that are no strings.
+    pub fn without_strings(self) -> impl Iterator<Item = Token> + 'a {
+        self.filter(|token| !matches!(token, Token::Text(_) | Token::Ambiguous | Token::Literal))
     }
 
     /// What stands before the next quote, with doubled quotes made single; to the end of the text
@@ -82,6 +99,10 @@ impl<'a> Tokens<'a> {
 
     /// A string without escapes whose opening quote is already behind.
     fn text(&mut self) -> Token {
+        if self.escapes {
+            self.skip_escapes();
+            return Token::Literal;
+        }
         let all = self.rest;
         let content = self.quoted('\'');
         let raw = &all[..all.len() - self.rest.len()];
@@ -92,16 +113,29 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    /// As [`Self::text`], where nobody asks for the content.
+    /// As [`Self::text`], where nobody asks for the content, and a backslash escapes nothing.
     fn literal(&mut self) -> Token {
+        if self.escapes {
+            self.quoted('\'');
+            return Token::Literal;
+        }
         match self.text() {
             Token::Ambiguous => Token::Ambiguous,
             _ => Token::Literal,
         }
     }
 
-    /// Skips a string with escapes whose opening quote is already behind.
+    /// Skips a string with escapes whose opening quote is already behind, and what continues it: one
+    /// that has no prefix of its own, on another line.
     fn skip_escapes(&mut self) {
+        self.skip_escapes_once();
+        while let Some(rest) = continued(self.rest) {
+            self.rest = rest;
+            self.skip_escapes_once();
+        }
+    }
+
+    fn skip_escapes_once(&mut self) {
         let mut escaped = false;
         for (index, character) in self.rest.char_indices() {
             match character {
@@ -179,6 +213,36 @@ impl<'a> Tokens<'a> {
         Token::Word(word)
     }
 
+    /// Skips the digits, and the underscores between them, with which the text goes on. Only
+    /// newer versions know underscores: to older ones a word begins with them, which is to be seen if
+    /// it is more than that.
+    fn skip_digits(&mut self) {
+        let behind = self.rest.trim_start_matches(continues_word);
+        let word = &self.rest[..self.rest.len() - behind.len()];
+        match word.chars().all(|c| c.is_ascii_digit() || c == '_') {
+            true => self.rest = behind,
+            false => _ = self.take_while(|c| c.is_ascii_digit()),
+        }
+    }
+
+    /// Skips a number that begins with a digit, up to its exponent; so `1.` does not leave a dot behind.
+    fn skip_number(&mut self) {
+        self.skip_digits();
+        if let Some(rest) = self.rest.strip_prefix('.')
+            && !rest.starts_with('.')
+        {
+            self.rest = rest;
+            self.skip_fraction();
+        }
+    }
+
+    /// Skips the digits behind a number's dot.
+    fn skip_fraction(&mut self) {
+        if self.rest.starts_with(|c: char| c.is_ascii_digit()) {
+            self.skip_digits();
+        }
+    }
+
     fn take_while(&mut self, belongs: impl Fn(char) -> bool) -> &'a str {
         let end = self.rest.find(|c| !belongs(c)).unwrap_or(self.rest.len());
         let (taken, rest) = self.rest.split_at(end);
@@ -211,13 +275,43 @@ impl Iterator for Tokens<'_> {
             } else if continues_word(first) && !first.is_ascii_digit() && first != '$' {
                 return Some(self.word());
             } else if first.is_ascii_digit() {
-                // Digits alone: in older versions a word may begin right behind them.
-                self.take_while(|c| c.is_ascii_digit());
+                // Without its exponent: in older versions a word may begin right behind the digits.
+                self.skip_number();
             } else {
                 self.rest = &self.rest[first.len_utf8()..];
+                let digit_follows = self.rest.starts_with(|c: char| c.is_ascii_digit());
+                match first {
+                    '.' if digit_follows => {
+                        self.skip_fraction();
+                        continue;
+                    }
+                    // A parameter, behind which a dot is one.
+                    '$' => _ = self.take_while(|c| c.is_ascii_digit()),
+                    _ => {}
+                }
                 return Some(Token::Symbol(first));
             }
         }
+    }
+}
+
+/// What follows the opening quote of a string that goes on with the one before, which has just ended:
+/// between them there are spaces and comments to the end of a line, and at least one such end.
+fn continued(mut rest: &str) -> Option<&str> {
+    let mut is_another_line = false;
+    loop {
+        let next = rest.chars().next()?;
+        if rest.starts_with("--") {
+            rest = &rest[rest.find(['\n', '\r'])?..];
+            continue;
+        }
+        match next {
+            '\n' | '\r' => is_another_line = true,
+            ' ' | '\t' | '\x0b' | '\x0c' => {}
+            '\'' if is_another_line => return Some(&rest[1..]),
+            _ => return None,
+        }
+        rest = &rest[1..];
     }
 }
 
@@ -256,6 +350,13 @@ mod tests {
             ("$1$x$ a $x$ b", &["b"]),
             ("1$x$ a $x$ b", &["b"]),
             ("1e'\\' a' b 1.5e-3 c", &["b", "e", "c"]),
+            ("1. a .5 b 1.5c 1_000. d 1..e", &["a", "b", "c", "d", "e"]),
+            ("1_0e'\\' a' b", &["_0e", "a"]),
+            ("$1.a b[1].c", &["a", "b", "c"]),
+            ("e'a'\n'b\\'' c", &["c"]),
+            ("e'a' -- x\r\t--\n 'b\\' c' d", &["d"]),
+            ("e'a' 'b\\' c", &["c"]),
+            ("e'a'\n/**/'b\\' c", &["c"]),
             ("\"a\"\"b\" c", &["a\"b", "c"]),
             ("U&\"d\\0061t\" a u&'b' c u & d", &["a", "c", "u", "d"]),
             ("x'1f' b'01' n'q' a", &["n", "a"]),
@@ -265,6 +366,33 @@ mod tests {
         for (sql, expected) in cases {
             assert_eq!(names(sql), *expected, "{sql}");
         }
+    }
+
+    #[test]
+    fn dots_are_left_where_they_are_no_numbers() {
+        let dots = |sql| {
+            Tokens::new(sql)
+                .filter(|token| *token == Token::Symbol('.'))
+                .count()
+        };
+        for (sql, expected) in [
+            ("1. .5 1.5 1_0.0_1", 0),
+            ("$1.a b[1].c d.e (1).f", 4),
+            ("1..2", 1),
+        ] {
+            assert_eq!(dots(sql), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn where_a_backslash_escapes_strings_end_elsewhere() {
+        let names = |sql| -> Vec<String> {
+            Tokens::escaped(sql)
+                .filter_map(|token| token.name().map(str::to_owned))
+                .collect()
+        };
+        assert_eq!(names("'a\\' b ' c '\\\\' d"), ["c", "d"]);
+        assert_eq!(names("b'1\\' a x'\\' b '\\' c"), ["a", "b"]);
     }
 
     #[test]
