@@ -160,6 +160,16 @@ behind_both_doors! {
         for index in [1, 3, 5, 6] {
             assert_eq!(all[index]["rows"], own, "{index}");
         }
+        let pipeline = json!([
+            ["select become(session_user::text)", []],
+            ["insert into things select current_user::text", []],
+        ]);
+        let steps = json!([{ "pipeline": pipeline }, { "transaction": [{ "pipeline": pipeline }], "end": "commit" }]);
+        for result in flat(results(&trial, steps).await) {
+            assert_eq!(result[1]["affected"], 1, "{result}");
+        }
+        let who = "select string_agg(distinct name, ',') from things where length(name) > 1";
+        assert_eq!(database.value(who).await.as_deref(), own[0][0].as_str());
     }
 
     async fn an_error_points_into_the_functions_own_text(door) {

@@ -2,7 +2,8 @@
 //!
 //! Promises: they are sent in one flush and run in their order, all or none of them, unless a
 //! transaction is open, to which they then belong; those that must be known first are prepared in
-//! one flush before it; the error of one says which it was.
+//! one flush before it; the error of one says which it was; what the host puts in force holds anew
+//! for each of them, whatever the ones before have done to it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -76,7 +77,11 @@ impl Connection {
         self.send_all(calls, &plans)?;
         let mut answers = Vec::with_capacity(calls.len());
         let mut bytes = 0;
+        let between = self.terms.prelude.iter().len() as u32;
         for (index, plan) in plans.iter().enumerate() {
+            if index > 0 {
+                self.leading = between;
+            }
             let answer = self.answer(plan, &mut bytes).await;
             answers.push(answer.map_err(|error| error.of_call(index))?);
         }
@@ -186,8 +191,12 @@ impl Connection {
             reads_sequence_state: all.reads_sequence_state || plan.effects.reads_sequence_state,
             only_modes: false,
         });
+        let between = self.terms.prelude.clone();
         self.send(effects, |out| {
-            for (call, plan) in calls.iter().zip(plans) {
+            for (index, (call, plan)) in calls.iter().zip(plans).enumerate() {
+                if let Some(prelude) = between.as_ref().filter(|_| index > 0) {
+                    prelude.command.write(out)?;
+                }
                 if plan.parsed {
                     let oids = plan
                         .description
