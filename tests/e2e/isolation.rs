@@ -117,6 +117,54 @@ behind_both_doors! {
         is_gone(door, leave, look, "0").await;
     }
 
+    /// Where a call of a function does not look like one.
+    async fn a_lock_that_is_taken_in_disguise_is_released(door) {
+        let look = "select count(*)::text from pg_locks where locktype = 'advisory' and objid = 4712
+                    and pid = pg_backend_pid()";
+        for take in [
+            "select a.id::text from generate_series(4712, 4712) as a (id) join generate_series(1, 1) as b (id)
+                on pg_try_advisory_lock(a.id)",
+            "select (4712::bigint).pg_advisory_lock::text",
+            "select q.pg_try_advisory_lock::text from generate_series(4712::bigint, 4712) as q",
+        ] {
+            is_gone(door, json!([{ "query": take }]), look, "0").await;
+        }
+    }
+
+    async fn a_setting_that_is_made_in_disguise_is_reset(door) {
+        let look = "select coalesce(current_setting('local.left', true), '')";
+        for set in [
+            "set local.left = 'x'",
+            "select E'a'\n'b\\'', set_config('local.left', 'x', false) --'",
+        ] {
+            is_gone(door, json!([{ "query": set }]), look, "").await;
+        }
+    }
+
+    async fn a_temporary_table_in_disguise_is_dropped(door) {
+        let leave = json!([{ "execute": "create table U&\"pg\\005ftemp\".left_over (name text)" }]);
+        is_gone(door, leave, "select (to_regclass('pg_temp.left_over') is null)::text", "true").await;
+    }
+
+    async fn a_sequences_last_value_is_only_ones_own(door) {
+        let database = Database::with("create table numbered (id serial)").await;
+        let trial = Setup::of(&MISBEHAVE).with(&database).database("pool_max", "1").start(door).await;
+        let insert = json!({ "execute": "insert into numbered default values" });
+        let nothing = json!({ "query": "select 'nothing'" });
+        let last = json!({ "query": "select lastval()::text" });
+        trial.value(json!({ "steps": [insert] })).await;
+        for before in [json!([]), json!([nothing]), json!([{ "batch": "savepoint a" }, nothing])] {
+            let mut within = before.as_array().expect("it is a list").clone();
+            within.push(last.clone());
+            let answer = trial.value(json!({ "steps": [{ "transaction": within, "end": "rollback" }] })).await;
+            let steps = &answer["steps"][0]["steps"];
+            assert_eq!(steps[within.len() - 1]["error"]["code"], "55000", "{answer}");
+        }
+        let own = json!([{ "transaction": [nothing, insert, nothing, last], "end": "commit" }]);
+        let answer = trial.value(json!({ "steps": own })).await;
+        assert_eq!(answer["steps"][0]["steps"][3]["rows"], json!([["2"]]), "{answer}");
+    }
+
     async fn a_statement_prepared_in_sql_is_deallocated(door) {
         let leave = json!([{ "execute": "prepare left_over as select 1" }]);
         let look = "select count(*)::text from pg_prepared_statements where name = 'left_over'";

@@ -59,8 +59,10 @@ pub struct Connection {
     pub(super) timeouts: ServerTimeouts,
     /// How long the next request may take, if that is less than its terms say.
     pub(super) call_timeout: Option<Duration>,
-    /// Whether this loan of the connection has executed anything yet.
-    pub(super) used: bool,
+    /// Whether what the session knows of sequences is this loan's own, as far as a text tells.
+    pub(super) has_sequences: bool,
+    /// Whether it was before the request under way.
+    pub(super) had_sequences: bool,
     /// Whose words and time a request carries.
     pub(super) terms: Terms,
     /// What the server said of itself when it let us in.
@@ -123,7 +125,8 @@ impl Connection {
             executing: false,
             copying_out: false,
             call_timeout: None,
-            used: false,
+            has_sequences: false,
+            had_sequences: false,
             terms: Terms::default(),
             residue: Residue::Nothing,
             doomed: false,
@@ -229,7 +232,7 @@ impl Connection {
 
     /// Begins a loan.
     pub fn lend(&mut self) {
-        self.used = false;
+        (self.has_sequences, self.had_sequences) = (false, false);
         self.timeouts.begin_loan();
     }
 
@@ -254,7 +257,6 @@ impl Connection {
     /// Sends such statements.
     pub(super) fn begin_command(&mut self, sql: &str) -> Result<()> {
         self.wire.begin();
-        self.used = true;
         self.wire.simple_query(sql)?;
         self.began = None;
         self.forgotten.clear();

@@ -19,7 +19,7 @@ use super::connection::Connection;
 use super::cursor::Batch;
 use super::error::{Error, Result};
 use super::preparation::Ground;
-use super::residue::Residue;
+use super::residue::{Residue, Sequences};
 use super::statement::{Call, Description, Effects};
 use super::wire::Status;
 use super::wire::reply::{self, Shape};
@@ -305,7 +305,9 @@ impl Connection {
         self.executing = false;
         self.copying_out = false;
         self.began = self.beginning.take();
-        self.used = true;
+        self.had_sequences = self.has_sequences;
+        // A failed transaction executes nothing.
+        self.has_sequences |= effects.sequences.moves && self.status() != Some(Status::Failed);
         self.mark(effects.residue);
         Ok(())
     }
@@ -317,7 +319,7 @@ impl Connection {
             // The server takes nothing any more but the end of the transaction.
             return leaders;
         }
-        if !self.used && effects.reads_sequence_state {
+        if !self.has_sequences && effects.sequences.reads {
             // An insert is not taken to change the session, although it may leave this.
             leaders.push(Command::new("DISCARD SEQUENCES"));
         }
@@ -356,7 +358,7 @@ impl Effects {
     /// Those of what the host does itself.
     pub(super) const NONE: Self = Self {
         residue: Residue::Nothing,
-        reads_sequence_state: false,
+        sequences: Sequences::NONE,
         only_modes: false,
     };
 }

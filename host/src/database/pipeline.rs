@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::cursor::Batch;
 use super::error::{Error, Result};
 use super::exchange::{check, formats};
+use super::residue::Sequences;
 use super::statement::{Call, Description, Effects, Key};
 use super::wire::reply::{self, Shape};
 use super::wire::request;
@@ -129,6 +130,8 @@ impl Connection {
                 Some(prepared) => Some(prepared.description.clone()),
                 None => known.filter(is_right),
             };
+            let effects = prepared.as_ref().map(|prepared| prepared.effects);
+            let effects = effects.unwrap_or_else(|| Effects::of(&call.key.sql));
             let own_name = prepared.map(|prepared| prepared.name).unwrap_or_default();
             let parsed = !named || (own_name.is_empty() && same_as == index);
             if same_as == index && description.is_none() && !(assuming && call.names_all()) {
@@ -139,7 +142,7 @@ impl Connection {
                 parsed,
                 name: if named { own_name } else { String::new() },
                 description,
-                effects: Effects::of(&call.key.sql),
+                effects,
             });
         }
         self.prepare_missing(calls, &mut plans, &missing, named)
@@ -188,7 +191,10 @@ impl Connection {
     fn send_all(&mut self, calls: &[Call], plans: &[Plan]) -> Result<()> {
         let effects = plans.iter().fold(Effects::NONE, |all, plan| Effects {
             residue: all.residue.max(plan.effects.residue),
-            reads_sequence_state: all.reads_sequence_state || plan.effects.reads_sequence_state,
+            sequences: Sequences {
+                reads: all.sequences.reads || plan.effects.sequences.reads,
+                moves: all.sequences.moves || plan.effects.sequences.moves,
+            },
             only_modes: false,
         });
         let between = self.terms.prelude.clone();

@@ -6,10 +6,14 @@
 //! taken to leave something, and then the connection is reset before it is lent again.
 //!
 //! What the text does not show, it cannot find: a trigger, a column's default, an operator or a
-//! view that changes the session. A database where such things exist is given `reset = "always"`.
+//! view that changes the session, nor a function of the database that is called like a column
+//! (`t.f`). A database where such things exist is given `reset = "always"`.
 //!
 //! The transaction itself is not judged here: the server reports it ([`super::wire`]).
 
+use std::iter;
+
+use super::sql::guard::runs_text;
 use super::sql::lexer::{Token, Tokens};
 
 /// What executing a statement may leave behind on its connection.
@@ -23,9 +27,39 @@ pub enum Residue {
     Connection,
 }
 
-/// What a statement reads that an earlier borrower of the connection may have left.
-pub fn reads_sequence_state(sql: &str) -> bool {
-    Tokens::words(sql).any(|token| token.is_one_of(&["currval", "lastval"]))
+/// What executing a text has to do with the state of sequences in its session (`lastval`).
+#[derive(Debug, Clone, Copy)]
+pub struct Sequences {
+    /// Whether it reads what an earlier borrower of the connection may have left.
+    pub reads: bool,
+    /// Whether it may leave some itself, as an insert may whose table has a sequence. What a loan may have
+    /// left itself is never discarded, so one that inserts elsewhere reads an older number.
+    pub moves: bool,
+}
+
+impl Sequences {
+    /// Nothing.
+    pub const NONE: Self = Self {
+        reads: false,
+        moves: false,
+    };
+}
+
+/// What a text has to do with sequences. `residue` is its own.
+pub fn sequences(sql: &str, residue: Residue) -> Sequences {
+    let writes = ["copy", "delete", "insert", "merge", "update"];
+    let mut found = Sequences {
+        moves: residue != Residue::Nothing,
+        ..Sequences::NONE
+    };
+    for token in readings(sql).flatten() {
+        found.moves |= token.is_one_of(&writes);
+        found.reads |= match token.name() {
+            Some(name) => matches!(name, "currval" | "lastval"),
+            None => token == Token::Escaped,
+        };
+    }
+    found
 }
 
 /// Whether a text is nothing but `SET TRANSACTION`.
@@ -41,7 +75,21 @@ pub fn only_modes(sql: &str) -> bool {
 
 /// Judges one or more statements by their text.
 pub fn residue(sql: &str) -> Residue {
-    let tokens: Vec<Token> = Tokens::words(sql).collect();
+    readings(sql)
+        .map(|tokens| of_statements(&tokens))
+        .max()
+        .unwrap_or(Residue::Nothing)
+}
+
+/// The words of a text; where those depend on what a backslash means in a string, also as they are
+/// if it means the other thing.
+fn readings(sql: &str) -> impl Iterator<Item = Vec<Token>> {
+    let is_ambiguous = sql.contains("\\'") && Tokens::new(sql).any(|t| t == Token::Ambiguous);
+    let escaped = is_ambiguous.then(|| Tokens::escaped(sql).without_strings().collect());
+    iter::once(Tokens::words(sql).collect()).chain(escaped)
+}
+
+fn of_statements(tokens: &[Token]) -> Residue {
     tokens
         .split(|token| *token == Token::Symbol(';'))
         .map(of_statement)
@@ -53,12 +101,11 @@ fn of_statement(tokens: &[Token]) -> Residue {
     let Some(first) = tokens.first() else {
         return Residue::Nothing;
     };
-    let second = tokens.get(1);
     let known = match first {
         Token::Symbol('(') => true,
         Token::Word(verb) => match verb.as_str() {
-            "set" => second
-                .is_some_and(|token| token.is_one_of(&["local", "constraints", "transaction"])),
+            "set" if sets_seed(&tokens[1..]) => return Residue::Connection,
+            "set" => ends_with_transaction(&tokens[1..]),
             "load" => return Residue::Connection,
             verb => VERBS.contains(&verb),
         },
@@ -75,18 +122,52 @@ fn of_statement(tokens: &[Token]) -> Residue {
 
 fn of_token(tokens: &[Token], index: usize) -> Residue {
     let called = tokens.get(index + 1) == Some(&Token::Symbol('('));
+    let attribute = index > 0 && tokens[index - 1] == Token::Symbol('.') && !called;
     match &tokens[index] {
+        // Whatever it is that it names.
+        Token::Escaped if called || attribute => Residue::Connection,
+        Token::Escaped => Residue::Session,
         Token::Word(name) if is_temporary(name) => Residue::Session,
         Token::Quoted(name) if name.starts_with("pg_temp") => Residue::Session,
-        Token::Word(name) if called && name == "setseed" => Residue::Connection,
+        Token::Word(name) | Token::Quoted(name) if name == "setseed" && (called || attribute) => {
+            Residue::Connection
+        }
+        Token::Word(name) | Token::Quoted(name) if attribute => {
+            // `(x).f` calls `f`, unless `x` has a part of that name; `t.f` is a column almost always.
+            let known = match index > 1 && ends_value(&tokens[index - 2]) {
+                true => FUNCTIONS.binary_search(&name.as_str()).is_ok(),
+                false => !CALLED_LIKE_COLUMNS.contains(&name.as_str()) && !runs_text(name),
+            };
+            match known {
+                true => Residue::Nothing,
+                false => Residue::Session,
+            }
+        }
         Token::Word(name) if called && is_harmless(tokens, index, name) => Residue::Nothing,
-        Token::Word(_) | Token::Quoted(_) | Token::Escaped
-            if called && !names_a_table(tokens, index) =>
-        {
+        Token::Word(_) | Token::Quoted(_) if called && !names_a_table(tokens, index) => {
             Residue::Session
         }
         _ => Residue::Nothing,
     }
+}
+
+/// Whether what stands behind `SET` does what `setseed` does.
+fn sets_seed(tokens: &[Token]) -> bool {
+    let mut names = tokens.iter();
+    let setting = names.find(|token| !token.is_one_of(&["local", "session"]));
+    setting.and_then(Token::name) == Some("seed")
+}
+
+/// Whether what stands behind `SET` holds for a transaction only; `SET local.x` does not.
+pub fn ends_with_transaction(tokens: &[Token]) -> bool {
+    let is_local = |token: &Token| token.is_one_of(&["local", "constraints", "transaction"]);
+    tokens.first().is_some_and(is_local) && tokens.get(1) != Some(&Token::Symbol('.'))
+}
+
+/// Whether this can be the end of a value, behind which a dot and a name may be a function's call. A
+/// parameter is its dollar.
+fn ends_value(token: &Token) -> bool {
+    matches!(token, Token::Symbol(')' | ']' | '$'))
 }
 
 /// Whether a word makes a temporary object, or names the schema of those.
@@ -109,21 +190,33 @@ fn names_a_table(tokens: &[Token], mut index: usize) -> bool {
     while index > 1 && tokens[index - 1] == Token::Symbol('.') {
         index -= 2;
     }
-    index > 0 && tokens[index - 1].is_one_of(&TABLE_FOLLOWS)
+    let Some(before) = index.checked_sub(1).map(|before| &tokens[before]) else {
+        return false;
+    };
+    // Elsewhere `ON` begins a condition.
+    let makes_an_index = tokens[0].is("create") && tokens[1].is_one_of(&["index", "unique"]);
+    before.is_one_of(&TABLE_FOLLOWS) || (before.is("on") && makes_an_index)
 }
 
 /// Words after which a name in front of a parenthesis is not a function's.
-const TABLE_FOLLOWS: [&str; 10] = [
+const TABLE_FOLLOWS: [&str; 9] = [
     "as",
     "copy",
     "exists",
     "into",
-    "on",
     "only",
     "recursive",
     "references",
     "table",
     "with",
+];
+
+/// Functions of PostgreSQL's own, and one of its extensions' families, that take one value and leave
+/// something behind. So `q.pg_advisory_lock` does, where `q` is a value in `FROM`.
+#[rustfmt::skip]
+const CALLED_LIKE_COLUMNS: [&str; 5] = [
+    "nextval", "pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock",
+    "pg_try_advisory_lock_shared",
 ];
 
 /// Statements that leave nothing behind but what they call.
@@ -225,6 +318,10 @@ mod tests {
             "create table if not exists a (id bigint primary key, b text default now() check (b <> ''))",
             "create index on shop.a (b); alter table a add foreign key (b) references c (d); drop table a",
             "select pg_catalog.lower('A') /* load /* nested */ 'x' */",
+            "create unique index i on shop.a (b)",
+            "select t.seed, (t.a).upper, $1.lower, t.b from t where c like $1 escape '\\' and d = 'e'",
+            "set local a.b = 'c'; set constraints all deferred; set transaction read only",
+            "select count(*)::float / 2. * .5 from t where (t.a) is null",
             "",
         ] {
             assert_eq!(residue(sql), Residue::Nothing, "{sql}");
@@ -255,10 +352,36 @@ mod tests {
             "discard all",
             "select 1; set x = 1",
             "copy (select set_config('a.b', 'c', false)) to stdout",
+            "select j.id from j join k on pg_try_advisory_lock(j.id)",
+            "create table t as select a.id from a join b on pg_try_advisory_lock(a.id)",
+            "create materialized view v as select a.id from a join b on \"f\"(a.id)",
+            "select (5::bigint).pg_advisory_lock",
+            "select $1.pg_advisory_lock",
+            "select a[1] . /* */ my_function from t",
+            "select (t.a).\"my_function\" from t",
+            "select q.pg_try_advisory_lock_shared from generate_series(1::bigint, 2) as q",
+            "select q.\"nextval\" from cast('s' as regclass) as q",
+            "select q.ts_stat from lower('select 1') as q",
+            "set local.x = 'y'",
+            "set /* */ transaction . x = 'y'",
+            "set constraints.x = 'y'",
+            "select E'a'\n'b\\'', set_config('x.y', 'z', false) --'",
+            "select 'b\\'', set_config('x.y', 'z', false) --'",
+            "create table U&\"pg\\005ftemp\".t (a int)",
         ] {
             assert_eq!(residue(sql), Residue::Session, "{sql}");
         }
-        for sql in ["load 'auto_explain'", "select setseed(0.5)"] {
+        for sql in [
+            "load 'auto_explain'",
+            "select setseed(0.5)",
+            "select \"setseed\"(0.5)",
+            "select (0.5::float8).setseed",
+            "select q.setseed from abs(0.5::float8) as q",
+            "select U&\"setsee\\0064\"(0.5)",
+            "select E'a'\n'b\\'', setseed(0.5) --'",
+            "set seed = 0.5",
+            "set local \"seed\" to 0.5",
+        ] {
             assert_eq!(residue(sql), Residue::Connection, "{sql}");
         }
     }
@@ -278,7 +401,33 @@ mod tests {
 
     #[test]
     fn reading_a_sequences_state_is_noticed() {
-        assert!(reads_sequence_state("select LASTVAL()"));
-        assert!(!reads_sequence_state("select 'lastval()'"));
+        for sql in [
+            "select LASTVAL()",
+            "select \"lastval\"()",
+            "select ('s'::regclass).currval",
+            "select U&\"l\\0061stval\"()",
+            "select 'a\\'', lastval() --'",
+        ] {
+            assert!(sequences(sql, residue(sql)).reads, "{sql}");
+        }
+        assert!(!sequences("select 'lastval()'", Residue::Nothing).reads);
+    }
+
+    #[test]
+    fn what_may_move_a_sequence_is_told_from_what_does_not() {
+        for sql in [
+            "insert into t default values",
+            "with a as (insert into t values (1) returning *) select * from a",
+            "copy t from stdin",
+            "update t set a = default",
+            "merge into t using s on true when not matched then insert values (1)",
+            "select nextval('s')",
+            "select my_function()",
+        ] {
+            assert!(sequences(sql, residue(sql)).moves, "{sql}");
+        }
+        for sql in ["", "begin", "select 1, 'insert'", "savepoint a"] {
+            assert!(!sequences(sql, residue(sql)).moves, "{sql}");
+        }
     }
 }

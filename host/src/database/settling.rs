@@ -93,6 +93,7 @@ impl Connection {
         self.timeouts.forget();
         if self.wire.unsend() {
             self.beginning = self.began.take();
+            self.has_sequences = self.had_sequences;
             self.forgetting.extend_from_slice(&self.forgotten);
             self.forgotten.clear();
             return Ok(());

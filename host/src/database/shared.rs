@@ -13,7 +13,7 @@ use postgres_protocol::message::backend as tags;
 use super::Database;
 use super::connection::Connection;
 use super::error::{Error, Result};
-use super::residue::{Residue, is_temporary};
+use super::residue::{Residue, ends_with_transaction, is_temporary};
 use super::settling::RESET;
 use super::sql::lexer::{Token, Tokens};
 use super::wire::reply;
@@ -89,7 +89,7 @@ fn needs_session(sql: &str) -> bool {
             return false;
         };
         match verb.as_str() {
-            "set" => !second(&["local", "constraints", "transaction"]),
+            "set" => !ends_with_transaction(rest),
             "prepare" => !second(&["transaction"]),
             "listen" | "load" => true,
             "declare" => rest.iter().any(|token| token.is("hold")),
@@ -110,15 +110,20 @@ fn is_temporary_word(token: &Token) -> bool {
     matches!(token, Token::Word(name) if is_temporary(name))
 }
 
-/// Whether this calls a function that takes a lock for as long as the session is there.
+/// Whether this calls a function that takes a lock for as long as the session is there: `f(x)` or
+/// `(x).f`.
 fn locks(pair: &[Token]) -> bool {
-    let names = [
-        "pg_advisory_lock",
-        "pg_advisory_lock_shared",
-        "pg_try_advisory_lock",
-        "pg_try_advisory_lock_shared",
-    ];
-    pair[0].is_one_of(&names) && pair[1] == Token::Symbol('(')
+    let names = |token: &Token| {
+        let names = [
+            "pg_advisory_lock",
+            "pg_advisory_lock_shared",
+            "pg_try_advisory_lock",
+            "pg_try_advisory_lock_shared",
+        ];
+        token.name().is_some_and(|name| names.contains(&name))
+    };
+    (names(&pair[0]) && pair[1] == Token::Symbol('('))
+        || (pair[0] == Token::Symbol('.') && names(&pair[1]))
 }
 
 #[cfg(test)]
@@ -134,7 +139,10 @@ mod tests {
             "create temp table t (a int)",
             "create table pg_temp.t (a int)",
             "select 1 as a into temporary t",
+            "set local.x = 'y'",
             "select pg_advisory_lock(1)",
+            "select \"pg_advisory_lock\"(1)",
+            "select (5::bigint).pg_advisory_lock",
             "select pg_catalog.pg_try_advisory_lock_shared(1)",
             "prepare p as select 1",
             "declare c cursor with hold for select 1",

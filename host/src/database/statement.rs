@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use postgres_types::{Kind, Type};
 
-use super::residue::{self, Residue};
+use super::residue::{self, Residue, Sequences};
 use super::wire::reply::{Shape, ShapeColumn};
 use super::wire::request::{self, Formats};
 
@@ -95,8 +95,8 @@ pub struct Prepared {
 pub struct Effects {
     /// What it may leave behind.
     pub residue: Residue,
-    /// Whether it reads what an earlier borrower's insert may have left.
-    pub reads_sequence_state: bool,
+    /// What it has to do with the state of sequences.
+    pub sequences: Sequences,
     /// Whether all it does is to say how its transaction runs, for which it must come first.
     pub only_modes: bool,
 }
@@ -104,9 +104,10 @@ pub struct Effects {
 impl Effects {
     /// Judges a text.
     pub fn of(sql: &str) -> Self {
+        let residue = residue::residue(sql);
         Self {
-            residue: residue::residue(sql),
-            reads_sequence_state: residue::reads_sequence_state(sql),
+            residue,
+            sequences: residue::sequences(sql, residue),
             only_modes: residue::only_modes(sql),
         }
     }
