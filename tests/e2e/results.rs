@@ -130,6 +130,54 @@ behind_both_doors! {
         database.settles(1).await;
     }
 
+    /// The first has more rows on the way than were read when it is dropped, so that it is tidied up
+    /// after; by then the second has the connection.
+    async fn a_result_after_one_that_was_dropped_is_whole(door) {
+        let (_database, trial) = trial(door, "1").await;
+        let dropped = "select repeat('x', 1000) from generate_series(1, 2000)";
+        let rows = "select n, repeat('x', 1000) from generate_series(1, 2000) n";
+        let copy = format!("copy ({rows}) to stdout");
+        for (sql, copy) in [(rows, false), (&*copy, true)] {
+            for within in ["database", "transaction", "session"] {
+                let event = json!({ "dropped": dropped, "sql": sql, "copy": copy, "within": within });
+                let answer = trial.value(event).await;
+                let read = &answer["read"];
+                assert_eq!(read["error"], Value::Null, "{within}: {answer}");
+                // A line of a COPY has the number, a tab and a line feed besides.
+                let bytes = if copy { 2_010_893 } else { 2_000_000 };
+                assert_eq!(read["bytes"], bytes, "{within}: {answer}");
+                assert!(answer["after"].is_i64(), "{within}: {answer}");
+            }
+        }
+    }
+
+    /// The other's rows are on their way when more of the first's are asked for.
+    async fn a_result_goes_on_after_another_one_was_dropped(door) {
+        let (_database, trial) = trial(door, "1").await;
+        let dropped = "select repeat('x', 1000) from generate_series(1, 2000)";
+        let sql = "select n, 'x' from generate_series(1, 2000) n";
+        let answer = trial.value(json!({ "sql": sql, "meanwhile": "another", "dropped": dropped })).await;
+        assert_eq!(answer["read"]["error"], Value::Null, "{answer}");
+        assert_eq!((&answer["read"]["rows"], &answer["read"]["bytes"]), (&json!(2000), &json!(2000)));
+        assert!(answer["after"].is_i64() && answer["end"].is_null(), "{answer}");
+    }
+
+    /// Asked for more of its rows, the server would fail the transaction that is open by now.
+    async fn a_result_that_ended_with_its_transaction_harms_no_other(door) {
+        let (_database, trial) = trial(door, "1").await;
+        let sql = "select generate_series(1, 2000)";
+        for meanwhile in ["next_transaction", "back_before_it"] {
+            let answer = trial.value(json!({ "sql": sql, "meanwhile": meanwhile })).await;
+            let read = &answer["read"];
+            assert_eq!(read["rows"], 500, "{meanwhile}: {answer}");
+            assert!(read["error"]["error"]["message"].as_str().unwrap().contains("ended"), "{answer}");
+            assert!(answer["after"].is_i64() && answer["end"].is_null(), "{meanwhile}: {answer}");
+        }
+        let answer = trial.value(json!({ "sql": sql, "meanwhile": "back_behind_it" })).await;
+        assert_eq!(answer["read"]["rows"], 2000, "{answer}");
+        assert!(answer["after"].is_i64() && answer["end"].is_null(), "{answer}");
+    }
+
     async fn a_result_without_rows_has_its_columns_everywhere(door) {
         let (_database, trial) = trial(door, "1").await;
         let sql = "select n as number, 'x' as word from generate_series(1, 0) n";

@@ -172,6 +172,19 @@ async fn a_notification_is_heard_where_nothing_is_frozen() {
     );
 }
 
+/// The query would take an hour, and its connection is the one that waits.
+#[tokio::test]
+async fn a_notification_is_told_from_the_rows_of_a_query_that_was_dropped() {
+    let (_database, trial) = trial(Door::Local, "\"serial\"").await;
+    let slow = "select repeat('x', 1000) from generate_series(1, 1000000000)";
+    let steps = json!([{ "session": [
+        { "query": PID }, { "listen": "here", "dropped": slow }, { "query": PID },
+    ] }]);
+    let heard = results(&trial, steps).await;
+    assert_eq!(heard[0][1]["channel"], "here", "{heard:?}");
+    assert_eq!(heard[0][0]["rows"], heard[0][2]["rows"], "{heard:?}");
+}
+
 #[tokio::test]
 async fn a_notification_is_refused_where_lambda_freezes_the_environment() {
     let (_database, trial) = trial(Door::Lambda, "\"serial\"").await;

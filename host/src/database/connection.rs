@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::connect::{Address, Backend};
 use super::demotion::{self, Vouched};
 use super::error::Result;
+use super::portals::Portals;
 use super::prelude::Prelude;
 use super::residue::Residue;
 use super::server_timeouts::ServerTimeouts;
@@ -56,6 +57,8 @@ pub struct Connection {
     pub(super) executing: bool,
     /// Whether the request under way is a `COPY` whose data come here.
     pub(super) copying_out: bool,
+    /// What its transaction has left open.
+    pub(super) portals: Portals,
     pub(super) timeouts: ServerTimeouts,
     /// How long the next request may take, if that is less than its terms say.
     pub(super) call_timeout: Option<Duration>,
@@ -124,6 +127,7 @@ impl Connection {
             leading: 0,
             executing: false,
             copying_out: false,
+            portals: Portals::default(),
             call_timeout: None,
             has_sequences: false,
             had_sequences: false,
@@ -282,6 +286,7 @@ impl Connection {
 
     /// Has the server forget a portal, with the next request.
     pub fn forget_portal(&mut self, name: &str) {
+        self.portals.close(name);
         let _ = request::close_portal(name, &mut self.forgetting);
     }
 

@@ -93,6 +93,9 @@ impl Connection {
             let Some(portal) = portal else {
                 return Err(Error::Ended);
             };
+            if !self.portals.fetch(portal, self.wire.transactions) {
+                return Err(Error::Ended);
+            }
             self.send(Effects::NONE, |out| request::execute(portal, rows_max, out))?;
         }
         self.rows(bytes, portal.is_none()).await
@@ -162,8 +165,10 @@ impl Connection {
         first: Batch,
         portal: Option<String>,
     ) -> Started {
-        if let (true, Some(portal)) = (first.last, &portal) {
-            self.forget_portal(portal);
+        match &portal {
+            Some(portal) if first.last => self.forget_portal(portal),
+            Some(portal) => self.portals.open(portal, self.wire.transactions),
+            None => {}
         }
         Started {
             portal: portal.filter(|_| !first.last),

@@ -30,6 +30,7 @@ pub mod pinned;
 pub mod pipeline;
 pub mod place;
 mod pool;
+mod portals;
 mod prelude;
 mod preparation;
 mod replies;

@@ -103,6 +103,8 @@ impl Pinned {
         let waiting = pin!(async {
             let mut place = self.seat.loan.lock().await;
             let loan = place.as_mut().ok_or(Error::Ended)?;
+            // Else it would take an earlier call's answer for what the server says unasked.
+            self.seat.tidy(loan).await?;
             loan.notification().await
         });
         self.session.unless_ended(waiting).await

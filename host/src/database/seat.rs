@@ -163,6 +163,10 @@ impl Seat {
     /// The same within a time, after which the connection is retired.
     pub(super) async fn tidy_within(&self, within: Duration) {
         let mut place = self.loan.lock().await;
+        // The next call came first and has done it: what flows by now is its own.
+        if self.is_flowing() {
+            return;
+        }
         let Some(loan) = place.as_mut() else { return };
         if !matches!(
             tokio::time::timeout(within, self.tidy(loan)).await,

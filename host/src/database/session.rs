@@ -191,8 +191,15 @@ impl Session {
         rows_max: u32,
         bytes: usize,
     ) -> Result<Batch> {
-        self.with_loan(seat, async |loan| loan.fetch(portal, rows_max, bytes).await)
-            .await
+        // Else what is on its way is nobody's, and not the portal's.
+        let flows = seat.is_flowing();
+        self.with_loan(seat, async |loan| {
+            if !flows {
+                seat.tidy(loan).await?;
+            }
+            loan.fetch(portal, rows_max, bytes).await
+        })
+        .await
     }
 
     /// Uses a seat's connection until the work is done or the session ends. Work that is given up
@@ -251,7 +258,17 @@ impl Session {
         let lending = pin!(seat.database().lend(self.lend_until(), 0));
         let loan = self.unless_ended(lending).await?;
         *seat.loan.lock().await = Some(loan);
+        self.admit_seat(seat)
+    }
+
+    /// Counts a seat among those that the session's end settles.
+    fn admit_seat(self: &Arc<Self>, seat: &Arc<Seat>) -> Result<()> {
         self.seats().push(seat.clone());
+        // On another thread the end may have come since the connection was lent, and not have seen it.
+        if self.has_ended() {
+            self.settle_later(seat);
+            return Err(Error::Ended);
+        }
         Ok(())
     }
 
@@ -315,7 +332,7 @@ impl Session {
         let lending = pin!(database.lend(self.lend_until(), held));
         let loan = self.unless_ended(lending).await?;
         let seat = Arc::new(Seat::new(database.clone(), loan, role));
-        self.seats().push(seat.clone());
+        self.admit_seat(&seat)?;
         Ok(seat)
     }
 

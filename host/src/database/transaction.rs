@@ -12,7 +12,7 @@ use super::error::{Error, Result};
 use super::pool::Loan;
 use super::seat::{Role, Seat};
 use super::session::Session;
-use super::work::{self, Work, check_sql};
+use super::work::{Work, check_sql};
 
 /// How a transaction runs; what is not given is the database's default.
 #[derive(Debug, Clone, Copy, Default)]
@@ -83,19 +83,17 @@ impl Transaction {
 
     /// Sets a savepoint.
     pub async fn savepoint(&self, name: &str) -> Result<()> {
-        self.control(&format!("SAVEPOINT {}", quote(name)?)).await
+        self.perform(Savepoint::Set(name)).await
     }
 
     /// Undoes everything since the newest savepoint of this name.
     pub async fn rollback_to(&self, name: &str) -> Result<()> {
-        self.control(&format!("ROLLBACK TO SAVEPOINT {}", quote(name)?))
-            .await
+        self.perform(Savepoint::GoBack(name)).await
     }
 
     /// Forgets the newest savepoint of this name.
     pub async fn release(&self, name: &str) -> Result<()> {
-        self.control(&format!("RELEASE SAVEPOINT {}", quote(name)?))
-            .await
+        self.perform(Savepoint::Release(name)).await
     }
 
     /// Commits. An error if the server rolled back instead, or if nobody knows what it did.
@@ -121,10 +119,6 @@ impl Transaction {
             self.session.leave(&self.seat, true);
         }
         concluded
-    }
-
-    async fn control(&self, sql: &str) -> Result<()> {
-        self.perform(work::Control(sql)).await.map(|_| ())
     }
 
     /// Does a piece of work in it.
@@ -170,6 +164,46 @@ impl<W: Work> Work for Within<'_, W> {
             return Err(Error::Ended);
         }
         self.0.perform(loan, database).await
+    }
+}
+
+/// What is done to the newest savepoint of a name.
+enum Savepoint<'a> {
+    Set(&'a str),
+    GoBack(&'a str),
+    Release(&'a str),
+}
+
+impl Savepoint<'_> {
+    fn sql(&self) -> Result<String> {
+        Ok(match self {
+            Self::Set(name) => format!("SAVEPOINT {}", quote(name)?),
+            Self::GoBack(name) => format!("ROLLBACK TO SAVEPOINT {}", quote(name)?),
+            Self::Release(name) => format!("RELEASE SAVEPOINT {}", quote(name)?),
+        })
+    }
+}
+
+impl Work for Savepoint<'_> {
+    type Done = ();
+
+    fn check(&self) -> Result<()> {
+        self.sql().map(|_| ())
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
+        loan.control(&self.sql()?).await?;
+        let transaction = loan.wire.transactions;
+        match self {
+            Self::Set(name) => loan.portals.set(name, transaction),
+            Self::GoBack(name) => loan.portals.go_back(name, transaction),
+            Self::Release(name) => loan.portals.release(name, transaction),
+        }
+        Ok(())
     }
 }
 

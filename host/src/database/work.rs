@@ -54,9 +54,6 @@ pub struct Batch<'a>(pub &'a str);
 /// Begins a `COPY` in one direction.
 pub struct Copy<'a>(pub &'a str, pub Direction);
 
-/// Executes one statement of the host's own, and tells whether the server did what it says.
-pub struct Control<'a>(pub &'a str);
-
 impl Work for Prepare<'_> {
     type Done = Arc<Description>;
 
@@ -184,22 +181,6 @@ impl Work for Copy<'_> {
 
     async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
         loan.copy(self.0, self.1).await
-    }
-}
-
-impl Work for Control<'_> {
-    type Done = bool;
-
-    fn check(&self) -> Result<()> {
-        check_sql(self.0)
-    }
-
-    fn texts(&self) -> Vec<&str> {
-        Vec::new()
-    }
-
-    async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<bool> {
-        loan.control(self.0).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reads a result as it arrives, and stops where and how it is told.
 
 use hearth::Context;
-use hearth::postgres::{CopyOut, Error, RowStream};
+use hearth::postgres::{Client, CopyOut, Error, RowStream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use test_guests::describe;
@@ -13,6 +13,10 @@ struct Event {
     sql: String,
     #[serde(default)]
     within: Within,
+    /// A query of which the first row is read, and the others are dropped right before.
+    dropped: Option<String>,
+    /// What happens between the query and the reading of its rows, on a connection that is held.
+    meanwhile: Option<Meanwhile>,
     /// Whether it is a `COPY`.
     #[serde(default)]
     copy: bool,
@@ -29,6 +33,19 @@ enum Within {
     Database,
     Transaction,
     Session,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Meanwhile {
+    /// The query's transaction is committed, and another one begins.
+    NextTransaction,
+    /// A savepoint that was set before the query is gone back to.
+    BackBeforeIt,
+    /// A savepoint that was set after it is gone back to, in which a statement has failed.
+    BackBehindIt,
+    /// Another query is made, of which the first row is read, and the others are dropped.
+    Another,
 }
 
 /// What becomes of the rows that are not read.
@@ -55,17 +72,26 @@ struct Read {
     error: Option<Error>,
 }
 
+/// A query without arguments.
+const NONE: [i32; 0] = [];
+const PID: &str = "select pg_backend_pid()";
+
 #[hearth::function]
 async fn handle(event: Event, _: Context) -> Result<Value, hearth::Error> {
     let db = hearth::postgres::default()?;
-    let next = "select pg_backend_pid()";
+    if let Some(meanwhile) = event.meanwhile {
+        return read_after(&db, &event, meanwhile).await;
+    }
     macro_rules! on {
         ($place:expr) => {{
             let place = $place;
+            if let Some(dropped) = &event.dropped {
+                place.query_raw(dropped, NONE).await?.try_next().await?;
+            }
             let source = match event.copy {
                 true => place.copy_out(&event.sql).await.map(Source::Copy),
                 false => place
-                    .query_raw(&event.sql, [0_i32; 0])
+                    .query_raw(&event.sql, NONE)
                     .await
                     .map(Source::Rows),
             };
@@ -74,7 +100,7 @@ async fn handle(event: Event, _: Context) -> Result<Value, hearth::Error> {
                 Err(error) => json!({ "error": describe(error) }),
             };
             // On the same connection, if it is the place's own.
-            let after: Result<i32, Error> = place.query_one_scalar(next, &[]).await;
+            let after: Result<i32, Error> = place.query_one_scalar(PID, &[]).await;
             json!({ "read": read, "after": after.map_or_else(describe, |pid| json!(pid)) })
         }};
     }
@@ -83,6 +109,48 @@ async fn handle(event: Event, _: Context) -> Result<Value, hearth::Error> {
         Within::Transaction => on!(db.transaction().await?),
         Within::Session => on!(db.session().await?),
     })
+}
+
+async fn read_after(
+    db: &Client,
+    event: &Event,
+    meanwhile: Meanwhile,
+) -> Result<Value, hearth::Error> {
+    let mut session = db.session().await?;
+    let mut tx = session.transaction().await?;
+    let rows = match meanwhile {
+        Meanwhile::NextTransaction => {
+            let rows = tx.query_raw(&event.sql, NONE).await?;
+            tx.commit().await?;
+            tx = session.transaction().await?;
+            tx.execute("select 1", &[]).await?;
+            rows
+        }
+        Meanwhile::BackBeforeIt => {
+            let inner = tx.transaction().await?;
+            let rows = inner.query_raw(&event.sql, NONE).await?;
+            inner.rollback().await?;
+            rows
+        }
+        Meanwhile::BackBehindIt => {
+            let rows = tx.query_raw(&event.sql, NONE).await?;
+            let inner = tx.transaction().await?;
+            let failed = inner.execute("select 1 / 0", &[]).await;
+            failed.expect_err("nobody can divide by zero");
+            inner.rollback().await?;
+            rows
+        }
+        Meanwhile::Another => {
+            let rows = tx.query_raw(&event.sql, NONE).await?;
+            let dropped = event.dropped.as_deref().unwrap_or_default();
+            tx.query_raw(dropped, NONE).await?.try_next().await?;
+            rows
+        }
+    };
+    let read = read(Source::Rows(rows), event).await?;
+    let after: Result<i32, Error> = tx.query_one_scalar(PID, &[]).await;
+    let end = tx.commit().await.map_or_else(describe, |()| Value::Null);
+    Ok(json!({ "read": read, "after": after.map_or_else(describe, |pid| json!(pid)), "end": end }))
 }
 
 async fn read(mut source: Source, event: &Event) -> Result<Value, hearth::Error> {

@@ -90,6 +90,9 @@ pub enum Step {
     Listen {
         /// The channel.
         listen: String,
+        /// A query of which the first row is read, and the others are dropped right before the wait.
+        #[serde(default)]
+        dropped: Option<String>,
     },
     /// A `COPY` into a table; the number of rows is the result.
     CopyIn {
@@ -267,12 +270,19 @@ async fn within_session(database: &Client, steps: Vec<Step>) -> Result<Value, Er
     let mut results = Vec::new();
     for step in steps {
         let mut other = async |step| match step {
-            Step::Listen { listen } => {
+            Step::Listen { listen, dropped } => {
                 session.listen(&listen).await?;
                 let payload = "said by the function itself";
                 database
                     .execute("select pg_notify($1, $2)", &[&listen, &payload])
                     .await?;
+                if let Some(dropped) = dropped {
+                    session
+                        .query_raw(&dropped, [0_i32; 0])
+                        .await?
+                        .try_next()
+                        .await?;
+                }
                 let heard = session.notification().await?;
                 Ok(json!({ "channel": heard.channel, "payload": heard.payload }))
             }

@@ -58,6 +58,8 @@ pub struct Wire {
     /// `ReadyForQuery` messages that the server still owes.
     owed: u32,
     status: Status,
+    /// How often the server has said that no transaction is open: no two that it has opened find the same.
+    pub transactions: u64,
     /// Whether nothing more can come, or be believed.
     dead: bool,
     /// Whether nothing more can be sent, though the server's last words may still come.
@@ -88,6 +90,7 @@ impl Wire {
             dropping: 0,
             owed: 0,
             status: Status::Idle,
+            transactions: 0,
             dead: false,
             shut: false,
             sent: 0,
@@ -211,6 +214,7 @@ impl Wire {
                             Some(b'E') => Status::Failed,
                             _ => return Err(self.garbage("an unknown transaction status")),
                         };
+                        self.transactions += u64::from(self.status == Status::Idle);
                         self.owed = self.owed.saturating_sub(1);
                         return Ok(tag);
                     }
