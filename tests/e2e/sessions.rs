@@ -95,6 +95,23 @@ behind_both_doors! {
         assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("0"));
     }
 
+    /// More notices than the sockets on the way hold, while as much data are on their way to the server.
+    async fn a_copy_in_of_which_the_server_has_much_to_say_goes_on(door) {
+        let (database, trial) = trial(door, "\"serial\"").await;
+        database.run("
+            create function tell() returns trigger language plpgsql as
+                $$ begin raise notice '%', new.name; return new; end $$;
+            create trigger tell before insert on things for each row execute function tell()
+        ").await;
+        let name = "x".repeat(1000);
+        let piece = |first: u32| (first..first + 50).map(|id| format!("{id},{name}\n")).collect::<String>();
+        let pieces: Vec<String> = (0..60).map(|index| piece(50 * index)).collect();
+        let copy = json!({ "copy_in": "copy things from stdin with (format csv)", "pieces": pieces });
+        let results = results(&trial, json!([copy, { "query": "select count(*) from things" }])).await;
+        assert_eq!(results[0], json!({ "copied": 3000 }), "{results:?}");
+        assert_eq!(results[1]["rows"], json!([[3000]]));
+    }
+
     async fn what_is_no_copy_in_that_direction_says_so(door) {
         let (_database, trial) = trial(door, "\"serial\"").await;
         let results = results(&trial, json!([

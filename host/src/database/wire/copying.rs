@@ -1,11 +1,17 @@
 //! The wire while data go beside a statement.
 //!
-//! Promises: a `COPY` that was asked for as such is ended by exactly one `Sync`, whatever interrupts
-//! it, so that the server's answers can be counted.
+//! Promises:
+//! - a `COPY` that was asked for as such is ended by exactly one `Sync`, whatever interrupts it, so that
+//!   the server's answers can be counted;
+//! - a server that has much to say of the data, such as a notice for each row, is listened to.
 
-use postgres_protocol::message::frontend;
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
+use postgres_protocol::message::{backend, frontend};
 
 use super::Wire;
+use crate::database::error::Result;
 
 impl Wire {
     /// Answers a server that waits for `COPY` data with a refusal.
@@ -35,6 +41,50 @@ impl Wire {
     /// The server takes data.
     pub fn begin_copy(&mut self) {
         self.copying_in = true;
+    }
+
+    /// Sends what is waiting to be sent, without waiting for an answer.
+    pub async fn flush(&mut self) -> Result<()> {
+        poll_fn(|context| self.poll_flush(context)).await
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        while self.poll_write(context).is_pending() {
+            // It takes no more while it cannot get rid of what it says.
+            if self.has_an_answer()? {
+                return Poll::Pending;
+            }
+            match ready!(self.poll_read(context)) {
+                // It may have said why before it closed the connection.
+                Ok(0) | Err(_) => {
+                    self.shut = true;
+                    break;
+                }
+                Ok(_) => {}
+            }
+        }
+        Poll::Ready(match self.shut {
+            true => Err(self.lost()),
+            false => Ok(()),
+        })
+    }
+
+    /// Whether a message is in front that concerns the request, which is left there. Others are taken.
+    fn has_an_answer(&mut self) -> Result<bool> {
+        self.consume();
+        loop {
+            match self.in_front()? {
+                None => return Ok(false),
+                Some(backend::NOTICE_RESPONSE_TAG | backend::PARAMETER_STATUS_TAG) => {
+                    self.consume();
+                }
+                Some(backend::NOTIFICATION_RESPONSE_TAG) => self.take_notification(),
+                Some(_) => {
+                    self.current = 0;
+                    return Ok(true);
+                }
+            }
+        }
     }
 
     /// Sends the `Sync` that was put off, if one was.

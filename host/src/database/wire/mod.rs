@@ -10,6 +10,7 @@
 //! Left to others: what the messages mean to a statement ([`super::exchange`]).
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -262,12 +263,6 @@ impl Wire {
         Ok(())
     }
 
-    /// Sends what is waiting to be sent, without waiting for an answer.
-    pub async fn flush(&mut self) -> Result<()> {
-        poll_fn(|context| self.poll_write(context)).await;
-        if self.shut { Err(self.lost()) } else { Ok(()) }
-    }
-
     /// Says good-bye and waits until the server has closed its side.
     pub async fn close(mut self) {
         frontend::terminate(&mut self.output);
@@ -346,9 +341,7 @@ impl Wire {
         let received = poll_fn(|context| {
             // Whether it could all be written does not matter here: the answer does.
             let _ = self.poll_write(context);
-            self.input
-                .reserve(READ_BYTES.min(self.input.capacity().max(4096)));
-            poll_read_buf(Pin::new(&mut self.stream), context, &mut self.input)
+            self.poll_read(context)
         })
         .await;
         match received {
@@ -358,6 +351,12 @@ impl Wire {
             }
             Ok(_) => Ok(()),
         }
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input
+            .reserve(READ_BYTES.min(self.input.capacity().max(4096)));
+        poll_read_buf(Pin::new(&mut self.stream), context, &mut self.input)
     }
 
     /// Writes as much as the socket takes. Ready when nothing is left to write, or nothing can be.
