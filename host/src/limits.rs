@@ -115,6 +115,9 @@ pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 pub const STATEMENTS_DEFAULT: u32 = 256;
 /// Prepared statements kept per connection that a configuration may ask for.
 pub const STATEMENTS_MAX: u32 = 10_000;
+/// How long what the server said of types that can be altered is told to further instances, by wall
+/// clock, before it is asked again.
+pub const TYPES_TRUSTED: Duration = Duration::from_secs(60);
 /// SQL text of one statement, in bytes.
 pub const SQL_BYTES_MAX: usize = 1024 * 1024;
 /// Parameters of one statement: PostgreSQL's own limit.

@@ -98,6 +98,35 @@ async fn a_server_restarted_during_the_freeze_is_found_again_without_an_error() 
     database.settles(1).await;
 }
 
+/// What the host and its connection, which lasts longer, know of the statement is told to no new instance
+/// any more.
+#[tokio::test]
+async fn a_type_that_was_altered_meanwhile_is_seen_by_new_instances() {
+    let database = Database::with(
+        "create type mood as enum ('fine'); create type pair as (one int4);
+         create table things (feels mood, two pair)",
+    )
+    .await;
+    let clock = Clock::new();
+    let trial = Setup::of(&QUERY)
+        .with(&database)
+        .isolation("\"fresh\"")
+        .clock(&clock)
+        .start(Door::Lambda)
+        .await;
+    let steps = json!({ "steps": [{ "describe": "select * from things" }, { "query": PID }] });
+    let before = trial.value(steps.clone()).await;
+    let alter = "alter type mood add value 'tired'; alter type pair add attribute other text";
+    database.run(alter).await;
+    clock.shift(90);
+    let after = trial.value(steps).await;
+    assert_eq!(before[1], after[1], "the connection is the same");
+    for made_of in ["tired", "other"] {
+        let is_told = |answer: &Value| answer[0].to_string().contains(made_of);
+        assert!(is_told(&after) && !is_told(&before), "{before} {after}");
+    }
+}
+
 #[tokio::test]
 async fn an_instance_is_warm_after_a_freeze() {
     let trial = Setup::of(&COUNTER).timeout(BOUND).start(Door::Lambda).await;

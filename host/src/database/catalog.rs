@@ -2,7 +2,8 @@
 //! their values can travel.
 //!
 //! Promises: all that is missing is asked for in one round trip, however deep the types are nested;
-//! nothing is remembered, so that a type that was altered is seen as it is.
+//! nothing is remembered here, so that a type that was altered is seen as it is. What is remembered of
+//! statements is, after [`limits::TYPES_TRUSTED`](crate::limits::TYPES_TRUSTED).
 
 use std::collections::BTreeMap;
 

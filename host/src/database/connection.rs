@@ -55,6 +55,8 @@ pub struct Connection {
     pub(super) leading: u32,
     /// Whether the server may have begun with the guest's own statement.
     pub(super) executing: bool,
+    /// Whether it has bound the statement whose answer is due.
+    pub(super) bound: bool,
     /// Whether the request under way is a `COPY` whose data come here.
     pub(super) copying_out: bool,
     /// What its transaction has left open.
@@ -126,6 +128,7 @@ impl Connection {
             began: None,
             leading: 0,
             executing: false,
+            bound: false,
             copying_out: false,
             portals: Portals::default(),
             call_timeout: None,
@@ -266,6 +269,7 @@ impl Connection {
         self.forgotten.clear();
         self.leading = 0;
         self.executing = true;
+        self.bound = true;
         Ok(())
     }
 

@@ -138,19 +138,77 @@ impl Error {
     }
 
     /// Whether this can be cured by preparing the statement again: its plan no longer fits
-    /// (0A000), it is gone from the connection (26000), it has another number of parameters than
-    /// was assumed (08P01), or a value was expected in binary that has no such form (42883).
+    /// (0A000), it is gone from the connection (26000), it has another number of parameters or columns
+    /// than was assumed (08P01), or a value was expected in binary that has no such form (42883). The
+    /// server's messages are in its own language; the names of its functions are not.
     pub(super) fn is_stale_plan(&self) -> bool {
         match self {
             Self::InPipeline { error, .. } => error.is_stale_plan(),
             Self::Server(error) => match error.code.as_str() {
                 "26000" => true,
-                "0A000" => error.message.starts_with("cached plan"),
-                "08P01" => error.message.starts_with("bind message supplies "),
-                "42883" => error.message.starts_with("no binary "),
+                "0A000" => error.is_from(&["RevalidateCachedQuery"], "cached plan"),
+                "08P01" => error.is_from(
+                    &["exec_bind_message", "PortalSetResultFormat"],
+                    "bind message ",
+                ),
+                "42883" => error.is_from(
+                    &["getTypeBinaryInputInfo", "getTypeBinaryOutputInfo"],
+                    "no binary ",
+                ),
                 _ => false,
             },
             _ => false,
+        }
+    }
+
+    /// Whether the server may say this of a statement because types that it had are others now, or
+    /// gone: class 42, unless it is about permissions, and what it does not find in its catalog (XX000).
+    pub(super) fn is_misfit(&self) -> bool {
+        match self {
+            Self::InPipeline { error, .. } => error.is_misfit(),
+            Self::Server(error) => match error.code.as_str() {
+                "42501" => false,
+                code => code.starts_with("42") || code == "XX000",
+            },
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(code: &str, message: &str, routine: Option<&str>) -> Error {
+        Error::Server(Box::new(ServerError {
+            code: code.to_owned(),
+            message: message.to_owned(),
+            routine: routine.map(str::to_owned),
+            ..ServerError::default()
+        }))
+    }
+
+    #[test]
+    fn a_stale_plan_is_known_in_any_language() {
+        let plan = "gecachter Plan darf den Ergebnistyp nicht ändern";
+        let bind = "Binden-Nachricht enthält 1 Parameter, aber vorbereitete Anweisung erfordert 2";
+        #[rustfmt::skip]
+        let cases = [
+            ("26000", "vorbereitete Anweisung »s1« existiert nicht", Some("FetchPreparedStatement"), true),
+            ("0A000", plan, Some("RevalidateCachedQuery"), true),
+            ("0A000", "cached plan must not change result type", None, true),
+            ("0A000", "cached plan must not change result type", Some("exec_stmt_raise"), false),
+            ("0A000", "WITH TIES wird nicht unterstützt", Some("transformLimitClause"), false),
+            ("08P01", bind, Some("exec_bind_message"), true),
+            ("08P01", "bind message has 2 result formats but query has 3 columns", None, true),
+            ("08P01", "Binden-Nachricht", Some("PortalSetResultFormat"), true),
+            ("08P01", "ungültiges Message-Format", Some("pq_getmsgend"), false),
+            ("42883", "keine binäre Ausgabefunktion", Some("getTypeBinaryOutputInfo"), true),
+            ("42883", "Operator existiert nicht", Some("op_error"), false),
+        ];
+        for (code, message, routine, expected) in cases {
+            let error = refusal(code, message, routine);
+            assert_eq!(error.is_stale_plan(), expected, "{code} {message}");
         }
     }
 }

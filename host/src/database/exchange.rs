@@ -108,10 +108,10 @@ impl Connection {
         rows: Rows,
         bytes: usize,
     ) -> Result<Started> {
-        let ground = self.ground();
+        let (ground, is_known) = (self.ground(), known.is_some());
         let attempted = self.attempt(call, known, rows, bytes, &ground, false).await;
         match attempted {
-            Err(error) if Box::pin(self.heals(&[&call.key], &ground, &error)).await => {
+            Err(error) if Box::pin(self.heals(&[&call.key], is_known, &ground, &error)).await => {
                 self.attempt(call, None, rows, bytes, &ground, true).await
             }
             result => result,
@@ -137,7 +137,7 @@ impl Connection {
                 tag => self.describe(tag, &mut shape)?,
             }
         }
-        self.executing = true;
+        (self.executing, self.bound) = (true, true);
         let portal = (!execution.portal.is_empty()).then_some(execution.portal);
         let Some(name) = execution.parsed_as else {
             let description = execution.description.ok_or(Error::Ended)?;
@@ -195,6 +195,7 @@ impl Connection {
             _ => (String::new(), 0),
         };
         let assumed = match self.statements.get(&call.key) {
+            Some(prepared) if !prepared.description.serves(call.version) => Ok(None),
             Some(prepared) if self.prepare == Prepare::Always => Err(prepared.clone()),
             Some(prepared) => Ok(Some(prepared.description.clone())),
             None => Ok(known.filter(|known| known.version == call.version || given == 0)),
@@ -307,7 +308,7 @@ impl Connection {
         std::mem::swap(&mut self.forgetting, &mut self.forgotten);
         self.forgetting.clear();
         self.leading = leaders.len() as u32;
-        self.executing = false;
+        (self.executing, self.bound) = (false, false);
         self.copying_out = false;
         self.began = self.beginning.take();
         self.had_sequences = self.has_sequences;

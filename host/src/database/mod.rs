@@ -52,7 +52,7 @@ pub use error::{Error, Result};
 
 use connect::Address;
 use pool::{Loan, Pool};
-use statement::{Description, Key};
+use statement::{Call, Description, Key};
 
 /// One database that functions can open by name.
 pub struct Database {
@@ -156,18 +156,32 @@ impl Database {
         self.pool.doubt();
     }
 
+    /// What is known of a statement, for a guest that knows nothing of it.
     fn known(&self, key: &Key) -> Option<Arc<Description>> {
-        self.descriptions().get(key).cloned()
+        let mut descriptions = self.descriptions();
+        let known = descriptions.get(key);
+        known.filter(|known| known.is_current()).cloned()
+    }
+
+    /// The same, for a guest that has been told something already.
+    fn known_to(&self, call: &Call) -> Option<Arc<Description>> {
+        let mut descriptions = self.descriptions();
+        let known = descriptions.get(&call.key);
+        known.filter(|known| known.serves(call.version)).cloned()
     }
 
     fn learn(&self, key: &Key, description: &Arc<Description>) {
         let mut descriptions = self.descriptions();
         if descriptions
             .get(key)
-            .is_none_or(|known| known.version != description.version)
+            .is_none_or(|known| known.version != description.version || !known.is_current())
         {
             descriptions.put(key.clone(), description.clone());
         }
+    }
+
+    fn forget(&self, key: &Key) {
+        self.descriptions().pop(key);
     }
 
     fn descriptions(&self) -> std::sync::MutexGuard<'_, LruCache<Key, Arc<Description>>> {

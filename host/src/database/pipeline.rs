@@ -54,10 +54,11 @@ impl Connection {
             return Ok(Vec::new());
         }
         let ground = self.ground();
+        let is_known = known.iter().any(Option::is_some);
         match self.pipe(calls, known, ground.is_firm()).await {
             Err(error) => {
                 let keys: Vec<&Key> = calls.iter().map(|call| &call.key).collect();
-                match self.heals(&keys, &ground, &error).await {
+                match self.heals(&keys, is_known, &ground, &error).await {
                     true => self.pipe(calls, vec![None; calls.len()], false).await,
                     false => Err(error),
                 }
@@ -124,7 +125,9 @@ impl Connection {
             let given = request::count(&call.arguments).ok_or_else(request::not_whole);
             let given = given.map_err(|error| error.of_call(index))?;
             let same_as = *first.entry(&call.key).or_insert(index);
-            let prepared = self.statements.get(&call.key).cloned();
+            let prepared = self.statements.get(&call.key);
+            let prepared = prepared.filter(|known| known.description.serves(call.version));
+            let prepared = prepared.cloned();
             let is_right = |known: &Arc<Description>| known.version == call.version || given == 0;
             let description = match &prepared {
                 Some(prepared) => Some(prepared.description.clone()),
@@ -226,6 +229,7 @@ impl Connection {
     /// What the server says of a statement that is parsed on the way, and its rows.
     async fn answer(&mut self, plan: &Plan, bytes: &mut usize) -> Result<(Shape, Batch)> {
         let mut shape = Shape::default();
+        self.bound = false;
         loop {
             match self.reply().await? {
                 tags::BIND_COMPLETE_TAG => break,
@@ -233,7 +237,7 @@ impl Connection {
                 _ => return Err(self.wire.garbage("no bound statement where one was due")),
             }
         }
-        self.executing = true;
+        (self.executing, self.bound) = (true, true);
         Ok((shape, self.all_rows(bytes).await?))
     }
 

@@ -21,7 +21,8 @@ use crate::config::Prepare;
 impl Connection {
     /// What the server says of a statement.
     pub async fn prepare(&mut self, key: &Key) -> Result<Prepared> {
-        if let Some(prepared) = self.statements.get(key) {
+        let prepared = self.statements.get(key);
+        if let Some(prepared) = prepared.filter(|known| known.description.is_current()) {
             return Ok(prepared.clone());
         }
         let prepared = self.prepare_all(&[key]).await;
@@ -174,11 +175,28 @@ impl Connection {
     }
 
     /// Whether statements that failed can be prepared anew and executed again: they did nothing, or
-    /// what they did is undone, and with it no more than they did.
-    pub(super) async fn heals(&mut self, keys: &[&Key], ground: &Ground, error: &Error) -> bool {
+    /// what they did is undone, and with it no more than they did. If they were taken for what they are
+    /// not, that is forgotten in any case. `known` says whether others have told of them.
+    pub(super) async fn heals(
+        &mut self,
+        keys: &[&Key],
+        known: bool,
+        ground: &Ground,
+        error: &Error,
+    ) -> bool {
+        let remembered = known || keys.iter().any(|key| self.statements.contains(*key));
+        if !error.is_stale_plan() && !(remembered && self.is_outdated(error)) {
+            return false;
+        }
+        // Also where nothing can be done again: the next one is not to fail for the same reason.
+        for key in keys {
+            if let Some(stale) = self.statements.pop(*key) {
+                self.forget_statement(&stale.name);
+            }
+        }
         // Once begun, a procedure may have committed, whatever its error looks like.
         let undone = || keys.iter().all(|key| kinds::is_data(&key.sql));
-        if !ground.is_firm() || !error.is_stale_plan() || (self.executing && !undone()) {
+        if !ground.is_firm() || (self.executing && !undone()) {
             return false;
         }
         if let Ground::Beginning(begin) = ground {
@@ -187,15 +205,13 @@ impl Connection {
             }
             self.beginning = Some(begin.clone());
         }
-        if !self.is_outside() && self.beginning.is_none() {
-            return false;
-        }
-        for key in keys {
-            if let Some(stale) = self.statements.pop(*key) {
-                self.forget_statement(&stale.name);
-            }
-        }
-        true
+        self.is_outside() || self.beginning.is_some()
+    }
+
+    /// Whether a statement may have failed for what was remembered of it: its plan, or the types that
+    /// it had, which the server then refuses before it has bound the arguments.
+    pub(super) fn is_outdated(&self, error: &Error) -> bool {
+        error.is_stale_plan() || (self.leading == 0 && !self.bound && error.is_misfit())
     }
 }
 

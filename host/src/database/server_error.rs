@@ -39,6 +39,8 @@ pub struct ServerError {
     pub data_type: Option<String>,
     /// The constraint that it is about.
     pub constraint: Option<String>,
+    /// The function of the server's own source that says so: the same in every language.
+    pub routine: Option<String>,
 }
 
 /// What an error says about the connection it came on.
@@ -76,7 +78,8 @@ impl ServerError {
                 b'c' => error.column = Some(text),
                 b'd' => error.data_type = Some(text),
                 b'n' => error.constraint = Some(text),
-                // The place in the server's own source, and what later versions may add.
+                b'R' => error.routine = Some(text),
+                // The file and line of the server's own source, and what later versions may add.
                 _ => {}
             }
         }
@@ -90,6 +93,15 @@ impl ServerError {
     /// Whether the server ends the session with it.
     pub fn is_fatal(&self) -> bool {
         matches!(self.severity.as_str(), "FATAL" | "PANIC")
+    }
+
+    /// Whether it comes from one of these functions of the server's; or, if it does not say from which, its
+    /// message begins like this.
+    pub fn is_from(&self, routines: &[&str], message: &str) -> bool {
+        match &self.routine {
+            Some(routine) => routines.contains(&routine.as_str()),
+            None => self.message.starts_with(message),
+        }
     }
 
     /// Whether the secret may be an old one: it was changed after it was read.
@@ -149,7 +161,7 @@ mod tests {
     #[test]
     fn every_field_is_kept_and_the_untranslated_severity_wins() {
         let error = read(
-            b"SFEHLER\0VERROR\0C23505\0Mdoppelt\0Dd\0Hh\0P7\0p8\0qq\0Ww\0ss\0tt\0cc\0dd\0nn\0Ffile\0\0",
+            b"SFEHLER\0VERROR\0C23505\0Mdoppelt\0Dd\0Hh\0P7\0p8\0qq\0Ww\0ss\0tt\0cc\0dd\0nn\0Ffile\0Rroutine\0\0",
         );
         let some = |text: &str| Some(text.to_owned());
         let expected = ServerError {
@@ -167,6 +179,7 @@ mod tests {
             column: some("c"),
             data_type: some("d"),
             constraint: some("n"),
+            routine: some("routine"),
         };
         assert_eq!(error, expected);
         assert_eq!(error.to_string(), "ERROR: doppelt (SQLSTATE 23505)");

@@ -7,13 +7,14 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use postgres_types::{Kind, Type};
 
 use super::residue::{self, Residue, Sequences};
 use super::wire::reply::{Shape, ShapeColumn};
 use super::wire::request::{self, Formats};
+use crate::limits;
 
 /// What identifies a statement.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -51,6 +52,8 @@ pub struct Description {
     pub argument_formats: Formats,
     /// How the rows travel.
     pub column_formats: Formats,
+    /// When the server said so, by the wall clock.
+    described: SystemTime,
 }
 
 /// One parameter of a statement.
@@ -136,7 +139,20 @@ impl Description {
             parameters,
             columns,
             types,
+            described: SystemTime::now(),
         }
+    }
+
+    /// Whether it can be told to whoever has not been told yet: types of the database's own may have been
+    /// altered since.
+    pub fn is_current(&self) -> bool {
+        let age = || self.described.elapsed();
+        self.types.is_empty() || age().is_ok_and(|age| age < limits::TYPES_TRUSTED)
+    }
+
+    /// Whether it serves a guest that has been told this version.
+    pub fn serves(&self, version: u64) -> bool {
+        self.version == version || self.is_current()
     }
 
     /// The parameters' types by number.

@@ -84,16 +84,14 @@ impl Work for Query<'_> {
     }
 
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Started> {
-        let known = database.known(&self.0.key);
+        let known = database.known_to(self.0);
         let started = loan.query(self.0, known, limits::BATCH_BYTES).await;
         match &started {
             Ok(started) if started.description.version != self.0.version => {
                 database.learn(&self.0.key, &started.description);
             }
-            Err(Error::StatementChanged(description)) => {
-                database.learn(&self.0.key, description);
-            }
-            _ => {}
+            Ok(_) => {}
+            Err(error) => heed(error, self.0, loan, database),
         }
         started
     }
@@ -111,10 +109,10 @@ impl Work for Execute<'_> {
     }
 
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<u64> {
-        let known = database.known(&self.0.key);
+        let known = database.known_to(self.0);
         let affected = loan.execute(self.0, known).await;
-        if let Err(Error::StatementChanged(description)) = &affected {
-            database.learn(&self.0.key, description);
+        if let Err(error) = &affected {
+            heed(error, self.0, loan, database);
         }
         affected
     }
@@ -139,12 +137,12 @@ impl Work for Pipeline<'_> {
     }
 
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {
-        let known = self
-            .0
-            .iter()
-            .map(|call| database.known(&call.key))
-            .collect();
-        let outcomes = loan.pipeline(self.0, known).await?;
+        let known = self.0.iter().map(|call| database.known_to(call)).collect();
+        let outcomes = loan.pipeline(self.0, known).await;
+        if let Err(Error::InPipeline { index, error }) = &outcomes {
+            heed(error, &self.0[*index], loan, database);
+        }
+        let outcomes = outcomes?;
         for (call, outcome) in self.0.iter().zip(&outcomes) {
             database.learn(&call.key, &outcome.description);
         }
@@ -207,6 +205,15 @@ fn check_copy(sql: &str) -> Result<()> {
     Err(Error::Invalid(
         "only a COPY statement moves data beside itself".to_owned(),
     ))
+}
+
+/// Takes note of what an error says of a statement that was taken for something else.
+fn heed(error: &Error, call: &Call, loan: &Loan, database: &Database) {
+    match error {
+        Error::StatementChanged(description) => database.learn(&call.key, description),
+        error if loan.is_outdated(error) => database.forget(&call.key),
+        _ => {}
+    }
 }
 
 /// Refuses a text that PostgreSQL would take badly or the host cannot afford.

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use futures_util::future::{Either, FutureExt, join_all, select};
 use hearth::postgres::types::Type;
-use hearth::postgres::{Client, CopyIn, CopyOut, Error, Outcome, RowStream, ToSql, Transaction};
+use hearth::postgres::{
+    Client, CopyIn, CopyOut, Error, Outcome, RowStream, Statement, ToSql, Transaction,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -43,6 +45,11 @@ pub enum Step {
         typed: String,
         /// Its arguments with their types.
         values: Vec<(Argument, String)>,
+    },
+    /// Asks what a statement is; the columns with all that their types are made of are the result.
+    Describe {
+        /// The SQL.
+        describe: String,
     },
     /// Statements in one go, without a result.
     Batch {
@@ -146,6 +153,7 @@ macro_rules! run_on {
                 let values = values.into_iter().map(|(value, name)| (value, type_named(&name)));
                 rows($on.query_typed_raw(&typed, values).await).await
             }
+            Step::Describe { describe } => $on.prepare(&describe).await.map(columns),
             Step::Batch { batch } => $on.batch_execute(&batch).await.map(|()| Value::Null),
             Step::Pipeline { pipeline } => {
                 let mut calls = $on.pipeline();
@@ -323,6 +331,12 @@ fn outcomes(outcomes: Vec<Outcome>) -> Value {
     let each = outcomes.iter();
     each.map(|outcome| json!({ "affected": outcome.affected, "rows": outcome.rows.len() }))
         .collect()
+}
+
+fn columns(statement: Statement) -> Value {
+    let columns = statement.columns().iter();
+    let kinds = columns.map(|column| format!("{} {:?}", column.name(), column.type_().kind()));
+    kinds.collect()
 }
 
 /// One of the types that are built in, for those that the tests name.
