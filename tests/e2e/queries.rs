@@ -76,6 +76,51 @@ behind_both_doors! {
         assert_eq!(trial.value(json!({ "steps": steps })).await, json!(affected));
     }
 
+    /// The rows are read away, however large each of them is.
+    async fn rows_that_nobody_wants_are_counted_whatever_their_size(door) {
+        let (_database, trial) = trial(door, "create table things (id int4)").await;
+        for at in [1, 3] {
+            let sql = format!(
+                "insert into things select generate_series(1, 5)
+                 returning case id when {at} then repeat('x', 9000000) end"
+            );
+            let step = json!({ "execute": sql });
+            assert_eq!(result(&trial, step).await, json!({ "affected": 5 }), "{at}");
+        }
+    }
+
+    /// A role that may have one connection, and a first result of several batches with a type of its own.
+    async fn types_are_looked_up_on_the_connection_that_has_the_rows(door) {
+        let database = Database::create().await;
+        let role = format!("{}_limited", database.name);
+        database.run(&format!("
+            create type mood as enum ('fine');
+            create table things as select n as id, 'fine'::mood as feels, repeat('x', 700) as name
+                from generate_series(1, 1000) n;
+            create role {role} login connection limit 1; grant all on things to {role}
+        ")).await;
+        let trial = Setup::of(&QUERY)
+            .database("url", &format!("{:?}", database.url_as(&role, None)))
+            .database("connect_timeout_ms", "1000")
+            .database("pool_max", "1")
+            .start(door)
+            .await;
+        let rows = |sql: &str| json!({ "query": format!("select *, '{sql}' from things") });
+        let update = json!({ "execute": "update things set id = id returning *" });
+        let steps = json!([
+            rows("a"), { "transaction": [rows("b")], "end": "commit" }, { "session": [rows("c")] }, update,
+            { "query": "select * from things a, things b where b.id < 20" }, { "query": "select 1" },
+        ]);
+        let results = trial.value(json!({ "steps": steps })).await;
+        for result in [&results[0], &results[1]["steps"][0], &results[2][0]] {
+            assert_eq!(result["rows"].as_array().map(Vec::len), Some(1000), "{result}");
+        }
+        assert_eq!(results[3], json!({ "affected": 1000 }), "{}", results[3]);
+        let message = results[4]["error"]["message"].as_str().unwrap();
+        assert!(message.contains("executed") && message.contains("could not be looked up"), "{message}");
+        assert_eq!(results[5]["rows"], json!([[1]]), "{}", results[5]);
+    }
+
     async fn an_error_of_the_server_arrives_with_its_sqlstate(door) {
         let schema =
             "create table things (id int4 constraint only_once unique, parent int4 references things (id))";

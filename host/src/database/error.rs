@@ -100,9 +100,13 @@ impl Error {
     /// The same, after the statement that it befell has been executed.
     pub(super) fn executed(self) -> Self {
         match self {
-            Self::ConnectionLost { .. } | Self::Connect(_) => Self::ConnectionLost {
+            Self::ConnectionLost { .. } => Self::ConnectionLost {
                 maybe_executed: true,
             },
+            // Another connection was to be made; this one is well.
+            Self::Connect(text) => Self::Protocol(format!(
+                "the statement was executed, but what its types are could not be looked up: {text}"
+            )),
             error => error,
         }
     }

@@ -145,7 +145,10 @@ impl Connection {
             return Ok(self.started(description, first, portal));
         };
         let fitting = execution.description.filter(|known| known.fits(&shape));
-        let first = self.rows(bytes, portal.is_none()).await?;
+        let first = match &fitting {
+            Some(_) => self.rows(bytes, portal.is_none()).await?,
+            None => Box::pin(self.first_rows(&shape, bytes, portal.is_none())).await?,
+        };
         let description = match fitting {
             Some(description) => description,
             None => {

@@ -1,7 +1,8 @@
 //! The connections to one database that outlive invocations, guests and freezes.
 //!
 //! Promises:
-//! - never more than `pool_max` connections, those being opened included; none before the first use;
+//! - never more than `pool_max` connections, those being opened included; none before the first use. Only
+//!   to look up types while several MiB of rows are on their way, a call has another one for a moment;
 //! - waiting for one ends at the time the caller gives, with an error that names the limit;
 //! - a connection is looked at before it is lent: one that the server has closed is replaced, and
 //!   one that has rested long, by the wall clock, or whose server may have become a standby, is

@@ -11,12 +11,14 @@ use postgres_protocol::message::backend as tags;
 
 use super::catalog::{self, Catalog};
 use super::connection::Connection;
+use super::cursor::Batch;
 use super::error::{Error, Result};
 use super::sql::kinds;
 use super::statement::{Description, Effects, Key, Prepared};
 use super::wire::reply::{self, Shape};
 use super::wire::request::{self, Command, Format, Formats};
 use crate::config::Prepare;
+use crate::limits;
 
 impl Connection {
     /// What the server says of a statement.
@@ -92,6 +94,28 @@ impl Connection {
         }
     }
 
+    /// The first rows of a statement that is not known yet. If types of it have to be looked up, they are as
+    /// many as leave the connection free for that, within reason.
+    pub(super) async fn first_rows(
+        &mut self,
+        shape: &Shape,
+        bytes: usize,
+        flowing: bool,
+    ) -> Result<Batch> {
+        if catalog::unknown(shape).is_none() {
+            return self.rows(bytes, flowing).await;
+        }
+        if bytes > 0 {
+            return self.rows(limits::BATCH_BYTES_MAX, false).await;
+        }
+        loop {
+            let batch = self.rows(0, flowing).await?;
+            if batch.last || batch.failed.is_some() {
+                return Ok(batch);
+            }
+        }
+    }
+
     /// Finds out what the types of a statement are. `sent` is how its columns travel already.
     pub(super) async fn resolve(
         &mut self,
@@ -101,7 +125,7 @@ impl Connection {
         let catalog = match catalog::unknown(shape) {
             None => Catalog::default(),
             Some(oids) if self.is_busy() => {
-                // Rows are on their way here, and reading them first could take any memory.
+                // More rows are on their way here, and reading them first could take any memory.
                 let one = NonZeroUsize::MIN;
                 let mut other = Self::open(self.address.clone(), one, self.prepare).await?;
                 let catalog = other.look_up(&oids).await;
