@@ -76,7 +76,9 @@ impl ServerTimeouts {
             ("idle_in_transaction_session_timeout", limit),
         ];
         if self.idle_session {
-            settings.push(("idle_session_timeout", limits::IDLE_SESSION_TIMEOUT));
+            // A session that its invocation holds may rest for as long as that has.
+            let rest = limits::IDLE_SESSION_TIMEOUT.max(limit);
+            settings.push(("idle_session_timeout", rest));
         }
         let set = |(name, limit): (&str, Duration)| {
             Command::new(format!("SET {name} TO {}", limit.as_millis()))
@@ -163,6 +165,16 @@ mod tests {
         for time in [20, 30] {
             let due = timeouts.due(Some(SECOND * time), false);
             assert!(due.is_some(), "{time} s");
+        }
+    }
+
+    #[test]
+    fn a_session_may_rest_for_as_long_as_its_invocation_has() {
+        for (time, rest) in [(SECOND, "600000"), (limits::TIMEOUT_MAX, "1012501")] {
+            let told = timeouts("15.4", Prepare::Always).due(Some(time), false);
+            let told = told.expect("it is new");
+            let expected = format!("SET idle_session_timeout TO {rest}");
+            assert_eq!(told[2].sql, expected, "{time:?}");
         }
     }
 
