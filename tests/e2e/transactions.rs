@@ -103,6 +103,13 @@ behind_both_doors! {
         assert!(answer["error"]["message"].as_str().unwrap().contains("rolled back"), "{answer}");
     }
 
+    async fn a_conflict_in_a_pipeline_is_one(door) {
+        let (_database, trial) = trial(door).await;
+        let steps = json!([{ "pipeline": ["select 1", "select conflict('40001')"] }]);
+        let answer = trial.value(json!({ "attempts_max": 3, "steps": steps })).await;
+        assert_eq!((&answer["attempts"], &answer["error"]["code"]), (&json!(3), &json!("40001")));
+    }
+
     async fn what_is_no_conflict_is_not_done_again(door) {
         let (database, trial) = trial(door).await;
         let update = "update things set n = 9";

@@ -169,7 +169,9 @@ impl Error {
     /// rows and their values) did. Calling again is safe only if it is `false`, or if the statement
     /// does no harm when it is executed twice.
     ///
-    /// Inside a transaction nothing has effect before the `commit`.
+    /// Inside a transaction nothing has effect before the `commit`. What a text commits on its way is not
+    /// known here: of a procedure (`CALL`), a `DO` block or a batch with a `COMMIT` in it the first part may
+    /// have taken effect before the server refused the next.
     pub fn may_have_executed(&self) -> bool {
         match self.0.kind {
             Kind::ConnectionLost { may_have_executed } => may_have_executed,

@@ -161,7 +161,8 @@ impl ToSql for Numeric {
         let significant = &groups[leading..groups.len() - trailing];
         let weight = match significant {
             [] => 0,
-            _ => (before / GROUP) as i16 - 1 - leading as i16,
+            // There may be 32,768 groups before the point: one more than an `i16` counts.
+            _ => ((before / GROUP) as i32 - 1 - leading as i32) as i16,
         };
         let sign = if self.0.starts_with('-') { NEGATIVE } else { 0 };
         out.put_u16(significant.len() as u16);
@@ -250,8 +251,10 @@ mod tests {
             assert_eq!(numeric.as_str(), text);
         }
         let long = format!("-{0}.{0}", "9876543210".repeat(50));
-        let numeric = Numeric::from_sql(&Type::NUMERIC, &encoded(&long)).expect("it is one");
-        assert_eq!(numeric.as_str(), long);
+        for text in [long, "9".repeat(INTEGER_DIGITS_MAX)] {
+            let numeric = Numeric::from_sql(&Type::NUMERIC, &encoded(&text)).expect("it is one");
+            assert_eq!(numeric.as_str(), text);
+        }
     }
 
     #[test]

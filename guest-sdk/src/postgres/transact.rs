@@ -53,7 +53,12 @@ impl Conflict {
 }
 
 fn is_conflict(error: &wire::Error) -> bool {
-    matches!(error, wire::Error::Database(error) if matches!(&*error.code, "40001" | "40P01"))
+    let refusal = match error {
+        wire::Error::Database(refusal) => Some(refusal),
+        wire::Error::InPipeline(error) => error.database.as_ref(),
+        _ => None,
+    };
+    refusal.is_some_and(|refusal| matches!(&*refusal.code, "40001" | "40P01"))
 }
 
 impl TransactionBuilder<'_> {

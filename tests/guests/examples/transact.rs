@@ -23,6 +23,8 @@ enum Step {
     Query(String),
     /// A query whose failure is only a result.
     Try { r#try: String },
+    /// Queries in one round trip.
+    Pipeline { pipeline: Vec<String> },
     /// A transaction within.
     Nested {
         nested: Vec<Step>,
@@ -82,6 +84,13 @@ async fn run(tx: &mut Transaction<'_>, steps: &[Step]) -> Result<Vec<Value>, hea
         results.push(match step {
             Step::Query(sql) => query(tx, sql).await?,
             Step::Try { r#try } => query(tx, r#try).await.unwrap_or_else(describe),
+            Step::Pipeline { pipeline } => {
+                let mut calls = tx.pipeline();
+                for sql in pipeline {
+                    calls.add(sql, &[]).await?;
+                }
+                json!(calls.run().await?.len())
+            }
             Step::Fail { fail } => return Err(fail.as_str().into()),
             Step::Sleep { sleep_ms } => {
                 hearth::sleep(std::time::Duration::from_millis(*sleep_ms)).await;
