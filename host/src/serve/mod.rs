@@ -172,8 +172,7 @@ impl Environment {
     /// database is closed.
     pub async fn prepare(&self, function: &Function) -> Result<(), Fault> {
         function.instances.prepare(limits::SNAPSHOT_TIMEOUT).await?;
-        let cooling = self.databases.values().map(|database| database.cool());
-        futures_util::future::join_all(cooling).await;
+        self.cool().await;
         Ok(())
     }
 
@@ -187,6 +186,12 @@ impl Environment {
         // What cannot be renewed is told at once, whatever the databases do.
         let connecting = async { Ok(databases.await) };
         tokio::try_join!(renewing, connecting).map(drop)
+    }
+
+    /// Closes every connection to a database that nobody uses, and keeps everything else.
+    async fn cool(&self) {
+        let cooling = self.databases.values().map(|database| database.cool());
+        futures_util::future::join_all(cooling).await;
     }
 
     /// Ends every instance and every session, for which it waits so long at most, and says

@@ -7,30 +7,22 @@
 //! - it moves only while an exchange is under way, in the task that makes it: a task of its own
 //!   would cost a hand-over in each direction.
 
-
-use bytes::Bytes;
-use http::header::{HOST, HeaderMap, HeaderValue, USER_AGENT};
-use http::uri::PathAndQuery;
-use http::{Method, Request, Uri};
+use http::header::HeaderValue;
 use tokio::net::TcpStream;
 
 use super::Error;
-use super::http1::{Connection, Reply};
+use super::http1::{Always, Connection, Reply, Request};
 use super::patience::{self, Limit, Patience};
 use crate::limits;
 
-/// The most headers that a request has, and so the room that is made for them at once.
-const HEADERS: usize = 8;
-pub(super) const RELEASE: HeaderValue =
+const RELEASE: HeaderValue =
     HeaderValue::from_static(concat!("hearth/", env!("CARGO_PKG_VERSION")));
 
 /// The Runtime API at one address.
 pub(super) struct Endpoint {
     /// `host:port`.
     address: String,
-    /// What every path begins with; nothing on Lambda itself.
-    prefix: String,
-    host: HeaderValue,
+    always: Always,
     connection: Option<Connection>,
     patience: Patience,
 }
@@ -42,8 +34,12 @@ impl Endpoint {
         let (address, prefix) = patience::split(address);
         Self {
             address: address.to_owned(),
-            prefix: prefix.to_owned(),
-            host: HeaderValue::from_str(address).unwrap_or(HeaderValue::from_static("localhost")),
+            always: Always {
+                prefix: prefix.to_owned(),
+                host: HeaderValue::from_str(address)
+                    .unwrap_or(HeaderValue::from_static("localhost")),
+                user_agent: RELEASE,
+            },
             connection: None,
             patience: Patience::default(),
         }
@@ -59,10 +55,10 @@ impl Endpoint {
     pub(super) async fn exchange(
         &mut self,
         limit: Option<Limit>,
-        make: impl Fn(&HeaderValue) -> Request<Bytes>,
+        request: &Request<'_>,
     ) -> Result<Reply, Error> {
         if let Some(mut connection) = self.connection.take() {
-            let exchange = connection.exchange(self.request(&make)?);
+            let exchange = connection.exchange(&self.always, request);
             match self.patience.reply(limit, exchange).await {
                 Ok(reply) => {
                     self.connection = Some(connection).filter(Connection::is_reusable);
@@ -76,7 +72,7 @@ impl Endpoint {
             }
         }
         let mut connection = Connection::new(self.open().await?);
-        let exchange = connection.exchange(self.request(&make)?);
+        let exchange = connection.exchange(&self.always, request);
         let reply = self.patience.reply(limit, exchange).await;
         let reply = reply.map_err(|error| {
             Error::Unreachable(format!(
@@ -88,24 +84,9 @@ impl Endpoint {
         Ok(reply)
     }
 
-    fn request(
-        &self,
-        make: impl Fn(&HeaderValue) -> Request<Bytes>,
-    ) -> Result<Request<Bytes>, Error> {
-        self.below_prefix(make(&self.host))
-    }
-
-    /// The request, to a path as the address wants it.
-    pub(super) fn below_prefix<B>(&self, mut request: Request<B>) -> Result<Request<B>, Error> {
-        if !self.prefix.is_empty() {
-            *request.uri_mut() = uri(format!("{}{}", self.prefix, request.uri()))?;
-        }
-        Ok(request)
-    }
-
-    /// What its requests name as their host.
-    pub(super) fn host(&self) -> &HeaderValue {
-        &self.host
+    /// What its requests say.
+    pub(super) fn always(&self) -> &Always {
+        &self.always
     }
 
     /// A connection beside the one that is kept.
@@ -128,24 +109,4 @@ impl Endpoint {
             self.address
         ))
     }
-}
-
-/// A request with the headers that every one has.
-pub(super) fn request(host: &HeaderValue, method: Method, uri: Uri, body: Bytes) -> Request<Bytes> {
-    let mut request = Request::new(body);
-    *request.method_mut() = method;
-    *request.uri_mut() = uri;
-    let mut headers = HeaderMap::with_capacity(HEADERS);
-    headers.insert(HOST, host.clone());
-    headers.insert(USER_AGENT, RELEASE);
-    *request.headers_mut() = headers;
-    request
-}
-
-/// A path as a request's target.
-pub(super) fn uri(path: String) -> Result<Uri, Error> {
-    let wrong = |error| Error::Transient(format!("a request cannot be made for this id: {error}"));
-    PathAndQuery::from_maybe_shared(Bytes::from(path))
-        .map(Uri::from)
-        .map_err(wrong)
 }

@@ -10,10 +10,10 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{Method, StatusCode, Uri};
+use http::{Method, StatusCode};
 
-use super::connection::{Endpoint, request};
-use super::http1::Reply;
+use super::connection::Endpoint;
+use super::http1::{Reply, Request};
 use super::patience::pause;
 use super::{Error, JSON};
 use crate::limits;
@@ -38,14 +38,13 @@ impl Extension {
     /// log says: then the environment ends without a signal.
     pub async fn register(address: &str) -> Option<Self> {
         let mut endpoint = Endpoint::new(address);
-        let registering = endpoint.exchange(None, |host| {
-            let body = Bytes::from_static(EVENTS);
-            let uri = Uri::from_static(REGISTER);
-            let mut request = request(host, Method::POST, uri, body);
-            request.headers_mut().insert(CONTENT_TYPE, JSON);
-            request.headers_mut().insert(NAME, OWN_NAME);
-            request
-        });
+        let request = Request {
+            method: Method::POST,
+            path: REGISTER,
+            headers: &[Some((CONTENT_TYPE, JSON)), Some((NAME, OWN_NAME))],
+            body: Bytes::from_static(EVENTS),
+        };
+        let registering = endpoint.exchange(None, &request);
         let reply = match tokio::time::timeout(limits::REGISTER_TIMEOUT, registering).await {
             Ok(reply) => reply.and_then(identifier),
             Err(_) => Err(Error::Transient("there was no reply in time".to_owned())),
@@ -66,13 +65,13 @@ impl Extension {
     /// event. Nothing ever comes; returns when the API no longer answers.
     pub async fn wait(mut self) {
         for failures in 1..=limits::API_FAILURES_MAX {
-            let identifier = &self.identifier;
-            let waiting = self.endpoint.exchange(None, |host| {
-                let mut request = request(host, Method::GET, Uri::from_static(NEXT), Bytes::new());
-                request.headers_mut().insert(IDENTIFIER, identifier.clone());
-                request
-            });
-            let error = match waiting.await {
+            let request = Request {
+                method: Method::GET,
+                path: NEXT,
+                headers: &[Some((IDENTIFIER, self.identifier.clone()))],
+                body: Bytes::new(),
+            };
+            let error = match self.endpoint.exchange(None, &request).await {
                 Ok(reply) => format!("an answer with status {}", reply.status.as_u16()),
                 Err(error) => error.to_string(),
             };
@@ -83,8 +82,9 @@ impl Extension {
 }
 
 fn identifier(reply: Reply) -> Result<HeaderValue, Error> {
-    match (reply.status, reply.headers.get(IDENTIFIER)) {
-        (StatusCode::OK, Some(identifier)) => Ok(identifier.clone()),
+    let identifier = reply.headers.get(IDENTIFIER.as_str());
+    match (reply.status, identifier.map(HeaderValue::from_bytes)) {
+        (StatusCode::OK, Some(Ok(identifier))) => Ok(identifier),
         _ => Err(reply.refusal("the registration")),
     }
 }

@@ -18,18 +18,29 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::header::HeaderMap;
-use http::{Method, Request, StatusCode};
+use http::header::{HeaderName, HeaderValue};
+use http::{Method, StatusCode};
 use tokio::net::TcpStream;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
-use super::http1_reply::{self, Framing, Head};
+use super::http1_reply::{self, Framing, Head, Headers};
 use crate::limits;
 
 /// What is read at a time, in bytes: most replies are shorter.
 const READ_BYTES: usize = 8 * 1024;
 /// Up to this size, in bytes, a body is copied, and the room in which it was read is used again.
 const COPIED_BYTES: usize = 64 * 1024;
+
+/// A request.
+#[derive(Clone)]
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    /// Printable characters only.
+    pub(super) path: &'a str,
+    /// What it says besides what every one does; some of it only at times.
+    pub(super) headers: &'a [Option<(HeaderName, HeaderValue)>],
+    pub(super) body: Bytes,
+}
 
 /// An open connection.
 pub(super) struct Connection {
@@ -42,7 +53,7 @@ pub(super) struct Connection {
 /// A reply, read to its end: before that the connection could not be used again.
 pub(super) struct Reply {
     pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Headers,
     pub(super) body: Result<Bytes, Lost>,
 }
 
@@ -79,18 +90,22 @@ impl Connection {
         self.reusable
     }
 
-    /// Sends a request and reads its reply. A connection on which that was given up is of no use.
-    pub(super) async fn exchange(&mut self, request: Request<Bytes>) -> Result<Reply, Lost> {
+    /// Sends a request and reads its reply; `always` is what every request says. A connection on
+    /// which that was given up is of no use.
+    pub(super) async fn exchange(
+        &mut self,
+        always: &Always,
+        request: &Request<'_>,
+    ) -> Result<Reply, Lost> {
         // It is again once the reply is read.
         if !std::mem::take(&mut self.reusable) {
             return Err(Lost::Closed);
         }
         self.heard_nothing()?;
         self.head.clear();
-        encode(&request, &mut self.head);
-        let body = request.into_body();
+        always.encode(request, &mut self.head);
         let head = std::mem::take(&mut self.head);
-        let mut unsent = head.chain(body);
+        let mut unsent = head.chain(request.body.clone());
         let result = self.answered(&mut unsent).await;
         self.head = unsent.into_inner().0;
         result
@@ -261,22 +276,35 @@ impl Connection {
     }
 }
 
-/// Writes the head of a request.
-fn encode(request: &Request<Bytes>, out: &mut BytesMut) {
-    out.put_slice(request.method().as_str().as_bytes());
-    out.put_u8(b' ');
-    let path = request.uri().path_and_query();
-    out.put_slice(path.map_or("/", |path| path.as_str()).as_bytes());
-    out.put_slice(b" HTTP/1.1\r\n");
-    for (name, value) in request.headers() {
-        out.put_slice(name.as_str().as_bytes());
-        out.put_slice(b": ");
-        out.put_slice(value.as_bytes());
-        out.put_slice(b"\r\n");
+/// What every request says to the same other side.
+pub(super) struct Always {
+    /// What every path begins with; nothing on Lambda itself.
+    pub(super) prefix: String,
+    pub(super) host: HeaderValue,
+    pub(super) user_agent: HeaderValue,
+}
+
+impl Always {
+    /// Writes the head of a request.
+    fn encode(&self, request: &Request<'_>, out: &mut BytesMut) {
+        out.put_slice(request.method.as_str().as_bytes());
+        out.put_slice(b" ");
+        out.put_slice(self.prefix.as_bytes());
+        out.put_slice(request.path.as_bytes());
+        out.put_slice(b" HTTP/1.1\r\nhost: ");
+        out.put_slice(self.host.as_bytes());
+        out.put_slice(b"\r\nuser-agent: ");
+        out.put_slice(self.user_agent.as_bytes());
+        for (name, value) in request.headers.iter().flatten() {
+            out.put_slice(b"\r\n");
+            out.put_slice(name.as_str().as_bytes());
+            out.put_slice(b": ");
+            out.put_slice(value.as_bytes());
+        }
+        if request.method != Method::GET {
+            // Writing to memory does not fail.
+            let _ = write!(out, "\r\ncontent-length: {}", request.body.len());
+        }
+        out.put_slice(b"\r\n\r\n");
     }
-    if request.method() != Method::GET {
-        // Writing to memory does not fail.
-        let _ = write!(out, "content-length: {}\r\n", request.body().len());
-    }
-    out.put_slice(b"\r\n");
 }

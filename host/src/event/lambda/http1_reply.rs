@@ -4,9 +4,9 @@
 //! length that differ are an error, and never a guess.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::StatusCode;
 use httparse::{ParserConfig, Status};
 
 use super::http1::Lost;
@@ -18,10 +18,42 @@ const HEADERS_MAX: usize = 100;
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Headers,
     pub(super) framing: Framing,
     /// Whether the other side keeps the connection open behind it.
     pub(super) keeps_open: bool,
+}
+
+/// The headers of a reply as they came. They are few, so they are looked through, and not hashed.
+#[derive(Debug)]
+pub(super) struct Headers {
+    head: Box<[u8]>,
+    /// Where each name and its value are.
+    places: Vec<(Range<usize>, Range<usize>)>,
+}
+
+impl Headers {
+    /// The values of this name, in whatever case it came, in their order.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        let is_of_name =
+            move |(given, _): &(&[u8], &[u8])| given.eq_ignore_ascii_case(name.as_bytes());
+        self.iter().filter(is_of_name).map(|(_, value)| value)
+    }
+
+    /// The first value of this name.
+    pub(super) fn get(&self, name: &str) -> Option<&[u8]> {
+        let mut all = self.iter();
+        let found = all.find(|(given, _)| given.eq_ignore_ascii_case(name.as_bytes()));
+        found.map(|(_, value)| value)
+    }
+
+    /// All names and values.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let pair = |(name, value): &(Range<usize>, Range<usize>)| {
+            (&self.head[name.clone()], &self.head[value.clone()])
+        };
+        self.places.iter().map(pair)
+    }
 }
 
 /// Where a body ends.
@@ -52,15 +84,21 @@ pub(super) fn parse(input: &[u8]) -> Result<Option<(Head, usize)>, Lost> {
         .code
         .and_then(|code| StatusCode::from_u16(code).ok())
         .ok_or(Lost::Garbage("an impossible status"))?;
-    let mut headers = HeaderMap::with_capacity(reply.headers.len());
-    for header in reply.headers.iter() {
-        let name = HeaderName::from_bytes(header.name.as_bytes());
-        let value = HeaderValue::from_bytes(header.value);
-        let (Ok(name), Ok(value)) = (name, value) else {
-            return Err(Lost::Garbage("a header that cannot be read"));
-        };
-        headers.append(name, value);
-    }
+    let place = |part: &[u8]| {
+        // An empty one may be anywhere.
+        let start = part.as_ptr().addr().wrapping_sub(input.as_ptr().addr());
+        if part.is_empty() {
+            0..0
+        } else {
+            start..start + part.len()
+        }
+    };
+    let places = reply.headers.iter();
+    let places = places.map(|header| (place(header.name.as_bytes()), place(header.value)));
+    let headers = Headers {
+        places: places.collect(),
+        head: input[..length].into(),
+    };
     let head = Head {
         status,
         framing: framing(status, &headers)?,
@@ -84,27 +122,25 @@ pub(super) fn parse_chunk(input: &[u8]) -> Result<Option<(usize, usize)>, Lost> 
     }
 }
 
-fn framing(status: StatusCode, headers: &HeaderMap) -> Result<Framing, Lost> {
+fn framing(status: StatusCode, headers: &Headers) -> Result<Framing, Lost> {
     if status.is_informational()
         || status == StatusCode::NO_CONTENT
         || status == StatusCode::NOT_MODIFIED
     {
         return Ok(Framing::Length(0));
     }
-    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(last) = encodings.next_back() {
+    if let Some(last) = headers.all("transfer-encoding").last() {
         // By anything else a body ends with the connection, but its bytes would not be the body's.
-        return match last.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return match last.eq_ignore_ascii_case(b"chunked") {
             true => Ok(Framing::Chunks),
             false => Err(Lost::Garbage("an unknown transfer encoding")),
         };
     }
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let mut lengths = headers.all("content-length");
     let Some(first) = lengths.next() else {
         return Ok(Framing::Close);
     };
-    let length = first
-        .to_str()
+    let length = std::str::from_utf8(first)
         .ok()
         .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|digits| digits.parse().ok());
@@ -114,19 +150,17 @@ fn framing(status: StatusCode, headers: &HeaderMap) -> Result<Framing, Lost> {
     }
 }
 
-fn keeps_open(is_1_1: bool, headers: &HeaderMap) -> bool {
+fn keeps_open(is_1_1: bool, headers: &Headers) -> bool {
     let says = |word: &str| {
-        let values = headers.get_all(CONNECTION).iter();
-        let mut words = values
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','));
-        words.any(|given| given.trim().eq_ignore_ascii_case(word))
+        let values = headers.all("connection");
+        let mut words = values.flat_map(|value| value.split(|&byte| byte == b','));
+        words.any(|given| given.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
     };
     // Most replies say nothing of it.
-    match headers.contains_key(CONNECTION) {
-        true if is_1_1 => !says("close"),
-        true => says("keep-alive"),
-        false => is_1_1,
+    match headers.get("connection") {
+        Some(_) if is_1_1 => !says("close"),
+        Some(_) => says("keep-alive"),
+        None => is_1_1,
     }
 }
 
@@ -148,7 +182,8 @@ mod tests {
         }
         let (head, length) = parse(format!("{whole}abc").as_bytes()).unwrap().unwrap();
         assert_eq!((head.status, length), (StatusCode::OK, whole.len()));
-        assert_eq!(head.headers["lambda-runtime-trace-id"], "t");
+        assert_eq!(head.headers.get("lambda-runtime-trace-id"), Some(&b"t"[..]));
+        assert_eq!(head.headers.get("lambda-runtime"), None);
         assert_eq!(head.framing, Framing::Length(3));
         assert!(head.keeps_open);
     }

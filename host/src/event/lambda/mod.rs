@@ -15,14 +15,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{Method, StatusCode, Uri};
+use http::{Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::fault::Fault;
 use crate::invocation::Answer;
 use crate::limits;
-use connection::{Endpoint, request, uri};
-use http1::{Lost, Reply};
+use connection::Endpoint;
+use http1::{Lost, Reply, Request};
 use patience::Limit;
 
 mod cause;
@@ -38,8 +38,10 @@ pub use extension::Extension;
 pub use patience::pause;
 pub use received::{FunctionIdentity, Receipt, Received};
 
-const VERSION: &str = "/2018-06-01/runtime";
+const INVOCATION: &str = "/2018-06-01/runtime/invocation";
 const NEXT: &str = "/2018-06-01/runtime/invocation/next";
+const INIT_ERROR: &str = "/2018-06-01/runtime/init/error";
+const RESTORE_ERROR: &str = "/2018-06-01/runtime/restore/error";
 const RESTORE_NEXT: &str = "/2018-06-01/runtime/restore/next";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const ERROR_TYPE: HeaderName = HeaderName::from_static("lambda-runtime-function-error-type");
@@ -131,11 +133,10 @@ impl RuntimeApi {
     }
 
     async fn asked(&mut self) -> Result<Received, Error> {
-        let make =
-            |host: &HeaderValue| request(host, Method::GET, Uri::from_static(NEXT), Bytes::new());
+        let request = asks(NEXT);
         let mut in_vain = 0;
         loop {
-            let reply = self.endpoint.exchange(None, make).await?;
+            let reply = self.endpoint.exchange(None, &request).await?;
             match reply.status {
                 StatusCode::OK => {
                     return received::received(&reply.headers, reply.body?, &self.identity);
@@ -163,15 +164,16 @@ impl RuntimeApi {
     async fn post_answer(&mut self, receipt: &Receipt, answer: &Answer) -> Result<(), Error> {
         match answer {
             Ok(bytes) => {
-                let uri = place(receipt, "response")?;
+                let path = place(receipt, "response");
                 let body = bytes.clone();
-                self.post(uri, body, None, Some(receipt), "an answer").await
+                self.post(&path, body, None, Some(receipt), "an answer")
+                    .await
             }
             Err(fault) => {
-                let uri = place(receipt, "error")?;
+                let path = place(receipt, "error");
                 let body = fault.body().into();
                 let error = "an error as an answer";
-                self.post(uri, body, Some(fault), Some(receipt), error)
+                self.post(&path, body, Some(fault), Some(receipt), error)
                     .await
             }
         }
@@ -179,18 +181,15 @@ impl RuntimeApi {
 
     /// Reports that the environment could not be started.
     pub async fn init_error(&mut self, fault: &Fault) -> Result<(), Error> {
-        let uri = uri(format!("{VERSION}/init/error"))?;
         let body = fault.body().into();
-        self.post(uri, body, Some(fault), None, "a failed start")
+        self.post(INIT_ERROR, body, Some(fault), None, "a failed start")
             .await
     }
 
     /// Says that the environment may be made a snapshot of, and waits until it is one that has
     /// been restored: a minute or a year later, in one copy or in a thousand.
     pub async fn restored(&mut self) -> Result<(), Error> {
-        let uri = Uri::from_static(RESTORE_NEXT);
-        let make = |host: &HeaderValue| request(host, Method::GET, uri.clone(), Bytes::new());
-        let reply = self.endpoint.exchange(None, make).await?;
+        let reply = self.endpoint.exchange(None, &asks(RESTORE_NEXT)).await?;
         // It is the other side's connection of another life.
         self.endpoint.hang_up();
         match reply.status {
@@ -201,15 +200,14 @@ impl RuntimeApi {
 
     /// Reports that the environment could not be renewed after a restore.
     pub async fn restore_error(&mut self, fault: &Fault) -> Result<(), Error> {
-        let uri = uri(format!("{VERSION}/restore/error"))?;
         let body = fault.body().into();
-        self.post(uri, body, Some(fault), None, "a failed restore")
+        self.post(RESTORE_ERROR, body, Some(fault), None, "a failed restore")
             .await
     }
 
     async fn post(
         &mut self,
-        uri: Uri,
+        path: &str,
         body: Bytes,
         fault: Option<&Fault>,
         receipt: Option<&Receipt>,
@@ -221,23 +219,20 @@ impl RuntimeApi {
         let until = receipt.filter(|_| is_long);
         let limit = Limit::new(until.map(|receipt| receipt.deadline.instant));
         loop {
-            let make = |host: &HeaderValue| {
-                let mut request = request(host, Method::POST, uri.clone(), body.clone());
-                let headers = request.headers_mut();
-                headers.insert(CONTENT_TYPE, JSON);
-                if let Some(fault) = fault {
-                    let error_type = HeaderValue::from_static(fault.kind.error_type());
-                    headers.insert(ERROR_TYPE, error_type);
-                }
-                if let Some(cause) = &cause {
-                    headers.insert(CAUSE, cause.clone());
-                }
-                if let Some(id) = receipt.and_then(|receipt| receipt.invocation_id.as_ref()) {
-                    headers.insert(INVOCATION_ID, id.clone());
-                }
-                request
+            let invocation_id = receipt.and_then(|receipt| receipt.invocation_id.clone());
+            let error_type = fault.map(|fault| HeaderValue::from_static(fault.kind.error_type()));
+            let request = Request {
+                method: Method::POST,
+                path,
+                headers: &[
+                    Some((CONTENT_TYPE, JSON)),
+                    error_type.map(|kind| (ERROR_TYPE, kind)),
+                    cause.clone().map(|cause| (CAUSE, cause)),
+                    invocation_id.map(|id| (INVOCATION_ID, id)),
+                ],
+                body: body.clone(),
             };
-            let reply = self.endpoint.exchange(Some(limit), make).await?;
+            let reply = self.endpoint.exchange(Some(limit), &request).await?;
             // Where there is less room for headers than on Lambda, X-Ray's can be done without.
             let too_large = reply.status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             if !too_large || cause.take().is_none() {
@@ -260,10 +255,20 @@ impl Reply {
     }
 }
 
+/// A request that only asks.
+fn asks(path: &str) -> Request<'_> {
+    Request {
+        method: Method::GET,
+        path,
+        headers: &[],
+        body: Bytes::new(),
+    }
+}
+
 /// Where an answer or an error is posted.
-fn place(receipt: &Receipt, what: &str) -> Result<Uri, Error> {
+fn place(receipt: &Receipt, what: &str) -> String {
     let id = utf8_percent_encode(&receipt.request_id, ENCODED);
-    uri(format!("{VERSION}/invocation/{id}/{what}"))
+    format!("{INVOCATION}/{id}/{what}")
 }
 
 /// What the status of a posted answer means. A refusal of that answer alone is logged.

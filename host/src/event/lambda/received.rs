@@ -6,18 +6,19 @@
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
-use http::header::{DATE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{DATE, HeaderValue};
 
+use super::http1_reply::Headers;
 use super::{Error, INVOCATION_ID};
 use crate::invocation::{Deadline, Invocation, Timeout};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-request-id");
-const DEADLINE: HeaderName = HeaderName::from_static("lambda-runtime-deadline-ms");
-const ARN: HeaderName = HeaderName::from_static("lambda-runtime-invoked-function-arn");
-const TRACE_ID: HeaderName = HeaderName::from_static("lambda-runtime-trace-id");
-const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("lambda-runtime-client-context");
-const IDENTITY: HeaderName = HeaderName::from_static("lambda-runtime-cognito-identity");
-const TENANT_ID: HeaderName = HeaderName::from_static("lambda-runtime-aws-tenant-id");
+const REQUEST_ID: &str = "lambda-runtime-aws-request-id";
+const DEADLINE: &str = "lambda-runtime-deadline-ms";
+const ARN: &str = "lambda-runtime-invoked-function-arn";
+const TRACE_ID: &str = "lambda-runtime-trace-id";
+const CLIENT_CONTEXT: &str = "lambda-runtime-client-context";
+const IDENTITY: &str = "lambda-runtime-cognito-identity";
+const TENANT_ID: &str = "lambda-runtime-aws-tenant-id";
 /// What Lambda's own headers begin with; the others are HTTP's.
 const PREFIX: &str = "lambda-";
 
@@ -60,25 +61,26 @@ pub struct FunctionIdentity {
 
 /// Reads an event out of the Runtime API's reply.
 pub(super) fn received(
-    headers: &HeaderMap,
+    headers: &Headers,
     event: Bytes,
     identity: &FunctionIdentity,
 ) -> Result<Received, Error> {
-    let header = |name: &HeaderName| headers.get(name).and_then(text);
-    let Some(request_id) = header(&REQUEST_ID) else {
+    let header = |name: &str| headers.get(name).and_then(text);
+    let Some(request_id) = header(REQUEST_ID) else {
         return Err(Error::Transient(
             "an event came without the header Lambda-Runtime-Aws-Request-Id".to_owned(),
         ));
     };
-    let deadline = match header(&DEADLINE).and_then(|ms| ms.parse().ok()) {
+    let deadline = match header(DEADLINE).and_then(|ms| ms.parse().ok()) {
         Some(unix_ms) => Deadline::told(unix_ms, sent_ms(headers), identity.timeout),
         None => Deadline::after(identity.timeout.assumed),
     };
-    let given = |id: &&HeaderValue| !id.is_empty();
+    let invocation_id = headers.get(INVOCATION_ID.as_str());
+    let invocation_id = invocation_id.filter(|id| !id.is_empty());
     Ok(Received {
         receipt: Receipt {
             request_id: request_id.clone(),
-            invocation_id: headers.get(INVOCATION_ID).filter(given).cloned(),
+            invocation_id: invocation_id.and_then(|id| HeaderValue::from_bytes(id).ok()),
             deadline,
         },
         invocation: Invocation {
@@ -87,32 +89,35 @@ pub(super) fn received(
             deadline,
             function_name: identity.name.clone(),
             function_version: identity.version.clone(),
-            function_arn: header(&ARN).unwrap_or_default(),
-            trace_id: header(&TRACE_ID),
-            client_context: header(&CLIENT_CONTEXT),
-            identity: header(&IDENTITY),
-            tenant_id: header(&TENANT_ID),
+            function_arn: header(ARN).unwrap_or_default(),
+            trace_id: header(TRACE_ID),
+            client_context: header(CLIENT_CONTEXT),
+            identity: header(IDENTITY),
+            tenant_id: header(TENANT_ID),
             headers: unknown(headers),
         },
     })
 }
 
 /// What the clock of the other side showed when it sent the reply, to the second.
-fn sent_ms(headers: &HeaderMap) -> Option<u64> {
-    let date = headers.get(DATE)?.to_str().ok()?;
+fn sent_ms(headers: &Headers) -> Option<u64> {
+    let date = std::str::from_utf8(headers.get(DATE.as_str())?).ok()?;
     let date = httpdate::parse_http_date(date).ok()?;
     let since = date.duration_since(UNIX_EPOCH).ok()?;
     u64::try_from(since.as_millis()).ok()
 }
 
-fn text(value: &HeaderValue) -> Option<String> {
-    let value = value.as_bytes();
-    (!value.is_empty()).then(|| String::from_utf8_lossy(value).into_owned())
+fn text(value: &[u8]) -> Option<String> {
+    (!value.is_empty()).then(|| match std::str::from_utf8(value) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(value).into_owned(),
+    })
 }
 
 /// Lambda's headers that this program has no name for: newer than it is.
-fn unknown(headers: &HeaderMap) -> Vec<(String, String)> {
-    const KNOWN: [HeaderName; 8] = [
+fn unknown(headers: &Headers) -> Vec<(String, String)> {
+    let invocation_id = INVOCATION_ID;
+    let known = [
         REQUEST_ID,
         DEADLINE,
         ARN,
@@ -120,27 +125,35 @@ fn unknown(headers: &HeaderMap) -> Vec<(String, String)> {
         CLIENT_CONTEXT,
         IDENTITY,
         TENANT_ID,
-        INVOCATION_ID,
+        invocation_id.as_str(),
     ];
-    let is_new = |name: &HeaderName| name.as_str().starts_with(PREFIX) && !KNOWN.contains(name);
+    let is_new = |name: &[u8]| {
+        let prefix = name.get(..PREFIX.len()).unwrap_or_default();
+        prefix.eq_ignore_ascii_case(PREFIX.as_bytes())
+            && !known
+                .iter()
+                .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+    };
     headers
         .iter()
         .filter(|(name, _)| is_new(name))
-        .filter_map(|(name, value)| Some((name.as_str().to_owned(), text(value)?)))
+        .filter_map(|(name, value)| Some((text(&name.to_ascii_lowercase())?, text(value)?)))
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::http1_reply::parse;
     use super::*;
 
     fn read(pairs: &[(&'static str, &'static str)]) -> Result<Received, Error> {
-        let headers = pairs
+        let lines = pairs
             .iter()
-            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-            .collect();
+            .map(|(name, value)| format!("{name}: {value}\r\n"));
+        let head = format!("HTTP/1.1 200 OK\r\n{}\r\n", lines.collect::<String>());
+        let (head, _) = parse(head.as_bytes()).unwrap().unwrap();
         let event = Bytes::from_static(b"null");
-        received(&headers, event, &FunctionIdentity::default())
+        received(&head.headers, event, &FunctionIdentity::default())
     }
 
     #[test]
@@ -162,7 +175,7 @@ mod tests {
     fn a_header_of_a_newer_lambda_is_kept_and_one_of_https_is_not() {
         let event = read(&[
             ("lambda-runtime-aws-request-id", "r-1"),
-            ("lambda-runtime-weather", "mild"),
+            ("Lambda-Runtime-Weather", "mild"),
             ("lambda-runtime-nothing", ""),
             ("content-type", "application/json"),
             ("date", "Tue, 24 Nov 2026 12:00:00 GMT"),

@@ -29,7 +29,6 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::connection::RELEASE;
 use super::{ERROR_TYPE, Error, INVOCATION_ID, Receipt, RuntimeApi, judged, place};
 use crate::fault::{Fault, Kind};
 use crate::invocation::Streamed;
@@ -58,10 +57,14 @@ impl RuntimeApi {
         let frames = stream::iter(first).chain(pieces).map(frame);
         let mut request = Request::new(StreamBody::new(frames));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = place(receipt, "response")?;
+        let always = self.endpoint.always();
+        let path = format!("{}{}", always.prefix, place(receipt, "response"));
+        *request.uri_mut() = path.parse().map_err(|error| {
+            Error::Transient(format!("a request cannot be made for {path:?}: {error}"))
+        })?;
         let headers = request.headers_mut();
-        headers.insert(HOST, self.endpoint.host().clone());
-        headers.insert(USER_AGENT, RELEASE);
+        headers.insert(HOST, always.host.clone());
+        headers.insert(USER_AGENT, always.user_agent.clone());
         headers.insert(CONNECTION, CLOSE);
         headers.insert(CONTENT_TYPE, if http { HTTP } else { BYTES });
         headers.insert(RESPONSE_MODE, STREAMING);
@@ -69,7 +72,6 @@ impl RuntimeApi {
         if let Some(id) = &receipt.invocation_id {
             headers.insert(INVOCATION_ID, id.clone());
         }
-        let request = self.endpoint.below_prefix(request)?;
         let posting = async {
             let stream = self
                 .endpoint
