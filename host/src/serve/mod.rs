@@ -181,11 +181,13 @@ impl Environment {
     pub async fn renew(&self, function: &Function, timeout: Duration) -> Result<(), Fault> {
         // Its state is a copy like everything else; it draws nonces for logins.
         let _ = rand::rng().reseed();
-        let databases = database::warm(self.databases.clone());
-        let renewing = function.instances.renew(timeout);
+        let connecting = async {
+            database::warm(self.databases.clone()).await;
+            Ok(())
+        };
         // What cannot be renewed is told at once, whatever the databases do.
-        let connecting = async { Ok(databases.await) };
-        tokio::try_join!(renewing, connecting).map(drop)
+        tokio::try_join!(function.instances.renew(timeout), connecting)?;
+        Ok(())
     }
 
     /// Closes every connection to a database that nobody uses, and keeps everything else.
