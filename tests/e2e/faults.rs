@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use e2e::guests::MISBEHAVE;
 use e2e::{Database, Door, Setup};
+use futures_util::future::join_all;
 use serde_json::json;
 
 /// The fault is told apart, well within the deadline, and leaves the host as it was.
@@ -112,4 +113,26 @@ behind_both_doors! {
             trial.value(json!({})).await;
         }
     }
+}
+
+/// Each slot has a stack of its own, and each recursion uses a megabyte of it.
+#[tokio::test]
+async fn what_deep_recursions_have_used_of_stacks_is_given_back() {
+    let slots = 16;
+    let setup = Setup::of(&MISBEHAVE).concurrency(slots);
+    let trial = setup.start(Door::Lambda).await;
+    let all = async |act: &str| {
+        trial.lambda().parked(slots).await;
+        join_all((0..slots).map(|_| trial.error(json!({ "act": act })))).await;
+    };
+    all("panic").await;
+    let before = trial.host.holdings();
+    for _ in 0..4 {
+        all("recurse").await;
+    }
+    e2e::eventually("less than half of that memory", async || {
+        let after = trial.host.holdings();
+        (after.memory_kib < before.memory_kib + slots as u64 * 512).then_some(())
+    })
+    .await;
 }
