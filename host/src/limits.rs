@@ -72,7 +72,8 @@ pub const INVOCATIONS_PER_INSTANCE_DEFAULT: u64 = 100_000;
 pub const INSTANCE_AGE_DEFAULT: Duration = Duration::from_secs(4 * 60 * 60);
 /// How often a running guest is asked to look at the clock and to let others run.
 pub const EPOCH_TICK: Duration = Duration::from_millis(5);
-/// How long a guest that shares its instance may go on computing past a neighbour's deadline.
+/// How long a guest that shares its instance may go on computing past its deadline, or stay in one call
+/// to the host that keeps its neighbours from moving.
 pub const OVERRUN_MAX: Duration = Duration::from_millis(50);
 
 /// Connections to one database, where nothing else is said: as many as there may be invocations at a

@@ -52,6 +52,7 @@ mod lifecycle;
 mod local_api;
 mod local_streaming;
 mod logs;
+mod neighbours;
 mod orders;
 mod outages;
 mod permissions;

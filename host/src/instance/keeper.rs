@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::component::{Accessor, TypedFunc};
-use wasmtime::{AsContextMut, CallHook, Store, UpdateDeadline};
+use wasmtime::{AsContextMut, CallHook, Store, Trap, UpdateDeadline};
 
 use super::after::{After, idle};
 use super::answered::{self, Course, Ends};
@@ -66,6 +66,8 @@ impl Keeper {
             }
             Err(fault) => {
                 self.vitals.built.send_replace(Some(Err(fault.clone())));
+                // So that nobody else is sent here.
+                self.vitals.condemn();
                 jobs.close();
                 while let Some(job) = jobs.recv().await {
                     let _ = job.reply.send(Err(fault.clone()));
@@ -105,7 +107,12 @@ impl Keeper {
                 }));
                 tokio::select! {
                     biased;
-                    () = &mut condemned => return,
+                    () = &mut condemned => {
+                        if self.vitals.held.is_lost() {
+                            self.mourn(&Trap::Interrupt.into(), false);
+                        }
+                        return;
+                    }
                     ended = running => ended.and_then(|ended| ended),
                 }
             };
@@ -147,9 +154,14 @@ impl Keeper {
         });
         // Where several invocations may be in the instance, the one that runs has to be looked up.
         if self.slots > 1 || self.suspends() {
-            store.call_hook(|store, hook| match hook {
-                CallHook::CallingHost => State::attribute_call(store),
-                _ => Ok(()),
+            let vitals = self.vitals.clone();
+            store.call_hook(move |store, hook| {
+                match hook {
+                    CallHook::CallingHost => vitals.held.call(State::attribute_call(store)?),
+                    CallHook::ReturningFromHost => vitals.held.come_back(),
+                    _ => {}
+                }
+                Ok(())
             });
         }
         let ticking = self.blueprint.engine.ticker().tick();
@@ -220,7 +232,8 @@ impl Keeper {
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let context = context(&invocation, number == 0);
         let enforced = invocation.deadline.enforced;
-        self.waiting.add(number, Waiter::new(reply, output.clone()));
+        let waiter = Waiter::new(reply, output.clone(), enforced);
+        self.waiting.add(number, waiter);
         let call = accessor.with(|mut access| -> wasmtime::Result<_> {
             let call =
                 handle.start_call_concurrent(&mut access, (invocation.event.to_vec(), context))?;
@@ -297,7 +310,10 @@ impl Keeper {
         let waiting = self.waiting.take_all();
         let others = waiting.len().saturating_sub(1);
         for waiter in waiting {
-            let mut fault = trap::fault(error, refused, waiter.output());
+            let mut fault = match trap::is_overrun(error) && !waiter.is_overdue() {
+                true => trap::beside_overrun(),
+                false => trap::fault(error, refused, waiter.output()),
+            };
             if others > 0 {
                 fault.log = format!(
                     "{}; {others} other invocations shared its instance and ended with it",

@@ -6,7 +6,8 @@
 //! Promises:
 //! - the guest runs only while an invocation is in the instance, or a hook ([`hooks`]), or when no
 //!   invocation will come any more and it has something left to do;
-//! - every [`Job`] is answered: by the guest, or by the fault that ended the instance;
+//! - every [`Job`] that is begun is answered: by the guest, or by the fault that ended the instance;
+//!   one that is not begun is dropped, and can be handed to another instance;
 //! - what goes on after an answer is told of when it is done, or when the instance ended under it;
 //! - [`Instance::condemn`] ends it wherever the guest is, and drops all it holds.
 //!
@@ -24,12 +25,14 @@ use crate::database::session::Session;
 use crate::fault::Fault;
 use crate::interface::bindings::FunctionPre;
 use crate::invocation::Invocation;
+use crate::limits;
 use crate::telemetry::Output;
 
 mod after;
 pub mod answered;
 pub mod declared;
 pub mod engine;
+mod held;
 pub mod hooks;
 mod keeper;
 pub mod pool;
@@ -42,6 +45,7 @@ mod waiting;
 
 use answered::Answered;
 use engine::Engine;
+use held::Held;
 use keeper::Keeper;
 use reuse::{Life, Rule};
 use state::State;
@@ -66,7 +70,7 @@ pub struct Job {
     pub session: Arc<Session>,
     /// Where its output goes.
     pub output: Arc<Output>,
-    /// Where its answer goes.
+    /// Where its answer goes. Dropped without one, the job was never begun.
     pub reply: oneshot::Sender<Result<Answered, Fault>>,
 }
 
@@ -94,6 +98,8 @@ struct Vitals {
     /// Invocations that were begun.
     invocations: AtomicU64,
     memory_bytes: Arc<AtomicUsize>,
+    /// Whether one invocation keeps it from the others, where there may be several.
+    held: Held,
     /// When it was built or restored, by the wall clock: in milliseconds since the Unix epoch.
     born_ms: AtomicU64,
     /// Whether it stands: nothing yet, or how the building went.
@@ -109,6 +115,7 @@ impl Instance {
             ending: Notify::new(),
             invocations: AtomicU64::new(0),
             memory_bytes: Arc::new(AtomicUsize::new(0)),
+            held: Held::default(),
             born_ms: AtomicU64::new(unix_ms()),
             built: watch::Sender::new(None),
         });
@@ -126,7 +133,7 @@ impl Instance {
         })
     }
 
-    /// Hands an invocation to the guest. If the instance has ended meanwhile, the job is dropped,
+    /// Hands an invocation to the guest. If the instance ends before it is begun, the job is dropped,
     /// which its reply's other end notices.
     pub fn submit(&self, job: Job) {
         let _ = self.inbox.send(job);
@@ -164,6 +171,33 @@ impl Instance {
             0 => self.condemn(),
             _ => self.vitals.wind_down(),
         }
+    }
+
+    /// An invocation was given up. As long as others are left in the instance, ends it once one that
+    /// should have ended keeps it from them.
+    fn end_once_held(&self) {
+        if self.is_condemned() || self.vitals.held.is_watched() {
+            return;
+        }
+        let vitals = Arc::downgrade(&self.vitals);
+        tokio::spawn(async move {
+            let mut earlier = None;
+            loop {
+                tokio::time::sleep(limits::OVERRUN_MAX).await;
+                let Some(vitals) = vitals.upgrade() else {
+                    return;
+                };
+                let call = vitals.held.overdue_call();
+                if call.is_some() && call == earlier {
+                    vitals.held.lose();
+                    vitals.condemn();
+                }
+                if vitals.condemned.load(Ordering::Acquire) {
+                    return;
+                }
+                earlier = call;
+            }
+        });
     }
 
     /// Why it is to be retired after an invocation that went well, if it is.

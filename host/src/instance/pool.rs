@@ -254,6 +254,9 @@ impl Drop for Lease {
         // Those that share it go on to their own ends; whoever is left in it after the last of
         // them is past its deadline.
         self.instance.end_if_left();
+        if !self.healthy {
+            self.instance.end_once_held();
+        }
     }
 }
 
@@ -271,5 +274,8 @@ impl Drop for Linger {
         }
         self.instance.lingers.fetch_sub(1, Ordering::SeqCst);
         self.instance.end_if_left();
+        if !self.healthy {
+            self.instance.end_once_held();
+        }
     }
 }

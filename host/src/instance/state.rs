@@ -127,8 +127,10 @@ impl State {
     }
 
     /// Attributes what is done next to the invocation that is running now: what is written, and whose
-    /// temporary directory it is.
-    pub fn attribute_call(mut store: StoreContextMut<'_, Self>) -> wasmtime::Result<()> {
+    /// temporary directory it is. Returns its enforced deadline.
+    pub fn attribute_call(
+        mut store: StoreContextMut<'_, Self>,
+    ) -> wasmtime::Result<Option<Instant>> {
         let root = store.as_context_mut().async_call_stack()?.last();
         let state = store.data_mut();
         let running = root.and_then(|task| state.running.get(&task));
@@ -138,7 +140,7 @@ impl State {
         if let Some(running) = running {
             state.stdio.attribute(running.output.clone());
         }
-        Ok(())
+        Ok(running.map(|running| running.enforced))
     }
 
     /// Whether the code that is running now belongs to an invocation that should have ended a

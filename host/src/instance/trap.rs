@@ -45,6 +45,20 @@ pub fn fault(error: &wasmtime::Error, refused: bool, output: &Output) -> Fault {
     Fault::new(kind, message).traced(frames)
 }
 
+/// Whether a guest came to its end because it went on past a deadline.
+pub fn is_overrun(error: &wasmtime::Error) -> bool {
+    matches!(error.downcast_ref::<Trap>(), Some(Trap::Interrupt))
+}
+
+/// The fault of an invocation whose own deadline is still to come, where another one went on past
+/// its own.
+pub fn beside_overrun() -> Fault {
+    Fault::new(
+        Kind::Trap,
+        "another invocation in the same instance went on past its deadline, and the instance was ended under both",
+    )
+}
+
 /// How many of the innermost frames are those of Rust's panic itself, which say nothing.
 fn panicking(frames: &[String]) -> usize {
     let is_panic = |frame: &String| PANIC.iter().any(|path| frame.starts_with(path));

@@ -1,10 +1,11 @@
 //! Who waits for what of the invocations in an instance.
 //!
 //! Promises: everybody is told of the end that concerns them, once; when the instance ends under
-//! them, of that.
+//! them, of that, whatever has become of its task.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
@@ -23,6 +24,7 @@ pub(super) struct Waiter {
     reply: Option<oneshot::Sender<Result<Answered, Fault>>>,
     ends: Ends,
     output: Arc<Output>,
+    enforced: Instant,
 }
 
 impl Waiting {
@@ -34,7 +36,8 @@ impl Waiting {
     /// Hands out an answer after which there is nothing. Nobody waits for it any more if the
     /// deadline was reached meanwhile.
     pub(super) fn answer(&self, number: u64, answer: Result<Answered, Fault>) {
-        if let Some(reply) = self.lock().remove(&number).and_then(|waiter| waiter.reply) {
+        let waiter = self.lock().remove(&number);
+        if let Some(reply) = waiter.and_then(|mut waiter| waiter.reply.take()) {
             let _ = reply.send(answer);
         }
     }
@@ -65,7 +68,7 @@ impl Waiting {
     /// An invocation is over.
     pub(super) fn end(&self, number: u64, outcome: Result<(), Failure>) {
         let waiter = self.lock().remove(&number);
-        if let Some(told) = waiter.and_then(|waiter| waiter.ends.rest) {
+        if let Some(told) = waiter.and_then(|mut waiter| waiter.ends.rest.take()) {
             let _ = told.send(outcome.map_err(fault_of));
         }
     }
@@ -84,11 +87,13 @@ impl Waiter {
     pub(super) fn new(
         reply: oneshot::Sender<Result<Answered, Fault>>,
         output: Arc<Output>,
+        enforced: Instant,
     ) -> Self {
         Self {
             reply: Some(reply),
             ends: Ends::default(),
             output,
+            enforced,
         }
     }
 
@@ -97,19 +102,34 @@ impl Waiter {
         &self.output
     }
 
+    /// Whether the invocation is past its deadline.
+    pub(super) fn is_overdue(&self) -> bool {
+        Instant::now() >= self.enforced
+    }
+
     /// Tells of the invocation's sudden end, in the one place where it is waited for next.
-    pub(super) fn fail(self, fault: Fault) {
-        if let Some(reply) = self.reply {
+    pub(super) fn fail(mut self, fault: Fault) {
+        if let Some(reply) = self.reply.take() {
             let _ = reply.send(Err(fault));
             return;
         }
-        let Ends { body, rest } = self.ends;
+        let Ends { body, rest } = std::mem::take(&mut self.ends);
         let untold = match body {
             Some(told) => told.send(Err(fault)),
             None => Err(Err(fault)),
         };
         if let (Err(outcome), Some(told)) = (untold, rest) {
             let _ = told.send(outcome);
+        }
+    }
+}
+
+impl Drop for Waiter {
+    // A reply that is dropped says that the job was not begun. This one was.
+    fn drop(&mut self) {
+        if let Some(reply) = self.reply.take() {
+            let message = "the instance ended before it could answer";
+            let _ = reply.send(Err(Fault::new(Kind::Internal, message)));
         }
     }
 }

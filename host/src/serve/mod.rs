@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -270,10 +270,12 @@ impl Function {
                 }
                 Called::failed(fault)
             }
-            Err(_) => Called::failed(Fault::new(
-                Kind::Internal,
-                "the instance ended before it could answer",
-            )),
+            // The instance ended before the invocation had begun. There are others.
+            Err(_) if Instant::now() < enforced => {
+                drop((lease, watch));
+                Box::pin(self.call(invocation, session, output)).await
+            }
+            Err(_) => Called::failed(overdue(invocation)),
         }
     }
 

@@ -98,6 +98,7 @@ fn misbehave(act: Act, text: &str) -> Value {
             )
         }
         Act::Sleep => {
+            println!("sleeping");
             std::thread::sleep(Duration::from_secs(600));
             Value::Null
         }

@@ -50,6 +50,8 @@ enum Act {
     Step(Step),
     Print(String),
     Sleep(u64),
+    /// Sleeps as WASI does, which keeps all others in the instance from moving.
+    Block(u64),
     Fail(String),
     Panic(String),
     /// Sends this text as a piece of the answer.
@@ -137,6 +139,7 @@ async fn act(acts: Vec<Act>, mut body: Option<Body>) -> Result<(), hearth::Error
             }
             Act::Print(text) => println!("{text}"),
             Act::Sleep(ms) => hearth::sleep(Duration::from_millis(ms)).await,
+            Act::Block(ms) => std::thread::sleep(Duration::from_millis(ms)),
             Act::Fail(text) => return Err(Failure::new("Failed", text).into()),
             Act::Panic(text) => panic!("{text}"),
             Act::Send(text) => writer(&mut body).send(text).await?,

@@ -1,0 +1,85 @@
+//! Invocations that share an instance have its end in common. Who goes on past its deadline there costs
+//! the others what they had begun, and is told apart from them; who had not begun loses nothing.
+
+use std::time::Duration;
+
+use e2e::guests::{MISBEHAVE, ONWARD};
+use e2e::{Database, Door, Setup, Trial, eventually};
+use serde_json::json;
+
+/// What those have that go on past their deadline. All others have much more.
+const BRIEF: Duration = Duration::from_secs(2);
+
+/// In the ways in which an invocation keeps an instance to itself, and what it prints before that.
+const HOLDS: [(&str, &str); 2] = [("spin", "spinning"), ("sleep", "sleeping")];
+
+const WAITS: &str =
+    "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
+
+/// An instance for two.
+fn shared() -> Setup {
+    Setup::of(&MISBEHAVE)
+        .isolation("{ concurrent = 2 }")
+        .concurrency(2)
+}
+
+async fn printed(trial: &Trial, text: &str) {
+    let found = async || trial.host.last_line(text).map(drop);
+    eventually(text, found).await;
+}
+
+/// It waits in front of an instance in which nobody moves.
+#[tokio::test]
+async fn who_had_not_begun_is_handled_by_another_instance() {
+    for (act, says) in HOLDS {
+        let trial = shared().start(Door::Lambda).await;
+        let neighbour = async {
+            printed(&trial, says).await;
+            trial.invoke(json!({ "act": "count" })).await
+        };
+        let holder = trial.invoke_within(BRIEF, json!({ "act": act }));
+        let (holder, neighbour) = tokio::join!(holder, neighbour);
+        assert_eq!(holder.error().0, "Function.DeadlineExceeded", "{act}");
+        assert_eq!(neighbour.value()["act"], 1, "{act}");
+    }
+}
+
+#[tokio::test]
+async fn who_had_begun_is_told_that_it_was_another_ones_deadline() {
+    for (act, _) in HOLDS {
+        let database = Database::create().await;
+        let gate = database.client().await;
+        gate.batch_execute("select pg_advisory_lock(1)")
+            .await
+            .unwrap();
+        let trial = shared().with(&database).start(Door::Lambda).await;
+        let holder = async {
+            database.until(WAITS, "1").await;
+            trial.invoke_within(BRIEF, json!({ "act": act })).await
+        };
+        let waits = json!({ "steps": [{ "batch": "select pg_advisory_lock(1)" }] });
+        let (neighbour, holder) = tokio::join!(trial.invoke(waits), holder);
+        assert_eq!(holder.error().0, "Function.DeadlineExceeded", "{act}");
+        let (error_type, message) = neighbour.error();
+        assert_eq!(error_type, "Function.Trap", "{act}: {message}");
+        assert!(message.contains("another invocation"), "{act}: {message}");
+        assert_eq!(trial.value(json!({ "act": "count" })).await["act"], 1);
+    }
+}
+
+/// It was left behind by an earlier invocation.
+#[tokio::test]
+async fn suspended_work_that_keeps_the_instance_to_itself_ends_with_its_own_deadline() {
+    let trial = Setup::of(&ONWARD)
+        .function("after_answer", "\"suspend\"")
+        .start(Door::Lambda)
+        .await;
+    let work = json!([{ "sleep": 20 }, { "block": 600_000 }]);
+    let answer = trial.invoke_within(BRIEF, json!({ "after": [work] })).await;
+    assert_eq!(answer.value()["served"], 1);
+    let (error_type, message) = trial
+        .error(json!({ "first": [{ "sleep": 600_000 }] }))
+        .await;
+    assert_eq!(error_type, "Function.Trap", "{message}");
+    assert_eq!(trial.value(json!({})).await["served"], 1);
+}
