@@ -60,6 +60,7 @@ mod poolers;
 mod property;
 mod queries;
 mod results;
+mod retiring;
 mod reuse;
 mod round_trips;
 mod runtime_api;

@@ -25,8 +25,10 @@ use crate::limits;
 /// How much room the engine sets aside.
 #[derive(Debug, Clone, Copy)]
 pub struct Capacity {
-    /// Instances alive at a time.
+    /// Instances that take invocations at a time.
     pub instances: u32,
+    /// Instances alive at a time.
+    pub alive: u32,
     /// The largest memory of any of them, in bytes.
     pub memory_bytes: usize,
 }
@@ -44,15 +46,13 @@ impl Engine {
         let mut config = shared_config();
         // What a deep recursion has used of a stack goes back to the system with its instance.
         config.async_stack_zeroing(true);
-        // A retired instance makes room a moment after its successor has been built.
-        let instances = capacity.instances.saturating_mul(2).saturating_add(2);
         let mut pooling = PoolingAllocationConfig::new();
         pooling
-            .total_component_instances(instances)
-            .total_core_instances(instances * CORES_PER_COMPONENT)
-            .total_memories(instances * 2)
-            .total_tables(instances * CORES_PER_COMPONENT)
-            .total_stacks(instances * 2)
+            .total_component_instances(capacity.alive)
+            .total_core_instances(capacity.alive * CORES_PER_COMPONENT)
+            .total_memories(capacity.alive * 2)
+            .total_tables(capacity.alive * CORES_PER_COMPONENT)
+            .total_stacks(capacity.alive * 2)
             .max_memory_size(capacity.memory_bytes)
             .max_unused_warm_slots(capacity.instances)
             .async_stack_keep_resident(limits::FIBER_STACK_BYTES_KEPT);

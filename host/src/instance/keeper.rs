@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use wasmtime::component::{Accessor, TypedFunc};
 use wasmtime::{AsContextMut, CallHook, Store, Trap, UpdateDeadline};
 
@@ -33,15 +33,23 @@ pub(super) struct Keeper {
     slots: u32,
     /// Who waits for an answer, and where the output of those invocations goes.
     waiting: Arc<Waiting>,
+    /// Given back when the store is gone.
+    _room: OwnedSemaphorePermit,
 }
 
 impl Keeper {
-    pub(super) fn new(blueprint: Arc<Blueprint>, vitals: Arc<Vitals>, slots: u32) -> Self {
+    pub(super) fn new(
+        blueprint: Arc<Blueprint>,
+        vitals: Arc<Vitals>,
+        slots: u32,
+        room: OwnedSemaphorePermit,
+    ) -> Self {
         Self {
             blueprint,
             vitals,
             slots,
             waiting: Arc::default(),
+            _room: room,
         }
     }
 

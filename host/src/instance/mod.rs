@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::config::FunctionConfig;
 use crate::database::Databases;
@@ -107,8 +107,14 @@ struct Vitals {
 }
 
 impl Instance {
-    /// Begins to build an instance in which `slots` invocations may run at a time.
-    pub fn start(blueprint: &Arc<Blueprint>, slots: u32, jitter: f64) -> Arc<Self> {
+    /// Begins to build an instance in which `slots` invocations may run at a time. It takes up
+    /// `room` until its store is gone.
+    pub fn start(
+        blueprint: &Arc<Blueprint>,
+        slots: u32,
+        jitter: f64,
+        room: OwnedSemaphorePermit,
+    ) -> Arc<Self> {
         let vitals = Arc::new(Vitals {
             condemned: AtomicBool::new(false),
             winding_down: AtomicBool::new(false),
@@ -121,7 +127,8 @@ impl Instance {
         });
         let (inbox, jobs) = mpsc::unbounded_channel();
         let (hooks, calls) = mpsc::unbounded_channel();
-        tokio::spawn(Keeper::new(blueprint.clone(), vitals.clone(), slots).keep(jobs, calls));
+        let keeper = Keeper::new(blueprint.clone(), vitals.clone(), slots, room);
+        tokio::spawn(keeper.keep(jobs, calls));
         Arc::new(Self {
             inbox,
             hooks,

@@ -7,7 +7,9 @@
 //!
 //! Promises:
 //! - no more invocations in an instance than its function's isolation allows;
-//! - no more than `instances_max` instances that take invocations, those being built included;
+//! - no more than `instances_max` instances that take invocations, those being built included, and
+//!   no more than [`alive_max`] with those that only end what is left in them: where there would be
+//!   no room for a successor, an instance that is well is kept, and who needs a new one waits;
 //! - waiting for one ends at the invocation's own deadline, never later.
 //!
 //! Left to others: whether a healthy instance is worth keeping ([`super::reuse`]).
@@ -16,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::hooks::Hook;
 use super::ticker::Watch;
@@ -33,6 +35,10 @@ pub struct InstancePool {
     slots: u32,
     /// One for each invocation that all instances together take.
     permits: Arc<Semaphore>,
+    /// One for each instance that may be alive.
+    room: Arc<Semaphore>,
+    /// Tells somebody who waits for room that an invocation has left an instance.
+    left: Notify,
     /// Those that take invocations, the one used last at the end.
     instances: Mutex<Vec<Arc<Instance>>>,
     started: AtomicU64,
@@ -55,6 +61,12 @@ pub struct Linger {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
+/// How many instances of a function may be alive of which so many take invocations: each has a
+/// successor while it ends what is left in it, and makes room a moment after that.
+pub fn alive_max(instances_max: u32) -> u32 {
+    instances_max.saturating_mul(2).saturating_add(2)
+}
+
 impl InstancePool {
     /// A pool without any instance yet.
     pub fn new(blueprint: Blueprint) -> Self {
@@ -63,10 +75,13 @@ impl InstancePool {
             Isolation::Concurrent(slots) => slots,
         };
         let permits = slots as usize * blueprint.config.instances_max as usize;
+        let room = alive_max(blueprint.config.instances_max) as usize;
         Self {
             blueprint: Arc::new(blueprint),
             slots,
             permits: Arc::new(Semaphore::new(permits)),
+            room: Arc::new(Semaphore::new(room)),
+            left: Notify::new(),
             instances: Mutex::default(),
             started: AtomicU64::new(0),
         }
@@ -84,18 +99,10 @@ impl InstancePool {
                 }
             }
         };
-        let mut instances = self.instances();
-        let roomy = instances.iter().rposition(|instance| {
-            instance.leases.load(Ordering::SeqCst) < self.slots && !instance.is_condemned()
-        });
-        let instance = match roomy {
-            // Moved to the end: the one used last is the warmest.
-            Some(index) => instances.remove(index),
-            None => self.start(),
+        let instance = match self.take(None) {
+            Some(instance) => instance,
+            None => self.find(until).await?,
         };
-        instance.leases.fetch_add(1, Ordering::SeqCst);
-        instances.push(instance.clone());
-        drop(instances);
         Ok(Lease {
             pool: self.clone(),
             instance,
@@ -104,9 +111,44 @@ impl InstancePool {
         })
     }
 
+    /// A warm instance that takes one more invocation, or a new one if there is room for it.
+    fn take(&self, room: Option<OwnedSemaphorePermit>) -> Option<Arc<Instance>> {
+        let mut instances = self.instances();
+        let roomy = instances.iter().rposition(|instance| {
+            instance.leases.load(Ordering::SeqCst) < self.slots && !instance.is_condemned()
+        });
+        let instance = match roomy {
+            // Moved to the end: the one used last is the warmest.
+            Some(index) => instances.remove(index),
+            None => self.start(room?),
+        };
+        instance.leases.fetch_add(1, Ordering::SeqCst);
+        instances.push(instance.clone());
+        Some(instance)
+    }
+
+    /// Waits until a warm one takes one more invocation, or there is room for a new one.
+    async fn find(&self, until: Instant) -> Result<Arc<Instance>, Fault> {
+        let finding = async {
+            loop {
+                let room = tokio::select! {
+                    biased;
+                    room = self.room.clone().acquire_owned() => Some(room.ok()?),
+                    () = self.left.notified() => None,
+                };
+                if let Some(instance) = self.take(room) {
+                    return Some(instance);
+                }
+            }
+        };
+        let found = tokio::time::timeout_at(until.into(), finding).await;
+        found.ok().flatten().ok_or_else(|| self.exhausted())
+    }
+
     /// Builds an instance ahead of the first invocation, and says how that went.
     pub async fn warm(&self) -> Result<(), Fault> {
-        let instance = self.start();
+        let room = self.room.clone().acquire_owned().await;
+        let instance = self.start(room.map_err(|_| self.exhausted())?);
         instance.built().await?;
         self.instances().push(instance);
         Ok(())
@@ -152,16 +194,17 @@ impl InstancePool {
     /// Ends every instance, wherever its guest is.
     pub fn close(&self) {
         self.permits.close();
+        self.room.close();
         for instance in self.instances().drain(..) {
             instance.condemn();
         }
     }
 
-    fn start(&self) -> Arc<Instance> {
+    fn start(&self, room: OwnedSemaphorePermit) -> Arc<Instance> {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         // Spread evenly over 0..1 by the golden ratio: no two instances draw the same.
         let jitter = (number as f64 * 0.618_033_988_749_895).fract();
-        Instance::start(&self.blueprint, self.slots, jitter)
+        Instance::start(&self.blueprint, self.slots, jitter, room)
     }
 
     fn exhausted(&self) -> Fault {
@@ -174,6 +217,14 @@ impl InstancePool {
                 config.name, config.instances_max, config.instances_max, self.slots
             ),
         )
+    }
+
+    /// Why an instance that is well is retired now, if it is. One that another invocation may use
+    /// stays while there is no room for its successor.
+    fn retires(&self, instance: &Instance) -> Option<&'static str> {
+        let reason = instance.retires()?;
+        let is_fresh = self.blueprint.config.isolation == Isolation::Fresh;
+        (is_fresh || self.room.available_permits() > 0).then_some(reason)
     }
 
     fn retire(&self, instance: &Arc<Instance>) {
@@ -225,7 +276,7 @@ impl Lease {
     pub fn suspend(mut self) -> Linger {
         self.instance.lingers.fetch_add(1, Ordering::SeqCst);
         self.healthy = true;
-        let retires = self.instance.retires().is_some();
+        let retires = self.pool.retires(&self.instance).is_some();
         Linger {
             pool: self.pool.clone(),
             instance: self.instance.clone(),
@@ -238,7 +289,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let reason = if self.healthy {
-            self.instance.retires()
+            self.pool.retires(&self.instance)
         } else {
             Some("fault")
         };
@@ -251,6 +302,7 @@ impl Drop for Lease {
             self.pool.retire(&self.instance);
         }
         self.instance.leases.fetch_sub(1, Ordering::SeqCst);
+        self.pool.left.notify_one();
         // Those that share it go on to their own ends; whoever is left in it after the last of
         // them is past its deadline.
         self.instance.end_if_left();

@@ -31,7 +31,7 @@ use crate::database::{self, Databases};
 use crate::fault::{Blame, Fault, Kind};
 use crate::instance::answered::{Answered, Body};
 use crate::instance::engine::{Capacity, Engine};
-use crate::instance::pool::{InstancePool, Lease};
+use crate::instance::pool::{self, InstancePool, Lease};
 use crate::instance::ticker::Watch;
 use crate::instance::{Blueprint, Job};
 use crate::invocation::{Deadline, Invocation, Response};
@@ -92,6 +92,11 @@ impl Environment {
                 .functions
                 .values()
                 .map(|function| function.instances_max)
+                .sum(),
+            alive: config
+                .functions
+                .values()
+                .map(|function| pool::alive_max(function.instances_max))
                 .sum(),
             memory_bytes: memory_mib as usize * 1024 * 1024,
         })?);

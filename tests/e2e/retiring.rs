@@ -1,0 +1,123 @@
+//! An instance that is retired ends what is left in it, and there is room for its successor: as long as
+//! there would be none, it is kept, or waited for.
+
+use std::time::Duration;
+
+use e2e::guests::{MISBEHAVE, ONWARD};
+use e2e::lambda::What;
+use e2e::{Database, Door, Setup, Trial, eventually};
+use serde_json::json;
+use tokio_postgres::Client;
+
+/// Instances that one function may have alive of which one takes invocations.
+const ALIVE: usize = 4;
+
+const WAITS: &str =
+    "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
+
+/// A database with a lock that is held, and whoever holds it.
+async fn held() -> (Database, Client) {
+    let database = Database::with("create table notes (note text)").await;
+    let gate = database.client().await;
+    gate.batch_execute("select pg_advisory_lock(1)")
+        .await
+        .unwrap();
+    (database, gate)
+}
+
+async fn release(gate: &Client) {
+    gate.batch_execute("select pg_advisory_unlock(1)")
+        .await
+        .unwrap();
+}
+
+/// Sends an event whose invocation comes to wait for the lock, as one of so many.
+async fn hold(trial: &Trial, database: &Database, waiting: usize) -> String {
+    let waits = json!({ "steps": [{ "batch": "select pg_advisory_lock_shared(1)" }] });
+    let event = trial.event(waits.to_string());
+    let id = event.id.clone();
+    trial.lambda().send(event);
+    database.until(WAITS, &waiting.to_string()).await;
+    id
+}
+
+fn shared(database: &Database) -> Setup {
+    Setup::of(&MISBEHAVE)
+        .with(database)
+        .database("pool_max", "16")
+        .isolation("{ concurrent = 16 }")
+        .concurrency(16)
+}
+
+/// Each is retired by one invocation, with another left in it.
+#[tokio::test]
+async fn an_instance_is_kept_where_there_is_no_room_for_its_successor() {
+    let (database, gate) = held().await;
+    let trial = shared(&database)
+        .function("retire", "{ invocations = 1 }")
+        .start(Door::Lambda)
+        .await;
+    let mut left = Vec::new();
+    for waiting in 1..=ALIVE + 2 {
+        left.push(hold(&trial, &database, waiting).await);
+        trial.value(json!({})).await;
+    }
+    release(&gate).await;
+    for id in left {
+        assert_eq!(trial.lambda().answer(&id).await.what, What::Response);
+    }
+    eventually("the successor, for which there is room now", async || {
+        let count = &trial.value(json!({ "act": "count" })).await["act"];
+        (*count == 1).then_some(())
+    })
+    .await;
+}
+
+/// Each is retired by a deadline: it cannot be kept.
+#[tokio::test]
+async fn where_there_is_no_room_an_invocation_waits_for_it_until_its_deadline() {
+    let (database, gate) = held().await;
+    let trial = shared(&database).start(Door::Lambda).await;
+    let mut left = Vec::new();
+    let brief = Duration::from_millis(500);
+    for waiting in 1..=ALIVE {
+        left.push(hold(&trial, &database, waiting).await);
+        let sleeps = json!({ "steps": [{ "batch": "select pg_sleep(600)" }] });
+        let answer = trial.invoke_within(brief, sleeps).await;
+        assert_eq!(answer.error().0, "Function.DeadlineExceeded");
+    }
+    let answer = trial.invoke_within(brief, json!({})).await;
+    assert_eq!(answer.error().0, "Runtime.Busy");
+    let (_, ()) = tokio::join!(trial.value(json!({})), release(&gate));
+    for id in left {
+        assert_eq!(trial.lambda().answer(&id).await.what, What::Response);
+    }
+}
+
+/// Each is retired by the invocation after the one whose work is suspended in it.
+#[tokio::test]
+async fn an_instance_is_kept_where_suspended_work_leaves_no_room_for_its_successor() {
+    let (database, gate) = held().await;
+    let trial = Setup::of(&ONWARD)
+        .with(&database)
+        .database("pool_max", "16")
+        .function("after_answer", "\"suspend\"")
+        .function("retire", "{ invocations = 2 }")
+        .start(Door::Lambda)
+        .await;
+    let batch =
+        "begin; select pg_advisory_xact_lock_shared(1); insert into notes values ('done'); commit";
+    let works = ALIVE + 2;
+    for _ in 0..works {
+        let work = json!({ "after": [[{ "step": { "batch": batch } }]] });
+        trial.value(work).await;
+        trial.value(json!({})).await;
+    }
+    release(&gate).await;
+    eventually("the end of all works", async || {
+        trial.value(json!({ "first": [{ "sleep": 1 }] })).await;
+        let notes = database.value("select count(*) from notes").await;
+        (notes == Some(works.to_string())).then_some(())
+    })
+    .await;
+}
