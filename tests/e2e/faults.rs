@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use e2e::component::{Extra, beside};
 use e2e::guests::MISBEHAVE;
 use e2e::{Database, Door, Setup};
 use futures_util::future::join_all;
@@ -53,6 +54,15 @@ behind_both_doors! {
 
     async fn a_memory_bomb(door) {
         is_told(door, "grow", "Function.OutOfMemory", "").await;
+    }
+
+    /// Of which a part stands in a memory that the guest does not even use.
+    async fn more_memory_than_all_of_an_instances_memories_may_have(door) {
+        let component = beside(&MISBEHAVE, &[Extra::MemoryMib(20)]);
+        let trial = Setup::component(&component).function("memory_mib", "32").start(door).await;
+        let (error_type, _) = trial.error(json!({ "act": "swell", "mib": 16 })).await;
+        assert_eq!(error_type, "Function.OutOfMemory");
+        assert_eq!(trial.value(json!({ "act": "swell", "mib": 4 })).await["act"], "swollen");
     }
 
     async fn an_exit(door) {
@@ -135,4 +145,22 @@ async fn what_deep_recursions_have_used_of_stacks_is_given_back() {
         (after.memory_kib < before.memory_kib + slots as u64 * 512).then_some(())
     })
     .await;
+}
+
+/// They have a limit together, and no smaller one each.
+#[tokio::test]
+async fn more_elements_than_all_of_an_instances_tables_may_have() {
+    for door in [Door::Lambda, Door::Local] {
+        let component = beside(&MISBEHAVE, &[Extra::Table(60_000)]);
+        Setup::component(&component)
+            .start(door)
+            .await
+            .value(json!({}))
+            .await;
+    }
+    let component = beside(&MISBEHAVE, &[Extra::Table(60_000), Extra::Table(60_000)]);
+    let trial = Setup::component(&component).start(Door::Local).await;
+    let (error_type, message) = trial.error(json!({})).await;
+    assert_eq!(error_type, "Function.InitFailed");
+    assert!(message.contains("table"), "{message}");
 }

@@ -52,6 +52,7 @@ impl Engine {
             .total_core_instances(capacity.alive * CORES_PER_COMPONENT)
             .total_memories(capacity.alive * 2)
             .total_tables(capacity.alive * CORES_PER_COMPONENT)
+            .table_elements(limits::TABLE_ELEMENTS_MAX)
             .total_stacks(capacity.alive * 2)
             .max_memory_size(capacity.memory_bytes)
             .max_unused_warm_slots(capacity.instances)

@@ -182,11 +182,15 @@ impl WasiView for State {
     }
 }
 
-/// The bound on a guest's memory, and its high-water mark.
+/// The bounds on a guest's memories and tables, all of them together, and the high-water mark.
 #[derive(Debug)]
 pub struct Memory {
     bytes_max: usize,
-    /// The largest size so far, in bytes, for whoever decides on the instance's future.
+    /// What the memories have now; they never shrink.
+    bytes: usize,
+    /// What the tables have now; they never shrink.
+    elements: usize,
+    /// The most that there has been so far, in bytes, for whoever decides on the instance's future.
     high_water: Arc<AtomicUsize>,
     /// Whether the guest was refused memory since [`Memory::forget_refusal`].
     refused: bool,
@@ -197,6 +201,8 @@ impl Memory {
     pub fn new(bytes_max: usize, high_water: Arc<AtomicUsize>) -> Self {
         Self {
             bytes_max,
+            bytes: 0,
+            elements: 0,
             high_water,
             refused: false,
         }
@@ -216,25 +222,73 @@ impl Memory {
 impl ResourceLimiter for Memory {
     fn memory_growing(
         &mut self,
-        _: usize,
+        current: usize,
         desired: usize,
-        _: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if desired > self.bytes_max {
+        let Some(bytes) = together(self.bytes, current, desired, maximum) else {
+            return Ok(false);
+        };
+        if bytes > self.bytes_max {
             self.refused = true;
             return Ok(false);
         }
-        self.high_water.fetch_max(desired, Ordering::Relaxed);
+        self.bytes = bytes;
+        self.high_water.fetch_max(bytes, Ordering::Relaxed);
         Ok(true)
     }
 
     fn table_growing(
         &mut self,
-        _: usize,
+        current: usize,
         desired: usize,
-        _: Option<usize>,
+        maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= limits::TABLE_ELEMENTS_MAX)
+        let elements = together(self.elements, current, desired, maximum)
+            .filter(|elements| *elements <= limits::TABLE_ELEMENTS_MAX);
+        self.elements = elements.unwrap_or(self.elements);
+        Ok(elements.is_some())
+    }
+}
+
+/// What there is in all when one of several grows. Nothing if it may not by its own maximum, as
+/// then it does not: what has been counted stays so.
+fn together(all: usize, current: usize, desired: usize, maximum: Option<usize>) -> Option<usize> {
+    match maximum.is_some_and(|maximum| desired > maximum) {
+        true => None,
+        false => Some(all.saturating_add(desired.saturating_sub(current))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_memories_together_have_the_limit_of_one() {
+        let high_water = Arc::new(AtomicUsize::new(0));
+        let mut memory = Memory::new(100, high_water.clone());
+        let mut grow = |current, desired, maximum| {
+            let grown = memory.memory_growing(current, desired, maximum);
+            (grown.unwrap(), memory.was_refused())
+        };
+        assert_eq!(grow(0, 40, None), (true, false));
+        assert_eq!(grow(0, 40, Some(50)), (true, false));
+        // It would not grow, so it is not counted.
+        assert_eq!(grow(40, 51, Some(50)), (false, false));
+        assert_eq!(grow(40, 60, None), (true, false));
+        assert_eq!(grow(60, 61, None), (false, true));
+        assert_eq!(high_water.load(Ordering::Relaxed), 100);
+    }
+
+    #[test]
+    fn all_tables_together_have_the_limit_of_one() {
+        let mut memory = Memory::new(0, Arc::default());
+        let half = limits::TABLE_ELEMENTS_MAX / 2;
+        assert!(memory.table_growing(0, half, None).unwrap());
+        assert!(!memory.table_growing(0, half + 1, None).unwrap());
+        assert!(memory.table_growing(0, half, None).unwrap());
+        assert!(!memory.table_growing(half, half + 1, None).unwrap());
     }
 }
 
