@@ -3,10 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use e2e::guests::{COUNTER, ECHO, MISBEHAVE};
+use e2e::guests::{COUNTER, ECHO, MISBEHAVE, ONWARD};
 use e2e::local::{header, invoke, send};
 use e2e::trial::FUNCTION;
-use e2e::{Door, Host, PATIENCE, Setup, eventually};
+use e2e::{Database, Door, Host, PATIENCE, Setup, eventually};
 use hyper::Method;
 use serde_json::{Value, json};
 
@@ -124,6 +124,55 @@ async fn the_tail_of_the_log_comes_with_the_answer_if_asked_for() {
             .len()
             <= 4096
     );
+}
+
+/// It goes on in the time of an invocation that has nothing to do with it.
+#[tokio::test]
+async fn what_is_printed_for_no_invocation_is_in_nobodys_tail() {
+    let database = Database::create().await;
+    let gate = database.client().await;
+    let lock = "select pg_advisory_lock(1)";
+    gate.batch_execute(lock).await.unwrap();
+    let trial = Setup::of(&ONWARD)
+        .with(&database)
+        .isolation("{ concurrent = 2 }")
+        .function("instances_max", "1")
+        .start(Door::Local)
+        .await;
+    trial
+        .value(json!({ "first": [{ "stray": "gone astray" }] }))
+        .await;
+    let event = json!({ "first": [{ "step": { "batch": lock } }, { "print": "mine" }] });
+    let headers = [("X-Amz-Log-Type", "Tail")];
+    let tailed = invoke(
+        trial.address(),
+        FUNCTION,
+        &headers,
+        event.to_string().into(),
+    );
+    let meanwhile = async {
+        let waits = "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
+        database.until(waits, "1").await;
+        let printed = || {
+            let log = trial.host.log();
+            log.iter()
+                .filter(|line| line.contains("gone astray"))
+                .count()
+        };
+        let before = printed();
+        let more = async || (printed() > before + 1).then_some(());
+        eventually("what is printed for nobody", more).await;
+        gate.batch_execute("select pg_advisory_unlock(1)")
+            .await
+            .unwrap();
+    };
+    let (tailed, ()) = tokio::join!(tailed, meanwhile);
+    let tail = STANDARD
+        .decode(header(&tailed, "x-amz-log-result"))
+        .unwrap();
+    let tail = String::from_utf8(tail).unwrap();
+    assert!(tail.contains("mine"), "{tail}");
+    assert!(!tail.contains("gone astray"), "{tail}");
 }
 
 #[tokio::test]

@@ -33,6 +33,8 @@ pub struct State {
     postgres: Postgres,
     mount: Mount,
     stdio: Stdio,
+    /// Where the output goes that belongs to no invocation.
+    output: Arc<Output>,
     running: HashMap<GuestTaskId, Running>,
     /// The memory that the guest has, and may have.
     pub memory: Memory,
@@ -47,14 +49,14 @@ struct Running {
 }
 
 impl State {
-    /// The state of a new instance. What it writes before its first invocation goes to `output`.
+    /// The state of a new instance. What it writes for no invocation goes to `output`.
     pub fn new(
         config: &FunctionConfig,
         databases: Arc<Databases>,
         memory: Memory,
         output: Arc<Output>,
     ) -> Self {
-        let stdio = Stdio::new(output);
+        let stdio = Stdio::new(output.clone());
         let mut wasi = builder();
         wasi.stdout(stdio.stdout()).stderr(stdio.stderr());
         for (name, value) in &config.environment {
@@ -66,6 +68,7 @@ impl State {
             postgres: Postgres::new(databases),
             mount: Mount::new(config.temporary_mib),
             stdio,
+            output,
             running: HashMap::new(),
             memory,
         }
@@ -127,19 +130,18 @@ impl State {
     }
 
     /// Attributes what is done next to the invocation that is running now: what is written, and whose
-    /// temporary directory it is. Returns its enforced deadline.
+    /// temporary directory it is. It may be none: a task that its answer did not announce may go on in
+    /// others' time. Returns the invocation's enforced deadline.
     pub fn attribute_call(
         mut store: StoreContextMut<'_, Self>,
     ) -> wasmtime::Result<Option<Instant>> {
         let root = store.as_context_mut().async_call_stack()?.last();
         let state = store.data_mut();
         let running = root.and_then(|task| state.running.get(&task));
-        state
-            .mount
-            .enter(running.and_then(|running| running.directory.as_ref()));
-        if let Some(running) = running {
-            state.stdio.attribute(running.output.clone());
-        }
+        let directory = running.and_then(|running| running.directory.as_ref());
+        state.mount.enter(directory);
+        let output = running.map_or(&state.output, |running| &running.output);
+        state.stdio.attribute(output.clone());
         Ok(running.map(|running| running.enforced))
     }
 

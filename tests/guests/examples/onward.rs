@@ -52,6 +52,8 @@ enum Act {
     Sleep(u64),
     /// Sleeps as WASI does, which keeps all others in the instance from moving.
     Block(u64),
+    /// Begins to print this text again and again, and tells nobody of it.
+    Stray(String),
     Fail(String),
     Panic(String),
     /// Sends this text as a piece of the answer.
@@ -140,6 +142,7 @@ async fn act(acts: Vec<Act>, mut body: Option<Body>) -> Result<(), hearth::Error
             Act::Print(text) => println!("{text}"),
             Act::Sleep(ms) => hearth::sleep(Duration::from_millis(ms)).await,
             Act::Block(ms) => std::thread::sleep(Duration::from_millis(ms)),
+            Act::Stray(text) => wit_bindgen::spawn_local(stray(text)),
             Act::Fail(text) => return Err(Failure::new("Failed", text).into()),
             Act::Panic(text) => panic!("{text}"),
             Act::Send(text) => writer(&mut body).send(text).await?,
@@ -152,6 +155,13 @@ async fn act(acts: Vec<Act>, mut body: Option<Body>) -> Result<(), hearth::Error
         }
     }
     Ok(())
+}
+
+async fn stray(text: String) {
+    loop {
+        hearth::sleep(Duration::from_millis(5)).await;
+        println!("{text}");
+    }
 }
 
 fn writer(body: &mut Option<Body>) -> &mut Body {
