@@ -28,6 +28,10 @@ pub const API_HEAD_BYTES_MAX: usize = 1024 * 1024;
 /// Lambda's limit for an event that is invoked asynchronously, in bytes.
 pub const PAYLOAD_ASYNC_BYTES_MAX: usize = 1024 * 1024;
 
+/// What the frames of a payload in `aws-chunked` may take besides it, in bytes. One has about 100, and
+/// 8 KiB of the payload at least.
+pub const FRAMES_BYTES_MAX: usize = 128 * 1024;
+
 /// Instances of one `serial` or `fresh` function at a time, where nothing else is said.
 pub const INSTANCES_DEFAULT: u32 = 8;
 /// Instances of one function that a configuration may ask for.

@@ -55,6 +55,50 @@ async fn an_event_invocation_is_accepted_at_once_and_handled_later() {
     eventually("the event is handled", handled).await;
 }
 
+/// As older clients invoke, at a path that ends with a slash.
+#[tokio::test]
+async fn an_invoke_async_is_an_event() {
+    let trial = Setup::of(&COUNTER).start(Door::Local).await;
+    let mut others = 0;
+    for (end, events) in [("", 1), ("/", 2)] {
+        let path = format!("/2014-11-13/functions/{FUNCTION}/invoke-async{end}");
+        let body = Bytes::from_static(b"{}");
+        let response = send(trial.address(), Method::POST, &path, &[], body).await;
+        assert_eq!(
+            (response.status().as_u16(), response.body().len()),
+            (202, 0)
+        );
+        eventually("the event is handled", async || {
+            let served = trial.value(json!({})).await["served"].as_u64();
+            others += 1;
+            (served >= Some(others + events)).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_payload_comes_out_of_the_frames_of_aws_chunked() {
+    let trial = Setup::of(&ECHO).start(Door::Local).await;
+    let headers = [
+        ("Content-Encoding", "aws-chunked"),
+        ("X-Amz-Decoded-Content-Length", "7"),
+    ];
+    let framed =
+        "4;chunk-signature=0\r\n{\"a\"\r\n3\r\n:1}\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n";
+    let send = async |body: &'static str| {
+        let response = invoke(trial.address(), FUNCTION, &headers, body.into()).await;
+        (response.status().as_u16(), response.into_body())
+    };
+    assert_eq!(send(framed).await, (200, "{\"a\":1}".into()));
+    let (status, body) = send("{\"a\":1}").await;
+    assert_eq!(status, 400);
+    assert!(
+        String::from_utf8_lossy(&body).contains("aws-chunked"),
+        "{body:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_dry_run_runs_nothing() {
     let trial = Setup::of(&COUNTER).start(Door::Local).await;

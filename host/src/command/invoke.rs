@@ -88,6 +88,7 @@ impl Invoke {
             client_context: None,
             tenant_id: None,
             trace_id: local::new_trace_id(),
+            chunked: false,
         };
         let deadline = Deadline::after(function.timeout());
         let invocation = invoke.invocation(&Uuid::new_v4().to_string(), event, deadline);

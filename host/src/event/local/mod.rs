@@ -9,6 +9,7 @@
 //!
 //! Left to others: sockets and bodies ([`crate::serve`]), and which functions there are.
 
+mod chunked;
 pub mod frames;
 mod name;
 mod refusal;
@@ -55,13 +56,17 @@ pub struct Invoke {
     pub tenant_id: Option<String>,
     /// Its trace header, or one made up for it.
     pub trace_id: String,
+    /// Whether its payload comes in the frames of `aws-chunked`.
+    pub chunked: bool,
 }
 
 impl Invoke {
-    /// Reads `POST /2015-03-31/functions/{name}/invocations`, or
-    /// `POST /2021-11-15/functions/{name}/response-streaming-invocations`.
+    /// Reads `POST /2015-03-31/functions/{name}/invocations`,
+    /// `POST /2021-11-15/functions/{name}/response-streaming-invocations`, or the old
+    /// `POST /2014-11-13/functions/{name}/invoke-async`, which is an event.
     pub fn parse(uri: &Uri, headers: &HeaderMap) -> Result<Self, Refusal> {
         let invocation_type = match header(headers, "x-amz-invocation-type")? {
+            _ if name::is_async(uri) => InvocationType::Event,
             None | Some("RequestResponse") => InvocationType::RequestResponse,
             Some("Event") => InvocationType::Event,
             Some("DryRun") => InvocationType::DryRun,
@@ -89,6 +94,7 @@ impl Invoke {
             client_context: context.filter(|_| invocation_type != InvocationType::Event),
             tenant_id: header(headers, "x-amz-tenant-id")?.map(str::to_owned),
             trace_id: header(headers, "x-amzn-trace-id")?.map_or_else(new_trace_id, str::to_owned),
+            chunked: chunked::is_so(headers)?,
         })
     }
 
@@ -107,6 +113,27 @@ impl Invoke {
             "Request must be smaller than {bytes_max} bytes for the InvokeFunction operation"
         );
         Refusal::new(ErrorType::RequestTooLarge, message)
+    }
+
+    /// The largest body in which such a payload can come, in bytes.
+    pub fn body_bytes_max(&self) -> usize {
+        let frames_bytes = match self.chunked {
+            true => limits::FRAMES_BYTES_MAX,
+            false => 0,
+        };
+        self.payload_bytes_max() + frames_bytes
+    }
+
+    /// What came in a body as an event.
+    pub fn event(&self, body: Bytes) -> Result<Bytes, Refusal> {
+        let payload = match self.chunked {
+            true => chunked::unframed(&body)?,
+            false => body,
+        };
+        if payload.len() > self.payload_bytes_max() {
+            return Err(self.too_large());
+        }
+        event(payload)
     }
 
     /// The invocation of this event. Each attempt has a deadline of its own.

@@ -13,10 +13,20 @@ use super::refusal::{ErrorType, Refusal};
 const FORMS: &[(&str, &str)] = &[
     ("/2015-03-31/functions/", "/invocations"),
     ("/2021-11-15/functions/", "/response-streaming-invocations"),
+    ASYNC,
+    (ASYNC.0, "/invoke-async/"),
 ];
+
+/// What stands around it where nobody waits for the answer, in Lambda's first API.
+const ASYNC: (&str, &str) = ("/2014-11-13/functions/", "/invoke-async");
 
 /// Lambda's limit for a whole ARN, in bytes; more is not repeated in an error.
 const NAME_BYTES_MAX: usize = 256;
+
+/// Whether this path is of the API in which all invocations are events.
+pub(super) fn is_async(uri: &Uri) -> bool {
+    uri.path().starts_with(ASYNC.0)
+}
 
 /// Which function, and which version or alias of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,6 +185,21 @@ mod tests {
         let function = FunctionName::parse(&Uri::from_static(path)).unwrap();
         assert_eq!(function.name, "hello");
         assert_eq!(function.qualifier.as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn an_event_may_be_sent_by_the_first_api() {
+        for path in [
+            "/2014-11-13/functions/hello/invoke-async/",
+            "/2014-11-13/functions/hello/invoke-async",
+        ] {
+            let uri = Uri::from_static(path);
+            assert!(is_async(&uri));
+            assert_eq!(FunctionName::parse(&uri).unwrap().name, "hello");
+        }
+        assert!(!is_async(&Uri::from_static(
+            "/2015-03-31/functions/hello/invocations"
+        )));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use super::report::Report;
 use super::{Host, closed, new_request_id, refused};
-use crate::event::local::{self, ErrorType, InvocationType, Invoke, Refusal, VERSION};
+use crate::event::local::{ErrorType, InvocationType, Invoke, Refusal, VERSION};
 use crate::fault::{Fault, Kind};
 use crate::invocation::{Answer, Deadline};
 use crate::serve::Function;
@@ -65,7 +65,7 @@ pub(super) async fn asked(
     let invoke = Invoke::parse(&head.uri, &head.headers)?;
     let function = host.environment.function(&invoke.function.name);
     let function = Arc::clone(function.ok_or_else(|| invoke.function.not_found())?);
-    let event = local::event(read(body, &invoke).await?)?;
+    let event = invoke.event(read(body, &invoke).await?)?;
     Ok((invoke, function, event))
 }
 
@@ -98,13 +98,13 @@ async fn read(mut body: Body, invoke: &Invoke) -> Result<Bytes, Refusal> {
             continue;
         };
         bytes += data.len();
-        if bytes <= invoke.payload_bytes_max() {
+        if bytes <= invoke.body_bytes_max() {
             payload.extend_from_slice(&data);
         } else if bytes > REFUSED_BYTES_MAX {
             break;
         }
     }
-    if bytes > invoke.payload_bytes_max() {
+    if bytes > invoke.body_bytes_max() {
         Err(invoke.too_large())
     } else {
         Ok(payload.freeze())

@@ -87,6 +87,14 @@ pub async fn serve(
             post(invoke::respond),
         )
         .route(
+            "/2014-11-13/functions/{name}/invoke-async",
+            post(invoke::respond),
+        )
+        .route(
+            "/2014-11-13/functions/{name}/invoke-async/",
+            post(invoke::respond),
+        )
+        .route(
             "/2021-11-15/functions/{name}/response-streaming-invocations",
             post(streaming::respond),
         )
