@@ -132,10 +132,10 @@ behind_both_doors! {
     }
 
     async fn a_setting_that_is_made_in_disguise_is_reset(door) {
-        let look = "select coalesce(current_setting('local.left', true), '')";
+        let look = "select coalesce(current_setting('local.kept', true), '')";
         for set in [
-            "set local.left = 'x'",
-            "select E'a'\n'b\\'', set_config('local.left', 'x', false) --'",
+            "set local.kept = 'x'",
+            "select E'a'\n'b\\'', set_config('local.kept', 'x', false) --'",
         ] {
             is_gone(door, json!([{ "query": set }]), look, "").await;
         }
@@ -152,8 +152,8 @@ behind_both_doors! {
         let insert = json!({ "execute": "insert into numbered default values" });
         let nothing = json!({ "query": "select 'nothing'" });
         let last = json!({ "query": "select lastval()::text" });
-        trial.value(json!({ "steps": [insert] })).await;
         for before in [json!([]), json!([nothing]), json!([{ "batch": "savepoint a" }, nothing])] {
+            trial.value(json!({ "steps": [insert] })).await;
             let mut within = before.as_array().expect("it is a list").clone();
             within.push(last.clone());
             let answer = trial.value(json!({ "steps": [{ "transaction": within, "end": "rollback" }] })).await;
@@ -162,7 +162,7 @@ behind_both_doors! {
         }
         let own = json!([{ "transaction": [nothing, insert, nothing, last], "end": "commit" }]);
         let answer = trial.value(json!({ "steps": own })).await;
-        assert_eq!(answer["steps"][0]["steps"][3]["rows"], json!([["2"]]), "{answer}");
+        assert_eq!(answer["steps"][0]["steps"][3]["rows"], json!([["4"]]), "{answer}");
     }
 
     async fn a_statement_prepared_in_sql_is_deallocated(door) {

@@ -204,7 +204,10 @@ impl Connection {
         self.send(effects, |out| {
             for (index, (call, plan)) in calls.iter().zip(plans).enumerate() {
                 if let Some(prelude) = between.as_ref().filter(|_| index > 0) {
-                    prelude.command.write(out)?;
+                    match index > 1 && !plans[index - 1].name.is_empty() {
+                        true => prelude.command.write_again(out)?,
+                        false => prelude.command.write(out)?,
+                    }
                 }
                 if plan.parsed {
                     let oids = plan

@@ -264,6 +264,8 @@ fn together(all: usize, current: usize, desired: usize, maximum: Option<usize>) 
 
 #[cfg(test)]
 mod tests {
+    use wasmtime_wasi::p2::bindings::random::insecure_seed::Host;
+
     use super::*;
 
     #[test]
@@ -292,13 +294,6 @@ mod tests {
         assert!(memory.table_growing(0, half, None).unwrap());
         assert!(!memory.table_growing(half, half + 1, None).unwrap());
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use wasmtime_wasi::p2::bindings::random::insecure_seed::Host;
-
-    use super::*;
 
     #[test]
     fn a_copy_is_told_another_seed() {

@@ -30,6 +30,11 @@ impl Command {
     /// Parses, binds and executes it without a name, so that nothing of it stays on the server.
     pub fn write(&self, out: &mut BytesMut) -> Result<()> {
         parse("", &self.sql, &[], out)?;
+        self.write_again(out)
+    }
+
+    /// Binds and executes it once more, where nothing else was parsed without a name since.
+    pub fn write_again(&self, out: &mut BytesMut) -> Result<()> {
         let mut cells = Vec::new();
         for argument in &self.arguments {
             match argument {
