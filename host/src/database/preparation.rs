@@ -209,7 +209,7 @@ impl Connection {
         error: &Error,
     ) -> bool {
         let remembered = known || keys.iter().any(|key| self.statements.contains(*key));
-        if !error.is_stale_plan() && !(remembered && self.is_outdated(error)) {
+        if !(error.is_stale_plan() || remembered && self.is_outdated(error)) {
             return false;
         }
         // Also where nothing can be done again: the next one is not to fail for the same reason.

@@ -1,6 +1,6 @@
 //! The bytes' way to the server: a Unix socket, TCP, or TLS over TCP.
 //!
-//! Promises: [`Stream::is_open`] costs one system call and no round trip; a silent peer is noticed
+//! Promises: [`Stream::is_open`] costs one system call at most and no round trip; a silent peer is noticed
 //! as the address asks.
 //!
 //! Left to others: which host ([`super::search`]), with whom TLS is spoken ([`super::tls`]), and
@@ -15,8 +15,9 @@ use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use rustix::net::{RecvFlags, sockopt};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::RuntimeFlavor;
 use tokio_rustls::client::TlsStream;
 
 use super::certificate;
@@ -101,6 +102,9 @@ impl Stream {
             let heard = rustix::net::recv(self, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT);
             return heard.is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK);
         }
+        if !self.may_have_heard() {
+            return true;
+        }
         let mut bytes = [0_u8; 512];
         while said.len() < limits::UNASKED_BYTES_MAX {
             match rustix::net::recv(self, &mut bytes, RecvFlags::DONTWAIT) {
@@ -115,6 +119,20 @@ impl Stream {
 }
 
 impl Stream {
+    /// Whether the system has told the runtime of anything since the last read. Where there is one
+    /// thread, it was asked for news when the event arrived for which this connection is borrowed;
+    /// where there are several, that may be longer ago, and the socket is asked itself.
+    fn may_have_heard(&self) -> bool {
+        let one_thread = tokio::runtime::Handle::try_current()
+            .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread);
+        let told = || match self {
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, || Ok(())),
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(())),
+            Self::Tls(stream) => stream.get_ref().0.try_io(Interest::READABLE, || Ok(())),
+        };
+        !one_thread || told().is_ok()
+    }
+
     /// What a SCRAM login can be bound to: the hash of the server's certificate.
     pub(super) fn end_point(&self) -> Option<Vec<u8>> {
         match self {
