@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 /// Longer than any drain may take, on a machine however busy.
 const DRAINED: Duration = Duration::from_secs(20);
 
+/// Time enough to cancel a statement, on a machine however busy.
+const THREE_SECONDS: &str = "[lambda]\ndrain_timeout_ms = 3000\n";
+
 behind_both_doors! {
     async fn an_idle_host_ends_and_leaves_no_connection(door) {
         let database = Database::create().await;
@@ -99,6 +102,7 @@ async fn a_runtime_api_that_takes_no_answer_is_not_waited_for() {
     let mut trial = Setup::of(&QUERY)
         .with(&database)
         .timeout(Duration::from_secs(60))
+        .toml(THREE_SECONDS)
         .behind_middlebox()
         .start(Door::Lambda)
         .await;
@@ -145,6 +149,7 @@ async fn a_stream_that_is_cut_short_leaves_no_statement_behind() {
         .with(&database)
         .function("response", "\"stream\"")
         .timeout(Duration::from_secs(60))
+        .toml(THREE_SECONDS)
         .concurrency(2)
         .start(Door::Lambda)
         .await;

@@ -656,8 +656,9 @@ fn a_missing_file_says_which_path_was_tried() {
 #[test]
 fn a_pool_has_room_for_all_invocations_unless_its_size_is_given() {
     let room = |settings: &str, invocations| {
-        let text =
-            format!("[function.f]\ncomponent = 'f'\n[database.d]\nurl = 'host=db'\n{settings}");
+        let text = format!(
+            "[function.f]\ncomponent = 'Cargo.toml'\n[database.d]\nurl = 'host=db'\n{settings}"
+        );
         let mut database = parse(&text).unwrap().databases.remove("d").unwrap();
         database.make_room(invocations);
         database.pool_max
