@@ -15,7 +15,7 @@
 //! | [`#[hearth::function]`](macro@function) | making an `async fn` the function |
 //! | [`Context`] | the invocation's request id, deadline and origin |
 //! | [`Error`], [`Failure`], [`Blame`] | what the caller is told when it fails |
-//! | [`sleep`] | waiting |
+//! | [`sleep`], [`timeout`] | waiting, and waiting no longer than so |
 //! | [`wait_until`] | going on after the answer |
 //! | [`Streamed`], [`Body`], [`Gone`] | answers that go out while they are made |
 //! | [`Http`] | answers with an HTTP status and headers |
@@ -208,7 +208,7 @@ pub use context::Context;
 pub use event::{Answer, Encoded, Event, Raw};
 pub use failure::{Blame, Error, Failure};
 pub use http::Http;
-pub use sleep::sleep;
+pub use sleep::{sleep, timeout};
 pub use streamed::{Body, Gone, Streamed};
 
 /// Makes an `async fn` the function of this component.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use e2e::guests::PROGRAM;
+use e2e::guests::{PROGRAM, QUERY};
 use e2e::{Database, Door, Setup, Trial, within};
 use serde_json::{Value, json};
 
@@ -194,6 +194,7 @@ behind_both_doors! {
         let trial = Setup::of(&PROGRAM).with(&database).database("pool_max", "1").start(door).await;
         let all = json!([
             query(SLEEP), { "do": "execute", "sql": SLEEP }, { "do": "pipeline", "sqls": ["select 1", SLEEP] },
+            { "do": "batch", "sql": SLEEP }, { "do": "copy_in", "sql": "copy slow from stdin", "pieces": 1, "end": "all" },
         ]);
         let hurried = json!({ "do": "timeout", "millis": 50, "steps": all });
         let start = std::time::Instant::now();
@@ -208,6 +209,81 @@ behind_both_doors! {
         }
         assert!(start.elapsed() < Duration::from_secs(25), "five invocations of 30 s each took {:?}", start.elapsed());
         is_quiet(&database, "calls with less time").await;
+    }
+
+    /// The server gives each of them up by itself; what comes after has its full time again.
+    async fn every_kind_of_call_may_have_less_time(door) {
+        for prepare in ["\"always\"", "\"never\""] {
+            let database = Database::with(SCHEMA).await;
+            let trial = Setup::of(&QUERY)
+                .with(&database)
+                .database("pool_max", "1")
+                .database("prepare", prepare)
+                .start(door)
+                .await;
+            let gate = database.client().await;
+            gate.batch_execute("begin; lock table locked").await.unwrap();
+            let endless = "select pg_sleep(0.05)::text from generate_series(1, 100000)";
+            let calls = [
+                json!({ "query": SLEEP }),
+                json!({ "execute": SLEEP }),
+                json!({ "query": "select * from locked where number = $1", "arguments": [1] }),
+                json!({ "pipeline": [["select 1", []], [SLEEP, []]] }),
+                json!({ "pipeline": [["select * from locked where number = $1", [1]]] }),
+                json!({ "batch": "select 1; select pg_sleep(600)" }),
+                json!({ "copy_in": "copy slow from stdin", "pieces": ["1\n"] }),
+                json!({ "copy_out": format!("copy ({endless}) to stdout") }),
+            ];
+            for call in calls {
+                let within = json!({ "transaction": [{ "query": "select 1" }, call], "end": "rollback" });
+                let session = json!({ "session": [{ "timeout_ms": 50, "hurried": [call] }] });
+                let hurried = json!({ "timeout_ms": 50, "hurried": [call, within] });
+                let results = trial.value(json!({ "steps": [hurried, session] })).await;
+                assert_eq!(results[0][0]["error"]["code"], "57014", "{prepare} {call}: {results}");
+                assert_eq!(results[0][1]["steps"][1]["error"]["code"], "57014", "{prepare} {call}: {results}");
+                assert_eq!(results[1][0][0]["error"]["code"], "57014", "{prepare} {call}: {results}");
+            }
+            let whole = json!({ "query": "select pg_sleep(0.2)::text" });
+            let batch = json!({ "batch": "select pg_sleep(0.2)" });
+            let steps = json!([{ "timeout_ms": 50, "hurried": [] }, whole, batch]);
+            let results = trial.value(json!({ "steps": steps })).await;
+            assert_eq!(results[1]["rows"], json!([[""]]), "{results}");
+            assert!(results[2].is_null(), "{results}");
+            gate.batch_execute("rollback").await.unwrap();
+        }
+    }
+
+    /// By a statement that takes no transaction around it, or begins one itself.
+    async fn a_batch_with_less_time_is_still_a_batch(door) {
+        let database = Database::with("create table things (number int)").await;
+        let trial = Setup::of(&QUERY).with(&database).database("pool_max", "1").start(door).await;
+        let time = json!({ "query": "select current_setting('statement_timeout')" });
+        let steps = json!([
+            { "timeout_ms": 5000, "hurried": [{ "batch": "vacuum things" }, { "batch": "begin; insert into things values (1)" }] },
+            { "batch": "insert into things values (2); commit" },
+            time,
+        ]);
+        let results = trial.value(json!({ "steps": steps })).await;
+        assert_eq!(results[0], json!([null, null]), "{results}");
+        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("2"));
+        assert_ne!(results[2]["rows"], json!([["5s"]]), "{results}");
+    }
+
+    async fn a_connection_is_waited_for_no_longer_than_a_call_may_take(door) {
+        let database = Database::create().await;
+        let trial = Setup::of(&QUERY).with(&database).database("pool_max", "1").start(door).await;
+        let hurried = |step: Value| json!({ "timeout_ms": 50, "hurried": [step] });
+        let waiting = json!({ "transaction": [{ "query": "select 1" }], "end": "commit" });
+        let steps = json!([{ "parallel": [
+            { "query": "select pg_sleep(2)::text" },
+            hurried(json!({ "query": "select 1" })), hurried(waiting), hurried(json!({ "session": [] })),
+        ] }]);
+        let results = trial.value(json!({ "steps": steps })).await;
+        assert_eq!(results[0][0]["rows"], json!([[""]]), "{results}");
+        for index in 1..4 {
+            let message = results[0][index][0]["error"]["message"].as_str().unwrap_or_default();
+            assert!(message.starts_with("no connection came free"), "{results}");
+        }
     }
 
     /// Nobody is left to cancel anything.

@@ -48,6 +48,7 @@ mod faults;
 mod freeze;
 mod given_up;
 mod isolation;
+mod library;
 mod lifecycle;
 mod local_api;
 mod local_streaming;

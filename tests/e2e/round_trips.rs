@@ -132,6 +132,71 @@ behind_both_doors! {
         assert_eq!(database.value("select count(*) from things where id > 1").await.as_deref(), Some("12"));
     }
 
+    async fn a_pipeline_asks_for_all_that_it_has_to_know_at_once(door) {
+        let (_database, proxy, trial) = trial(door, "\"serial\"").await;
+        let insert = |id: u32| json!(["insert into things values ($1, $2 || '?')", [id, "a thing"]]);
+        let pipeline = json!([{ "pipeline": [insert(2), ["select 1", []], [SELECT, [1]], insert(3)] }]);
+        assert_eq!(flushes(&proxy, &trial, pipeline.clone()).await, ["PDPDS", "BEPDBEBEBES"]);
+        assert_eq!(flushes(&proxy, &trial, pipeline).await, ["BEBEBEBES"]);
+        let wrong = json!([{ "pipeline": [["select $1::int8", [1]], [SELECT, [1]], ["select $1 from nowhere", [1]]] }]);
+        let results = trial.value(json!({ "steps": wrong })).await;
+        assert_eq!(
+            results[0]["error"]["message"],
+            "statement 3 of the pipeline: relation \"nowhere\" does not exist (SQLSTATE 42P01, at character 16)"
+        );
+    }
+
+    /// What was read with fewer columns, or taken as another type, is encoded anew and sent again.
+    async fn a_pipeline_whose_statements_have_changed_is_sent_anew(door) {
+        let (database, _proxy, trial) = trial(door, "\"serial\"").await;
+        let insert = |id: u32| json!(["insert into things (id) values ($1) returning *", [id]]);
+        let pipeline = json!([{ "pipeline": [insert(7), [SELECT, [7]], insert(8)] }]);
+        for change in ["add column a int", "add column b int", "alter column id type int8"] {
+            steps(&trial, pipeline.clone()).await;
+            database.run(&format!("delete from things where id > 1; alter table things {change}")).await;
+            steps(&trial, pipeline.clone()).await;
+            let count = database.value("select count(*) from things where id > 1").await;
+            assert_eq!(count.as_deref(), Some("2"), "{change}");
+        }
+    }
+
+    /// A savepoint goes before it in the same flush: it may turn out to need another form.
+    async fn a_first_query_within_a_transaction_is_one_flush_too(door) {
+        let (database, proxy, trial) = trial(door, "\"serial\"").await;
+        let first = json!({ "query": "select 1" });
+        let typed = json!({ "typed": SELECT, "values": [[1, "int4"]] });
+        let insert = json!({ "execute": "insert into things (id) values (7)" });
+        let batch = json!({ "batch": "update things set id = id" });
+        let end = json!([{ "transaction": [first], "end": "commit" }]);
+        steps(&trial, end.clone()).await;
+        steps(&trial, end).await;
+        let all = json!([{ "transaction": [first, typed, typed, insert, batch, typed], "end": "commit" }]);
+        assert_eq!(
+            flushes(&proxy, &trial, all.clone()).await,
+            ["PBEBES", "CPBEPDBES", "CPBEBES", "CPBEPDBES", "PBES", "Q", "BES", "CPBES"]
+        );
+        assert_eq!(flushes(&proxy, &trial, all).await, ["PBEBES", "CBES", "CBES", "CBES", "Q", "BES", "CPBES"]);
+        // It has no binary form, which nobody knows beforehand.
+        let text = json!({ "typed": "select 'pg_monitor=r/pg_monitor'::aclitem, $1", "values": [[1, "int4"]] });
+        let insert = json!({ "typed": "insert into things values ($1, $2)", "values": [[8, "int4"], ["a", "text"]] });
+        let fails = json!({ "typed": "insert into things values ($1, 1 / 0)", "values": [[9, "int4"]] });
+        let pipeline = json!({ "typed_pipeline": [
+            ["insert into things values ($1, 'b')", [[10, "int4"]]],
+            ["select 'pg_monitor=w/pg_monitor'::aclitem", []],
+        ] });
+        let todo = json!([{ "transaction": [first, insert, text, insert, pipeline], "end": "commit" }]);
+        let results = steps(&trial, todo).await;
+        assert_eq!(results[0]["steps"][2]["rows"], json!([["pg_monitor=r/pg_monitor", 1]]), "{results}");
+        let count = "select count(*) from things where id > 7";
+        assert_eq!(database.value(count).await.as_deref(), Some("3"));
+        let todo = json!([{ "transaction": [first, fails, first], "end": "commit" }]);
+        let results = trial.value(json!({ "steps": todo })).await;
+        assert_eq!(results[0]["steps"][1]["error"]["code"], "22012", "{results}");
+        assert_eq!(results[0]["steps"][2]["error"]["code"], "25P02", "{results}");
+        assert!(!results[0]["end"].is_null(), "{results}");
+        assert_eq!(database.value(count).await.as_deref(), Some("3"));
+    }
+
     /// The host knows the statements, this connection of its does not.
     async fn a_pipeline_of_statements_that_a_connection_lacks_is_one_flush(door) {
         let (database, proxy, trial) = trial(door, "\"serial\"").await;

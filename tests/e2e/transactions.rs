@@ -230,7 +230,8 @@ behind_both_doors! {
         let steps = json!(["select pg_advisory_lock(2)::text", { "sleep_ms": 600_000 }]);
         let sleeper = trial.invoke(json!({ "steps": steps }));
         let other = async {
-            let held = "select count(*) from pg_locks where locktype = 'advisory' and objid = 2";
+            let held = "select count(*) from pg_locks where locktype = 'advisory' and objid = 2
+                and database = (select oid from pg_database where datname = $name)";
             database.until(held, "1").await;
             trial.value(json!({ "steps": ["select 'awake'"] })).await
         };

@@ -39,13 +39,19 @@ pub trait Host {
     fn timeout(&self) -> Option<Duration> {
         None
     }
-    async fn prepare(&self, sql: String, named: Vec<Oid>) -> Result<wire::Statement, wire::Error>;
-    async fn query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error>;
-    async fn execute(&self, call: wire::Call) -> Result<u64, wire::Error>;
-    async fn pipeline(&self, calls: Vec<wire::Call>) -> Result<Vec<wire::Outcome>, wire::Error>;
-    async fn batch_execute(&self, sql: String) -> Result<(), wire::Error>;
-    async fn copy_in(&self, sql: String) -> Result<wire::CopyIn, wire::Error>;
-    async fn copy_out(&self, sql: String) -> Result<wire::CopyOut, wire::Error>;
+    async fn send_prepare(
+        &self,
+        drafts: Vec<wire::Draft>,
+    ) -> Result<Vec<wire::Statement>, wire::Error>;
+    async fn send_query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error>;
+    async fn send_execute(&self, call: wire::Call) -> Result<u64, wire::Error>;
+    async fn send_pipeline(
+        &self,
+        calls: Vec<wire::Call>,
+    ) -> Result<Vec<wire::Outcome>, wire::Error>;
+    async fn send_batch(&self, sql: String) -> Result<(), wire::Error>;
+    async fn send_copy_in(&self, sql: String) -> Result<wire::CopyIn, wire::Error>;
+    async fn send_copy_out(&self, sql: String) -> Result<wire::CopyOut, wire::Error>;
 }
 
 /// Asks the server about a statement.
@@ -58,7 +64,7 @@ pub(super) async fn prepare(
     let cached = lock(host).get(sql, &named);
     match cached {
         Some(statement) => Ok(statement),
-        None => describe(host, sql, &named).await,
+        None => describe_one(host, Source::Typed(sql, &named, &[])).await,
     }
 }
 
@@ -69,8 +75,10 @@ pub(super) async fn query<P: BorrowToSql>(
     arguments: &[P],
 ) -> Result<RowStream, Error> {
     let (sql, named) = parts(source);
-    let (answer, known) =
-        call(host, source, arguments, async |call| host.query(call).await).await?;
+    let (answer, known) = call(host, source, arguments, async |call| {
+        host.send_query(call).await
+    })
+    .await?;
     let statement = match (answer.statement, known) {
         (Some(newer), _) => remember(host, sql, named, newer)?,
         (None, Some(known)) => known,
@@ -86,7 +94,7 @@ pub(super) async fn execute<P: BorrowToSql>(
     arguments: &[P],
 ) -> Result<u64, Error> {
     let (affected, _) = call(host, source, arguments, async |call| {
-        host.execute(call).await
+        host.send_execute(call).await
     })
     .await?;
     Ok(affected)
@@ -119,20 +127,36 @@ async fn call<P: BorrowToSql, R>(
 }
 
 /// What is known of a statement, after asking if it has to be known to encode arguments for it.
-pub(super) async fn known(
+async fn known(
     host: &impl Host,
     source: Source<'_>,
     without_arguments: bool,
 ) -> Result<Option<Statement>, Error> {
+    match remembered(host, source) {
+        Some(statement) => Ok(Some(statement)),
+        None if must_be_known(source, without_arguments) => {
+            Ok(Some(describe_one(host, source).await?))
+        }
+        None => Ok(None),
+    }
+}
+
+/// What is known of a statement without asking.
+pub(super) fn remembered(host: &impl Host, source: Source<'_>) -> Option<Statement> {
     let (sql, named) = parts(source);
     let cached = lock(host).get(sql, named);
-    Ok(match (cached, source) {
-        (Some(statement), _) => Some(statement),
+    match (cached, source) {
         (None, Source::Prepared(statement)) => Some(statement.clone()),
-        (None, Source::Typed(_, _, types)) if types.iter().all(has_binary_form) => None,
-        (None, _) if without_arguments => None,
-        (None, _) => Some(describe(host, sql, named).await?),
-    })
+        (cached, _) => cached,
+    }
+}
+
+/// Whether the server has to be asked of a statement before its arguments can be encoded.
+pub(super) fn must_be_known(source: Source<'_>, without_arguments: bool) -> bool {
+    match source {
+        Source::Typed(_, _, types) => !types.iter().all(has_binary_form),
+        Source::Text(_) | Source::Prepared(_) => !without_arguments,
+    }
 }
 
 /// A call with its arguments.
@@ -153,15 +177,38 @@ pub(super) fn encoded<P: BorrowToSql>(
         types: named.to_vec(),
         version: known.map_or(0, Statement::version),
         arguments: cells::encode(arguments, types)?,
-        timeout_ms: host
-            .timeout()
-            .map(|timeout| u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX)),
+        timeout_ms: millis(host.timeout()),
     })
 }
 
-async fn describe(host: &impl Host, sql: &str, named: &[Oid]) -> Result<Statement, Error> {
-    let statement = host.prepare(cells::sql(sql)?, named.to_vec()).await?;
-    remember(host, sql, named, statement)
+/// A timeout as the host takes it.
+pub(super) fn millis(timeout: Option<Duration>) -> Option<u32> {
+    timeout.map(|timeout| u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX))
+}
+
+async fn describe_one(host: &impl Host, source: Source<'_>) -> Result<Statement, Error> {
+    let described = describe(host, std::iter::once(source)).await?.pop();
+    described.ok_or_else(|| Error::malformed("it does not describe the statement"))
+}
+
+/// Asks the server about statements, in one round trip.
+pub(super) async fn describe<'s>(
+    host: &impl Host,
+    sources: impl Iterator<Item = Source<'s>> + Clone,
+) -> Result<Vec<Statement>, Error> {
+    let drafts = sources.clone().map(|source| {
+        let (sql, named) = parts(source);
+        let (sql, types) = (cells::sql(sql)?, named.to_vec());
+        Ok(wire::Draft { sql, types })
+    });
+    let described = host
+        .send_prepare(drafts.collect::<Result<_, Error>>()?)
+        .await?;
+    let each = sources.zip(described).map(|(source, described)| {
+        let (sql, named) = parts(source);
+        remember(host, sql, named, described)
+    });
+    each.collect()
 }
 
 pub(super) fn remember(

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use postgres_types::{Oid, ToSql, Type};
+use postgres_types::{ToSql, Type};
 
 use super::super::cache::StatementCache;
 use super::super::statement::{Statement, ToStatement};
@@ -82,15 +82,21 @@ impl Host for Script {
         &self.statements
     }
 
-    async fn prepare(&self, sql: String, named: Vec<Oid>) -> Result<wire::Statement, wire::Error> {
-        match self.next(format!("prepare {sql} {named:?}")) {
-            Line::Statement(statement) => Ok(statement),
+    async fn send_prepare(
+        &self,
+        drafts: Vec<wire::Draft>,
+    ) -> Result<Vec<wire::Statement>, wire::Error> {
+        let [wire::Draft { sql, types }] = drafts.as_slice() else {
+            panic!("no script prepares several statements");
+        };
+        match self.next(format!("prepare {sql} {types:?}")) {
+            Line::Statement(statement) => Ok(vec![statement]),
             Line::Error(error) => Err(error),
             _ => panic!("the script has another line"),
         }
     }
 
-    async fn query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error> {
+    async fn send_query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error> {
         let wire::Call {
             version,
             types,
@@ -112,7 +118,7 @@ impl Host for Script {
         }
     }
 
-    async fn execute(&self, call: wire::Call) -> Result<u64, wire::Error> {
+    async fn send_execute(&self, call: wire::Call) -> Result<u64, wire::Error> {
         match self.next(format!(
             "execute v{} {}",
             call.version,
@@ -124,19 +130,19 @@ impl Host for Script {
         }
     }
 
-    async fn pipeline(&self, _: Vec<wire::Call>) -> Result<Vec<wire::Outcome>, wire::Error> {
+    async fn send_pipeline(&self, _: Vec<wire::Call>) -> Result<Vec<wire::Outcome>, wire::Error> {
         unreachable!("no script has a pipeline")
     }
 
-    async fn batch_execute(&self, _: String) -> Result<(), wire::Error> {
+    async fn send_batch(&self, _: String) -> Result<(), wire::Error> {
         unreachable!("no script has a batch")
     }
 
-    async fn copy_in(&self, _: String) -> Result<wire::CopyIn, wire::Error> {
+    async fn send_copy_in(&self, _: String) -> Result<wire::CopyIn, wire::Error> {
         unreachable!("no script has a copy")
     }
 
-    async fn copy_out(&self, _: String) -> Result<wire::CopyOut, wire::Error> {
+    async fn send_copy_out(&self, _: String) -> Result<wire::CopyOut, wire::Error> {
         unreachable!("no script has a copy")
     }
 }
@@ -309,7 +315,7 @@ fn a_refusal_carries_what_the_server_said() {
     let error = first(&host, "SELECT * FROM ordres", &[]).expect_err("there is no such table");
     assert_eq!(
         error.to_string(),
-        "relation \"ordres\" does not exist (SQLSTATE 42P01)"
+        "relation \"ordres\" does not exist (SQLSTATE 42P01, at character 15)"
     );
     assert_eq!(
         error.code(),

@@ -33,6 +33,17 @@ pub(super) fn sql(text: &str) -> Result<String, Error> {
     Ok(text.to_owned())
 }
 
+/// Refuses what is too large for one call.
+pub(super) fn within_a_call(bytes: usize) -> Result<(), Error> {
+    match bytes <= CALL_BYTES_MAX {
+        true => Ok(()),
+        false => Err(Error::new(Kind::Invalid(format!(
+            "up to here the statements have {bytes} bytes with their parameters, and one call carries \
+             at most {CALL_BYTES_MAX}"
+        )))),
+    }
+}
+
 /// The cells of `arguments`, encoded for `types`.
 pub(super) fn encode<P: BorrowToSql>(arguments: &[P], types: &[Type]) -> Result<Vec<u8>, Error> {
     if arguments.len() > PARAMETERS_MAX {

@@ -8,14 +8,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use postgres_types::{BorrowToSql, FromSqlOwned, Oid, ToSql, Type};
+use postgres_types::{BorrowToSql, FromSqlOwned, ToSql, Type};
 
 use super::cache::StatementCache;
 use super::call::{self, Host};
 use super::cells;
 use super::copy::{CopyIn, CopyOut};
 use super::error::{Error, Kind};
-use super::methods::statement_methods;
+use super::methods::{statement_methods, timeout_method};
 use super::pipeline::Pipeline;
 use super::row::Row;
 use super::row_stream::RowStream;
@@ -80,12 +80,14 @@ pub(super) struct Database {
 }
 
 impl Client {
-    statement_methods!();
+    statement_methods!(pub fn);
+    timeout_method!();
 
     /// Holds a connection: for settings, temporary tables, advisory locks and notifications.
     pub async fn session(&self) -> Result<Session, Error> {
-        let handle = self.database.handle.session().await?;
-        Ok(Session::new(self.database.clone(), handle))
+        let timeout_ms = call::millis(self.timeout);
+        let handle = self.database.handle.session(timeout_ms).await?;
+        Ok(Session::new(self.database.clone(), handle, self.timeout))
     }
 
     /// Begins a transaction with the database's defaults, on a connection of its own.
@@ -130,16 +132,8 @@ impl Client {
     }
 
     /// A transaction with other than the database's defaults.
-    pub fn build_transaction(&self) -> TransactionBuilder<'_> {
-        TransactionBuilder {
-            client: self,
-            options: wire::TransactionOptions {
-                isolation_level: None,
-                read_only: None,
-                deferrable: None,
-            },
-            attempts_max: ATTEMPTS_MAX,
-        }
+    pub fn build_transaction(&self) -> TransactionBuilder<'static> {
+        TransactionBuilder::new(self.database.clone(), None, self.timeout)
     }
 }
 
@@ -157,15 +151,21 @@ impl Host for Client {
         &self.database.statements
     }
 
-    async fn prepare(&self, sql: String, named: Vec<Oid>) -> Result<wire::Statement, wire::Error> {
-        self.database.handle.prepare(sql, named).await
+    async fn send_prepare(
+        &self,
+        drafts: Vec<wire::Draft>,
+    ) -> Result<Vec<wire::Statement>, wire::Error> {
+        self.database
+            .handle
+            .prepare(drafts, call::millis(self.timeout))
+            .await
     }
 
-    async fn query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error> {
+    async fn send_query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error> {
         self.database.handle.query(call).await
     }
 
-    async fn execute(&self, call: wire::Call) -> Result<u64, wire::Error> {
+    async fn send_execute(&self, call: wire::Call) -> Result<u64, wire::Error> {
         self.database.handle.execute(call).await
     }
 
@@ -173,20 +173,32 @@ impl Host for Client {
         self.timeout
     }
 
-    async fn pipeline(&self, calls: Vec<wire::Call>) -> Result<Vec<wire::Outcome>, wire::Error> {
+    async fn send_pipeline(
+        &self,
+        calls: Vec<wire::Call>,
+    ) -> Result<Vec<wire::Outcome>, wire::Error> {
         self.database.handle.pipeline(calls).await
     }
 
-    async fn batch_execute(&self, sql: String) -> Result<(), wire::Error> {
-        self.database.handle.batch_execute(sql).await
+    async fn send_batch(&self, sql: String) -> Result<(), wire::Error> {
+        self.database
+            .handle
+            .batch_execute(sql, call::millis(self.timeout))
+            .await
     }
 
-    async fn copy_in(&self, sql: String) -> Result<wire::CopyIn, wire::Error> {
-        self.database.handle.copy_in(sql).await
+    async fn send_copy_in(&self, sql: String) -> Result<wire::CopyIn, wire::Error> {
+        self.database
+            .handle
+            .copy_in(sql, call::millis(self.timeout))
+            .await
     }
 
-    async fn copy_out(&self, sql: String) -> Result<wire::CopyOut, wire::Error> {
-        self.database.handle.copy_out(sql).await
+    async fn send_copy_out(&self, sql: String) -> Result<wire::CopyOut, wire::Error> {
+        self.database
+            .handle
+            .copy_out(sql, call::millis(self.timeout))
+            .await
     }
 }
 
@@ -207,14 +219,37 @@ pub enum IsolationLevel {
 }
 
 /// A transaction that has not begun; see [`Client::build_transaction`].
+///
+/// The lifetime is that of the borrow of the [`Session`] on which it is to run, or `'static`.
 #[must_use = "a transaction begins with `start` or `transact`"]
 pub struct TransactionBuilder<'a> {
-    client: &'a Client,
+    database: Arc<Database>,
+    session: Option<&'a wire::Session>,
+    timeout: Option<Duration>,
     options: wire::TransactionOptions,
     pub(super) attempts_max: u32,
 }
 
-impl TransactionBuilder<'_> {
+impl<'a> TransactionBuilder<'a> {
+    /// On a connection of its own, or on that of a session.
+    pub(super) fn new(
+        database: Arc<Database>,
+        session: Option<&'a wire::Session>,
+        timeout: Option<Duration>,
+    ) -> Self {
+        Self {
+            database,
+            session,
+            timeout,
+            options: wire::TransactionOptions {
+                isolation_level: None,
+                read_only: None,
+                deferrable: None,
+            },
+            attempts_max: ATTEMPTS_MAX,
+        }
+    }
+
     /// Sets how much it sees of others.
     pub fn isolation_level(mut self, isolation_level: IsolationLevel) -> Self {
         self.options.isolation_level = Some(match isolation_level {
@@ -247,14 +282,20 @@ impl TransactionBuilder<'_> {
     }
 
     /// Begins it.
-    pub async fn start(self) -> Result<Transaction<'static>, Error> {
+    pub async fn start(self) -> Result<Transaction<'a>, Error> {
         self.begin().await
     }
 
-    pub(super) async fn begin(&self) -> Result<Transaction<'static>, Error> {
-        let database = self.client.database.clone();
-        let handle = database.handle.begin(self.options).await?;
-        Ok(Transaction::begun(database, handle, self.client.timeout))
+    pub(super) async fn begin(&self) -> Result<Transaction<'a>, Error> {
+        let database = self.database.clone();
+        let handle = match self.session {
+            Some(session) => session.begin(self.options).await?,
+            None => {
+                let timeout_ms = call::millis(self.timeout);
+                database.handle.begin(self.options, timeout_ms).await?
+            }
+        };
+        Ok(Transaction::begun(database, handle, self.timeout))
     }
 }
 

@@ -10,6 +10,8 @@ use crate::bindings::hearth::postgres::client as wire;
 
 /// How much to ask for at a time, in bytes.
 const PIECE_BYTES: u32 = 256 * 1024;
+/// How much goes to the host at a time, which ends an instance that hands over too much.
+const WRITE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Rows on their way into a table; see [`Client::copy_in`](super::Client::copy_in).
 ///
@@ -25,7 +27,14 @@ impl CopyIn {
 
     /// Sends bytes, which need not end where a row does. Returns when the server takes them.
     pub async fn write(&mut self, bytes: impl Into<Vec<u8>>) -> Result<(), Error> {
-        Ok(self.0.write(bytes.into()).await?)
+        let bytes = bytes.into();
+        if bytes.len() <= WRITE_BYTES_MAX {
+            return Ok(self.0.write(bytes).await?);
+        }
+        for piece in bytes.chunks(WRITE_BYTES_MAX) {
+            self.0.write(piece.to_vec()).await?;
+        }
+        Ok(())
     }
 
     /// Ends the copy and returns how many rows were copied. What is wrong with the data is often

@@ -14,10 +14,9 @@ use std::marker::PhantomData;
 
 use postgres_types::{FromSqlOwned, ToSql};
 
-use super::client::Client;
 use super::error::{Error, Kind};
+use super::generic_client::GenericClient;
 use super::row::Row;
-use super::transaction::Transaction;
 
 /// A declared query with its arguments, ready to be executed; see [`declare!`](crate::declare).
 #[must_use = "a query does nothing before it is executed"]
@@ -43,22 +42,22 @@ impl<P: Parameters, R> Declared<P, R> {
     }
 
     /// Executes it and returns how many rows it affected.
-    pub async fn execute(self, on: &impl Executor) -> Result<u64, Error> {
-        on.execute_text(self.sql, &self.parameters.list()).await
+    pub async fn execute(self, on: &impl GenericClient) -> Result<u64, Error> {
+        on.execute(self.sql, &self.parameters.list()).await
     }
 }
 
 impl<P: Parameters, R: Columns> Declared<P, R> {
     /// Executes it and returns all of its rows.
-    pub async fn query(self, on: &impl Executor) -> Result<Vec<R>, Error> {
-        let rows = on.query_text(self.sql, &self.parameters.list()).await?;
+    pub async fn query(self, on: &impl GenericClient) -> Result<Vec<R>, Error> {
+        let rows = on.query(self.sql, &self.parameters.list()).await?;
         rows.iter().map(R::read).collect()
     }
 
     /// As [`query`](Self::query), for one row or none. Fails if there are more
     /// ([`Error::is_row_count`]); it is executed all the same.
-    pub async fn query_opt(self, on: &impl Executor) -> Result<Option<R>, Error> {
-        let rows = on.query_text(self.sql, &self.parameters.list()).await?;
+    pub async fn query_opt(self, on: &impl GenericClient) -> Result<Option<R>, Error> {
+        let rows = on.query(self.sql, &self.parameters.list()).await?;
         match rows.as_slice() {
             [] => Ok(None),
             [row] => R::read(row).map(Some),
@@ -67,7 +66,7 @@ impl<P: Parameters, R: Columns> Declared<P, R> {
     }
 
     /// As [`query_opt`](Self::query_opt), for exactly one row.
-    pub async fn query_one(self, on: &impl Executor) -> Result<R, Error> {
+    pub async fn query_one(self, on: &impl GenericClient) -> Result<R, Error> {
         let row = self.query_opt(on).await?;
         row.ok_or_else(|| Error::new(Kind::RowCount { is_none: true }))
     }
@@ -81,53 +80,6 @@ impl<P, R> fmt::Debug for Declared<P, R> {
             .finish_non_exhaustive()
     }
 }
-
-mod sealed {
-    pub trait Sealed {}
-}
-
-/// What a declared query runs on: a [`Client`] or a [`Transaction`]. Nothing else implements it.
-pub trait Executor: sealed::Sealed {
-    #[doc(hidden)]
-    fn query_text(
-        &self,
-        sql: &str,
-        parameters: &[&(dyn ToSql + Sync)],
-    ) -> impl Future<Output = Result<Vec<Row>, Error>>;
-
-    #[doc(hidden)]
-    fn execute_text(
-        &self,
-        sql: &str,
-        parameters: &[&(dyn ToSql + Sync)],
-    ) -> impl Future<Output = Result<u64, Error>>;
-}
-
-macro_rules! executor {
-    ($($type:ty),*) => {$(
-        impl sealed::Sealed for $type {}
-
-        impl Executor for $type {
-            async fn query_text(
-                &self,
-                sql: &str,
-                parameters: &[&(dyn ToSql + Sync)],
-            ) -> Result<Vec<Row>, Error> {
-                self.query(sql, parameters).await
-            }
-
-            async fn execute_text(
-                &self,
-                sql: &str,
-                parameters: &[&(dyn ToSql + Sync)],
-            ) -> Result<u64, Error> {
-                self.execute(sql, parameters).await
-            }
-        }
-    )*};
-}
-
-executor!(Client, Transaction<'_>);
 
 /// Arguments of a declared query: a tuple of up to 16 values.
 pub trait Parameters {

@@ -9,6 +9,7 @@ use std::fmt;
 
 use postgres_types::{WasNull, WrongType};
 
+use super::db_error::DbError;
 use super::sql_state::SqlState;
 use crate::bindings::hearth::postgres::client as wire;
 
@@ -23,6 +24,8 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: Kind,
     cause: Option<Cause>,
+    /// Which statement of a pipeline it is about.
+    call: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -49,21 +52,40 @@ pub(super) enum Kind {
     FromSql { index: usize, name: String },
     Column(String),
     RowCount { is_none: bool },
+    CopiedRow { row: usize },
     Malformed(String),
 }
 
 impl Error {
     pub(super) fn new(kind: Kind) -> Self {
-        Self(Box::new(Inner { kind, cause: None }))
+        Self(Box::new(Inner {
+            kind,
+            cause: None,
+            call: None,
+        }))
     }
 
     pub(super) fn caused(kind: Kind, cause: Cause) -> Self {
-        let cause = Some(cause);
-        Self(Box::new(Inner { kind, cause }))
+        Self(Box::new(Inner {
+            kind,
+            cause: Some(cause),
+            call: None,
+        }))
+    }
+
+    /// The same, of one statement of a pipeline.
+    pub(super) fn of_call(mut self, index: usize) -> Self {
+        self.0.call = Some(index);
+        self
     }
 
     pub(super) fn malformed(what: impl Into<String>) -> Self {
         Self::new(Kind::Malformed(what.into()))
+    }
+
+    /// The same, of a row that was to be copied, counted from 1.
+    pub(super) fn of_copied_row(self, row: usize) -> Self {
+        Self::caused(Kind::CopiedRow { row }, Box::new(self))
     }
 
     /// What the server said, if it was the server that refused.
@@ -77,6 +99,12 @@ impl Error {
     /// The server's code, if it was the server that refused.
     pub fn code(&self) -> Option<&SqlState> {
         self.as_db_error().map(DbError::code)
+    }
+
+    /// Which statement of a [`Pipeline`](super::Pipeline) it is about, counted from 0; `None` outside of
+    /// one, or if it is about all of them.
+    pub fn pipeline_index(&self) -> Option<usize> {
+        self.0.call
     }
 
     /// Whether the connection was lost during the call. See
@@ -187,6 +215,7 @@ impl Error {
             | Kind::Aborted
             | Kind::Ended
             | Kind::Parameters { .. }
+            | Kind::CopiedRow { .. }
             | Kind::ToSql { .. } => false,
             Kind::Deadline
             | Kind::Capped(_)
@@ -218,10 +247,13 @@ impl From<wire::Error> for Error {
             wire::Error::Aborted => Kind::Aborted,
             wire::Error::Ended => Kind::Ended,
             wire::Error::Deadline => Kind::Deadline,
-            wire::Error::InPipeline(error) => match error.database {
-                Some(refusal) => Kind::Database(DbError::new(refusal)),
-                None => Kind::Other(error.message),
-            },
+            wire::Error::InPipeline(error) => {
+                let kind = match error.database {
+                    Some(refusal) => Kind::Database(DbError::new(refusal)),
+                    None => Kind::Other(error.message),
+                };
+                return Self::new(kind).of_call(error.index as usize);
+            }
             wire::Error::TooLarge(bytes_max) => Kind::TooLarge { bytes_max },
             wire::Error::Unsupported(text) => Kind::Unsupported(text),
             wire::Error::Other(text) => Kind::Other(text),
@@ -231,8 +263,22 @@ impl From<wire::Error> for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(index) = self.0.call {
+            write!(formatter, "statement {} of the pipeline: ", index + 1)?;
+        }
+        self.tell(formatter)?;
+        match &self.0.cause {
+            Some(cause) if !cause.is::<WasNull>() => write!(formatter, ": {cause}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Error {
+    /// What happened, without its cause.
+    fn tell(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.kind {
-            Kind::Database(error) => error.fmt(formatter)?,
+            Kind::Database(error) => write!(formatter, "{error}")?,
             Kind::UnknownDatabase(text) => {
                 write!(formatter, "this function may use no such database: {text}")?
             }
@@ -285,7 +331,7 @@ impl fmt::Display for Error {
             Kind::FromSql { index, name } => {
                 write!(formatter, "column `{name}` ({index})")?;
                 if self.is_caused_by::<WasNull>() {
-                    return formatter.write_str(" is NULL: read it as an `Option`");
+                    formatter.write_str(" is NULL: read it as an `Option`")?;
                 }
             }
             Kind::Column(name) => write!(formatter, "the row has no column `{name}`")?,
@@ -293,12 +339,10 @@ impl fmt::Display for Error {
                 let rows = if *is_none { "no row" } else { "several rows" };
                 write!(formatter, "the query returned {rows} where one is expected")?
             }
+            Kind::CopiedRow { row } => write!(formatter, "row {row} of the copy")?,
             Kind::Malformed(text) => write!(formatter, "the host's answer cannot be read: {text}")?,
         }
-        match &self.0.cause {
-            Some(cause) => write!(formatter, ": {cause}"),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -308,93 +352,10 @@ impl fmt::Debug for Error {
             .debug_struct("Error")
             .field("kind", &self.0.kind)
             .field("cause", &self.0.cause)
+            .field("pipeline_index", &self.0.call)
             .finish()
     }
 }
 
 // The cause is part of what is displayed; as a source it would be told twice.
 impl StdError for Error {}
-
-/// What the server said of a failure.
-#[derive(Clone, Debug)]
-pub struct DbError {
-    code: SqlState,
-    fields: wire::DatabaseError,
-}
-
-impl DbError {
-    pub(super) fn new(fields: wire::DatabaseError) -> Self {
-        Self {
-            code: SqlState::from_code(&fields.code),
-            fields,
-        }
-    }
-
-    /// `ERROR`, `FATAL` or `PANIC`; the server may write it in its own language.
-    pub fn severity(&self) -> &str {
-        &self.fields.severity
-    }
-
-    /// The SQLSTATE.
-    pub fn code(&self) -> &SqlState {
-        &self.code
-    }
-
-    /// What happened, in one line.
-    pub fn message(&self) -> &str {
-        &self.fields.message
-    }
-
-    /// More about it, perhaps in several lines and with values from the database.
-    pub fn detail(&self) -> Option<&str> {
-        self.fields.detail.as_deref()
-    }
-
-    /// What could be done about it.
-    pub fn hint(&self) -> Option<&str> {
-        self.fields.hint.as_deref()
-    }
-
-    /// The character of the SQL text at which the error was found, counted from 1.
-    pub fn position(&self) -> Option<u32> {
-        self.fields.position
-    }
-
-    /// Where in functions and triggers it happened, innermost first.
-    pub fn where_(&self) -> Option<&str> {
-        self.fields.context.as_deref()
-    }
-
-    /// The schema of the table, type or constraint concerned.
-    pub fn schema(&self) -> Option<&str> {
-        self.fields.schema.as_deref()
-    }
-
-    /// The table concerned.
-    pub fn table(&self) -> Option<&str> {
-        self.fields.table.as_deref()
-    }
-
-    /// The column concerned.
-    pub fn column(&self) -> Option<&str> {
-        self.fields.column.as_deref()
-    }
-
-    /// The type concerned.
-    pub fn datatype(&self) -> Option<&str> {
-        self.fields.data_type.as_deref()
-    }
-
-    /// The constraint concerned.
-    pub fn constraint(&self) -> Option<&str> {
-        self.fields.constraint.as_deref()
-    }
-}
-
-impl fmt::Display for DbError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} (SQLSTATE {})", self.message(), self.code)
-    }
-}
-
-impl StdError for DbError {}

@@ -1,9 +1,9 @@
-//! The methods that [`Client`](super::Client) and [`Transaction`](super::Transaction) share, with
-//! one documentation: both read like `tokio_postgres`.
+//! The methods that [`Client`](super::Client), [`Transaction`](super::Transaction) and
+//! [`Session`](super::Session) share, with one documentation: all read like `tokio_postgres`.
 
-/// Expands to the methods, for a type that is a `Host`.
+/// Expands to the methods, for a type that is a `Host`, or for the trait of all that are.
 macro_rules! statement_methods {
-    () => {
+    ($visible:vis fn) => {
         /// Executes a statement and returns all of its rows.
         ///
         /// A statement is SQL text or a [`Statement`]; its parameters are `$1`, `$2` and so on. The
@@ -11,7 +11,7 @@ macro_rules! statement_methods {
         ///
         /// Fails without calling the database if the number of parameters is wrong or one has
         /// another type than the statement's.
-        pub async fn query<T>(
+        $visible async fn query<T>(
             &self,
             statement: &T,
             params: &[&(dyn ToSql + Sync)],
@@ -27,7 +27,7 @@ macro_rules! statement_methods {
         ///
         /// Fails if it returns another number ([`Error::is_row_count`]); the statement is executed
         /// all the same.
-        pub async fn query_one<T>(
+        $visible async fn query_one<T>(
             &self,
             statement: &T,
             params: &[&(dyn ToSql + Sync)],
@@ -43,7 +43,7 @@ macro_rules! statement_methods {
         ///
         /// Fails if it returns more ([`Error::is_row_count`]); the statement is executed all the
         /// same.
-        pub async fn query_opt<T>(
+        $visible async fn query_opt<T>(
             &self,
             statement: &T,
             params: &[&(dyn ToSql + Sync)],
@@ -60,7 +60,7 @@ macro_rules! statement_methods {
         ///
         /// The parameters may be anything that iterates over values of one type, or over
         /// `&(dyn ToSql + Sync)`.
-        pub async fn query_raw<T, P, I>(&self, statement: &T, params: I) -> Result<RowStream, Error>
+        $visible async fn query_raw<T, P, I>(&self, statement: &T, params: I) -> Result<RowStream, Error>
         where
             T: ?Sized + ToStatement,
             P: BorrowToSql,
@@ -71,7 +71,7 @@ macro_rules! statement_methods {
         }
 
         /// Executes a statement and returns how many rows it affected; 0 if it affects none.
-        pub async fn execute<T>(
+        $visible async fn execute<T>(
             &self,
             statement: &T,
             params: &[&(dyn ToSql + Sync)],
@@ -83,7 +83,7 @@ macro_rules! statement_methods {
         }
 
         /// As [`execute`](Self::execute), with parameters as in [`query_raw`](Self::query_raw).
-        pub async fn execute_raw<T, P, I>(&self, statement: &T, params: I) -> Result<u64, Error>
+        $visible async fn execute_raw<T, P, I>(&self, statement: &T, params: I) -> Result<u64, Error>
         where
             T: ?Sized + ToStatement,
             P: BorrowToSql,
@@ -94,7 +94,7 @@ macro_rules! statement_methods {
         }
 
         /// As [`query`](Self::query), with the first value of each row alone, converted.
-        pub async fn query_scalar<R: FromSqlOwned, T>(
+        $visible async fn query_scalar<R: FromSqlOwned, T>(
             &self,
             statement: &T,
             params: &[&(dyn ToSql + Sync)],
@@ -107,7 +107,7 @@ macro_rules! statement_methods {
         }
 
         /// As [`query_one`](Self::query_one), with the first value of the row alone, converted.
-        pub async fn query_one_scalar<R: FromSqlOwned, T>(
+        $visible async fn query_one_scalar<R: FromSqlOwned, T>(
             &self,
             statement: &T,
             params: &[&(dyn ToSql + Sync)],
@@ -119,7 +119,7 @@ macro_rules! statement_methods {
         }
 
         /// As [`query_opt`](Self::query_opt), with the first value of the row alone, converted.
-        pub async fn query_opt_scalar<R: FromSqlOwned, T>(
+        $visible async fn query_opt_scalar<R: FromSqlOwned, T>(
             &self,
             statement: &T,
             params: &[&(dyn ToSql + Sync)],
@@ -134,7 +134,7 @@ macro_rules! statement_methods {
         /// As [`query`](Self::query), naming the type of each parameter instead of leaving it to
         /// the server: for parameters whose type the SQL leaves open, or that should have another.
         /// If all of them are PostgreSQL's own, the first use costs no round trip more.
-        pub async fn query_typed(
+        $visible async fn query_typed(
             &self,
             query: &str,
             params: &[(&(dyn ToSql + Sync), Type)],
@@ -145,7 +145,7 @@ macro_rules! statement_methods {
 
         /// As [`query_one`](Self::query_one), naming the types as in
         /// [`query_typed`](Self::query_typed).
-        pub async fn query_typed_one(
+        $visible async fn query_typed_one(
             &self,
             query: &str,
             params: &[(&(dyn ToSql + Sync), Type)],
@@ -156,7 +156,7 @@ macro_rules! statement_methods {
 
         /// As [`query_opt`](Self::query_opt), naming the types as in
         /// [`query_typed`](Self::query_typed).
-        pub async fn query_typed_opt(
+        $visible async fn query_typed_opt(
             &self,
             query: &str,
             params: &[(&(dyn ToSql + Sync), Type)],
@@ -170,7 +170,7 @@ macro_rules! statement_methods {
 
         /// As [`query_raw`](Self::query_raw), naming the types as in
         /// [`query_typed`](Self::query_typed).
-        pub async fn query_typed_raw<P, I>(
+        $visible async fn query_typed_raw<P, I>(
             &self,
             query: &str,
             params: I,
@@ -185,7 +185,7 @@ macro_rules! statement_methods {
 
         /// As [`execute`](Self::execute), naming the types as in
         /// [`query_typed`](Self::query_typed).
-        pub async fn execute_typed(
+        $visible async fn execute_typed(
             &self,
             query: &str,
             params: &[(&(dyn ToSql + Sync), Type)],
@@ -200,8 +200,8 @@ macro_rules! statement_methods {
         /// `COMMIT` themselves.
         ///
         /// Never put a value into the text: it would be read as SQL.
-        pub async fn batch_execute(&self, query: &str) -> Result<(), Error> {
-            Ok(Host::batch_execute(self, cells::sql(query)?).await?)
+        $visible async fn batch_execute(&self, query: &str) -> Result<(), Error> {
+            Ok(Host::send_batch(self, cells::sql(query)?).await?)
         }
 
         /// Collects statements that are then executed in one round trip, all or none.
@@ -209,47 +209,38 @@ macro_rules! statement_methods {
         /// ```
         /// # async fn example(db: hearth::postgres::Client) -> Result<(), hearth::postgres::Error> {
         /// let mut pipeline = db.pipeline();
-        /// pipeline.add("UPDATE product SET stock = stock - $1 WHERE sku = $2", &[&1, &"pen"]).await?;
-        /// pipeline.add("INSERT INTO log (what) VALUES ($1)", &[&"sold a pen"]).await?;
+        /// pipeline.add("UPDATE product SET stock = stock - $1 WHERE sku = $2", &[&1, &"pen"]);
+        /// pipeline.add("INSERT INTO log (what) VALUES ($1)", &[&"sold a pen"]);
         /// let outcomes = pipeline.run().await?;
         /// assert_eq!(outcomes[0].affected, 1);
         /// # Ok(())
         /// # }
         /// ```
-        pub fn pipeline(&self) -> Pipeline<'_, impl Host> {
+        $visible fn pipeline(&self) -> Pipeline<'_, impl Host> {
             Pipeline::new(self)
         }
 
         /// Begins a `COPY … FROM STDIN`, in whatever format it says: the quickest way to store many
         /// rows.
-        pub async fn copy_in(&self, query: &str) -> Result<CopyIn, Error> {
-            Ok(CopyIn::new(Host::copy_in(self, cells::sql(query)?).await?))
+        $visible async fn copy_in(&self, query: &str) -> Result<CopyIn, Error> {
+            Ok(CopyIn::new(Host::send_copy_in(self, cells::sql(query)?).await?))
         }
 
         /// Begins a `COPY … TO STDOUT`, in whatever format it says.
-        pub async fn copy_out(&self, query: &str) -> Result<CopyOut, Error> {
+        $visible async fn copy_out(&self, query: &str) -> Result<CopyOut, Error> {
             Ok(CopyOut::new(
-                Host::copy_out(self, cells::sql(query)?).await?,
+                Host::send_copy_out(self, cells::sql(query)?).await?,
             ))
         }
 
-        /// Gives each query, `execute` and statement of a pipeline from now on so much time at most, if
-        /// the invocation has more; `batch_execute`, `COPY` and `commit` have what that has. The server
-        /// gives up what takes longer, with
-        /// [`QUERY_CANCELED`](super::SqlState::QUERY_CANCELED). `None`: as long as the invocation
-        /// has.
-        pub fn set_timeout(&mut self, timeout: Option<Duration>) {
-            self.timeout = timeout;
-        }
-
         /// What the server says of a statement. Seldom needed: see [`Statement`].
-        pub async fn prepare(&self, query: &str) -> Result<Statement, Error> {
+        $visible async fn prepare(&self, query: &str) -> Result<Statement, Error> {
             call::prepare(self, query, &[]).await
         }
 
         /// As [`prepare`](Self::prepare), naming the types of the first parameters. The server
         /// chooses the others.
-        pub async fn prepare_typed(
+        $visible async fn prepare_typed(
             &self,
             query: &str,
             parameter_types: &[Type],
@@ -259,4 +250,21 @@ macro_rules! statement_methods {
     };
 }
 
-pub(super) use statement_methods;
+/// Expands to the method that gives calls less time, for a type that has a `timeout`.
+macro_rules! timeout_method {
+    () => {
+        /// Gives each call from now on so much time at most, if the invocation has more: the server
+        /// gives up a statement that takes longer, with
+        /// [`QUERY_CANCELED`](super::SqlState::QUERY_CANCELED), and a connection is waited for no
+        /// longer ([`Error::is_busy`]). `None`: as long as the invocation has.
+        ///
+        /// The statements of a pipeline and of a batch have so much each; rows that are streamed, and
+        /// a `COPY`, from their begin to their end. What begins here later (a transaction, a session)
+        /// takes it over.
+        pub fn set_timeout(&mut self, timeout: Option<Duration>) {
+            self.timeout = timeout;
+        }
+    };
+}
+
+pub(super) use {statement_methods, timeout_method};

@@ -178,6 +178,20 @@
 //!
 //! [`Client::pipeline`] collects statements that are sent together and done whole or not at all.
 //!
+//! ```
+//! # async fn example(db: &hearth::postgres::Client) -> Result<(), hearth::postgres::Error> {
+//! let lines = [("lamp", 2), ("pen", 5)];
+//! let mut pipeline = db.pipeline();
+//! for (sku, quantity) in &lines {
+//!     pipeline.add("UPDATE product SET stock = stock - $2 WHERE sku = $1", &[sku, quantity]);
+//! }
+//! pipeline.add("SELECT sum(stock) FROM product", &[]);
+//! let outcomes = pipeline.run().await?; // only here something is sent
+//! println!("{} left", outcomes[2].rows[0].get::<_, i64>(0));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Sessions: settings, locks, notifications
 //!
 //! A call of a [`Client`] takes any connection, so what lives in PostgreSQL's session (`SET`, temporary
@@ -219,12 +233,21 @@
 //! # }
 //! ```
 //!
+//! Rows of typed values go in and out by [`BinaryCopyInWriter`] and [`BinaryCopyOutStream`], with
+//! nothing to quote.
+//!
+//! # Code for clients and transactions alike
+//!
+//! [`GenericClient`] is what a [`Client`], a [`Transaction`] and a [`Session`] have in common:
+//! `async fn find(db: &impl GenericClient, id: i64) -> Result<Option<Row>, Error>`.
+//!
 //! # Time
 //!
-//! Every call ends at the invocation's deadline, and the server is told to give it up. A call that
+//! Every call ends at the invocation's deadline, and the server is told to give it up. Calls that
 //! should take less: `db.set_timeout(Some(Duration::from_secs(1)))` on a client of your own (`let mut
-//! db`), a transaction or a session; the server then fails it with
-//! [`SqlState::QUERY_CANCELED`]. Dropping a call's future cancels it as well.
+//! db`), a transaction or a session. The server then fails them with [`SqlState::QUERY_CANCELED`], and a
+//! connection is waited for no longer ([`Error::is_busy`]). Dropping a call's future cancels it as
+//! well, and [`hearth::timeout`](crate::timeout) does that after a time.
 //!
 //! # When a call fails
 //!
@@ -257,6 +280,11 @@
 //! | not allowed, or more than may be read | [`Error::is_denied`], [`Error::is_capped`] | no: change the function or its configuration |
 //! | a value is not what the Rust type says | the error names column or parameter and both types | no |
 //!
+//! An error displays the server's message with its SQLSTATE, the position in the SQL text and the hint,
+//! and never the values of parameters or rows. A call with a wrong number of parameters, or one that
+//! does not fit its type, is not sent, so that a transaction goes on after it; what the server has
+//! refused fails its transaction, or the nested one around it.
+//!
 //! The host itself repeats only what certainly was not executed: a connection that died while it
 //! rested costs no error.
 //!
@@ -280,18 +308,37 @@
 //! # fn main() {}
 //! ```
 //!
+//! # Coming from `tokio_postgres`
+//!
+//! | there | here |
+//! |---|---|
+//! | `connect`, `Config`, the connection's task, a pool | [`open`]; the rest is in the host's configuration |
+//! | `Client`, `Transaction`, `GenericClient`, `Statement`, `Row`, `RowStream`, `ToSql`, `FromSql` | the same |
+//! | `client.transaction()` borrows the client | it does not: others may run beside it |
+//! | several futures at a time share one connection | each call of a [`Client`] has its own; see [`Session`] |
+//! | pipelining by polling futures together | [`Client::pipeline`] |
+//! | `simple_query` | [`Client::batch_execute`], or [`Client::query`] for rows |
+//! | `bind`, `query_portal` | [`Client::query_raw`] in a transaction: its rows are fetched from a portal |
+//! | `cancel_token` | dropping the future, [`Client::set_timeout`] |
+//! | `copy_in` is a `Sink`, `copy_out` a `Stream` | [`CopyIn::write`], [`CopyOut::try_next`] |
+//! | `binary_copy` | [`BinaryCopyInWriter`], [`BinaryCopyOutStream`] |
+//! | notices and notifications from the connection | [`Session::notification`]; notices are dropped |
+//!
 //! [`tokio_postgres`]: https://docs.rs/tokio-postgres
 //! [`postgres-types`]: https://docs.rs/postgres-types
 //! [`types::Json<T>`]: https://docs.rs/postgres-types/latest/postgres_types/struct.Json.html
 
+mod binary_copy;
 mod cache;
 mod call;
 mod catalog;
 mod cells;
 mod client;
 mod copy;
+mod db_error;
 mod declared;
 mod error;
+mod generic_client;
 mod methods;
 mod numeric;
 mod pipeline;
@@ -305,12 +352,15 @@ mod statement;
 mod transact;
 mod transaction;
 
+pub use binary_copy::{BinaryCopyInWriter, BinaryCopyOutStream};
 pub use client::{Client, IsolationLevel, TransactionBuilder, default, open};
 pub use copy::{CopyIn, CopyOut};
+pub use db_error::DbError;
 #[doc(hidden)]
 pub use declared::record;
-pub use declared::{Columns, Declared, Executor, Parameters};
-pub use error::{DbError, Error};
+pub use declared::{Columns, Declared, Parameters};
+pub use error::Error;
+pub use generic_client::GenericClient;
 pub use numeric::{Numeric, ParseNumericError};
 pub use pipeline::{Outcome, Pipeline};
 pub use postgres_types as types;

@@ -1,14 +1,15 @@
 //! Several statements in one round trip.
 //!
-//! Promises: they are executed in their order, all or none; a call that fails says which it was.
+//! Promises: they are executed in their order, all or none; what is not known of them is asked for
+//! all at once; an error says which of them it was.
 
 use std::fmt;
 
 use postgres_types::{Oid, ToSql, Type};
 
 use super::call::{self, Host};
-use super::cells::Batch;
-use super::error::Error;
+use super::cells::{self, Batch};
+use super::error::{Error, Kind};
 use super::row::Row;
 use super::statement::sealed::Source;
 use super::statement::{Statement, ToStatement};
@@ -19,15 +20,29 @@ use crate::bindings::hearth::postgres::client as wire;
 #[must_use = "nothing is executed without `run`"]
 pub struct Pipeline<'a, H> {
     host: &'a H,
-    calls: Vec<wire::Call>,
-    known: Vec<Prepared>,
+    calls: Vec<Planned<'a>>,
 }
 
-/// What is known of a call's statement before it is executed.
-struct Prepared {
-    sql: String,
-    named: Vec<Oid>,
-    statement: Option<Statement>,
+/// A statement of a pipeline, with its parameters.
+struct Planned<'a> {
+    text: Text,
+    params: Vec<&'a (dyn ToSql + Sync)>,
+}
+
+enum Text {
+    Plain(String),
+    Typed(String, Vec<Oid>, Vec<Type>),
+    Prepared(Statement),
+}
+
+impl Planned<'_> {
+    fn source(&self) -> Source<'_> {
+        match &self.text {
+            Text::Plain(sql) => Source::Text(sql),
+            Text::Typed(sql, oids, types) => Source::Typed(sql, oids, types),
+            Text::Prepared(statement) => Source::Prepared(statement),
+        }
+    }
 }
 
 /// What one statement of a pipeline has answered.
@@ -45,77 +60,174 @@ impl<'a, H: Host> Pipeline<'a, H> {
         Self {
             host,
             calls: Vec::new(),
-            known: Vec::new(),
         }
     }
 
-    /// Adds a statement. It is not executed yet; but if its types are not known, the host is asked
-    /// for them.
-    pub async fn add<T>(
-        &mut self,
-        statement: &T,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<&mut Self, Error>
+    /// Adds a statement. It is neither looked at nor executed before [`run`](Self::run), until which
+    /// the parameters are borrowed: what is computed for it alone needs a name (`let text =
+    /// format!(…);`) before the pipeline.
+    pub fn add<T>(&mut self, statement: &T, params: &[&'a (dyn ToSql + Sync)]) -> &mut Self
     where
         T: ?Sized + ToStatement,
     {
-        self.push(statement.source(), params).await
+        let text = match statement.source() {
+            Source::Text(sql) | Source::Typed(sql, ..) => Text::Plain(sql.to_owned()),
+            Source::Prepared(statement) => Text::Prepared(statement.clone()),
+        };
+        self.push(text, params.to_vec())
     }
 
-    /// As [`add`](Self::add), naming the type of each parameter, so that the host need not be asked.
-    pub async fn add_typed(
+    /// As [`add`](Self::add), naming the type of each parameter, so that the server need not be asked
+    /// for them.
+    pub fn add_typed(
         &mut self,
         query: &str,
-        params: &[(&(dyn ToSql + Sync), Type)],
-    ) -> Result<&mut Self, Error> {
+        params: &[(&'a (dyn ToSql + Sync), Type)],
+    ) -> &mut Self {
         let params = params.iter().map(|(value, type_)| (*value, type_.clone()));
         let (params, oids, types) = call::parted(params);
-        self.push(Source::Typed(query, &oids, &types), &params)
-            .await
+        self.push(Text::Typed(query.to_owned(), oids, types), params)
     }
 
-    async fn push(
-        &mut self,
-        source: Source<'_>,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<&mut Self, Error> {
-        let known = call::known(self.host, source, params.is_empty()).await?;
-        let (sql, named) = call::parts(source);
-        self.calls
-            .push(call::encoded(self.host, source, known.as_ref(), params)?);
-        self.known.push(Prepared {
-            sql: sql.to_owned(),
-            named: named.to_vec(),
-            statement: known,
-        });
-        Ok(self)
+    fn push(&mut self, text: Text, params: Vec<&'a (dyn ToSql + Sync)>) -> &mut Self {
+        self.calls.push(Planned { text, params });
+        self
+    }
+
+    /// How many statements were added.
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether none was added. To run nothing is no error, and calls nobody.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
     }
 
     /// Executes the statements, and returns what each has answered, in their order.
     ///
     /// Outside of a transaction they are one of their own: if one fails, none has had an effect.
-    /// In a transaction that has then failed.
-    pub async fn run(self) -> Result<Vec<Outcome>, Error> {
-        let outcomes = self.host.pipeline(self.calls).await?;
-        if outcomes.len() != self.known.len() {
+    /// In a transaction that has then failed. [`Error::pipeline_index`] says which it was.
+    ///
+    /// A parameter that does not fit is found before anything is executed. The parameters of all of
+    /// them may have 15 MiB together, their rows 8 MiB.
+    pub async fn run(&mut self) -> Result<Vec<Outcome>, Error> {
+        let calls = std::mem::take(&mut self.calls);
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut known = self.known(&calls).await?;
+        // Each of them may have changed since it was last used, and is told of alone.
+        for _ in 0..=calls.len() {
+            match self.host.send_pipeline(self.encoded(&calls, &known)?).await {
+                Ok(outcomes) => return self.outcomes(&calls, known, outcomes),
+                Err(wire::Error::InPipeline(wire::PipelineError {
+                    index,
+                    changed: Some(newer),
+                    ..
+                })) => {
+                    let Some(changed) = calls.get(index as usize) else {
+                        return Err(Error::malformed("it names a statement that there is not"));
+                    };
+                    let (sql, named) = call::parts(changed.source());
+                    let newer = call::remember(self.host, sql, named, newer)?;
+                    for (call, known) in calls.iter().zip(&mut known) {
+                        if call::parts(call.source()) == (sql, named) {
+                            *known = Some(newer.clone());
+                        }
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::new(Kind::StatementChanged))
+    }
+
+    /// What is known of the statements, after asking for all of which it has to be known.
+    async fn known(&self, calls: &[Planned<'a>]) -> Result<Vec<Option<Statement>>, Error> {
+        let mut known: Vec<_> = calls
+            .iter()
+            .map(|planned| call::remembered(self.host, planned.source()))
+            .collect();
+        let mut missing: Vec<usize> = Vec::new();
+        for (index, planned) in calls.iter().enumerate() {
+            let own = call::parts(planned.source());
+            let is_asked = known[index].is_none()
+                && call::must_be_known(planned.source(), planned.params.is_empty());
+            if is_asked
+                && !missing
+                    .iter()
+                    .any(|other| call::parts(calls[*other].source()) == own)
+            {
+                missing.push(index);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(known);
+        }
+        let sources = missing.iter().map(|index| calls[*index].source());
+        let described = call::describe(self.host, sources).await;
+        let described = described.map_err(|error| match error.pipeline_index() {
+            Some(nth) => error.of_call(missing.get(nth).copied().unwrap_or(nth)),
+            None if missing.len() == 1 => error.of_call(missing[0]),
+            None => error,
+        })?;
+        for (planned, known) in calls.iter().zip(&mut known) {
+            let own = call::parts(planned.source());
+            let same = |statement: &&Statement| statement.source() == own;
+            if known.is_none() {
+                *known = described.iter().find(same).cloned();
+            }
+        }
+        Ok(known)
+    }
+
+    fn encoded(
+        &self,
+        calls: &[Planned<'a>],
+        known: &[Option<Statement>],
+    ) -> Result<Vec<wire::Call>, Error> {
+        let mut bytes = 0;
+        let each = calls.iter().zip(known).enumerate();
+        let encoded = each.map(|(index, (planned, known))| {
+            let encoded =
+                call::encoded(self.host, planned.source(), known.as_ref(), &planned.params);
+            let encoded = encoded.map_err(|error| error.of_call(index))?;
+            bytes += encoded.sql.len() + encoded.arguments.len();
+            cells::within_a_call(bytes).map_err(|error| error.of_call(index))?;
+            Ok(encoded)
+        });
+        encoded.collect()
+    }
+
+    fn outcomes(
+        &self,
+        calls: &[Planned<'a>],
+        known: Vec<Option<Statement>>,
+        outcomes: Vec<wire::Outcome>,
+    ) -> Result<Vec<Outcome>, Error> {
+        if outcomes.len() != calls.len() {
             return Err(Error::malformed(
                 "it has another number of results than calls",
             ));
         }
-        let mut results = Vec::with_capacity(outcomes.len());
-        for (outcome, known) in outcomes.into_iter().zip(self.known) {
-            let statement = match (outcome.statement, known.statement) {
-                (Some(newer), _) => call::remember(self.host, &known.sql, &known.named, newer)?,
+        let each = outcomes.into_iter().zip(calls).zip(known);
+        let read = each.map(|((outcome, planned), known)| {
+            let statement = match (outcome.statement, known) {
+                (Some(newer), _) => {
+                    let (sql, named) = call::parts(planned.source());
+                    call::remember(self.host, sql, named, newer)?
+                }
                 (None, Some(statement)) => statement,
                 (None, None) => return Err(Error::malformed("it does not describe a statement")),
             };
             let batch = Batch::parse(outcome.rows, statement.columns().len())?;
-            results.push(Outcome {
+            Ok(Outcome {
                 rows: Row::all(&statement, batch),
                 affected: outcome.affected,
-            });
-        }
-        Ok(results)
+            })
+        });
+        read.collect()
     }
 }
 

@@ -6,15 +6,15 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use postgres_types::{BorrowToSql, FromSqlOwned, Oid, ToSql, Type};
+use postgres_types::{BorrowToSql, FromSqlOwned, ToSql, Type};
 
 use super::cache::StatementCache;
 use super::call::{self, Host};
 use super::cells;
-use super::client::Database;
+use super::client::{Database, TransactionBuilder};
 use super::copy::{CopyIn, CopyOut};
 use super::error::{Error, Kind};
-use super::methods::statement_methods;
+use super::methods::{statement_methods, timeout_method};
 use super::pipeline::Pipeline;
 use super::row::Row;
 use super::row_stream::RowStream;
@@ -47,30 +47,32 @@ pub struct Notification {
 }
 
 impl Session {
-    pub(super) fn new(database: Arc<Database>, handle: wire::Session) -> Self {
+    pub(super) fn new(
+        database: Arc<Database>,
+        handle: wire::Session,
+        timeout: Option<Duration>,
+    ) -> Self {
         Self {
             handle,
             database,
-            timeout: None,
+            timeout,
         }
     }
 
-    statement_methods!();
+    statement_methods!(pub fn);
+    timeout_method!();
 
     /// Begins a transaction on this connection, with the database's defaults. As a
     /// [`Client`](super::Client)'s, it is rolled back when it is dropped; the session goes on.
     pub async fn transaction(&mut self) -> Result<Transaction<'_>, Error> {
-        let options = wire::TransactionOptions {
-            isolation_level: None,
-            read_only: None,
-            deferrable: None,
-        };
-        let handle = self.handle.begin(options).await?;
-        Ok(Transaction::begun(
-            self.database.clone(),
-            handle,
-            self.timeout,
-        ))
+        self.build_transaction().start().await
+    }
+
+    /// A transaction on this connection with other than the database's defaults, or one that is done
+    /// again when others are in its way ([`TransactionBuilder::transact`]).
+    pub fn build_transaction(&mut self) -> TransactionBuilder<'_> {
+        let database = self.database.clone();
+        TransactionBuilder::new(database, Some(&self.handle), self.timeout)
     }
 
     /// Listens to a channel from now on; its notifications come from
@@ -82,7 +84,9 @@ impl Session {
         self.batch_execute(&format!("LISTEN \"{quoted}\"")).await
     }
 
-    /// Waits for the next notification. Dropping the future does no harm: nothing is lost with it.
+    /// Waits for the next notification. Dropping the future does no harm: nothing is lost with it, so
+    /// that it can be waited for as long as one likes, with [`timeout`](crate::timeout) around it
+    /// ([`set_timeout`](Self::set_timeout) is about statements).
     ///
     /// Fails with [`Error::is_unsupported`] where Lambda freezes the environment between two
     /// invocations; it works on the local host and on Lambda Managed Instances.
@@ -111,31 +115,41 @@ impl Host for Session {
         self.timeout
     }
 
-    async fn prepare(&self, sql: String, named: Vec<Oid>) -> Result<wire::Statement, wire::Error> {
-        self.handle.prepare(sql, named).await
+    async fn send_prepare(
+        &self,
+        drafts: Vec<wire::Draft>,
+    ) -> Result<Vec<wire::Statement>, wire::Error> {
+        self.handle
+            .prepare(drafts, call::millis(self.timeout))
+            .await
     }
 
-    async fn query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error> {
+    async fn send_query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error> {
         self.handle.query(call).await
     }
 
-    async fn execute(&self, call: wire::Call) -> Result<u64, wire::Error> {
+    async fn send_execute(&self, call: wire::Call) -> Result<u64, wire::Error> {
         self.handle.execute(call).await
     }
 
-    async fn pipeline(&self, calls: Vec<wire::Call>) -> Result<Vec<wire::Outcome>, wire::Error> {
+    async fn send_pipeline(
+        &self,
+        calls: Vec<wire::Call>,
+    ) -> Result<Vec<wire::Outcome>, wire::Error> {
         self.handle.pipeline(calls).await
     }
 
-    async fn batch_execute(&self, sql: String) -> Result<(), wire::Error> {
-        self.handle.batch_execute(sql).await
+    async fn send_batch(&self, sql: String) -> Result<(), wire::Error> {
+        self.handle
+            .batch_execute(sql, call::millis(self.timeout))
+            .await
     }
 
-    async fn copy_in(&self, sql: String) -> Result<wire::CopyIn, wire::Error> {
-        self.handle.copy_in(sql).await
+    async fn send_copy_in(&self, sql: String) -> Result<wire::CopyIn, wire::Error> {
+        self.handle.copy_in(sql, call::millis(self.timeout)).await
     }
 
-    async fn copy_out(&self, sql: String) -> Result<wire::CopyOut, wire::Error> {
-        self.handle.copy_out(sql).await
+    async fn send_copy_out(&self, sql: String) -> Result<wire::CopyOut, wire::Error> {
+        self.handle.copy_out(sql, call::millis(self.timeout)).await
     }
 }

@@ -70,6 +70,25 @@ impl Statement {
         })))
     }
 
+    /// One that nobody executes, with columns of these types.
+    pub(super) fn of_columns(types: &[Type]) -> Self {
+        let columns = types.iter().enumerate().map(|(index, type_)| Column {
+            name: format!("column{}", index + 1),
+            table_oid: None,
+            column_id: None,
+            type_modifier: -1,
+            type_: type_.clone(),
+            text: false,
+        });
+        Self(Arc::new(Inner {
+            sql: "".into(),
+            named: Vec::new(),
+            version: 0,
+            params: Vec::new(),
+            columns: columns.collect(),
+        }))
+    }
+
     /// The types of the parameters.
     pub fn params(&self) -> &[Type] {
         &self.0.params

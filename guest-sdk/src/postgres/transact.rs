@@ -61,11 +61,11 @@ fn is_conflict(error: &wire::Error) -> bool {
     refusal.is_some_and(|refusal| matches!(&*refusal.code, "40001" | "40P01"))
 }
 
-impl TransactionBuilder<'_> {
+impl<'a> TransactionBuilder<'a> {
     /// As [`Client::transact`](super::Client::transact), with these options.
     pub async fn transact<T, E, F>(self, mut work: F) -> Result<T, E>
     where
-        F: AsyncFnMut(&mut Transaction<'static>) -> Result<T, E>,
+        F: AsyncFnMut(&mut Transaction<'a>) -> Result<T, E>,
         E: From<Error>,
     {
         let mut attempt = 1;

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use postgres_types::{BorrowToSql, FromSqlOwned, Oid, ToSql, Type};
+use postgres_types::{BorrowToSql, FromSqlOwned, ToSql, Type};
 
 use super::cache::StatementCache;
 use super::call::{self, Host};
@@ -17,7 +17,7 @@ use super::cells;
 use super::client::Database;
 use super::copy::{CopyIn, CopyOut};
 use super::error::{Error, Kind};
-use super::methods::statement_methods;
+use super::methods::{statement_methods, timeout_method};
 use super::pipeline::Pipeline;
 use super::row::Row;
 use super::row_stream::RowStream;
@@ -79,7 +79,8 @@ impl Transaction<'_> {
         }
     }
 
-    statement_methods!();
+    statement_methods!(pub fn);
+    timeout_method!();
 
     /// Begins a transaction within this one: a savepoint. It takes effect when all around it are
     /// committed, and can be rolled back alone, also after one of its statements has failed.
@@ -92,7 +93,9 @@ impl Transaction<'_> {
     pub async fn savepoint(&mut self, name: impl Into<String>) -> Result<Transaction<'_>, Error> {
         let name = name.into();
         self.open.settle().await?;
-        self.open.handle.savepoint(name.clone()).await?;
+        let timeout_ms = call::millis(self.timeout);
+        let Open { handle, .. } = &*self.open;
+        handle.savepoint(name.clone(), timeout_ms).await?;
         Ok(Transaction {
             open: self.open.clone(),
             savepoint: Some(name),
@@ -108,13 +111,15 @@ impl Transaction<'_> {
     /// and with [`Error::may_have_executed`] if it cannot be known whether it was.
     pub async fn commit(mut self) -> Result<(), Error> {
         self.open.settle().await?;
+        let timeout_ms = call::millis(self.timeout);
+        let Open { handle, .. } = &*self.open;
         match &self.savepoint {
             Some(name) => {
-                self.open.handle.release(name.clone()).await?;
+                handle.release(name.clone(), timeout_ms).await?;
                 // Only now is there nothing left for the drop to undo.
                 self.savepoint = None;
             }
-            None => self.open.handle.commit().await?,
+            None => handle.commit(timeout_ms).await?,
         }
         Ok(())
     }
@@ -129,7 +134,10 @@ impl Transaction<'_> {
                 self.open.savepoints.abandon(name);
                 self.open.settle().await?;
             }
-            None => self.open.handle.rollback().await?,
+            None => {
+                let timeout_ms = call::millis(self.timeout);
+                self.open.handle.rollback(timeout_ms).await?;
+            }
         }
         Ok(())
     }
@@ -159,8 +167,8 @@ impl fmt::Debug for Transaction<'_> {
 impl Open {
     /// Goes back to the savepoint and forgets it.
     async fn undo(&self, name: &str) -> Result<(), wire::Error> {
-        self.handle.rollback_to(name.to_owned()).await?;
-        self.handle.release(name.to_owned()).await
+        self.handle.rollback_to(name.to_owned(), None).await?;
+        self.handle.release(name.to_owned(), None).await
     }
 
     /// Undoes a nested transaction that was dropped. Before any other call.
@@ -184,15 +192,18 @@ impl Host for Transaction<'_> {
         self.timeout
     }
 
-    async fn prepare(&self, sql: String, named: Vec<Oid>) -> Result<wire::Statement, wire::Error> {
+    async fn send_prepare(
+        &self,
+        drafts: Vec<wire::Draft>,
+    ) -> Result<Vec<wire::Statement>, wire::Error> {
         self.open.settle().await?;
         let Open {
             handle, conflict, ..
         } = &*self.open;
-        conflict.note(handle.prepare(sql, named).await)
+        conflict.note(handle.prepare(drafts, call::millis(self.timeout)).await)
     }
 
-    async fn query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error> {
+    async fn send_query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error> {
         self.open.settle().await?;
         let Open {
             handle, conflict, ..
@@ -200,7 +211,7 @@ impl Host for Transaction<'_> {
         conflict.note(handle.query(call).await)
     }
 
-    async fn execute(&self, call: wire::Call) -> Result<u64, wire::Error> {
+    async fn send_execute(&self, call: wire::Call) -> Result<u64, wire::Error> {
         self.open.settle().await?;
         let Open {
             handle, conflict, ..
@@ -208,7 +219,10 @@ impl Host for Transaction<'_> {
         conflict.note(handle.execute(call).await)
     }
 
-    async fn pipeline(&self, calls: Vec<wire::Call>) -> Result<Vec<wire::Outcome>, wire::Error> {
+    async fn send_pipeline(
+        &self,
+        calls: Vec<wire::Call>,
+    ) -> Result<Vec<wire::Outcome>, wire::Error> {
         self.open.settle().await?;
         let Open {
             handle, conflict, ..
@@ -216,27 +230,27 @@ impl Host for Transaction<'_> {
         conflict.note(handle.pipeline(calls).await)
     }
 
-    async fn batch_execute(&self, sql: String) -> Result<(), wire::Error> {
+    async fn send_batch(&self, sql: String) -> Result<(), wire::Error> {
         self.open.settle().await?;
         let Open {
             handle, conflict, ..
         } = &*self.open;
-        conflict.note(handle.batch_execute(sql).await)
+        conflict.note(handle.batch_execute(sql, call::millis(self.timeout)).await)
     }
 
-    async fn copy_in(&self, sql: String) -> Result<wire::CopyIn, wire::Error> {
+    async fn send_copy_in(&self, sql: String) -> Result<wire::CopyIn, wire::Error> {
         self.open.settle().await?;
         let Open {
             handle, conflict, ..
         } = &*self.open;
-        conflict.note(handle.copy_in(sql).await)
+        conflict.note(handle.copy_in(sql, call::millis(self.timeout)).await)
     }
 
-    async fn copy_out(&self, sql: String) -> Result<wire::CopyOut, wire::Error> {
+    async fn send_copy_out(&self, sql: String) -> Result<wire::CopyOut, wire::Error> {
         self.open.settle().await?;
         let Open {
             handle, conflict, ..
         } = &*self.open;
-        conflict.note(handle.copy_out(sql).await)
+        conflict.note(handle.copy_out(sql, call::millis(self.timeout)).await)
     }
 }

@@ -142,8 +142,11 @@ async fn findings(
         sql: query.sql.clone(),
         types: Vec::new(),
     };
-    match session.prepare(&query.database, &key).await {
-        Ok(description) => Ok(compare::compare(query, &description)),
+    match session.prepare(&query.database, &[key], None).await {
+        Ok(described) => Ok(described
+            .iter()
+            .flat_map(|description| compare::compare(query, description))
+            .collect()),
         Err(Error::Server(error)) => Ok(vec![Finding::refused(query, &error)]),
         Err(error @ (Error::UnknownDatabase(_) | Error::Denied(_) | Error::Invalid(_))) => {
             Ok(vec![Finding::error(error.to_string())])

@@ -53,6 +53,12 @@ pub struct Connection {
     pub(super) began: Option<Command>,
     /// How many of the host's own statements go before the guest's in the request under way.
     pub(super) leading: u32,
+    /// Whether the next request is to set a savepoint of the host's own before the guest's statements.
+    pub(super) guarding: bool,
+    /// Whether that savepoint is set, and not released yet.
+    pub(super) guarded: bool,
+    /// Whether it was before the request under way.
+    pub(super) was_guarded: bool,
     /// Whether the server may have begun with the guest's own statement.
     pub(super) executing: bool,
     /// Whether it has bound the statement whose answer is due.
@@ -127,6 +133,9 @@ impl Connection {
             beginning: None,
             began: None,
             leading: 0,
+            guarding: false,
+            guarded: false,
+            was_guarded: false,
             executing: false,
             bound: false,
             copying_out: false,
@@ -266,6 +275,7 @@ impl Connection {
         self.wire.begin();
         self.wire.simple_query(sql)?;
         self.began = None;
+        self.was_guarded = self.guarded;
         self.forgotten.clear();
         self.leading = 0;
         self.executing = true;
@@ -306,12 +316,19 @@ impl Connection {
 
     /// Executes statements without arguments.
     pub async fn batch_execute(&mut self, sql: &str) -> Result<()> {
+        let outside = self.is_outside();
         // What is put in force ends with its transaction, and outside of one with its message.
-        let prelude = match self.is_outside() {
-            true => self.terms.prelude.take(),
-            false => None,
-        };
+        let mut prelude = self.terms.prelude.take_if(|_| outside);
+        let timeout = self.call_timeout.take_if(|_| outside);
         self.lead(Effects::of(sql)).await?;
+        if let Some(timeout) = timeout {
+            let set = self.timeouts.of_batch(timeout);
+            match self.prepare {
+                // Within the message, what takes no transaction around it would be refused.
+                Prepare::Always => self.command(&set).await?,
+                Prepare::Never => prelude = Some(Prelude::after(&set, prelude)),
+            }
+        }
         match prelude {
             Some(prelude) => {
                 let done = self.command(&prelude.before(sql)).await;

@@ -9,6 +9,7 @@
 //! batch: there the server sends all rows, as fast as they are read.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::{Error, Result};
 use super::exchange::Started;
@@ -65,6 +66,8 @@ struct Place {
     failed: Option<Box<Error>>,
     /// How much the function has read of them.
     meter: Meter,
+    /// How long the server may take for some of them, if less than the invocation has.
+    timeout: Option<Duration>,
 }
 
 impl Cursor {
@@ -74,6 +77,7 @@ impl Cursor {
         seat: &Arc<Seat>,
         started: &mut Started,
         meter: Meter,
+        timeout: Option<Duration>,
     ) -> Option<Self> {
         (!started.first.last).then(|| Self {
             session: session.clone(),
@@ -86,6 +90,7 @@ impl Cursor {
                 over: false,
                 failed: started.first.failed.take(),
                 meter,
+                timeout,
             }),
         })
     }
@@ -112,7 +117,13 @@ impl Cursor {
         let rows_max = place.rows_for(bytes);
         let mut fetched = self
             .session
-            .fetch(&self.seat, place.portal.as_deref(), rows_max, bytes)
+            .fetch(
+                &self.seat,
+                place.portal.as_deref(),
+                rows_max,
+                bytes,
+                place.timeout,
+            )
             .await;
         place.over = false;
         place.flow = self.seat.flow();

@@ -109,10 +109,10 @@ impl Connection {
         bytes: usize,
     ) -> Result<Started> {
         let (ground, is_known) = (self.ground(), known.is_some());
-        let attempted = self.attempt(call, known, rows, bytes, &ground, false).await;
+        let attempted = self.attempt(call, known, rows, bytes, Some(&ground)).await;
         match attempted {
             Err(error) if Box::pin(self.heals(&[&call.key], is_known, &ground, &error)).await => {
-                self.attempt(call, None, rows, bytes, &ground, true).await
+                self.attempt(call, None, rows, bytes, None).await
             }
             result => result,
         }
@@ -124,11 +124,9 @@ impl Connection {
         known: Option<Arc<Description>>,
         rows: Rows,
         bytes: usize,
-        ground: &Ground,
-        healed: bool,
+        assuming: Option<&Ground>,
     ) -> Result<Started> {
         self.call_timeout = call.timeout;
-        let assuming = !healed && ground.is_firm();
         let execution = self.start(call, known, rows, assuming).await?;
         let mut shape = Shape::default();
         loop {
@@ -180,14 +178,14 @@ impl Connection {
         }
     }
 
-    /// Sends a statement, prepared or to be prepared on the way; `assuming` whether something may be
-    /// assumed of it that turns out to be wrong.
+    /// Sends a statement, prepared or to be prepared on the way; `assuming` on what ground something
+    /// may be assumed of it that turns out to be wrong.
     async fn start(
         &mut self,
         call: &Call,
         known: Option<Arc<Description>>,
         rows: Rows,
-        assuming: bool,
+        assuming: Option<&Ground>,
     ) -> Result<Execution> {
         let given = request::count(&call.arguments).ok_or_else(request::not_whole)?;
         let (portal, rows_max) = match rows {
@@ -210,7 +208,7 @@ impl Connection {
                 let oids = description.parameter_oids();
                 return self.start_parsing(call, Some(description), &oids, (portal, rows_max));
             }
-            Ok(None) if assuming && call.names_all() => {
+            Ok(None) if call.names_all() && self.may_assume(assuming, &[&call.key]) => {
                 return self.start_parsing(call, None, &call.key.types, (portal, rows_max));
             }
             // Boxed as is all that is seldom needed: the common case then moves less memory.
@@ -305,6 +303,7 @@ impl Connection {
         written = written.and_then(|()| write(out));
         if let Err(error) = written {
             out.truncate(start);
+            self.guarding = false;
             self.timeouts.refused();
             return Err(error);
         }
@@ -314,7 +313,8 @@ impl Connection {
         (self.executing, self.bound) = (false, false);
         self.copying_out = false;
         self.began = self.beginning.take();
-        self.had_sequences = self.has_sequences;
+        (self.was_guarded, self.had_sequences) = (self.guarded, self.has_sequences);
+        self.guarded = std::mem::take(&mut self.guarding);
         // A failed transaction executes nothing.
         self.has_sequences |= effects.sequences.moves && self.status() != Some(Status::Failed);
         self.mark(effects.residue);
@@ -324,6 +324,7 @@ impl Connection {
     /// What the host itself executes first.
     fn leaders(&mut self, effects: Effects) -> Vec<Command> {
         let mut leaders = Vec::new();
+        let call_timeout = self.call_timeout.take();
         if self.status() == Some(Status::Failed) {
             // The server takes nothing any more but the end of the transaction.
             return leaders;
@@ -339,7 +340,10 @@ impl Connection {
         // After a query, which the settings are, a transaction takes no isolation level any more.
         let prelude = self.terms.prelude.iter().filter(|_| !effects.only_modes);
         leaders.extend(prelude.map(|prelude| prelude.command.clone()));
-        leaders.extend(self.timeouts.of_call(self.call_timeout.take(), in_block));
+        leaders.extend(self.timeouts.of_call(call_timeout, in_block));
+        if in_block && self.beginning.is_none() {
+            leaders.extend(self.guards());
+        }
         leaders
     }
 

@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::cursor::Batch;
 use super::error::{Error, Result};
 use super::exchange::{check, formats};
+use super::preparation::Ground;
 use super::residue::Sequences;
 use super::statement::{Call, Description, Effects, Key};
 use super::wire::reply::{self, Shape};
@@ -55,11 +56,11 @@ impl Connection {
         }
         let ground = self.ground();
         let is_known = known.iter().any(Option::is_some);
-        match self.pipe(calls, known, ground.is_firm()).await {
+        match self.pipe(calls, known, Some(&ground)).await {
             Err(error) => {
                 let keys: Vec<&Key> = calls.iter().map(|call| &call.key).collect();
                 match self.heals(&keys, is_known, &ground, &error).await {
-                    true => self.pipe(calls, vec![None; calls.len()], false).await,
+                    true => self.pipe(calls, vec![None; calls.len()], None).await,
                     false => Err(error),
                 }
             }
@@ -71,9 +72,11 @@ impl Connection {
         &mut self,
         calls: &[Call],
         known: Vec<Option<Arc<Description>>>,
-        assuming: bool,
+        assuming: Option<&Ground>,
     ) -> Result<Vec<Outcome>> {
-        let plans = self.plan(calls, known, assuming).await?;
+        let planned = self.plan(calls, known, assuming).await;
+        self.guarding &= planned.is_ok();
+        let plans = planned?;
         // One for all: each of them has so much time, counted from its own beginning.
         self.call_timeout = calls.iter().filter_map(|call| call.timeout).min();
         self.send_all(calls, &plans)?;
@@ -114,8 +117,10 @@ impl Connection {
         &mut self,
         calls: &[Call],
         known: Vec<Option<Arc<Description>>>,
-        assuming: bool,
+        ground: Option<&Ground>,
     ) -> Result<Vec<Plan>> {
+        let keys: Vec<&Key> = calls.iter().map(|call| &call.key).collect();
+        let mut assuming = None;
         // If there are more than are kept, the last ones would push out the first.
         let named = self.prepare == Prepare::Always && calls.len() <= self.statements.cap().get();
         let mut first: HashMap<&Key, usize> = HashMap::new();
@@ -137,8 +142,12 @@ impl Connection {
             let effects = effects.unwrap_or_else(|| Effects::of(&call.key.sql));
             let own_name = prepared.map(|prepared| prepared.name).unwrap_or_default();
             let parsed = !named || (own_name.is_empty() && same_as == index);
-            if same_as == index && description.is_none() && !(assuming && call.names_all()) {
-                missing.push(index);
+            if same_as == index && description.is_none() {
+                let mut may_assume =
+                    || *assuming.get_or_insert_with(|| self.may_assume(ground, &keys));
+                if !(call.names_all() && may_assume()) {
+                    missing.push(index);
+                }
             }
             plans.push(Plan {
                 same_as,
@@ -148,8 +157,11 @@ impl Connection {
                 effects,
             });
         }
+        // It goes before the execution.
+        let guarding = std::mem::take(&mut self.guarding);
         self.prepare_missing(calls, &mut plans, &missing, named)
             .await?;
+        self.guarding = guarding;
         for index in 0..plans.len() {
             if named && plans[index].parsed {
                 plans[index].name = self.statement_name();

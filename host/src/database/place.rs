@@ -2,6 +2,7 @@
 //! transaction on it, and a connection that the guest has pinned.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::copy::{CopyIn, CopyOut, Direction};
 use super::cursor::{Batch, Cursor};
@@ -36,12 +37,16 @@ pub enum Place {
 }
 
 impl Place {
-    /// What the server says of a statement.
-    pub async fn prepare(&self, key: &Key) -> Result<Arc<Description>> {
+    /// What the server says of statements.
+    pub async fn prepare(
+        &self,
+        keys: &[Key],
+        timeout: Option<Duration>,
+    ) -> Result<Vec<Arc<Description>>> {
         match self {
-            // It may be known without a connection.
-            Self::Database(session, name) => session.prepare(name, key).await,
-            _ => Ok(self.perform(work::Prepare(key)).await?.0),
+            // They may be known without a connection.
+            Self::Database(session, name) => session.prepare(name, keys, timeout).await,
+            _ => Ok(self.perform(work::Prepare(keys, timeout)).await?.0),
         }
     }
 
@@ -52,7 +57,7 @@ impl Place {
         let mut meter = session.grants.meter(seat.database().name());
         let counted = meter.count(&started.first);
         // Before the refusal: dropping it frees the connection.
-        let rest = Cursor::after(session, &seat, &mut started, meter);
+        let rest = Cursor::after(session, &seat, &mut started, meter, call.timeout);
         counted?;
         let changed = call.version != started.description.version;
         Ok(Answer {
@@ -78,19 +83,21 @@ impl Place {
     }
 
     /// Executes statements without arguments.
-    pub async fn batch_execute(&self, sql: &str) -> Result<()> {
-        self.perform(work::Batch(sql)).await.map(|_| ())
+    pub async fn batch_execute(&self, sql: &str, timeout: Option<Duration>) -> Result<()> {
+        self.perform(work::Batch(sql, timeout)).await.map(|_| ())
     }
 
     /// Begins to send a table's rows, as `COPY … FROM STDIN` takes them.
-    pub async fn copy_in(&self, sql: &str) -> Result<CopyIn> {
-        let ((), seat) = self.perform(work::Copy(sql, Direction::In)).await?;
+    pub async fn copy_in(&self, sql: &str, timeout: Option<Duration>) -> Result<CopyIn> {
+        let copy = work::Copy(sql, Direction::In, timeout);
+        let ((), seat) = self.perform(copy).await?;
         Ok(CopyIn::new(self.session().clone(), seat))
     }
 
     /// Begins to receive rows, as `COPY … TO STDOUT` sends them.
-    pub async fn copy_out(&self, sql: &str) -> Result<CopyOut> {
-        let ((), seat) = self.perform(work::Copy(sql, Direction::Out)).await?;
+    pub async fn copy_out(&self, sql: &str, timeout: Option<Duration>) -> Result<CopyOut> {
+        let copy = work::Copy(sql, Direction::Out, timeout);
+        let ((), seat) = self.perform(copy).await?;
         Ok(CopyOut::new(self.session().clone(), seat))
     }
 

@@ -37,6 +37,18 @@ impl Prelude {
         }))
     }
 
+    /// The same with one more statement in front, for a batch.
+    pub fn after(statement: &str, prelude: Option<Arc<Self>>) -> Arc<Self> {
+        let text = match prelude {
+            Some(prelude) => format!("{statement}{SEPARATOR}{}", prelude.text),
+            None => statement.to_owned(),
+        };
+        Arc::new(Self {
+            command: Command::new(statement),
+            text,
+        })
+    }
+
     /// A batch with the settings in front, all of which is one transaction.
     pub fn before(&self, batch: &str) -> String {
         format!("{}{SEPARATOR}{batch}", self.text)

@@ -4,6 +4,7 @@
 //! Promises: no more statements than the configuration says are prepared at a time, the least
 //! recently used going first; a statement whose answer never came is forgotten on the server too.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -15,12 +16,50 @@ use super::cursor::Batch;
 use super::error::{Error, Result};
 use super::sql::kinds;
 use super::statement::{Description, Effects, Key, Prepared};
+use super::wire::Status;
 use super::wire::reply::{self, Shape};
 use super::wire::request::{self, Command, Format, Formats};
 use crate::config::Prepare;
 use crate::limits;
 
+/// The host's own savepoint, before statements of which something is assumed.
+const GUARD: &str = "SAVEPOINT \"hearth guard\"";
+
 impl Connection {
+    /// What the server says of statements, in their order; one flush for those that it has not said
+    /// it of.
+    pub async fn prepare_each(&mut self, keys: &[Key]) -> Result<Vec<Arc<Description>>> {
+        let of_call = |index: usize, error: Error| match keys.len() {
+            1 => error,
+            _ => error.of_call(index),
+        };
+        let mut described: Vec<Option<Arc<Description>>> = Vec::with_capacity(keys.len());
+        let mut first: HashMap<&Key, usize> = HashMap::new();
+        let mut missing = Vec::new();
+        for (index, key) in keys.iter().enumerate() {
+            let prepared = self.statements.get(key);
+            let prepared = prepared.filter(|known| known.description.is_current());
+            described.push(prepared.map(|prepared| prepared.description.clone()));
+            if *first.entry(key).or_insert(index) == index && described[index].is_none() {
+                missing.push(index);
+            }
+        }
+        if !missing.is_empty() {
+            let unknown: Vec<&Key> = missing.iter().map(|index| &keys[*index]).collect();
+            let prepared = self.prepare_all(&unknown).await;
+            let prepared = prepared.map_err(|(nth, error)| of_call(missing[nth], error))?;
+            for (index, prepared) in missing.iter().zip(prepared) {
+                described[*index] = Some(prepared.description);
+            }
+        }
+        let of_first = |(index, key)| {
+            let own: &Option<_> = &described[index];
+            own.clone().or_else(|| described[first[key]].clone())
+        };
+        let all: Option<Vec<_>> = keys.iter().enumerate().map(of_first).collect();
+        all.ok_or(Error::Ended)
+    }
+
     /// What the server says of a statement.
     pub async fn prepare(&mut self, key: &Key) -> Result<Prepared> {
         let prepared = self.statements.get(key);
@@ -38,15 +77,13 @@ impl Connection {
         keys: &[&Key],
     ) -> std::result::Result<Vec<Prepared>, (usize, Error)> {
         let names: Vec<String> = keys.iter().map(|_| self.statement_name()).collect();
-        // The time is that of the execution that follows.
-        let call_timeout = self.call_timeout.take();
+        let call_timeout = self.call_timeout;
         let sent = self.send(Effects::NONE, |out| {
             keys.iter().zip(&names).try_for_each(|(key, name)| {
                 request::parse(name, &key.sql, &key.types, out)?;
                 request::describe(name, out)
             })
         });
-        self.call_timeout = call_timeout;
         sent.map_err(|error| (0, error))?;
         self.parsing.clone_from(&names);
         let mut shapes = Vec::with_capacity(keys.len());
@@ -62,6 +99,8 @@ impl Connection {
             let description = described.map_err(|error| (index, error))?;
             prepared.push(self.remember(keys[index], name, Arc::new(description)));
         }
+        // The execution that follows has the same.
+        self.call_timeout = call_timeout;
         Ok(prepared)
     }
 
@@ -198,6 +237,30 @@ impl Connection {
         }
     }
 
+    /// Whether something may be assumed of statements that turns out to be wrong: that their values
+    /// have a binary form. Where it would fail a transaction in which something was done, a savepoint
+    /// goes before them in the same flush; the next request releases it.
+    pub(super) fn may_assume(&mut self, ground: Option<&Ground>, keys: &[&Key]) -> bool {
+        match ground {
+            None => false,
+            Some(Ground::Outside | Ground::Beginning(_)) => true,
+            Some(Ground::Within) => {
+                self.guarding = self.status() == Some(Status::Open)
+                    && keys.iter().all(|key| kinds::has_data(&key.sql));
+                self.guarding
+            }
+        }
+    }
+
+    /// What becomes of the host's own savepoint with this request.
+    pub(super) fn guards(&self) -> impl Iterator<Item = Command> + use<> {
+        let release = self
+            .guarded
+            .then(|| Command::new(format!("RELEASE {GUARD}")));
+        let set = self.guarding.then(|| Command::new(GUARD));
+        release.into_iter().chain(set)
+    }
+
     /// Whether statements that failed can be prepared anew and executed again: they did nothing, or
     /// what they did is undone, and with it no more than they did. If they were taken for what they are
     /// not, that is forgotten in any case. `known` says whether others have told of them.
@@ -220,16 +283,28 @@ impl Connection {
         }
         // Once begun, a procedure may have committed, whatever its error looks like.
         let undone = || keys.iter().all(|key| kinds::is_data(&key.sql));
-        if !ground.is_firm() || (self.executing && !undone()) {
+        let firm = ground.is_firm() || self.guarded;
+        if !firm || (self.executing && !undone()) {
             return false;
         }
-        if let Ground::Beginning(begin) = ground {
-            if self.command("ROLLBACK").await.is_err() {
-                return false;
+        match ground {
+            Ground::Outside if !self.is_outside() => return false,
+            Ground::Outside => {}
+            Ground::Beginning(begin) => {
+                if self.command("ROLLBACK").await.is_err() {
+                    return false;
+                }
+                self.beginning = Some(begin.clone());
             }
-            self.beginning = Some(begin.clone());
+            Ground::Within => {
+                let back = format!("ROLLBACK TO {GUARD}; RELEASE {GUARD}");
+                if self.command(&back).await.is_err() {
+                    return false;
+                }
+                self.guarded = false;
+            }
         }
-        self.is_outside() || self.beginning.is_some()
+        true
     }
 
     /// Whether a statement may have failed for what was remembered of it: its plan, or the types that

@@ -110,6 +110,23 @@ impl ServerTimeouts {
         }
     }
 
+    /// The statement that gives those of a batch less time than their invocation has, each for itself. It
+    /// goes before the batch in a message of its own, or in the same one behind a pooler.
+    pub fn of_batch(&mut self, timeout: Duration) -> String {
+        let scope = match self.enabled {
+            // The next request says again what its invocation has.
+            true => {
+                self.forget();
+                "SESSION"
+            }
+            false => {
+                self.shorter = true;
+                "LOCAL"
+            }
+        };
+        format!("SET {scope} statement_timeout TO {}", timeout.as_millis())
+    }
+
     /// A loan begins: what an earlier one said in a transaction may have been rolled back.
     pub fn begin_loan(&mut self) {
         self.shorter = false;

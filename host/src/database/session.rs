@@ -14,7 +14,7 @@
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -80,29 +80,45 @@ impl Session {
             .ok_or_else(|| Error::UnknownDatabase(name.to_owned()))
     }
 
-    /// What the server says of a statement; from memory, if it has said so before.
-    pub async fn prepare(self: &Arc<Self>, database: &str, key: &Key) -> Result<Arc<Description>> {
+    /// What the server says of statements; from memory, if it has said so of all of them before.
+    pub async fn prepare(
+        self: &Arc<Self>,
+        database: &str,
+        keys: &[Key],
+        timeout: Option<Duration>,
+    ) -> Result<Vec<Arc<Description>>> {
+        let work = work::Prepare(keys, timeout);
         let known = self.database(database)?;
-        self.grants.permit(known.name(), &work::Prepare(key))?;
-        if let Some(description) = known.known(key) {
-            return Ok(description);
+        self.grants.permit(known.name(), &work)?;
+        let described: Option<Vec<_>> = keys.iter().map(|key| known.known(key)).collect();
+        match described {
+            Some(described) => Ok(described),
+            None => Ok(self.call(database, work).await?.0),
         }
-        Ok(self.call(database, work::Prepare(key)).await?.0)
     }
 
     /// Borrows a connection for a transaction, which begins with its first statement.
-    pub async fn begin(self: &Arc<Self>, database: &str, options: &Options) -> Result<Transaction> {
+    pub async fn begin(
+        self: &Arc<Self>,
+        database: &str,
+        options: &Options,
+        timeout: Option<Duration>,
+    ) -> Result<Transaction> {
         let database = self.database(database)?;
         let begin = self.grants.begin(database.name(), options)?.sql();
-        let seat = self.borrow(&database, Role::Transaction).await?;
+        let seat = self.borrow(&database, Role::Transaction, timeout).await?;
         seat.begin_later(&begin).await;
         Ok(Transaction::new(self.clone(), seat, begin))
     }
 
     /// Borrows a connection for as long as the guest holds it.
-    pub async fn pin(self: &Arc<Self>, database: &str) -> Result<Pinned> {
+    pub async fn pin(
+        self: &Arc<Self>,
+        database: &str,
+        timeout: Option<Duration>,
+    ) -> Result<Pinned> {
         let database = self.database(database)?;
-        let seat = self.borrow(&database, Role::Pinned).await?;
+        let seat = self.borrow(&database, Role::Pinned, timeout).await?;
         Ok(Pinned::new(self.clone(), seat))
     }
 
@@ -153,7 +169,7 @@ impl Session {
         shared::permit(&database, &work)?;
         let mut first = true;
         loop {
-            let seat = self.seat(&database).await?;
+            let seat = self.seat(&database, work.timeout()).await?;
             let result = self.perform(&seat, &work).await;
             if !may_try_again(&mut first, &seat, &result) {
                 return result.map(|done| (done, seat));
@@ -178,6 +194,7 @@ impl Session {
         }
         self.with_loan(seat, async |loan| {
             seat.tidy(loan).await?;
+            loan.call_timeout = work.timeout();
             work.perform(loan, seat.database()).await
         })
         .await
@@ -190,6 +207,7 @@ impl Session {
         portal: Option<&str>,
         rows_max: u32,
         bytes: usize,
+        timeout: Option<Duration>,
     ) -> Result<Batch> {
         // Else what is on its way is nobody's, and not the portal's.
         let flows = seat.is_flowing();
@@ -197,6 +215,7 @@ impl Session {
             if !flows {
                 seat.tidy(loan).await?;
             }
+            loan.call_timeout = timeout;
             loan.fetch(portal, rows_max, bytes).await
         })
         .await
@@ -255,7 +274,7 @@ impl Session {
 
     /// Gives a seat on which nothing was done another connection.
     pub(super) async fn replace(self: &Arc<Self>, seat: &Arc<Seat>) -> Result<()> {
-        let lending = pin!(seat.database().lend(self.lend_until(), 0));
+        let lending = pin!(seat.database().lend(self.lend_until(None), 0));
         let loan = self.unless_ended(lending).await?;
         *seat.loan.lock().await = Some(loan);
         self.admit_seat(seat)
@@ -296,7 +315,11 @@ impl Session {
 
     /// A seat for one call: the kept one, or a new one with a connection of the pool's. One that is
     /// kept while the pool has none to lend is used as well: it may be the one that is waited for.
-    async fn seat(self: &Arc<Self>, database: &Arc<Database>) -> Result<Arc<Seat>> {
+    async fn seat(
+        self: &Arc<Self>,
+        database: &Arc<Database>,
+        timeout: Option<Duration>,
+    ) -> Result<Arc<Seat>> {
         loop {
             let kept_by_now = self.keeping.notified();
             let kept = self
@@ -309,13 +332,18 @@ impl Session {
             }
             tokio::select! {
                 biased;
-                seat = self.borrow(database, Role::Call) => return seat,
+                seat = self.borrow(database, Role::Call, timeout) => return seat,
                 () = kept_by_now => {}
             }
         }
     }
 
-    async fn borrow(self: &Arc<Self>, database: &Arc<Database>, role: Role) -> Result<Arc<Seat>> {
+    async fn borrow(
+        self: &Arc<Self>,
+        database: &Arc<Database>,
+        role: Role,
+        timeout: Option<Duration>,
+    ) -> Result<Arc<Seat>> {
         let held = {
             let seats = self.seats();
             if seats.len() >= limits::LOANS_PER_INVOCATION_MAX {
@@ -329,7 +357,7 @@ impl Session {
             };
             seats.iter().filter(is_held).count()
         };
-        let lending = pin!(database.lend(self.lend_until(), held));
+        let lending = pin!(database.lend(self.lend_until(timeout), held));
         let loan = self.unless_ended(lending).await?;
         let seat = Arc::new(Seat::new(database.clone(), loan, role));
         self.admit_seat(&seat)?;
@@ -337,11 +365,12 @@ impl Session {
     }
 
     /// Until when a connection is waited for: a little less than the guest has, so that it still
-    /// learns why there was none.
-    fn lend_until(&self) -> Instant {
-        let enforced = self.deadline.enforced;
-        let left = enforced.saturating_duration_since(Instant::now());
-        enforced.checked_sub(left / 20).unwrap_or(enforced)
+    /// learns why there was none; or as long as the call has.
+    fn lend_until(&self, timeout: Option<Duration>) -> Instant {
+        let (now, enforced) = (Instant::now(), self.deadline.enforced);
+        let left = enforced.saturating_duration_since(now);
+        let until = enforced.checked_sub(left / 20).unwrap_or(enforced);
+        timeout.map_or(until, |timeout| until.min(now + timeout))
     }
 
     pub(super) fn has_ended(&self) -> bool {

@@ -94,6 +94,7 @@ impl Connection {
         if self.wire.unsend() {
             self.beginning = self.began.take();
             self.has_sequences = self.had_sequences;
+            self.guarded = self.was_guarded;
             self.forgetting.extend_from_slice(&self.forgotten);
             self.forgotten.clear();
             return Ok(());

@@ -6,12 +6,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::Database;
 use super::error::{Error, Result};
 use super::pool::Loan;
 use super::seat::{Role, Seat};
 use super::session::Session;
+use super::statement::Effects;
 use super::work::{Work, check_sql};
 
 /// How a transaction runs; what is not given is the database's default.
@@ -82,23 +84,25 @@ impl Transaction {
     }
 
     /// Sets a savepoint.
-    pub async fn savepoint(&self, name: &str) -> Result<()> {
-        self.perform(Savepoint::Set(name)).await
+    pub async fn savepoint(&self, name: &str, timeout: Option<Duration>) -> Result<()> {
+        self.perform(Control(Savepoint::Set(name), timeout)).await
     }
 
     /// Undoes everything since the newest savepoint of this name.
-    pub async fn rollback_to(&self, name: &str) -> Result<()> {
-        self.perform(Savepoint::GoBack(name)).await
+    pub async fn rollback_to(&self, name: &str, timeout: Option<Duration>) -> Result<()> {
+        let back = Control(Savepoint::GoBack(name), timeout);
+        self.perform(back).await
     }
 
     /// Forgets the newest savepoint of this name.
-    pub async fn release(&self, name: &str) -> Result<()> {
-        self.perform(Savepoint::Release(name)).await
+    pub async fn release(&self, name: &str, timeout: Option<Duration>) -> Result<()> {
+        let release = Control(Savepoint::Release(name), timeout);
+        self.perform(release).await
     }
 
     /// Commits. An error if the server rolled back instead, or if nobody knows what it did.
-    pub async fn commit(&self) -> Result<()> {
-        match self.conclude("COMMIT").await {
+    pub async fn commit(&self, timeout: Option<Duration>) -> Result<()> {
+        match self.conclude("COMMIT", timeout).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Error::Aborted),
             Err(error) => Err(error),
@@ -106,12 +110,12 @@ impl Transaction {
     }
 
     /// Rolls back.
-    pub async fn rollback(&self) -> Result<()> {
-        self.conclude("ROLLBACK").await.map(|_| ())
+    pub async fn rollback(&self, timeout: Option<Duration>) -> Result<()> {
+        self.conclude("ROLLBACK", timeout).await.map(|_| ())
     }
 
-    async fn conclude(&self, sql: &'static str) -> Result<bool> {
-        let concluded = self.perform(Conclude(sql)).await;
+    async fn conclude(&self, sql: &'static str, timeout: Option<Duration>) -> Result<bool> {
+        let concluded = self.perform(Conclude(sql, timeout)).await;
         if !matches!(concluded, Err(Error::InUse)) {
             self.over.store(true, Ordering::Release);
         }
@@ -159,6 +163,10 @@ impl<W: Work> Work for Within<'_, W> {
         self.0.texts()
     }
 
+    fn timeout(&self) -> Option<Duration> {
+        self.0.timeout()
+    }
+
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<W::Done> {
         if loan.is_outside() {
             return Err(Error::Ended);
@@ -184,31 +192,38 @@ impl Savepoint<'_> {
     }
 }
 
-impl Work for Savepoint<'_> {
+/// The work of doing it.
+struct Control<'a>(Savepoint<'a>, Option<Duration>);
+
+impl Work for Control<'_> {
     type Done = ();
 
     fn check(&self) -> Result<()> {
-        self.sql().map(|_| ())
+        self.0.sql().map(|_| ())
     }
 
     fn texts(&self) -> Vec<&str> {
         Vec::new()
     }
 
+    fn timeout(&self) -> Option<Duration> {
+        self.1
+    }
+
     async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
-        loan.control(&self.sql()?).await?;
+        loan.control(&self.0.sql()?).await?;
         let transaction = loan.wire.transactions;
-        match self {
-            Self::Set(name) => loan.portals.set(name, transaction),
-            Self::GoBack(name) => loan.portals.go_back(name, transaction),
-            Self::Release(name) => loan.portals.release(name, transaction),
+        match self.0 {
+            Savepoint::Set(name) => loan.portals.set(name, transaction),
+            Savepoint::GoBack(name) => loan.portals.go_back(name, transaction),
+            Savepoint::Release(name) => loan.portals.release(name, transaction),
         }
         Ok(())
     }
 }
 
 /// Ends a transaction, with `COMMIT` or `ROLLBACK`. Whether the server did just that.
-struct Conclude(&'static str);
+struct Conclude(&'static str, Option<Duration>);
 
 impl Work for Conclude {
     type Done = bool;
@@ -221,14 +236,22 @@ impl Work for Conclude {
         Vec::new()
     }
 
+    fn timeout(&self) -> Option<Duration> {
+        self.1
+    }
+
     async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<bool> {
         if loan.begin_never() {
             return Ok(true);
         }
-        // Nothing follows for which it would be in force.
+        // Nothing follows for which they would be in force.
         loan.terms.prelude = None;
+        loan.guarded = false;
         let ended = match loan.resets_at_end() {
-            true => loan.end_and_reset(self.0).await,
+            true => {
+                loan.lead(Effects::NONE).await?;
+                loan.end_and_reset(self.0).await
+            }
             false => loan.control(self.0).await,
         };
         match ended {

@@ -6,6 +6,7 @@
 //! Left to others: on which connection, and whether a second time ([`super::session`]).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Database;
 use super::copy::Direction;
@@ -28,6 +29,9 @@ pub trait Work: Sync {
     /// The guest's own texts in it, of which not all may be allowed.
     fn texts(&self) -> Vec<&str>;
 
+    /// How long it may take the server, and a connection to come free, if less than the invocation has.
+    fn timeout(&self) -> Option<Duration>;
+
     /// Does it.
     fn perform(
         &self,
@@ -36,8 +40,8 @@ pub trait Work: Sync {
     ) -> impl Future<Output = Result<Self::Done>> + Send;
 }
 
-/// Asks what the server says of a statement.
-pub struct Prepare<'a>(pub &'a Key);
+/// Asks what the server says of statements.
+pub struct Prepare<'a>(pub &'a [Key], pub Option<Duration>);
 
 /// Executes a statement and reads its first rows.
 pub struct Query<'a>(pub &'a Call);
@@ -49,26 +53,33 @@ pub struct Execute<'a>(pub &'a Call);
 pub struct Pipeline<'a>(pub &'a [Call]);
 
 /// Executes statements without arguments.
-pub struct Batch<'a>(pub &'a str);
+pub struct Batch<'a>(pub &'a str, pub Option<Duration>);
 
 /// Begins a `COPY` in one direction.
-pub struct Copy<'a>(pub &'a str, pub Direction);
+pub struct Copy<'a>(pub &'a str, pub Direction, pub Option<Duration>);
 
 impl Work for Prepare<'_> {
-    type Done = Arc<Description>;
+    type Done = Vec<Arc<Description>>;
 
     fn check(&self) -> Result<()> {
-        check_key(self.0)
+        check_number(self.0.len())?;
+        self.0.iter().try_for_each(check_key)
     }
 
     fn texts(&self) -> Vec<&str> {
-        vec![&self.0.sql]
+        self.0.iter().map(|key| key.sql.as_str()).collect()
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.1
     }
 
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {
-        let description = loan.prepare(self.0).await?.description;
-        database.learn(self.0, &description);
-        Ok(description)
+        let descriptions = loan.prepare_each(self.0).await?;
+        for (key, description) in self.0.iter().zip(&descriptions) {
+            database.learn(key, description);
+        }
+        Ok(descriptions)
     }
 }
 
@@ -81,6 +92,10 @@ impl Work for Query<'_> {
 
     fn texts(&self) -> Vec<&str> {
         vec![&self.0.key.sql]
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.0.timeout
     }
 
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Started> {
@@ -108,6 +123,10 @@ impl Work for Execute<'_> {
         vec![&self.0.key.sql]
     }
 
+    fn timeout(&self) -> Option<Duration> {
+        self.0.timeout
+    }
+
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<u64> {
         let known = database.known_to(self.0);
         let affected = loan.execute(self.0, known).await;
@@ -122,18 +141,17 @@ impl Work for Pipeline<'_> {
     type Done = Vec<Outcome>;
 
     fn check(&self) -> Result<()> {
-        if self.0.len() > limits::PIPELINE_CALLS_MAX {
-            return Err(Error::Invalid(format!(
-                "a pipeline of {} calls; {} are the most",
-                self.0.len(),
-                limits::PIPELINE_CALLS_MAX
-            )));
-        }
+        check_number(self.0.len())?;
         self.0.iter().try_for_each(|call| check_key(&call.key))
     }
 
     fn texts(&self) -> Vec<&str> {
         self.0.iter().map(|call| call.key.sql.as_str()).collect()
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        // One for all: each of them has so much time, counted from its own beginning.
+        self.0.iter().filter_map(|call| call.timeout).min()
     }
 
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {
@@ -161,6 +179,10 @@ impl Work for Batch<'_> {
         vec![self.0]
     }
 
+    fn timeout(&self) -> Option<Duration> {
+        self.1
+    }
+
     async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
         loan.batch_execute(self.0).await
     }
@@ -177,9 +199,23 @@ impl Work for Copy<'_> {
         vec![self.0]
     }
 
+    fn timeout(&self) -> Option<Duration> {
+        self.2
+    }
+
     async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
         loan.copy(self.0, self.1).await
     }
+}
+
+fn check_number(calls: usize) -> Result<()> {
+    if calls > limits::PIPELINE_CALLS_MAX {
+        return Err(Error::Invalid(format!(
+            "a pipeline of {calls} calls; {} are the most",
+            limits::PIPELINE_CALLS_MAX
+        )));
+    }
+    Ok(())
 }
 
 fn check_key(key: &Key) -> Result<()> {

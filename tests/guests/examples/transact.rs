@@ -87,7 +87,7 @@ async fn run(tx: &mut Transaction<'_>, steps: &[Step]) -> Result<Vec<Value>, hea
             Step::Pipeline { pipeline } => {
                 let mut calls = tx.pipeline();
                 for sql in pipeline {
-                    calls.add(sql, &[]).await?;
+                    calls.add(sql, &[]);
                 }
                 json!(calls.run().await?.len())
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::{Either, FutureExt, join_all, select};
 use hearth::postgres::types::Type;
 use hearth::postgres::{
-    Client, CopyIn, CopyOut, Error, Outcome, RowStream, Statement, ToSql, Transaction,
+    Client, CopyIn, CopyOut, Error, Outcome, RowStream, Session, Statement, ToSql, Transaction,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -157,31 +157,23 @@ macro_rules! run_on {
             Step::Batch { batch } => $on.batch_execute(&batch).await.map(|()| Value::Null),
             Step::Pipeline { pipeline } => {
                 let mut calls = $on.pipeline();
-                let mut added = Ok(());
                 for (sql, arguments) in &pipeline {
                     let arguments: Vec<&(dyn ToSql + Sync)> =
                         arguments.iter().map(|argument| argument as _).collect();
-                    added = added.and(calls.add(sql, &arguments).await.map(|_| ()));
+                    calls.add(sql, &arguments);
                 }
-                match added {
-                    Ok(()) => calls.run().await.map(outcomes),
-                    Err(error) => Err(error),
-                }
+                calls.run().await.map(outcomes)
             }
             Step::TypedPipeline { typed_pipeline } => {
                 let mut calls = $on.pipeline();
-                let mut added = Ok(());
                 for (sql, values) in &typed_pipeline {
                     let values: Vec<(&(dyn ToSql + Sync), Type)> = values
                         .iter()
                         .map(|(value, name)| (value as _, type_named(name)))
                         .collect();
-                    added = added.and(calls.add_typed(sql, &values).await.map(|_| ()));
+                    calls.add_typed(sql, &values);
                 }
-                match added {
-                    Ok(()) => calls.run().await.map(outcomes),
-                    Err(error) => Err(error),
-                }
+                calls.run().await.map(outcomes)
             }
             Step::CopyIn {
                 copy_in,
@@ -275,9 +267,26 @@ async fn within_transaction(
 
 async fn within_session(database: &Client, steps: Vec<Step>) -> Result<Value, Error> {
     let mut session = database.session().await?;
+    on_session(database, &mut session, steps).await
+}
+
+async fn on_session(
+    database: &Client,
+    session: &mut Session,
+    steps: Vec<Step>,
+) -> Result<Value, Error> {
     let mut results = Vec::new();
     for step in steps {
         let mut other = async |step| match step {
+            Step::Hurried {
+                timeout_ms,
+                hurried,
+            } => {
+                session.set_timeout(Some(Duration::from_millis(timeout_ms)));
+                let done = Box::pin(on_session(database, session, hurried)).await;
+                session.set_timeout(None);
+                done
+            }
             Step::Listen { listen, dropped } => {
                 session.listen(&listen).await?;
                 let payload = "said by the function itself";

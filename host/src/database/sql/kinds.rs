@@ -28,6 +28,11 @@ pub fn is_data(sql: &str) -> bool {
     rest == StatementKinds::NONE
 }
 
+/// Whether a text does read or write data, and nothing else: no savepoint either.
+pub fn has_data(sql: &str) -> bool {
+    kinds(sql) != StatementKinds::NONE && is_data(sql)
+}
+
 /// The statements of a batch, without the empty ones.
 pub(super) fn statements(tokens: &[Token]) -> impl Iterator<Item = &[Token]> {
     tokens

@@ -7,7 +7,7 @@ use wasmtime::component::{Accessor, Resource};
 use super::{CopyIn, CopyOut, Cursor, HasPostgres, Outcome, convert, hand, wit};
 use crate::database;
 use crate::database::place::{Answer, Place};
-use crate::database::statement::{Call, Description, Key};
+use crate::database::statement::{Call, Key};
 
 /// The methods that execute statements, for one kind of handle; `$place` finds out where. What they
 /// do is boxed: wasmtime moves a call about before it begins, and the calls themselves are large.
@@ -16,11 +16,11 @@ macro_rules! calls {
         async fn prepare(
             accessor: &Accessor<T, Self>,
             handle: Resource<$handle>,
-            sql: String,
-            types: Vec<u32>,
-        ) -> Outcome<wit::Statement> {
+            drafts: Vec<wit::Draft>,
+            timeout_ms: Option<u32>,
+        ) -> Outcome<Vec<wit::Statement>> {
             match $place(accessor, &handle)? {
-                Ok(place) => Ok(Box::pin(calls::prepare(&place, sql, types)).await),
+                Ok(place) => Ok(Box::pin(calls::prepare(&place, drafts, timeout_ms)).await),
                 Err(error) => Ok(Err(error)),
             }
         }
@@ -62,11 +62,14 @@ macro_rules! calls {
             accessor: &Accessor<T, Self>,
             handle: Resource<$handle>,
             sql: String,
+            timeout_ms: Option<u32>,
         ) -> Outcome<()> {
             match $place(accessor, &handle)? {
-                Ok(place) => Ok(Box::pin(place.batch_execute(&sql))
-                    .await
-                    .map_err(Into::into)),
+                Ok(place) => Ok(
+                    Box::pin(place.batch_execute(&sql, convert::timeout(timeout_ms)))
+                        .await
+                        .map_err(Into::into),
+                ),
                 Err(error) => Ok(Err(error)),
             }
         }
@@ -75,9 +78,10 @@ macro_rules! calls {
             accessor: &Accessor<T, Self>,
             handle: Resource<$handle>,
             sql: String,
+            timeout_ms: Option<u32>,
         ) -> Outcome<Resource<CopyIn>> {
             match $place(accessor, &handle)? {
-                Ok(place) => Box::pin(calls::copy_in(accessor, &place, &sql)).await,
+                Ok(place) => Box::pin(calls::copy_in(accessor, &place, &sql, timeout_ms)).await,
                 Err(error) => Ok(Err(error)),
             }
         }
@@ -86,9 +90,10 @@ macro_rules! calls {
             accessor: &Accessor<T, Self>,
             handle: Resource<$handle>,
             sql: String,
+            timeout_ms: Option<u32>,
         ) -> Outcome<Resource<CopyOut>> {
             match $place(accessor, &handle)? {
-                Ok(place) => Box::pin(calls::copy_out(accessor, &place, &sql)).await,
+                Ok(place) => Box::pin(calls::copy_out(accessor, &place, &sql, timeout_ms)).await,
                 Err(error) => Ok(Err(error)),
             }
         }
@@ -97,22 +102,17 @@ macro_rules! calls {
 
 pub(super) use calls;
 
-#[expect(
-    clippy::result_large_err,
-    reason = "the shape that the contract's bindings ask for"
-)]
-fn described(
-    description: database::Result<Arc<Description>>,
-) -> Result<wit::Statement, wit::Error> {
-    Ok(wit::Statement::from(&*description?))
-}
-
 pub(super) async fn prepare(
     place: &Place,
-    sql: String,
-    types: Vec<u32>,
-) -> Result<wit::Statement, wit::Error> {
-    described(place.prepare(&Key { sql, types }).await)
+    drafts: Vec<wit::Draft>,
+    timeout_ms: Option<u32>,
+) -> Result<Vec<wit::Statement>, wit::Error> {
+    let keys: Vec<Key> = drafts.into_iter().map(Key::from).collect();
+    let described = place.prepare(&keys, convert::timeout(timeout_ms)).await?;
+    Ok(described
+        .iter()
+        .map(|description| wit::Statement::from(&**description))
+        .collect())
 }
 
 pub(super) async fn query<T: 'static>(
@@ -141,8 +141,9 @@ pub(super) async fn copy_in<T: 'static>(
     accessor: &Accessor<T, HasPostgres>,
     place: &Place,
     sql: &str,
+    timeout_ms: Option<u32>,
 ) -> Outcome<Resource<CopyIn>> {
-    let copy = place.copy_in(sql).await;
+    let copy = place.copy_in(sql, convert::timeout(timeout_ms)).await;
     hand(accessor, copy.map(|copy| CopyIn(Arc::new(copy))))
 }
 
@@ -150,8 +151,9 @@ pub(super) async fn copy_out<T: 'static>(
     accessor: &Accessor<T, HasPostgres>,
     place: &Place,
     sql: &str,
+    timeout_ms: Option<u32>,
 ) -> Outcome<Resource<CopyOut>> {
-    let copy = place.copy_out(sql).await;
+    let copy = place.copy_out(sql, convert::timeout(timeout_ms)).await;
     hand(accessor, copy.map(|copy| CopyOut(Arc::new(copy))))
 }
 

@@ -22,9 +22,16 @@ impl From<wit::Call> for Call {
             },
             version: call.version,
             arguments: call.arguments,
-            timeout: call
-                .timeout_ms
-                .map(|timeout_ms| Duration::from_millis(timeout_ms.max(1).into())),
+            timeout: timeout(call.timeout_ms),
+        }
+    }
+}
+
+impl From<wit::Draft> for Key {
+    fn from(draft: wit::Draft) -> Self {
+        Self {
+            sql: draft.sql,
+            types: draft.types,
         }
     }
 }
@@ -85,7 +92,11 @@ impl From<Error> for wit::Error {
             Error::TooLarge(bytes) => Self::TooLarge(bytes as u64),
             Error::InPipeline { index, error } => Self::InPipeline(wit::PipelineError {
                 index: index as u32,
-                message: text,
+                message: error.to_string(),
+                changed: match &*error {
+                    Error::StatementChanged(description) => Some((&**description).into()),
+                    _ => None,
+                },
                 database: match *error {
                     Error::Server(error) => Some(database_error(*error)),
                     _ => None,
@@ -105,6 +116,11 @@ impl From<Notification> for wit::Notification {
             payload: notification.payload,
         }
     }
+}
+
+/// How long the server may work on a call; it takes none as no limit at all.
+pub(super) fn timeout(timeout_ms: Option<u32>) -> Option<Duration> {
+    timeout_ms.map(|timeout_ms| Duration::from_millis(timeout_ms.max(1).into()))
 }
 
 /// The results of a pipeline's calls.

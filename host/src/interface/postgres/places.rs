@@ -5,6 +5,7 @@ use std::sync::Arc;
 use wasmtime::component::{Accessor, Resource};
 
 use super::calls::{self, calls};
+use super::convert;
 use super::{CopyIn, CopyOut};
 use super::{Database, HasPostgres, Outcome, Pinned, Transaction, View, get, hand, session, wit};
 use crate::database;
@@ -33,24 +34,27 @@ impl<T: Send + 'static> wit::HostDatabaseWithStore<T> for HasPostgres {
         accessor: &Accessor<T, Self>,
         database: Resource<Database>,
         options: wit::TransactionOptions,
+        timeout_ms: Option<u32>,
     ) -> Outcome<Resource<Transaction>> {
         let (session, name) = match opened(accessor, &database)? {
             Ok(opened) => opened,
             Err(error) => return Ok(Err(error)),
         };
-        let begun = session.begin(&name, &Options::from(options)).await;
+        let timeout = convert::timeout(timeout_ms);
+        let begun = session.begin(&name, &Options::from(options), timeout).await;
         hand(accessor, begun.map(|begun| Transaction(Arc::new(begun))))
     }
 
     async fn session(
         accessor: &Accessor<T, Self>,
         database: Resource<Database>,
+        timeout_ms: Option<u32>,
     ) -> Outcome<Resource<Pinned>> {
         let (session, name) = match opened(accessor, &database)? {
             Ok(opened) => opened,
             Err(error) => return Ok(Err(error)),
         };
-        let pinned = session.pin(&name).await;
+        let pinned = session.pin(&name, convert::timeout(timeout_ms)).await;
         hand(accessor, pinned.map(|pinned| Pinned(Arc::new(pinned))))
     }
 }
@@ -69,43 +73,53 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         accessor: &Accessor<T, Self>,
         transaction: Resource<Transaction>,
         name: String,
+        timeout_ms: Option<u32>,
     ) -> Outcome<()> {
         let transaction = begun(accessor, &transaction)?;
-        Ok(transaction.savepoint(&name).await.map_err(Into::into))
+        let done = transaction.savepoint(&name, convert::timeout(timeout_ms));
+        Ok(done.await.map_err(Into::into))
     }
 
     async fn rollback_to(
         accessor: &Accessor<T, Self>,
         transaction: Resource<Transaction>,
         name: String,
+        timeout_ms: Option<u32>,
     ) -> Outcome<()> {
         let transaction = begun(accessor, &transaction)?;
-        Ok(transaction.rollback_to(&name).await.map_err(Into::into))
+        let done = transaction.rollback_to(&name, convert::timeout(timeout_ms));
+        Ok(done.await.map_err(Into::into))
     }
 
     async fn release(
         accessor: &Accessor<T, Self>,
         transaction: Resource<Transaction>,
         name: String,
+        timeout_ms: Option<u32>,
     ) -> Outcome<()> {
         let transaction = begun(accessor, &transaction)?;
-        Ok(transaction.release(&name).await.map_err(Into::into))
+        let done = transaction.release(&name, convert::timeout(timeout_ms));
+        Ok(done.await.map_err(Into::into))
     }
 
     async fn commit(
         accessor: &Accessor<T, Self>,
         transaction: Resource<Transaction>,
+        timeout_ms: Option<u32>,
     ) -> Outcome<()> {
         let transaction = begun(accessor, &transaction)?;
-        Ok(transaction.commit().await.map_err(Into::into))
+        let done = transaction.commit(convert::timeout(timeout_ms));
+        Ok(done.await.map_err(Into::into))
     }
 
     async fn rollback(
         accessor: &Accessor<T, Self>,
         transaction: Resource<Transaction>,
+        timeout_ms: Option<u32>,
     ) -> Outcome<()> {
         let transaction = begun(accessor, &transaction)?;
-        Ok(transaction.rollback().await.map_err(Into::into))
+        let done = transaction.rollback(convert::timeout(timeout_ms));
+        Ok(done.await.map_err(Into::into))
     }
 }
 

@@ -45,7 +45,7 @@ impl On<'_, '_> {
         on!(self, it => {
             let mut calls = it.pipeline();
             for key in keys {
-                calls.add(WRITE, &[key]).await?;
+                calls.add(WRITE, &[key]);
             }
             calls.run().await.map(|_| ())
         })
@@ -65,7 +65,7 @@ impl On<'_, '_> {
             Step::Pipeline { sqls } => on!(self, it => {
                 let mut calls = it.pipeline();
                 for sql in sqls {
-                    calls.add(sql, &[]).await?;
+                    calls.add(sql, &[]);
                 }
                 calls.run().await.map(|_| ())
             }),

@@ -1,0 +1,65 @@
+//! What the SDK adds to the host's calls, used as its documentation says.
+
+use e2e::guests::LIBRARY;
+use e2e::{Database, Door, Setup, Trial};
+use serde_json::json;
+
+const SCHEMA: &str = "create table things (id int4);
+    create table many (id int4, name text, sizes float8[]);
+    create table same (like many);
+    insert into many select n, nullif(repeat('x', n % 300), 'x'), array[n, -0.5] from generate_series(1, 20000) n";
+
+async fn trial(door: Door) -> (Database, Trial) {
+    let database = Database::with(SCHEMA).await;
+    let trial = Setup::of(&LIBRARY)
+        .with(&database)
+        .database("pool_max", "3")
+        .start(door)
+        .await;
+    (database, trial)
+}
+
+behind_both_doors! {
+    async fn clients_transactions_and_sessions_are_used_alike(door) {
+        let (_database, trial) = trial(door).await;
+        assert_eq!(trial.value(json!("alike")).await, json!([2, 4, 6, 2, "serializable"]));
+    }
+
+    async fn rows_of_typed_values_are_copied_out_and_in(door) {
+        let (_database, trial) = trial(door).await;
+        assert_eq!(trial.value(json!("copy")).await, json!([20000, 0]));
+    }
+
+    async fn what_does_not_fit_a_copy_is_named_and_harms_nothing(door) {
+        let (_database, trial) = trial(door).await;
+        let said = trial.value(json!("misfits")).await;
+        let malformed = "the host's answer cannot be read: the data of the copy are not in binary format:";
+        assert_eq!(said, json!([1, [
+            "row 1 of the copy: the statement takes 3 parameters, and 1 are given",
+            "row 1 of the copy: parameter $2: cannot convert between the Rust type `i32` and the Postgres type `text`",
+            format!("{malformed} the statement must say `(FORMAT binary)`"),
+            format!("{malformed} it has rows of 3 columns, and 2 types were given"),
+        ]]));
+    }
+}
+
+#[tokio::test]
+async fn what_no_column_can_have_is_read_all_the_same() {
+    let (_database, trial) = trial(Door::Local).await;
+    let kinds = ["record", "record", "_record", "_int4", "void"];
+    assert_eq!(
+        trial.value(json!("odd")).await,
+        json!(kinds.map(|kind| (kind, true)))
+    );
+}
+
+#[tokio::test]
+async fn a_future_is_waited_for_no_longer_than_so() {
+    let (database, trial) = trial(Door::Local).await;
+    assert_eq!(
+        trial.value(json!("time")).await,
+        json!([true, 1, true, "said"])
+    );
+    let busy = "select count(*) from pg_stat_activity where datname = $name and state <> 'idle'";
+    database.until(busy, "0").await;
+}

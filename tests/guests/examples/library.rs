@@ -1,0 +1,151 @@
+//! Parts of the SDK that no other function here uses: code for clients, transactions and sessions alike,
+//! rows of typed values by `COPY`, waiting no longer than so.
+
+use std::time::Duration;
+
+use hearth::postgres::types::Type;
+use hearth::postgres::{
+    BinaryCopyInWriter, BinaryCopyOutStream, Client, Error, GenericClient, IsolationLevel, RawValue,
+};
+use serde_json::{Value, json};
+
+const TYPES: [Type; 3] = [Type::INT4, Type::TEXT, Type::FLOAT8_ARRAY];
+
+#[hearth::function]
+async fn handle(part: String) -> Result<Value, hearth::Error> {
+    let db = hearth::postgres::default()?;
+    Ok(match part.as_str() {
+        "alike" => alike(db).await?,
+        "copy" => copy(&db).await?,
+        "misfits" => misfits(&db).await?,
+        "time" => time(&db).await?,
+        "odd" => odd(&db).await?,
+        _ => return Err(format!("there is no part {part:?}").into()),
+    })
+}
+
+/// Writes a row, and one more in a transaction that is committed; counts them.
+async fn write(on: &mut impl GenericClient, id: i32) -> Result<i64, Error> {
+    let sql = "insert into things (id) values ($1)";
+    on.execute(sql, &[&id]).await?;
+    let tx = on.transaction().await?;
+    let mut pipeline = tx.pipeline();
+    pipeline
+        .add(sql, &[&id])
+        .add("select count(*) from things", &[]);
+    let outcomes = pipeline.run().await?;
+    tx.commit().await?;
+    outcomes[1].rows[0].try_get(0)
+}
+
+async fn alike(mut db: Client) -> Result<Value, Error> {
+    let on_client = write(&mut db, 1).await?;
+    let mut tx = db.transaction().await?;
+    let in_transaction = write(&mut tx, 2).await?;
+    tx.commit().await?;
+    let mut session = db.session().await?;
+    let on_session = write(&mut session, 3).await?;
+    let builder = session.build_transaction();
+    let builder = builder.isolation_level(IsolationLevel::Serializable);
+    let mut attempts = 0;
+    let level: String = builder
+        .transact(async |tx| {
+            attempts += 1;
+            if attempts == 1 {
+                let sql = "do $$ begin raise exception 'again' using errcode = '40001'; end $$";
+                tx.batch_execute(sql).await?;
+            }
+            let sql = "select current_setting('transaction_isolation')";
+            tx.query_one_scalar(sql, &[]).await
+        })
+        .await?;
+    Ok(json!([
+        on_client,
+        in_transaction,
+        on_session,
+        attempts,
+        level
+    ]))
+}
+
+/// Copies the rows of one table into another, and counts those that are not the same then.
+async fn copy(db: &Client) -> Result<Value, Error> {
+    let out = db.copy_out("copy many to stdout (format binary)").await?;
+    let copy = db.copy_in("copy same from stdin (format binary)").await?;
+    let mut rows = BinaryCopyOutStream::new(out, &TYPES);
+    let mut writer = BinaryCopyInWriter::new(copy, &TYPES);
+    while let Some(row) = rows.try_next().await? {
+        let id: i32 = row.try_get(0)?;
+        let name: Option<&str> = row.try_get("column2")?;
+        let sizes: Vec<f64> = row.try_get(2)?;
+        writer.write(&[&id, &name, &sizes]).await?;
+    }
+    let copied = writer.finish().await?;
+    let sql = "select count(*) from ((table many except table same) union (table same except table many)) x";
+    let others: i64 = db.query_one_scalar(sql, &[]).await?;
+    Ok(json!([copied, others]))
+}
+
+async fn misfits(db: &Client) -> Result<Value, Error> {
+    let begin = async || -> Result<_, Error> {
+        let copy = db.copy_in("copy same from stdin (format binary)").await?;
+        Ok(BinaryCopyInWriter::new(copy, &TYPES))
+    };
+    let mut writer = begin().await?;
+    let few = writer.write(&[&1_i32]).await.err();
+    let wrong = writer.write(&[&1_i32, &2_i32, &vec![0.5]]).await.err();
+    writer
+        .write(&[&1_i32, &"left as it is", &vec![0.5]])
+        .await?;
+    let copied = writer.finish().await?;
+    let out = db.copy_out("copy same to stdout").await?;
+    let text = BinaryCopyOutStream::new(out, &TYPES).try_next().await.err();
+    let out = db.copy_out("copy same to stdout (format binary)").await?;
+    let more = BinaryCopyOutStream::new(out, &TYPES[..2])
+        .try_next()
+        .await
+        .err();
+    let said = [few, wrong, text, more].map(|error| error.map(|error| error.to_string()));
+    Ok(json!([copied, said]))
+}
+
+/// What no column of a table can have: its type, and whether its bytes are those that the server's own
+/// function makes of it.
+async fn odd(db: &Client) -> Result<Value, Error> {
+    let mut seen = Vec::new();
+    for (value, send) in [
+        ("row(1, 'a'::text, null::int8)", "record_send"),
+        ("row(row(), array[row(1, null::text)])", "record_send"),
+        ("array[row(1, 2), null]", "array_send"),
+        ("'[2:3]={1,2}'::int4[]", "array_send"),
+    ] {
+        let sql = format!("select {value}, {send}({value})");
+        let row = db.query_one(&sql, &[]).await?;
+        let (value, sent): (RawValue, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
+        seen.push(json!([value.type_().name(), value.as_bytes() == sent]));
+    }
+    let nothing: RawValue = db.query_one_scalar("select pg_sleep(0)", &[]).await?;
+    seen.push(json!([
+        nothing.type_().name(),
+        nothing.as_bytes().is_empty()
+    ]));
+    Ok(json!(seen))
+}
+
+async fn time(db: &Client) -> Result<Value, Error> {
+    let (soon, ample) = (Duration::from_millis(20), Duration::from_secs(20));
+    let late = hearth::timeout(soon, db.execute("select pg_sleep(600)", &[])).await;
+    let early = hearth::timeout(ample, db.execute("select 1", &[])).await;
+    let session = db.session().await?;
+    session.listen("news").await?;
+    let nothing = hearth::timeout(soon, session.notification()).await;
+    db.execute("select pg_notify('news', 'said')", &[]).await?;
+    let told = hearth::timeout(ample, session.notification()).await;
+    let told = told.transpose()?.map(|told| told.payload);
+    Ok(json!([
+        late.is_none(),
+        early.transpose()?,
+        nothing.is_none(),
+        told
+    ]))
+}
