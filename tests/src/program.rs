@@ -89,6 +89,9 @@ pub struct Programs {
     never: Vec<i64>,
     /// Whether this program has had its transaction by text: a second one could commit its rows.
     has_text: bool,
+    /// Whether something goes on beside this program, which could fail a transaction by text
+    /// unnoticed.
+    has_spawned: bool,
 }
 
 impl Programs {
@@ -100,6 +103,7 @@ impl Programs {
             next: 0,
             never: Vec::new(),
             has_text: false,
+            has_spawned: false,
         }
     }
 
@@ -115,7 +119,7 @@ impl Programs {
 
     /// The event of one invocation.
     pub fn event(&mut self) -> Value {
-        self.has_text = false;
+        (self.has_text, self.has_spawned) = (false, false);
         let mut steps = self.steps(Place::Client, 0, false, 5);
         if self.chance.once_in(6) {
             let end = self
@@ -137,7 +141,7 @@ impl Programs {
             return self.single(lost);
         }
         let next = depth + 1;
-        match self.chance.below(22) {
+        match self.chance.below(24) {
             0..=3 => self.transaction(place, next, lost),
             4 if place == Place::Client => {
                 json!({ "do": "transact", "steps": self.steps(Place::Transaction, next, lost, 3) })
@@ -147,7 +151,9 @@ impl Programs {
                 json!({ "do": "session", "steps": self.steps(Place::Session, next, lost, 4), "end": end })
             }
             // Within something that may be dropped nobody could say where it ended.
-            7 if place == Place::Client && depth == 0 && !self.has_text => self.text(next),
+            7 if place == Place::Client && depth == 0 && !self.has_text && !self.has_spawned => {
+                self.text(next)
+            }
             8..=9 => {
                 let steps: Vec<Value> = match place {
                     Place::Client => (0..3)
@@ -169,6 +175,10 @@ impl Programs {
             15 => json!({ "do": "use_kept" }),
             16 if self.chance.once_in(4) => {
                 json!({ "do": self.chance.of(&["panic", "trap", "spin"]) })
+            }
+            17..=18 if place == Place::Client && !self.has_text => {
+                self.has_spawned = true;
+                json!({ "do": "spawn", "steps": self.steps(place, next, lost, 3) })
             }
             _ => self.single(lost),
         }

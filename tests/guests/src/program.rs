@@ -55,6 +55,8 @@ pub enum Step {
     Hurry { millis: u64, step: Box<Step> },
     /// A step that is dropped as soon as it waits for anything.
     Once { step: Box<Step> },
+    /// Steps that go on beside the others, and after the answer.
+    Spawn { steps: Vec<Step> },
     /// Steps whose calls have so much time.
     Timeout { millis: u64, steps: Vec<Step> },
     /// Waits.
@@ -202,6 +204,13 @@ impl Place<'_, '_> {
             Step::Once { step } => {
                 let step = Box::pin(self.step(step));
                 step.now_or_never().unwrap_or(Ok(()))
+            }
+            Step::Spawn { steps } => {
+                if let On::Client(client) = &self.on {
+                    let (client, steps) = (client.clone(), steps.clone());
+                    hearth::wait_until(async move { run(&client, &steps).await });
+                }
+                Ok(())
             }
             Step::Timeout { millis, steps } => {
                 self.on.set_timeout(Some(Duration::from_millis(*millis)));
