@@ -107,13 +107,18 @@ pub const LOGIN_PAUSE: Duration = Duration::from_millis(20);
 pub const LOGIN_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// How long a connection may be silent before the system asks whether the peer is there, where the
 /// address says nothing else. Middleboxes forget a connection after 350 s.
-pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 /// How often the system then asks, where the address says nothing else.
-pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 /// How many questions without an answer mean that the peer is gone, where the address says nothing
-/// else. There is no such default for what was sent and not received (`tcp_user_timeout`): a server
-/// that waits for a lock takes no more data either, and is not gone.
+/// else.
 pub const KEEPALIVE_COUNT: u32 = 3;
+/// How long what was sent may not be received before the peer is taken to be gone, where the address
+/// says nothing else (`tcp_user_timeout`): longer than a network is away for a moment.
+pub const UNRECEIVED_TIMEOUT: Duration = Duration::from_secs(8);
+/// A request larger than this, in bytes, is not limited so: the server may have to wait for a lock
+/// before it takes all of it, and is not gone. The system holds as much for a server that does not read.
+pub const REQUEST_BYTES_HELD: u64 = 32 * 1024;
 /// How long a request to cancel may take.
 pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept per connection, where nothing else is said.

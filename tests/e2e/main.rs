@@ -67,6 +67,7 @@ mod round_trips;
 mod runtime_api;
 mod runtime_api_connection;
 mod sessions;
+mod silence;
 mod snapshots;
 mod streaming;
 mod temporary;

@@ -4,15 +4,20 @@
 //! It passes bytes on as they come, counts the connections, and cuts those that are open when a
 //! test says so; those that are made later are not touched.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use socket2::{SockFilter, SockRef};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, sink};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
+
+/// The instruction of a socket's filter that passes on so many bytes of a packet.
+const RETURN_CONSTANT: u16 = 0x06;
 
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +28,8 @@ pub enum Cut {
     Finish,
     /// Neither side is told anything. What they send is taken, and goes nowhere.
     Silence,
+    /// What both sides send is lost on the way: nobody says that it has come.
+    Drop,
     /// Neither side is told anything until it sends something; then it is reset. So do the NAT
     /// gateways of AWS after 350 s of rest.
     ResetLater,
@@ -30,7 +37,13 @@ pub enum Cut {
 
 impl Cut {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Reset, Self::Finish, Self::Silence, Self::ResetLater];
+    pub const ALL: [Self; 5] = [
+        Self::Reset,
+        Self::Finish,
+        Self::Silence,
+        Self::Drop,
+        Self::ResetLater,
+    ];
 }
 
 /// One of them, in front of one server, until it is dropped.
@@ -162,6 +175,16 @@ async fn flow(
                 () = swallow(&mut client) => {}
                 () = swallow(&mut server) => {}
             }
+        }
+        Cut::Drop => {
+            // A filter that lets nothing through, acknowledgements included.
+            let nothing = [SockFilter::new(RETURN_CONSTANT, 0, 0, 0)];
+            for stream in [&client, &server] {
+                let filtered = SockRef::from(stream).attach_filter(&nothing);
+                filtered.expect("a socket takes a filter");
+            }
+            let _ = done.send(());
+            pending::<()>().await;
         }
         Cut::ResetLater => {
             let _ = done.send(());

@@ -130,8 +130,8 @@ impl Draft {
             "keepalives_count" => self.keepalive.count = Some(number(key, text, 1..=127)? as u32),
             "tcp_user_timeout" => {
                 let limit_ms = number(key, text, 0..=86_400_000)?;
-                self.keepalive.user_timeout =
-                    (limit_ms > 0).then(|| Duration::from_millis(limit_ms));
+                // As in libpq, 0 is the system's own limit.
+                self.keepalive.user_timeout = Some(Duration::from_millis(limit_ms));
             }
             "target_session_attrs" => self.target = word(key, text, TARGETS)?,
             "load_balance_hosts" => self.shuffled = word(key, text, ORDERS)?,

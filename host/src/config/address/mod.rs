@@ -87,7 +87,7 @@ pub struct Keepalive {
     pub interval: Option<Duration>,
     /// How often it asks in vain.
     pub count: Option<u32>,
-    /// How long sent bytes may stay unacknowledged.
+    /// How long sent bytes may stay unacknowledged; zero leaves that to the system.
     pub user_timeout: Option<Duration>,
 }
 

@@ -82,12 +82,16 @@ fn watch(stream: &TcpStream, keepalive: &Keepalive) -> io::Result<()> {
         sockopt::set_tcp_keepcnt(stream, count)?;
     }
     #[cfg(target_os = "linux")]
-    if let Some(limit) = keepalive.user_timeout {
+    {
+        let limit = keepalive.user_timeout.unwrap_or(limits::UNRECEIVED_TIMEOUT);
         let limit_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
         sockopt::set_tcp_user_timeout(stream, limit_ms)?;
     }
     Ok(())
 }
+
+#[cfg(target_os = "linux")]
+const UNRECEIVED_MS: u32 = limits::UNRECEIVED_TIMEOUT.as_millis() as u32;
 
 impl Stream {
     /// Whether the server has left the connection open, as far as the system knows. To be asked while
@@ -131,6 +135,25 @@ impl Stream {
             Self::Tls(stream) => stream.get_ref().0.try_io(Interest::READABLE, || Ok(())),
         };
         !one_thread || told().is_ok()
+    }
+
+    /// Lets what is sent wait for as long as the server does not take it, unless the address says how
+    /// long; or, later, no longer than [`limits::UNRECEIVED_TIMEOUT`]. Whether that changed anything.
+    #[cfg(target_os = "linux")]
+    pub(in crate::database) fn be_patient(&self, patient: bool) -> bool {
+        let (from, to) = match patient {
+            true => (UNRECEIVED_MS, 0),
+            false => (0, UNRECEIVED_MS),
+        };
+        !matches!(self, Self::Unix(_))
+            && sockopt::tcp_user_timeout(self) == Ok(from)
+            && sockopt::set_tcp_user_timeout(self, to).is_ok()
+    }
+
+    /// Other systems have no such limit.
+    #[cfg(not(target_os = "linux"))]
+    pub(in crate::database) fn be_patient(&self, _: bool) -> bool {
+        false
     }
 
     /// What a SCRAM login can be bound to: the hash of the server's certificate.

@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
 use postgres_protocol::message::{backend, frontend};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
 use crate::database::connect::{Established, Stream};
@@ -26,6 +26,7 @@ use crate::limits;
 mod ahead;
 mod copying;
 pub mod notification;
+mod parting;
 pub mod reply;
 pub mod request;
 
@@ -77,6 +78,8 @@ pub struct Wire {
     sync_due: bool,
     /// Whether the server may have overlooked a `Sync`, or not: one readiness more may come.
     doubtful: bool,
+    /// Whether the system waits for the server to take the request, however long that is.
+    patient: bool,
     notifications: Notifications,
 }
 
@@ -100,6 +103,7 @@ impl Wire {
             copying_in: false,
             sync_due: false,
             doubtful: false,
+            patient: false,
             notifications: Notifications::default(),
         }
     }
@@ -108,6 +112,10 @@ impl Wire {
     pub fn begin(&mut self) {
         self.sent = 0;
         self.owed_before = self.owed;
+        if self.patient {
+            self.patient = false;
+            self.stream.be_patient(false);
+        }
     }
 
     /// Takes back the request that has begun, if nothing of it has left. Whether it could.
@@ -263,26 +271,6 @@ impl Wire {
         Ok(())
     }
 
-    /// Says good-bye and waits until the server has closed its side.
-    pub async fn close(mut self) {
-        frontend::terminate(&mut self.output);
-        if self.flush().await.is_ok() {
-            let _ = self.stream.shutdown().await;
-            while self.transfer().await.is_ok() {
-                self.input.clear();
-            }
-        }
-    }
-
-    /// Says good-bye as far as that is possible without waiting.
-    pub fn part(&mut self) {
-        if self.owed == 0 && self.output.is_empty() && !self.dead {
-            frontend::terminate(&mut self.output);
-            let mut context = Context::from_waker(std::task::Waker::noop());
-            let _ = self.poll_write(&mut context);
-        }
-    }
-
     /// The error that the end of the connection is to the request under way.
     pub fn lost(&self) -> Error {
         Error::ConnectionLost {
@@ -366,6 +354,9 @@ impl Wire {
                 self.output.clear();
                 break;
             }
+            if !self.patient && self.sent + self.output.len() as u64 > limits::REQUEST_BYTES_HELD {
+                self.patient = self.stream.be_patient(true);
+            }
             match Pin::new(&mut self.stream).poll_write(context, &self.output) {
                 Poll::Ready(Ok(written)) if written > 0 => {
                     self.output.advance(written);
@@ -384,11 +375,5 @@ impl Wire {
             }
             Poll::Pending => Poll::Pending,
         }
-    }
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        self.part();
     }
 }

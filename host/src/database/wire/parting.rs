@@ -1,0 +1,36 @@
+//! The end of a connection, in the server's own terms where it can still be told.
+
+use std::task::Context;
+
+use postgres_protocol::message::frontend;
+use tokio::io::AsyncWriteExt;
+
+use super::Wire;
+
+impl Wire {
+    /// Says good-bye and waits until the server has closed its side.
+    pub async fn close(mut self) {
+        frontend::terminate(&mut self.output);
+        if self.flush().await.is_ok() {
+            let _ = self.stream.shutdown().await;
+            while self.transfer().await.is_ok() {
+                self.input.clear();
+            }
+        }
+    }
+
+    /// Says good-bye as far as that is possible without waiting.
+    pub fn part(&mut self) {
+        if self.owed == 0 && self.output.is_empty() && !self.dead {
+            frontend::terminate(&mut self.output);
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            let _ = self.poll_write(&mut context);
+        }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.part();
+    }
+}

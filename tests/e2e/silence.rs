@@ -1,0 +1,110 @@
+//! Packets that are lost without a word: a connection that is gone is found out long before the deadline, and
+//! a server that only takes its time is not taken to be gone.
+
+use std::time::Duration;
+
+use e2e::guests::PROGRAM;
+use e2e::{Cut, Database, Door, Middlebox, Server, Setup, Trial};
+use serde_json::{Value, json};
+
+const RULES: &str = "local all all trust\nhost all all 0.0.0.0/0 trust\n";
+
+const SCHEMA: &str = "
+    create table written (key bigint);
+    create table slow (number int);
+    create function tarry() returns trigger language plpgsql as
+        $$ begin perform pg_sleep(12); return null; end $$;
+    create trigger tarry before insert on slow for each statement execute function tarry();
+";
+
+/// What an invocation has that must not need it: far more than it takes to find a silence out.
+const AMPLE: Duration = Duration::from_secs(120);
+
+struct Scene {
+    _server: Server,
+    database: Database,
+    middlebox: Middlebox,
+    trial: Trial,
+}
+
+impl Scene {
+    async fn start() -> Self {
+        let server = Server::listening().await;
+        server.set_up(&[("pg_hba.conf", RULES)], &[]).await;
+        let database = Database::create_on(&server).await;
+        database.run(SCHEMA).await;
+        let middlebox = Middlebox::before(&format!("{}:5432", server.address())).await;
+        let (address, name) = (middlebox.address(), &database.name);
+        let trial = Setup::of(&PROGRAM)
+            .database("url", &format!("\"postgres://postgres@{address}/{name}\""))
+            .database("pool_max", "1")
+            .timeout(AMPLE)
+            .start(Door::Lambda)
+            .await;
+        Self {
+            _server: server,
+            database,
+            middlebox,
+            trial,
+        }
+    }
+
+    /// Runs a program, which must come to its end.
+    async fn run(&self, steps: Value) {
+        let program = json!({ "program": { "steps": steps, "fails": false } });
+        self.trial.value(program).await;
+    }
+
+    /// Loses all packets once the server shows this.
+    async fn lose_packets(&self, once: &str) {
+        let sql = format!("select count(*) from pg_stat_activity where datname = $name and {once}");
+        self.database.until(&sql, "1").await;
+        assert_eq!(self.middlebox.cut(Cut::Drop).await, 1);
+    }
+
+    fn said(&self, what: &str) -> bool {
+        self.trial.host.log().iter().any(|line| line.contains(what))
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_and_not_received_may_have_been_executed() {
+    let scene = Scene::start().await;
+    let asked = json!({ "do": "query", "sql": "select 4711", "rows": "all" });
+    let write = |key: u32| json!({ "do": "write", "key": key });
+    // The first one has its statement prepared, which may fail without a doubt.
+    let steps = json!([write(6), asked, { "do": "sleep", "millis": 3000 }, write(7)]);
+    let held = json!([{ "do": "session", "steps": steps, "end": "drop" }]);
+    tokio::join!(
+        scene.run(held),
+        scene.lose_packets("state = 'idle' and query = 'select 4711'")
+    );
+    assert!(scene.said("key 7 maybe"), "{:?}", scene.trial.host.log());
+    scene.run(json!([write(8)])).await;
+    assert!(scene.said("key 8 done"), "{:?}", scene.trial.host.log());
+    let written = "select string_agg(key::text, ' ' order by key) from written";
+    assert_eq!(scene.database.value(written).await.as_deref(), Some("6 8"));
+}
+
+/// What it answers is lost, so nothing that was sent is without its acknowledgement.
+#[tokio::test]
+async fn a_server_that_works_and_is_cut_off_meanwhile_is_found_out() {
+    let scene = Scene::start().await;
+    let asleep = json!([{ "do": "execute", "sql": "select pg_sleep(600)" }]);
+    tokio::join!(
+        scene.run(asleep),
+        scene.lose_packets("wait_event = 'PgSleep'")
+    );
+    scene.run(json!([{ "do": "write", "key": 9 }])).await;
+    assert!(scene.said("key 9 done"), "{:?}", scene.trial.host.log());
+}
+
+/// It takes no more of the data for a while.
+#[tokio::test]
+async fn a_server_that_does_not_read_for_a_while_is_not_taken_to_be_gone() {
+    let scene = Scene::start().await;
+    let copy = json!({ "do": "copy_in", "sql": "copy slow from stdin where false", "pieces": 400, "end": "all" });
+    let tx = json!([{ "do": "transaction", "steps": [copy, { "do": "write", "key": 3 }], "end": "commit" }]);
+    scene.run(tx).await;
+    assert!(scene.said("key 3 done"), "{:?}", scene.trial.host.log());
+}
