@@ -243,12 +243,15 @@ behind_both_doors! {
                 assert_eq!(results[0][1]["steps"][1]["error"]["code"], "57014", "{prepare} {call}: {results}");
                 assert_eq!(results[1][0][0]["error"]["code"], "57014", "{prepare} {call}: {results}");
             }
+            let late = json!({ "transaction": [{ "execute": "insert into tardy values (1)" }], "end": "commit" });
             let whole = json!({ "query": "select pg_sleep(0.2)::text" });
             let batch = json!({ "batch": "select pg_sleep(0.2)" });
-            let steps = json!([{ "timeout_ms": 50, "hurried": [] }, whole, batch]);
+            let steps = json!([{ "timeout_ms": 50, "hurried": [late] }, whole, batch]);
             let results = trial.value(json!({ "steps": steps })).await;
+            assert_eq!(results[0][0]["end"]["error"]["code"], "57014", "{results}");
             assert_eq!(results[1]["rows"], json!([[""]]), "{results}");
             assert!(results[2].is_null(), "{results}");
+            assert_eq!(database.value("select count(*) from tardy").await.as_deref(), Some("0"));
             gate.batch_execute("rollback").await.unwrap();
         }
     }

@@ -4,6 +4,7 @@
 //! that was in truth a rollback is an error; however it ends, what it left open is rolled back before
 //! its connection does anything else.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,7 +14,6 @@ use super::error::{Error, Result};
 use super::pool::Loan;
 use super::seat::{Role, Seat};
 use super::session::Session;
-use super::statement::Effects;
 use super::work::{Work, check_sql};
 
 /// How a transaction runs; what is not given is the database's default.
@@ -247,12 +247,9 @@ impl Work for Conclude {
         // Nothing follows for which they would be in force.
         loan.terms.prelude = None;
         loan.guarded = false;
-        let ended = match loan.resets_at_end() {
-            true => {
-                loan.lead(Effects::NONE).await?;
-                loan.end_and_reset(self.0).await
-            }
-            false => loan.control(self.0).await,
+        let ended = match loan.call_timeout.take() {
+            None => end(loan, self.0).await,
+            Some(timeout) => Box::pin(end_within(loan, self.0, timeout)).await,
         };
         match ended {
             // The server's last words do not say what it did before them.
@@ -268,6 +265,25 @@ impl Work for Conclude {
             Err(error) => Err(error),
         }
     }
+}
+
+async fn end(loan: &mut Loan, sql: &str) -> Result<bool> {
+    match loan.resets_at_end() {
+        true => loan.end_and_reset(sql).await,
+        false => loan.control(sql).await,
+    }
+}
+
+/// The same, given up after a time by a request to cancel: the server's own limit is for statements, and
+/// is over when a commit begins with what was deferred. What became of it the server says.
+async fn end_within(loan: &mut Loan, sql: &str, timeout: Duration) -> Result<bool> {
+    let canceller = loan.canceller();
+    let mut ending = pin!(end(loan, sql));
+    if let Ok(ended) = tokio::time::timeout(timeout, ending.as_mut()).await {
+        return ended;
+    }
+    canceller.cancel().await;
+    ending.await
 }
 
 impl Drop for Transaction {
