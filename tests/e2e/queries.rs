@@ -145,6 +145,23 @@ behind_both_doors! {
         assert!(result["error"]["message"].as_str().unwrap().contains("only_once"), "{result}");
     }
 
+    async fn an_argument_that_the_server_does_not_take_is_named(door) {
+        let schema = "create type mood as enum ('fine'); create domain word as text check (value <> 'bad');
+            create table things (id int4 not null, word word, mood mood)";
+        let (_database, trial) = trial(door, schema).await;
+        let insert = "insert into things (id, word, mood) values ($1, $2, $3)";
+        for (arguments, expected) in [
+            (json!([1, "bad", null]), "parameter $2: value for domain word violates check constraint \"word_check\""),
+            (json!([1, "good", "sad"]), "parameter $3: invalid input value for enum mood: \"sad\""),
+            (json!([1, "a\0b", null]), "parameter $2: invalid byte sequence for encoding \"UTF8\": 0x00"),
+            (json!([null, "a", null]), "null value in column \"id\" of relation \"things\" violates not-null constraint"),
+        ] {
+            let result = result(&trial, json!({ "execute": insert, "arguments": arguments })).await;
+            let message = result["error"]["message"].as_str().unwrap_or_default();
+            assert!(message.starts_with(expected), "{result}");
+        }
+    }
+
     async fn arguments_that_do_not_fit_are_told_apart(door) {
         let (_database, trial) = trial(door, "select 1").await;
         for arguments in [json!([]), json!([1, 2]), json!(["text"])] {

@@ -58,6 +58,16 @@ impl DbError {
         self.fields.context.as_deref()
     }
 
+    /// The parameter that the server did not take, counted from 1 as in `$1`: its bytes are no value of
+    /// its type, or one that a domain does not allow. The server says so in its own language only.
+    pub fn parameter(&self) -> Option<u32> {
+        let context = self.where_()?.lines().next()?;
+        let (portal, parameter) = context.split_once(" parameter $")?;
+        let digits = parameter.split(|c: char| !c.is_ascii_digit()).next()?;
+        let is_said = portal == "unnamed portal" || portal.starts_with("portal ");
+        digits.parse().ok().filter(|_| is_said)
+    }
+
     /// The schema of the table, type or constraint concerned.
     pub fn schema(&self) -> Option<&str> {
         self.fields.schema.as_deref()
@@ -84,10 +94,13 @@ impl DbError {
     }
 }
 
-/// The message, the SQLSTATE, the position and the hint; not the detail, which may have values of the
-/// database in it.
+/// The parameter, the message, the SQLSTATE, the position and the hint; not the detail, which may have
+/// values of the database in it.
 impl fmt::Display for DbError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(parameter) = self.parameter() {
+            write!(formatter, "parameter ${parameter}: ")?;
+        }
         write!(formatter, "{} (SQLSTATE {}", self.message(), self.code)?;
         if let Some(position) = self.position() {
             write!(formatter, ", at character {position}")?;
@@ -101,3 +114,42 @@ impl fmt::Display for DbError {
 }
 
 impl StdError for DbError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(context: &str) -> DbError {
+        DbError::new(wire::DatabaseError {
+            severity: "ERROR".to_owned(),
+            code: "22P02".to_owned(),
+            message: "invalid".to_owned(),
+            detail: Some("the value 7".to_owned()),
+            hint: Some("Try another.".to_owned()),
+            position: Some(8),
+            context: Some(context.to_owned()),
+            schema: None,
+            table: None,
+            column: None,
+            data_type: None,
+            constraint: None,
+        })
+    }
+
+    #[test]
+    fn it_displays_all_that_helps_and_no_values() {
+        let rest = "invalid (SQLSTATE 22P02, at character 8): Try another.";
+        for (context, parameter) in [
+            ("unnamed portal parameter $2", Some(2)),
+            ("portal \"c1f\" parameter $12 = 'secret'\nmore", Some(12)),
+            ("PL/pgSQL function f() line 3 at parameter $2", None),
+            ("", None),
+        ] {
+            let error = error(context);
+            assert_eq!(error.parameter(), parameter, "{context}");
+            let said = parameter.map(|number| format!("parameter ${number}: "));
+            let said = format!("{}{rest}", said.unwrap_or_default());
+            assert_eq!(error.to_string(), said, "{context}");
+        }
+    }
+}
