@@ -160,6 +160,25 @@ behind_both_doors! {
         }
     }
 
+    /// As the first of a transaction it is done again; later one transaction fails, and none after it.
+    async fn a_pipeline_in_a_transaction_gets_over_statements_that_have_changed(door) {
+        let (database, _proxy, trial) = trial(door, "\"serial\"").await;
+        let insert = |id: u32| json!(["insert into things (id) values ($1) returning *", [id]]);
+        let pipeline = json!({ "pipeline": [insert(7), [SELECT, [7]], insert(8)] });
+        let first = json!([{ "transaction": [pipeline], "end": "commit" }]);
+        let later = json!([{ "transaction": [{ "query": "select 1" }, pipeline], "end": "commit" }]);
+        steps(&trial, first.clone()).await;
+        database.run("delete from things where id > 1; alter table things add column a int").await;
+        steps(&trial, first).await;
+        let count = "select count(*) from things where id > 1";
+        assert_eq!(database.value(count).await.as_deref(), Some("2"));
+        database.run("delete from things where id > 1; alter table things add column b int").await;
+        let failed = trial.value(json!({ "steps": later })).await;
+        assert_eq!(failed[0]["steps"][1]["error"]["code"], "0A000", "{failed}");
+        steps(&trial, later).await;
+        assert_eq!(database.value(count).await.as_deref(), Some("2"));
+    }
+
     /// A savepoint goes before it in the same flush: it may turn out to need another form.
     async fn a_first_query_within_a_transaction_is_one_flush_too(door) {
         let (database, proxy, trial) = trial(door, "\"serial\"").await;
