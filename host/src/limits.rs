@@ -195,6 +195,10 @@ pub const OUTPUT_LINE_BYTES_MAX: usize = 16 * 1024;
 pub const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// The end of the output that a caller may ask to see with its answer, in bytes: Lambda's limit.
 pub const OUTPUT_TAIL_BYTES: usize = 4 * 1024;
+/// The name of a namespace for metrics, in bytes: CloudWatch's own limit.
+pub const NAMESPACE_BYTES_MAX: usize = 255;
+/// What is repeated of a text beside an invocation's figures, in bytes.
+pub const METRICS_TEXT_BYTES_MAX: usize = 1024;
 
 /// How far ahead the clock of whoever sends events may seem before it is taken for another clock. What it
 /// shows comes here later and cut down to the second, so the same clock never seems to be ahead.

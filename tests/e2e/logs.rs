@@ -43,6 +43,23 @@ behind_both_doors! {
         assert_eq!(line.get("requestId"), None, "{line}");
     }
 
+    /// What the guest writes, what it fails with, and what the host says of its connections.
+    async fn each_line_of_an_invocation_says_whose_it_is(door) {
+        let database = Database::create().await;
+        let setup = Setup::of(&MISBEHAVE).with(&database).toml("[log]\nformat = \"json\"\nlevel = \"debug\"\n");
+        let mut trial = setup.start(door).await;
+        let steps = json!([{ "query": "select 1" }]);
+        let event = json!({ "steps": steps, "act": "print", "text": "said by the guest" });
+        let mut answers = vec![trial.invoke_for(Some("blue"), event).await];
+        answers.push(trial.invoke_for(Some("blue"), json!({ "steps": steps, "act": "trap" })).await);
+        for text in ["said by the guest", "on the other output", "the pool after", "Function.Trap"] {
+            let line: Value = serde_json::from_str(&trial.host.line(text).await).unwrap();
+            assert!(answers.iter().any(|answer| line["requestId"] == answer.request_id.as_str()), "{line}");
+            assert_eq!(line["tenantId"], "blue", "{line}");
+            assert!(line["xrayTraceId"].as_str().is_some_and(|id| id.starts_with("1-")), "{line}");
+        }
+    }
+
     async fn lines_of_neighbours_do_not_mix(door) {
         let trial = Setup::of(&MISBEHAVE).isolation("{ concurrent = 4 }").concurrency(4).start(door).await;
         let print = |n: usize| {

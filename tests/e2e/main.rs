@@ -53,6 +53,7 @@ mod lifecycle;
 mod local_api;
 mod local_streaming;
 mod logs;
+mod metrics;
 mod neighbours;
 mod orders;
 mod outages;

@@ -24,6 +24,7 @@ pub mod chance;
 pub mod clock;
 pub mod component;
 pub mod database;
+pub mod emf;
 pub mod host;
 pub mod lambda;
 pub mod local;

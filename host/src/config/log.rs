@@ -6,6 +6,7 @@ use tracing::Level;
 
 use super::source::{Entry, Source};
 use super::{ConfigError, Variables, source};
+use crate::limits;
 
 /// What is logged, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,13 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// The least important level that is written.
     pub level: Level,
+}
+
+/// Where the figures of invocations go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// The namespace under which CloudWatch shows them.
+    pub namespace: String,
 }
 
 /// How a log line is written.
@@ -34,14 +42,23 @@ impl Default for LogConfig {
     }
 }
 
+const KEYS: &[&str] = &["format", "level", "metrics", "metrics_namespace"];
+/// The variables that win over the file, as Lambda's own do.
+const METRICS_VARIABLE: &str = "HEARTH_METRICS";
+const NAMESPACE_VARIABLE: &str = "HEARTH_METRICS_NAMESPACE";
 const FORMATS: &[&str] = &["text", "json"];
+const METRICS: &[&str] = &["off", "emf"];
+const NAMESPACE: &str = "Hearth";
 const LEVELS: &[&str] = &["trace", "debug", "info", "warn", "error"];
 
 impl LogConfig {
-    pub(super) fn read(source: &Source<'_>, entry: Option<Entry<'_>>) -> Result<Self, ConfigError> {
+    pub(super) fn read(
+        source: &Source<'_>,
+        entry: Option<&Entry<'_>>,
+    ) -> Result<Self, ConfigError> {
         let mut log = Self::default();
         if let Some(entry) = entry {
-            let section = entry.section(&["format", "level"])?;
+            let section = entry.section(KEYS)?;
             if let Some(entry) = section.get("format") {
                 log.format = format(entry.text()?).ok_or_else(|| unknown(&entry, FORMATS))?;
             }
@@ -72,6 +89,62 @@ impl LogConfig {
         if let Some(level) = variable("AWS_LAMBDA_LOG_LEVEL").as_deref().and_then(level) {
             self.level = level;
         }
+    }
+}
+
+impl MetricsConfig {
+    /// None where they are not asked for.
+    pub(super) fn read(
+        source: &Source<'_>,
+        entry: Option<&Entry<'_>>,
+    ) -> Result<Option<Self>, ConfigError> {
+        let (mut on, mut name) = (false, NAMESPACE.to_owned());
+        if let Some(entry) = entry {
+            let section = entry.section(KEYS)?;
+            if let Some(entry) = section.get("metrics") {
+                on = metrics(entry.text()?).ok_or_else(|| unknown(&entry, METRICS))?;
+            }
+            if let Some(entry) = section.get("metrics_namespace") {
+                name = entry.text()?.to_owned();
+                namespace(&name).map_err(|problem| entry.unexpected(problem))?;
+            }
+        }
+        let wrong = |variable, problem: &str, given: &str| {
+            let problem = format!("the variable {variable}: expected {problem}, got {given:?}");
+            ConfigError::new(source.file, problem)
+        };
+        if let Some(word) = source.variable(METRICS_VARIABLE) {
+            let expected = format!("one of {}", METRICS.join(", "));
+            on = metrics(&word).ok_or_else(|| wrong(METRICS_VARIABLE, &expected, &word))?;
+        }
+        if let Some(given) = source.variable(NAMESPACE_VARIABLE) {
+            namespace(&given).map_err(|problem| wrong(NAMESPACE_VARIABLE, problem, &given))?;
+            name = given;
+        }
+        Ok(on.then_some(Self { namespace: name }))
+    }
+}
+
+fn metrics(word: &str) -> Option<bool> {
+    match word.to_ascii_lowercase().as_str() {
+        "off" => Some(false),
+        "emf" => Some(true),
+        _ => None,
+    }
+}
+
+/// What is expected of a namespace, unless it is so.
+fn namespace(name: &str) -> Result<(), &'static str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-_/# ".contains(c);
+    match name {
+        "" => Err("a name"),
+        name if name.len() > limits::NAMESPACE_BYTES_MAX || !name.chars().all(is_plain) => {
+            Err("at most 255 letters, digits, spaces and . - _ / #")
+        }
+        name if name.starts_with("AWS/") => {
+            Err("a name that does not begin with AWS/, which is Amazon's")
+        }
+        _ => Ok(()),
     }
 }
 

@@ -29,7 +29,7 @@ pub use database::{DatabaseConfig, Prepare, Reset};
 pub use error::ConfigError;
 pub use function::{AfterAnswer, FunctionConfig, Isolation, Response, Retire};
 pub use lambda::LambdaConfig;
-pub use log::{LogConfig, LogFormat};
+pub use log::{LogConfig, LogFormat, MetricsConfig};
 pub use permission::{PermissionConfig, Setting, StatementKind, StatementKinds, Statements};
 
 use source::{Entry, Section, Source};
@@ -51,6 +51,8 @@ pub struct Config {
     pub directory: PathBuf,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Where the figures of each invocation go, if they are asked for.
+    pub metrics: Option<MetricsConfig>,
     /// How the environment behaves on Lambda.
     pub lambda: LambdaConfig,
     /// The functions by name; at least one.
@@ -78,7 +80,8 @@ impl Config {
         let document = source.document()?;
         let sections = ["log", "lambda", "function", "database"];
         let root = Section::root(source, document.get_ref(), &sections)?;
-        let log = LogConfig::read(source, root.get("log"))?;
+        let log = LogConfig::read(source, root.get("log").as_ref())?;
+        let metrics = MetricsConfig::read(source, root.get("log").as_ref())?;
         let lambda = LambdaConfig::read(root.get("lambda"))?;
         let mut databases = BTreeMap::new();
         if let Some(entry) = root.get("database") {
@@ -103,6 +106,7 @@ impl Config {
         Ok(Self {
             directory: source.directory.to_owned(),
             log,
+            metrics,
             lambda,
             functions,
             databases,

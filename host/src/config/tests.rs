@@ -247,6 +247,36 @@ fn lambdas_log_settings_win_over_the_file() {
 }
 
 #[test]
+fn variables_win_over_what_the_file_says_of_metrics() {
+    let text =
+        "[log]\nmetrics = 'emf'\nmetrics_namespace = 'Own'\n[function.a]\ncomponent = 'Cargo.toml'";
+    let read = |metrics: &str, namespace: &str| {
+        let config = parse_with(text, &|name| match name {
+            "HEARTH_METRICS" => Some(metrics.to_owned()),
+            "HEARTH_METRICS_NAMESPACE" => Some(namespace.to_owned()),
+            _ => None,
+        });
+        match config {
+            Ok(config) => Ok(config.metrics.map(|metrics| metrics.namespace)),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    assert_eq!(read("", ""), Ok(Some("Own".to_owned())));
+    assert_eq!(read("EMF", "Shop"), Ok(Some("Shop".to_owned())));
+    assert_eq!(read("off", ""), Ok(None));
+    let error = read("on", "").unwrap_err();
+    assert!(
+        error.ends_with("HEARTH_METRICS: expected one of off, emf, got \"on\""),
+        "{error}"
+    );
+    let error = read("emf", "AWS/X").unwrap_err();
+    assert!(
+        error.contains("HEARTH_METRICS_NAMESPACE: expected a name that"),
+        "{error}"
+    );
+}
+
+#[test]
 fn secrets_are_in_no_debug_output() {
     let debug = format!("{:?}", parse(FULL).unwrap());
     assert!(
@@ -281,6 +311,16 @@ fn a_mistake_outside_a_function_is_said_in_one_line() {
             "hearth.toml:2: log.level: expected one of trace, debug, info, warn, error (perhaps \"info\"), got \"inof\"",
         ),
         ("[log]\nformat = 'xml'", "hearth.toml:2: log.format: expected one of text, json, got \"xml\""),
+        ("[log]\nmetrics = 'enf'", "hearth.toml:2: log.metrics: expected one of off, emf (perhaps \"emf\"), got \"enf\""),
+        (
+            "[log]\nmetrics_namespace = 'AWS/Lambda'",
+            "hearth.toml:2: log.metrics_namespace: expected a name that does not begin with AWS/, which is Amazon's, \
+             got \"AWS/Lambda\"",
+        ),
+        (
+            "[log]\nmetrics_namespace = 'a:b'",
+            "hearth.toml:2: log.metrics_namespace: expected at most 255 letters, digits, spaces and . - _ / #, got \"a:b\"",
+        ),
         ("[log]\nformat = 3", "hearth.toml:2: log.format: expected text in quotes, got 3"),
         ("log = 'x'", "hearth.toml:1: log: expected a section, got \"x\""),
         ("function = []", "hearth.toml:1: function: expected a section, got a list"),

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 use lru::LruCache;
@@ -80,6 +80,8 @@ pub struct Connection {
     pub(super) parameters: BTreeMap<String, String>,
     pub(super) vouched: Vouched,
     backend: Backend,
+    /// How long it took to be made, until somebody takes account of it.
+    pub(super) connecting: Option<Duration>,
     pub(super) residue: Residue,
     /// Whether it is not to be lent again, though it may still serve who has it.
     pub(super) doomed: bool,
@@ -115,8 +117,10 @@ impl Connection {
         statements_max: NonZeroUsize,
         prepare: Prepare,
     ) -> Result<Self> {
+        let begun = Instant::now();
         let mut established = address.connect().await?;
         Ok(Self {
+            connecting: Some(begun.elapsed()),
             timeouts: ServerTimeouts::new(&established.parameters, prepare),
             parameters: std::mem::take(&mut established.parameters),
             vouched: Vouched::default(),

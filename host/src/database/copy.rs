@@ -63,6 +63,10 @@ impl CopyIn {
 
     /// Sends bytes; they need not end where a row does. Returns once the socket has taken them.
     pub async fn write(&self, bytes: &[u8]) -> Result<()> {
+        self.session.told(self.send(bytes).await)
+    }
+
+    async fn send(&self, bytes: &[u8]) -> Result<()> {
         let mut over = self.over.lock().await;
         if *over || self.seat.flow() != self.flow {
             return Err(Error::Ended);
@@ -82,6 +86,10 @@ impl CopyIn {
 
     /// Ends the copy. How many rows were copied.
     pub async fn finish(&self) -> Result<u64> {
+        self.session.told(self.end().await)
+    }
+
+    async fn end(&self) -> Result<u64> {
         let mut over = self.over.lock().await;
         if std::mem::replace(&mut *over, true) || self.seat.flow() != self.flow {
             return Err(Error::Ended);
@@ -120,6 +128,10 @@ impl CopyOut {
 
     /// The next bytes, about so many; none at the end.
     pub async fn read(&self, bytes: usize) -> Result<Vec<u8>> {
+        self.session.told(self.receive(bytes).await)
+    }
+
+    async fn receive(&self, bytes: usize) -> Result<Vec<u8>> {
         let bytes = bytes.clamp(1, limits::BATCH_BYTES_MAX);
         let mut place = self.place.lock().await;
         if place.over {

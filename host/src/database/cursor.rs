@@ -97,6 +97,10 @@ impl Cursor {
 
     /// The next rows, about `bytes` of them. After the last batch, or an error, there are none.
     pub async fn next(&self, bytes: usize) -> Result<Batch> {
+        self.session.told(self.fetch(bytes).await)
+    }
+
+    async fn fetch(&self, bytes: usize) -> Result<Batch> {
         let bytes = bytes.clamp(1, limits::BATCH_BYTES_MAX);
         let mut place = self.place.lock().await;
         if place.over {

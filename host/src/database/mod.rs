@@ -14,6 +14,7 @@ use lru::LruCache;
 use crate::config::{DatabaseConfig, Prepare, Reset};
 use crate::fault::Fault;
 use crate::limits;
+use crate::telemetry::{Account, Tally, line_of};
 
 mod catalog;
 pub mod connect;
@@ -125,8 +126,23 @@ impl Database {
         self.pool.close().await;
     }
 
-    async fn lend(&self, until: Instant, held: usize) -> Result<Loan> {
-        let mut loan = self.pool.lend(until, held).await?;
+    async fn lend(&self, until: Instant, held: usize, account: &Arc<Account>) -> Result<Loan> {
+        let mut lending = account.tally().map(Tally::lending);
+        let lent = self.pool.lend(until, held).await;
+        if let Some(lending) = &mut lending {
+            match &lent {
+                Ok(loan) => loan
+                    .connecting
+                    .iter()
+                    .for_each(|took| lending.connected(*took)),
+                Err(Error::Connect(_)) => lending.refused(),
+                Err(_) => {}
+            }
+        }
+        let mut loan = lent?;
+        if lending.is_some() {
+            loan.charge(account);
+        }
         if self.reset_always {
             loan.mark(residue::Residue::Session);
         }
@@ -134,14 +150,16 @@ impl Database {
     }
 
     /// Tells the log how its pool stands.
-    fn report(&self) {
+    fn report(&self, account: &Account) {
         let pool::Counts {
             open,
             resting,
             waiting,
             most,
         } = self.pool.counts();
-        tracing::debug!(
+        line_of!(
+            account,
+            debug,
             database = self.name,
             open,
             resting,

@@ -33,7 +33,8 @@ impl Pinned {
         }
     }
 
-    pub(super) fn session(&self) -> &Arc<Session> {
+    /// The invocation that holds it.
+    pub fn session(&self) -> &Arc<Session> {
         &self.session
     }
 

@@ -272,6 +272,7 @@ impl Connection {
                     }
                     batch.cells.extend_from_slice(cells);
                     batch.rows += 1;
+                    self.wire.traffic.rows += 1;
                 }
                 tags::COMMAND_COMPLETE_TAG => {
                     batch.affected = reply::affected(&self.wire);

@@ -45,7 +45,9 @@ impl Place {
     ) -> Result<Vec<Arc<Description>>> {
         match self {
             // They may be known without a connection.
-            Self::Database(session, name) => session.prepare(name, keys, timeout).await,
+            Self::Database(session, name) => {
+                session.told(session.prepare(name, keys, timeout).await)
+            }
             _ => Ok(self.perform(work::Prepare(keys, timeout)).await?.0),
         }
     }
@@ -58,7 +60,7 @@ impl Place {
         let counted = meter.count(&started.first);
         // Before the refusal: dropping it frees the connection.
         let rest = Cursor::after(session, &seat, &mut started, meter, call.timeout);
-        counted?;
+        session.told(counted)?;
         let changed = call.version != started.description.version;
         Ok(Answer {
             statement: changed.then_some(started.description),
@@ -76,9 +78,9 @@ impl Place {
     /// transaction, so has that.
     pub async fn pipeline(&self, calls: &[Call]) -> Result<Vec<Outcome>> {
         let (outcomes, seat) = self.perform(work::Pipeline(calls)).await?;
-        self.session()
-            .grants
-            .count(seat.database().name(), &outcomes)?;
+        let session = self.session();
+        let counted = session.grants.count(seat.database().name(), &outcomes);
+        session.told(counted)?;
         Ok(outcomes)
     }
 
@@ -110,12 +112,17 @@ impl Place {
     }
 
     async fn perform<W: Work>(&self, work: W) -> Result<(W::Done, Arc<Seat>)> {
-        match self {
+        let done = match self {
             Self::Database(session, name) => session.call(name, work).await,
             Self::Transaction(transaction) => {
-                Ok((transaction.perform(work).await?, transaction.seat().clone()))
+                let done = transaction.perform(work).await;
+                done.map(|done| (done, transaction.seat().clone()))
             }
-            Self::Pinned(pinned) => Ok((pinned.perform(work).await?, pinned.seat().clone())),
-        }
+            Self::Pinned(pinned) => {
+                let done = pinned.perform(work).await;
+                done.map(|done| (done, pinned.seat().clone()))
+            }
+        };
+        self.session().told(done)
     }
 }

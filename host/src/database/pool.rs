@@ -32,6 +32,7 @@ use super::demotion::Demotion;
 use super::error::{Error, Result};
 use crate::config::Prepare;
 use crate::limits;
+use crate::telemetry::Account;
 
 /// The pool of one database.
 pub struct Pool {
@@ -40,7 +41,12 @@ pub struct Pool {
 }
 
 /// A connection on loan.
-pub struct Loan(Option<Object<Opener>>);
+pub struct Loan {
+    /// None once it is given back.
+    object: Option<Object<Opener>>,
+    /// Who takes account of what passes on it.
+    account: Option<Arc<Account>>,
+}
 
 /// How a pool stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +123,10 @@ impl Pool {
         match lent.unwrap_or(Err(PoolError::Timeout(TimeoutType::Wait))) {
             Ok(mut object) => {
                 object.lend();
-                Ok(Loan(Some(object)))
+                Ok(Loan {
+                    object: Some(object),
+                    account: None,
+                })
             }
             Err(PoolError::Backend(error)) => Err(error),
             Err(PoolError::Closed) => Err(Error::Busy("the host is shutting down".to_owned())),
@@ -232,18 +241,37 @@ impl Opener {
 }
 
 impl Loan {
+    /// What passes on it is on this account from now on.
+    pub fn charge(&mut self, account: &Arc<Account>) {
+        self.account = Some(account.clone());
+    }
+
     /// Gives the connection back for the next borrower. Only for one that is clean.
     pub fn give_back(mut self) {
-        if let Some(mut object) = self.0.take() {
+        self.settle_account();
+        if let Some(mut object) = self.object.take() {
             debug_assert!(object.is_clean(), "only a clean connection is given back");
             object.rest();
+        }
+    }
+
+    fn settle_account(&mut self) {
+        let Some(object) = &mut self.object else {
+            return;
+        };
+        // Also where nobody wants to know, so that the next borrower does not pay for it.
+        let traffic = std::mem::take(&mut object.wire.traffic);
+        object.connecting = None;
+        if let Some(tally) = self.account.as_ref().and_then(|account| account.tally()) {
+            tally.exchanged(traffic);
         }
     }
 }
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        if let Some(object) = self.0.take() {
+        self.settle_account();
+        if let Some(object) = self.object.take() {
             let connection = Object::take(object);
             if connection.is_busy() {
                 // The socket closes with the connection, but a server that is computing would not
@@ -260,7 +288,7 @@ impl Deref for Loan {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
-        self.0
+        self.object
             .as_ref()
             .expect("a loan has its connection until it is given back or dropped")
     }
@@ -268,7 +296,7 @@ impl Deref for Loan {
 
 impl DerefMut for Loan {
     fn deref_mut(&mut self) -> &mut Connection {
-        self.0
+        self.object
             .as_mut()
             .expect("a loan has its connection until it is given back or dropped")
     }

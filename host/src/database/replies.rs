@@ -58,7 +58,9 @@ impl Connection {
     /// server sends all of them without being asked again: those that are there need not wait then.
     pub(super) async fn rows(&mut self, bytes: usize, flowing: bool) -> Result<Batch> {
         let mut batch = Batch::default();
-        match self.more_rows(&mut batch, bytes, flowing).await {
+        let more = self.more_rows(&mut batch, bytes, flowing).await;
+        self.wire.traffic.rows += u64::from(batch.rows);
+        match more {
             Ok(()) => Ok(batch),
             Err(error) => batch.or_failed(error),
         }

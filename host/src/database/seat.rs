@@ -7,10 +7,13 @@ use std::time::Duration;
 use super::Database;
 use super::error::{Error, Result};
 use super::pool::Loan;
+use crate::telemetry::{Account, line_of};
 
 /// Holds a connection until it is given back, made clean or retired.
 pub(super) struct Seat {
     database: Arc<Database>,
+    /// Whose it is.
+    account: Arc<Account>,
     pub(super) loan: tokio::sync::Mutex<Option<Loan>>,
     role: Mutex<Role>,
     flow: Mutex<FlowState>,
@@ -55,9 +58,15 @@ impl Role {
 }
 
 impl Seat {
-    pub(super) fn new(database: Arc<Database>, loan: Loan, role: Role) -> Self {
+    pub(super) fn new(
+        database: Arc<Database>,
+        account: Arc<Account>,
+        loan: Loan,
+        role: Role,
+    ) -> Self {
         Self {
             database,
+            account,
             loan: tokio::sync::Mutex::new(Some(loan)),
             role: Mutex::new(role),
             flow: Mutex::default(),
@@ -189,7 +198,9 @@ impl Seat {
     }
 
     fn report_retired(&self) {
-        tracing::info!(
+        line_of!(
+            self.account,
+            info,
             database = self.database.name(),
             "a connection was retired: it could not be made clean"
         );

@@ -35,11 +35,13 @@ use super::work::{self, Work};
 use super::{Database, Databases};
 use crate::invocation::Deadline;
 use crate::limits;
+use crate::telemetry::Account;
 
 /// The loans of one invocation.
 pub struct Session {
     databases: Arc<Databases>,
     pub(super) grants: Grants,
+    account: Arc<Account>,
     deadline: Deadline,
     freezes: bool,
     ended: AtomicBool,
@@ -56,12 +58,14 @@ impl Session {
     pub fn new(
         databases: Arc<Databases>,
         grants: Grants,
+        account: Arc<Account>,
         deadline: Deadline,
         freezes: bool,
     ) -> Arc<Self> {
         Arc::new(Self {
             databases,
             grants,
+            account,
             deadline,
             freezes,
             ended: AtomicBool::new(false),
@@ -70,6 +74,25 @@ impl Session {
             seats: Mutex::default(),
             settling: Mutex::default(),
         })
+    }
+
+    /// What is told of the invocation.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// The same result, of which the guest is told.
+    pub fn told<R>(&self, result: Result<R>) -> Result<R> {
+        match &result {
+            // The guest's part of the host asks again, with other bytes.
+            Ok(_) | Err(Error::StatementChanged(_)) => {}
+            Err(_) => {
+                if let Some(tally) = self.account.tally() {
+                    tally.database_failed();
+                }
+            }
+        }
+        result
     }
 
     /// The database of this name, if the function may use it.
@@ -139,16 +162,16 @@ impl Session {
         }
         let settling = std::mem::take(&mut *lock(&self.settling));
         if settling.is_empty() {
-            report(&self.databases);
+            report(&self.databases, &self.account);
             return None;
         }
-        let databases = self.databases.clone();
+        let (databases, account) = (self.databases.clone(), self.account.clone());
         Some(async move {
             for task in settling {
                 // It panicked or the runtime is going down; the loan was dropped, so it is retired.
                 let _ = task.await;
             }
-            report(&databases);
+            report(&databases, &account);
         })
     }
 
@@ -255,6 +278,7 @@ impl Session {
         work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
     ) -> Result<R> {
         loan.terms = self.terms(seat.database())?;
+        let _measured = self.account.tally().map(|tally| tally.database.measure());
         let result = work(loan).await;
         match result.as_ref().err().map(Error::verdict) {
             Some(Verdict::Lost) => loan.doom(),
@@ -274,7 +298,8 @@ impl Session {
 
     /// Gives a seat on which nothing was done another connection.
     pub(super) async fn replace(self: &Arc<Self>, seat: &Arc<Seat>) -> Result<()> {
-        let lending = pin!(seat.database().lend(self.lend_until(None), 0));
+        let lending = seat.database();
+        let lending = pin!(lending.lend(self.lend_until(None), 0, &self.account));
         let loan = self.unless_ended(lending).await?;
         *seat.loan.lock().await = Some(loan);
         self.admit_seat(seat)
@@ -357,9 +382,11 @@ impl Session {
             };
             seats.iter().filter(is_held).count()
         };
-        let lending = pin!(database.lend(self.lend_until(timeout), held));
+        let until = self.lend_until(timeout);
+        let lending = pin!(database.lend(until, held, &self.account));
         let loan = self.unless_ended(lending).await?;
-        let seat = Arc::new(Seat::new(database.clone(), loan, role));
+        let seat = Seat::new(database.clone(), self.account.clone(), loan, role);
+        let seat = Arc::new(seat);
         self.admit_seat(&seat)?;
         Ok(seat)
     }
@@ -387,8 +414,9 @@ impl Session {
 }
 
 /// Tells the log how the pools stand after an invocation.
-fn report(databases: &Databases) {
+fn report(databases: &Databases, account: &Account) {
     if tracing::enabled!(tracing::Level::DEBUG) {
-        databases.values().for_each(|database| database.report());
+        let all = databases.values();
+        all.for_each(|database| database.report(account));
     }
 }

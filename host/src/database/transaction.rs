@@ -85,26 +85,24 @@ impl Transaction {
 
     /// Sets a savepoint.
     pub async fn savepoint(&self, name: &str, timeout: Option<Duration>) -> Result<()> {
-        self.perform(Control(Savepoint::Set(name), timeout)).await
+        self.to_savepoint(Savepoint::Set(name), timeout).await
     }
 
     /// Undoes everything since the newest savepoint of this name.
     pub async fn rollback_to(&self, name: &str, timeout: Option<Duration>) -> Result<()> {
-        let back = Control(Savepoint::GoBack(name), timeout);
-        self.perform(back).await
+        self.to_savepoint(Savepoint::GoBack(name), timeout).await
     }
 
     /// Forgets the newest savepoint of this name.
     pub async fn release(&self, name: &str, timeout: Option<Duration>) -> Result<()> {
-        let release = Control(Savepoint::Release(name), timeout);
-        self.perform(release).await
+        self.to_savepoint(Savepoint::Release(name), timeout).await
     }
 
     /// Commits. An error if the server rolled back instead, or if nobody knows what it did.
     pub async fn commit(&self, timeout: Option<Duration>) -> Result<()> {
         match self.conclude("COMMIT", timeout).await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Error::Aborted),
+            Ok(false) => self.session.told(Err(Error::Aborted)),
             Err(error) => Err(error),
         }
     }
@@ -115,7 +113,9 @@ impl Transaction {
     }
 
     async fn conclude(&self, sql: &'static str, timeout: Option<Duration>) -> Result<bool> {
-        let concluded = self.perform(Conclude(sql, timeout)).await;
+        let concluded = self
+            .session
+            .told(self.perform(Conclude(sql, timeout)).await);
         if !matches!(concluded, Err(Error::InUse)) {
             self.over.store(true, Ordering::Release);
         }
@@ -123,6 +123,10 @@ impl Transaction {
             self.session.leave(&self.seat, true);
         }
         concluded
+    }
+
+    async fn to_savepoint(&self, act: Savepoint<'_>, timeout: Option<Duration>) -> Result<()> {
+        self.session.told(self.perform(Control(act, timeout)).await)
     }
 
     /// Does a piece of work in it.

@@ -18,7 +18,7 @@ use super::{Instance, trap};
 use crate::fault::{Fault, Kind};
 use crate::interface::bindings::hearth::function::invocation::Verdict;
 use crate::interface::bindings::{Failure, Function};
-use crate::telemetry::Output;
+use crate::telemetry::{Account, Output};
 
 /// One of the hooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +97,8 @@ impl Keeper {
         call: Call,
     ) -> bool {
         let Call { hook, told } = call;
-        let output = Arc::new(Output::new(&self.blueprint.config.name, hook.name()));
+        let account = Account::outside(&self.blueprint.config.name, hook.name());
+        let output = Arc::new(Output::new(account));
         let state = store.data_mut();
         state.attribute(output.clone());
         state.memory.forget_refusal();

@@ -8,20 +8,20 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use wasmtime::component::{Accessor, TypedFunc};
-use wasmtime::{AsContextMut, CallHook, Store, Trap, UpdateDeadline};
+use wasmtime::{AsContextMut, Store, Trap, UpdateDeadline};
 
 use super::after::{After, idle};
 use super::answered::{self, Course, Ends};
 use super::hooks;
 use super::state::{Memory, State};
 use super::waiting::{Waiter, Waiting, fault_of};
-use super::{Blueprint, Job, Vitals, trap};
+use super::{Blueprint, Job, Vitals, metered, trap};
 use crate::config::AfterAnswer;
 use crate::fault::{Fault, Kind};
 use crate::interface::bindings::{Answer, Context, Failure, Function};
 use crate::invocation::Invocation;
 use crate::limits;
-use crate::telemetry::Output;
+use crate::telemetry::{Account, Output};
 
 /// `handle`, as the guest exports it.
 type Handle = TypedFunc<(Vec<u8>, Context), (Result<Answer, Failure>,)>;
@@ -135,7 +135,7 @@ impl Keeper {
     /// Builds the store and runs the guest's `init`.
     async fn build(&self) -> Result<(Store<State>, Function), Fault> {
         let config = &self.blueprint.config;
-        let output = Arc::new(Output::new(&config.name, ""));
+        let output = Arc::new(Output::new(Account::outside(&config.name, "")));
         let memory = Memory::new(
             config.memory_mib as usize * 1024 * 1024,
             self.vitals.memory_bytes.clone(),
@@ -161,17 +161,8 @@ impl Keeper {
             })
         });
         // Where several invocations may be in the instance, the one that runs has to be looked up.
-        if self.slots > 1 || self.suspends() {
-            let vitals = self.vitals.clone();
-            store.call_hook(move |store, hook| {
-                match hook {
-                    CallHook::CallingHost => vitals.held.call(State::attribute_call(store)?),
-                    CallHook::ReturningFromHost => vitals.held.come_back(),
-                    _ => {}
-                }
-                Ok(())
-            });
-        }
+        let shared = self.slots > 1 || self.suspends();
+        metered::watch(&mut store, &self.vitals, shared, self.blueprint.measures);
         let ticking = self.blueprint.engine.ticker().tick();
         let function = match self.blueprint.component.instantiate_async(&mut store).await {
             Ok(function) => function,
@@ -242,6 +233,9 @@ impl Keeper {
         let enforced = invocation.deadline.enforced;
         let waiter = Waiter::new(reply, output.clone(), enforced);
         self.waiting.add(number, waiter);
+        if let Some(tally) = session.account().tally() {
+            tally.entered(number == 0, self.vitals.memory_bytes.clone());
+        }
         let call = accessor.with(|mut access| -> wasmtime::Result<_> {
             let call =
                 handle.start_call_concurrent(&mut access, (invocation.event.to_vec(), context))?;

@@ -35,6 +35,7 @@ pub mod engine;
 mod held;
 pub mod hooks;
 mod keeper;
+mod metered;
 pub mod pool;
 pub mod reuse;
 pub mod state;
@@ -60,6 +61,8 @@ pub struct Blueprint {
     pub component: FunctionPre<State>,
     /// The databases that the function may open.
     pub databases: Arc<Databases>,
+    /// Whether it is measured for how long their guests run.
+    pub measures: bool,
 }
 
 /// One invocation for an instance.

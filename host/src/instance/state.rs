@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 use rand::rand_core::UnwrapErr;
@@ -36,6 +36,8 @@ pub struct State {
     /// Where the output goes that belongs to no invocation.
     output: Arc<Output>,
     running: HashMap<GuestTaskId, Running>,
+    /// Since when the guest runs, if that is measured.
+    pub(super) runs_since: Option<Instant>,
     /// The memory that the guest has, and may have.
     pub memory: Memory,
 }
@@ -70,6 +72,7 @@ impl State {
             stdio,
             output,
             running: HashMap::new(),
+            runs_since: None,
             memory,
         }
     }
@@ -130,10 +133,12 @@ impl State {
     }
 
     /// Attributes what is done next to the invocation that is running now: what is written, and whose
-    /// temporary directory it is. It may be none: a task that its answer did not announce may go on in
-    /// others' time. Returns the invocation's enforced deadline.
+    /// temporary directory it is; and the time for which it ran, if that is measured. It may be none: a
+    /// task that its answer did not announce may go on in others' time. Returns the invocation's
+    /// enforced deadline.
     pub fn attribute_call(
         mut store: StoreContextMut<'_, Self>,
+        ran: Option<Duration>,
     ) -> wasmtime::Result<Option<Instant>> {
         let root = store.as_context_mut().async_call_stack()?.last();
         let state = store.data_mut();
@@ -142,7 +147,32 @@ impl State {
         state.mount.enter(directory);
         let output = running.map_or(&state.output, |running| &running.output);
         state.stdio.attribute(output.clone());
+        if let Some(running) = running {
+            running.ran(ran);
+        }
         Ok(running.map(|running| running.enforced))
+    }
+
+    /// The invocation that is running now, if there is one, ran for so long.
+    pub fn attribute_time(
+        mut store: StoreContextMut<'_, Self>,
+        ran: Option<Duration>,
+    ) -> wasmtime::Result<()> {
+        if ran.is_none() || store.data().running.is_empty() {
+            return Ok(());
+        }
+        let root = store.as_context_mut().async_call_stack()?.last();
+        if let Some(running) = root.and_then(|task| store.data().running.get(&task)) {
+            running.ran(ran);
+        }
+        Ok(())
+    }
+
+    /// The only invocation in the instance, if there is one, ran for so long.
+    pub fn attribute_to_only_one(&self, ran: Option<Duration>) {
+        if let Some(running) = self.running.values().next() {
+            running.ran(ran);
+        }
     }
 
     /// Whether the code that is running now belongs to an invocation that should have ended a
@@ -151,6 +181,14 @@ impl State {
         let root = store.as_context_mut().async_call_stack()?.last();
         let running = root.and_then(|task| store.data().running.get(&task));
         Ok(running.is_some_and(|running| Instant::now() > running.enforced + limits::OVERRUN_MAX))
+    }
+}
+
+impl Running {
+    fn ran(&self, time: Option<Duration>) {
+        if let (Some(time), Some(tally)) = (time, self.output.account().tally()) {
+            tally.guest.add(time);
+        }
     }
 }
 

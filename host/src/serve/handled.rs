@@ -30,8 +30,6 @@ pub struct Handled {
 /// Work that goes on after an answer.
 pub(super) struct Going {
     pub(super) work: Work,
-    /// The function's name in the configuration.
-    pub(super) function: String,
     /// What ends it with the environment, if it goes on beside later invocations.
     pub(super) suspended: Option<CancellationToken>,
 }
@@ -68,6 +66,7 @@ impl Handled {
     /// Waits for the work after the answer, then makes clean and gives back what the invocation has
     /// borrowed. To be called when the answer is out. Work that is suspended is not waited for.
     pub async fn settle(mut self) {
+        self.output.account().answered();
         if let Some(mut going) = self.going.take() {
             if !going.work.lease.may_suspend() {
                 going.suspended = None;
@@ -84,14 +83,13 @@ impl Handled {
 
     /// Waits for the end of the work, and then does what is left.
     async fn conclude(mut self, going: Going) {
-        let invocation = going.work.invocation.clone();
         let outcome = match going.suspended {
             Some(closing) => going.work.suspend(closing).await,
             None => going.work.finish().await,
         };
         self.output.finish();
         if let Err(fault) = outcome {
-            report(&fault, &going.function, &invocation.request_id);
+            report(&fault, self.output.account());
         }
         self.ending.end().await;
     }
@@ -109,18 +107,31 @@ impl Ending {
         let Some(session) = self.session.take() else {
             return;
         };
-        if let Some(settling) = session.end_beside() {
-            let settled = self.endings.spawn(settling);
-            let until = session.deadline().settled_by();
-            let _ = tokio::time::timeout_at(until.into(), settled).await;
+        let settling = session.end_beside();
+        if settling.is_none() && !session.account().is_observed() {
+            return;
         }
+        let until = session.deadline().settled_by();
+        let ended = self.endings.spawn(close(session, settling));
+        let _ = tokio::time::timeout_at(until.into(), ended).await;
     }
+}
+
+/// Waits until a session has ended, after which nothing is left of its invocation.
+async fn close(session: Arc<Session>, settling: Option<impl Future<Output = ()>>) {
+    if let Some(settling) = settling {
+        settling.await;
+    }
+    session.account().close();
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
         if let Some(session) = self.session.take() {
-            self.endings.spawn(async move { session.end().await });
+            self.endings.spawn(async move {
+                let settling = session.end_beside();
+                close(session, settling).await;
+            });
         }
     }
 }

@@ -36,7 +36,7 @@ use crate::instance::ticker::Watch;
 use crate::instance::{Blueprint, Job};
 use crate::invocation::{Deadline, Invocation, Response};
 use crate::limits;
-use crate::telemetry::Output;
+use crate::telemetry::{Account, Metrics, Output, line_of};
 
 mod handled;
 mod http;
@@ -59,6 +59,8 @@ pub struct Environment {
     /// Whether the process is frozen between two invocations.
     freezes: bool,
     endings: TaskTracker,
+    /// What measures the invocations, if they are to be measured.
+    metrics: Option<Arc<Metrics>>,
     /// Cancelled when the environment ends.
     closing: CancellationToken,
 }
@@ -100,6 +102,8 @@ impl Environment {
                 .sum(),
             memory_bytes: memory_mib as usize * 1024 * 1024,
         })?);
+        let metrics = config.metrics.as_ref();
+        let metrics = metrics.map(|metrics| Metrics::new(metrics, &config.log));
         let mut functions = BTreeMap::new();
         for (name, config) in config.functions.clone() {
             let own: Databases = config
@@ -113,6 +117,7 @@ impl Environment {
                 component: engine.load(&name, &config.component)?,
                 engine: engine.clone(),
                 databases: own.clone(),
+                measures: metrics.is_some(),
             }));
             let function = Function {
                 permissions: permissions::read(&config)?,
@@ -127,6 +132,7 @@ impl Environment {
             databases,
             freezes: false,
             endings: TaskTracker::new(),
+            metrics,
             closing: CancellationToken::new(),
         })
     }
@@ -148,21 +154,22 @@ impl Environment {
 
     /// Handles one invocation up to its answer.
     pub async fn handle(&self, function: &Function, invocation: Invocation) -> Handled {
-        let grants = Grants::new(&function.permissions, &invocation);
-        let databases = function.databases.clone();
-        let session = Session::new(databases, grants, invocation.deadline, self.freezes);
-        let ending = Ending::new(session.clone(), self.endings.clone());
-        let output = Arc::new(Output::new(&function.config.name, &invocation.request_id));
         let invocation = Arc::new(invocation);
+        let name = &function.config.name;
+        let account = Account::open(name, invocation.clone(), self.metrics.as_ref());
+        let grants = Grants::new(&function.permissions, &invocation);
+        let (databases, deadline) = (function.databases.clone(), invocation.deadline);
+        let session = Session::new(databases, grants, account.clone(), deadline, self.freezes);
+        let ending = Ending::new(session.clone(), self.endings.clone());
+        let output = Arc::new(Output::new(account));
         let Called { answer, work } = function.call(&invocation, &session, &output).await;
         output.finish();
         if let Err(fault) = &answer {
-            report(fault, &function.config.name, &invocation.request_id);
+            report(fault, output.account());
         }
         let suspends = function.config.after_answer == AfterAnswer::Suspend;
         let going = work.map(|work| handled::Going {
             work,
-            function: function.config.name.clone(),
             suspended: suspends.then(|| self.closing.clone()),
         });
         Handled {
@@ -230,7 +237,8 @@ impl Function {
     /// What it could borrow of its databases without any event: for looking at them, not for code.
     pub fn session(&self, deadline: Deadline) -> Arc<Session> {
         let grants = Grants::without_event(&self.permissions);
-        Session::new(self.databases.clone(), grants, deadline, false)
+        let account = Account::outside(&self.config.name, "");
+        Session::new(self.databases.clone(), grants, account, deadline, false)
     }
 
     /// What an invocation may take where nobody else says so.
@@ -268,7 +276,10 @@ impl Function {
             () = &mut watch => return Called::failed(overdue(invocation)),
         };
         match answer {
-            Ok(Ok(answered)) => self.answered(invocation, answered, lease, watch).await,
+            Ok(Ok(answered)) => {
+                self.answered(session.account(), invocation, answered, lease, watch)
+                    .await
+            }
             Ok(Err(fault)) => {
                 if is_well(&fault) {
                     lease.finish();
@@ -287,6 +298,7 @@ impl Function {
     /// Puts an answer into its form. If the guest goes on, the lease stays out.
     async fn answered(
         &self,
+        account: &Arc<Account>,
         invocation: &Arc<Invocation>,
         answered: Answered,
         lease: Lease,
@@ -310,7 +322,7 @@ impl Function {
         let told = Arc::new(AtomicBool::new(false));
         let bounds = Bounds {
             invocation: invocation.clone(),
-            function: self.config.name.clone(),
+            account: account.clone(),
             watch: lease.watch(invocation.deadline.enforced),
             told: told.clone(),
         };
@@ -318,6 +330,7 @@ impl Function {
         let mut answer = response::respond(form, answered.head, body, bounds).await;
         let work = Work {
             invocation: invocation.clone(),
+            account: account.clone(),
             lease,
             rest,
             watch,
@@ -348,11 +361,12 @@ impl Called {
 }
 
 /// Logs a fault; what is the caller's own mistake is nothing to wake anybody for.
-fn report(fault: &Fault, function: &str, request_id: &str) {
+fn report(fault: &Fault, account: &Account) {
+    account.failed(fault);
     let (blame, kind) = (fault.blame.as_str(), fault.error_type.as_str());
     match fault.blame {
-        Blame::Caller => tracing::info!(function, request_id, fault = kind, blame, "{}", fault.log),
-        _ => tracing::error!(function, request_id, fault = kind, blame, "{}", fault.log),
+        Blame::Caller => line_of!(account, info, fault = kind, blame, "{}", fault.log),
+        _ => line_of!(account, error, fault = kind, blame, "{}", fault.log),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::instance::ticker::Watch;
 use crate::interface::bindings::hearth::function::invocation::HttpHead;
 use crate::invocation::{Invocation, Response, Streamed, fits};
 use crate::limits;
+use crate::telemetry::Account;
 
 /// An answer that goes out whole, or as a stream that is there already.
 pub(super) fn whole(
@@ -106,8 +107,7 @@ fn streamed(
 /// What a body that is being sent has to do with its invocation.
 pub(super) struct Bounds {
     pub(super) invocation: Arc<Invocation>,
-    /// The function's name in the configuration.
-    pub(super) function: String,
+    pub(super) account: Arc<Account>,
     /// The enforced deadline.
     pub(super) watch: Watch,
     /// Whether the caller was told of a fault in the body.
@@ -170,8 +170,7 @@ impl Outgoing {
         self.flow = None;
         self.bounds.told.store(true, Ordering::Release);
         if self.logs {
-            let request_id = &self.bounds.invocation.request_id;
-            report(&fault, &self.bounds.function, request_id);
+            report(&fault, &self.bounds.account);
         }
         fault
     }

@@ -14,10 +14,12 @@ use crate::instance::answered::Rest;
 use crate::instance::pool::Lease;
 use crate::instance::ticker::Watch;
 use crate::invocation::Invocation;
+use crate::telemetry::{Account, line_of};
 
 /// An invocation that goes on after its answer.
 pub(super) struct Work {
     pub(super) invocation: Arc<Invocation>,
+    pub(super) account: Arc<Account>,
     pub(super) lease: Lease,
     pub(super) rest: Rest,
     /// The enforced deadline.
@@ -55,8 +57,7 @@ impl Work {
             ended = self.rest => ended.unwrap_or_else(|_| Err(ended_from_outside())),
             () = tokio::time::sleep_until(enforced.into()) => Err(overdue_work(&self.invocation)),
             () = closing.cancelled() => {
-                let request_id = &self.invocation.request_id;
-                tracing::info!(request_id, "work after an answer is given up with the environment");
+                line_of!(self.account, info, "work after an answer is given up with the environment");
                 return Ok(());
             }
         };

@@ -112,20 +112,23 @@ impl Line<'_> {
 }
 
 fn is_lambdas(name: &str) -> bool {
-    matches!(name, "request_id" | "tenant_id")
+    matches!(name, "request_id" | "tenant_id" | "trace_id")
 }
 
 fn json_name(name: &str) -> &str {
     match name {
         "request_id" => "requestId",
         "tenant_id" => "tenantId",
+        // As the official runtime for Rust has it; Lambda documents none.
+        "trace_id" => "xrayTraceId",
         // These three are the line's own; two of a name would be invalid.
         "timestamp" | "level" | "message" => "field",
         other => other,
     }
 }
 
-fn quoted(text: &str) -> String {
+/// A text as JSON has it.
+pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
@@ -215,6 +218,7 @@ mod tests {
             ("function", text("hello")),
             ("took_ms", Value::Integer(3)),
             ("tenant_id", text("blue")),
+            ("trace_id", text("1-2-3")),
             ("request_id", text("r-1")),
             ("level", Value::Float(f64::NAN)),
         ];
@@ -227,6 +231,7 @@ mod tests {
         assert_eq!(value["message"], "say \"hi\"\nand\u{1} go");
         assert_eq!(value["requestId"], "r-1");
         assert_eq!(value["tenantId"], "blue");
+        assert_eq!(value["xrayTraceId"], "1-2-3");
         assert_eq!(value["function"], "hello");
         assert_eq!(value["took_ms"], 3);
         assert_eq!(value["field"], "NaN");

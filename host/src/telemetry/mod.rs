@@ -6,19 +6,28 @@
 //! - what is below the configured level is never formatted;
 //! - a closed output is survived in silence: there is nowhere left to complain.
 //!
-//! Left to others: what is worth a line; what a guest prints ([`Output`] brings it here).
+//! Left to others: what is worth a line; what a guest prints ([`Output`] brings it here); what an
+//! invocation takes, which is told where its [`Account`] is closed.
 
+mod account;
+mod emf;
 mod layer;
 mod line;
+mod metrics;
 mod output;
 mod panic_message;
+mod tally;
 mod timestamp;
 
+pub use account::Account;
+pub(crate) use account::line_of;
+pub use metrics::Metrics;
 pub use output::{Output, Stream};
+pub use tally::{Lending, Measured, Tally, Time, Traffic};
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -39,23 +48,27 @@ fn start_on(config: &LogConfig, descriptor: std::os::fd::BorrowedFd<'_>) {
     let Ok(duplicate) = descriptor.try_clone_to_owned() else {
         return;
     };
-    let sink = Sink {
-        file: Mutex::new(File::from(duplicate)),
-    };
-    let layer = layer::LineLayer::new(*config, sink);
+    let layer = layer::LineLayer::new(*config, Sink);
     // A second start happens in tests alone, where the first one's settings are as good.
+    let _ = FILE.set(Mutex::new(File::from(duplicate)));
     let _ = tracing_subscriber::registry().with(layer).try_init();
 }
 
 /// Where lines go: a descriptor without a buffer, since a frozen process cannot flush one.
-struct Sink {
-    file: Mutex<File>,
-}
+static FILE: OnceLock<Mutex<File>> = OnceLock::new();
+
+struct Sink;
 
 impl layer::Lines for Sink {
     fn write_line(&self, line: &[u8]) {
-        // A pipe takes long lines in several pieces; the lock keeps them together.
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = std::io::Write::write_all(&mut *file, line);
+        write_line(line);
     }
+}
+
+/// Writes a whole line, line break included.
+fn write_line(line: &[u8]) {
+    let Some(file) = FILE.get() else { return };
+    // A pipe takes long lines in several pieces; the lock keeps them together.
+    let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = std::io::Write::write_all(&mut *file, line);
 }

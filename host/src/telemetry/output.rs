@@ -10,8 +10,9 @@
 //! Left to others: control characters, which [`super::line`] makes harmless; and when an
 //! invocation is over ([`Output::finish`]).
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::account::{Account, line_of};
 use super::panic_message;
 use crate::limits;
 
@@ -36,8 +37,7 @@ impl Stream {
 /// The output of one invocation, or of one instance's `init` or hook.
 #[derive(Debug)]
 pub struct Output {
-    function: String,
-    request_id: String,
+    account: Arc<Account>,
     state: Mutex<State>,
 }
 
@@ -55,14 +55,17 @@ struct State {
 }
 
 impl Output {
-    /// No output yet. Where it belongs to no invocation, the name of what runs stands for the
-    /// request id: `init`, or that of a hook.
-    pub fn new(function: &str, request_id: &str) -> Self {
+    /// No output yet.
+    pub fn new(account: Arc<Account>) -> Self {
         Self {
-            function: function.to_owned(),
-            request_id: request_id.to_owned(),
+            account,
             state: Mutex::new(State::default()),
         }
+    }
+
+    /// Whose it is.
+    pub fn account(&self) -> &Account {
+        &self.account
     }
 
     /// Takes what the guest wrote, wherever in a line it begins and ends.
@@ -78,9 +81,9 @@ impl Output {
         if taken.len() < bytes.len() && !state.dropping {
             self.end_lines(&mut state);
             state.dropping = true;
-            tracing::warn!(
-                function = self.function,
-                request_id = self.logged_request_id(),
+            line_of!(
+                self.account,
+                warn,
                 "the guest wrote more than {} bytes; the rest of this invocation's output is dropped",
                 limits::OUTPUT_BYTES_MAX
             );
@@ -144,17 +147,13 @@ impl Output {
     fn log(&self, state: &mut State, stream: Stream, line: &[u8]) {
         keep_end(&mut state.tail, line, limits::OUTPUT_TAIL_BYTES);
         keep_end(&mut state.tail, b"\n", limits::OUTPUT_TAIL_BYTES);
-        tracing::info!(
-            function = self.function,
-            request_id = self.logged_request_id(),
+        line_of!(
+            self.account,
+            info,
             stream = stream.as_str(),
             "{}",
             String::from_utf8_lossy(line)
         );
-    }
-
-    fn logged_request_id(&self) -> Option<&str> {
-        Some(self.request_id.as_str()).filter(|id| !id.is_empty())
     }
 
     // Nothing that is done under the lock can leave the lines in a state worth refusing.
@@ -197,12 +196,18 @@ fn split_character(line: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::account::tests::invocation;
     use super::super::layer::tests::logged;
     use super::*;
     use tracing::Level;
 
+    fn output_of(request_id: &str) -> Output {
+        let invocation = Arc::new(invocation(request_id));
+        Output::new(Account::open("hello", invocation, None))
+    }
+
     fn lines_of(request_id: &str, act: impl FnOnce(&Output)) -> Vec<String> {
-        let output = Output::new("hello", request_id);
+        let output = output_of(request_id);
         logged(Level::INFO, || act(&output))
     }
 
@@ -315,7 +320,7 @@ mod tests {
 
     #[test]
     fn the_tail_is_the_end_of_what_was_completed() {
-        let output = Output::new("hello", "r");
+        let output = output_of("r");
         output.write(Stream::Stdout, b"one\nbegun");
         assert_eq!(output.tail(), b"one\n");
         for _ in 0..3000 {

@@ -18,6 +18,11 @@ impl Timestamp {
             .unwrap_or_default();
         Self(since.as_millis() as u64)
     }
+
+    /// In milliseconds since the Unix epoch.
+    pub(super) fn unix_ms(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for Timestamp {

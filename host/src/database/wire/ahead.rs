@@ -11,6 +11,21 @@ use super::{READ_BYTES, Wire, reply};
 use crate::limits;
 
 impl Wire {
+    /// Whether what has come unasked contains anything but notices, settings and notifications.
+    pub(super) fn has_last_words(&self) -> bool {
+        let mut rest = self.input.get(self.current..).unwrap_or_default();
+        while let Ok(Some(header)) = backend::Header::parse(rest) {
+            match header.tag() {
+                backend::NOTICE_RESPONSE_TAG
+                | backend::PARAMETER_STATUS_TAG
+                | backend::NOTIFICATION_RESPONSE_TAG => {}
+                _ => return true,
+            }
+            rest = rest.get(1 + header.len() as usize..).unwrap_or_default();
+        }
+        false
+    }
+
     /// The tag of the next message, if the whole of it has arrived already.
     pub fn arrived(&mut self) -> Option<u8> {
         self.consume();

@@ -33,7 +33,7 @@ impl Wire {
     /// [`Self::end_copy`]: data are to go between.
     pub fn sync_later(&mut self) {
         frontend::flush(&mut self.output);
-        self.owed += 1;
+        self.owe();
         self.simple = false;
         self.sync_due = true;
     }

@@ -22,6 +22,7 @@ use tokio_util::io::poll_read_buf;
 use crate::database::connect::{Established, Stream};
 use crate::database::error::{Error, Result};
 use crate::limits;
+use crate::telemetry::Traffic;
 
 mod ahead;
 mod copying;
@@ -81,6 +82,8 @@ pub struct Wire {
     /// Whether the system waits for the server to take the request, however long that is.
     patient: bool,
     notifications: Notifications,
+    /// What has passed, until somebody takes account of it.
+    pub traffic: Traffic,
 }
 
 impl Wire {
@@ -105,6 +108,7 @@ impl Wire {
             doubtful: false,
             patient: false,
             notifications: Notifications::default(),
+            traffic: Traffic::default(),
         }
     }
 
@@ -123,6 +127,8 @@ impl Wire {
         let unsent = self.sent == 0;
         if unsent {
             self.output.clear();
+            let taken_back = self.owed.saturating_sub(self.owed_before);
+            self.traffic.round_trips -= u64::from(taken_back);
             self.owed = self.owed_before;
             self.sync_due = false;
         }
@@ -137,7 +143,7 @@ impl Wire {
     /// Ends a request of the extended protocol: the server will say when it is ready.
     pub fn sync(&mut self) {
         frontend::sync(&mut self.output);
-        self.owed += 1;
+        self.owe();
         self.simple = false;
     }
 
@@ -145,9 +151,15 @@ impl Wire {
     pub fn simple_query(&mut self, sql: &str) -> Result<()> {
         frontend::query(sql, &mut self.output)
             .map_err(|error| Error::Invalid(format!("the SQL text cannot be sent: {error}")))?;
-        self.owed += 1;
+        self.owe();
         self.simple = true;
         Ok(())
+    }
+
+    /// One more request of which the server will say when it is done.
+    fn owe(&mut self) {
+        self.owed += 1;
+        self.traffic.round_trips += 1;
     }
 
     /// The state of the transaction; none while the server owes an answer.
@@ -182,21 +194,6 @@ impl Wire {
         }
         // While it owes an answer, the answer tells.
         self.owed > 0 || (self.stream.is_open(&mut self.input) && !self.has_last_words())
-    }
-
-    /// Whether what has come unasked contains anything but notices, settings and notifications.
-    fn has_last_words(&self) -> bool {
-        let mut rest = self.input.get(self.current..).unwrap_or_default();
-        while let Ok(Some(header)) = backend::Header::parse(rest) {
-            match header.tag() {
-                backend::NOTICE_RESPONSE_TAG
-                | backend::PARAMETER_STATUS_TAG
-                | backend::NOTIFICATION_RESPONSE_TAG => {}
-                _ => return true,
-            }
-            rest = rest.get(1 + header.len() as usize..).unwrap_or_default();
-        }
-        false
     }
 
     /// Waits for the next message that concerns the request, and returns its tag; its body is
@@ -344,7 +341,11 @@ impl Wire {
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.input
             .reserve(READ_BYTES.min(self.input.capacity().max(4096)));
-        poll_read_buf(Pin::new(&mut self.stream), context, &mut self.input)
+        let read = poll_read_buf(Pin::new(&mut self.stream), context, &mut self.input);
+        if let Poll::Ready(Ok(bytes)) = read {
+            self.traffic.received_bytes += bytes as u64;
+        }
+        read
     }
 
     /// Writes as much as the socket takes. Ready when nothing is left to write, or nothing can be.
@@ -361,6 +362,7 @@ impl Wire {
                 Poll::Ready(Ok(written)) if written > 0 => {
                     self.output.advance(written);
                     self.sent += written as u64;
+                    self.traffic.sent_bytes += written as u64;
                 }
                 // The server may have said why before it closed the connection.
                 Poll::Ready(Ok(_) | Err(_)) => self.shut = true,

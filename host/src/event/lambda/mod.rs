@@ -236,7 +236,8 @@ impl RuntimeApi {
             // Where there is less room for headers than on Lambda, X-Ray's can be done without.
             let too_large = reply.status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             if !too_large || cause.take().is_none() {
-                return judged(what, reply.status, &reply.body.unwrap_or_default());
+                let body = reply.body.unwrap_or_default();
+                return judged(what, reply.status, &body, receipt);
             }
         }
     }
@@ -272,14 +273,20 @@ fn place(receipt: &Receipt, what: &str) -> String {
 }
 
 /// What the status of a posted answer means. A refusal of that answer alone is logged.
-fn judged(what: &str, status: StatusCode, body: &[u8]) -> Result<(), Error> {
+fn judged(
+    what: &str,
+    status: StatusCode,
+    body: &[u8],
+    receipt: Option<&Receipt>,
+) -> Result<(), Error> {
     if status.is_success() {
         return Ok(());
     }
     match refused(what, status, body) {
         fatal @ Error::Fatal(_) => Err(fatal),
         refusal => {
-            tracing::warn!("{refusal}");
+            let request_id = receipt.map(|receipt| receipt.request_id.as_str());
+            tracing::warn!(request_id, "{refusal}");
             Ok(())
         }
     }

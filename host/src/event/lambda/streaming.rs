@@ -83,7 +83,9 @@ impl RuntimeApi {
         };
         let until = receipt.deadline.settled_by();
         let problem = match tokio::time::timeout_at(until.into(), posting).await {
-            Ok(Ok((status, body))) => return judged("a streamed answer", status, &body),
+            Ok(Ok((status, body))) => {
+                return judged("a streamed answer", status, &body, Some(receipt));
+            }
             Ok(Err(problem)) => problem,
             Err(_) => "it was not taken to its end before the deadline".to_owned(),
         };

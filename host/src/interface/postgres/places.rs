@@ -42,6 +42,7 @@ impl<T: Send + 'static> wit::HostDatabaseWithStore<T> for HasPostgres {
         };
         let timeout = convert::timeout(timeout_ms);
         let begun = session.begin(&name, &Options::from(options), timeout).await;
+        let begun = session.told(begun);
         hand(accessor, begun.map(|begun| Transaction(Arc::new(begun))))
     }
 
@@ -55,6 +56,7 @@ impl<T: Send + 'static> wit::HostDatabaseWithStore<T> for HasPostgres {
             Err(error) => return Ok(Err(error)),
         };
         let pinned = session.pin(&name, convert::timeout(timeout_ms)).await;
+        let pinned = session.told(pinned);
         hand(accessor, pinned.map(|pinned| Pinned(Arc::new(pinned))))
     }
 }
@@ -140,6 +142,7 @@ impl<T: Send + 'static> wit::HostSessionWithStore<T> for HasPostgres {
     ) -> Outcome<Resource<Transaction>> {
         let pinned = get(accessor, &pinned, |handle| &handle.0)?;
         let begun = pinned.begin(&Options::from(options)).await;
+        let begun = pinned.session().told(begun);
         hand(accessor, begun.map(|begun| Transaction(Arc::new(begun))))
     }
 
@@ -148,11 +151,8 @@ impl<T: Send + 'static> wit::HostSessionWithStore<T> for HasPostgres {
         pinned: Resource<Pinned>,
     ) -> Outcome<wit::Notification> {
         let pinned = get(accessor, &pinned, |handle| &handle.0)?;
-        Ok(pinned
-            .notification()
-            .await
-            .map(Into::into)
-            .map_err(Into::into))
+        let heard = pinned.session().told(pinned.notification().await);
+        Ok(heard.map(Into::into).map_err(Into::into))
     }
 }
 

@@ -1,0 +1,167 @@
+//! What is told of one invocation: whose its lines are, and what it took.
+//!
+//! Promises: each line that belongs to an invocation can be found by its request, its tenant and its
+//! trace; nothing is measured unless somebody has asked for it.
+//!
+//! Left to others: what is counted ([`super::tally`]), and who counts it.
+
+use std::sync::Arc;
+
+use super::metrics::Metrics;
+use super::tally::Tally;
+use crate::fault::Fault;
+use crate::invocation::Invocation;
+
+/// The account of one invocation, or of what a function does outside of any.
+#[derive(Debug)]
+pub struct Account {
+    /// The function's name in the configuration.
+    function: String,
+    invocation: Option<Arc<Invocation>>,
+    /// What runs, where that is no invocation.
+    phase: &'static str,
+    /// In a box, so that it takes no room where it is not asked for.
+    tally: Option<Box<Tally>>,
+}
+
+impl Account {
+    /// Opens that of an invocation which begins now.
+    pub fn open(
+        function: &str,
+        invocation: Arc<Invocation>,
+        metrics: Option<&Arc<Metrics>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            function: function.to_owned(),
+            invocation: Some(invocation),
+            phase: "",
+            tally: metrics.map(|metrics| Box::new(metrics.begin())),
+        })
+    }
+
+    /// That of what a function does outside of invocations: in its `init`, or if something is looked
+    /// at without any event; or in a hook, whose name then stands for the request id.
+    pub fn outside(function: &str, phase: &'static str) -> Arc<Self> {
+        Arc::new(Self {
+            function: function.to_owned(),
+            invocation: None,
+            phase,
+            tally: None,
+        })
+    }
+
+    /// The function's name in the configuration.
+    pub fn function(&self) -> &str {
+        &self.function
+    }
+
+    /// The invocation's request id, or what stands for it.
+    pub fn request_id(&self) -> Option<&str> {
+        let invocation = self.invocation.as_ref();
+        let id = invocation.map_or(self.phase, |invocation| &invocation.request_id);
+        Some(id).filter(|id| !id.is_empty())
+    }
+
+    /// The tenant for which it is.
+    pub fn tenant_id(&self) -> Option<&str> {
+        self.invocation.as_ref()?.tenant_id.as_deref()
+    }
+
+    /// The trace to which it belongs: that alone, without its place in it.
+    pub fn trace_id(&self) -> Option<&str> {
+        self.invocation.as_ref()?.trace_id.as_deref().map(root)
+    }
+
+    /// What it takes, if that is counted.
+    pub fn tally(&self) -> Option<&Tally> {
+        self.tally.as_deref()
+    }
+
+    /// Whether anybody wants to know of it.
+    pub fn is_observed(&self) -> bool {
+        self.tally.is_some()
+    }
+
+    /// Its answer is out.
+    pub fn answered(&self) {
+        if let Some(tally) = &self.tally {
+            tally.answered();
+        }
+    }
+
+    /// It has failed. The first fault counts.
+    pub fn failed(&self, fault: &Fault) {
+        if let Some(tally) = &self.tally {
+            tally.failed(fault);
+        }
+    }
+
+    /// Nothing is left of it. To be called once.
+    pub fn close(&self) {
+        if let (Some(tally), Some(invocation)) = (&self.tally, &self.invocation) {
+            tally.answered();
+            super::write_line(&tally.line(self, invocation));
+        }
+    }
+}
+
+/// The trace in an X-Ray trace header, `Root=1-5759e988-bd862e3fe1be46a994272793;Parent=…`.
+fn root(header: &str) -> &str {
+    let mut parts = header.split(';').map(str::trim);
+    parts
+        .find_map(|part| part.strip_prefix("Root="))
+        .unwrap_or(header)
+}
+
+/// Writes a line of the log that belongs to an invocation.
+macro_rules! line_of {
+    ($account:expr, $level:ident, $($rest:tt)+) => {{
+        let account: &$crate::telemetry::Account = &$account;
+        tracing::$level!(
+            function = account.function(),
+            request_id = account.request_id(),
+            tenant_id = account.tenant_id(),
+            trace_id = account.trace_id(),
+            $($rest)+
+        )
+    }};
+}
+
+pub(crate) use line_of;
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::invocation::Deadline;
+    use std::time::Duration;
+
+    /// An invocation with this request id, and nothing else that is known of it.
+    pub(in crate::telemetry) fn invocation(request_id: &str) -> Invocation {
+        Invocation {
+            request_id: request_id.to_owned(),
+            event: bytes::Bytes::new(),
+            deadline: Deadline::after(Duration::from_secs(1)),
+            function_name: "lambdas-name".to_owned(),
+            function_version: "$LATEST".to_owned(),
+            function_arn: String::new(),
+            trace_id: None,
+            client_context: None,
+            identity: None,
+            tenant_id: None,
+            headers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_trace_is_named_without_its_parent() {
+        let id = "1-5759e988-bd862e3fe1be46a994272793";
+        for header in [
+            format!("Root={id};Parent=53995c3f42cd8ad8;Sampled=1"),
+            format!("Self=1-67891234-12456789abcdef012345678;Root={id}"),
+            format!("Parent=53995c3f42cd8ad8; Root={id}"),
+            id.to_owned(),
+        ] {
+            assert_eq!(root(&header), id, "{header}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Whether and how an environment tells what its invocations take.
+//!
+//! Promises: one line per invocation, in CloudWatch's embedded metric format, once nothing is left of
+//! it; without it, nothing is measured.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tracing::Level;
+
+use super::emf::{self, Metric, Property};
+use super::tally::Tally;
+use super::timestamp::Timestamp;
+use crate::config::{LogConfig, LogFormat, MetricsConfig};
+use crate::invocation::unix_ms_now;
+
+/// What an environment remembers from one invocation to the next, to measure them.
+#[derive(Debug)]
+pub struct Metrics {
+    namespace: String,
+    /// The level that a line claims, where Lambda looks for one.
+    level: Option<Level>,
+    /// Whether there was an invocation before.
+    begun: AtomicBool,
+    /// Those that have no answer yet.
+    unanswered: AtomicUsize,
+    /// When the last answer went out, in milliseconds since the Unix epoch; 0 if none did.
+    answered_ms: AtomicU64,
+}
+
+impl Metrics {
+    /// What measures the invocations of an environment.
+    pub fn new(config: &MetricsConfig, log: &LogConfig) -> Arc<Self> {
+        // Lambda drops lines of JSON below the level that it was told, and takes one without a level
+        // for INFO.
+        let level = (log.format == LogFormat::Json).then(|| log.level.min(Level::INFO));
+        Arc::new(Self {
+            namespace: config.namespace.clone(),
+            level,
+            begun: AtomicBool::new(false),
+            unanswered: AtomicUsize::new(0),
+            answered_ms: AtomicU64::new(0),
+        })
+    }
+
+    /// Begins to measure an invocation.
+    pub(super) fn begin(self: &Arc<Self>) -> Tally {
+        let first = !self.begun.swap(true, Ordering::Relaxed);
+        let alone = self.unanswered.fetch_add(1, Ordering::AcqRel) == 0;
+        let answered_ms = self.answered_ms.load(Ordering::Acquire);
+        // While another one has no answer, the environment is not frozen. By the wall clock: no other
+        // one goes on meanwhile.
+        let thaw_gap = (alone && answered_ms > 0)
+            .then(|| Duration::from_millis(unix_ms_now().saturating_sub(answered_ms)));
+        Tally::begin(self.clone(), first, thaw_gap)
+    }
+
+    /// The answer of an invocation is out.
+    pub(super) fn answered(&self) {
+        self.answered_ms.store(unix_ms_now(), Ordering::Release);
+        self.unanswered.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn line(&self, metrics: &[Metric], properties: &[Property<'_>]) -> Vec<u8> {
+        let now = Timestamp::now();
+        let mut line = emf::Line::new(&self.namespace, "FunctionName", now, metrics);
+        if let Some(level) = self.level {
+            line.property("timestamp", &now.to_string());
+            line.property("level", level.as_str());
+        }
+        for (name, value) in properties {
+            if let Some(value) = value {
+                line.property(name, value);
+            }
+        }
+        line.finish(metrics)
+    }
+}
