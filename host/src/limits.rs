@@ -199,6 +199,16 @@ pub const OUTPUT_TAIL_BYTES: usize = 4 * 1024;
 pub const NAMESPACE_BYTES_MAX: usize = 255;
 /// What is repeated of a text beside an invocation's figures, in bytes.
 pub const METRICS_TEXT_BYTES_MAX: usize = 1024;
+/// How long the export of spans may take, between an answer and the next event.
+pub const EXPORT_TIMEOUT: Duration = Duration::from_secs(1);
+/// For how long no spans are exported after it has failed, by the wall clock.
+pub const EXPORT_PAUSE: Duration = Duration::from_secs(30);
+/// What a collector of spans may answer, in bytes.
+pub const EXPORT_REPLY_BYTES_MAX: usize = 64 * 1024;
+/// Spans that wait for their export; after that the oldest go.
+pub const SPANS_MAX: usize = 2_048;
+/// SQL text in a span, in bytes.
+pub const SPAN_TEXT_BYTES_MAX: usize = 4 * 1024;
 
 /// How far ahead the clock of whoever sends events may seem before it is taken for another clock. What it
 /// shows comes here later and cut down to the second, so the same clock never seems to be ahead.
@@ -293,6 +303,7 @@ const _: () = assert!(
 );
 const _: () = assert!(SETTLE_TIMEOUT.as_secs() < SETTLE_ALL_TIMEOUT.as_secs());
 const _: () = assert!(DRAIN_TIMEOUT.as_secs() < DRAIN_TIMEOUT_MAX.as_secs());
+const _: () = assert!(EXPORT_TIMEOUT.as_millis() < EXPORT_PAUSE.as_millis());
 const _: () = assert!(WARM_DEFAULT <= POOL_DEFAULT);
 const _: () = assert!(WARM_PATIENCE.as_millis() < WARM_TIMEOUT.as_millis());
 const _: () = assert!(WARM_TIMEOUT.as_secs() < RESTORE_TIMEOUT.as_secs());

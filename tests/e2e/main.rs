@@ -75,6 +75,7 @@ mod temporary;
 mod tenancy;
 mod tidy;
 mod tls;
+mod traces;
 mod transactions;
 mod type_samples;
 mod types;

@@ -22,6 +22,7 @@ pub mod authority;
 mod call;
 pub mod chance;
 pub mod clock;
+pub mod collector;
 pub mod component;
 pub mod database;
 pub mod emf;

@@ -131,6 +131,29 @@ impl Error {
         }
     }
 
+    /// What kind of error it is, in one word: the SQLSTATE, when the server gave one.
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Server(error) => &error.code,
+            Self::InPipeline { error, .. } => error.kind(),
+            Self::UnknownDatabase(_) => "unknown_database",
+            Self::Busy(_) => "busy",
+            Self::Connect(_) => "connect",
+            Self::ConnectionLost { .. } => "connection_lost",
+            Self::StatementChanged(_) => "statement_changed",
+            Self::Denied(_) => "denied",
+            Self::Capped(_) => "capped",
+            Self::Invalid(_) => "invalid",
+            Self::InUse => "in_use",
+            Self::Aborted => "aborted",
+            Self::Ended => "ended",
+            Self::Deadline => "deadline",
+            Self::TooLarge(_) => "too_large",
+            Self::Unsupported(_) => "unsupported",
+            Self::Protocol(_) => "protocol",
+        }
+    }
+
     /// What it says about the connection that the call was made on.
     pub(super) fn verdict(&self) -> Verdict {
         match self {

@@ -215,12 +215,18 @@ impl Session {
         if seat.is_flowing() {
             return Err(Error::InUse);
         }
-        self.with_loan(seat, async |loan| {
-            seat.tidy(loan).await?;
-            loan.call_timeout = work.timeout();
-            work.perform(loan, seat.database()).await
-        })
-        .await
+        let texts = || work.texts().into_iter().map(str::to_owned).collect();
+        let name = seat.database().name();
+        let call = self.account.call(name, work.operation(), texts);
+        let done = self
+            .with_loan(seat, async |loan| {
+                seat.tidy(loan).await?;
+                loan.call_timeout = work.timeout();
+                work.perform(loan, seat.database()).await
+            })
+            .await;
+        call.end(done.as_ref().err().map(Error::kind));
+        done
     }
 
     /// Reads more rows of a statement that a seat's connection has executed.

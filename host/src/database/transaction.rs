@@ -171,6 +171,10 @@ impl<W: Work> Work for Within<'_, W> {
         self.0.timeout()
     }
 
+    fn operation(&self) -> Option<&str> {
+        self.0.operation()
+    }
+
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<W::Done> {
         if loan.is_outside() {
             return Err(Error::Ended);
@@ -214,6 +218,14 @@ impl Work for Control<'_> {
         self.1
     }
 
+    fn operation(&self) -> Option<&str> {
+        Some(match self.0 {
+            Savepoint::Set(_) => "SAVEPOINT",
+            Savepoint::GoBack(_) => "ROLLBACK TO SAVEPOINT",
+            Savepoint::Release(_) => "RELEASE SAVEPOINT",
+        })
+    }
+
     async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
         loan.control(&self.0.sql()?).await?;
         let transaction = loan.wire.transactions;
@@ -242,6 +254,10 @@ impl Work for Conclude {
 
     fn timeout(&self) -> Option<Duration> {
         self.1
+    }
+
+    fn operation(&self) -> Option<&str> {
+        Some(self.0)
     }
 
     async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<bool> {

@@ -32,6 +32,11 @@ pub trait Work: Sync {
     /// How long it may take the server, and a connection to come free, if less than the invocation has.
     fn timeout(&self) -> Option<Duration>;
 
+    /// What it is, where that is not what the texts say.
+    fn operation(&self) -> Option<&str> {
+        None
+    }
+
     /// Does it.
     fn perform(
         &self,
@@ -72,6 +77,10 @@ impl Work for Prepare<'_> {
 
     fn timeout(&self) -> Option<Duration> {
         self.1
+    }
+
+    fn operation(&self) -> Option<&str> {
+        Some("PREPARE")
     }
 
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {

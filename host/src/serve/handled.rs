@@ -122,7 +122,7 @@ async fn close(session: Arc<Session>, settling: Option<impl Future<Output = ()>>
     if let Some(settling) = settling {
         settling.await;
     }
-    session.account().close();
+    session.account().close().await;
 }
 
 impl Drop for Ending {

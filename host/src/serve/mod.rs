@@ -36,7 +36,7 @@ use crate::instance::ticker::Watch;
 use crate::instance::{Blueprint, Job};
 use crate::invocation::{Deadline, Invocation, Response};
 use crate::limits;
-use crate::telemetry::{Account, Metrics, Output, line_of};
+use crate::telemetry::{Account, Metrics, Observers, Output, Spans, line_of};
 
 mod handled;
 mod http;
@@ -59,8 +59,8 @@ pub struct Environment {
     /// Whether the process is frozen between two invocations.
     freezes: bool,
     endings: TaskTracker,
-    /// What measures the invocations, if they are to be measured.
-    metrics: Option<Arc<Metrics>>,
+    /// Who wants to know of the invocations.
+    observers: Observers,
     /// Cancelled when the environment ends.
     closing: CancellationToken,
 }
@@ -132,7 +132,10 @@ impl Environment {
             databases,
             freezes: false,
             endings: TaskTracker::new(),
-            metrics,
+            observers: Observers {
+                metrics,
+                spans: Spans::start(),
+            },
             closing: CancellationToken::new(),
         })
     }
@@ -156,7 +159,7 @@ impl Environment {
     pub async fn handle(&self, function: &Function, invocation: Invocation) -> Handled {
         let invocation = Arc::new(invocation);
         let name = &function.config.name;
-        let account = Account::open(name, invocation.clone(), self.metrics.as_ref());
+        let account = Account::open(name, invocation.clone(), &self.observers);
         let grants = Grants::new(&function.permissions, &invocation);
         let (databases, deadline) = (function.databases.clone(), invocation.deadline);
         let session = Session::new(databases, grants, account.clone(), deadline, self.freezes);
@@ -216,8 +219,14 @@ impl Environment {
         }
         self.closing.cancel();
         self.endings.close();
+        let ending = async {
+            self.endings.wait().await;
+            if let Some(spans) = &self.observers.spans {
+                spans.flush().await;
+            }
+        };
         // One session that hangs keeps nobody else's connection from being closed in time.
-        let ending = tokio::time::timeout(patience, self.endings.wait());
+        let ending = tokio::time::timeout(patience, ending);
         let (_, ()) = tokio::join!(ending, self.cool());
         database::close(&self.databases).await;
     }
@@ -382,16 +391,6 @@ fn overdue(invocation: &Invocation) -> Fault {
             "the function {:?} had not answered {} ms before its deadline and was ended",
             invocation.function_name,
             invocation.deadline.remaining().as_millis()
-        ),
-    )
-}
-
-fn overdue_work(invocation: &Invocation) -> Fault {
-    Fault::new(
-        Kind::DeadlineExceeded,
-        format!(
-            "the function {:?} was not done with its work after the answer at its deadline, and was ended",
-            invocation.function_name
         ),
     )
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{is_well, overdue_work};
+use super::is_well;
 use crate::fault::{Fault, Kind};
 use crate::instance::answered::Rest;
 use crate::instance::pool::Lease;
@@ -81,5 +81,15 @@ fn ended_from_outside() -> Fault {
     Fault::new(
         Kind::Internal,
         "the instance ended before the work after the answer was done",
+    )
+}
+
+fn overdue_work(invocation: &Invocation) -> Fault {
+    Fault::new(
+        Kind::DeadlineExceeded,
+        format!(
+            "the function {:?} was not done with its work after the answer at its deadline, and was ended",
+            invocation.function_name
+        ),
     )
 }

@@ -3,14 +3,25 @@
 //! Promises: each line that belongs to an invocation can be found by its request, its tenant and its
 //! trace; nothing is measured unless somebody has asked for it.
 //!
-//! Left to others: what is counted ([`super::tally`]), and who counts it.
+//! Left to others: what is counted ([`super::tally`]), and who counts it; how its span is made and
+//! where that goes ([`super::otlp`]).
 
 use std::sync::Arc;
 
 use super::metrics::Metrics;
+use super::otlp::{CallSpan, Span, Spans};
 use super::tally::Tally;
 use crate::fault::Fault;
 use crate::invocation::Invocation;
+
+/// Who wants to know of an environment's invocations.
+#[derive(Debug, Default)]
+pub struct Observers {
+    /// What measures them.
+    pub metrics: Option<Arc<Metrics>>,
+    /// What makes spans of them.
+    pub spans: Option<Arc<Spans>>,
+}
 
 /// The account of one invocation, or of what a function does outside of any.
 #[derive(Debug)]
@@ -20,22 +31,21 @@ pub struct Account {
     invocation: Option<Arc<Invocation>>,
     /// What runs, where that is no invocation.
     phase: &'static str,
-    /// In a box, so that it takes no room where it is not asked for.
+    /// In a box, so that it takes no room where it is not asked for; so is the span.
     tally: Option<Box<Tally>>,
+    span: Option<Box<Span>>,
 }
 
 impl Account {
     /// Opens that of an invocation which begins now.
-    pub fn open(
-        function: &str,
-        invocation: Arc<Invocation>,
-        metrics: Option<&Arc<Metrics>>,
-    ) -> Arc<Self> {
+    pub fn open(function: &str, invocation: Arc<Invocation>, observers: &Observers) -> Arc<Self> {
+        let (metrics, spans) = (observers.metrics.as_ref(), observers.spans.as_ref());
         Arc::new(Self {
             function: function.to_owned(),
+            tally: metrics.map(|metrics| Box::new(metrics.begin())),
+            span: spans.map(|spans| Box::new(spans.begin(function, &invocation))),
             invocation: Some(invocation),
             phase: "",
-            tally: metrics.map(|metrics| Box::new(metrics.begin())),
         })
     }
 
@@ -47,6 +57,7 @@ impl Account {
             invocation: None,
             phase,
             tally: None,
+            span: None,
         })
     }
 
@@ -79,7 +90,7 @@ impl Account {
 
     /// Whether anybody wants to know of it.
     pub fn is_observed(&self) -> bool {
-        self.tally.is_some()
+        self.tally.is_some() || self.span.is_some()
     }
 
     /// Its answer is out.
@@ -89,18 +100,37 @@ impl Account {
         }
     }
 
+    /// A request to a database begins for it: what it does, where that is not in its texts.
+    pub fn call(
+        &self,
+        database: &str,
+        operation: Option<&str>,
+        texts: impl Fn() -> Vec<String>,
+    ) -> CallSpan {
+        CallSpan::begin(self.span.as_deref(), database, operation, texts)
+    }
+
     /// It has failed. The first fault counts.
     pub fn failed(&self, fault: &Fault) {
+        if let Some(span) = &self.span {
+            span.fail(fault);
+        }
         if let Some(tally) = &self.tally {
             tally.failed(fault);
         }
     }
 
-    /// Nothing is left of it. To be called once.
-    pub fn close(&self) {
-        if let (Some(tally), Some(invocation)) = (&self.tally, &self.invocation) {
+    /// Nothing is left of it. To be called once; ends when everybody has been told who wants to know.
+    pub async fn close(&self) {
+        let Some(invocation) = &self.invocation else {
+            return;
+        };
+        if let Some(tally) = &self.tally {
             tally.answered();
             super::write_line(&tally.line(self, invocation));
+        }
+        if let Some(span) = &self.span {
+            span.end(invocation).await;
         }
     }
 }

@@ -14,14 +14,20 @@ mod emf;
 mod layer;
 mod line;
 mod metrics;
+#[cfg(feature = "otlp")]
+mod otlp;
+#[cfg(not(feature = "otlp"))]
+#[path = "no_otlp.rs"]
+mod otlp;
 mod output;
 mod panic_message;
 mod tally;
 mod timestamp;
 
-pub use account::Account;
 pub(crate) use account::line_of;
+pub use account::{Account, Observers};
 pub use metrics::Metrics;
+pub use otlp::{CallSpan, Spans};
 pub use output::{Output, Stream};
 pub use tally::{Lending, Measured, Tally, Time, Traffic};
 

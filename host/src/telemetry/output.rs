@@ -196,14 +196,14 @@ fn split_character(line: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::account::tests::invocation;
+    use super::super::account::{Observers, tests::invocation};
     use super::super::layer::tests::logged;
     use super::*;
     use tracing::Level;
 
     fn output_of(request_id: &str) -> Output {
         let invocation = Arc::new(invocation(request_id));
-        Output::new(Account::open("hello", invocation, None))
+        Output::new(Account::open("hello", invocation, &Observers::default()))
     }
 
     fn lines_of(request_id: &str, act: impl FnOnce(&Output)) -> Vec<String> {

@@ -1,0 +1,193 @@
+//! Spans reach their collector before the environment can be frozen, say what was done and for how
+//! long, and cost nobody an answer.
+
+use std::time::Duration;
+
+use e2e::collector::{Collector, Received};
+use e2e::guests::{MISBEHAVE, QUERY};
+use e2e::{Database, Door, Setup, Trial};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+/// What the tests' Lambda says of each event.
+const TRACE: &str = "5bef4de7ad49b0e87f6ef6c87fc2e700";
+const PARENT: &str = "9a9197af755a6419";
+
+fn traced(setup: Setup, collector: &Collector) -> Setup {
+    setup.variable("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint())
+}
+
+/// The span of an invocation, and those below it.
+async fn of(collector: &Collector, request_id: &str) -> (Received, Vec<Received>) {
+    e2e::eventually("the span of an invocation", async || {
+        let spans = collector.spans();
+        let own = spans
+            .iter()
+            .find(|span| span.attributes.get("faas.invocation_id") == Some(&json!(request_id)))?;
+        let below = spans.iter().filter(|span| span.parent() == own.id());
+        Some((own.clone(), below.cloned().collect()))
+    })
+    .await
+}
+
+behind_both_doors! {
+    async fn an_invocation_is_a_span_and_its_calls_are_below_it(door) {
+        let database = Database::with("create table things (id int4, name text)").await;
+        let collector = Collector::start().await;
+        let trial = traced(Setup::of(&QUERY).with(&database), &collector).start(door).await;
+        let steps = json!([
+            { "typed": "select name from things where id = $1", "values": [[4711, "int4"]] },
+            { "query": "select 'a secret'" },
+            { "transaction": [{ "execute": "delete from things" }], "end": "commit" },
+            { "query": "select 1 / 0" },
+        ]);
+        let answer = trial.invoke_for(Some("blue"), json!({ "steps": steps })).await;
+        answer.value();
+        let (own, below) = of(&collector, &answer.request_id).await;
+        assert_eq!((own.span.name.as_str(), own.span.kind), ("tested", 2), "{own:?}");
+        assert_eq!(own.attributes["faas.coldstart"], true);
+        assert_eq!(own.attributes["hearth.tenant_id"], "blue");
+        assert!(own.attributes["cloud.account.id"].is_string(), "{own:?}");
+        assert!(own.resource["service.name"].is_string() && !own.failed(), "{own:?}");
+        let names: Vec<&str> = below.iter().map(|span| span.span.name.as_str()).collect();
+        assert_eq!(names, ["SELECT", "SELECT", "DELETE", "COMMIT", "SELECT"]);
+        for span in &below {
+            assert_eq!((span.span.kind, span.trace()), (3, own.trace()), "{span:?}");
+            assert_eq!(span.attributes["db.system.name"], "postgresql");
+            assert!(span.span.start_time_unix_nano >= own.span.start_time_unix_nano);
+            assert!(span.span.end_time_unix_nano <= own.span.end_time_unix_nano);
+        }
+        assert_eq!(below[0].attributes["db.query.text"], "select name from things where id = $1");
+        assert!(below[1].attributes.get("db.query.text").is_none());
+        assert_eq!(below[2].attributes["db.query.text"], "delete from things");
+        assert_eq!(below[3].attributes["db.operation.name"], "COMMIT");
+        assert_eq!(below[4].attributes["db.response.status_code"], "22012");
+        assert!(below[4].failed() && !below[0].failed());
+        let all = format!("{below:?}");
+        assert!(!all.contains("secret") && !all.contains("4711"), "{all}");
+    }
+
+    async fn a_fault_is_the_spans_status(door) {
+        let collector = Collector::start().await;
+        let trial = traced(Setup::of(&MISBEHAVE), &collector).start(door).await;
+        let answer = trial.invoke(json!({ "act": "trap" })).await;
+        let (own, _) = of(&collector, &answer.request_id).await;
+        assert!(own.failed(), "{own:?}");
+        assert_eq!(own.attributes["error.type"], "Function.Trap");
+    }
+
+    async fn a_collector_that_is_not_there_costs_no_invocation_an_error(door) {
+        let setup = Setup::of(&MISBEHAVE).variable("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1");
+        let mut trial = setup.start(door).await;
+        for _ in 0..3 {
+            trial.value(json!({})).await;
+        }
+        let line = trial.host.line("spans could not be exported").await;
+        assert!(line.contains("WARN"), "{line}");
+        let lines = trial.host.log();
+        assert_eq!(lines.iter().filter(|line| line.contains("could not be exported")).count(), 1);
+    }
+
+    /// It takes the connection and says nothing.
+    async fn a_silent_collector_delays_no_answer(door) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let setup = Setup::of(&MISBEHAVE).variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &endpoint);
+        let mut trial = setup.start(door).await;
+        trial.value(json!({})).await;
+        // The answer was there before the collector was given up.
+        assert!(trial.host.log().iter().all(|line| !line.contains("could not be exported")));
+        trial.host.line("could not be exported").await;
+        trial.value(json!({})).await;
+    }
+
+    async fn nothing_is_exported_that_nobody_asked_for(door) {
+        let collector = Collector::start().await;
+        let setup = traced(Setup::of(&MISBEHAVE), &collector).variable("OTEL_SDK_DISABLED", "true");
+        let trial = setup.start(door).await;
+        trial.value(json!({})).await;
+        trial.value(json!({})).await;
+        assert!(collector.spans().is_empty());
+    }
+}
+
+async fn parked(trial: &Trial) {
+    trial.lambda().parked(1).await;
+}
+
+/// Once the next event is asked for, the environment may stand still.
+#[tokio::test]
+async fn spans_have_left_when_the_next_event_is_asked_for() {
+    let collector = Collector::start().await;
+    let trial = traced(Setup::of(&MISBEHAVE), &collector)
+        .start(Door::Lambda)
+        .await;
+    for invocation in 1..=3 {
+        trial.value(json!({})).await;
+        parked(&trial).await;
+        trial.host.freeze();
+        assert_eq!(collector.spans().len(), invocation);
+        trial.host.thaw();
+    }
+}
+
+#[tokio::test]
+async fn a_span_belongs_to_the_trace_of_its_header() {
+    let collector = Collector::start().await;
+    let trial = traced(Setup::of(&MISBEHAVE), &collector)
+        .start(Door::Lambda)
+        .await;
+    let answer = trial.invoke(json!({})).await;
+    let (own, _) = of(&collector, &answer.request_id).await;
+    assert_eq!(
+        (own.trace().as_str(), own.parent().as_str()),
+        (TRACE, PARENT)
+    );
+    // A trace that X-Ray does not keep has nothing above it that anybody would see.
+    let event = trial.event("{}").header(
+        "Lambda-Runtime-Trace-Id",
+        "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e701;Parent=9a9197af755a6419;Sampled=0",
+    );
+    let id = event.id.clone();
+    trial.lambda().send(event);
+    trial.lambda().answer(&id).await;
+    let (own, _) = of(&collector, &id).await;
+    assert_eq!(own.parent(), "");
+}
+
+#[tokio::test]
+async fn variables_name_the_service_and_sample() {
+    let collector = Collector::start().await;
+    let setup = traced(Setup::of(&MISBEHAVE), &collector)
+        .variable("OTEL_SERVICE_NAME", "shop")
+        .variable(
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "deployment.environment.name=test",
+        );
+    let trial = setup.start(Door::Lambda).await;
+    let answer = trial.invoke(json!({})).await;
+    let (own, _) = of(&collector, &answer.request_id).await;
+    assert_eq!(own.resource["service.name"], "shop");
+    assert_eq!(own.resource["deployment.environment.name"], "test");
+    assert_eq!(own.resource["faas.name"], "tested");
+    assert_eq!(own.resource["faas.max_memory"], 512 * 1024 * 1024);
+
+    let setup =
+        traced(Setup::of(&MISBEHAVE), &collector).variable("OTEL_TRACES_SAMPLER", "always_off");
+    let trial = setup.start(Door::Lambda).await;
+    let before = collector.spans().len();
+    trial.value(json!({})).await;
+    parked(&trial).await;
+    assert_eq!(collector.spans().len(), before);
+}
+
+#[tokio::test]
+async fn what_is_left_leaves_with_the_environment() {
+    let collector = Collector::start().await;
+    let setup = traced(Setup::of(&MISBEHAVE), &collector).timeout(Duration::from_secs(30));
+    let mut trial = setup.start(Door::Local).await;
+    let answer = trial.invoke(json!({})).await;
+    trial.host.terminate();
+    trial.host.end(Duration::from_secs(30)).await;
+    of(&collector, &answer.request_id).await;
+}
