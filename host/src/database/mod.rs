@@ -16,6 +16,7 @@ use crate::fault::Fault;
 use crate::limits;
 use crate::telemetry::{Account, Tally, line_of};
 
+mod borrowing;
 mod catalog;
 pub mod connect;
 mod connection;

@@ -5,16 +5,17 @@
 //!   clean by then; otherwise the connection stays with the invocation, and its later calls go there;
 //! - when the invocation ends, however it ends, nothing runs on for it on the server, every open
 //!   transaction is rolled back and every changed session reset, or the connection is retired;
-//! - all of this is over when [`Session::end`] returns, within [`limits::SETTLE_TIMEOUT`], and goes on
+//! - all of this is over when [`Session::end`] returns, within [`crate::limits::SETTLE_TIMEOUT`], and goes on
 //!   by itself if nobody waits for it.
 //!
-//! Left to others: the guest's handles ([`crate::interface`]), which may outlive the session and
+//! Left to others: whose connection it is ([`super::borrowing`]), what becomes of one that is left
+//! ([`super::leaving`]), and the guest's handles ([`crate::interface`]), which may outlive the session and
 //! are then told that it has ended.
 
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -34,15 +35,14 @@ use super::transaction::{Options, Transaction};
 use super::work::{self, Work};
 use super::{Database, Databases};
 use crate::invocation::Deadline;
-use crate::limits;
 use crate::telemetry::Account;
 
 /// The loans of one invocation.
 pub struct Session {
     databases: Arc<Databases>,
     pub(super) grants: Grants,
-    account: Arc<Account>,
-    deadline: Deadline,
+    pub(super) account: Arc<Account>,
+    pub(super) deadline: Deadline,
     freezes: bool,
     ended: AtomicBool,
     ending: Notify,
@@ -302,26 +302,6 @@ impl Session {
         })
     }
 
-    /// Gives a seat on which nothing was done another connection.
-    pub(super) async fn replace(self: &Arc<Self>, seat: &Arc<Seat>) -> Result<()> {
-        let lending = seat.database();
-        let lending = pin!(lending.lend(self.lend_until(None), 0, &self.account));
-        let loan = self.unless_ended(lending).await?;
-        *seat.loan.lock().await = Some(loan);
-        self.admit_seat(seat)
-    }
-
-    /// Counts a seat among those that the session's end settles.
-    fn admit_seat(self: &Arc<Self>, seat: &Arc<Seat>) -> Result<()> {
-        self.seats().push(seat.clone());
-        // On another thread the end may have come since the connection was lent, and not have seen it.
-        if self.has_ended() {
-            self.settle_later(seat);
-            return Err(Error::Ended);
-        }
-        Ok(())
-    }
-
     /// Whether the environment is frozen between two invocations.
     pub(super) fn may_freeze(&self) -> bool {
         self.freezes
@@ -344,68 +324,6 @@ impl Session {
         }
     }
 
-    /// A seat for one call: the kept one, or a new one with a connection of the pool's. One that is
-    /// kept while the pool has none to lend is used as well: it may be the one that is waited for.
-    async fn seat(
-        self: &Arc<Self>,
-        database: &Arc<Database>,
-        timeout: Option<Duration>,
-    ) -> Result<Arc<Seat>> {
-        loop {
-            let kept_by_now = self.keeping.notified();
-            let kept = self
-                .seats()
-                .iter()
-                .find(|seat| Arc::ptr_eq(seat.database(), database) && seat.role() == Role::Kept)
-                .cloned();
-            if let Some(seat) = kept {
-                return Ok(seat);
-            }
-            tokio::select! {
-                biased;
-                seat = self.borrow(database, Role::Call, timeout) => return seat,
-                () = kept_by_now => {}
-            }
-        }
-    }
-
-    async fn borrow(
-        self: &Arc<Self>,
-        database: &Arc<Database>,
-        role: Role,
-        timeout: Option<Duration>,
-    ) -> Result<Arc<Seat>> {
-        let held = {
-            let seats = self.seats();
-            if seats.len() >= limits::LOANS_PER_INVOCATION_MAX {
-                return Err(Error::Busy(format!(
-                    "this invocation already uses {} connections at a time, the most it may",
-                    seats.len()
-                )));
-            }
-            let is_held = |seat: &&Arc<Seat>| {
-                Arc::ptr_eq(seat.database(), database) && seat.role() != Role::Call
-            };
-            seats.iter().filter(is_held).count()
-        };
-        let until = self.lend_until(timeout);
-        let lending = pin!(database.lend(until, held, &self.account));
-        let loan = self.unless_ended(lending).await?;
-        let seat = Seat::new(database.clone(), self.account.clone(), loan, role);
-        let seat = Arc::new(seat);
-        self.admit_seat(&seat)?;
-        Ok(seat)
-    }
-
-    /// Until when a connection is waited for: a little less than the guest has, so that it still
-    /// learns why there was none; or as long as the call has.
-    fn lend_until(&self, timeout: Option<Duration>) -> Instant {
-        let (now, enforced) = (Instant::now(), self.deadline.enforced);
-        let left = enforced.saturating_duration_since(now);
-        let until = enforced.checked_sub(left / 20).unwrap_or(enforced);
-        timeout.map_or(until, |timeout| until.min(now + timeout))
-    }
-
     pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
@@ -414,7 +332,7 @@ impl Session {
         self.seats().retain(|other| !Arc::ptr_eq(other, seat));
     }
 
-    fn seats(&self) -> MutexGuard<'_, Vec<Arc<Seat>>> {
+    pub(super) fn seats(&self) -> MutexGuard<'_, Vec<Arc<Seat>>> {
         lock(&self.seats)
     }
 }
