@@ -142,7 +142,13 @@ impl ToSql for Numeric {
         // Groups begin and end at multiples of four digits from the point.
         let before = integer.len().next_multiple_of(GROUP);
         let after = fraction.len().next_multiple_of(GROUP);
-        let padded = format!("{integer:0>before$}{fraction:0<after$}");
+        // A formatter's width has fewer than 65,536 places.
+        let zeros = |count| std::iter::repeat_n('0', count);
+        let mut padded = String::with_capacity(before + after);
+        padded.extend(zeros(before - integer.len()));
+        padded.push_str(integer);
+        padded.push_str(fraction);
+        padded.extend(zeros(after - fraction.len()));
         let groups: Vec<u16> = padded
             .as_bytes()
             .chunks(GROUP)

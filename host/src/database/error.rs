@@ -178,10 +178,7 @@ impl Error {
                     &["exec_bind_message", "PortalSetResultFormat"],
                     "bind message ",
                 ),
-                "42883" => error.is_from(
-                    &["getTypeBinaryInputInfo", "getTypeBinaryOutputInfo"],
-                    "no binary ",
-                ),
+                "42883" => error.is_from(&WITHOUT_BINARY_FORM, "no binary "),
                 _ => false,
             },
             _ => false,
@@ -201,6 +198,17 @@ impl Error {
         }
     }
 }
+
+/// The routines in which a server finds that values of a type, or what they are made of, have no
+/// binary form.
+const WITHOUT_BINARY_FORM: [&str; 6] = [
+    "getTypeBinaryInputInfo",
+    "getTypeBinaryOutputInfo",
+    "array_recv",
+    "array_send",
+    "get_range_io_data",
+    "get_multirange_io_data",
+];
 
 #[cfg(test)]
 mod tests {

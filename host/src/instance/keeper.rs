@@ -72,16 +72,7 @@ impl Keeper {
                 self.vitals.built.send_replace(Some(Ok(())));
                 built
             }
-            Err(fault) => {
-                self.vitals.built.send_replace(Some(Err(fault.clone())));
-                // So that nobody else is sent here.
-                self.vitals.condemn();
-                jobs.close();
-                while let Some(job) = jobs.recv().await {
-                    let _ = job.reply.send(Err(fault.clone()));
-                }
-                return;
-            }
+            Err(fault) => return self.refuse(jobs, &fault).await,
         };
         let handle = function.func_handle();
         let (mut winding_down, mut winds_down) = (pin!(self.vitals.winding_down()), false);
@@ -129,6 +120,17 @@ impl Keeper {
                 self.mourn(&error, store.data().memory.was_refused());
                 return;
             }
+        }
+    }
+
+    /// Tells everybody who was sent here that the instance could not be built.
+    async fn refuse(&self, mut jobs: mpsc::UnboundedReceiver<Job>, fault: &Fault) {
+        self.vitals.built.send_replace(Some(Err(fault.clone())));
+        // So that nobody else is sent here.
+        self.vitals.condemn();
+        jobs.close();
+        while let Some(job) = jobs.recv().await {
+            let _ = job.reply.send(Err(fault.clone()));
         }
     }
 
