@@ -158,12 +158,8 @@ impl Connection {
                 self.poll_receive(cx)
             })
             .await;
-            match (received, broken.take()) {
-                (Err(_), Some(error)) => return Err(error),
-                (received, error) => {
-                    received?;
-                    broken = error;
-                }
+            if let Err(error) = received {
+                return Err(broken.unwrap_or(error));
             }
             while let Some((head, length)) = http1_reply::parse(&self.input)? {
                 self.input.advance(length);
@@ -188,7 +184,7 @@ impl Connection {
                 if self.input.len() > limits::HOST_CALL_BYTES_MAX {
                     return Err(Lost::TooLong);
                 }
-                match poll_fn(|cx| self.poll_receive(cx)).await {
+                match self.receive().await {
                     Ok(()) => {}
                     Err(Lost::Closed) => return Ok(self.input.split().freeze()),
                     Err(error) => return Err(error),
@@ -204,7 +200,7 @@ impl Connection {
                 if let Some(chunk) = http1_reply::parse_chunk(&self.input)? {
                     break chunk;
                 }
-                poll_fn(|cx| self.poll_receive(cx)).await?;
+                self.receive().await?;
             };
             self.input.advance(head);
             if length == 0 {
@@ -232,7 +228,7 @@ impl Connection {
             if self.input.len() > limits::API_HEAD_BYTES_MAX {
                 return Err(Lost::TooLong);
             }
-            poll_fn(|cx| self.poll_receive(cx)).await?;
+            self.receive().await?;
         }
     }
 
@@ -243,18 +239,26 @@ impl Connection {
         }
         self.input.reserve(length.saturating_sub(self.input.len()));
         while self.input.len() < length {
-            poll_fn(|cx| self.poll_receive(cx)).await?;
+            self.receive().await?;
         }
         Ok(())
     }
 
     fn take(&mut self, length: usize) -> Bytes {
         if length > COPIED_BYTES {
-            return self.input.split_to(length).freeze();
+            let whole = self.input.split_to(length).freeze();
+            let rest = std::mem::replace(&mut self.input, BytesMut::with_capacity(READ_BYTES));
+            // Otherwise all of its room would be held by what little may follow.
+            self.input.extend_from_slice(&rest);
+            return whole;
         }
         let bytes = Bytes::copy_from_slice(&self.input[..length]);
         self.input.advance(length);
         bytes
+    }
+
+    async fn receive(&mut self) -> Result<(), Lost> {
+        poll_fn(|cx| self.poll_receive(cx)).await
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, unsent: &mut impl Buf) -> Poll<Result<(), Lost>> {
@@ -266,7 +270,9 @@ impl Connection {
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
-        self.input.reserve(READ_BYTES);
+        if self.input.is_empty() || self.input.len() == self.input.capacity() {
+            self.input.reserve(READ_BYTES);
+        }
         let stream = Pin::new(&mut self.stream);
         poll_read_buf(stream, cx, &mut self.input).map(|received| match received {
             Ok(0) => Err(Lost::Closed),
