@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -65,20 +66,27 @@ impl Handled {
 
     /// Waits for the work after the answer, then makes clean and gives back what the invocation has
     /// borrowed. To be called when the answer is out. Work that is suspended is not waited for.
-    pub async fn settle(mut self) {
-        self.output.account().answered();
-        if let Some(mut going) = self.going.take() {
-            if !going.work.lease.may_suspend() {
-                going.suspended = None;
-            }
-            if going.suspended.is_some() {
-                let endings = self.ending.endings.clone();
-                endings.spawn(self.conclude(going));
-                return;
-            }
-            return self.conclude(going).await;
+    pub async fn settle(self) {
+        if let Some(settling) = self.settle_beside() {
+            settling.await;
         }
-        self.ending.end().await;
+    }
+
+    /// The same, as far as it needs no waiting. Returns what is to be waited for, if there is anything.
+    pub fn settle_beside(mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        self.output.account().answered();
+        let Some(mut going) = self.going.take() else {
+            return self.ending.end().map(Either::Left);
+        };
+        if !going.work.lease.may_suspend() {
+            going.suspended = None;
+        }
+        if going.suspended.is_some() {
+            let endings = self.ending.endings.clone();
+            endings.spawn(self.conclude(going));
+            return None;
+        }
+        Some(Either::Right(self.conclude(going)))
     }
 
     /// Waits for the end of the work, and then does what is left.
@@ -91,7 +99,9 @@ impl Handled {
         if let Err(fault) = outcome {
             report(&fault, self.output.account());
         }
-        self.ending.end().await;
+        if let Some(ending) = self.ending.end() {
+            ending.await;
+        }
     }
 }
 
@@ -103,17 +113,19 @@ impl Ending {
         }
     }
 
-    async fn end(&mut self) {
-        let Some(session) = self.session.take() else {
-            return;
-        };
+    /// Returns what waits for it, for as long as there is time before the deadline, if it is not done
+    /// at once.
+    fn end(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let session = self.session.take()?;
         let settling = session.end_beside();
         if settling.is_none() && !session.account().is_observed() {
-            return;
+            return None;
         }
         let until = session.deadline().settled_by();
         let ended = self.endings.spawn(close(session, settling));
-        let _ = tokio::time::timeout_at(until.into(), ended).await;
+        Some(async move {
+            let _ = tokio::time::timeout_at(until.into(), ended).await;
+        })
     }
 }
 

@@ -218,15 +218,23 @@ impl Slot {
         posted
     }
 
-    /// Waits for what is to be done before the next event is asked for.
+    /// Waits for what is to be done before the next event is asked for. Most invocations have nothing
+    /// left; they are not worth a hand-over to the workers.
     async fn settled(&self, handled: Handled) {
-        let Some(workers) = &self.workers else {
-            return handled.settle().await;
-        };
         let goes_on = handled.goes_on();
-        let settling = workers.spawn(handled.settle());
-        if goes_on {
-            let _ = AbortOnDropHandle::new(settling).await;
+        let settling = {
+            let _workers = self.workers.as_ref().map(Handle::enter);
+            handled.settle_beside()
+        };
+        match (settling, &self.workers) {
+            (None, _) => {}
+            (Some(settling), None) => settling.await,
+            (Some(settling), Some(workers)) => {
+                let settling = workers.spawn(settling);
+                if goes_on {
+                    let _ = AbortOnDropHandle::new(settling).await;
+                }
+            }
         }
     }
 
