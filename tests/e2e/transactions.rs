@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::guests::TRANSACT;
+use e2e::guests::{QUERY, TRANSACT};
 use e2e::{Database, Door, Setup, Trial};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -38,6 +38,25 @@ async fn trial(door: Door) -> (Database, Trial) {
 }
 
 behind_both_doors! {
+    /// What the host tells the server of time goes before it, but in a request of its own.
+    async fn what_runs_in_no_transaction_is_executed_as_well(door) {
+        let database = Database::with("create table things (number int)").await;
+        let trial = Setup::of(&QUERY).with(&database).start(door).await;
+        let vacuum = json!({ "execute": "vacuum things" });
+        let index = json!({ "execute": "create index concurrently if not exists numbered on things (number)" });
+        for steps in [
+            json!([vacuum, index]),
+            json!([{ "session": [index, vacuum] }]),
+            json!([{ "timeout_ms": 5000, "hurried": [vacuum, index] }]),
+        ] {
+            let results = trial.value(json!({ "steps": steps })).await;
+            assert!(!results.to_string().contains("error"), "{results}");
+        }
+        let several = json!([{ "execute": "vacuum things; drop table things" }]);
+        let results = trial.value(json!({ "steps": several })).await;
+        assert_eq!(results[0]["error"]["code"], "42601", "{results}");
+    }
+
     /// Another session changes the row between the transaction's look at it and its update.
     async fn a_transaction_that_cannot_be_serialized_is_done_again(door) {
         let (database, trial) = trial(door).await;

@@ -14,6 +14,7 @@ use super::error::{Error, Result};
 use super::exchange::Started;
 use super::pipeline::Outcome;
 use super::pool::Loan;
+use super::sql::alone::stands_alone;
 use super::sql::lexer::Tokens;
 use super::statement::{Call, Description, Key};
 use crate::limits;
@@ -137,6 +138,10 @@ impl Work for Execute<'_> {
     }
 
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<u64> {
+        let Call { key, arguments, .. } = self.0;
+        if arguments.is_empty() && loan.is_outside() && stands_alone(&key.sql) {
+            return Box::pin(loan.batch_execute(&key.sql)).await.map(|()| 0);
+        }
         let known = database.known_to(self.0);
         let affected = loan.execute(self.0, known).await;
         if let Err(error) = &affected {

@@ -7,6 +7,7 @@
 //!
 //! Left to others: what is done with a judgement ([`super::residue`], [`super::permission`]).
 
+pub mod alone;
 pub mod guard;
 pub mod kinds;
 pub mod lexer;

@@ -1,0 +1,67 @@
+//! Which statements PostgreSQL executes only where nothing stands before them in a request.
+//!
+//! They commit on their way, so they run in no transaction, nor in the implicit one that a request of
+//! several statements is.
+
+use super::lexer::{Token, Tokens};
+
+/// Whether a text is one statement that must have a request of its own, without what the host puts first.
+pub fn stands_alone(sql: &str) -> bool {
+    let mut tokens = Tokens::words(sql);
+    let Some(Token::Word(verb)) = tokens.next() else {
+        return false;
+    };
+    let may_be = match verb.as_str() {
+        "vacuum" | "reindex" | "cluster" => true,
+        "discard" => tokens.next().is_some_and(|word| word.is("all")),
+        "commit" | "rollback" => tokens.next().is_some_and(|word| word.is("prepared")),
+        "create" | "alter" | "drop" => {
+            let wide = ["database", "tablespace", "subscription", "system"];
+            tokens.next().is_some_and(|word| word.is_one_of(&wide))
+                || Tokens::words(sql).any(|word| word.is("concurrently"))
+        }
+        _ => return false,
+    };
+    may_be && is_single(sql)
+}
+
+/// Whether nothing follows the first semicolon.
+fn is_single(sql: &str) -> bool {
+    let end = |token: &Token| *token == Token::Symbol(';');
+    Tokens::words(sql)
+        .skip_while(|token| !end(token))
+        .all(|token| end(&token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_commits_on_its_way_stands_alone() {
+        for sql in [
+            "VACUUM (analyze) t;",
+            "/* nightly */ reindex table t",
+            "CREATE UNIQUE INDEX CONCURRENTLY i ON t (a)",
+            "alter table t detach partition p concurrently",
+            "create database other",
+            "ALTER SYSTEM SET work_mem = '1MB'",
+            "discard all",
+            "ROLLBACK PREPARED 'x'",
+        ] {
+            assert!(stands_alone(sql), "{sql}");
+        }
+        for sql in [
+            "",
+            "select 'vacuum'",
+            "create index i on t (a)",
+            "create table concurrently_made (a int4)",
+            "commit",
+            "discard temp",
+            "refresh materialized view concurrently v",
+            "vacuum t; drop table t",
+        ] {
+            assert!(!stands_alone(sql), "{sql}");
+        }
+    }
+}
