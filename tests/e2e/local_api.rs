@@ -348,6 +348,22 @@ async fn the_command_line_invokes_a_function_once() {
 }
 
 #[tokio::test]
+async fn the_command_line_invokes_for_a_tenant() {
+    let directory = Setup::of(&ECHO).write();
+    let arguments = [
+        "invoke",
+        FUNCTION,
+        "--data",
+        r#""context""#,
+        "--tenant-id",
+        "blue",
+    ];
+    let mut host = Host::hearth(&directory, &arguments, &[]);
+    assert_eq!(host.end(PATIENCE).await.code(), Some(0), "{:?}", host.log());
+    host.line(r#""tenant_id":"blue""#).await;
+}
+
+#[tokio::test]
 async fn the_command_line_tells_a_failure_by_its_exit_code() {
     let directory = Setup::of(&MISBEHAVE).write();
     let arguments = ["invoke", FUNCTION, "--data", r#"{"act":"fail"}"#];

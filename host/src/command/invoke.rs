@@ -30,6 +30,9 @@ pub(super) struct Invoke {
     /// The event: JSON, @FILE to read it from a file, or @- for standard input.
     #[arg(short, long, value_name = "JSON|@FILE|@-", default_value = "{}")]
     data: String,
+    /// The tenant for which it is invoked.
+    #[arg(long, value_name = "TENANT")]
+    tenant_id: Option<String>,
     #[command(flatten)]
     place: Place,
 }
@@ -86,7 +89,7 @@ impl Invoke {
             invocation_type: InvocationType::RequestResponse,
             log_tail: false,
             client_context: None,
-            tenant_id: None,
+            tenant_id: self.tenant_id.clone(),
             trace_id: local::new_trace_id(),
             chunked: false,
         };
