@@ -107,8 +107,8 @@ impl Pool {
         let status = self.inner.status();
         if held >= status.max_size {
             return Err(Error::Busy(format!(
-                "this invocation holds all {} connections to the database {:?} in open transactions or unread rows; \
-                 end one of them first, or raise `pool_max`",
+                "this invocation holds all {} connections to the database {:?} in sessions, open transactions or unread \
+                 rows; end one of them first, or raise `pool_max`",
                 status.max_size, self.database
             )));
         }

@@ -7,21 +7,27 @@ use super::rust::{catalog_name, held};
 use crate::database::statement::Description;
 use crate::instance::declared::{self, Query};
 
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// What of a query's declaration does not fit.
 pub(super) fn compare(query: &Query, description: &Description) -> Vec<Finding> {
     let mut findings = Vec::new();
     let (declared, found) = (query.parameters.len(), description.parameters.len());
     if declared != found {
         findings.push(Finding::error(format!(
-            "`{}` takes {declared} parameters, but its statement has {found}",
-            query.name
+            "`{}` takes {}, but its statement has {found}",
+            query.name,
+            counted(declared, "parameter")
         )));
     }
     let (declared, found) = (query.columns.len(), description.columns.len());
     if declared != found {
         findings.push(Finding::error(format!(
-            "`{}` returns {declared} columns, but its statement has {found}",
-            query.name
+            "`{}` returns {}, but its statement has {found}",
+            query.name,
+            counted(declared, "column")
         )));
     }
     for (index, (own, parameter_)) in query

@@ -1,7 +1,7 @@
 //! Which PostgreSQL types a Rust type of the guest's can hold, by its name.
 //!
-//! The names are those of the types that `postgres-types` converts, with all of its features. A
-//! name that is not known says nothing: it may be the guest's own type.
+//! The names are those of the types that `postgres-types` converts, with all of its features, and of the
+//! SDK's own. A name that is not known says nothing: it may be the guest's own type.
 
 /// A Rust type, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +106,7 @@ const HELD: &[(&str, &[&str])] = &[
     ("Json", &["json", "jsonb"]),
     ("Uuid", &["uuid"]),
     ("Decimal", &["numeric"]),
+    ("Numeric", &["numeric"]),
     ("BitVec", &["bit", "varbit"]),
     ("MacAddress", &["macaddr"]),
     ("PgLsn", &["pg_lsn"]),
@@ -176,6 +177,7 @@ mod tests {
             ("chrono::DateTime<chrono::Utc>", false, Some("timestamptz")),
             ("jiff::civil::DateTime", false, Some("timestamp")),
             ("Timestamp", false, Some("timestamptz")),
+            ("&hearth::postgres::Numeric", false, Some("numeric")),
             ("serde_json::Value", false, Some("json")),
             ("Json<Vec<Line>>", false, Some("json")),
             ("Mood", false, None),
