@@ -130,6 +130,9 @@
 //! # assert!(check(0).is_err());
 //! ```
 //!
+//! With the crate `anyhow`, return `anyhow::Result` all the way up, and switch on the feature `anyhow`: `?`
+//! does not make an `anyhow::Error` of an [`Error`], which is a `Box<dyn std::error::Error + Send + Sync>`.
+//!
 //! An error leaves the instance warm. A panic or a trap ends the invocation (`Function.Panic`,
 //! `Function.Trap`) and the instance with it: the next event gets a new one.
 //!

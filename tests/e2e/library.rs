@@ -35,10 +35,12 @@ behind_both_doors! {
         let said = trial.value(json!("misfits")).await;
         let malformed = "the host's answer cannot be read: the data of the copy are not in binary format:";
         assert_eq!(said, json!([1, [
-            "row 1 of the copy: the statement takes 3 parameters, and 1 are given",
-            "row 1 of the copy: parameter $2: cannot convert between the Rust type `i32` and the Postgres type `text`",
+            "row 1 of the copy: the statement takes 3 parameters, and 1 is given",
+            "row 1 of the copy: parameter $2: cannot convert between the Rust type `i32` and the Postgres type `text`; \
+             it takes `String`, or a cast in the SQL (`$2::…`)",
             format!("{malformed} the statement must say `(FORMAT binary)`"),
             format!("{malformed} it has rows of 3 columns, and 2 types were given"),
+            "COPY same, line 2, column id: invalid input syntax for type integer: \"the secret\" (SQLSTATE 22P02)",
         ]]));
     }
 }

@@ -297,7 +297,7 @@ behind_both_doors! {
         let wrong = json!({ "typed": "select $1 || $2::text", "values": [["a", "text"]] });
         let transaction = json!({ "transaction": [wrong, { "query": "select 1" }], "end": "commit" });
         let results = trial.value(json!({ "steps": [wrong, transaction] })).await;
-        let message = "the statement takes 2 parameters, and 1 are given";
+        let message = "the statement takes 2 parameters, and 1 is given";
         assert!(results[0]["error"]["message"].as_str().unwrap().contains(message), "{results}");
         assert!(results[1]["steps"][0].to_string().contains(message), "{results}");
         assert_eq!(results[1]["steps"][1]["rows"], json!([[1]]), "{results}");

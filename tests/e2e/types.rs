@@ -331,23 +331,29 @@ behind_both_doors! {
         let database = Database::with("create table things (id int4, note text)").await;
         let trial = Setup::of(&MISFIT).with(&database).start(door).await;
         let said = [
-            "parameter $2: cannot convert between the Rust type `i32` and the Postgres type `text`",
-            "the statement takes 2 parameters, and 1 are given",
+            "parameter $2: cannot convert between the Rust type `i32` and the Postgres type `text`; it takes `String`, or a cast in the SQL (`$2::…`)",
+            "the statement takes 2 parameters, and 1 is given",
             "the statement takes 2 parameters, and 3 are given",
             "parameter $1 (`int4`): the raw value is of type `text`",
             "parameter $2 (`text`): it has 15728640 bytes, those before it 8, and one call carries at most 15728640",
             "65536 parameters are given, and PostgreSQL takes at most 65535: pass arrays and `unnest` them",
             "the SQL text has 1048577 bytes; 1048576 are the most",
             "the SQL text has 15728641 bytes, and one call carries at most 15728640",
-            "column `id` (0): cannot convert between the Rust type `i64` and the Postgres type `int4`",
+            "column `id` (0): cannot convert between the Rust type `i64` and the Postgres type `int4`; read it as `i32`",
             "column `note` (1) is NULL: read it as an `Option`",
-            "the row has no column `total`",
-            "the row has no column `2`",
+            "the row has no column `total`; it has `id`, `note`",
+            "the row has no column `2`; it has `id`, `note`",
             "the query returned no row where one is expected",
             "the query returned several rows where one is expected",
-            "column `word` (0): cannot convert between the Rust type `i32` and the Postgres type `text`",
-            "parameter $1: cannot convert between the Rust type `i32` and the Postgres type `jsonb`",
+            "column `word` (0): cannot convert between the Rust type `i32` and the Postgres type `text`; read it as `String`",
+            "parameter $1: cannot convert between the Rust type `i32` and the Postgres type `jsonb`; it takes \
+             `serde_json::Value` or `Json<T>` (by a feature), or a cast in the SQL (`$1::…`)",
             "the SQL text contains a zero byte",
+            "column `list` (0) has a NULL within: read what may be one as an `Option`, an array as a `Vec<Option<…>>`",
+            "column `age` (0): cannot convert between the Rust type `alloc::string::String` and the Postgres type \
+             `interval`; read it as text (`age::text` in the SQL) or as a `RawValue`",
+            "parameter $1: cannot convert between the Rust type `&str` and the Postgres type `interval`; give it as \
+             text (`$1::text::interval` in the SQL) or as a `RawValue`",
         ];
         let answer = trial.value(json!(null)).await;
         let answer: Vec<&str> = answer.as_array().unwrap().iter().map(|said| said.as_str().unwrap()).collect();

@@ -20,7 +20,7 @@ use super::error::{Error, Kind};
 use super::row_stream::RowStream;
 use super::statement::Statement;
 use super::statement::sealed::Source;
-use super::transact::Conflict;
+use super::transact::Trouble;
 use crate::bindings::hearth::postgres::client as wire;
 
 /// What executes statements: a database, a transaction or a session. Public as the bound of a
@@ -32,7 +32,7 @@ use crate::bindings::hearth::postgres::client as wire;
 pub trait Host {
     fn statements(&self) -> &Mutex<StatementCache>;
     /// Where the transaction, if it is one, takes note of what befalls its rows.
-    fn conflict(&self) -> Option<Conflict> {
+    fn trouble(&self) -> Option<Trouble> {
         None
     }
     /// How long the server may take for each call, if less than the invocation has.
@@ -84,7 +84,7 @@ pub(super) async fn query<P: BorrowToSql>(
         (None, Some(known)) => known,
         (None, None) => return Err(Error::malformed("it does not describe the statement")),
     };
-    RowStream::new(statement, answer.first, answer.rest, host.conflict())
+    RowStream::new(statement, answer.first, answer.rest, host.trouble())
 }
 
 /// Executes a statement and returns how many rows it affected.

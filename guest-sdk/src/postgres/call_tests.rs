@@ -291,7 +291,7 @@ fn the_number_of_arguments_is_checked_before_the_call() {
     let error = first(&host, "SELECT $1", &[&1_i32, &2_i32]).expect_err("one is too many");
     assert_eq!(
         error.to_string(),
-        "the statement takes 1 parameters, and 2 are given"
+        "the statement takes 1 parameter, and 2 are given"
     );
     assert_eq!(host.asked(), ["prepare SELECT $1 []"]);
 }

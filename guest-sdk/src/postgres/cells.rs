@@ -62,7 +62,7 @@ pub(super) fn encode<P: BorrowToSql>(arguments: &[P], types: &[Type]) -> Result<
     let mut cells = BytesMut::with_capacity(arguments.len() * CELL_BYTES);
     for (index, (argument, type_)) in arguments.iter().zip(types).enumerate() {
         encode_cell(argument, type_, &mut cells).map_err(|cause| {
-            let type_ = type_.name().to_owned();
+            let type_ = type_.clone();
             Error::caused(Kind::ToSql { index, type_ }, cause)
         })?;
     }
@@ -219,18 +219,18 @@ mod tests {
             (
                 &[number],
                 &[Type::INT4, Type::INT4],
-                "the statement takes 2 parameters, and 1 are given",
+                "the statement takes 2 parameters, and 1 is given",
             ),
             (
                 &[number],
                 &[],
-                "the statement takes 0 parameters, and 1 are given",
+                "the statement takes 0 parameters, and 1 is given",
             ),
             (
                 &[number, number],
                 &[Type::INT4, Type::TEXT],
                 "parameter $2: cannot convert between the Rust type `i32` and the Postgres type \
-                 `text`",
+                 `text`; it takes `String`, or a cast in the SQL (`$2::…`)",
             ),
         ];
         for (arguments, types, expected) in cases {

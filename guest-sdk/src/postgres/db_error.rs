@@ -68,6 +68,15 @@ impl DbError {
         digits.parse().ok().filter(|_| is_said)
     }
 
+    /// What a `COPY` was about: its table, and where in the data and in which column it stopped. Of what
+    /// the server says of that, all but the data.
+    fn copied(&self) -> Option<&str> {
+        let context = self.where_()?;
+        let line = context.lines().find(|line| line.starts_with("COPY "))?;
+        // Behind the colon are the bytes that it stopped at.
+        Some(line.split(": ").next().unwrap_or(line))
+    }
+
     /// The schema of the table, type or constraint concerned.
     pub fn schema(&self) -> Option<&str> {
         self.fields.schema.as_deref()
@@ -94,12 +103,15 @@ impl DbError {
     }
 }
 
-/// The parameter, the message, the SQLSTATE, the position and the hint; not the detail, which may have
+/// The parameter or the place in a `COPY`, the message, the SQLSTATE, the position and the hint; not the detail, which may have
 /// values of the database in it.
 impl fmt::Display for DbError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(parameter) = self.parameter() {
             write!(formatter, "parameter ${parameter}: ")?;
+        }
+        if let Some(copied) = self.copied() {
+            write!(formatter, "{copied}: ")?;
         }
         write!(formatter, "{} (SQLSTATE {}", self.message(), self.code)?;
         if let Some(position) = self.position() {
@@ -147,9 +159,36 @@ mod tests {
         ] {
             let error = error(context);
             assert_eq!(error.parameter(), parameter, "{context}");
+            assert_eq!(error.copied(), None, "{context}");
             let said = parameter.map(|number| format!("parameter ${number}: "));
             let said = format!("{}{rest}", said.unwrap_or_default());
             assert_eq!(error.to_string(), said, "{context}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_copy_says_where_and_keeps_the_data_to_itself() {
+        for (context, copied) in [
+            (
+                "COPY item, line 2, column id: \"secret\"",
+                "COPY item, line 2, column id",
+            ),
+            (
+                "COPY item, Zeile 2, Spalte id: »secret«",
+                "COPY item, Zeile 2, Spalte id",
+            ),
+            ("COPY item, line 2: \"secret, secret\"", "COPY item, line 2"),
+            (
+                "PL/pgSQL function f() line 3\nCOPY item, line 1",
+                "COPY item, line 1",
+            ),
+        ] {
+            let said = error(context).to_string();
+            assert!(
+                said.starts_with(&format!("{copied}: invalid (SQLSTATE")),
+                "{said}"
+            );
+            assert!(!said.contains("secret"), "{said}");
         }
     }
 }

@@ -157,6 +157,9 @@ pub const fn record<const N: usize>(text: &str) -> [u8; N] {
 /// - with `statements = "declared"` in `[function.NAME.database.default]`, the function can execute
 ///   these and nothing else, whatever is slipped into it.
 ///
+/// A column that may be NULL must be an `Option`, which is for you to know: a database does not say it of
+/// what a query returns.
+///
 /// Behind a type, `as` names the PostgreSQL type that it stands for, where that cannot be told
 /// from its name: `-> (Mood as mood, Money as "shop.money")`. A query runs on the database
 /// `default` unless another is named at the top:
@@ -165,6 +168,14 @@ pub const fn record<const N: usize>(text: &str) -> [u8; N] {
 /// hearth::declare! {
 ///     "archive";
 ///     fn years() -> (i32) = "SELECT DISTINCT year FROM volume";
+/// }
+/// ```
+///
+/// What is written in another way does not compile, and says how it is written:
+///
+/// ```compile_fail
+/// hearth::declare! {
+///     fn years() -> i32 = "SELECT DISTINCT year FROM volume";
 /// }
 /// ```
 #[macro_export]
@@ -212,6 +223,13 @@ macro_rules! __declare {
             $crate::postgres::Declared::new($sql, ($($parameter,)*))
         }
         $crate::__declare! { $database $($rest)* }
+    };
+    ($database:literal $($rest:tt)*) => {
+        ::core::compile_error!(concat!(
+            "a declared query is written `fn name(parameter: Type) -> (Type, Type) = \"SQL\";`, with its \
+             columns in parentheses, also a single one, and a semicolon at its end: ",
+            stringify!($($rest)*),
+        ));
     };
 }
 

@@ -7,11 +7,13 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use postgres_types::{WasNull, WrongType};
+use postgres_types::Type;
 
 use super::db_error::DbError;
 use super::sql_state::SqlState;
 use crate::bindings::hearth::postgres::client as wire;
+
+mod display;
 
 type Cause = Box<dyn StdError + Send + Sync>;
 
@@ -35,7 +37,9 @@ pub(super) enum Kind {
     UnknownDatabase(String),
     Busy(String),
     Connect(String),
-    ConnectionLost { may_have_executed: bool },
+    ConnectionLost {
+        may_have_executed: bool,
+    },
     StatementChanged,
     Denied(String),
     Capped(String),
@@ -44,15 +48,35 @@ pub(super) enum Kind {
     Aborted,
     Ended,
     Deadline,
-    TooLarge { bytes_max: u64 },
+    TooLarge {
+        bytes_max: u64,
+    },
     Unsupported(String),
     Other(String),
-    Parameters { expected: usize, given: usize },
-    ToSql { index: usize, type_: String },
-    FromSql { index: usize, name: String },
-    Column(String),
-    RowCount { is_none: bool },
-    CopiedRow { row: usize },
+    Parameters {
+        expected: usize,
+        given: usize,
+    },
+    ToSql {
+        index: usize,
+        type_: Type,
+    },
+    FromSql {
+        index: usize,
+        name: String,
+        type_: Type,
+        is_null: bool,
+    },
+    Column {
+        wanted: String,
+        known: Vec<String>,
+    },
+    RowCount {
+        is_none: bool,
+    },
+    CopiedRow {
+        row: usize,
+    },
     Malformed(String),
 }
 
@@ -81,6 +105,12 @@ impl Error {
 
     pub(super) fn malformed(what: impl Into<String>) -> Self {
         Self::new(Kind::Malformed(what.into()))
+    }
+
+    /// The same, with another error that has led to it.
+    pub(super) fn because(mut self, cause: Self) -> Self {
+        self.0.cause = Some(Box::new(cause));
+        self
     }
 
     /// The same, of a row that was to be copied, counted from 1.
@@ -134,8 +164,9 @@ impl Error {
         matches!(self.0.kind, Kind::UnknownDatabase(_))
     }
 
-    /// Whether the rows of another call were still being read from the same connection. Nothing
-    /// was executed: read or drop the [`RowStream`](super::RowStream), then call again.
+    /// Whether another call still had the connection: its rows were being read, on a
+    /// [`Session`](super::Session), or a `COPY` had not ended. Nothing was executed: read or drop the
+    /// [`RowStream`](super::RowStream), end or drop the copy, then call again.
     pub fn is_in_use(&self) -> bool {
         matches!(self.0.kind, Kind::InUse)
     }
@@ -189,10 +220,6 @@ impl Error {
         matches!(self.0.kind, Kind::RowCount { .. })
     }
 
-    fn is_caused_by<T: StdError + 'static>(&self) -> bool {
-        self.0.cause.as_ref().is_some_and(|cause| cause.is::<T>())
-    }
-
     /// Whether the statement may have taken effect in spite of the error, or (for errors about
     /// rows and their values) did. Calling again is safe only if it is `false`, or if the statement
     /// does no harm when it is executed twice.
@@ -222,7 +249,7 @@ impl Error {
             | Kind::TooLarge { .. }
             | Kind::Other(_)
             | Kind::FromSql { .. }
-            | Kind::Column(_)
+            | Kind::Column { .. }
             | Kind::RowCount { .. }
             | Kind::Malformed(_) => true,
         }
@@ -258,91 +285,6 @@ impl From<wire::Error> for Error {
             wire::Error::Unsupported(text) => Kind::Unsupported(text),
             wire::Error::Other(text) => Kind::Other(text),
         })
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(index) = self.0.call {
-            write!(formatter, "statement {} of the pipeline: ", index + 1)?;
-        }
-        self.tell(formatter)?;
-        match &self.0.cause {
-            Some(cause) if !cause.is::<WasNull>() => write!(formatter, ": {cause}"),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Error {
-    /// What happened, without its cause.
-    fn tell(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0.kind {
-            Kind::Database(error) => write!(formatter, "{error}")?,
-            Kind::UnknownDatabase(text) => {
-                write!(formatter, "this function may use no such database: {text}")?
-            }
-            Kind::Busy(text) => write!(formatter, "no connection came free: {text}")?,
-            Kind::Connect(text) => write!(formatter, "the database cannot be reached: {text}")?,
-            Kind::ConnectionLost { may_have_executed } => write!(
-                formatter,
-                "the connection to the database was lost; the statement {}",
-                if *may_have_executed {
-                    "may have been executed"
-                } else {
-                    "was not executed"
-                }
-            )?,
-            Kind::StatementChanged => formatter.write_str(
-                "the types of the statement changed twice while it was called; it was not executed",
-            )?,
-            Kind::Denied(text) => write!(formatter, "not allowed: {text}")?,
-            Kind::Capped(text) => write!(formatter, "the result is too large: {text}")?,
-            Kind::Invalid(text) => write!(formatter, "the call makes no sense: {text}")?,
-            Kind::InUse => formatter.write_str(
-                "the connection is busy with the rows of another call: read or drop its \
-                 `RowStream` first",
-            )?,
-            Kind::Aborted => formatter
-                .write_str("a statement of the transaction had failed, so it was rolled back")?,
-            Kind::Ended => formatter
-                .write_str("the transaction, rows or invocation used here have ended already")?,
-            Kind::Deadline => formatter
-                .write_str("the invocation's deadline was reached before the database answered")?,
-            Kind::TooLarge { bytes_max } => write!(
-                formatter,
-                "a row, or all of a pipeline's, have more than the {bytes_max} bytes that can be passed \
-                 on at once: read a large value in pieces with `substring`, many rows without a pipeline"
-            )?,
-            Kind::Unsupported(text) | Kind::Other(text) => {
-                write!(formatter, "the database call failed: {text}")?
-            }
-            Kind::Parameters { expected, given } => write!(
-                formatter,
-                "the statement takes {expected} parameters, and {given} are given"
-            )?,
-            Kind::ToSql { index, type_ } => {
-                write!(formatter, "parameter ${}", index + 1)?;
-                // That error names the type itself.
-                if !self.is_caused_by::<WrongType>() {
-                    write!(formatter, " (`{type_}`)")?;
-                }
-            }
-            Kind::FromSql { index, name } => {
-                write!(formatter, "column `{name}` ({index})")?;
-                if self.is_caused_by::<WasNull>() {
-                    formatter.write_str(" is NULL: read it as an `Option`")?;
-                }
-            }
-            Kind::Column(name) => write!(formatter, "the row has no column `{name}`")?,
-            Kind::RowCount { is_none } => {
-                let rows = if *is_none { "no row" } else { "several rows" };
-                write!(formatter, "the query returned {rows} where one is expected")?
-            }
-            Kind::CopiedRow { row } => write!(formatter, "row {row} of the copy")?,
-            Kind::Malformed(text) => write!(formatter, "the host's answer cannot be read: {text}")?,
-        }
-        Ok(())
     }
 }
 

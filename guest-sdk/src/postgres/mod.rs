@@ -23,7 +23,8 @@
 //! ```
 //!
 //! Each call is one round trip to the database when it is warm: statements are prepared by the
-//! host on whatever connection they run, and remembered here with their types. Two calls of a
+//! host on whatever connection they run, and remembered here with their types; only statements that run
+//! in no transaction, such as `VACUUM`, take one more. Two calls of a
 //! [`Client`] at a time (`join!`) run at a time, on two connections; those of a [`Transaction`] in
 //! turn.
 //!
@@ -115,12 +116,17 @@
 //! `SELECT age::text, $1::text::interval FROM person`. A [`RawValue`] carries a value of any type as
 //! it is; a type of yours can implement [`ToSql`] and [`FromSql`] for whatever bytes PostgreSQL uses.
 //!
+//! Three things to know of `postgres-types`: an array of several dimensions is no `Vec<Vec<T>>` (select it
+//! as text, or `unnest` it); a NULL in an array needs a `Vec<Option<T>>`; and `infinity` as a timestamp
+//! or a date is an error to `jiff`, `chrono` and `time` and some far day to `SystemTime`, so ask
+//! `isfinite(day)` where it may occur.
+//!
 //! ## Types of your own
 //!
 //! With the feature `derive`, `#[derive(ToSql, FromSql)]` works for enumerations, composite types
 //! and domains, [as in `postgres-types`](https://docs.rs/postgres-types/latest/postgres_types/derive.ToSql.html).
-//! What it expands to names the crate `postgres_types`; `hearth` can be that crate, by one line at
-//! the root of yours:
+//! What it expands to names the crate `postgres_types` ("cannot find `postgres_types`" is the error
+//! without it); `hearth` can be that crate, by one line at the root of yours:
 //!
 //! ```
 #![cfg_attr(feature = "derive", doc = "extern crate hearth as postgres_types;")]
@@ -172,7 +178,7 @@
 //! PostgreSQL may undo a transaction for the sake of others that run at the same time; with
 //! `SERIALIZABLE` and `REPEATABLE READ` that is a part of the bargain. [`Client::transact`] runs a closure in
 //! a transaction and does it again when that happens; it is the best choice for what reads and then
-//! writes.
+//! writes. Its closure has to say which error it returns, at its end: `Ok::<_, hearth::Error>(total)`.
 //!
 //! # Several statements in one round trip
 //!
@@ -281,7 +287,9 @@
 //! | a value is not what the Rust type says | the error names column or parameter and both types | no |
 //!
 //! An error displays the server's message with its SQLSTATE, the position in the SQL text and the hint,
-//! and never the values of parameters or rows. A call with a wrong number of parameters, or one that
+//! the parameter or the place in a `COPY` that it is about, and never the values of parameters or rows.
+//! (For a value that is too long or too large for its column, 22001 and 22003, PostgreSQL tells nobody which
+//! column that is.) A call with a wrong number of parameters, or one that
 //! does not fit its type, is not sent, so that a transaction goes on after it; what the server has
 //! refused fails its transaction, or the nested one around it.
 //!
@@ -323,6 +331,8 @@
 //! | `copy_in` is a `Sink`, `copy_out` a `Stream` | [`CopyIn::write`], [`CopyOut::try_next`] |
 //! | `binary_copy` | [`BinaryCopyInWriter`], [`BinaryCopyOutStream`] |
 //! | notices and notifications from the connection | [`Session::notification`]; notices are dropped |
+//! | a `commit` that the server turned into a rollback is `Ok` | it is an error, [`Error::is_aborted`] |
+//! | `Error::source` is the server's error | [`Error::as_db_error`]; what an error displays is all of it |
 //!
 //! [`tokio_postgres`]: https://docs.rs/tokio-postgres
 //! [`postgres-types`]: https://docs.rs/postgres-types
@@ -338,6 +348,7 @@ mod copy;
 mod db_error;
 mod declared;
 mod error;
+mod fitting;
 mod generic_client;
 mod methods;
 mod numeric;

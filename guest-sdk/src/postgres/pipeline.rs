@@ -109,6 +109,12 @@ impl<'a, H: Host> Pipeline<'a, H> {
     /// Outside of a transaction they are one of their own: if one fails, none has had an effect.
     /// In a transaction that has then failed. [`Error::pipeline_index`] says which it was.
     ///
+    /// One that commits by itself (`COMMIT`) ends that transaction, and those behind it are another.
+    ///
+    /// The server is asked about the parameters of all of them before it executes any: one that has
+    /// parameters cannot use a table that another one creates, unless their types are named
+    /// ([`add_typed`](Self::add_typed)).
+    ///
     /// A parameter that does not fit is found before anything is executed. The parameters of all of
     /// them may have 15 MiB together, their rows 8 MiB.
     pub async fn run(&mut self) -> Result<Vec<Outcome>, Error> {

@@ -11,6 +11,9 @@ use super::cells::Batch;
 use super::error::{Error, Kind};
 use super::statement::{Column, Statement};
 
+/// How many columns an error tells of.
+const COLUMNS_TOLD_MAX: usize = 20;
+
 /// A row of a result.
 ///
 /// Rows share the bytes in which they came with the others of their batch, and values such as
@@ -81,12 +84,20 @@ impl Row {
         T: FromSql<'a>,
     {
         let Some(number) = index.find(self.columns()) else {
-            return Err(Error::new(Kind::Column(index.to_string())));
+            let names = self.columns().iter().take(COLUMNS_TOLD_MAX);
+            let mut known: Vec<String> =
+                names.map(|column| format!("`{}`", column.name())).collect();
+            if known.len() < self.len() {
+                known.push("…".to_owned());
+            }
+            let wanted = index.to_string();
+            return Err(Error::new(Kind::Column { wanted, known }));
         };
         let column = &self.columns()[number];
         let type_ = column.value_type();
+        let cell = self.batch.value(self.index, number);
         let value = if T::accepts(type_) {
-            T::from_sql_nullable(type_, self.batch.value(self.index, number))
+            T::from_sql_nullable(type_, cell)
         } else {
             Err(WrongType::new::<T>(type_.clone()).into())
         };
@@ -96,6 +107,8 @@ impl Row {
                 Kind::FromSql {
                     index: number,
                     name,
+                    type_: type_.clone(),
+                    is_null: cell.is_none(),
                 },
                 cause,
             )
@@ -200,13 +213,16 @@ mod tests {
         let cases = [
             (
                 row.try_get::<_, i32>("total").err(),
-                "the row has no column `total`",
+                "the row has no column `total`; it has `id`, `name`, `Id`, `note`",
             ),
-            (row.try_get::<_, i32>(4).err(), "the row has no column `4`"),
+            (
+                row.try_get::<_, i32>(4).err(),
+                "the row has no column `4`; it has `id`, `name`, `Id`, `note`",
+            ),
             (
                 row.try_get::<_, i64>("id").err(),
                 "column `id` (0): cannot convert between the Rust type `i64` and the Postgres \
-                 type `int4`",
+                 type `int4`; read it as `i32`",
             ),
             (
                 row.try_get::<_, &str>(3).err(),

@@ -14,7 +14,7 @@ use super::cells::Batch;
 use super::error::{Error, Kind};
 use super::row::Row;
 use super::statement::{Column, Statement};
-use super::transact::Conflict;
+use super::transact::Trouble;
 use crate::bindings::hearth::postgres::client as wire;
 
 /// How much to ask for at a time: enough for the call to cost little beside the rows, and little
@@ -26,15 +26,17 @@ type Fetch = Pin<Box<dyn Future<Output = (wire::Cursor, Result<wire::Batch, wire
 /// The rows of a result, fetched batch by batch. It is a [`Stream`] and `Unpin`; without any crate
 /// for streams, [`try_next`](Self::try_next) reads it.
 ///
-/// Until the last row is fetched the result occupies its connection: in a transaction, read or
-/// drop the stream before the next call.
+/// In a [`Transaction`](super::Transaction) other calls may be made while it is read, other streams
+/// included; with the transaction the rows that have not arrived end ([`Error::is_ended`]). Elsewhere the
+/// result occupies its connection until the last row is fetched: on a [`Session`](super::Session), read or
+/// drop the stream before the next call, which otherwise fails ([`Error::is_in_use`]).
 pub struct RowStream {
     statement: Statement,
     batch: Arc<Batch>,
     /// The next row of `batch`.
     next: usize,
     rest: Rest,
-    conflict: Option<Conflict>,
+    trouble: Option<Trouble>,
 }
 
 enum Rest {
@@ -50,7 +52,7 @@ impl RowStream {
         statement: Statement,
         first: wire::Batch,
         rest: Option<wire::Cursor>,
-        conflict: Option<Conflict>,
+        trouble: Option<Trouble>,
     ) -> Result<Self, Error> {
         let rest = match rest {
             Some(cursor) if !first.last => Rest::There(cursor),
@@ -62,7 +64,7 @@ impl RowStream {
             batch,
             next: 0,
             rest,
-            conflict,
+            trouble,
         })
     }
 
@@ -129,8 +131,8 @@ impl RowStream {
         &mut self,
         (cursor, batch): (wire::Cursor, Result<wire::Batch, wire::Error>),
     ) -> Result<(), Error> {
-        let batch = match &self.conflict {
-            Some(conflict) => conflict.note(batch)?,
+        let batch = match &self.trouble {
+            Some(trouble) => trouble.note(batch)?,
             None => batch?,
         };
         let last = batch.last;

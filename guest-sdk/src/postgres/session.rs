@@ -27,7 +27,9 @@ use crate::bindings::hearth::postgres::client as wire;
 /// and notifications, which a [`Client`](super::Client) cannot promise to find again.
 ///
 /// Its calls run one after another. Dropping it, or the end of the invocation, undoes all that its
-/// statements have left in PostgreSQL's session, and gives the connection back.
+/// statements have left in PostgreSQL's session, and gives the connection back. Dropping does not wait for
+/// that: who needs a lock to be free at once, such as for another session of the same invocation, unlocks
+/// it (`SELECT pg_advisory_unlock($1)`).
 pub struct Session {
     handle: wire::Session,
     database: Arc<Database>,

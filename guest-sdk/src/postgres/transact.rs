@@ -5,8 +5,8 @@
 //! invocation's deadline. Left to others: transactions ([`super::transaction`]).
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::client::TransactionBuilder;
@@ -25,40 +25,72 @@ const WAIT_MAX: Duration = Duration::from_millis(500);
 /// What an invocation needs at its end to answer. The host ends it that long before its deadline.
 const RESERVE: Duration = Duration::from_millis(100);
 
-/// Whether the newest word of the server in a transaction was that it is in the way of others.
+/// What the newest word of the server says against a transaction.
 ///
 /// It is noted where errors arrive, since nobody knows what a closure makes of them.
 #[derive(Clone, Default)]
-pub struct Conflict(Arc<AtomicBool>);
+pub struct Trouble(Arc<Noted>);
 
-impl Conflict {
+#[derive(Default)]
+struct Noted {
+    /// Whether the transaction is in the way of others.
+    conflict: AtomicBool,
+    /// The error with which it failed.
+    failure: Mutex<Option<wire::Error>>,
+}
+
+impl Trouble {
     /// Takes note of a call's result.
     #[expect(
         clippy::result_large_err,
         reason = "the shape of the bindings' own calls"
     )]
     pub(super) fn note<T>(&self, result: Result<T, wire::Error>) -> Result<T, wire::Error> {
+        let Noted { conflict, failure } = &*self.0;
         match &result {
-            Ok(_) => self.0.store(false, Ordering::Relaxed),
+            Ok(_) => {
+                conflict.store(false, Ordering::Relaxed);
+                *lock(failure) = None;
+            }
             // What follows in a transaction that has failed says nothing new.
-            Err(error) if is_conflict(error) => self.0.store(true, Ordering::Relaxed),
-            Err(_) => {}
+            Err(error) => {
+                let code = code(error);
+                if matches!(code, Some("40001" | "40P01")) {
+                    conflict.store(true, Ordering::Relaxed);
+                }
+                if code.is_some_and(|code| code != "25P02") {
+                    *lock(failure) = Some(error.clone());
+                }
+            }
         }
         result
     }
 
-    fn is_noted(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    fn is_conflict(&self) -> bool {
+        self.0.conflict.load(Ordering::Relaxed)
+    }
+
+    /// The error of a commit, and why it failed.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        match lock(&self.0.failure).take() {
+            Some(failure) if error.is_aborted() => error.because(failure.into()),
+            _ => error,
+        }
     }
 }
 
-fn is_conflict(error: &wire::Error) -> bool {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The SQLSTATE, if it was the server that refused.
+fn code(error: &wire::Error) -> Option<&str> {
     let refusal = match error {
         wire::Error::Database(refusal) => Some(refusal),
         wire::Error::InPipeline(error) => error.database.as_ref(),
         _ => None,
     };
-    refusal.is_some_and(|refusal| matches!(&*refusal.code, "40001" | "40P01"))
+    refusal.map(|refusal| &*refusal.code)
 }
 
 impl<'a> TransactionBuilder<'a> {
@@ -72,17 +104,17 @@ impl<'a> TransactionBuilder<'a> {
         loop {
             let start = Instant::now();
             let mut transaction = self.begin().await?;
-            let conflict = transaction.conflict();
+            let trouble = transaction.trouble();
             let error = match work(&mut transaction).await {
                 Ok(value) => match transaction.commit().await {
                     Ok(()) => return Ok(value),
                     Err(error) if error.is_conflict() => error.into(),
                     // The closure has kept to itself that a statement had failed.
-                    Err(error) if error.is_aborted() && conflict.is_noted() => error.into(),
+                    Err(error) if error.is_aborted() && trouble.is_conflict() => error.into(),
                     Err(error) => return Err(error.into()),
                 },
                 Err(error) => {
-                    let again = conflict.is_noted();
+                    let again = trouble.is_conflict();
                     // Also if it fails: the host rolls back what is dropped.
                     let _ = transaction.rollback().await;
                     if !again {
@@ -153,7 +185,7 @@ mod tests {
                 constraint: None,
             })
         };
-        let conflict = Conflict::default();
+        let trouble = Trouble::default();
         for (result, is_noted) in [
             (Err(refusal("22012")), false),
             (Err(refusal("40001")), true),
@@ -162,8 +194,23 @@ mod tests {
             (Err(refusal("40P01")), true),
             (Err(wire::Error::ConnectionLost(true)), true),
         ] {
-            let _ = conflict.note(result);
-            assert_eq!(conflict.is_noted(), is_noted);
+            let _ = trouble.note(result);
+            assert_eq!(trouble.is_conflict(), is_noted);
         }
+        let _ = trouble.note::<()>(Err(refusal("22012")));
+        let _ = trouble.note::<()>(Err(refusal("25P02")));
+        let aborted = || Error::from(wire::Error::Aborted);
+        let explained = trouble.explain(aborted());
+        assert!(
+            explained.is_aborted()
+                && explained
+                    .to_string()
+                    .ends_with(": refused (SQLSTATE 22012)")
+        );
+        let _ = trouble.note(Ok(()));
+        assert_eq!(
+            trouble.explain(aborted()).to_string(),
+            aborted().to_string()
+        );
     }
 }

@@ -24,7 +24,7 @@ use super::row_stream::RowStream;
 use super::savepoints::Savepoints;
 use super::statement::sealed::Source;
 use super::statement::{Statement, ToStatement};
-use super::transact::Conflict;
+use super::transact::Trouble;
 use crate::bindings::hearth::postgres::client as wire;
 
 /// An open transaction.
@@ -56,7 +56,7 @@ struct Open {
     handle: wire::Transaction,
     database: Arc<Database>,
     savepoints: Savepoints,
-    conflict: Conflict,
+    trouble: Trouble,
 }
 
 impl Transaction<'_> {
@@ -70,7 +70,7 @@ impl Transaction<'_> {
                 handle,
                 database,
                 savepoints: Savepoints::default(),
-                conflict: Conflict::default(),
+                trouble: Trouble::default(),
             }),
             savepoint: None,
             depth: 0,
@@ -107,8 +107,8 @@ impl Transaction<'_> {
 
     /// Commits. A nested transaction becomes part of the one around it.
     ///
-    /// Fails with [`Error::is_aborted`] if a statement had failed, so that nothing was committed,
-    /// and with [`Error::may_have_executed`] if it cannot be known whether it was.
+    /// Fails with [`Error::is_aborted`] if a statement had failed, so that nothing was committed, and
+    /// displays which error that was; with [`Error::may_have_executed`] if it cannot be known whether it was.
     pub async fn commit(mut self) -> Result<(), Error> {
         self.open.settle().await?;
         let timeout_ms = call::millis(self.timeout);
@@ -119,15 +119,18 @@ impl Transaction<'_> {
                 // Only now is there nothing left for the drop to undo.
                 self.savepoint = None;
             }
-            None => handle.commit(timeout_ms).await?,
+            None => {
+                let committed = handle.commit(timeout_ms).await;
+                committed.map_err(|error| self.open.trouble.explain(error.into()))?;
+            }
         }
         Ok(())
     }
 
     /// Rolls back. Dropping does the same; this says when it is done, and whether it was.
     ///
-    /// Fails with [`Error::is_in_use`] while rows of the transaction are still being read; it is
-    /// rolled back when they are dropped.
+    /// Fails with [`Error::is_in_use`] while a `COPY` of the transaction has not ended; it is rolled back
+    /// when that is dropped.
     pub async fn rollback(mut self) -> Result<(), Error> {
         match self.savepoint.take() {
             Some(name) => {
@@ -142,8 +145,8 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    pub(super) fn conflict(&self) -> Conflict {
-        self.open.conflict.clone()
+    pub(super) fn trouble(&self) -> Trouble {
+        self.open.trouble.clone()
     }
 }
 
@@ -184,8 +187,8 @@ impl Host for Transaction<'_> {
         &self.open.database.statements
     }
 
-    fn conflict(&self) -> Option<Conflict> {
-        Some(self.open.conflict.clone())
+    fn trouble(&self) -> Option<Trouble> {
+        Some(self.open.trouble.clone())
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -198,25 +201,25 @@ impl Host for Transaction<'_> {
     ) -> Result<Vec<wire::Statement>, wire::Error> {
         self.open.settle().await?;
         let Open {
-            handle, conflict, ..
+            handle, trouble, ..
         } = &*self.open;
-        conflict.note(handle.prepare(drafts, call::millis(self.timeout)).await)
+        trouble.note(handle.prepare(drafts, call::millis(self.timeout)).await)
     }
 
     async fn send_query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error> {
         self.open.settle().await?;
         let Open {
-            handle, conflict, ..
+            handle, trouble, ..
         } = &*self.open;
-        conflict.note(handle.query(call).await)
+        trouble.note(handle.query(call).await)
     }
 
     async fn send_execute(&self, call: wire::Call) -> Result<u64, wire::Error> {
         self.open.settle().await?;
         let Open {
-            handle, conflict, ..
+            handle, trouble, ..
         } = &*self.open;
-        conflict.note(handle.execute(call).await)
+        trouble.note(handle.execute(call).await)
     }
 
     async fn send_pipeline(
@@ -225,32 +228,32 @@ impl Host for Transaction<'_> {
     ) -> Result<Vec<wire::Outcome>, wire::Error> {
         self.open.settle().await?;
         let Open {
-            handle, conflict, ..
+            handle, trouble, ..
         } = &*self.open;
-        conflict.note(handle.pipeline(calls).await)
+        trouble.note(handle.pipeline(calls).await)
     }
 
     async fn send_batch(&self, sql: String) -> Result<(), wire::Error> {
         self.open.settle().await?;
         let Open {
-            handle, conflict, ..
+            handle, trouble, ..
         } = &*self.open;
-        conflict.note(handle.batch_execute(sql, call::millis(self.timeout)).await)
+        trouble.note(handle.batch_execute(sql, call::millis(self.timeout)).await)
     }
 
     async fn send_copy_in(&self, sql: String) -> Result<wire::CopyIn, wire::Error> {
         self.open.settle().await?;
         let Open {
-            handle, conflict, ..
+            handle, trouble, ..
         } = &*self.open;
-        conflict.note(handle.copy_in(sql, call::millis(self.timeout)).await)
+        trouble.note(handle.copy_in(sql, call::millis(self.timeout)).await)
     }
 
     async fn send_copy_out(&self, sql: String) -> Result<wire::CopyOut, wire::Error> {
         self.open.settle().await?;
         let Open {
-            handle, conflict, ..
+            handle, trouble, ..
         } = &*self.open;
-        conflict.note(handle.copy_out(sql, call::millis(self.timeout)).await)
+        trouble.note(handle.copy_out(sql, call::millis(self.timeout)).await)
     }
 }

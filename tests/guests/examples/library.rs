@@ -105,7 +105,10 @@ async fn misfits(db: &Client) -> Result<Value, Error> {
         .try_next()
         .await
         .err();
-    let said = [few, wrong, text, more].map(|error| error.map(|error| error.to_string()));
+    let mut copy = db.copy_in("copy same (id) from stdin").await?;
+    copy.write("1\nthe secret\n").await?;
+    let refused = copy.finish().await.err();
+    let said = [few, wrong, text, more, refused].map(|error| error.map(|error| error.to_string()));
     Ok(json!([copied, said]))
 }
 

@@ -86,6 +86,18 @@ async fn make(tx: &Transaction<'_>, mistake: u32) -> Option<Result<(), Error>> {
             .await
             .map(drop),
         16 => tx.query("select \0", &[]).await.map(drop),
+        17 => tx
+            .query_one_scalar::<Vec<i32>, _>("select array[1, null] as list", &[])
+            .await
+            .map(drop),
+        18 => tx
+            .query_one_scalar::<String, _>("select interval '1 day' as age", &[])
+            .await
+            .map(drop),
+        19 => tx
+            .execute("select $1::interval", &[&"1 day"])
+            .await
+            .map(drop),
         _ => return None,
     })
 }

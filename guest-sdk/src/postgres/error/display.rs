@@ -1,0 +1,140 @@
+//! What an error displays: who refused what, and the next step.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use postgres_types::{WasNull, WrongType};
+
+use super::{Error, Kind};
+use crate::postgres::fitting;
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(index) = self.0.call {
+            write!(formatter, "statement {} of the pipeline: ", index + 1)?;
+        }
+        self.tell(formatter)?;
+        match &self.0.cause {
+            Some(cause) if !cause.is::<WasNull>() => write!(formatter, ": {cause}")?,
+            _ => {}
+        }
+        match &self.0.kind {
+            _ if !self.is_caused_by::<WrongType>() => Ok(()),
+            Kind::ToSql { index, type_ } => {
+                write!(formatter, "; {}", fitting::of_parameter(*index, type_))
+            }
+            Kind::FromSql { name, type_, .. } => {
+                write!(formatter, "; {}", fitting::of_column(name, type_))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Error {
+    /// What happened, without its cause.
+    fn tell(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.kind {
+            Kind::Database(error) => write!(formatter, "{error}")?,
+            Kind::UnknownDatabase(text) => write!(
+                formatter,
+                "this function may use no database {text:?}: list it in its `databases` in \
+                     hearth.toml, which needs a section [database.{text}]"
+            )?,
+            Kind::Busy(text) => write!(formatter, "no connection came free: {text}")?,
+            Kind::Connect(text) => write!(formatter, "the database cannot be reached: {text}")?,
+            Kind::ConnectionLost { may_have_executed } => write!(
+                formatter,
+                "the connection to the database was lost; the statement {}",
+                if *may_have_executed {
+                    "may have been executed"
+                } else {
+                    "was not executed"
+                }
+            )?,
+            Kind::StatementChanged => formatter.write_str(
+                "the types of the statement changed twice while it was called; it was not executed",
+            )?,
+            Kind::Denied(text) => write!(formatter, "not allowed: {text}")?,
+            Kind::Capped(text) => write!(formatter, "the result is too large: {text}")?,
+            Kind::Invalid(text) => write!(formatter, "the call makes no sense: {text}")?,
+            Kind::InUse => formatter.write_str(
+                "the connection is busy with the rows of another call: read or drop its \
+                 `RowStream`, `CopyIn` or `CopyOut` first",
+            )?,
+            Kind::Aborted => formatter
+                .write_str("a statement of the transaction had failed, so it was rolled back")?,
+            Kind::Ended => formatter
+                .write_str("the transaction, rows or invocation used here have ended already")?,
+            Kind::Deadline => formatter
+                .write_str("the invocation's deadline was reached before the database answered")?,
+            Kind::TooLarge { bytes_max } => write!(
+                formatter,
+                "a row, or all of a pipeline's, have more than the {bytes_max} bytes that can be passed \
+                 on at once: read a large value in pieces with `substring`, many rows without a pipeline"
+            )?,
+            Kind::Unsupported(text) | Kind::Other(text) => {
+                write!(formatter, "the database call failed: {text}")?
+            }
+            Kind::Malformed(text) => write!(formatter, "the host's answer cannot be read: {text}")?,
+            of_values => self.tell_of_values(of_values, formatter)?,
+        }
+        Ok(())
+    }
+
+    /// The same, of parameters, rows and their values.
+    fn tell_of_values(&self, kind: &Kind, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match kind {
+            Kind::Parameters { expected, given } => write!(
+                formatter,
+                "the statement takes {expected} parameter{}, and {given} {} given",
+                if *expected == 1 { "" } else { "s" },
+                if *given == 1 { "is" } else { "are" },
+            )?,
+            Kind::ToSql { index, type_ } => {
+                write!(formatter, "parameter ${}", index + 1)?;
+                // That error names the type itself.
+                if !self.is_caused_by::<WrongType>() {
+                    write!(formatter, " (`{type_}`)")?;
+                }
+            }
+            Kind::FromSql {
+                index,
+                name,
+                is_null,
+                ..
+            } => {
+                write!(formatter, "column `{name}` ({index})")?;
+                if self.is_caused_by::<WasNull>() {
+                    formatter.write_str(match is_null {
+                        true => " is NULL: read it as an `Option`",
+                        false => {
+                            " has a NULL within: read what may be one as an `Option`, an array as a \
+                             `Vec<Option<…>>`"
+                        }
+                    })?;
+                }
+            }
+            Kind::Column { wanted, known } => write!(
+                formatter,
+                "the row has no column `{wanted}`; it has {}",
+                if known.is_empty() {
+                    "none".to_owned()
+                } else {
+                    known.join(", ")
+                }
+            )?,
+            Kind::RowCount { is_none } => {
+                let rows = if *is_none { "no row" } else { "several rows" };
+                write!(formatter, "the query returned {rows} where one is expected")?
+            }
+            Kind::CopiedRow { row } => write!(formatter, "row {row} of the copy")?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn is_caused_by<T: StdError + 'static>(&self) -> bool {
+        self.0.cause.as_ref().is_some_and(|cause| cause.is::<T>())
+    }
+}
