@@ -85,6 +85,41 @@ async fn what_is_whole_comes_in_pieces_too() {
     assert!(chunks.count() > 3);
 }
 
+/// Each on its own would be a piece of its own.
+#[tokio::test]
+async fn small_items_of_a_stream_travel_together() {
+    let trial = setup(None).await.start(Door::Local).await;
+    let items = (0..5_000).map(|item| json!({ "send": format!("item {item}\n") }));
+    let mut items: Vec<Value> = items.collect();
+    items.push(json!({ "fail": "at last" }));
+    let frames = frames(&trial, &json!({ "items": items })).await;
+    assert!(has(&frames, "item 4999\n") && has(&frames, "at last"));
+    let chunks = frames.windows(12).filter(|text| *text == b"PayloadChunk");
+    assert!((1..50).contains(&chunks.count()));
+}
+
+/// The second item is there when the first has arrived.
+#[tokio::test]
+async fn no_item_of_a_stream_waits_for_the_next() {
+    let database = Database::create().await;
+    let gate = database.client().await;
+    gate.batch_execute("select pg_advisory_lock(1)")
+        .await
+        .unwrap();
+    let trial = setup(Some(&database)).await.start(Door::Local).await;
+    let wait = json!({ "step": { "batch": "select pg_advisory_lock_shared(1)" } });
+    let event = json!({ "items": [{ "send": "item one" }, wait, { "send": "item two" }] });
+    let (response, connection) =
+        begin(trial.address(), Method::POST, &path(), &[], body(&event)).await;
+    let mut frames = response.into_body();
+    until(&mut frames, "item one").await;
+    gate.batch_execute("select pg_advisory_unlock(1)")
+        .await
+        .unwrap();
+    until(&mut frames, "item two").await;
+    connection.abort();
+}
+
 #[tokio::test]
 async fn a_fault_is_told_in_the_last_frame() {
     let trial = setup(None)

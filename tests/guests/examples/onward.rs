@@ -4,6 +4,8 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream;
 use hearth::{Answer, Body, Encoded, Failure, Http, Streamed};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -27,6 +29,8 @@ struct Event {
     after: Vec<Vec<Act>>,
     /// What to do as the answer.
     stream: Option<Vec<Act>>,
+    /// What to do as the answer, which is a stream of what is sent.
+    items: Option<Vec<Act>>,
     /// What the answer says to HTTP.
     http: Option<Head>,
     /// Whether it fails instead of answering.
@@ -93,6 +97,13 @@ async fn handle(event: Event) -> Result<Reply, hearth::Error> {
     if event.fails {
         return Err(Failure::new("Failed", "as it was told").into());
     }
+    let items = event.items.map(|acts| {
+        let items = stream::iter(acts).filter_map(async |item| match item {
+            Act::Send(text) => Some(Ok(text)),
+            other => act(vec![other], None).await.err().map(Err),
+        });
+        Streamed::from_stream(items)
+    });
     let streamed = event.stream.map(|acts| {
         Streamed::new(async move |body| {
             let ended = act(acts, Some(body)).await;
@@ -106,7 +117,7 @@ async fn handle(event: Event) -> Result<Reply, hearth::Error> {
             ended
         })
     });
-    Ok(match (event.http, streamed) {
+    Ok(match (event.http, streamed.or(items)) {
         (None, None) => Reply::Json(counts),
         (None, Some(streamed)) => Reply::Streamed(streamed),
         (Some(head), None) => Reply::HttpJson(with(head, counts)),
