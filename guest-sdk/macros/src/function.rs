@@ -180,6 +180,12 @@ fn inputs(function: &ItemFn) -> Result<Vec<&Type>> {
         })
         .collect::<Result<Vec<_>>>()?;
     match inputs.len() {
+        2 if is_context(inputs[0]) && !is_context(inputs[1]) => Err(Error::new(
+            inputs[0].span(),
+            format!(
+                "the event comes first: write `{SIGNATURE}`, with `cx: hearth::Context` behind it"
+            ),
+        )),
         1 | 2 => Ok(inputs),
         0 => Err(Error::new(
             signature.paren_token.span.join(),
@@ -195,13 +201,31 @@ fn inputs(function: &ItemFn) -> Result<Vec<&Type>> {
     }
 }
 
+/// Whether a type is named as the SDK's context is.
+fn is_context(type_: &Type) -> bool {
+    let Type::Path(path) = type_ else {
+        return false;
+    };
+    path.path
+        .segments
+        .last()
+        .is_some_and(|last| last.ident == "Context")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn misuse_says_what_to_write() {
-        let cases: [(TokenStream, TokenStream, &str); 12] = [
+        let cases: [(TokenStream, TokenStream, &str); 13] = [
+            (
+                quote!(),
+                quote!(
+                    async fn f(cx: hearth::Context, e: E) -> R {}
+                ),
+                "the event comes first: write `async fn handle(event",
+            ),
             (
                 quote!(),
                 quote!(
