@@ -28,6 +28,10 @@ use crate::telemetry;
 
 mod choice;
 
+/// Turns of the runtime after which a server on the same machine has been asked for a connection: one to
+/// connect, one to send the first message.
+const ASKING_TURNS: u32 = 3;
+
 /// Everything that is there before the first event is asked for.
 struct Started {
     environment: Arc<Environment>,
@@ -167,11 +171,13 @@ async fn build(
         false => limits::WARM_PATIENCE,
     };
     let until = Instant::now() + patience;
-    let loading = {
-        let databases = databases.clone();
-        tokio::task::spawn_blocking(move || Environment::start(&config, databases))
-    };
-    let warming = tokio::spawn(database::warm(databases));
+    let warming = tokio::spawn(database::warm(databases.clone()));
+    // A server takes longer to greet than the component to load: it is asked before the processor is
+    // busy with that.
+    for _ in 0..ASKING_TURNS {
+        tokio::task::yield_now().await;
+    }
+    let loading = tokio::task::spawn_blocking(move || Environment::start(&config, databases));
     let environment = loading.await.unwrap_or_else(|error| {
         let message = format!("the start ended oddly: {error}");
         Err(Fault::new(Kind::Internal, message))
