@@ -176,7 +176,7 @@ impl Pool {
     }
 }
 
-async fn say_good_bye(connections: Vec<Connection>) {
+async fn say_good_bye(connections: Vec<Box<Connection>>) {
     let closing = connections
         .into_iter()
         .map(|connection| tokio::spawn(connection.close()));
@@ -184,20 +184,21 @@ async fn say_good_bye(connections: Vec<Connection>) {
 }
 
 impl managed::Manager for Opener {
-    type Type = Connection;
+    // In a box: on its way out and back it is moved a dozen times.
+    type Type = Box<Connection>;
     type Error = Error;
 
-    async fn create(&self) -> Result<Connection> {
+    async fn create(&self) -> Result<Box<Connection>> {
         // Seldom needed, and large: boxed, so that lending one that rests moves less memory.
         let opening = Connection::open(self.address.clone(), self.statements_max, self.prepare);
         let mut connection = Box::pin(opening).await?;
         connection.vouched = self.demotion.connected(&connection.parameters);
-        Ok(connection)
+        Ok(Box::new(connection))
     }
 
     async fn recycle(
         &self,
-        connection: &mut Connection,
+        connection: &mut Box<Connection>,
         _: &Metrics,
     ) -> managed::RecycleResult<Error> {
         let idle = connection.idle();
