@@ -1,10 +1,13 @@
 //! What a function is told about one invocation, besides its event.
 
+use std::fmt;
 use std::pin::pin;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::bindings;
+use crate::bindings::hearth::function::invocation::{self, Details};
 
 /// The deadline of the invocation that is being polled, in milliseconds since the Unix epoch; 0
 /// outside of any.
@@ -41,72 +44,87 @@ fn until(deadline_ms: u64) -> Duration {
 
 /// What is known about the event being handled.
 ///
-/// It belongs to one invocation: nothing in it may be kept for the next.
-#[derive(Clone, Debug)]
-pub struct Context(bindings::Context);
+/// It belongs to one invocation: nothing in it may be kept for the next, where it panics if asked for
+/// something that it was not asked for in time.
+#[derive(Clone)]
+pub struct Context {
+    told: bindings::Context,
+    /// In a box, since most functions never ask for them.
+    details: OnceLock<Box<Details>>,
+}
 
 impl Context {
-    pub(crate) fn new(context: bindings::Context) -> Self {
-        Self(context)
+    pub(crate) fn new(told: bindings::Context) -> Self {
+        Self {
+            told,
+            details: OnceLock::new(),
+        }
+    }
+
+    fn details(&self) -> &Details {
+        self.details.get_or_init(|| {
+            let details = invocation::get_details(self.told.number);
+            Box::new(details.expect("a context is asked for nothing after its invocation"))
+        })
     }
 
     /// The request id that Lambda (or the local host) gave to this invocation. Lambda repeats it
     /// when it retries an event, which makes it a key for doing a thing only once.
     pub fn request_id(&self) -> &str {
-        &self.0.request_id
+        &self.details().request_id
     }
 
     /// When this invocation must have answered. The host answers in its place, with an error,
     /// shortly before; what the function does then is stopped.
     pub fn deadline(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_millis(self.0.deadline_ms)
+        SystemTime::UNIX_EPOCH + Duration::from_millis(self.told.deadline_ms)
     }
 
     /// How long it is until the [deadline](Self::deadline), by the wall clock; zero once it has
     /// passed.
     pub fn remaining(&self) -> Duration {
-        until(self.0.deadline_ms)
+        until(self.told.deadline_ms)
     }
 
     /// The function's name.
     pub fn function_name(&self) -> &str {
-        &self.0.function_name
+        &self.details().function_name
     }
 
     /// The function's version: a number, or `$LATEST`.
     pub fn function_version(&self) -> &str {
-        &self.0.function_version
+        &self.details().function_version
     }
 
     /// The Amazon Resource Name by which the function was invoked, alias or version included.
     pub fn function_arn(&self) -> &str {
-        &self.0.function_arn
+        &self.details().function_arn
     }
 
     /// The X-Ray trace header, word for word, when there is one.
     pub fn trace_id(&self) -> Option<&str> {
-        self.0.trace_id.as_deref()
+        self.details().trace_id.as_deref()
     }
 
     /// The caller's client context, as JSON, when there is one.
     pub fn client_context(&self) -> Option<&str> {
-        self.0.client_context.as_deref()
+        self.details().client_context.as_deref()
     }
 
     /// The caller's Amazon Cognito identity, as JSON, when there is one.
     pub fn identity(&self) -> Option<&str> {
-        self.0.identity.as_deref()
+        self.details().identity.as_deref()
     }
 
     /// The tenant for which the function was invoked, when tenant isolation is on.
     pub fn tenant_id(&self) -> Option<&str> {
-        self.0.tenant_id.as_deref()
+        self.details().tenant_id.as_deref()
     }
 
     /// What Lambda said of the invocation in a header that Hearth has no name for, such as
     /// `lambda-runtime-…`, whichever way its name is capitalised. For things newer than Hearth.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let mut headers = self.0.headers.iter();
+        let mut headers = self.details().headers.iter();
         headers
             .find(|(known, _)| known.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
@@ -114,7 +132,18 @@ impl Context {
 
     /// Whether this is the first invocation that this instance handles.
     pub fn is_first(&self) -> bool {
-        self.0.first
+        self.told.first
+    }
+}
+
+impl fmt::Debug for Context {
+    /// Without asking for what is not known yet.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Context")
+            .field("told", &self.told)
+            .field("details", &self.details.get())
+            .finish()
     }
 }
 
@@ -122,10 +151,14 @@ impl Context {
 pub(crate) mod tests {
     use super::*;
 
-    pub(crate) fn context(deadline_ms: u64) -> bindings::Context {
-        bindings::Context {
-            request_id: "8f2c".to_owned(),
+    pub(crate) fn context(deadline_ms: u64) -> Context {
+        let told = bindings::Context {
+            number: 0,
             deadline_ms,
+            first: true,
+        };
+        let details = Details {
+            request_id: "8f2c".to_owned(),
             function_name: "orders".to_owned(),
             function_version: "$LATEST".to_owned(),
             function_arn: "arn:aws:lambda:eu-west-1:123456789012:function:orders".to_owned(),
@@ -134,7 +167,10 @@ pub(crate) mod tests {
             identity: None,
             tenant_id: Some("blue".to_owned()),
             headers: vec![("lambda-runtime-weather".to_owned(), "mild".to_owned())],
-            first: true,
+        };
+        Context {
+            told,
+            details: OnceLock::from(Box::new(details)),
         }
     }
 
@@ -151,14 +187,14 @@ pub(crate) mod tests {
 
     #[test]
     fn a_header_is_found_however_its_name_is_written() {
-        let context = Context::new(context(1));
+        let context = context(1);
         assert_eq!(context.header("Lambda-Runtime-Weather"), Some("mild"));
         assert_eq!(context.header("lambda-runtime"), None);
     }
 
     #[test]
     fn nothing_remains_after_the_deadline() {
-        assert_eq!(Context::new(context(1)).remaining(), Duration::ZERO);
+        assert_eq!(context(1).remaining(), Duration::ZERO);
     }
 
     #[test]
@@ -167,7 +203,7 @@ pub(crate) mod tests {
         let since_epoch = in_a_minute
             .duration_since(SystemTime::UNIX_EPOCH)
             .expect("the clock is set");
-        let context = Context::new(context(since_epoch.as_millis() as u64));
+        let context = context(since_epoch.as_millis() as u64);
         let remaining = context.remaining();
         assert!(remaining <= Duration::from_secs(60), "{remaining:?}");
         assert!(remaining > Duration::from_secs(50), "{remaining:?}");

@@ -80,6 +80,17 @@ behind_both_doors! {
         is_told(door, "err", "Function.Error", "as it was told").await;
     }
 
+    /// What belongs to one invocation is not told in another one, however the guest asks.
+    async fn a_context_that_is_asked_in_another_invocation(door) {
+        let trial = Setup::of(&MISBEHAVE).isolation("{ concurrent = 4 }").function("instances_max", "1");
+        let trial = trial.start(door).await;
+        assert_eq!(trial.value(json!({ "act": "keep" })).await["act"], true);
+        let (error_type, message) = trial.error(json!({ "act": "ask_kept" })).await;
+        assert_eq!(error_type, "Function.Panic");
+        assert!(message.contains("after its invocation"), "{message}");
+        trial.value(json!({})).await;
+    }
+
     /// No guest may fill the host's memory with handles.
     async fn more_handles_than_there_are(door) {
         let database = Database::create().await;

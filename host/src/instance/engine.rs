@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
 
 #[cfg(feature = "compile")]
@@ -71,6 +71,11 @@ impl Engine {
         bindings::hearth::postgres::client::add_to_linker::<State, HasPostgres>(
             &mut linker,
             State::postgres,
+        )
+        .map_err(internal)?;
+        bindings::hearth::function::invocation::add_to_linker::<State, HasSelf<State>>(
+            &mut linker,
+            |state| state,
         )
         .map_err(internal)?;
         bindings::wasi::clocks::monotonic_clock::add_to_linker::<State, Clock>(&mut linker, |_| {

@@ -13,13 +13,12 @@ use wasmtime::{AsContextMut, Store, Trap, UpdateDeadline};
 use super::after::{After, idle};
 use super::answered::{self, Course, Ends};
 use super::hooks;
-use super::state::{Memory, State};
+use super::state::{Memory, Running, State};
 use super::waiting::{Waiter, Waiting, fault_of};
-use super::{Blueprint, Job, Vitals, metered, trap};
+use super::{Blueprint, Job, Vitals, metered, told, trap};
 use crate::config::AfterAnswer;
 use crate::fault::{Fault, Kind};
 use crate::interface::bindings::{Answer, Context, Failure, Function};
-use crate::invocation::Invocation;
 use crate::limits;
 use crate::telemetry::{Account, Output};
 
@@ -231,9 +230,8 @@ impl Keeper {
             .vitals
             .invocations
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let context = context(&invocation, number == 0);
-        let enforced = invocation.deadline.enforced;
-        let waiter = Waiter::new(reply, output.clone(), enforced);
+        let context = told::context(&invocation, number);
+        let waiter = Waiter::new(reply, output.clone(), invocation.deadline.enforced);
         self.waiting.add(number, waiter);
         if let Some(tally) = session.account().tally() {
             tally.entered(number == 0, self.vitals.memory_bytes.clone());
@@ -241,9 +239,10 @@ impl Keeper {
         let call = accessor.with(|mut access| -> wasmtime::Result<_> {
             let call =
                 handle.start_call_concurrent(&mut access, (invocation.event.to_vec(), context))?;
+            let running = Running::new(number, invocation, output);
             access
                 .data_mut()
-                .enter(call.task(), enforced, session.clone(), output);
+                .enter(call.task(), running, session.clone());
             Ok(call)
         })?;
         let mut after = After {
@@ -353,20 +352,4 @@ async fn init(
     store
         .run_concurrent(async |accessor| function.call_init(accessor).await)
         .await?
-}
-
-fn context(invocation: &Invocation, first: bool) -> Context {
-    Context {
-        request_id: invocation.request_id.clone(),
-        deadline_ms: invocation.deadline.unix_ms,
-        function_name: invocation.function_name.clone(),
-        function_version: invocation.function_version.clone(),
-        function_arn: invocation.function_arn.clone(),
-        trace_id: invocation.trace_id.clone(),
-        client_context: invocation.client_context.clone(),
-        identity: invocation.identity.clone(),
-        tenant_id: invocation.tenant_id.clone(),
-        headers: invocation.headers.clone(),
-        first,
-    }
 }

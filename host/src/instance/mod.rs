@@ -41,6 +41,7 @@ pub mod reuse;
 pub mod state;
 mod stdio;
 pub mod ticker;
+mod told;
 mod trap;
 mod waiting;
 

@@ -23,6 +23,7 @@ use crate::database::Databases;
 use crate::database::session::Session;
 use crate::interface::postgres::{Postgres, View};
 use crate::interface::temporary::{self, Directory, Mount};
+use crate::invocation::Invocation;
 use crate::limits;
 use crate::telemetry::Output;
 
@@ -43,8 +44,10 @@ pub struct State {
 }
 
 /// One invocation that runs in the instance.
-struct Running {
-    enforced: Instant,
+pub struct Running {
+    /// Which of the instance's invocations it is.
+    number: u64,
+    invocation: Arc<Invocation>,
     output: Arc<Output>,
     /// Emptied with this.
     directory: Option<Directory>,
@@ -105,23 +108,19 @@ impl State {
     }
 
     /// From now on the task handles this invocation.
-    pub fn enter(
-        &mut self,
-        task: GuestTaskId,
-        enforced: Instant,
-        session: Arc<Session>,
-        output: Arc<Output>,
-    ) {
-        self.stdio.attribute(output.clone());
+    pub fn enter(&mut self, task: GuestTaskId, mut running: Running, session: Arc<Session>) {
+        self.stdio.attribute(running.output.clone());
         self.postgres.enter(task, session);
-        let directory = self.mount.make();
-        self.mount.enter(directory.as_ref());
-        let running = Running {
-            enforced,
-            output,
-            directory,
-        };
+        running.directory = self.mount.make();
+        self.mount.enter(running.directory.as_ref());
         self.running.insert(task, running);
+    }
+
+    /// The invocation with this number, while it runs in the instance.
+    pub fn invocation(&self, number: u64) -> Option<&Invocation> {
+        let mut running = self.running.values();
+        let running = running.find(|running| running.number == number);
+        running.map(|running| &*running.invocation)
     }
 
     /// The invocation with this session, which the task handled, has ended. The number of a task
@@ -150,7 +149,7 @@ impl State {
         if let Some(running) = running {
             running.ran(ran);
         }
-        Ok(running.map(|running| running.enforced))
+        Ok(running.map(Running::enforced))
     }
 
     /// The invocation that is running now, if there is one, ran for so long.
@@ -180,11 +179,28 @@ impl State {
     pub fn is_overrun(mut store: StoreContextMut<'_, Self>) -> wasmtime::Result<bool> {
         let root = store.as_context_mut().async_call_stack()?.last();
         let running = root.and_then(|task| store.data().running.get(&task));
-        Ok(running.is_some_and(|running| Instant::now() > running.enforced + limits::OVERRUN_MAX))
+        Ok(
+            running
+                .is_some_and(|running| Instant::now() > running.enforced() + limits::OVERRUN_MAX),
+        )
     }
 }
 
 impl Running {
+    /// The instance's invocation with this number, whose output goes there.
+    pub fn new(number: u64, invocation: Arc<Invocation>, output: Arc<Output>) -> Self {
+        Self {
+            number,
+            invocation,
+            output,
+            directory: None,
+        }
+    }
+
+    fn enforced(&self) -> Instant {
+        self.invocation.deadline.enforced
+    }
+
     fn ran(&self, time: Option<Duration>) {
         if let (Some(time), Some(tally)) = (time, self.output.account().tally()) {
             tally.guest.add(time);

@@ -239,7 +239,7 @@ impl Slot {
     }
 
     /// Runs the invocation up to its answer.
-    async fn answered(&self, invocation: Invocation) -> Result<Handled, Fault> {
+    async fn answered(&self, invocation: Arc<Invocation>) -> Result<Handled, Fault> {
         let Some(workers) = &self.workers else {
             return Ok(self.environment.handle(&self.function, invocation).await);
         };

@@ -156,8 +156,7 @@ impl Environment {
     }
 
     /// Handles one invocation up to its answer.
-    pub async fn handle(&self, function: &Function, invocation: Invocation) -> Handled {
-        let invocation = Arc::new(invocation);
+    pub async fn handle(&self, function: &Function, invocation: Arc<Invocation>) -> Handled {
         let name = &function.config.name;
         let account = Account::open(name, invocation.clone(), &self.observers);
         let grants = Grants::new(&function.permissions, &invocation);

@@ -1,6 +1,7 @@
 //! Does what a function should not do, on command; with some SQL before it, if the event brings any.
 
 use std::hint::black_box;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use test_guests::program::crash::{grow, recurse, recurse_with_arrays, spin, trap
 use test_guests::{Step, run};
 
 static INVOCATIONS: AtomicU32 = AtomicU32::new(0);
+/// The context of an earlier invocation.
+static KEPT: Mutex<Option<Context>> = Mutex::new(None);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +52,8 @@ enum Act {
     Answer,
     Print,
     Flood,
+    Keep,
+    AskKept,
 }
 
 fn much() -> usize {
@@ -56,7 +61,7 @@ fn much() -> usize {
 }
 
 #[hearth::function]
-async fn handle(event: Event, _: Context) -> Result<Value, hearth::Error> {
+async fn handle(event: Event, cx: Context) -> Result<Value, hearth::Error> {
     let invocations = INVOCATIONS.fetch_add(1, SeqCst) + 1;
     let steps = match event.steps.is_empty() {
         true => Vec::new(),
@@ -64,6 +69,16 @@ async fn handle(event: Event, _: Context) -> Result<Value, hearth::Error> {
     };
     let act = match event.act {
         Act::Count => json!(invocations),
+        Act::Keep => json!(
+            KEPT.lock()
+                .expect("nobody panics here")
+                .insert(cx)
+                .is_first()
+        ),
+        Act::AskKept => {
+            let kept = KEPT.lock().expect("nobody panics here").take();
+            json!(kept.expect("one was kept").request_id())
+        }
         Act::Swell => {
             black_box(vec![1_u8; event.mib << 20]);
             json!("swollen")

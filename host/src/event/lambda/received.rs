@@ -3,6 +3,7 @@
 //! Promises: an empty header means the same as none; what this program does not know is kept for
 //! the guest; a reply that is no event is an error, never a panic.
 
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
@@ -26,7 +27,7 @@ const PREFIX: &str = "lambda-";
 #[derive(Debug)]
 pub struct Received {
     /// What to handle.
-    pub invocation: Invocation,
+    pub invocation: Arc<Invocation>,
     /// Where to answer.
     pub receipt: Receipt,
 }
@@ -83,7 +84,7 @@ pub(super) fn received(
             invocation_id: invocation_id.and_then(|id| HeaderValue::from_bytes(id).ok()),
             deadline,
         },
-        invocation: Invocation {
+        invocation: Arc::new(Invocation {
             request_id,
             event,
             deadline,
@@ -95,7 +96,7 @@ pub(super) fn received(
             identity: header(IDENTITY),
             tenant_id: header(TENANT_ID),
             headers: unknown(headers),
-        },
+        }),
     })
 }
 

@@ -14,6 +14,8 @@ pub mod frames;
 mod name;
 mod refusal;
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -137,8 +139,13 @@ impl Invoke {
     }
 
     /// The invocation of this event. Each attempt has a deadline of its own.
-    pub fn invocation(&self, request_id: &str, event: Bytes, deadline: Deadline) -> Invocation {
-        Invocation {
+    pub fn invocation(
+        &self,
+        request_id: &str,
+        event: Bytes,
+        deadline: Deadline,
+    ) -> Arc<Invocation> {
+        Arc::new(Invocation {
             request_id: request_id.to_owned(),
             event,
             deadline,
@@ -150,7 +157,7 @@ impl Invoke {
             identity: None,
             tenant_id: self.tenant_id.clone(),
             headers: Vec::new(),
-        }
+        })
     }
 }
 
