@@ -10,8 +10,8 @@ use std::io;
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 
+use super::local::LocalStream;
 use super::stream::{self, Endpoint, Stream};
 use super::tls::Secured;
 use crate::config::address::Keepalive;
@@ -62,7 +62,7 @@ impl Backend {
     async fn open(&self) -> io::Result<Stream> {
         let keepalive = Keepalive::default();
         match (&self.endpoint, &self.secured) {
-            (Endpoint::Unix(path), _) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+            (Endpoint::Unix(path), _) => Ok(Stream::Unix(LocalStream::connect(path).await?)),
             (Endpoint::Tcp(address), None) => {
                 Ok(Stream::Tcp(stream::tcp(*address, &keepalive).await?))
             }

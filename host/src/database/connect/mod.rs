@@ -15,6 +15,7 @@ mod cancel;
 mod certificate;
 mod failure;
 mod iam;
+mod local;
 mod login;
 mod role;
 mod search;

@@ -10,10 +10,10 @@
 use std::time::Instant;
 
 use rand::seq::SliceRandom;
-use tokio::net::UnixStream;
 use tokio::time::timeout_at;
 
 use super::failure::{Failure, Failures};
+use super::local::LocalStream;
 use super::login::{Credentials, Exchange};
 use super::stream::{self, Endpoint, Stream};
 use super::{Address, Backend, Established, role};
@@ -150,7 +150,7 @@ impl<'a> Search<'a> {
         let unreachable = |error: std::io::Error| Failure::Unreachable(error.to_string());
         let (stream, secured) = match endpoint {
             Endpoint::Unix(path) => {
-                let stream = UnixStream::connect(path).await.map_err(unreachable)?;
+                let stream = LocalStream::connect(path).await.map_err(unreachable)?;
                 (Stream::Unix(stream), None)
             }
             Endpoint::Tcp(address) => {

@@ -16,11 +16,12 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use rustix::net::{RecvFlags, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio::runtime::RuntimeFlavor;
 use tokio_rustls::client::TlsStream;
 
 use super::certificate;
+use super::local::LocalStream;
 use crate::config::address::{Host, Keepalive, Place};
 use crate::limits;
 
@@ -28,7 +29,7 @@ use crate::limits;
 #[derive(Debug)]
 pub enum Stream {
     /// A socket on this machine.
-    Unix(UnixStream),
+    Unix(LocalStream),
     /// A connection that is not encrypted.
     Tcp(TcpStream),
     /// A connection that is. What is written leaves at the next flush, not before.
@@ -130,11 +131,14 @@ impl Stream {
         let one_thread = tokio::runtime::Handle::try_current()
             .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread);
         let told = || match self {
-            Self::Unix(stream) => stream.try_io(Interest::READABLE, || Ok(())),
-            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(())),
-            Self::Tls(stream) => stream.get_ref().0.try_io(Interest::READABLE, || Ok(())),
+            Self::Unix(stream) => stream.may_read(),
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            Self::Tls(stream) => {
+                let (stream, _) = stream.get_ref();
+                stream.try_io(Interest::READABLE, || Ok(())).is_ok()
+            }
         };
-        !one_thread || told().is_ok()
+        !one_thread || told()
     }
 
     /// Lets what is sent wait for as long as the server does not take it, unless the address says how
