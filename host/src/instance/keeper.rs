@@ -192,9 +192,22 @@ impl Keeper {
             idle(accessor).await;
             return Ok(());
         };
-        if self.slots == 1 {
-            return self.handle(accessor, handle, first).await;
+        // What is seldom needed is in a box, here and below: whatever is awaited in place makes this
+        // future larger, which is moved several times before it runs.
+        match self.slots {
+            1 => self.handle(accessor, handle, first).await,
+            _ => Box::pin(self.share(accessor, handle, first, jobs)).await,
         }
+    }
+
+    /// Runs one invocation, and others beside it as long as there are free slots.
+    async fn share(
+        &self,
+        accessor: &Accessor<State>,
+        handle: Handle,
+        first: Job,
+        jobs: &mut mpsc::UnboundedReceiver<Job>,
+    ) -> wasmtime::Result<()> {
         let mut running = FuturesUnordered::new();
         running.push(self.handle(accessor, handle, first));
         loop {
@@ -265,7 +278,12 @@ impl Keeper {
                 let (answered, course, ends) = accessor
                     .with(|mut access| answered::receive(access.as_context_mut(), answer))?;
                 after.course = course;
-                self.conclude(accessor, after, answered, ends).await
+                if after.course.is_over() && !after.alone {
+                    after.leave(accessor);
+                    self.waiting.answer(number, Ok(answered));
+                    return Ok(());
+                }
+                Box::pin(self.conclude(accessor, after, answered, ends)).await
             }
             Err(failure) => {
                 if after.alone {
@@ -278,7 +296,7 @@ impl Keeper {
         }
     }
 
-    /// Hands out the answer, and does what is to be done after it.
+    /// Hands out an answer, and does what is to be done after it.
     async fn conclude(
         &self,
         accessor: &Accessor<State>,
@@ -286,11 +304,6 @@ impl Keeper {
         mut answered: answered::Answered,
         mut ends: Ends,
     ) -> wasmtime::Result<()> {
-        if after.course.is_over() && !after.alone {
-            after.leave(accessor);
-            self.waiting.answer(after.number, Ok(answered));
-            return Ok(());
-        }
         let (told, rest) = oneshot::channel();
         (ends.rest, answered.rest) = (Some(told), Some(rest));
         self.waiting.begin(after.number, answered, ends);

@@ -13,11 +13,14 @@
 //!
 //! Left to others: who may use it and for how long it is kept ([`pool`], [`reuse`]).
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
+use futures_util::task::AtomicWaker;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::config::FunctionConfig;
 use crate::database::Databases;
@@ -98,7 +101,7 @@ struct Vitals {
     /// Whether no invocation will come any more, while there is work that earlier ones have left.
     winding_down: AtomicBool,
     /// Tells that one of the two is so now.
-    ending: Notify,
+    ending: AtomicWaker,
     /// Invocations that were begun.
     invocations: AtomicU64,
     memory_bytes: Arc<AtomicUsize>,
@@ -122,7 +125,7 @@ impl Instance {
         let vitals = Arc::new(Vitals {
             condemned: AtomicBool::new(false),
             winding_down: AtomicBool::new(false),
-            ending: Notify::new(),
+            ending: AtomicWaker::new(),
             invocations: AtomicU64::new(0),
             memory_bytes: Arc::new(AtomicUsize::new(0)),
             held: Held::default(),
@@ -236,12 +239,12 @@ impl Vitals {
 
     fn condemn(&self) {
         self.condemned.store(true, Ordering::Release);
-        self.ending.notify_waiters();
+        self.ending.wake();
     }
 
     fn wind_down(&self) {
         self.winding_down.store(true, Ordering::Release);
-        self.ending.notify_waiters();
+        self.ending.wake();
     }
 
     async fn condemned(&self) {
@@ -252,14 +255,20 @@ impl Vitals {
         self.until(&self.winding_down).await;
     }
 
+    /// Waits until this is so. Only the keeper does, which asks each time it wakes: that is to be cheap.
     async fn until(&self, flag: &AtomicBool) {
-        loop {
-            let ending = self.ending.notified();
+        poll_fn(|cx| {
             if flag.load(Ordering::Acquire) {
-                return;
+                return Poll::Ready(());
             }
-            ending.await;
-        }
+            self.ending.register(cx.waker());
+            // It may have been told between the two.
+            match flag.load(Ordering::Acquire) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
     }
 }
 
