@@ -163,6 +163,13 @@ pub const PIPELINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const COPY_PIECE_BYTES: usize = 64 * 1024;
 /// Notifications that are kept until they are fetched; after that the oldest go.
 pub const NOTIFICATIONS_MAX: usize = 1_000;
+/// Lines of the log about what a database says beside its answers (`RAISE NOTICE`) in one call; of more
+/// than these only the number is told.
+pub const NOTICES_PER_CALL_MAX: usize = 32;
+/// Such lines of one invocation; what is said after that is dropped, and the log says so.
+pub const NOTICES_PER_INVOCATION_MAX: usize = 256;
+/// Each text of such a line, in bytes; a longer one is cut.
+pub const NOTICE_BYTES_MAX: usize = 2 * 1024;
 /// After how long the server ends a session that rests, in case this host cannot do it itself.
 pub const IDLE_SESSION_TIMEOUT: Duration = Duration::from_secs(600);
 /// One row, in bytes.
@@ -292,6 +299,8 @@ const _: () = assert!(IDLE_TRUSTED.as_secs() < IDLE_MAX.as_secs());
 const _: () = assert!(VALIDATE_TIMEOUT.as_millis() <= IDLE_TRUSTED.as_millis());
 const _: () = assert!(IDLE_MAX.as_secs() < 350);
 const _: () = assert!(IDLE_MAX.as_secs() < IDLE_SESSION_TIMEOUT.as_secs());
+const _: () = assert!(NOTICES_PER_CALL_MAX < NOTICES_PER_INVOCATION_MAX);
+const _: () = assert!(NOTICE_BYTES_MAX < OUTPUT_LINE_BYTES_MAX);
 const _: () = assert!(PORTAL_ROWS_FIRST <= PORTAL_ROWS_MAX);
 const _: () = assert!(TEMPORARY_NAME_BYTES_MAX < TEMPORARY_PAGE_BYTES);
 const _: () = assert!(TEMPORARY_NAME_BYTES_MAX < TEMPORARY_PATH_BYTES_MAX);

@@ -1,6 +1,9 @@
 //! Each line of the log says whose it is, and none says more than it may.
 
+use std::time::Duration;
+
 use e2e::guests::{MISBEHAVE, QUERY, STARTING};
+use e2e::trial::FUNCTION;
 use e2e::{Database, Door, PATIENCE, Setup};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -58,6 +61,54 @@ behind_both_doors! {
             assert_eq!(line["tenantId"], "blue", "{line}");
             assert!(line["xrayTraceId"].as_str().is_some_and(|id| id.starts_with("1-")), "{line}");
         }
+    }
+
+    /// As loud as it was meant, also if the call that it belongs to never came to its end.
+    async fn what_a_database_says_beside_its_answers_is_told_in_the_log(door) {
+        let database = Database::with("create table things (number int)").await;
+        let mut trial = Setup::of(&QUERY).with(&database).toml(JSON).timeout(Duration::from_secs(1)).start(door).await;
+        let answer = trial.invoke_for(Some("blue"), json!({ "steps": [
+            { "query": "create table if not exists things (number int)" },
+            { "batch": "commit" },
+            { "batch": "do $$ begin raise notice 'said\nhere' using detail = 'at length', hint = 'read it'; end $$" },
+            { "batch": "set client_min_messages = debug1; do $$ begin raise debug 'not worth it'; end $$" },
+            { "batch": "do $$ begin raise info 'said before the end'; perform pg_sleep(60); end $$" },
+        ] })).await;
+        assert_eq!(answer.error().0, "Function.DeadlineExceeded");
+        for (text, level, code) in [
+            ("NOTICE: relation \"things\" already exists, skipping", "INFO", json!("42P07")),
+            ("WARNING: there is no transaction in progress", "WARN", json!("25P01")),
+            ("NOTICE: said\nhere", "INFO", Value::Null),
+            ("INFO: said before the end", "INFO", Value::Null),
+        ] {
+            let line = trial.host.line(&Value::from(text).to_string()).await;
+            let line: Value = serde_json::from_str(&line).unwrap();
+            assert_eq!((&line["message"], &line["level"]), (&json!(text), &json!(level)), "{line}");
+            assert_eq!((&line["database"], &line["sqlstate"]), (&json!("default"), &code), "{line}");
+            assert_eq!((&line["requestId"], &line["tenantId"]), (&json!(answer.request_id), &json!("blue")), "{line}");
+            assert_eq!(line["function"], FUNCTION, "{line}");
+            assert!(line["xrayTraceId"].as_str().is_some_and(|id| id.starts_with("1-")), "{line}");
+        }
+        let log = trial.host.log();
+        let said = log.iter().find(|line| line.contains("said\\nhere")).unwrap();
+        assert!(said.contains(r#""detail":"at length","hint":"read it""#), "{said}");
+        assert!(!log.iter().any(|line| line.contains("not worth it")), "the log's level is info");
+    }
+
+    async fn what_a_database_says_too_often_is_cut_and_the_log_says_so(door) {
+        let database = Database::create().await;
+        let trial = Setup::of(&QUERY).with(&database).toml(JSON).start(door).await;
+        let flood = json!({ "batch": "do $$ begin
+            for n in 1..1000 loop raise notice 'mark % %', n, repeat('x', 10000); end loop; end $$" });
+        let answer = trial.invoke(json!({ "steps": vec![flood; 12] })).await;
+        assert!(!answer.failed);
+        trial.value(json!({ "steps": [{ "batch": "do $$ begin raise notice 'the next is heard'; end $$" }] })).await;
+        let mut host = trial.host;
+        host.line("the next is heard").await;
+        let log = host.log();
+        let count = |text: &str| log.iter().filter(|line| line.contains(text)).count();
+        assert_eq!((count("mark "), count("\"more\":968"), count("is not told")), (249, 7, 1));
+        assert!(log.iter().all(|line| line.len() < 4096), "a line is too long");
     }
 
     async fn lines_of_neighbours_do_not_mix(door) {

@@ -330,7 +330,7 @@
 //! | `cancel_token` | dropping the future, [`Client::set_timeout`] |
 //! | `copy_in` is a `Sink`, `copy_out` a `Stream` | [`CopyIn::write`], [`CopyOut::try_next`] |
 //! | `binary_copy` | [`BinaryCopyInWriter`], [`BinaryCopyOutStream`] |
-//! | notices and notifications from the connection | [`Session::notification`]; notices are dropped |
+//! | notices and notifications from the connection | [`Session::notification`]; notices are lines of the log |
 //! | a `commit` that the server turned into a rollback is `Ok` | it is an error, [`Error::is_aborted`] |
 //! | `Error::source` is the server's error | [`Error::as_db_error`]; what an error displays is all of it |
 //!

@@ -253,6 +253,8 @@ impl Connection {
     /// Begins a loan.
     pub fn lend(&mut self) {
         (self.has_sequences, self.had_sequences) = (false, false);
+        // They were said to whoever had it before, or to the host.
+        self.wire.take_notices();
         self.timeouts.begin_loan();
     }
 

@@ -27,6 +27,7 @@ pub mod error;
 mod exchange;
 pub mod grants;
 mod leaving;
+mod overheard;
 pub mod permission;
 pub mod pinned;
 pub mod pipeline;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Database;
 use super::error::{Error, Result};
+use super::overheard;
 use super::pool::Loan;
 use crate::telemetry::{Account, line_of};
 
@@ -155,6 +156,8 @@ impl Seat {
         for portal in std::mem::take(&mut *lock(&self.ended_portals)) {
             loan.forget_portal(&portal);
         }
+        // Whoever gave it up still hears what was said until then.
+        self.overhear(loan);
         // Each is done with only when it is done: this may itself be given up.
         if self.given_up.load(Ordering::Acquire) {
             loan.give_up().await?;
@@ -191,10 +194,17 @@ impl Seat {
         let Some(mut loan) = self.loan.lock().await.take() else {
             return;
         };
-        match tokio::time::timeout(within, loan.settle()).await {
+        let settled = tokio::time::timeout(within, loan.settle()).await;
+        self.overhear(&mut loan);
+        match settled {
             Ok(true) => loan.give_back(),
             Ok(false) | Err(_) => self.report_retired(),
         }
+    }
+
+    /// Tells the log what the server has said beside its answers.
+    fn overhear(&self, loan: &mut Loan) {
+        overheard::tell(loan, &self.account, self.database.name());
     }
 
     fn report_retired(&self) {

@@ -25,6 +25,7 @@ use super::cursor::Batch;
 use super::error::{Error, Result};
 use super::grants::Grants;
 use super::leaving::Interrupted;
+use super::overheard;
 use super::pinned::Pinned;
 use super::pool::Loan;
 use super::seat::{Role, Seat, lock, may_try_again};
@@ -286,6 +287,7 @@ impl Session {
         loan.terms = self.terms(seat.database())?;
         let _measured = self.account.tally().map(|tally| tally.database.measure());
         let result = work(loan).await;
+        overheard::tell(loan, &self.account, seat.database().name());
         match result.as_ref().err().map(Error::verdict) {
             Some(Verdict::Lost) => loan.doom(),
             Some(Verdict::Demoted) => seat.database().doubt(),

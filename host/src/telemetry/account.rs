@@ -7,6 +7,7 @@
 //! where that goes ([`super::otlp`]).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::metrics::Metrics;
 use super::otlp::{CallSpan, Span, Spans};
@@ -31,6 +32,8 @@ pub struct Account {
     invocation: Option<Arc<Invocation>>,
     /// What runs, where that is no invocation.
     phase: &'static str,
+    /// How many lines there are of what databases said.
+    notices: AtomicUsize,
     /// In a box, so that it takes no room where it is not asked for; so is the span.
     tally: Option<Box<Tally>>,
     span: Option<Box<Span>>,
@@ -46,6 +49,7 @@ impl Account {
             span: spans.map(|spans| Box::new(spans.begin(function, &invocation))),
             invocation: Some(invocation),
             phase: "",
+            notices: AtomicUsize::new(0),
         })
     }
 
@@ -56,6 +60,7 @@ impl Account {
             function: function.to_owned(),
             invocation: None,
             phase,
+            notices: AtomicUsize::new(0),
             tally: None,
             span: None,
         })
@@ -86,6 +91,11 @@ impl Account {
     /// What it takes, if that is counted.
     pub fn tally(&self) -> Option<&Tally> {
         self.tally.as_deref()
+    }
+
+    /// Counts one more line of what a database said. How many there were before.
+    pub fn count_notice(&self) -> usize {
+        self.notices.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Whether anybody wants to know of it.

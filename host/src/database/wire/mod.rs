@@ -26,11 +26,13 @@ use crate::telemetry::Traffic;
 
 mod ahead;
 mod copying;
+pub mod notice;
 pub mod notification;
 mod parting;
 pub mod reply;
 pub mod request;
 
+use notice::Heard;
 use notification::Notifications;
 
 /// What is read from the socket at a time, in bytes.
@@ -82,6 +84,7 @@ pub struct Wire {
     /// Whether the system waits for the server to take the request, however long that is.
     patient: bool,
     notifications: Notifications,
+    notices: Heard,
     /// What has passed, until somebody takes account of it.
     pub traffic: Traffic,
 }
@@ -108,6 +111,7 @@ impl Wire {
             doubtful: false,
             patient: false,
             notifications: Notifications::default(),
+            notices: None,
             traffic: Traffic::default(),
         }
     }
@@ -206,7 +210,8 @@ impl Wire {
         loop {
             if let Some(tag) = self.in_front()? {
                 match tag {
-                    backend::NOTICE_RESPONSE_TAG | backend::PARAMETER_STATUS_TAG => self.consume(),
+                    backend::PARAMETER_STATUS_TAG => self.consume(),
+                    backend::NOTICE_RESPONSE_TAG => self.take_notice(),
                     backend::NOTIFICATION_RESPONSE_TAG => self.take_notification(),
                     backend::ERROR_RESPONSE_TAG => {
                         // It drops what comes until it is told that the request is over.

@@ -1,0 +1,104 @@
+//! What a server says beside its answers: `RAISE NOTICE`, warnings.
+//!
+//! Promises: one that arrives between other messages is kept until it is fetched; of more than
+//! [`limits::NOTICES_PER_CALL_MAX`] the first stay, and the others are counted.
+
+use postgres_protocol::message::backend;
+
+use super::Wire;
+use crate::database::server_error::ServerError;
+use crate::limits;
+
+/// What was said and has not been fetched; in a box, since most calls leave nothing.
+pub type Heard = Option<Box<Notices>>;
+
+/// What a server has said beside its answers.
+#[derive(Debug, Default)]
+pub struct Notices {
+    /// The first ones, cut to [`limits::NOTICE_BYTES_MAX`].
+    pub kept: Vec<Notice>,
+    /// How many more there were.
+    pub more: u64,
+}
+
+/// One of them, as far as it is told.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// `WARNING`, `NOTICE`, `INFO`, `LOG` or `DEBUG`.
+    pub severity: String,
+    /// The SQLSTATE, where it says something.
+    pub code: Option<String>,
+    /// What is said.
+    pub message: String,
+    /// More about it.
+    pub detail: Option<String>,
+    /// What can be done about it.
+    pub hint: Option<String>,
+}
+
+impl Wire {
+    /// What was said since this was last asked.
+    pub fn take_notices(&mut self) -> Heard {
+        self.notices.take()
+    }
+
+    pub(super) fn take_notice(&mut self) {
+        let notices = self.notices.get_or_insert_default();
+        if notices.kept.len() == limits::NOTICES_PER_CALL_MAX {
+            notices.more += 1;
+            self.consume();
+            return;
+        }
+        let Ok(backend::Message::NoticeResponse(body)) = self.take() else {
+            return;
+        };
+        let notice = Notice::from(ServerError::read(body.fields()));
+        if let Some(notices) = &mut self.notices {
+            notices.kept.push(notice);
+        }
+    }
+}
+
+impl From<ServerError> for Notice {
+    fn from(said: ServerError) -> Self {
+        Self {
+            severity: cut(said.severity),
+            code: Some(cut(said.code)).filter(|code| code != SUCCESS),
+            message: cut(said.message),
+            detail: said.detail.map(cut),
+            hint: said.hint.map(cut),
+        }
+    }
+}
+
+/// The SQLSTATE of what is said for its own sake.
+const SUCCESS: &str = "00000";
+
+fn cut(mut text: String) -> String {
+    if text.len() > limits::NOTICE_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(limits::NOTICE_BYTES_MAX));
+        text.push('…');
+        // What was cut off would stay with the rest.
+        text.shrink_to_fit();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_notice_is_cut_between_two_characters() {
+        let said = ServerError {
+            code: SUCCESS.to_owned(),
+            message: format!("x{}", "ä".repeat(limits::NOTICE_BYTES_MAX)),
+            hint: Some("short".to_owned()),
+            ..ServerError::default()
+        };
+        let notice = Notice::from(said);
+        assert!(notice.message.ends_with("ä…"));
+        assert!(notice.message.len() <= limits::NOTICE_BYTES_MAX + '…'.len_utf8());
+        assert_eq!((notice.code, notice.hint.as_deref()), (None, Some("short")));
+    }
+}
