@@ -67,7 +67,15 @@ pub fn fits(bytes: usize, bytes_max: usize) -> Result<(), Fault> {
     }
     Err(Fault::new(
         Kind::ResponseTooLarge,
-        format!("the answer has {bytes} bytes or more; {bytes_max} are the most"),
+        format!(
+            "the answer has {bytes} bytes or more; {bytes_max} are the most; {}",
+            match bytes_max {
+                limits::PAYLOAD_BYTES_MAX =>
+                    "answer with less, or stream it (`hearth::Streamed` and `response = \"stream\"`) to a caller \
+                     who reads streams",
+                _ => "answer with less, or with where it can be fetched",
+            }
+        ),
     ))
 }
 

@@ -102,7 +102,7 @@ behind_both_doors! {
     }
 
     async fn an_answer_larger_than_lambda_takes(door) {
-        is_told(door, "answer", "Function.ResponseTooLarge", "6").await;
+        is_told(door, "answer", "Function.ResponseTooLarge", "or stream it (`hearth::Streamed`").await;
     }
 
     async fn an_event_that_the_function_does_not_take(door) {

@@ -62,6 +62,18 @@ fn flat(results: Vec<Value>) -> Vec<Value> {
     results.into_iter().flat_map(steps).collect()
 }
 
+/// What comes of a statement in each way, each of which fails, but for what fails with its transaction.
+async fn failures(trial: &Trial, sql: &str) -> Vec<Value> {
+    let mut failed = flat(results(trial, every_way(sql)).await);
+    failed.retain(|result| result["error"]["code"] != "25P02");
+    let is_error = |result: &Value| !result["error"].is_null();
+    assert!(
+        failed.len() >= 5 && failed.iter().all(is_error),
+        "{failed:?}"
+    );
+    failed
+}
+
 async fn is_denied(trial: &Trial, sql: &str) {
     for result in flat(results(trial, every_way(sql)).await) {
         assert!(
@@ -182,12 +194,32 @@ behind_both_doors! {
         }
     }
 
-    async fn a_role_that_is_not_there_is_the_servers_error(door) {
+    async fn a_role_that_is_not_there_is_named_with_its_place_in_the_configuration(door) {
         let database = database("").await;
         let trial = start(door, &database, "role = \"nobody_of_this_name\"").await;
-        let results = flat(results(&trial, every_way("select 1")).await);
-        assert!(results.iter().all(|result| !result["error"].is_null()), "{results:?}");
-        assert!(message(&results[0]).contains("nobody_of_this_name"), "{results:?}");
+        for result in failures(&trial, "select 1").await {
+            let what = "not allowed: the database does not take `role` of [function.tested.database.default]: ERROR: \
+                role \"nobody_of_this_name\" does not exist (SQLSTATE 22023)";
+            assert!(message(&result).starts_with(what), "{result}");
+        }
+        let pipeline = json!([{ "pipeline": [["select 1", []], ["select 2", []]] }]);
+        let result = &results(&trial, pipeline).await[0];
+        assert!(message(result).starts_with("not allowed: the database does not take `role` of"), "{result}");
+    }
+
+    async fn a_setting_that_the_database_does_not_take_is_told_from_the_functions_own_mistakes(door) {
+        let database = database("").await;
+        let permission = "read_only = true\nsettings = { \"app.kind\" = \"shop\", work_mem = \"much\" }";
+        let trial = start(door, &database, permission).await;
+        for result in failures(&trial, "select 1").await {
+            assert!(message(&result).contains("does not take the setting `work_mem` of [function.tested"), "{result}");
+        }
+        let trial = start(door, &database, "read_only = true").await;
+        for (sql, code) in [("select 1::float(0)", "22023"), ("select 1 +", "42601"), ("select set_config('nothing', '1', true)", "42704")] {
+            for result in failures(&trial, sql).await {
+                assert_eq!(result["error"]["code"], code, "{result}");
+            }
+        }
     }
 
     async fn a_reader_cannot_write(door) {
@@ -286,6 +318,7 @@ behind_both_doors! {
             for capped in [&results[0], &results[1]] {
                 assert!(message(capped).starts_with("the result is too large: "), "{capped}");
                 assert!(message(capped).contains(word), "{capped}");
+                assert!(message(capped).contains("in [function.tested.database.default]"), "{capped}");
             }
             assert_eq!(results[2]["rows"], json!([[1]]), "{step}");
         }

@@ -337,8 +337,14 @@ impl Connection {
         }
         match prelude {
             Some(prelude) => {
-                let done = self.command(&prelude.before(sql)).await;
-                done.map_err(|error| prelude.unshifted(error))
+                self.begin_command(&prelude.before(sql))?;
+                self.leading = prelude.statements;
+                let done = self.finish().await;
+                done.map_err(|error| match self.leading {
+                    0 => prelude.unshifted(error),
+                    // A text that cannot even be read is refused before any of it is executed.
+                    _ => prelude.refused(prelude.unshifted(error)),
+                })
             }
             None => self.command(sql).await,
         }

@@ -111,11 +111,11 @@ impl Error {
         }
     }
 
-    /// The same, as the error of one call of a pipeline. A lost connection is that of them all, and
-    /// rows that are too large do not keep the server from committing.
+    /// The same, as the error of one call of a pipeline. A lost connection is that of them all, and so is
+    /// what may not be done; and rows that are too large do not keep the server from committing.
     pub(super) fn of_call(self, index: usize) -> Self {
         match self {
-            Self::ConnectionLost { .. } | Self::TooLarge(_) => self,
+            Self::ConnectionLost { .. } | Self::Denied(_) | Self::TooLarge(_) => self,
             error => Self::InPipeline {
                 index,
                 error: Box::new(error),

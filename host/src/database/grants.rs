@@ -56,7 +56,10 @@ impl Grants {
     pub fn without_event(permissions: &Permissions) -> Self {
         let grant = |permission: &Arc<Permission>| Grant {
             permission: permission.clone(),
-            prelude: OnceLock::from(Ok(Prelude::of(&permission.without_event()))),
+            prelude: OnceLock::from(Ok(Prelude::of(
+                permission.section(),
+                &permission.without_event(),
+            ))),
         };
         Self {
             subject: Subject::default(),
@@ -118,6 +121,7 @@ impl Grants {
         let grant = self.grants.get(database);
         Meter {
             cap: grant.map_or_else(Cap::default, |grant| grant.permission.cap()),
+            section: grant.map_or_else(Arc::default, |grant| grant.permission.section().clone()),
             rows: 0,
             bytes: 0,
         }
@@ -128,6 +132,8 @@ impl Grants {
 #[derive(Debug)]
 pub struct Meter {
     cap: Cap,
+    /// Where it is said.
+    section: Arc<str>,
     rows: u64,
     bytes: u64,
 }
@@ -152,7 +158,8 @@ impl Meter {
         };
         Error::Capped(format!(
             "the result has more than {max} {what}, the most that this function may read; ask for less, or raise \
-             {what}_max in its [function.NAME.database.NAME]"
+             `{what}_max` in {}",
+            self.section
         ))
     }
 }
@@ -178,6 +185,7 @@ mod tests {
         };
         let meter = |rows, bytes| Meter {
             cap: Cap { rows, bytes },
+            section: "[function.orders.database.default]".into(),
             rows: 0,
             bytes: 0,
         };

@@ -30,7 +30,7 @@ use crate::limits;
 #[derive(Debug)]
 pub struct Permission {
     /// Where it is said: a section of `hearth.toml`.
-    section: String,
+    section: Arc<str>,
     config: PermissionConfig,
     /// The statements that the component declares, where it may execute no others.
     declared: HashSet<String>,
@@ -63,7 +63,7 @@ impl Permission {
     ) -> Self {
         let judged_max = NonZeroUsize::new(limits::JUDGED_MAX).unwrap_or(NonZeroUsize::MIN);
         Self {
-            section: format!("[function.{function}.database.{database}]"),
+            section: format!("[function.{function}.database.{database}]").into(),
             declared: declared.into_iter().collect(),
             protected: config.settings.keys().cloned().collect(),
             judged: Mutex::new(LruCache::new(judged_max)),
@@ -85,7 +85,7 @@ impl Permission {
     }
 
     /// Where it is said.
-    pub fn section(&self) -> &str {
+    pub fn section(&self) -> &Arc<str> {
         &self.section
     }
 
@@ -145,7 +145,7 @@ impl Permission {
         }
         // The role last: the login may be allowed to make settings that the role is not.
         settings.extend(self.without_event());
-        Ok(Prelude::of(&settings))
+        Ok(Prelude::of(&self.section, &settings))
     }
 
     /// What is put in force whatever the event brings.

@@ -1,11 +1,13 @@
 //! What the host puts in force on the server before a guest's statement, in the same flush.
 //!
 //! Promises: it holds for the length of a transaction, the implicit one of a single statement
-//! included, and for no longer; no value can be taken for SQL.
+//! included, and for no longer; no value can be taken for SQL; if the server does not take it, the error names
+//! what of the configuration that is.
 
 use std::sync::Arc;
 
 use super::error::Error;
+use super::server_error::ServerError;
 use super::wire::request::Command;
 
 /// Settings that are put in force for the length of a transaction, the implicit one of a single
@@ -16,11 +18,15 @@ pub struct Prelude {
     pub command: Command,
     /// The same without arguments.
     text: String,
+    /// How many statements that are.
+    pub statements: u32,
+    /// Where the configuration says so.
+    section: Arc<str>,
 }
 
 impl Prelude {
-    /// That of these settings, in their order; none of none.
-    pub fn of(settings: &[(String, String)]) -> Option<Arc<Self>> {
+    /// That of these settings of a section, in their order; none of none.
+    pub fn of(section: &Arc<str>, settings: &[(String, String)]) -> Option<Arc<Self>> {
         if settings.is_empty() {
             return None;
         }
@@ -30,6 +36,8 @@ impl Prelude {
         let literals = arguments.iter().flatten().map(|text| literal(text));
         Some(Arc::new(Self {
             text: call(&literals.collect::<Vec<_>>()),
+            statements: 1,
+            section: section.clone(),
             command: Command {
                 sql: call(&parameters.collect::<Vec<_>>()),
                 arguments,
@@ -39,19 +47,66 @@ impl Prelude {
 
     /// The same with one more statement in front, for a batch.
     pub fn after(statement: &str, prelude: Option<Arc<Self>>) -> Arc<Self> {
-        let text = match prelude {
-            Some(prelude) => format!("{statement}{SEPARATOR}{}", prelude.text),
-            None => statement.to_owned(),
-        };
-        Arc::new(Self {
-            command: Command::new(statement),
-            text,
+        Arc::new(match prelude {
+            Some(prelude) => Self {
+                command: prelude.command.clone(),
+                text: format!("{statement}{SEPARATOR}{}", prelude.text),
+                statements: 1 + prelude.statements,
+                section: prelude.section.clone(),
+            },
+            None => Self {
+                command: Command::new(statement),
+                text: statement.to_owned(),
+                statements: 1,
+                section: Arc::default(),
+            },
         })
     }
 
     /// A batch with the settings in front, all of which is one transaction.
     pub fn before(&self, batch: &str) -> String {
         format!("{}{SEPARATOR}{batch}", self.text)
+    }
+
+    /// What the guest is told if the server has refused this, and so executed nothing of the guest's.
+    pub fn refused(&self, error: Error) -> Error {
+        match &error {
+            // Whatever points somewhere points into the guest's own text.
+            Error::Server(server)
+                if CODES.contains(&server.code.as_str()) && server.position.is_none() =>
+            {
+                Error::Denied(format!(
+                    "the database does not take {} of {}: {server}; change it there, or in the database; nothing was \
+                     executed",
+                    self.culprit(server),
+                    self.section
+                ))
+            }
+            _ => error,
+        }
+    }
+
+    /// The keys of the configuration that a refusal is about. Its words may be those of any language,
+    /// but for the names in it.
+    fn culprit(&self, refusal: &ServerError) -> String {
+        let arguments: Vec<&str> = self
+            .command
+            .arguments
+            .iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
+        let names = |pair: &&[&str]| match **pair {
+            ["role", role] => refusal.message.contains(role),
+            [name, ..] => refusal.message.contains(name),
+            [] => false,
+        };
+        let pairs = || arguments.chunks(2);
+        let keys: Vec<String> = match pairs().find(names) {
+            Some(pair) => vec![key(pair[0])],
+            None => pairs().map(|pair| key(pair[0])).collect(),
+        };
+        keys.join(", ")
     }
 
     /// An error of such a batch, which points into the guest's own part of it.
@@ -61,6 +116,19 @@ impl Prelude {
             server.position = server.position.and_then(|at| at.checked_sub(own));
         }
         error
+    }
+}
+
+/// With what a server refuses a setting or a role: its value or its name, that it is not known, or that
+/// whoever asks may not.
+const CODES: [&str; 5] = ["22023", "42501", "42602", "42704", "55P02"];
+
+/// A setting as the configuration has it.
+fn key(setting: &str) -> String {
+    match setting {
+        "role" => "`role`".to_owned(),
+        "transaction_read_only" => "`read_only`".to_owned(),
+        setting => format!("the setting `{setting}`"),
     }
 }
 

@@ -48,9 +48,11 @@ impl Connection {
             };
         }
         self.forget_parsing();
-        match self.wire.drain().await {
-            // The refusal says more than the loss that came after it.
-            Ok(()) | Err(_) => error,
+        // The refusal says more than a loss that came after it.
+        let _ = self.wire.drain().await;
+        match &self.terms.prelude {
+            Some(prelude) if self.leading > 0 => prelude.refused(error),
+            _ => error,
         }
     }
 

@@ -23,7 +23,7 @@ pub fn fault(error: &wasmtime::Error, refused: bool, output: &Output) -> Fault {
         (
             Kind::Trap,
             format!(
-                "the function ended its process with status {} instead of answering",
+                "the function ended its process with status {} instead of answering; return an error instead",
                 exit.0
             ),
         )
@@ -69,13 +69,16 @@ fn of_trap(trap: Trap, error: &wasmtime::Error, refused: bool, output: &Output) 
     let exhausted = || {
         (
             Kind::StackOverflow,
-            "the function's stack is exhausted".to_owned(),
+            "the function's stack is exhausted; look for a recursion without end, and keep large values in a Vec or a Box"
+                .to_owned(),
         )
     };
     match trap {
         Trap::Interrupt => (
             Kind::DeadlineExceeded,
-            "the function was still computing at its deadline".to_owned(),
+            "the function was still computing at its deadline; give it more time (the function's timeout, on the \
+             local host `timeout_ms`) or less to do"
+                .to_owned(),
         ),
         Trap::StackOverflow => exhausted(),
         Trap::MemoryOutOfBounds
@@ -87,7 +90,9 @@ fn of_trap(trap: Trap, error: &wasmtime::Error, refused: bool, output: &Output) 
             Some(message) => (Kind::Panic, format!("the function panicked: {message}")),
             None if refused => (
                 Kind::OutOfMemory,
-                "the function needed more memory than its `memory_mib` allows".to_owned(),
+                "the function needed more memory than its `memory_mib` allows; raise that, or let it hold less at \
+                 a time"
+                    .to_owned(),
             ),
             None => (Kind::Trap, format!("the function trapped: {trap}")),
         },

@@ -387,7 +387,8 @@ fn overdue(invocation: &Invocation) -> Fault {
     Fault::new(
         Kind::DeadlineExceeded,
         format!(
-            "the function {:?} had not answered {} ms before its deadline and was ended",
+            "the function {:?} had not answered {} ms before its deadline and was ended; give it more time (the \
+             function's timeout, on the local host `timeout_ms`) or less to do",
             invocation.function_name,
             invocation.deadline.remaining().as_millis()
         ),

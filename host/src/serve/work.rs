@@ -88,7 +88,8 @@ fn overdue_work(invocation: &Invocation) -> Fault {
     Fault::new(
         Kind::DeadlineExceeded,
         format!(
-            "the function {:?} was not done with its work after the answer at its deadline, and was ended",
+            "the function {:?} was not done with its work after the answer at its deadline, and was ended; give \
+             it more time (the function's timeout, on the local host `timeout_ms`) or less to do",
             invocation.function_name
         ),
     )
