@@ -3,25 +3,21 @@
 //! Promises:
 //! - a statement that is known, on this connection or another one of its database, is one flush and
 //!   one answer; so is one whose arguments' types the guest names all;
-//! - what the host puts before it (`BEGIN`, settings, a role) goes in the same flush, and if that
-//!   fails, the statement is not executed;
 //! - a statement that the server has forgotten, or whose plan no longer fits, is prepared anew and
 //!   executed again, if it ran in a transaction of its own or was the first of one, and so did nothing.
 //!
-//! Left to others: whose connection it is, and what becomes of it ([`super::session`]).
+//! Left to others: what goes before it in its request ([`super::composing`]); whose connection it is, and
+//! what becomes of it ([`super::session`]).
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use postgres_protocol::message::backend as tags;
 
 use super::connection::Connection;
 use super::cursor::Batch;
 use super::error::{Error, Result};
 use super::preparation::Ground;
-use super::residue::{Residue, Sequences};
 use super::statement::{Call, Description, Effects};
-use super::wire::Status;
 use super::wire::reply::{self, Shape};
 use super::wire::request::{self, Command, Format, Formats};
 use crate::config::Prepare;
@@ -265,88 +261,6 @@ impl Connection {
         })
     }
 
-    /// Sends one request: what the host puts first, what `write` writes, what is to be forgotten.
-    pub(super) fn send(
-        &mut self,
-        effects: Effects,
-        write: impl FnOnce(&mut BytesMut) -> Result<()>,
-    ) -> Result<()> {
-        self.compose(effects, write)?;
-        self.wire.sync();
-        Ok(())
-    }
-
-    /// The same, but leaves the request open for the data of a `COPY`.
-    pub(super) fn send_open(
-        &mut self,
-        effects: Effects,
-        write: impl FnOnce(&mut BytesMut) -> Result<()>,
-    ) -> Result<()> {
-        self.compose(effects, write)?;
-        self.wire.sync_later();
-        Ok(())
-    }
-
-    fn compose(
-        &mut self,
-        effects: Effects,
-        write: impl FnOnce(&mut BytesMut) -> Result<()>,
-    ) -> Result<()> {
-        self.forget_parsing();
-        self.wire.begin();
-        let leaders = self.leaders(effects);
-        let out = self.wire.output();
-        let start = out.len();
-        // First of all: what follows a statement that fails is skipped by the server.
-        out.extend_from_slice(&self.forgetting);
-        let mut written = leaders.iter().try_for_each(|leader| leader.write(out));
-        written = written.and_then(|()| write(out));
-        if let Err(error) = written {
-            out.truncate(start);
-            self.guarding = false;
-            self.timeouts.refused();
-            return Err(error);
-        }
-        std::mem::swap(&mut self.forgetting, &mut self.forgotten);
-        self.forgetting.clear();
-        self.leading = leaders.len() as u32;
-        (self.executing, self.bound) = (false, false);
-        self.copying_out = false;
-        self.began = self.beginning.take();
-        (self.was_guarded, self.had_sequences) = (self.guarded, self.has_sequences);
-        self.guarded = std::mem::take(&mut self.guarding);
-        // A failed transaction executes nothing.
-        self.has_sequences |= effects.sequences.moves && self.status() != Some(Status::Failed);
-        self.mark(effects.residue);
-        Ok(())
-    }
-
-    /// What the host itself executes first.
-    fn leaders(&mut self, effects: Effects) -> Vec<Command> {
-        let mut leaders = Vec::new();
-        let call_timeout = self.call_timeout.take();
-        if self.status() == Some(Status::Failed) {
-            // The server takes nothing any more but the end of the transaction.
-            return leaders;
-        }
-        if !self.has_sequences && effects.sequences.reads {
-            // An insert is not taken to change the session, although it may leave this.
-            leaders.push(Command::new("DISCARD SEQUENCES"));
-        }
-        let in_block = !self.is_outside();
-        let due = self.timeouts.due(self.terms.time, in_block);
-        leaders.extend(due.into_iter().flatten());
-        leaders.extend(self.beginning.clone());
-        // After a query, which the settings are, a transaction takes no isolation level any more.
-        let prelude = self.terms.prelude.iter().filter(|_| !effects.only_modes);
-        leaders.extend(prelude.map(|prelude| prelude.command.clone()));
-        leaders.extend(self.timeouts.of_call(call_timeout, in_block));
-        if in_block && self.beginning.is_none() {
-            leaders.extend(self.guards());
-        }
-        leaders
-    }
-
     /// Executes one statement of the host's own in the extended protocol, so that a `BEGIN` can go
     /// before it. Whether the server did what it says: a commit may turn out to be a rollback.
     pub async fn control(&mut self, sql: &str) -> Result<bool> {
@@ -365,15 +279,6 @@ impl Connection {
             }
         }
     }
-}
-
-impl Effects {
-    /// Those of what the host does itself.
-    pub(super) const NONE: Self = Self {
-        residue: Residue::Nothing,
-        sequences: Sequences::NONE,
-        only_modes: false,
-    };
 }
 
 /// How a statement's arguments and columns travel; in binary if nothing is known of them.

@@ -18,6 +18,7 @@ use crate::telemetry::{Account, Tally, line_of};
 
 mod borrowing;
 mod catalog;
+mod composing;
 pub mod connect;
 mod connection;
 pub mod copy;

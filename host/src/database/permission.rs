@@ -7,7 +7,7 @@
 //! - a setting whose value the event does not bring is an error. It is never empty, which a policy
 //!   might take for a match.
 //!
-//! Left to others: asking ([`super::grants`]), sending the [`Prelude`] ([`super::exchange`]), and
+//! Left to others: asking ([`super::grants`]), sending the [`Prelude`] ([`super::composing`]), and
 //! what the text of a statement does not show ([`super::sql::guard`]).
 
 use std::collections::{BTreeMap, HashSet};
