@@ -46,12 +46,19 @@ behind_both_doors! {
         let index = json!({ "execute": "create index concurrently if not exists numbered on things (number)" });
         for steps in [
             json!([vacuum, index]),
+            json!([{ "query": "vacuum things" }, { "query": "vacuum things" }, index]),
             json!([{ "session": [index, vacuum] }]),
             json!([{ "timeout_ms": 5000, "hurried": [vacuum, index] }]),
         ] {
             let results = trial.value(json!({ "steps": steps })).await;
             assert!(!results.to_string().contains("error"), "{results}");
         }
+        let setup = Setup::of(&QUERY).with(&database).database("prepare", "\"never\"");
+        let steps = json!([{ "query": "vacuum things" }, { "timeout_ms": 5000, "hurried": [{ "query": "vacuum things" }] }]);
+        let results = setup.start(door).await.value(json!({ "steps": steps })).await;
+        assert_eq!(results[0]["rows"], json!([]), "{results}");
+        let refused = results[1][0]["error"]["message"].as_str().unwrap_or_default();
+        assert!(refused.contains("execute it without a timeout"), "{results}");
         let several = json!([{ "execute": "vacuum things; drop table things" }]);
         let results = trial.value(json!({ "steps": several })).await;
         assert_eq!(results[0]["error"]["code"], "42601", "{results}");

@@ -26,6 +26,7 @@ use super::portals::Portals;
 use super::prelude::Prelude;
 use super::residue::Residue;
 use super::server_timeouts::ServerTimeouts;
+use super::sql::alone::stands_alone;
 use super::statement::{Effects, Key, Prepared};
 use super::wire::notification::Notification;
 use super::wire::request::{self, Command};
@@ -341,6 +342,7 @@ impl Connection {
                 self.leading = prelude.statements;
                 let done = self.finish().await;
                 done.map_err(|error| match self.leading {
+                    0 if stands_alone(sql) => prelude.around(error),
                     0 => prelude.unshifted(error),
                     // A text that cannot even be read is refused before any of it is executed.
                     _ => prelude.refused(prelude.unshifted(error)),

@@ -33,6 +33,20 @@ pub struct Started {
     pub portal: Option<String>,
 }
 
+impl Started {
+    /// That of a statement that was executed otherwise, and has no rows.
+    pub fn without_rows() -> Self {
+        Self {
+            description: Arc::new(Description::new(Vec::new(), Vec::new())),
+            first: Batch {
+                last: true,
+                ..Batch::default()
+            },
+            portal: None,
+        }
+    }
+}
+
 /// How the rows of a statement are asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rows {

@@ -86,6 +86,27 @@ impl Prelude {
         }
     }
 
+    /// What the guest is told if the server has refused its statement since this makes a transaction of
+    /// the message.
+    pub fn around(&self, error: Error) -> Error {
+        let error = self.unshifted(error);
+        let server = match &error {
+            Error::Server(server) if server.code == "25001" => server,
+            _ => return error,
+        };
+        if self.section.is_empty() {
+            return Error::Unsupported(format!(
+                "the statement takes no transaction around it ({server}), but behind a pooler (`prepare = \"never\"`) a \
+                 timeout holds for one; execute it without a timeout"
+            ));
+        }
+        Error::Denied(format!(
+            "the statement takes no transaction around it ({server}), but what {} puts in force holds for one; execute \
+             it by a function, or on a database, without role, read_only and settings",
+            self.section
+        ))
+    }
+
     /// The keys of the configuration that a refusal is about. Its words may be those of any language,
     /// but for the names in it.
     fn culprit(&self, refusal: &ServerError) -> String {

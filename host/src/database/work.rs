@@ -109,6 +109,10 @@ impl Work for Query<'_> {
     }
 
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Started> {
+        if goes_alone(self.0, loan) {
+            Box::pin(loan.batch_execute(&self.0.key.sql)).await?;
+            return Ok(Started::without_rows());
+        }
         let known = database.known_to(self.0);
         let started = loan.query(self.0, known, limits::BATCH_BYTES).await;
         match &started {
@@ -138,9 +142,9 @@ impl Work for Execute<'_> {
     }
 
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<u64> {
-        let Call { key, arguments, .. } = self.0;
-        if arguments.is_empty() && loan.is_outside() && stands_alone(&key.sql) {
-            return Box::pin(loan.batch_execute(&key.sql)).await.map(|()| 0);
+        if goes_alone(self.0, loan) {
+            Box::pin(loan.batch_execute(&self.0.key.sql)).await?;
+            return Ok(0);
         }
         let known = database.known_to(self.0);
         let affected = loan.execute(self.0, known).await;
@@ -220,6 +224,11 @@ impl Work for Copy<'_> {
     async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
         loan.copy(self.0, self.1).await
     }
+}
+
+/// Whether a call goes as a batch does, with what the host puts first in a request of its own.
+fn goes_alone(call: &Call, loan: &Loan) -> bool {
+    call.arguments.is_empty() && loan.is_outside() && stands_alone(&call.key.sql)
 }
 
 fn check_number(calls: usize) -> Result<()> {
