@@ -113,12 +113,15 @@ pub(super) fn parse(input: &[u8]) -> Result<Option<(Head, usize)>, Lost> {
 pub(super) fn parse_chunk(input: &[u8]) -> Result<Option<(usize, usize)>, Lost> {
     let broken = Lost::Garbage("a chunk that cannot be read");
     match httparse::parse_chunk_size(input) {
-        Ok(Status::Complete((head, length))) => match usize::try_from(length) {
-            Ok(length) => Ok(Some((head, length))),
-            Err(_) => Err(broken),
-        },
+        // A line without a digit it takes for the last chunk's.
+        Ok(Status::Complete((head, length))) if input[0].is_ascii_hexdigit() => {
+            match usize::try_from(length) {
+                Ok(length) => Ok(Some((head, length))),
+                Err(_) => Err(broken),
+            }
+        }
         Ok(Status::Partial) => Ok(None),
-        Err(_) => Err(broken),
+        _ => Err(broken),
     }
 }
 
@@ -246,7 +249,9 @@ mod tests {
                 "{text}"
             );
         }
-        assert!(parse_chunk(b"zz\r\n").is_err());
+        for head in ["zz\r\n", "\r\n", ";x\r\n"] {
+            assert!(parse_chunk(head.as_bytes()).is_err(), "{head:?}");
+        }
         assert!(matches!(parse_chunk(b"1a\r\nx"), Ok(Some((4, 26)))));
         assert!(matches!(parse_chunk(b"1"), Ok(None)));
     }

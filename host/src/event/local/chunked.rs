@@ -6,6 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
+use httparse::Status;
 
 use super::header;
 use super::refusal::{ErrorType, Refusal};
@@ -24,29 +25,24 @@ pub(super) fn is_so(headers: &HeaderMap) -> Result<bool, Refusal> {
 pub(super) fn unframed(mut framed: &[u8]) -> Result<Bytes, Refusal> {
     let mut payload = BytesMut::new();
     loop {
-        let (line, rest) =
-            split_line(framed).ok_or_else(|| broken("it ends in a frame's first line"))?;
-        let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
-        let bytes = std::str::from_utf8(digits)
-            .ok()
-            .and_then(|digits| usize::from_str_radix(digits.trim(), 16).ok())
-            .ok_or_else(|| broken("a frame does not begin with its number of bytes"))?;
+        let (head, bytes) = match httparse::parse_chunk_size(framed) {
+            // A line without a digit it takes for the last frame's.
+            Ok(Status::Complete(head)) if framed[0].is_ascii_hexdigit() => head,
+            Ok(Status::Partial) => return Err(broken("it ends in a frame's first line")),
+            _ => return Err(broken("a frame does not begin with its number of bytes")),
+        };
         if bytes == 0 {
             return Ok(payload.freeze());
         }
-        let (piece, rest) = rest
-            .split_at_checked(bytes)
+        let (piece, rest) = usize::try_from(bytes)
+            .ok()
+            .and_then(|bytes| framed[head..].split_at_checked(bytes))
             .ok_or_else(|| broken("it ends within a frame"))?;
         payload.extend_from_slice(piece);
         framed = rest
             .strip_prefix(b"\r\n")
             .ok_or_else(|| broken("a frame is longer than it says"))?;
     }
-}
-
-fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
-    Some((&bytes[..end], &bytes[end + 2..]))
 }
 
 fn broken(problem: &str) -> Refusal {
@@ -81,10 +77,15 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_frames_is_said() {
-        let cases: [(&[u8], &str); 6] = [
+        let cases: [(&[u8], &str); 8] = [
             (b"", "it ends in a frame's first line"),
             (b"{}\r\n", "a frame does not begin with its number of bytes"),
             (b"-1\r\n", "a frame does not begin with its number of bytes"),
+            (b"\r\n", "a frame does not begin with its number of bytes"),
+            (
+                b"1\r\n1\r\n;signature=ab\r\n\r\n",
+                "a frame does not begin with its number of bytes",
+            ),
             (b"3\r\n{}", "it ends within a frame"),
             (b"1\r\n{}\r\n0\r\n\r\n", "a frame is longer than it says"),
             (b"2\r\n{}\r\n", "it ends in a frame's first line"),
