@@ -33,6 +33,27 @@ fn message(result: &Value) -> &str {
 const PID: &str = "select pg_backend_pid()";
 
 behind_both_doors! {
+    /// Not only soon after, as if it had been dropped; also where its connection cannot be used again.
+    async fn what_a_session_held_is_free_as_soon_as_it_is_closed(door) {
+        let (_database, trial) = trial(door, "\"serial\"").await;
+        let locks = "select count(*) from pg_locks where locktype = 'advisory'
+                     and database = (select oid from pg_database where datname = current_database())";
+        for last in ["select 1", "begin", "load 'plpgsql'", "rollback to nothing"] {
+            for _ in 0..5 {
+                let steps = json!([
+                    { "session": [{ "query": "select pg_advisory_lock(4711)::text" }, { "batch": last }], "close_after_ms": 0 },
+                    { "query": locks },
+                ]);
+                let results = results(&trial, steps).await;
+                assert_eq!(results[0].as_array().map(Vec::len), Some(2), "{results:?}");
+                assert_eq!(results[1]["rows"], json!([[0]]), "{last}: {results:?}");
+            }
+        }
+        let lost = json!([{ "session": [{ "batch": "set idle_session_timeout = '20ms'" }], "close_after_ms": 500 }]);
+        assert!(message(&results(&trial, lost).await[0]).contains("connection to the database was lost"));
+        assert_eq!(results(&trial, json!([{ "query": "select 1" }])).await[0]["rows"], json!([[1]]));
+    }
+
     async fn a_session_keeps_its_connection_and_loses_what_it_left_there(door) {
         let (database, trial) = trial(door, "\"serial\"").await;
         let steps = json!([

@@ -202,7 +202,7 @@
 //!
 //! A call of a [`Client`] takes any connection, so what lives in PostgreSQL's session (`SET`, temporary
 //! tables, advisory locks, `LISTEN`) needs one that is held: a [`Session`]. Dropping it undoes all
-//! of that.
+//! of that; [`Session::close`] waits until it is undone.
 //!
 //! ```
 //! # async fn example(db: &hearth::postgres::Client) -> Result<(), hearth::postgres::Error> {

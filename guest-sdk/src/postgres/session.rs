@@ -1,6 +1,7 @@
 //! A connection of one's own, for what lives in PostgreSQL's session.
 //!
-//! Promises: all calls run on one connection; dropping it gives that back, with everything undone.
+//! Promises: all calls run on one connection; dropping it gives that back, with everything undone, and
+//! closing it waits for that.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -28,8 +29,8 @@ use crate::bindings::hearth::postgres::client as wire;
 ///
 /// Its calls run one after another. Dropping it, or the end of the invocation, undoes all that its
 /// statements have left in PostgreSQL's session, and gives the connection back. Dropping does not wait for
-/// that: who needs a lock to be free at once, such as for another session of the same invocation, unlocks
-/// it (`SELECT pg_advisory_unlock($1)`).
+/// that: who needs a lock to be free at once, such as for another session of the same invocation, calls
+/// [`close`](Self::close).
 pub struct Session {
     handle: wire::Session,
     database: Arc<Database>,
@@ -99,6 +100,15 @@ impl Session {
             channel: notification.channel,
             payload: notification.payload,
         })
+    }
+
+    /// Undoes all that its statements have left in PostgreSQL's session and gives the connection back before
+    /// it returns: the session's locks are free by then, and another session or call can have its connection.
+    ///
+    /// Fails with [`Error::is_closed`] if the connection is lost, so that the server may not know yet that
+    /// this session is over. What was committed is committed all the same.
+    pub async fn close(self) -> Result<(), Error> {
+        Ok(self.handle.close().await?)
     }
 }
 

@@ -8,7 +8,9 @@
 
 use std::sync::Arc;
 
-use super::error::Error;
+use tokio::sync::oneshot;
+
+use super::error::{Error, Result};
 use super::pool::Loan;
 use super::seat::{Role, Seat, lock};
 use super::session::Session;
@@ -102,6 +104,21 @@ impl Session {
         }
         let seat = seat.clone();
         self.in_background(async move { seat.settle(limits::SETTLE_TIMEOUT).await });
+    }
+
+    /// The same, and waits until the server holds nothing for it any more.
+    pub(super) async fn close(&self, seat: &Arc<Seat>) -> Result<()> {
+        self.forget(seat);
+        let (tells, told) = oneshot::channel();
+        let seat = seat.clone();
+        self.in_background(async move {
+            // Whoever waited may have given that up.
+            let _ = tells.send(seat.close(limits::SETTLE_TIMEOUT).await);
+        });
+        let lost = Error::ConnectionLost {
+            maybe_executed: false,
+        };
+        told.await.unwrap_or(Err(lost))
     }
 
     /// Ends what a seat's connection does for nobody, in the background. The seat stays in use.

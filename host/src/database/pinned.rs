@@ -110,6 +110,13 @@ impl Pinned {
         });
         self.session.unless_ended(waiting).await
     }
+
+    /// Makes the connection clean and gives it back before it returns, or tells why that could not be
+    /// done. Giving up the wait does no harm.
+    pub async fn close(&self) -> Result<()> {
+        let closing = pin!(self.session.close(&self.seat));
+        self.session.unless_ended(closing).await
+    }
 }
 
 impl Drop for Pinned {

@@ -256,6 +256,14 @@ impl Loan {
         }
     }
 
+    /// Retires the connection, and waits until the server has closed its side.
+    pub async fn say_good_bye(mut self) {
+        self.settle_account();
+        if let Some(object) = self.object.take() {
+            Object::take(object).close().await;
+        }
+    }
+
     fn settle_account(&mut self) {
         let Some(object) = &mut self.object else {
             return;

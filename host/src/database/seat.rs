@@ -191,14 +191,38 @@ impl Seat {
 
     /// Makes the connection clean and gives it back, or retires it.
     pub(super) async fn settle(&self, within: Duration) {
-        let Some(mut loan) = self.loan.lock().await.take() else {
-            return;
-        };
+        // Dropped without being given back, it is retired.
+        drop(self.clean(within).await);
+    }
+
+    /// The same, after which the server holds nothing for it any more. An error if nobody knows that.
+    pub(super) async fn close(&self, within: Duration) -> Result<()> {
+        match self.clean(within).await {
+            None => Ok(()),
+            Some(loan) if !loan.is_dead() && !loan.is_busy() => {
+                loan.say_good_bye().await;
+                Ok(())
+            }
+            Some(_) => Err(Error::ConnectionLost {
+                maybe_executed: false,
+            }),
+        }
+    }
+
+    /// Makes the connection clean and gives it back. If that cannot be done, it is returned.
+    async fn clean(&self, within: Duration) -> Option<Loan> {
+        let mut loan = self.loan.lock().await.take()?;
         let settled = tokio::time::timeout(within, loan.settle()).await;
         self.overhear(&mut loan);
         match settled {
-            Ok(true) => loan.give_back(),
-            Ok(false) | Err(_) => self.report_retired(),
+            Ok(true) => {
+                loan.give_back();
+                None
+            }
+            Ok(false) | Err(_) => {
+                self.report_retired();
+                Some(loan)
+            }
         }
     }
 

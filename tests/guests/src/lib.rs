@@ -92,6 +92,9 @@ pub enum Step {
     Session {
         /// The steps.
         session: Vec<Step>,
+        /// After how many milliseconds it is closed; else it is dropped.
+        #[serde(default)]
+        close_after_ms: Option<u64>,
     },
     /// Waits for a notification on a channel, having sent one itself if told so.
     Listen {
@@ -227,7 +230,10 @@ async fn run_one(database: &Client, step: Step) -> Value {
             database.set_timeout(Some(Duration::from_millis(timeout_ms)));
             Ok(Value::Array(run(&database, hurried).await))
         }
-        Step::Session { session } => within_session(database, session).await,
+        Step::Session {
+            session,
+            close_after_ms,
+        } => within_session(database, session, close_after_ms).await,
         Step::Parallel { parallel } => {
             let all = parallel
                 .into_iter()
@@ -265,9 +271,18 @@ async fn within_transaction(
     Ok(json!({ "steps": results, "end": end.map_or_else(describe, |()| Value::Null) }))
 }
 
-async fn within_session(database: &Client, steps: Vec<Step>) -> Result<Value, Error> {
+async fn within_session(
+    database: &Client,
+    steps: Vec<Step>,
+    close_after_ms: Option<u64>,
+) -> Result<Value, Error> {
     let mut session = database.session().await?;
-    on_session(database, &mut session, steps).await
+    let results = on_session(database, &mut session, steps).await?;
+    if let Some(ms) = close_after_ms {
+        hearth::sleep(Duration::from_millis(ms)).await;
+        session.close().await?;
+    }
+    Ok(results)
 }
 
 async fn on_session(

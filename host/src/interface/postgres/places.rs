@@ -154,6 +154,12 @@ impl<T: Send + 'static> wit::HostSessionWithStore<T> for HasPostgres {
         let heard = pinned.session().told(pinned.notification().await);
         Ok(heard.map(Into::into).map_err(Into::into))
     }
+
+    async fn close(accessor: &Accessor<T, Self>, pinned: Resource<Pinned>) -> Outcome<()> {
+        let pinned = get(accessor, &pinned, |handle| &handle.0)?;
+        let closed = pinned.session().told(pinned.close().await);
+        Ok(closed.map_err(Into::into))
+    }
 }
 
 /// The session of this call, and the name of the database it is made on.
