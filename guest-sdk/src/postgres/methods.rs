@@ -204,7 +204,8 @@ macro_rules! statement_methods {
             Ok(Host::send_batch(self, cells::sql(query)?).await?)
         }
 
-        /// Collects statements that are then executed in one round trip, all or none.
+        /// Collects statements that are then executed in one round trip, all or none. So only the last of
+        /// them may end the transaction that they are, by `COMMIT` or the like.
         ///
         /// ```
         /// # async fn example(db: hearth::postgres::Client) -> Result<(), hearth::postgres::Error> {

@@ -1,7 +1,8 @@
 //! Several statements in one round trip.
 //!
 //! Promises: they are sent in one flush and run in their order, all or none of them, unless a
-//! transaction is open, to which they then belong; those that must be known first are prepared in
+//! transaction is open, to which they then belong (a text that ends it half-way is refused before, by
+//! [`super::work`]); those that must be known first are prepared in
 //! one flush before it; the error of one says which it was; what the host puts in force holds anew
 //! for each of them, whatever the ones before have done to it.
 

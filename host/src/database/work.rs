@@ -15,6 +15,7 @@ use super::exchange::Started;
 use super::pipeline::Outcome;
 use super::pool::Loan;
 use super::sql::alone::stands_alone;
+use super::sql::ending::ends_transaction;
 use super::sql::lexer::Tokens;
 use super::statement::{Call, Description, Key};
 use crate::limits;
@@ -160,7 +161,8 @@ impl Work for Pipeline<'_> {
 
     fn check(&self) -> Result<()> {
         check_number(self.0.len())?;
-        self.0.iter().try_for_each(|call| check_key(&call.key))
+        self.0.iter().try_for_each(|call| check_key(&call.key))?;
+        check_ends(self.0)
     }
 
     fn texts(&self) -> Vec<&str> {
@@ -239,6 +241,21 @@ fn check_number(calls: usize) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Refuses what would end the transaction that a pipeline is before its last statement: who is told
+/// that one has failed relies on it that none took effect.
+fn check_ends(calls: &[Call]) -> Result<()> {
+    let before_last = calls.split_last().map_or(calls, |(_, before)| before);
+    let ends = |call: &Call| ends_transaction(&call.key.sql);
+    match before_last.iter().position(ends) {
+        None => Ok(()),
+        Some(index) => Err(Error::Invalid(format!(
+            "statement {} of the pipeline ends the transaction that this is, of which all or nothing takes effect; \
+             make it the last one, and send what follows in another pipeline",
+            index + 1
+        ))),
+    }
 }
 
 fn check_key(key: &Key) -> Result<()> {

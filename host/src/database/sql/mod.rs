@@ -8,6 +8,7 @@
 //! Left to others: what is done with a judgement ([`super::residue`], [`super::permission`]).
 
 pub mod alone;
+pub mod ending;
 pub mod guard;
 pub mod kinds;
 pub mod lexer;

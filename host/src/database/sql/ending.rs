@@ -1,0 +1,49 @@
+//! Which statements end the transaction that they run in.
+
+use super::lexer::{Token, Tokens};
+
+/// Whether a statement ends its transaction, by its text: a procedure may do so too.
+pub fn ends_transaction(sql: &str) -> bool {
+    let mut tokens = Tokens::words(sql);
+    let Some(Token::Word(verb)) = tokens.next() else {
+        return false;
+    };
+    match verb.as_str() {
+        "commit" | "end" | "abort" => true,
+        "rollback" => !tokens.any(|token| token.is("to")),
+        "prepare" => tokens.next().is_some_and(|token| token.is("transaction")),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_a_transaction_is_told_from_what_goes_back_in_it() {
+        for sql in [
+            "commit",
+            "/* done */ COMMIT AND CHAIN;",
+            "end work",
+            "abort",
+            "rollback",
+            "Rollback Transaction",
+            "prepare transaction 'x'",
+        ] {
+            assert!(ends_transaction(sql), "{sql}");
+        }
+        for sql in [
+            "",
+            "select 'commit'",
+            "begin",
+            "rollback to a",
+            "rollback work to savepoint a",
+            "release a",
+            "prepare p as select 1",
+            "\"commit\"",
+        ] {
+            assert!(!ends_transaction(sql), "{sql}");
+        }
+    }
+}
