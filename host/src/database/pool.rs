@@ -176,7 +176,7 @@ impl Pool {
     }
 }
 
-async fn say_good_bye(connections: Vec<Box<Connection>>) {
+async fn say_good_bye(connections: impl IntoIterator<Item = Box<Connection>>) {
     let closing = connections
         .into_iter()
         .map(|connection| tokio::spawn(connection.close()));
