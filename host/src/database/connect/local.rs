@@ -13,7 +13,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustix::net::{SendFlags, Shutdown};
+use rustix::net::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -82,7 +82,7 @@ impl AsyncWrite for LocalStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         loop {
-            match rustix::net::send(&self.socket, bytes, SendFlags::NOSIGNAL) {
+            match rustix::io::write(&self.socket, bytes) {
                 Ok(sent) => {
                     self.full = None;
                     return Poll::Ready(Ok(sent));
