@@ -171,11 +171,6 @@ behind_both_doors! {
         is_gone(door, leave, look, "0").await;
     }
 
-    async fn a_listen_is_ended(door) {
-        let leave = json!([{ "execute": "listen left_over" }]);
-        is_gone(door, leave, "select count(*)::text from pg_listening_channels()", "0").await;
-    }
-
     async fn a_cursor_with_hold_is_closed(door) {
         let leave = json!([{ "batch": "declare left_over cursor with hold for select 1" }]);
         is_gone(door, leave, "select count(*)::text from pg_cursors where name = 'left_over'", "0").await;
@@ -335,4 +330,12 @@ async fn an_endless_loop_in_a_shared_instance_ends_with_its_deadline() {
         assert!(neighbour.took < Duration::from_secs(20), "{neighbour:?}");
         trial.value(json!({})).await;
     }
+}
+
+/// On classic Lambda it is refused.
+#[tokio::test]
+async fn a_listen_is_ended() {
+    let leave = json!([{ "execute": "listen left_over" }]);
+    let look = "select count(*)::text from pg_listening_channels()";
+    is_gone(Door::Local, leave, look, "0").await;
 }

@@ -201,13 +201,17 @@ behind_both_doors! {
 
 #[tokio::test]
 async fn a_notification_is_heard_where_nothing_is_frozen() {
-    let (_database, trial) = trial(Door::Local, "\"serial\"").await;
-    let steps = json!([{ "session": [{ "listen": "Some \"channel\"" }] }]);
-    let heard = results(&trial, steps).await;
-    assert_eq!(
-        heard[0][0],
-        json!({ "channel": "Some \"channel\"", "payload": "said by the function itself" })
-    );
+    let database = Database::with(SCHEMA).await;
+    for (door, slots) in [(Door::Local, 1), (Door::Lambda, 2)] {
+        let setup = Setup::of(&QUERY).with(&database).concurrency(slots);
+        let trial = setup.start(door).await;
+        let steps = json!([{ "session": [{ "listen": "Some \"channel\"" }] }]);
+        let heard = results(&trial, steps).await;
+        assert_eq!(
+            heard[0][0],
+            json!({ "channel": "Some \"channel\"", "payload": "said by the function itself" })
+        );
+    }
 }
 
 /// The query would take an hour, and its connection is the one that waits. Its rows come one by one:
@@ -227,6 +231,15 @@ async fn a_notification_is_told_from_the_rows_of_a_query_that_was_dropped() {
 #[tokio::test]
 async fn a_notification_is_refused_where_lambda_freezes_the_environment() {
     let (_database, trial) = trial(Door::Lambda, "\"serial\"").await;
-    let refused = results(&trial, json!([{ "session": [{ "listen": "here" }] }])).await;
-    assert!(message(&refused[0][0]).contains("frozen"), "{refused:?}");
+    let steps = json!([
+        { "session": [{ "listen": "here" }] },
+        { "execute": "/* now */ listen here" },
+        { "batch": "select 1; LISTEN here" },
+        { "query": "select count(*)::text from pg_listening_channels()" },
+    ]);
+    let refused = results(&trial, steps).await;
+    for refused in [&refused[0][0], &refused[1], &refused[2]] {
+        assert!(message(refused).contains("frozen"), "{refused}");
+    }
+    assert_eq!(refused[3]["rows"], json!([["0"]]));
 }

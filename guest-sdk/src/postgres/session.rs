@@ -81,7 +81,8 @@ impl Session {
     /// Listens to a channel from now on; its notifications come from
     /// [`notification`](Self::notification).
     ///
-    /// The name is taken as it is, upper and lower case included.
+    /// The name is taken as it is, upper and lower case included. Fails with
+    /// [`Error::is_unsupported`] where Lambda freezes the environment between two invocations.
     pub async fn listen(&self, channel: &str) -> Result<(), Error> {
         let quoted = channel.replace('"', "\"\"");
         self.batch_execute(&format!("LISTEN \"{quoted}\"")).await

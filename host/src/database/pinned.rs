@@ -92,11 +92,7 @@ impl Pinned {
     pub async fn notification(&self) -> Result<Notification> {
         shared::permit_notifications(self.seat.database())?;
         if self.session.may_freeze() {
-            return Err(Error::Unsupported(
-                "notifications cannot be waited for where the environment is frozen between two invocations: \
-                 the server would drop the connection, and what it told meanwhile"
-                    .to_owned(),
-            ));
+            return Err(frozen());
         }
         if self.seat.is_flowing() {
             return Err(Error::InUse);
@@ -117,6 +113,15 @@ impl Pinned {
         let closing = pin!(self.session.close(&self.seat));
         self.session.unless_ended(closing).await
     }
+}
+
+/// What is said to whoever would be notified of something.
+pub(super) fn frozen() -> Error {
+    Error::Unsupported(
+        "there are no notifications where the environment is frozen between two invocations: the server would \
+         drop the connection, and what it told meanwhile"
+            .to_owned(),
+    )
 }
 
 impl Drop for Pinned {

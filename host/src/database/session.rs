@@ -26,11 +26,12 @@ use super::error::{Error, Result};
 use super::grants::Grants;
 use super::leaving::Interrupted;
 use super::overheard;
-use super::pinned::Pinned;
+use super::pinned::{self, Pinned};
 use super::pool::Loan;
 use super::seat::{Role, Seat, lock, may_try_again};
 use super::server_error::Verdict;
 use super::shared;
+use super::sql::listening::listens;
 use super::statement::{Description, Key};
 use super::transaction::{Options, Transaction};
 use super::work::{self, Work};
@@ -204,6 +205,9 @@ impl Session {
     /// Refuses work that makes no sense, or that the function may not do.
     pub(super) fn admit(&self, database: &str, work: &impl Work) -> Result<()> {
         work.check()?;
+        if self.freezes && work.texts().into_iter().any(listens) {
+            return Err(pinned::frozen());
+        }
         self.grants.permit(database, work)
     }
 

@@ -12,3 +12,4 @@ pub mod ending;
 pub mod guard;
 pub mod kinds;
 pub mod lexer;
+pub mod listening;
