@@ -24,8 +24,12 @@ impl Pooler {
     /// One that leaves prepared statements where they happen to be; none where PgBouncer is not
     /// installed, which is then said.
     pub async fn of(database: &Database) -> Option<Self> {
-        version()?;
-        Some(Self::start(database, "").await)
+        let more = match version()? {
+            // Later ones follow statements unless told otherwise, and earlier ones know no such setting.
+            version if version >= KNOWS_STATEMENTS => "max_prepared_statements = 0\n",
+            _ => "",
+        };
+        Some(Self::start(database, more).await)
     }
 
     /// One that prepares a statement wherever it is executed; none if this version cannot do that,
