@@ -50,6 +50,32 @@ behind_both_doors! {
         assert_eq!(stock.as_deref(), Some("19 1 5 98"));
     }
 
+    /// An order that is placed meanwhile shifts no page.
+    async fn orders_are_listed_page_by_page_newest_first(door) {
+        let (_database, trial) = shop(door).await;
+        let lamp = json!([{ "sku": "lamp", "quantity": 1 }]);
+        let mut placed = Vec::new();
+        for _ in 0..3 {
+            placed.insert(0, trial.value(order(lamp.clone())).await["id"].clone());
+        }
+        let ids = |page: &Value| {
+            let orders = page["orders"].as_array().expect("a page has orders");
+            orders.iter().map(|order| order["id"].clone()).collect::<Vec<_>>()
+        };
+        let first = trial.value(json!({ "action": "list", "limit": 2 })).await;
+        assert_eq!(ids(&first), placed[..2]);
+        assert_eq!(first["next"], placed[1]);
+        trial.value(order(lamp)).await;
+        let second = json!({ "action": "list", "limit": 2, "before": first["next"] });
+        let second = trial.value(second).await;
+        assert_eq!(ids(&second), placed[2..]);
+        assert_eq!(second["next"], Value::Null);
+        // As many as there are make a last page.
+        let last = json!({ "action": "list", "limit": 2, "before": placed[0] });
+        let last = trial.value(last).await;
+        assert_eq!((ids(&last), &last["next"]), (placed[1..].to_vec(), &Value::Null));
+    }
+
     async fn an_order_that_cannot_be_served_takes_nothing(door) {
         let (database, trial) = shop(door).await;
         for (sku, error_type) in [("globe", "OutOfStock"), ("unicorn", "UnknownProduct")] {
