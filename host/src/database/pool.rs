@@ -114,11 +114,14 @@ impl Pool {
         }
         let asked = Instant::now();
         let unlimited = Timeouts::default();
-        let mut lending = pin!(self.inner.timeout_get(&unlimited));
-        let lent = match futures_util::poll!(lending.as_mut()) {
-            // The common case: one rests in the pool, and no timer is needed.
-            Poll::Ready(lent) => Ok(lent),
-            Poll::Pending => tokio::time::timeout_at(until.into(), lending).await,
+        // In a block: whoever has given up is none of those that the error counts.
+        let lent = {
+            let mut lending = pin!(self.inner.timeout_get(&unlimited));
+            match futures_util::poll!(lending.as_mut()) {
+                // The common case: one rests in the pool, and no timer is needed.
+                Poll::Ready(lent) => Ok(lent),
+                Poll::Pending => tokio::time::timeout_at(until.into(), lending).await,
+            }
         };
         match lent.unwrap_or(Err(PoolError::Timeout(TimeoutType::Wait))) {
             Ok(mut object) => {
