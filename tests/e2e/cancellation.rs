@@ -285,7 +285,8 @@ behind_both_doors! {
         assert_eq!(results[0][0]["rows"], json!([[""]]), "{results}");
         for index in 1..4 {
             let message = results[0][index][0]["error"]["message"].as_str().unwrap_or_default();
-            assert!(message.starts_with("no connection came free"), "{results}");
+            let expected = "no connection to the database \"default\" came free within";
+            assert!(message.starts_with(expected), "{results}");
         }
     }
 

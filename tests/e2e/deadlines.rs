@@ -92,12 +92,11 @@ behind_both_doors! {
     }
 
     /// The only connection is held by the invocation's own transaction.
-    async fn an_exhausted_pool_is_an_error_at_the_deadline_and_leaks_nothing(door) {
+    async fn a_pool_exhausted_by_oneself_is_an_error_at_once_and_leaks_nothing(door) {
         let database = Database::create().await;
         let trial = Setup::of(&MISBEHAVE)
             .with(&database)
             .database("pool_max", "1")
-            .timeout(TIMEOUT)
             .start(door)
             .await;
         for _ in 0..3 {
@@ -105,17 +104,17 @@ behind_both_doors! {
                 { "transaction": [{ "query": "select 'held'" }], "end": "forget" },
                 { "query": "select 'waits'" },
             ]);
-            let answer = trial.invoke(json!({ "steps": steps })).await;
-            assert!(answer.took < LATE, "{:?}", answer.took);
-            let said = String::from_utf8_lossy(&answer.body).into_owned();
-            assert!(answer.failed || said.contains("no connection came free"), "{said}");
+            let answer = trial.value(json!({ "steps": steps })).await;
+            let said = answer["steps"][1]["error"]["message"].as_str().unwrap_or_default();
+            let expected = "this invocation holds all 1 connections to the database \"default\" in sessions";
+            assert!(said.starts_with(expected), "{answer}");
             let after = trial.value(json!({ "steps": [{ "query": "select 'whole'" }] })).await;
             assert_eq!(after["steps"][0]["rows"], json!([["whole"]]));
             database.settles(1).await;
         }
     }
 
-    /// A neighbour holds all connections; who waits gets an error, the neighbour its answer.
+    /// A neighbour holds all connections until its own deadline; who waits learns why in time.
     async fn a_pool_exhausted_by_others_is_an_error_at_the_deadline(door) {
         let database = Database::create().await;
         let gate = database.client().await;
@@ -123,14 +122,21 @@ behind_both_doors! {
         let trial = Setup::of(&QUERY)
             .with(&database)
             .database("pool_max", "1")
-            .timeout(TIMEOUT)
+            // A twentieth of it is left to tell that there was none.
+            .timeout(2 * TIMEOUT)
             .concurrency(2)
             .start(door)
             .await;
         let hold = json!({ "steps": [{ "batch": "select pg_advisory_lock_shared(1)" }] });
         let (one, other) = tokio::join!(trial.invoke(hold.clone()), trial.invoke(hold));
-        for answer in [one, other] {
-            assert!(answer.failed || answer.body.starts_with(b"[{\"error\""), "{answer:?}");
+        let (neighbour, waits) = if one.failed { (one, other) } else { (other, one) };
+        assert_eq!(neighbour.error().0, "Function.DeadlineExceeded");
+        let results: Value = serde_json::from_slice(&waits.body).unwrap();
+        let said = results[0]["error"]["message"].as_str().unwrap_or_default();
+        let (start, end) = ("no connection to the database \"default\" came free within ", "; raise `pool_max`");
+        assert!(said.starts_with(start) && said.contains(end), "{waits:?}");
+        assert!(said.contains(" s: 1 of 1 in use, 0 others waiting"), "{waits:?}");
+        for answer in [neighbour, waits] {
             assert!(answer.took < LATE, "{:?}", answer.took);
         }
         gate.batch_execute("select pg_advisory_unlock(1)").await.unwrap();

@@ -41,7 +41,8 @@ impl Error {
                 "this function may use no database {text:?}: list it in its `databases` in \
                      hearth.toml, which needs a section [database.{text}]"
             )?,
-            Kind::Busy(text) => write!(formatter, "no connection came free: {text}")?,
+            // It says what did not come free, or why none can.
+            Kind::Busy(text) => formatter.write_str(text)?,
             Kind::Connect(text) => write!(formatter, "the database cannot be reached: {text}")?,
             Kind::ConnectionLost { may_have_executed } => write!(
                 formatter,
