@@ -17,8 +17,6 @@ pub enum Blame {
     Guest,
     /// Hearth, its configuration, or the machine.
     Host,
-    /// The database, or the way to it.
-    Database,
 }
 
 impl Blame {
@@ -28,7 +26,6 @@ impl Blame {
             Self::Caller => "caller",
             Self::Guest => "guest",
             Self::Host => "host",
-            Self::Database => "database",
         }
     }
 }
@@ -64,8 +61,6 @@ pub enum Kind {
     InvalidComponent,
     /// The configuration cannot be used.
     InvalidConfiguration,
-    /// There is no function of this name.
-    FunctionNotFound,
     /// Hearth itself failed.
     Internal,
 }
@@ -88,14 +83,13 @@ impl Kind {
             Self::Busy => "Runtime.Busy",
             Self::InvalidComponent => "Runtime.InvalidComponent",
             Self::InvalidConfiguration => "Runtime.InvalidConfiguration",
-            Self::FunctionNotFound => "Runtime.FunctionNotFound",
             Self::Internal => "Runtime.InternalError",
         }
     }
 
     fn blame(self) -> Blame {
         match self {
-            Self::InvalidEvent | Self::FunctionNotFound => Blame::Caller,
+            Self::InvalidEvent => Blame::Caller,
             Self::Failed
             | Self::Panic
             | Self::Trap

@@ -148,12 +148,10 @@ fn response(
     request_id: &str,
     answered: Answered,
 ) -> Result<Response, Refusal> {
-    if let Err(fault) = &answered.answer {
-        match fault.kind {
-            Kind::Busy => return Err(Refusal::new(ErrorType::TooManyRequests, &fault.caller)),
-            Kind::FunctionNotFound => return Err(invoke.function.not_found()),
-            _ => {}
-        }
+    if let Err(fault) = &answered.answer
+        && fault.kind == Kind::Busy
+    {
+        return Err(Refusal::new(ErrorType::TooManyRequests, &fault.caller));
     }
     let log_result = invoke.log_tail.then(|| {
         let report = Report {
