@@ -140,7 +140,7 @@ async fn index(State(host): State<Arc<Host>>) -> Response {
     let list: String = names.iter().map(|name| format!("  {name}\n")).collect();
     let text = format!(
         "Hearth, a local Lambda, with these functions:\n\n{list}\n\
-         Invoke one with an AWS SDK or the AWS CLI, given this endpoint, or with curl:\n\n  \
+         Invoke one with boto3 or another client of Lambda, given this endpoint, or with curl:\n\n  \
          curl -d '{{}}' http://{address}/2015-03-31/functions/{first}/invocations\n  \
          aws lambda invoke --endpoint-url http://{address} --function-name {first} /dev/stdout\n"
     );
