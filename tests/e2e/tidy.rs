@@ -8,11 +8,40 @@ const FILE_LINES_MAX: usize = 400;
 /// Lines of a function, from its name to its closing brace.
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// What may not import what: imports run one way, from `serve` down.
+/// What may not import what: imports run one way, from `bootstrap` and `command` down.
 const FORBIDDEN: &[(&[&str], &[&str])] = &[
+    (&["bootstrap"], &["command", "cluster"]),
+    (&["command"], &["bootstrap"]),
+    (
+        &["cluster"],
+        &[
+            "instance",
+            "interface",
+            "event",
+            "serve",
+            "bootstrap",
+            "command",
+        ],
+    ),
+    (
+        &[
+            "serve",
+            "instance",
+            "interface",
+            "database",
+            "event",
+            "invocation",
+            "fault",
+            "limits",
+            "telemetry",
+            "shutdown",
+            "config",
+        ],
+        &["bootstrap", "command", "cluster"],
+    ),
     (&["database"], &["instance", "interface", "event", "serve"]),
     (&["interface"], &["instance", "event", "serve"]),
-    (&["event"], &["instance", "database", "interface"]),
+    (&["event"], &["instance", "database", "interface", "serve"]),
     (&["instance"], &["event", "serve"]),
     (
         &[
