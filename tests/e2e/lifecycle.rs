@@ -174,3 +174,33 @@ async fn a_restore_that_lambda_gives_up_ends_the_process() {
     let mut trial = setup.launch(Door::Lambda).await;
     assert_eq!(trial.host.end(PATIENCE).await.code(), Some(1));
 }
+
+#[tokio::test]
+async fn a_configuration_is_found_where_lambda_names_no_folder() {
+    let setup = Setup::of(&ECHO).variable("LAMBDA_TASK_ROOT", "");
+    let trial = setup.start(Door::Lambda).await;
+    assert_eq!(trial.value(json!(1)).await, 1);
+}
+
+/// Two would hand each event, and each answer of a database, from one to the other.
+#[tokio::test]
+async fn one_event_at_a_time_takes_one_thread() {
+    let database = Database::create().await;
+    let trial = Setup::of(&QUERY).with(&database).start(Door::Lambda).await;
+    select(&trial, "select 1").await;
+    // Beside it there is the one that keeps the time, and for a while the one that has loaded the component.
+    let threads = trial.host.holdings().threads;
+    assert!(threads <= 3, "{threads}");
+}
+
+#[tokio::test]
+async fn events_and_answers_take_one_connection_to_lambda() {
+    let setup = Setup::of(&ECHO).behind_middlebox();
+    let trial = setup.start(Door::Lambda).await;
+    trial.value(json!(0)).await;
+    let connects = trial.middlebox().connects();
+    for number in 1..=5 {
+        assert_eq!(trial.value(json!(number)).await, number);
+    }
+    assert_eq!(trial.middlebox().connects(), connects);
+}

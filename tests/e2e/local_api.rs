@@ -371,3 +371,29 @@ async fn the_command_line_tells_a_failure_by_its_exit_code() {
     assert_eq!(host.end(PATIENCE).await.code(), Some(1));
     host.line(r#""errorType":"Misbehaved""#).await;
 }
+
+#[tokio::test]
+async fn the_command_line_takes_an_event_from_a_file() {
+    let directory = Setup::of(&ECHO).write();
+    std::fs::write(directory.join("event.json"), r#"{"from":"a file"}"#).expect("it is new");
+    let arguments = ["invoke", FUNCTION, "--data", "@event.json"];
+    let mut host = Host::hearth(&directory, &arguments, &[]);
+    assert_eq!(host.end(PATIENCE).await.code(), Some(0), "{:?}", host.log());
+    host.line(r#"{"from":"a file"}"#).await;
+}
+
+#[tokio::test]
+async fn an_address_in_the_environment_takes_the_place_of_a_database_of_ones_own() {
+    let database = Database::create().await;
+    let setup = Setup::of(&COUNTER)
+        .function("databases", "[\"default\"]")
+        .toml("[database.default]\n")
+        .variable("DATABASE_URL", &database.url());
+    let trial = setup.start(Door::Local).await;
+    let answer = trial
+        .value(json!({ "sql": "select current_database()::text" }))
+        .await;
+    let name = database.value("select current_database()").await;
+    assert_eq!(answer["value"].as_str(), name.as_deref());
+    assert!(!trial.directory.join(".hearth").exists());
+}
