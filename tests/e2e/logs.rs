@@ -11,14 +11,15 @@ use serde_json::{Value, json};
 const JSON: &str = "[log]\nformat = \"json\"\n";
 
 behind_both_doors! {
-    async fn a_guests_lines_have_the_id_of_their_request(door) {
+    async fn a_guests_lines_name_their_function_and_request(door) {
         let mut trial = Setup::of(&MISBEHAVE).start(door).await;
         let event = json!({ "act": "print", "text": "first line\nsecond line" });
         let answer = trial.invoke(event).await;
         assert!(!answer.request_id.is_empty());
         for text in ["first line", "second line", "on the other output, without an end"] {
             let line = trial.host.line(text).await;
-            assert!(line.contains(&answer.request_id), "{line}");
+            let whose = [answer.request_id.as_str(), FUNCTION];
+            assert!(whose.iter().all(|whose| line.contains(whose)), "{line}");
             assert_eq!(trial.host.log().iter().filter(|line| line.contains(text)).count(), 1);
         }
     }
@@ -31,6 +32,7 @@ behind_both_doors! {
         let line: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert_eq!(line["message"], "say \"this\"");
         assert_eq!(line["requestId"], answer.request_id);
+        assert_eq!(line["function"], FUNCTION);
         assert!(line["level"].is_string() && line["timestamp"].as_str().unwrap().ends_with('Z'), "{line}");
         for line in trial.host.log() {
             // The local host's ready line is for people.
