@@ -222,13 +222,7 @@ fn settings_are_made_from_the_event() {
         .prelude(&subject())
         .expect("the event brings it all");
     let prelude = made.expect("there are settings");
-    let arguments: Vec<&str> = prelude
-        .command
-        .arguments
-        .iter()
-        .flatten()
-        .map(String::as_str)
-        .collect();
+    let arguments = prelude.command.texts();
     let sql = &prelude.command.sql;
     assert!(sql.starts_with(
         "SELECT pg_catalog.set_config($1::pg_catalog.text, $2::pg_catalog.text, true), "

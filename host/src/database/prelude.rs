@@ -110,13 +110,7 @@ impl Prelude {
     /// The keys of the configuration that a refusal is about. Its words may be those of any language,
     /// but for the names in it.
     fn culprit(&self, refusal: &ServerError) -> String {
-        let arguments: Vec<&str> = self
-            .command
-            .arguments
-            .iter()
-            .flatten()
-            .map(String::as_str)
-            .collect();
+        let arguments = self.command.texts();
         let names = |pair: &&[&str]| match **pair {
             ["role", role] => refusal.message.contains(role),
             [name, ..] => refusal.message.contains(name),

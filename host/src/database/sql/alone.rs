@@ -3,6 +3,7 @@
 //! They commit on their way, so they run in no transaction, nor in the implicit one that a request of
 //! several statements is.
 
+use super::kinds::statements;
 use super::lexer::{Token, Tokens};
 
 /// Whether a text is one statement that must have a request of its own, without what the host puts first.
@@ -22,15 +23,8 @@ pub fn stands_alone(sql: &str) -> bool {
         }
         _ => return false,
     };
-    may_be && is_single(sql)
-}
-
-/// Whether nothing follows the first semicolon.
-fn is_single(sql: &str) -> bool {
-    let end = |token: &Token| *token == Token::Symbol(';');
-    Tokens::words(sql)
-        .skip_while(|token| !end(token))
-        .all(|token| end(&token))
+    let is_single = || statements(&Tokens::words(sql).collect::<Vec<_>>()).count() == 1;
+    may_be && is_single()
 }
 
 #[cfg(test)]

@@ -1,17 +1,18 @@
 //! Which statements end the transaction that they run in.
 
+use super::kinds::goes_back_to_a_savepoint;
 use super::lexer::{Token, Tokens};
 
 /// Whether a statement ends its transaction, by its text: a procedure may do so too.
 pub fn ends_transaction(sql: &str) -> bool {
-    let mut tokens = Tokens::words(sql);
-    let Some(Token::Word(verb)) = tokens.next() else {
+    let tokens: Vec<Token> = Tokens::words(sql).collect();
+    let Some((Token::Word(verb), rest)) = tokens.split_first() else {
         return false;
     };
     match verb.as_str() {
         "commit" | "end" | "abort" => true,
-        "rollback" => !tokens.any(|token| token.is("to")),
-        "prepare" => tokens.next().is_some_and(|token| token.is("transaction")),
+        "rollback" => !goes_back_to_a_savepoint(rest),
+        "prepare" => rest.first().is_some_and(|token| token.is("transaction")),
         _ => false,
     }
 }

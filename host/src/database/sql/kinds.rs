@@ -201,7 +201,8 @@ fn defined(tokens: &[Token]) -> StatementKinds {
     }
 }
 
-fn goes_back_to_a_savepoint(tokens: &[Token]) -> bool {
+/// Whether a `ROLLBACK` with these tokens behind it leaves its transaction open.
+pub(super) fn goes_back_to_a_savepoint(tokens: &[Token]) -> bool {
     let rest = match tokens.first() {
         Some(token) if token.is_one_of(&["work", "transaction"]) => &tokens[1..],
         _ => tokens,

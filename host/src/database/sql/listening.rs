@@ -1,5 +1,6 @@
 //! Which texts begin to listen for notifications.
 
+use super::kinds::statements;
 use super::lexer::{Token, Tokens};
 
 /// Whether a text has a statement `LISTEN`.
@@ -12,12 +13,8 @@ pub fn listens(sql: &str) -> bool {
     if !may_listen && !start.starts_with(['-', '/']) && !start.contains(';') {
         return false;
     }
-    let mut begins = true;
-    Tokens::words(sql).any(|token| {
-        let listens = begins && token.is("listen");
-        begins = token == Token::Symbol(';');
-        listens
-    })
+    let tokens: Vec<Token> = Tokens::words(sql).collect();
+    statements(&tokens).any(|statement| statement[0].is("listen"))
 }
 
 #[cfg(test)]

@@ -27,6 +27,15 @@ impl Command {
         }
     }
 
+    /// The arguments that are not NULL.
+    pub fn texts(&self) -> Vec<&str> {
+        self.arguments
+            .iter()
+            .flatten()
+            .map(String::as_str)
+            .collect()
+    }
+
     /// Parses, binds and executes it without a name, so that nothing of it stays on the server.
     pub fn write(&self, out: &mut BytesMut) -> Result<()> {
         parse("", &self.sql, &[], out)?;
