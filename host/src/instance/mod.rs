@@ -258,11 +258,8 @@ impl Vitals {
     /// Waits until this is so. Only the keeper does, which asks each time it wakes: that is to be cheap.
     async fn until(&self, flag: &AtomicBool) {
         poll_fn(|cx| {
-            if flag.load(Ordering::Acquire) {
-                return Poll::Ready(());
-            }
+            // Before the look, since it may be told between the two.
             self.ending.register(cx.waker());
-            // It may have been told between the two.
             match flag.load(Ordering::Acquire) {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
