@@ -52,9 +52,9 @@ async fn frames(trial: &Trial, event: &Value) -> Bytes {
     response.into_body()
 }
 
-/// The second piece is sent when the first has arrived.
-#[tokio::test]
-async fn a_piece_is_on_its_way_while_the_next_is_made() {
+/// Has the guest send `first` and `second` in this way, the latter when the former has arrived, and reads
+/// until `second` and what is to come `behind` it are there.
+async fn arrive_in_turn(how: &str, [first, second]: [&str; 2], behind: &[&str]) {
     let database = Database::create().await;
     let gate = database.client().await;
     gate.batch_execute("select pg_advisory_lock(1)")
@@ -62,17 +62,24 @@ async fn a_piece_is_on_its_way_while_the_next_is_made() {
         .unwrap();
     let trial = setup(Some(&database)).await.start(Door::Local).await;
     let wait = json!({ "step": { "batch": "select pg_advisory_lock_shared(1)" } });
-    let event = json!({ "stream": [{ "send": "piece one" }, wait, { "send": "piece two" }] });
+    let event = json!({ how: [{ "send": first }, wait, { "send": second }] });
     let (response, connection) =
         begin(trial.address(), Method::POST, &path(), &[], body(&event)).await;
     let mut frames = response.into_body();
-    until(&mut frames, "piece one").await;
+    until(&mut frames, first).await;
     gate.batch_execute("select pg_advisory_unlock(1)")
         .await
         .unwrap();
-    until(&mut frames, "piece two").await;
-    until(&mut frames, "InvokeComplete").await;
+    until(&mut frames, second).await;
+    for text in behind {
+        until(&mut frames, text).await;
+    }
     connection.abort();
+}
+
+#[tokio::test]
+async fn a_piece_is_on_its_way_while_the_next_is_made() {
+    arrive_in_turn("stream", ["piece one", "piece two"], &["InvokeComplete"]).await;
 }
 
 #[tokio::test]
@@ -98,26 +105,9 @@ async fn small_items_of_a_stream_travel_together() {
     assert!((1..50).contains(&chunks.count()));
 }
 
-/// The second item is there when the first has arrived.
 #[tokio::test]
 async fn no_item_of_a_stream_waits_for_the_next() {
-    let database = Database::create().await;
-    let gate = database.client().await;
-    gate.batch_execute("select pg_advisory_lock(1)")
-        .await
-        .unwrap();
-    let trial = setup(Some(&database)).await.start(Door::Local).await;
-    let wait = json!({ "step": { "batch": "select pg_advisory_lock_shared(1)" } });
-    let event = json!({ "items": [{ "send": "item one" }, wait, { "send": "item two" }] });
-    let (response, connection) =
-        begin(trial.address(), Method::POST, &path(), &[], body(&event)).await;
-    let mut frames = response.into_body();
-    until(&mut frames, "item one").await;
-    gate.batch_execute("select pg_advisory_unlock(1)")
-        .await
-        .unwrap();
-    until(&mut frames, "item two").await;
-    connection.abort();
+    arrive_in_turn("items", ["item one", "item two"], &[]).await;
 }
 
 #[tokio::test]
