@@ -2,7 +2,7 @@
 //! that a function can do if it is limited to them.
 
 use e2e::guests::{DECLARED, ORDERS, QUERY};
-use e2e::{Database, Door, Host, PATIENCE, Setup, Trial};
+use e2e::{Database, Door, Host, PATIENCE, Proxy, Setup, Trial};
 use serde_json::json;
 
 const THINGS: &str = "create table things (id int8 primary key, name text not null, size int4);
@@ -54,6 +54,41 @@ behind_both_doors! {
         assert_eq!(trial.value(declared).await[0]["rows"], json!([["chair"], ["lamp"]]));
         assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("2"));
     }
+}
+
+/// Starts the function on Lambda, and returns what went to the database before its first event.
+async fn started(database: &Database) -> (Proxy, Trial, Vec<String>) {
+    let proxy = Proxy::of(database);
+    let setup = Setup::of(&DECLARED).through(&proxy);
+    let trial = setup.database("pool_max", "1").start(Door::Lambda).await;
+    trial.lambda().parked(1).await;
+    let (flushes, _) = proxy.passed();
+    proxy.forget();
+    (proxy, trial, flushes)
+}
+
+#[tokio::test]
+async fn what_a_function_declares_is_prepared_before_its_first_event() {
+    let database = Database::with(THINGS).await;
+    let (proxy, trial, before) = started(&database).await;
+    // The limits of time go first, in the same flush.
+    assert_eq!(before, ["PBEPBEPBEPDPDPDS"]);
+    let answer = trial.value(json!({ "thing": 1 })).await;
+    assert_eq!(answer["thing"], json!(["lamp", 30]));
+    assert_eq!(proxy.passed().0, ["BES", "BES"]);
+}
+
+#[tokio::test]
+async fn a_declared_query_that_cannot_be_prepared_keeps_no_other_from_it() {
+    let database = Database::with("create table things (id int8, name text)").await;
+    let (proxy, trial, before) = started(&database).await;
+    assert_eq!(before.len(), 2, "{before:?}");
+    let renamed = trial.value(json!({ "thing": 2, "name": "stool" })).await;
+    assert_eq!(renamed, json!(0));
+    let (flushes, _) = proxy.passed();
+    assert_eq!(flushes, ["PBEBES", "PBES"]);
+    let refused = trial.value(json!({ "thing": 2 })).await;
+    assert!(refused.to_string().contains("42703"), "{refused}");
 }
 
 /// Runs `hearth check`, and returns whether it was content and what it printed.

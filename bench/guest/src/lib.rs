@@ -34,6 +34,11 @@ struct Item {
     sold: bool,
 }
 
+hearth::declare! {
+    /// A row, by its key.
+    fn row(id: i64) -> (i64, String) = "select id, name from bench_item where id = $1";
+}
+
 #[hearth::function]
 async fn handle(event: Value) -> Result<Value, hearth::Error> {
     let Ok(work) = Work::deserialize(&event) else {
@@ -42,9 +47,8 @@ async fn handle(event: Value) -> Result<Value, hearth::Error> {
     let db = hearth::postgres::open("default")?;
     Ok(match work {
         Work::Row(id) => {
-            let sql = "select id, name from bench_item where id = $1";
-            let row = db.query_one(sql, &[&id]).await?;
-            json!({ "id": row.get::<_, i64>(0), "name": row.get::<_, String>(1) })
+            let (id, name) = row(id).query_one(&db).await?;
+            json!({ "id": id, "name": name })
         }
         Work::Collect(sql) => {
             let rows = db.query(&sql, &[]).await?;

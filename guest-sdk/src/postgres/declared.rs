@@ -151,6 +151,8 @@ pub const fn record<const N: usize>(text: &str) -> [u8; N] {
 /// A declared query is called with the types that it names and returns rows of those that it
 /// names, or does not compile. The text and the types are also written into the component:
 ///
+/// - on Lambda, the database prepares each of them on the connections that are opened before the first
+///   event, which does not wait for that then;
 /// - `hearth check` has the database prepare each of them, without executing it, and says like a
 ///   compiler what does not fit: a table that is not there, a `text` where the function expects an
 ///   `i64`;

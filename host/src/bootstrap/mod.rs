@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::config::Config;
-use crate::database::{self, Databases};
+use crate::database::{self, Databases, warming};
 use crate::event::lambda::{Extension, RuntimeApi};
 use crate::fault::{Fault, Kind};
 use crate::limits;
@@ -151,6 +151,8 @@ async fn start(address: &str, slots: u32) -> Result<Option<Started>, Fault> {
 
 /// Registers this program as an extension, and lets it wait as one.
 async fn register(address: String) -> Result<(), Fault> {
+    // The databases are asked first: whatever comes before them delays the first answer.
+    tokio::task::yield_now().await;
     if let Some(extension) = Extension::register(&address).await {
         tokio::spawn(extension.wait());
     }
@@ -171,7 +173,10 @@ async fn build(
         false => limits::WARM_PATIENCE,
     };
     let until = Instant::now() + patience;
-    let warming = tokio::spawn(database::warm(databases.clone()));
+    let ahead = config.functions.get(handler).map(serve::ahead::read);
+    let warming = databases.clone();
+    let warming = async move { warming::warm(&warming, ahead.unwrap_or_default()).await };
+    let warming = tokio::spawn(warming);
     // A server takes longer to greet than the component to load: it is asked before the processor is
     // busy with that.
     for _ in 0..ASKING_TURNS {

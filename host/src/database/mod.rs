@@ -49,6 +49,7 @@ mod shared;
 mod sql;
 pub mod statement;
 pub mod transaction;
+pub mod warming;
 pub mod wire;
 pub mod work;
 
@@ -101,22 +102,6 @@ impl Database {
     /// Its name in the configuration.
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// Opens connections ahead of their use, side by side, until `until` at most. What cannot be opened is logged and is no error: the database may be there by the
-    /// time that it is needed, and then whoever needs it is told.
-    async fn warm(&self, until: Instant) {
-        let lending = (0..self.warm).map(|_| self.pool.lend(until, 0));
-        let lent = futures_util::future::join_all(lending).await;
-        for loan in lent {
-            match loan {
-                Ok(loan) => loan.give_back(),
-                Err(error) => tracing::warn!(
-                    database = self.name,
-                    "no connection could be opened ahead of the first event: {error}"
-                ),
-            }
-        }
     }
 
     /// Closes the connections that nobody uses, and goes on lending.
@@ -211,14 +196,6 @@ impl Database {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
-}
-
-/// Opens the connections that are to be open before the first event, of all databases side by
-/// side. Ends after [`limits::WARM_TIMEOUT`] at the latest.
-pub async fn warm(databases: Databases) {
-    let until = Instant::now() + limits::WARM_TIMEOUT;
-    let warming = databases.values().map(|database| database.warm(until));
-    futures_util::future::join_all(warming).await;
 }
 
 /// Lends no more connections of any database, and closes those that nobody uses.

@@ -27,6 +27,7 @@ use crate::config::{self, AfterAnswer, Config, FunctionConfig};
 use crate::database::grants::Grants;
 use crate::database::permission::Permissions;
 use crate::database::session::Session;
+use crate::database::warming;
 use crate::database::{self, Databases};
 use crate::fault::{Blame, Fault, Kind};
 use crate::instance::answered::{Answered, Body};
@@ -38,6 +39,7 @@ use crate::invocation::{Deadline, Invocation, Response};
 use crate::limits;
 use crate::telemetry::{Account, Metrics, Observers, Output, Spans, line_of};
 
+pub mod ahead;
 mod handled;
 mod http;
 pub mod lambda;
@@ -196,7 +198,7 @@ impl Environment {
         // Its state is a copy like everything else; it draws nonces for logins.
         let _ = rand::rng().reseed();
         let connecting = async {
-            database::warm(self.databases.clone()).await;
+            warming::warm(&self.databases, ahead::read(&function.config)).await;
             Ok(())
         };
         // What cannot be renewed is told at once, whatever the databases do.

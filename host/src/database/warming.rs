@@ -1,0 +1,111 @@
+//! What is done before the first event: connections are opened, and are told on them what is known by
+//! then of what they will be used for.
+//!
+//! Promises:
+//! - all databases and connections are warmed side by side, for [`limits::WARM_TIMEOUT`] at most;
+//! - what cannot be done is no error: the database may be there by the time that it is needed, and
+//!   then whoever needs it is told.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout_at;
+
+use super::connection::Terms;
+use super::pool::Loan;
+use super::statement::{Effects, Key};
+use super::work::check_sql;
+use super::{Database, Databases, Error, Result};
+use crate::limits;
+
+/// What is known ahead of how a function will use its databases.
+#[derive(Debug, Default)]
+pub struct Ahead {
+    /// The statements that it declares, by the database.
+    pub statements: BTreeMap<String, Vec<Key>>,
+    /// How long its invocations may take.
+    pub time: Option<Duration>,
+}
+
+/// Opens the connections that are to be open before the first event, of all databases.
+pub async fn warm(databases: &Databases, ahead: Ahead) {
+    let until = Instant::now() + limits::WARM_TIMEOUT;
+    let warming = databases.values().map(|database| {
+        let statements = ahead.statements.get(database.name());
+        let statements = statements.map_or(&[][..], Vec::as_slice);
+        database.warm(statements, ahead.time, until)
+    });
+    futures_util::future::join_all(warming).await;
+}
+
+impl Database {
+    async fn warm(&self, statements: &[Key], time: Option<Duration>, until: Instant) {
+        let warming = (0..self.warm).map(|_| self.lend_warmed(statements, time, until));
+        // Given back when all are there, so that each is another one.
+        let loans = futures_util::future::join_all(warming).await;
+        loans.into_iter().flatten().for_each(Loan::give_back);
+    }
+
+    async fn lend_warmed(
+        &self,
+        statements: &[Key],
+        time: Option<Duration>,
+        until: Instant,
+    ) -> Option<Loan> {
+        let mut loan = match self.pool.lend(until, 0).await {
+            Ok(loan) => loan,
+            Err(error) => {
+                tracing::warn!(
+                    database = self.name,
+                    "no connection could be opened ahead of the first event: {error}"
+                );
+                return None;
+            }
+        };
+        loan.terms = Terms {
+            prelude: None,
+            time,
+        };
+        match timeout_at(until.into(), self.instruct(&mut loan, statements)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.uninstructed(&error),
+            Err(_) => self.uninstructed(&Error::Deadline),
+        }
+        // One that still owes an answer is retired.
+        loan.is_clean().then_some(loan)
+    }
+
+    /// Tells a connection's server what time an invocation has, and has it prepare statements. Of those
+    /// that it does not take, the function is told when it executes them.
+    async fn instruct(&self, loan: &mut Loan, statements: &[Key]) -> Result<()> {
+        let most = self.descriptions().cap().get();
+        let fitting = statements.iter().filter(|key| check_sql(&key.sql).is_ok());
+        let mut rest: Vec<Key> = fitting.take(most).cloned().collect();
+        if rest.is_empty() {
+            return loan.lead(Effects::NONE).await;
+        }
+        loop {
+            match loan.prepare_each(&rest).await {
+                Ok(descriptions) => {
+                    let each = rest.iter().zip(&descriptions);
+                    each.for_each(|(key, description)| self.learn(key, description));
+                    return Ok(());
+                }
+                Err(error) if loan.is_dead() => return Err(error),
+                Err(Error::InPipeline { index, error }) => {
+                    self.uninstructed(&error);
+                    rest.remove(index);
+                }
+                // There was only this one.
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn uninstructed(&self, error: &Error) {
+        tracing::debug!(
+            database = self.name,
+            "a statement could not be prepared ahead of the first event: {error}"
+        );
+    }
+}
