@@ -260,6 +260,9 @@ pub const WARM_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the instances may take to be built before the log says so. Lambda ends a start that comes
 /// before an event after 10 s.
 pub const INIT_PATIENCE: Duration = Duration::from_secs(9);
+/// How long an instance may take to be built before an invocation that has waited for it in vain takes it
+/// for one that will never stand: as long as Lambda gives a start.
+pub const BUILD_PATIENCE: Duration = Duration::from_secs(10);
 /// Connections to one database that are open before the first event, where nothing else is said.
 pub const WARM_DEFAULT: u32 = 1;
 

@@ -1,7 +1,9 @@
 //! What is expensive stays warm: the instance, where its isolation allows, and the connection always.
 
-use e2e::guests::{COUNTER, MISBEHAVE, QUERY};
-use e2e::{Database, Door, Setup};
+use std::time::Duration;
+
+use e2e::guests::{COUNTER, MISBEHAVE, QUERY, STARTING};
+use e2e::{Database, Door, Setup, eventually};
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -12,6 +14,18 @@ behind_both_doors! {
         let trial = Setup::of(&COUNTER).start(door).await;
         assert_eq!(trial.value(json!({})).await, json!({ "served": 1, "first": true, "together": 1 }));
         assert_eq!(trial.value(json!({})).await, json!({ "served": 2, "first": false, "together": 1 }));
+    }
+
+    /// So the next event need not wait until one is built.
+    async fn a_retired_instance_has_a_successor_before_the_next_event(door) {
+        let trial = Setup::of(&STARTING).isolation("\"fresh\"").start(door).await;
+        for started in 2..=4 {
+            trial.value(json!(1)).await;
+            eventually("a successor", async || {
+                (trial.host.lines("an instance starts") == started).then_some(())
+            })
+            .await;
+        }
     }
 
     async fn however_many_invocations_connect_once(door) {
@@ -117,4 +131,19 @@ async fn many_invocations_run_in_one_concurrent_instance() {
         drop(gate);
         database.settles(TOGETHER as u64).await;
     }
+}
+
+/// It would take as long the next time.
+#[tokio::test]
+async fn an_instance_that_is_built_too_slowly_for_one_event_serves_a_later_one() {
+    let setup = Setup::of(&STARTING).function("environment", "{ START = \"slowly\" }");
+    let setup = setup.timeout(Duration::from_millis(700));
+    let trial = setup.start(Door::Local).await;
+    let (error_type, _) = trial.error(json!(1)).await;
+    assert_eq!(error_type, "Function.DeadlineExceeded");
+    eventually("an answer", async || {
+        (!trial.invoke(json!(1)).await.failed).then_some(())
+    })
+    .await;
+    assert_eq!(trial.host.lines("an instance starts"), 1);
 }

@@ -86,6 +86,7 @@ impl Keeper {
                 }
                 job = jobs.recv() => match job {
                     None => return,
+                    Some(job) if !job.is_wanted() => continue,
                     job => job,
                 },
                 Some(call) = hooks.recv() => {
@@ -219,7 +220,9 @@ impl Keeper {
                     }
                 }
                 Some(job) = jobs.recv(), if running.len() < self.slots as usize => {
-                    running.push(self.handle(accessor, handle, job));
+                    if job.is_wanted() {
+                        running.push(self.handle(accessor, handle, job));
+                    }
                 }
             }
         }

@@ -81,6 +81,13 @@ pub struct Job {
     pub reply: oneshot::Sender<Result<Answered, Fault>>,
 }
 
+impl Job {
+    /// Whether anybody waits for it still; else it is not to be begun.
+    fn is_wanted(&self) -> bool {
+        !self.reply.is_closed()
+    }
+}
+
 /// A warm guest, or one that is being built.
 pub struct Instance {
     inbox: mpsc::UnboundedSender<Job>,
@@ -162,6 +169,13 @@ impl Instance {
             .ok()
             .and_then(|outcome| outcome.clone());
         outcome.unwrap_or(Ok(()))
+    }
+
+    /// Whether it is being built, and not for so long that another try may be worth more.
+    fn is_being_built(&self) -> bool {
+        self.vitals.built.borrow().is_none()
+            && !self.is_condemned()
+            && self.vitals.age() < limits::BUILD_PATIENCE
     }
 
     /// Ends the instance at once, wherever its guest is.

@@ -10,7 +10,8 @@
 //! - no more than `instances_max` instances that take invocations, those being built included, and
 //!   no more than [`alive_max`] with those that only end what is left in them: where there would be
 //!   no room for a successor, an instance that is well is kept, and who needs a new one waits;
-//! - waiting for one ends at the invocation's own deadline, never later.
+//! - waiting for one ends at the invocation's own deadline, never later;
+//! - a retired one has a successor before the next invocation needs it, if there is time for that.
 //!
 //! Left to others: whether a healthy instance is worth keeping ([`super::reuse`]).
 
@@ -233,6 +234,21 @@ impl InstancePool {
             .retain(|other| !Arc::ptr_eq(other, instance));
     }
 
+    /// Begins to build a successor of an instance that was retired: the next invocation finds it built,
+    /// or waits for less. If it cannot be built, whoever waits for it by then is told, or else nobody.
+    fn succeed(&self) {
+        let mut instances = self.instances();
+        // Such as a successor that could not be built.
+        instances.retain(|instance| !instance.is_condemned());
+        if instances.len() >= self.blueprint.config.instances_max as usize {
+            return;
+        }
+        if let Ok(room) = self.room.clone().try_acquire_owned() {
+            // At the beginning: it is the coldest.
+            instances.insert(0, self.start(room));
+        }
+    }
+
     fn instances(&self) -> MutexGuard<'_, Vec<Arc<Instance>>> {
         // Nothing that can panic happens while it is locked.
         self.instances
@@ -288,10 +304,11 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let reason = if self.healthy {
-            self.pool.retires(&self.instance)
-        } else {
-            Some("fault")
+        // A guest that is still being built has not even seen the invocation that gives up.
+        let healthy = self.healthy || self.instance.is_being_built();
+        let reason = match healthy {
+            true => self.pool.retires(&self.instance),
+            false => Some("fault"),
         };
         if let Some(reason) = reason {
             tracing::debug!(
@@ -306,8 +323,11 @@ impl Drop for Lease {
         // Those that share it go on to their own ends; whoever is left in it after the last of
         // them is past its deadline.
         self.instance.end_if_left();
-        if !self.healthy {
+        if !healthy {
             self.instance.end_once_held();
+        }
+        if reason.is_some() {
+            self.pool.succeed();
         }
     }
 }
@@ -328,6 +348,7 @@ impl Drop for Linger {
         self.instance.end_if_left();
         if !self.healthy {
             self.instance.end_once_held();
+            self.pool.succeed();
         }
     }
 }

@@ -1,4 +1,6 @@
-//! Says that it starts, and then has started or never will, as its environment says.
+//! Says that it starts, and then has started, will later or never will, as its environment says.
+
+use std::time::Duration;
 
 use test_guests::program::crash::spin;
 
@@ -9,8 +11,10 @@ async fn handle(event: serde_json::Value) -> Result<serde_json::Value, hearth::E
 
 async fn start() -> Result<(), hearth::Error> {
     println!("an instance starts");
-    if std::env::var("START").is_ok_and(|start| start == "never") {
-        spin();
+    match std::env::var("START").as_deref() {
+        Ok("never") => spin(),
+        Ok("slowly") => std::thread::sleep(Duration::from_secs(2)),
+        _ => {}
     }
     Ok(())
 }
