@@ -40,6 +40,24 @@ behind_both_doors! {
         }
     }
 
+    /// As loggers write them: not encoded a second time, and as loud as they say.
+    async fn a_guests_lines_of_json_keep_their_level_and_their_members(door) {
+        let mut trial = Setup::of(&MISBEHAVE).toml(JSON).start(door).await;
+        let text = [
+            r#"{"level":"DEBUG","message":"too quiet"}"#,
+            r#"{"level":"ERROR","message":"out of stock","sku":"a","requestId":"another","left":[0]}"#,
+            r#"{"_aws":{"Timestamp":1,"CloudWatchMetrics":[{"Namespace":"Shop","Dimensions":[[]],"Metrics":[{"Name":"Sold"}]}]},"Sold":2}"#,
+        ];
+        let answer = trial.invoke(json!({ "act": "print", "text": text.join("\n") })).await;
+        let line: Value = serde_json::from_str(&trial.host.line("out of stock").await).unwrap();
+        assert_eq!((&line["level"], &line["message"]), (&json!("ERROR"), &json!("out of stock")));
+        assert_eq!((&line["sku"], &line["left"]), (&json!("a"), &json!([0])));
+        assert_eq!((&line["requestId"], &line["function"]), (&json!(answer.request_id), &json!(FUNCTION)));
+        let figures: Value = serde_json::from_str(&trial.host.line("Sold").await).unwrap();
+        assert_eq!(figures, serde_json::from_str::<Value>(text[2]).unwrap());
+        assert_eq!(trial.host.lines("too quiet"), 0);
+    }
+
     async fn a_line_of_an_init_belongs_to_no_request(door) {
         let mut trial = Setup::of(&STARTING).toml(JSON).start(door).await;
         trial.value(json!(1)).await;

@@ -22,6 +22,9 @@ pub(super) enum Value {
 /// A field's name and value.
 pub(super) type Field = (&'static str, Value);
 
+/// The name of a field that holds members of a JSON object, in place of the message.
+const MEMBERS: &str = "members";
+
 /// What a line says.
 pub(super) struct Line<'a> {
     pub(super) timestamp: Timestamp,
@@ -78,8 +81,10 @@ impl Line<'_> {
             "{{\"timestamp\":\"{}\",\"level\":\"{}\"",
             self.timestamp, self.level
         );
-        line.push_str(",\"message\":");
-        line.push_str(&quoted(self.message));
+        match self.members() {
+            Some(members) => _ = write!(line, ",{members}"),
+            None => _ = write!(line, ",\"message\":{}", quoted(self.message)),
+        }
         for (name, value) in self.fields_once() {
             let _ = write!(line, ",{}:", quoted(json_name(name)));
             match value {
@@ -94,6 +99,14 @@ impl Line<'_> {
         line.push('}');
     }
 
+    /// The message and all that belongs to it, if that came as members of a JSON object.
+    fn members(&self) -> Option<&str> {
+        self.fields.iter().find_map(|field| match field {
+            (MEMBERS, Value::Text(members)) => Some(members.as_str()),
+            _ => None,
+        })
+    }
+
     // Lambda's own fields first, then as they came; a later one of the same name hides an earlier.
     fn fields_once(&self) -> impl Iterator<Item = &Field> {
         let last = |index: usize, name: &str| {
@@ -105,7 +118,9 @@ impl Line<'_> {
             self.fields
                 .iter()
                 .enumerate()
-                .filter(move |(index, (name, _))| is_lambdas(name) == wanted && last(*index, name))
+                .filter(move |(index, (name, _))| {
+                    *name != MEMBERS && is_lambdas(name) == wanted && last(*index, name)
+                })
         };
         kept(true).chain(kept(false)).map(|(_, field)| field)
     }

@@ -21,6 +21,7 @@ mod otlp;
 mod otlp;
 mod output;
 mod panic_message;
+mod structured;
 mod tally;
 mod timestamp;
 

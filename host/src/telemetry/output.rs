@@ -7,13 +7,16 @@
 //! - the end of the output and a panic's message are kept for the answer, the message even past
 //!   the limit and below the log's level.
 //!
-//! Left to others: control characters, which [`super::line`] makes harmless; and when an
+//! Left to others: what a line is that is JSON already ([`super::structured`]); control characters, which [`super::line`] makes harmless; and when an
 //! invocation is over ([`Output::finish`]).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tracing::Level;
+
 use super::account::{Account, line_of};
 use super::panic_message;
+use super::structured::{self, Structured};
 use crate::limits;
 
 /// Where a guest wrote to.
@@ -147,13 +150,26 @@ impl Output {
     fn log(&self, state: &mut State, stream: Stream, line: &[u8]) {
         keep_end(&mut state.tail, line, limits::OUTPUT_TAIL_BYTES);
         keep_end(&mut state.tail, b"\n", limits::OUTPUT_TAIL_BYTES);
-        line_of!(
-            self.account,
-            info,
-            stream = stream.as_str(),
-            "{}",
-            String::from_utf8_lossy(line)
+        let (level, members) = match structured::read(line) {
+            Some(Structured::Figures(mut figures)) => {
+                figures.push(b'\n');
+                return super::write_line(&figures);
+            }
+            Some(Structured::Words { level, members }) => (level, Some(members)),
+            None => (Level::INFO, None),
+        };
+        let (stream, members, text) = (
+            stream.as_str(),
+            members.as_deref(),
+            String::from_utf8_lossy(line),
         );
+        match level {
+            Level::TRACE => line_of!(self.account, trace, stream, members, "{text}"),
+            Level::DEBUG => line_of!(self.account, debug, stream, members, "{text}"),
+            Level::INFO => line_of!(self.account, info, stream, members, "{text}"),
+            Level::WARN => line_of!(self.account, warn, stream, members, "{text}"),
+            Level::ERROR => line_of!(self.account, error, stream, members, "{text}"),
+        }
     }
 
     // Nothing that is done under the lock can leave the lines in a state worth refusing.

@@ -1,0 +1,128 @@
+//! Lines of a guest's that are JSON objects already, as loggers write them.
+//!
+//! Promises:
+//! - such a line has the level that it names, and [`Level::INFO`] if it names none;
+//! - in a log of JSON it is not encoded a second time: its members stand beside the host's own, whose
+//!   names they cannot take;
+//! - figures in CloudWatch's embedded metric format pass as they are, which else are none.
+
+use serde_json::{Map, Value};
+use tracing::Level;
+
+use super::line::quoted;
+
+/// What the host's own members are called, but for the message.
+const TAKEN: [&str; 7] = [
+    "timestamp",
+    "level",
+    "requestId",
+    "tenantId",
+    "xrayTraceId",
+    "function",
+    "stream",
+];
+
+/// What a line is.
+pub(super) enum Structured {
+    /// Words for the log.
+    Words {
+        level: Level,
+        /// The members as JSON has them, without the braces.
+        members: String,
+    },
+    /// Figures, as a line of their own, without its break.
+    Figures(Vec<u8>),
+}
+
+/// Reads a line, if it is a JSON object with something in it.
+pub(super) fn read(line: &[u8]) -> Option<Structured> {
+    if line.first() != Some(&b'{') {
+        return None;
+    }
+    let object: Map<String, Value> = serde_json::from_slice(line).ok()?;
+    if object.get("_aws").is_some_and(Value::is_object) {
+        return serde_json::to_vec(&object).ok().map(Structured::Figures);
+    }
+    let level = object.get("level").and_then(Value::as_str);
+    let level = level.map_or(Level::INFO, level_named);
+    let mut members = String::with_capacity(line.len());
+    for (name, value) in &object {
+        if !TAKEN.contains(&name.as_str()) {
+            let comma = if members.is_empty() { "" } else { "," };
+            members.push_str(comma);
+            members.push_str(&quoted(name));
+            members.push(':');
+            members.push_str(&value.to_string());
+        }
+    }
+    (!members.is_empty()).then_some(Structured::Words { level, members })
+}
+
+/// The level of this name; loggers have several names for some.
+fn level_named(name: &str) -> Level {
+    match name.to_ascii_uppercase().as_str() {
+        "TRACE" => Level::TRACE,
+        "DEBUG" => Level::DEBUG,
+        "WARN" | "WARNING" => Level::WARN,
+        "ERROR" | "FATAL" | "CRITICAL" => Level::ERROR,
+        _ => Level::INFO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Option<(Level, String)> {
+        match read(line.as_bytes())? {
+            Structured::Words { level, members } => Some((level, members)),
+            Structured::Figures(_) => None,
+        }
+    }
+
+    #[test]
+    fn an_object_has_its_level_and_its_own_members() {
+        let line = r#"{"level":"warning","message":"low \"stock\"","left":3,"requestId":"no","a":{"b":[null]}}"#;
+        let (level, members) = words(line).unwrap();
+        assert_eq!(level, Level::WARN);
+        let members: Value = serde_json::from_str(&format!("{{{members}}}")).unwrap();
+        let expected = r#"{"message":"low \"stock\"","left":3,"a":{"b":[null]}}"#;
+        assert_eq!(members, serde_json::from_str::<Value>(expected).unwrap());
+        for (name, level) in [
+            ("trace", Level::TRACE),
+            ("Debug", Level::DEBUG),
+            ("FATAL", Level::ERROR),
+            ("loud", Level::INFO),
+        ] {
+            let line = format!(r#"{{"level":"{name}","message":"m"}}"#);
+            assert_eq!(words(&line).unwrap().0, level, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_a_line_like_any_other() {
+        for line in [
+            "",
+            "{",
+            "{}",
+            "[1]",
+            "1",
+            "{oh}",
+            "{\"a\":1} b",
+            r#"{"level":"WARN"}"#,
+        ] {
+            assert!(read(line.as_bytes()).is_none(), "{line}");
+        }
+    }
+
+    #[test]
+    fn figures_pass() {
+        let line = br#"{"_aws":{"Timestamp":1,"CloudWatchMetrics":[]},"Orders":2}"#;
+        let Some(Structured::Figures(passed)) = read(line) else {
+            panic!("it is none");
+        };
+        let values =
+            [line.as_slice(), &passed].map(|line| serde_json::from_slice::<Value>(line).unwrap());
+        assert_eq!(values[0], values[1]);
+    }
+}
