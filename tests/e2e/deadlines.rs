@@ -6,6 +6,7 @@ use std::time::Duration;
 use e2e::guests::{MISBEHAVE, QUERY};
 use e2e::lambda::Event;
 use e2e::{Answer, Database, Door, Proxy, Setup, Trial};
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -158,6 +159,24 @@ async fn the_answer_arrives_before_lambdas_own_deadline() {
     let call = trial.lambda().answer(&id).await;
     assert!(call.at - start < timeout, "{:?}", call.at - start);
     trial.lambda().parked(1).await;
+}
+
+/// On Managed Instances: the processors have all of them to interrupt at the same moment.
+#[tokio::test]
+async fn as_many_as_there_can_be_reach_their_deadline_together() {
+    let slots = 64;
+    let setup = Setup::of(&MISBEHAVE).concurrency(slots);
+    let trial = setup.timeout(TIMEOUT).start(Door::Lambda).await;
+    trial.lambda().parked(slots).await;
+    let events = (0..slots).map(|_| trial.event(json!({ "act": "spin" }).to_string()));
+    let calls = join_all(events.map(|event| trial.lambda().invoke(event, None))).await;
+    for call in calls {
+        let call = call.expect("all were asked for");
+        let told = String::from_utf8_lossy(&call.body);
+        assert!(told.contains("Function.DeadlineExceeded"), "{told}");
+    }
+    trial.lambda().parked(slots).await;
+    trial.value(json!({})).await;
 }
 
 /// The server takes its time to say that it has given the query up. The next event is asked for

@@ -192,6 +192,11 @@ impl InstancePool {
         }
     }
 
+    /// Ends at this deadline, whatever the guests do.
+    pub fn watch(&self, deadline: Instant) -> Watch {
+        self.blueprint.engine.ticker().watch(deadline)
+    }
+
     /// Ends every instance, wherever its guest is.
     pub fn close(&self) {
         self.permits.close();
@@ -270,7 +275,7 @@ async fn all(
 impl Lease {
     /// Ends at this deadline.
     pub fn watch(&self, deadline: Instant) -> Watch {
-        self.pool.blueprint.engine.ticker().watch(deadline)
+        self.pool.watch(deadline)
     }
 
     /// The instance on loan.

@@ -243,13 +243,28 @@ impl Slot {
         let Some(workers) = &self.workers else {
             return Ok(self.environment.handle(&self.function, invocation).await);
         };
+        let late = self
+            .function
+            .instances
+            .watch(invocation.deadline.settled_by());
         let (environment, function) = (self.environment.clone(), self.function.clone());
-        let handling =
-            workers.spawn(async move { environment.handle(&function, invocation).await });
-        AbortOnDropHandle::new(handling).await.map_err(|error| {
-            let message = format!("the invocation ended oddly: {error}");
-            Fault::new(Kind::Internal, message)
-        })
+        let handling = {
+            let invocation = invocation.clone();
+            workers.spawn(async move { environment.handle(&function, invocation).await })
+        };
+        let mut handling = AbortOnDropHandle::new(handling);
+        tokio::select! {
+            biased;
+            handled = &mut handling => handled.map_err(|error| {
+                let message = format!("the invocation ended oddly: {error}");
+                Fault::new(Kind::Internal, message)
+            }),
+            // Where guests keep all workers busy, theirs may be told too late. They end it all the same.
+            () = late => {
+                drop(handling.detach());
+                Err(super::overdue(&invocation))
+            }
+        }
     }
 }
 
