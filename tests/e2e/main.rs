@@ -31,7 +31,7 @@ macro_rules! behind_both_doors {
 }
 
 mod after_answer;
-mod boto3;
+mod aws_clients;
 mod broken_wire;
 mod cancellation;
 mod configuration;
