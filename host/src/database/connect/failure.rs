@@ -16,6 +16,12 @@ pub enum Failure {
     /// The server refused the login.
     #[error("{0}")]
     Refused(Box<ServerError>),
+    /// The server refused a token, and another one that was signed after that.
+    #[error(
+        "{0}; a second token for `iam`, with credentials that were read anew, was refused as well: grant the role \
+         rds_iam, allow the function rds-db:connect to it, and connect by the name and in the region of the server itself"
+    )]
+    RefusedToken(Box<ServerError>),
     /// What the server said is no login, or not one that can be joined in.
     #[error("{0}")]
     Login(String),
@@ -39,7 +45,7 @@ impl Failure {
                 let classes = ["08", "53", "57", "58", "XX"];
                 classes.iter().any(|class| error.code.starts_with(class))
             }
-            Self::Secret(_) => false,
+            Self::RefusedToken(_) | Self::Secret(_) => false,
             _ => true,
         }
     }

@@ -132,7 +132,10 @@ impl<'a> Search<'a> {
             None => Err(Failure::Refused(refused)),
             Some(fresh) => {
                 let attempt = self.attempt(host, &endpoint, target, Some(&fresh));
-                timeout_at(self.until.into(), attempt).await.map_err(late)?
+                let result = timeout_at(self.until.into(), attempt).await;
+                result
+                    .map_err(late)?
+                    .map_err(|failure| secret.explain(failure))
             }
         }
     }

@@ -4,6 +4,7 @@
 //! - a file, a variable and a token are read or made anew for each connection; what a command
 //!   printed is kept, and the command run again once the server refuses it, so that a rotation
 //!   costs no invocation;
+//! - what the server refuses is read or made once more, and tried once more if that may help;
 //! - a command is bounded in time and output, and ends with the attempt;
 //! - no secret is in an error or in a `Debug` output.
 
@@ -38,8 +39,11 @@ pub(super) enum Secret {
         words: Vec<String>,
         printed: Mutex<Option<Password>>,
     },
-    /// A token for this region.
-    Iam(Option<String>),
+    /// A token for this region, signed with what these variables hold or lead to.
+    Iam {
+        region: Option<String>,
+        variable: fn(&str) -> Option<String>,
+    },
 }
 
 impl Secret {
@@ -52,7 +56,10 @@ impl Secret {
                 words,
                 printed: Mutex::new(None),
             },
-            Some(PasswordSource::Iam { region }) => Self::Iam(region),
+            Some(PasswordSource::Iam { region }) => Self::Iam {
+                region,
+                variable: iam::variable,
+            },
         }
     }
 
@@ -67,11 +74,11 @@ impl Secret {
             Self::Given(password) => Ok(password.clone()),
             Self::File(path) => file(path).await.map(Some),
             Self::Variable(name) => variable(name).map(Some),
-            Self::Iam(region) => {
+            Self::Iam { region, variable } => {
                 let signing = async {
-                    let credentials = iam::credentials(iam::variable).await?;
+                    let credentials = iam::credentials(variable).await?;
                     let (region, now) = (region.as_deref(), SystemTime::now());
-                    iam::token(host, user, region, credentials, iam::variable, now)
+                    iam::token(host, user, region, credentials, variable, now)
                 };
                 let token = signing.await.map_err(Failure::Secret)?;
                 Ok(Some(token.into_bytes()))
@@ -88,7 +95,9 @@ impl Secret {
     }
 
     /// The password that has taken the place of one that the server refused; none if it is the
-    /// same one still: trying that again could lock the account.
+    /// same one still: trying that again could lock the account. A token is signed anew in any case,
+    /// with credentials that are read anew: it locks nothing, and a freeze since the first was signed
+    /// may have been longer than a token lasts.
     pub(super) async fn read_again(
         &self,
         refused: Option<&Password>,
@@ -97,8 +106,8 @@ impl Secret {
         until: Instant,
     ) -> Result<Option<Password>, Failure> {
         let fresh = match self {
-            // Each token is signed for one connection: there is nothing older in it.
-            Self::Given(_) | Self::Iam(_) => return Ok(None),
+            Self::Given(_) => return Ok(None),
+            Self::Iam { .. } => return self.read(host, user, until).await,
             Self::File(_) | Self::Variable(_) => self.read(host, user, until).await?,
             Self::Command { words, printed } => {
                 let mut printed = printed.lock().await;
@@ -111,6 +120,16 @@ impl Secret {
             }
         };
         Ok(fresh.filter(|fresh| Some(fresh) != refused))
+    }
+
+    /// What a refusal means of what [`Self::read_again`] gave.
+    pub(super) fn explain(&self, failure: Failure) -> Failure {
+        match (self, failure) {
+            (Self::Iam { .. }, Failure::Refused(error)) if error.is_refused_login() => {
+                Failure::RefusedToken(error)
+            }
+            (_, failure) => failure,
+        }
     }
 }
 
@@ -224,6 +243,103 @@ mod tests {
         let long = vec![b'p'; limits::PASSWORD_BYTES_MAX + 1];
         for bad in [vec![], b"\n".to_vec(), b"a\0b".to_vec(), long] {
             assert!(checked(bad, "x").is_err());
+        }
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + std::time::Duration::from_secs(60)
+    }
+
+    fn host() -> Host {
+        Host {
+            place: crate::config::address::Place::Name("db.test".to_owned()),
+            port: 5432,
+            address: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_password_is_tried_again_only_if_it_is_another_one() {
+        let path = std::env::temp_dir().join(format!("hearth-password-{}", std::process::id()));
+        std::fs::write(&path, "new").unwrap();
+        let file = || Some(PasswordSource::File(path.clone()));
+        let words = ["echo", "new"].map(str::to_owned).to_vec();
+        let command = || Some(PasswordSource::Command(words.clone()));
+        for (source, refused, expected) in [
+            (file(), "old", Some("new")),
+            (file(), "new", None),
+            (command(), "old", Some("new")),
+            (command(), "new", None),
+            (None, "old", None),
+        ] {
+            let secret = Secret::new(Some(b"new".to_vec()), source);
+            let refused = Some(&refused.as_bytes().to_vec());
+            secret.read(&host(), "u", soon()).await.unwrap();
+            let again = secret.read_again(refused, &host(), "u", soon()).await;
+            assert_eq!(again.unwrap(), expected.map(Password::from));
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_refused_token_is_signed_again_with_credentials_that_are_read_again() {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static READ: AtomicU32 = AtomicU32::new(0);
+        let secret = Secret::Iam {
+            region: Some("eu-central-1".to_owned()),
+            variable: |name| match name {
+                "AWS_ACCESS_KEY_ID" => Some(format!("key{}", READ.fetch_add(1, Ordering::SeqCst))),
+                "AWS_SECRET_ACCESS_KEY" => Some("secret".to_owned()),
+                _ => None,
+            },
+        };
+        let key = |token: &Option<Password>| {
+            let token = String::from_utf8(token.clone().unwrap()).unwrap();
+            let (_, rest) = token.split_once("X-Amz-Credential=").unwrap();
+            rest.split_once('%').unwrap().0.to_owned()
+        };
+        let first = secret.read(&host(), "u", soon()).await.unwrap();
+        let again = secret
+            .read_again(first.as_ref(), &host(), "u", soon())
+            .await;
+        assert_ne!(key(&first), key(&again.unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_refused_token_is_signed_again_though_nothing_has_changed() {
+        let secret = Secret::Iam {
+            region: Some("eu-central-1".to_owned()),
+            variable: |name| name.starts_with("AWS_").then(|| "the same".to_owned()),
+        };
+        let first = secret.read(&host(), "u", soon()).await.unwrap();
+        let again = secret
+            .read_again(first.as_ref(), &host(), "u", soon())
+            .await;
+        assert!(again.unwrap().is_some());
+    }
+
+    #[test]
+    fn a_second_refusal_is_explained_where_it_was_a_tokens() {
+        use super::super::super::server_error::ServerError;
+        let refused = |code: &str| {
+            Failure::Refused(Box::new(ServerError {
+                code: code.to_owned(),
+                ..ServerError::default()
+            }))
+        };
+        let iam = Secret::new(None, Some(PasswordSource::Iam { region: None }));
+        let given = Secret::new(None, None);
+        for (secret, code, expected) in [
+            (&iam, "28000", true),
+            (&iam, "28P01", true),
+            (&iam, "53300", false),
+            (&given, "28P01", false),
+        ] {
+            let failure = secret.explain(refused(code));
+            let is_explained = matches!(failure, Failure::RefusedToken(_));
+            assert_eq!(is_explained, expected, "{code}");
+            assert_eq!(failure.goes_on(), code == "53300", "{code}");
+            assert_eq!(failure.to_string().contains("rds_iam"), expected);
         }
     }
 }
