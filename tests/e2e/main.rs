@@ -47,6 +47,7 @@ mod failover;
 mod faults;
 mod freeze;
 mod given_up;
+mod iam;
 mod in_force;
 mod isolation;
 mod library;
