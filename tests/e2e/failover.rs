@@ -1,10 +1,11 @@
 //! A server that goes away, or becomes a standby, is left for the one that took its place.
 
-use e2e::guests::QUERY;
-use e2e::{Database, Server, Setup, Trial};
-use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-const RULES: &str = "local all all trust\nhost all all 0.0.0.0/0 trust\n";
+use e2e::database::RULES;
+use e2e::guests::QUERY;
+use e2e::{Database, Pooler, Server, Setup, Trial};
+use serde_json::{Value, json};
 
 async fn steps(trial: &Trial, steps: Value) -> Value {
     trial.value(json!({ "steps": steps })).await
@@ -15,7 +16,153 @@ async fn pid(trial: &Trial) -> Value {
     answer[0]["rows"][0][0].clone()
 }
 
+/// A database on a server that another one follows, and that one.
+async fn followed() -> (Database, Database) {
+    let server = Server::listening().await;
+    server.set_up(&[("pg_hba.conf", RULES)], &[]).await;
+    let database = Database::create_on(&server).await;
+    let schema =
+        "create table noted (key int4, place text default current_setting('listen_addresses'))";
+    database.run(schema).await;
+    let successor = Database {
+        name: database.name.clone(),
+        server: server.standby().await,
+    };
+    (database, successor)
+}
+
+/// The address of a database on this and on that server, whichever takes writes.
+fn either(one: &Database, other: &Database) -> String {
+    format!(
+        "\"postgres://postgres@{},{}/{}?target_session_attrs=read-write\"",
+        one.server.address(),
+        other.server.address(),
+        one.name
+    )
+}
+
+/// Writes this key, and says where it did.
+async fn note(trial: &Trial, key: usize) -> Result<String, String> {
+    let sql = format!("insert into noted values ({key}) returning place");
+    let answer = steps(trial, json!([{ "query": sql }])).await;
+    match answer[0]["error"]["message"].as_str() {
+        Some(message) => Err(message.to_owned()),
+        None => Ok(answer[0]["rows"][0][0].as_str().unwrap().to_owned()),
+    }
+}
+
+/// Four connections that are open at once.
+const FOUR: &str = "select pg_sleep(0.2)::text";
+
+async fn fill(trial: &Trial) {
+    let wait = json!({ "query": FOUR });
+    steps(trial, json!([{ "parallel": [wait, wait, wait, wait] }])).await;
+}
+
 behind_both_doors! {
+    async fn the_next_write_after_a_promotion_is_done_by_the_new_primary(door) {
+        let (database, successor) = followed().await;
+        let places = [&database, &successor].map(|one| one.server.address().to_string());
+        let setup = Setup::of(&QUERY).database("url", &either(&database, &successor));
+        let trial = setup.database("pool_max", "4").start(door).await;
+        fill(&trial).await;
+        assert_eq!(note(&trial, 0).await.as_ref(), Ok(&places[0]));
+
+        database.server.stop().await;
+        successor.server.promote().await;
+        assert_eq!(note(&trial, 1).await.as_ref(), Ok(&places[1]));
+        fill(&trial).await;
+        assert_eq!(note(&trial, 2).await.as_ref(), Ok(&places[1]));
+        let noted = successor.value("select string_agg(key || ' ' || place, ', ' order by key) from noted");
+        let expected = format!("0 {0}, 1 {1}, 2 {1}", places[0], places[1]);
+        assert_eq!(noted.await, Some(expected));
+    }
+
+    /// The first host answers, and is a standby of the second.
+    async fn a_primary_that_came_back_as_a_standby_is_passed_over(door) {
+        let (database, successor) = followed().await;
+        let setup = Setup::of(&QUERY).database("url", &either(&database, &successor));
+        let trial = setup.database("pool_max", "4").start(door).await;
+        fill(&trial).await;
+        database.server.give_way_to(&successor.server).await;
+        let place = successor.server.address().to_string();
+        for key in 0..3 {
+            assert_eq!(note(&trial, key).await.as_ref(), Ok(&place));
+        }
+        fill(&trial).await;
+        successor.settles(4).await;
+        assert_eq!(database.backends().await, 0);
+    }
+
+    /// Somebody writes all the time. What was acknowledged is there, once; what was refused for
+    /// want of a server is not.
+    async fn no_write_is_lost_or_done_twice_while_a_standby_takes_over(door) {
+        let (database, successor) = followed().await;
+        let setup = Setup::of(&QUERY).database("url", &either(&database, &successor));
+        let trial = setup.start(door).await;
+        let place = successor.server.address().to_string();
+        let begun = AtomicBool::new(false);
+        let write = async {
+            let (mut done, mut undone) = (Vec::new(), Vec::new());
+            for key in 0.. {
+                match note(&trial, key).await {
+                    Ok(found) => {
+                        done.push(key);
+                        begun.store(true, Ordering::SeqCst);
+                        if found == place {
+                            break;
+                        }
+                    }
+                    Err(message) if message.contains("may have been executed") => {}
+                    Err(_) => undone.push(key),
+                }
+            }
+            (done, undone)
+        };
+        let take_over = async {
+            e2e::eventually("a write", async || begun.load(Ordering::SeqCst).then_some(())).await;
+            database.server.stop().await;
+            successor.server.promote().await;
+        };
+        let ((done, undone), ()) = tokio::join!(write, take_over);
+        let keys = successor.value("select coalesce(string_agg(key::text, ' ' order by key), '') from noted");
+        let keys: Vec<usize> = keys.await.unwrap().split(' ').map(|key| key.parse().unwrap()).collect();
+        for key in done {
+            let times = keys.iter().filter(|known| **known == key).count();
+            assert_eq!(times, 1, "{key}");
+        }
+        for key in undone {
+            assert!(!keys.contains(&key), "{key}");
+        }
+    }
+
+    /// PgBouncer keeps the host's connections, and has them lead to what is a standby by now. It still
+    /// says what it was told by the primary.
+    async fn a_connection_that_leads_to_a_standby_by_now_is_left(door) {
+        let (database, successor) = followed().await;
+        let Some(pooler) = Pooler::of(&database).await else {
+            return;
+        };
+        let (address, port) = (successor.server.address(), successor.server.port());
+        let name = &database.name;
+        let url = pooler.url().replace(&format!("/{name}"), &format!(",{address}:{port}/{name}"));
+        let url = format!("\"{url}?target_session_attrs=read-write\"");
+        let setup = || Setup::of(&QUERY).database("url", &url).database("prepare", "\"never\"");
+        let trial = setup().database("pool_max", "4").start(door).await;
+        fill(&trial).await;
+        let old = database.server.address().to_string();
+        assert_eq!(note(&trial, 0).await, Ok(old));
+
+        database.server.give_way_to(&successor.server).await;
+        let refused = note(&trial, 1).await.unwrap_err();
+        assert!(refused.contains("25006"), "{refused}");
+        for key in 2..5 {
+            assert_eq!(note(&trial, key).await, Ok(address.to_string()));
+        }
+        let fresh = setup().start(door).await;
+        assert_eq!(note(&fresh, 5).await, Ok(address.to_string()));
+    }
+
     /// One statement learns of it. All other connections of the pool are replaced unasked.
     async fn a_writer_that_became_a_reader_is_left(door) {
         let (one, other) = tokio::join!(Server::listening(), Server::listening());

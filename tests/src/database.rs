@@ -3,6 +3,8 @@
 //! Tests look at a database from outside, through another database of the same server: an
 //! observer that looks counts as no session of the database it looks at.
 
+mod standby;
+
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 use crate::run::{self, Keeper};
 use crate::{PATIENCE, eventually};
+
+pub use standby::RULES;
 
 /// A server.
 #[derive(Clone)]
@@ -40,12 +44,15 @@ impl Server {
 
     /// A server for one test that listens on TCP too, at an address that no other server has.
     pub async fn listening() -> Self {
+        Self::with(Some(Self::keeper().await), Some(Self::fresh_address())).await
+    }
+
+    fn fresh_address() -> Ipv4Addr {
         static NUMBER: AtomicU8 = AtomicU8::new(1);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let [.., high, low] = std::process::id().to_be_bytes();
         // All of 127.0.0.0/8 is this machine.
-        let address = Ipv4Addr::new(127, 100 + number % 100, high, low);
-        Self::with(Some(Self::keeper().await), Some(address)).await
+        Ipv4Addr::new(127, 100 + number % 100, high, low)
     }
 
     async fn keeper() -> Arc<Keeper> {
@@ -69,6 +76,12 @@ impl Server {
     /// Stops it.
     pub async fn stop(&self) {
         self.ask("stop".to_owned()).await;
+    }
+
+    /// The code with which it refuses connections now; none if it takes them, or is not there.
+    pub async fn refusal(&self) -> Option<String> {
+        let refused = self.config.connect(NoTls).await.err()?;
+        refused.code().map(|code| code.code().to_owned())
     }
 
     /// Where it listens.

@@ -149,9 +149,12 @@ impl Pool {
         say_good_bye(self.inner.retain(|_, _| false).removed).await;
     }
 
-    /// From now on, a connection made before is asked whether its server takes writes.
+    /// From now on, a connection made before is asked whether its server takes writes, and one made
+    /// from now on whether its server is of the wanted kind.
     pub fn doubt(&self) {
-        self.inner.manager().demotion.refused();
+        let opener = self.inner.manager();
+        opener.demotion.refused();
+        opener.address.doubt();
     }
 
     /// How it stands now.

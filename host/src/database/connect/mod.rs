@@ -25,6 +25,7 @@ mod tls;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -36,8 +37,8 @@ pub use failure::Failure;
 pub use stream::Stream;
 
 use super::error::{Error, Result};
-use crate::config::DatabaseConfig;
 use crate::config::address::AddressParts;
+use crate::config::{DatabaseConfig, Prepare};
 use crate::fault::{Fault, Kind};
 use crate::limits;
 use failure::Failures;
@@ -53,6 +54,9 @@ pub struct Address {
     tls: Tls,
     /// How long connecting may take, all attempts together.
     timeout: Duration,
+    /// Whether what answers may lead to another server than the one that it speaks of at the login:
+    /// a pooler repeats what it was told by the first.
+    doubted: AtomicBool,
 }
 
 /// A connection on which the login is done, and nothing else yet.
@@ -105,7 +109,17 @@ impl Address {
             parts,
             user,
             timeout: config.connect_timeout,
+            doubted: AtomicBool::new(config.prepare == Prepare::Never),
         })
+    }
+
+    /// From now on a server is asked whether it is of the wanted kind, whatever it says of itself.
+    pub fn doubt(&self) {
+        self.doubted.store(true, Ordering::Relaxed);
+    }
+
+    fn is_doubted(&self) -> bool {
+        self.doubted.load(Ordering::Relaxed)
     }
 
     /// Connects and logs in, within the configuration's time.

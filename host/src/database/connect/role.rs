@@ -1,7 +1,7 @@
 //! Whether a server is of the kind that `target_session_attrs` asks for.
 //!
-//! Promises: no round trip where the server says it by itself, as PostgreSQL 14 and later do; one
-//! where it does not.
+//! Promises: no round trip where the server says it by itself, as PostgreSQL 14 and later do, and is
+//! believed; one where not.
 
 use std::collections::BTreeMap;
 
@@ -21,16 +21,17 @@ struct Role {
     read_only: bool,
 }
 
-/// Fails with the reason if the server is of another kind.
+/// Fails with the reason if the server is of another kind. `told` is what it said of itself, if that
+/// is believed.
 pub(super) async fn check(
     exchange: &mut Exchange,
     target: Target,
-    parameters: &BTreeMap<String, String>,
+    told: Option<&BTreeMap<String, String>>,
 ) -> Result<(), Failure> {
     if matches!(target, Target::Any | Target::PreferStandby) {
         return Ok(());
     }
-    let role = match Role::told(parameters) {
+    let role = match told.and_then(Role::told) {
         Some(role) => role,
         None => ask(exchange).await?,
     };

@@ -174,7 +174,8 @@ impl<'a> Search<'a> {
         let mut exchange = Exchange::new(stream);
         let startup = self.address.startup();
         let greeting = exchange.log_in(&startup, &credentials).await?;
-        role::check(&mut exchange, target, &greeting.parameters).await?;
+        let told = (!self.address.is_doubted()).then_some(&greeting.parameters);
+        role::check(&mut exchange, target, told).await?;
         Ok(Established {
             stream: exchange.stream,
             received: exchange.received,
