@@ -1,7 +1,8 @@
 //! A database that goes away and comes back between two invocations costs nobody an error.
 
+use e2e::authority::file;
 use e2e::guests::QUERY;
-use e2e::{Database, Server, Setup, Trial};
+use e2e::{Database, Server, Setup, Trial, database};
 use serde_json::{Value, json};
 
 const PID: &str = "select pg_backend_pid()::text";
@@ -105,6 +106,57 @@ behind_both_doors! {
         assert!(message.contains("cannot be reached"), "{message}");
         server.start().await;
         pid(&trial).await;
+    }
+
+    /// It is restored from an archive, and starts up for as long as that does not answer.
+    async fn a_server_that_starts_up_is_waited_for_or_passed_over(door) {
+        let server = Server::listening().await;
+        let other = Server::shared().await;
+        let archive = file("before", "").with_file_name("archive");
+        let restore = format!("until test -e {}; do sleep 0.01; done; false", archive.display());
+        let files = [("pg_hba.conf", database::RULES), ("recovery.signal", "")];
+        server.set_up(&files, &[("restore_command", &restore)]).await;
+
+        let one = format!("postgres://postgres@{}", server.address());
+        let folder = other.socket().parent().unwrap().display().to_string().replace('/', "%2F");
+        let setup = |url: &str| {
+            let url = format!("\"{url}/postgres\"");
+            Setup::of(&QUERY).database("url", &url).toml("[log]\nlevel = \"debug\"")
+        };
+        let patient = setup(&one).database("connect_timeout_ms", "60000").timeout(e2e::PATIENCE);
+        let (patient, hasty, choosy) = tokio::join!(
+            patient.start(door),
+            setup(&one).database("connect_timeout_ms", "500").start(door),
+            setup(&format!("{one},{folder}")).start(door)
+        );
+        let place = json!({ "steps": [{ "query": "select current_setting('listen_addresses')" }] });
+        let here = json!([[server.address().to_string()]]);
+        for trial in [&patient, &hasty, &choosy] {
+            assert_eq!(trial.value(place.clone()).await[0]["rows"], here);
+        }
+
+        server.stop().await;
+        let meanwhile = async {
+            e2e::eventually("a server that starts up", async || {
+                (server.refusal().await? == "57P03").then_some(())
+            })
+            .await;
+            let refused = hasty.value(place.clone()).await;
+            let message = refused[0]["error"]["message"].as_str().unwrap_or_else(|| panic!("{refused}"));
+            assert!(message.contains("57P03"), "{message}");
+            assert_eq!(choosy.value(place.clone()).await[0]["rows"], json!([[""]]));
+            let answers = async {
+                e2e::eventually("more than one refusal", async || {
+                    (patient.host.lines("57P03") > 1).then_some(())
+                })
+                .await;
+                std::fs::write(&archive, "").unwrap();
+            };
+            tokio::join!(patient.value(place.clone()), answers).0
+        };
+        let ((), answer) = tokio::join!(server.start(), meanwhile);
+        assert_eq!(answer[0]["rows"], here, "{answer}");
+        assert_eq!(hasty.value(place).await[0]["rows"], here);
     }
 
     /// The host starts without its database: a function may not need it today.

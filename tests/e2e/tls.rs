@@ -182,6 +182,42 @@ behind_both_doors! {
         }
     }
 
+    /// As Amazon's bundle for RDS is: one after the other, with words between them.
+    async fn any_authority_of_a_bundle_may_have_signed_the_certificate(door) {
+        let site = site().await;
+        let database = Database::create_on(&site.secure).await;
+        let [before, after] = ["A stranger", "Another stranger"].map(Authority::new);
+        let own = site.authority.certificate();
+        let (before, after) = (before.certificate(), after.certificate());
+        let url = url(&database, "shop", "db.test", "");
+        for (text, expected) in [
+            (format!("# Before\n{before}\n# Our own\n{own}{after}"), Ok(json!(true))),
+            (format!("{before}{after}"), Err("issuer that is not trusted")),
+        ] {
+            let bundle = format!("{{ ca = {:?} }}", file("bundle.pem", &text).display().to_string());
+            let setup = Setup::of(&QUERY).database("url", &url).database("tls", &bundle);
+            match (ask(door, setup, ENCRYPTED).await, expected) {
+                (Err(error), Err(words)) => assert!(error.contains(words), "{error}"),
+                (found, expected) => assert_eq!(found, expected.map_err(str::to_owned)),
+            }
+        }
+    }
+
+    /// OpenSSL's variable says where they are, as it does for other programs of the machine.
+    async fn the_systems_authorities_are_trusted_where_no_others_are_named(door) {
+        let site = site().await;
+        let database = Database::create_on(&site.secure).await;
+        let own = site.authority.file().display().to_string();
+        let strange = Authority::new("A stranger").file().display().to_string();
+        for more in ["&sslmode=verify-full", "&sslrootcert=system"] {
+            let url = url(&database, "shop", "db.test", more);
+            let setup = |system| Setup::of(&QUERY).database("url", &url).variable("SSL_CERT_FILE", system);
+            assert_eq!(ask(door, setup(&own), ENCRYPTED).await, Ok(json!(true)), "{more}");
+            let error = ask(door, setup(&strange), ENCRYPTED).await.unwrap_err();
+            assert!(error.contains("issuer that is not trusted"), "{error}");
+        }
+    }
+
     async fn how_far_a_certificate_is_checked_can_be_chosen(door) {
         let site = site().await;
         let database = Database::create_on(&site.secure).await;
