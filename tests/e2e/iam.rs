@@ -223,6 +223,22 @@ behind_both_doors! {
         assert!(matches!(&verdicts[..], [Err(old), Ok(())] if old.contains("age")), "{verdicts:?}");
     }
 
+    async fn credentials_that_do_not_come_in_time_are_what_is_said_to_be_missing(door) {
+        let database = database_for("KEY", 0).await;
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}/", silent.local_addr().unwrap());
+        let trial = setup(&database)
+            .await
+            .database("iam", "true")
+            .database("connect_timeout_ms", "500")
+            .variable("AWS_REGION", REGION)
+            .variable("AWS_CONTAINER_CREDENTIALS_FULL_URI", &uri)
+            .start(door)
+            .await;
+        let message = refusal(&trial).await;
+        assert!(message.contains("AWS_CONTAINER_CREDENTIALS_FULL_URI did not come in time"), "{message}");
+    }
+
     async fn a_token_that_is_refused_for_good_is_refused_twice_and_one_error(door) {
         let database = database_for("KEY", usize::MAX).await;
         let trial = with_key(&database, "KEY").await.start(door).await;

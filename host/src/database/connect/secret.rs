@@ -80,7 +80,12 @@ impl Secret {
                     let (region, now) = (region.as_deref(), SystemTime::now());
                     iam::token(host, user, region, credentials, variable, now)
                 };
-                let token = signing.await.map_err(Failure::Secret)?;
+                // Only what is fetched can be late.
+                let late = |_| "the credentials for `iam` at AWS_CONTAINER_CREDENTIALS_FULL_URI did not come in time";
+                let token = match timeout_at(until.into(), signing).await.map_err(late) {
+                    Ok(signed) => signed.map_err(Failure::Secret)?,
+                    Err(problem) => return Err(Failure::Secret(problem.to_owned())),
+                };
                 Ok(Some(token.into_bytes()))
             }
             Self::Command { words, printed } => {
