@@ -41,6 +41,15 @@ fn either(one: &Database, other: &Database) -> String {
     )
 }
 
+/// This database through a pooler or, if that does not take writes, on that server.
+fn through(pooler: &Pooler, name: &str, other: &Server) -> Setup {
+    let hosts = format!(",{}:{}/{name}", other.address(), other.port());
+    let url = pooler.url().replace(&format!("/{name}"), &hosts);
+    Setup::of(&QUERY)
+        .database("url", &format!("\"{url}?target_session_attrs=read-write\""))
+        .database("prepare", "\"never\"")
+}
+
 /// Writes this key, and says where it did.
 async fn note(trial: &Trial, key: usize) -> Result<String, String> {
     let sql = format!("insert into noted values ({key}) returning place");
@@ -51,11 +60,9 @@ async fn note(trial: &Trial, key: usize) -> Result<String, String> {
     }
 }
 
-/// Four connections that are open at once.
-const FOUR: &str = "select pg_sleep(0.2)::text";
-
+/// Has four connections open at once.
 async fn fill(trial: &Trial) {
-    let wait = json!({ "query": FOUR });
+    let wait = json!({ "query": "select pg_sleep(0.2)::text" });
     steps(trial, json!([{ "parallel": [wait, wait, wait, wait] }])).await;
 }
 
@@ -143,24 +150,39 @@ behind_both_doors! {
         let Some(pooler) = Pooler::of(&database).await else {
             return;
         };
-        let (address, port) = (successor.server.address(), successor.server.port());
-        let name = &database.name;
-        let url = pooler.url().replace(&format!("/{name}"), &format!(",{address}:{port}/{name}"));
-        let url = format!("\"{url}?target_session_attrs=read-write\"");
-        let setup = || Setup::of(&QUERY).database("url", &url).database("prepare", "\"never\"");
+        let setup = || through(&pooler, &database.name, &successor.server);
         let trial = setup().database("pool_max", "4").start(door).await;
         fill(&trial).await;
-        let old = database.server.address().to_string();
-        assert_eq!(note(&trial, 0).await, Ok(old));
+        let places = [&database, &successor].map(|one| one.server.address().to_string());
+        assert_eq!(note(&trial, 0).await.as_ref(), Ok(&places[0]));
 
         database.server.give_way_to(&successor.server).await;
         let refused = note(&trial, 1).await.unwrap_err();
         assert!(refused.contains("25006"), "{refused}");
         for key in 2..5 {
-            assert_eq!(note(&trial, key).await, Ok(address.to_string()));
+            assert_eq!(note(&trial, key).await.as_ref(), Ok(&places[1]));
         }
         let fresh = setup().start(door).await;
-        assert_eq!(note(&fresh, 5).await, Ok(address.to_string()));
+        assert_eq!(note(&fresh, 5).await.as_ref(), Ok(&places[1]));
+    }
+
+    /// The other way around: here it says of a primary that it is a standby.
+    async fn a_primary_that_was_known_as_a_standby_is_used_and_left(door) {
+        let (database, successor) = followed().await;
+        let Some(pooler) = Pooler::of(&successor).await else {
+            return;
+        };
+        let early = Setup::of(&QUERY).database("url", &format!("{:?}", pooler.url()));
+        assert!(pid(&early.start(door).await).await.is_string());
+        database.server.give_way_to(&successor.server).await;
+
+        let trial = through(&pooler, &database.name, &database.server).start(door).await;
+        let places = [&database, &successor].map(|one| one.server.address().to_string());
+        assert_eq!(note(&trial, 0).await.as_ref(), Ok(&places[1]));
+        successor.server.give_way_to(&database.server).await;
+        let refused = note(&trial, 1).await.unwrap_err();
+        assert!(refused.contains("25006"), "{refused}");
+        assert_eq!(note(&trial, 2).await.as_ref(), Ok(&places[0]));
     }
 
     /// One statement learns of it. All other connections of the pool are replaced unasked.

@@ -30,11 +30,11 @@ pub(super) struct Demotion {
 pub struct Vouched(u64);
 
 impl Demotion {
-    /// A connection was made, whose server says this of itself. PostgreSQL does from 14 on; an older
-    /// one is taken for one that takes no writes.
-    pub(super) fn connected(&self, parameters: &BTreeMap<String, String>) -> Vouched {
-        let is_off = |name: &str| parameters.get(name).is_some_and(|value| value == "off");
-        if is_off("in_hot_standby") && is_off("default_transaction_read_only") {
+    /// A connection was made, whose server says this of itself, unless it was found to take writes.
+    /// PostgreSQL says it from 14 on; an older one is taken for one that takes none.
+    pub(super) fn connected(&self, told: &BTreeMap<String, String>, proven: bool) -> Vouched {
+        let is_off = |name: &str| told.get(name).is_some_and(|value| value == "off");
+        if proven || (is_off("in_hot_standby") && is_off("default_transaction_read_only")) {
             self.took_writes.store(true, Ordering::Relaxed);
         }
         self.vouch()
@@ -71,14 +71,17 @@ mod tests {
 
     #[test]
     fn a_refusal_is_news_only_where_writes_were_taken() {
-        for (parameters, expected) in [
-            (parameters("off", "off"), true),
-            (parameters("on", "off"), false),
-            (parameters("off", "on"), false),
-            (BTreeMap::new(), false),
+        for (parameters, proven, expected) in [
+            (parameters("off", "off"), false, true),
+            (parameters("on", "off"), false, false),
+            (parameters("off", "on"), false, false),
+            (BTreeMap::new(), false, false),
+            // Through a pooler that knew it as a standby, and of a server older than 14.
+            (parameters("on", "off"), true, true),
+            (BTreeMap::new(), true, true),
         ] {
             let demotion = Demotion::default();
-            let vouched = demotion.connected(&parameters);
+            let vouched = demotion.connected(&parameters, proven);
             assert!(!demotion.is_in_doubt(vouched));
             demotion.refused();
             assert_eq!(demotion.is_in_doubt(vouched), expected, "{parameters:?}");
@@ -89,9 +92,9 @@ mod tests {
     #[test]
     fn a_standby_that_took_the_place_of_a_writer_stays_in_doubt() {
         let demotion = Demotion::default();
-        demotion.connected(&parameters("off", "off"));
+        demotion.connected(&parameters("off", "off"), false);
         demotion.refused();
-        let standby = demotion.connected(&parameters("on", "off"));
+        let standby = demotion.connected(&parameters("on", "off"), false);
         assert!(!demotion.is_in_doubt(standby));
         demotion.refused();
         assert!(demotion.is_in_doubt(standby));

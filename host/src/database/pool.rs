@@ -198,7 +198,8 @@ impl managed::Manager for Opener {
         // Seldom needed, and large: boxed, so that lending one that rests moves less memory.
         let opening = Connection::open(self.address.clone(), self.statements_max, self.prepare);
         let mut connection = Box::pin(opening).await?;
-        connection.vouched = self.demotion.connected(&connection.parameters);
+        let (told, proven) = (&connection.parameters, self.address.wants_writes());
+        connection.vouched = self.demotion.connected(told, proven);
         Ok(Box::new(connection))
     }
 

@@ -37,7 +37,7 @@ pub use failure::Failure;
 pub use stream::Stream;
 
 use super::error::{Error, Result};
-use crate::config::address::AddressParts;
+use crate::config::address::{AddressParts, Target};
 use crate::config::{DatabaseConfig, Prepare};
 use crate::fault::{Fault, Kind};
 use crate::limits;
@@ -111,6 +111,11 @@ impl Address {
             timeout: config.connect_timeout,
             doubted: AtomicBool::new(config.prepare == Prepare::Never),
         })
+    }
+
+    /// Whether only a server that takes writes is connected to.
+    pub fn wants_writes(&self) -> bool {
+        self.parts.target == Target::ReadWrite
     }
 
     /// From now on a server is asked whether it is of the wanted kind, whatever it says of itself.
