@@ -157,6 +157,27 @@ behind_both_doors! {
         }
     }
 
+    /// The end of the time cuts the last attempt short, and is not what was wrong.
+    async fn what_a_server_said_is_told_though_the_last_attempt_had_no_answer(door) {
+        let (listener, address) = listener().await;
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                if open.is_empty() {
+                    let refusal = b"NE\0\0\0\x25SFATAL\0VFATAL\0C57P03\0Mit starts\0\0";
+                    stream.write_all(refusal).await.unwrap();
+                }
+                open.push(stream);
+            }
+        });
+        let setup = Setup::of(&QUERY)
+            .database("url", &url("x", &[address], ""))
+            .database("warm", "0")
+            .database("connect_timeout_ms", "500");
+        let error = ask(door, setup, "select 1").await.unwrap_err();
+        assert!(error.contains("57P03") && !error.contains("no answer"), "{error}");
+    }
+
     /// As soon as the server takes one more, it is connected to.
     async fn a_server_with_too_many_clients_is_asked_again(door) {
         let [server, _] = servers().await;

@@ -126,7 +126,7 @@ behind_both_doors! {
         let patient = setup(&one).database("connect_timeout_ms", "60000").timeout(e2e::PATIENCE);
         let (patient, hasty, choosy) = tokio::join!(
             patient.start(door),
-            setup(&one).database("connect_timeout_ms", "500").start(door),
+            setup(&one).database("connect_timeout_ms", "2000").start(door),
             setup(&format!("{one},{folder}")).start(door)
         );
         let place = json!({ "steps": [{ "query": "select current_setting('listen_addresses')" }] });

@@ -156,6 +156,10 @@ impl Address {
         loop {
             match Search::new(self, until).run().await {
                 Err(failures) if failures.are_passing() => *last = failures,
+                // This round was cut short: what the time was spent on is what was said before.
+                Err(_) if Instant::now() >= until && !last.0.is_empty() => {
+                    return Err(std::mem::take(last));
+                }
                 result => return result,
             }
             let chance: f64 = rand::rng().random_range(0.5..1.0);
