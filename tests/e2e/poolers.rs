@@ -159,6 +159,33 @@ behind_both_doors! {
         assert_eq!(results[6]["rows"], json!([["4MB"]]));
     }
 
+    /// They are calls, and look like any other statement.
+    async fn what_a_call_changes_in_its_session_is_refused_as_well(door) {
+        let Some((_database, _pooler, trial)) = trial(door).await else { return };
+        let outside = [
+            json!({ "query": "select set_config('app.spoilt', 'yes', false)" }),
+            json!({ "query": "select set_config('app.spoilt', $1, false)", "arguments": ["yes"] }),
+            json!({ "query": "(select pg_advisory_lock(1)::text)" }),
+            json!({ "query": "insert into things select 7, pg_advisory_lock(1)::text returning name" }),
+            json!({ "execute": "select setseed(0.5)" }),
+            json!({ "copy_out": "copy (select pg_try_advisory_lock(1)) to stdout" }),
+        ];
+        for refused in results(&trial, json!(outside)).await {
+            assert!(message(&refused).contains("`prepare = \"never\"`"), "{refused}");
+        }
+        let seen = "select coalesce(current_setting('app.spoilt', true), '')";
+        let results = results(&trial, json!([
+            { "transaction": [outside[0], { "query": seen }], "end": "commit" },
+            { "query": "select set_config('app.spoilt', 'briefly', true)" },
+            { "parallel": [{ "query": seen }, { "query": seen }] },
+        ])).await;
+        assert_eq!(results[0]["steps"][1]["rows"], json!([["yes"]]), "{results:?}");
+        assert_eq!(results[1]["rows"], json!([["briefly"]]), "{results:?}");
+        for result in results[2].as_array().expect("both have one") {
+            assert_eq!(result["rows"], json!([[""]]), "{results:?}");
+        }
+    }
+
     async fn a_call_may_have_less_time_there_too(door) {
         let Some((_database, _pooler, trial)) = trial(door).await else { return };
         let sleep = json!({ "query": "select pg_sleep(60)" });

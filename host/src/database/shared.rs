@@ -85,10 +85,12 @@ fn needs_session(sql: &str) -> bool {
     let mut statements = statements.filter_map(|statement| statement.split_first());
     statements.any(|(first, rest)| {
         let second = |words: &[&str]| rest.first().is_some_and(|token| token.is_one_of(words));
-        let Token::Word(verb) = first else {
-            return false;
+        let verb = match first {
+            Token::Word(verb) => verb.as_str(),
+            Token::Symbol('(') => "select",
+            _ => return false,
         };
-        match verb.as_str() {
+        match verb {
             "set" => !ends_with_transaction(rest),
             "prepare" => !second(&["transaction"]),
             "listen" | "load" => true,
@@ -97,9 +99,10 @@ fn needs_session(sql: &str) -> bool {
                 let qualified = |token: &Token| matches!(token, Token::Word(name) if name.starts_with("pg_temp"));
                 rest.iter().take(3).any(is_temporary_word) || rest.iter().any(qualified)
             }
-            "select" | "with" => {
+            "copy" | "delete" | "explain" | "insert" | "merge" | "select" | "update" | "values" | "with" => {
                 let into = |pair: &[Token]| pair[0].is("into") && is_temporary_word(&pair[1]);
-                rest.windows(2).any(|pair| into(pair) || locks(pair))
+                let sets = |at: usize| sets(&rest[at..]);
+                rest.windows(2).any(|pair| into(pair) || lasts(pair)) || (0..rest.len()).any(sets)
             }
             _ => false,
         }
@@ -110,20 +113,44 @@ fn is_temporary_word(token: &Token) -> bool {
     matches!(token, Token::Word(name) if is_temporary(name))
 }
 
-/// Whether this calls a function that takes a lock for as long as the session is there: `f(x)` or
-/// `(x).f`.
-fn locks(pair: &[Token]) -> bool {
+/// Whether this calls a function of PostgreSQL's own that takes a lock for as long as the session is
+/// there, or does something else that lasts as long: `f(x)` or `(x).f`.
+fn lasts(pair: &[Token]) -> bool {
     let names = |token: &Token| {
         let names = [
             "pg_advisory_lock",
             "pg_advisory_lock_shared",
             "pg_try_advisory_lock",
             "pg_try_advisory_lock_shared",
+            "setseed",
         ];
         token.name().is_some_and(|name| names.contains(&name))
     };
     (names(&pair[0]) && pair[1] == Token::Symbol('('))
         || (pair[0] == Token::Symbol('.') && names(&pair[1]))
+}
+
+/// Whether these words begin with a call of `set_config` that does not say, as a plain `true`, that it
+/// is for its transaction only.
+fn sets(tokens: &[Token]) -> bool {
+    if tokens[0].name() != Some("set_config") || tokens.get(1) != Some(&Token::Symbol('(')) {
+        return false;
+    }
+    let mut depth = 0;
+    let end = tokens.iter().position(|token| {
+        match token {
+            Token::Symbol('(') => depth += 1,
+            Token::Symbol(')') => depth -= 1,
+            _ => return false,
+        }
+        depth == 0
+    });
+    // Its strings are not among the words.
+    let arguments = &tokens[..end.unwrap_or(tokens.len())];
+    let [.., before, last] = arguments else {
+        return true;
+    };
+    !(matches!(before, Token::Symbol(',' | '>')) && last.is("true"))
 }
 
 #[cfg(test)]
@@ -146,6 +173,16 @@ mod tests {
             "select pg_catalog.pg_try_advisory_lock_shared(1)",
             "prepare p as select 1",
             "declare c cursor with hold for select 1",
+            "(select pg_advisory_lock(1))",
+            "insert into t values (pg_advisory_lock(1))",
+            "copy (select pg_advisory_lock(1)) to stdout",
+            "select setseed(0.5)",
+            "select set_config('a.b', 'c', false)",
+            "select set_config('a.b', 'true', is_local => false)",
+            "select pg_catalog.\"set_config\"($1, $2, $3)",
+            "with c as (select set_config('a.b', 'c', 'f')) select * from c",
+            "update t set a = set_config('a.b', coalesce(a, true), not true)",
+            "select set_config('a.b', 'c', true), set_config('a.b', 'c', false)",
         ] {
             assert!(needs_session(sql), "{sql}");
         }
@@ -156,6 +193,10 @@ mod tests {
             "set transaction read only",
             "select my_function(), nextval('s')",
             "select pg_advisory_xact_lock(1)",
+            "select set_config('a.b', coalesce($1, 'c'), true)",
+            "select set_config('a.b', 'c', is_local => true)",
+            "select set_config from t",
+            "comment on function pg_advisory_lock(bigint) is 'locks'",
             "call p()",
             "do $$ begin end $$",
             "copy t from stdin",
