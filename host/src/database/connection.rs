@@ -19,6 +19,7 @@ use bytes::BytesMut;
 use lru::LruCache;
 use uuid::Uuid;
 
+use super::cancelling::{Canceller, Cancelling};
 use super::connect::{Address, Backend};
 use super::demotion::{self, Vouched};
 use super::error::Result;
@@ -81,6 +82,7 @@ pub struct Connection {
     pub(super) parameters: BTreeMap<String, String>,
     pub(super) vouched: Vouched,
     backend: Backend,
+    cancelling: Cancelling,
     /// How long it took to be made, until somebody takes account of it.
     pub(super) connecting: Option<Duration>,
     pub(super) residue: Residue,
@@ -126,6 +128,7 @@ impl Connection {
             parameters: std::mem::take(&mut established.parameters),
             vouched: Vouched::default(),
             backend: established.backend.clone(),
+            cancelling: Cancelling::default(),
             wire: Wire::new(established),
             address,
             prepare,
@@ -187,6 +190,7 @@ impl Connection {
             && !self.doomed
             && self.is_outside()
             && self.parsing.is_empty()
+            && self.cancelling.is_over()
             && !self.wire.is_dead()
     }
 
@@ -268,7 +272,14 @@ impl Connection {
 
     /// How to ask the server to give up the statement it is executing.
     pub fn canceller(&self) -> Canceller {
-        Canceller(self.backend.clone())
+        Canceller::new(self.backend.clone(), self.cancelling.clone())
+    }
+
+    /// Waits until no request to cancel is under way that could hit what is executed next.
+    pub(super) async fn is_not_cancelled(&mut self) {
+        if !self.cancelling.is_over() && !self.cancelling.ends().await {
+            self.doom();
+        }
     }
 
     /// Executes statements of the host's own, whose effect on the session it answers for.
@@ -366,18 +377,5 @@ impl Connection {
             return Ok(());
         }
         self.finish().await
-    }
-}
-
-/// Asks the server to give up what a connection is executing.
-pub struct Canceller(Backend);
-
-impl Canceller {
-    /// Sends the request on a connection of its own, and waits until the server has taken it, so
-    /// that it cannot hit a later statement.
-    pub async fn cancel(self) {
-        if let Err(error) = self.0.cancel().await {
-            tracing::debug!(%error, "a statement could not be cancelled");
-        }
     }
 }

@@ -17,6 +17,7 @@ use crate::limits;
 use crate::telemetry::{Account, Tally, line_of};
 
 mod borrowing;
+mod cancelling;
 mod catalog;
 mod composing;
 pub mod connect;

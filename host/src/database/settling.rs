@@ -25,6 +25,7 @@ impl Connection {
     /// portal to be left in: unless it is about to end, its transaction fails with it.
     pub async fn abandon_rows(&mut self) -> Result<()> {
         if self.wire.owed() == 0 {
+            self.is_not_cancelled().await;
             return Ok(());
         }
         let in_transaction = self.wire.in_transaction() || self.began.is_some();
@@ -41,6 +42,7 @@ impl Connection {
         if self.is_busy() {
             self.interrupt().await?;
         }
+        self.is_not_cancelled().await;
         Ok(())
     }
 
@@ -61,6 +63,7 @@ impl Connection {
         if self.is_busy() && self.interrupt().await.is_err() {
             return false;
         }
+        self.is_not_cancelled().await;
         self.beginning = None;
         self.forget_parsing();
         let sql = match (self.status(), self.residue) {
@@ -100,6 +103,8 @@ impl Connection {
             return Ok(());
         }
         if let Ok(drained) = tokio::time::timeout(limits::CANCEL_AFTER, self.wire.drain()).await {
+            // Somebody may have asked already, and not have waited for it.
+            self.is_not_cancelled().await;
             return drained;
         }
         self.canceller().cancel().await;

@@ -29,6 +29,17 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// One behind a Unix socket.
+    #[cfg(test)]
+    pub fn at(path: &std::path::Path) -> Self {
+        Self {
+            endpoint: Endpoint::Unix(path.to_owned()),
+            secured: None,
+            process_id: 1,
+            secret_key: 2,
+        }
+    }
+
     /// Asks the server to give up what the backend is executing, on a connection of its own, and
     /// waits until the server has closed that.
     ///
