@@ -1,7 +1,7 @@
 //! A connection that a function holds, `COPY` both ways, notifications, pipelines, and calls with
 //! less time than there is.
 
-use e2e::guests::QUERY;
+use e2e::guests::{PROGRAM, QUERY};
 use e2e::{Database, Door, Setup, Trial};
 use serde_json::{Value, json};
 
@@ -152,6 +152,18 @@ behind_both_doors! {
             assert!(message(wrong).contains("use copy-in or copy-out"), "{results:?}");
         }
         assert_eq!(results[6]["rows"], json!([[1]]));
+    }
+
+    /// The second one's turn comes when the first waits for the guest, which is about to send its data.
+    async fn a_copy_that_was_called_beside_another_does_not_take_its_data(door) {
+        let database = Database::with("create table things (number int); create table written (key bigint)").await;
+        let trial = Setup::of(&PROGRAM).with(&database).start(door).await;
+        let copy = |table: &str| json!({ "do": "copy_in", "sql": format!("copy {table} from stdin"), "pieces": 3, "end": "all" });
+        let both = json!({ "do": "join", "steps": [copy("things"), copy("written")] });
+        let session = json!({ "do": "session", "steps": [both], "end": "drop" });
+        trial.value(json!({ "program": { "steps": [session], "fails": false } })).await;
+        let counts = "select (select count(*) from things) || ' ' || (select count(*) from written)";
+        assert_eq!(database.value(counts).await.as_deref(), Some("30000 0"));
     }
 
     async fn a_table_of_any_size_is_copied_out_and_may_be_left_half_read(door) {

@@ -75,11 +75,13 @@ impl CopyIn {
         *over = true;
         let written = self
             .session
-            .with_loan(&self.seat, async |loan| loan.copy_write(bytes).await)
+            .with_loan(&self.seat, self.flow, async |loan| {
+                loan.copy_write(bytes).await
+            })
             .await;
         *over = written.is_err();
         if *over {
-            self.session.end_flow(&self.seat);
+            end_flow(&self.session, &self.seat, self.flow);
         }
         written
     }
@@ -96,9 +98,9 @@ impl CopyIn {
         }
         let finished = self
             .session
-            .with_loan(&self.seat, async |loan| loan.copy_finish().await)
+            .with_loan(&self.seat, self.flow, async |loan| loan.copy_finish().await)
             .await;
-        self.session.end_flow(&self.seat);
+        end_flow(&self.session, &self.seat, self.flow);
         finished
     }
 }
@@ -108,6 +110,13 @@ impl Drop for CopyIn {
         if !*self.over.get_mut() && self.seat.flow() == self.flow {
             self.session.end_flow(&self.seat);
         }
+    }
+}
+
+/// Frees the connection of data that have ended, unless something else flows there by now.
+fn end_flow(session: &Arc<Session>, seat: &Arc<Seat>, flow: Option<Flow>) {
+    if !seat.is_flowing() || seat.flow() == flow {
+        session.end_flow(seat);
     }
 }
 
@@ -139,9 +148,7 @@ impl CopyOut {
         }
         if let Some(error) = place.failed.take() {
             place.over = true;
-            if self.seat.flow() == self.flow {
-                self.session.end_flow(&self.seat);
-            }
+            end_flow(&self.session, &self.seat, self.flow);
             return Err(*error);
         }
         if self.seat.flow() != self.flow {
@@ -151,7 +158,9 @@ impl CopyOut {
         place.over = true;
         let mut read = self
             .session
-            .with_loan(&self.seat, async |loan| loan.copy_read(bytes).await)
+            .with_loan(&self.seat, self.flow, async |loan| {
+                loan.copy_read(bytes).await
+            })
             .await
             .and_then(|batch| place.meter.count(&batch).map(|()| batch));
         match &mut read {
@@ -159,7 +168,7 @@ impl CopyOut {
                 place.over = false;
                 place.failed = batch.failed.take();
             }
-            _ => self.session.end_flow(&self.seat),
+            _ => end_flow(&self.session, &self.seat, self.flow),
         }
         Ok(read?.cells)
     }

@@ -110,12 +110,7 @@ impl Cursor {
             abandon(&self.session, &self.seat, &mut place);
             return Err(*error);
         }
-        match (place.flow, self.seat.flow()) {
-            (own, now) if own == now => {}
-            (None, _) => return Err(Error::InUse),
-            // They ended with something around them.
-            (Some(_), _) => return Err(Error::Ended),
-        }
+        self.seat.admits(place.flow)?;
         // Rows that arrive while nobody waits are lost, and so are those after them.
         place.over = true;
         let rows_max = place.rows_for(bytes);
@@ -123,6 +118,7 @@ impl Cursor {
             .session
             .fetch(
                 &self.seat,
+                place.flow,
                 place.portal.as_deref(),
                 rows_max,
                 bytes,

@@ -63,12 +63,10 @@ impl Pinned {
     pub async fn begin(&self, options: &Options) -> Result<Transaction> {
         let name = self.seat.database().name();
         let begin = self.session.grants.begin(name, options)?.sql();
-        if self.seat.is_flowing() {
-            return Err(Error::InUse);
-        }
+        self.seat.admits(None)?;
         self.fresh.store(false, Ordering::Release);
         self.session
-            .with_loan(&self.seat, async |loan| {
+            .with_loan(&self.seat, None, async |loan| {
                 self.seat.tidy(loan).await?;
                 if !loan.is_outside() {
                     return Err(Error::Invalid(
@@ -94,11 +92,10 @@ impl Pinned {
         if self.session.may_freeze() {
             return Err(frozen());
         }
-        if self.seat.is_flowing() {
-            return Err(Error::InUse);
-        }
+        self.seat.admits(None)?;
         let waiting = pin!(async {
             let mut place = self.seat.loan.lock().await;
+            self.seat.admits(None)?;
             let loan = place.as_mut().ok_or(Error::Ended)?;
             // Else it would take an earlier call's answer for what the server says unasked.
             self.seat.tidy(loan).await?;

@@ -114,6 +114,16 @@ impl Seat {
         self.flow().is_some()
     }
 
+    /// Whether a call may have its turn that needs this to flow: nothing, or what it goes on with itself.
+    pub(super) fn admits(&self, needed: Option<Flow>) -> Result<()> {
+        match (needed, self.flow()) {
+            (needed, now) if needed == now => Ok(()),
+            (None, _) => Err(Error::InUse),
+            // It ended with something around it, and what flows by now is another's.
+            (Some(_), _) => Err(Error::Ended),
+        }
+    }
+
     pub(super) fn set_flowing(&self, flowing: bool) {
         let mut flow = lock(&self.flow);
         match flowing {

@@ -28,7 +28,7 @@ use super::leaving::Interrupted;
 use super::overheard;
 use super::pinned::{self, Pinned};
 use super::pool::Loan;
-use super::seat::{Role, Seat, lock, may_try_again};
+use super::seat::{Flow, Role, Seat, lock, may_try_again};
 use super::server_error::Verdict;
 use super::shared;
 use super::sql::listening::listens;
@@ -217,14 +217,12 @@ impl Session {
         seat: &Arc<Seat>,
         work: &W,
     ) -> Result<W::Done> {
-        if seat.is_flowing() {
-            return Err(Error::InUse);
-        }
+        seat.admits(None)?;
         let texts = || work.texts().into_iter().map(str::to_owned).collect();
         let name = seat.database().name();
         let call = self.account.call(name, work.operation(), texts);
         let done = self
-            .with_loan(seat, async |loan| {
+            .with_loan(seat, None, async |loan| {
                 seat.tidy(loan).await?;
                 loan.call_timeout = work.timeout();
                 work.perform(loan, seat.database()).await
@@ -238,15 +236,15 @@ impl Session {
     pub(super) async fn fetch(
         self: &Arc<Self>,
         seat: &Arc<Seat>,
+        flow: Option<Flow>,
         portal: Option<&str>,
         rows_max: u32,
         bytes: usize,
         timeout: Option<Duration>,
     ) -> Result<Batch> {
-        // Else what is on its way is nobody's, and not the portal's.
-        let flows = seat.is_flowing();
-        self.with_loan(seat, async |loan| {
-            if !flows {
+        self.with_loan(seat, flow, async |loan| {
+            // What is on its way then is nobody's, and not the portal's.
+            if flow.is_none() {
                 seat.tidy(loan).await?;
             }
             loan.call_timeout = timeout;
@@ -255,16 +253,19 @@ impl Session {
         .await
     }
 
-    /// Uses a seat's connection until the work is done or the session ends. Work that is given up
-    /// in the middle is ended in the background.
+    /// Uses a seat's connection until the work is done or the session ends, while this flows there and
+    /// nothing else. Work that is given up in the middle is ended in the background.
     pub(super) async fn with_loan<R>(
         self: &Arc<Self>,
         seat: &Arc<Seat>,
+        flow: Option<Flow>,
         work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
     ) -> Result<R> {
         let result = {
             let using = pin!(async {
                 let mut place = seat.loan.lock().await;
+                // Whoever had the turn before may have begun something to go on with.
+                seat.admits(flow)?;
                 // Not before: who only waits for a turn has nothing to end.
                 let interrupted = Interrupted::new(self, seat);
                 let result = match place.as_mut() {
