@@ -129,7 +129,7 @@ behind_both_doors! {
         let [reader, writer] = servers().await;
         let on_reader = Database::create_on(reader).await;
         let name = &on_reader.name;
-        let on_writer = Database { name: name.clone(), server: writer.clone() };
+        let on_writer = Database::named(name, writer);
         Database::create_on(writer).await.run(&format!("create database {name}")).await;
         on_reader.run("create table here (name text)").await;
         on_writer.run("create table here (name text); insert into here values ('writer')").await;

@@ -193,7 +193,7 @@ behind_both_doors! {
         }
         let database = Database::create_on(&one).await;
         let name = &database.name;
-        let successor = Database { name: name.clone(), server: other.clone() };
+        let successor = Database::named(name, &other);
         Database::create_on(&other).await.run(&format!("create database {name}")).await;
         for (database, place) in [(&database, "one"), (&successor, "other")] {
             let schema = "create table noted (pid int4 default pg_backend_pid(), place text default";

@@ -7,8 +7,8 @@ mod standby;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
@@ -213,6 +213,8 @@ pub struct Database {
     pub name: String,
     /// The server it is on.
     pub server: Server,
+    /// Who looks from outside, between two looks.
+    observer: Mutex<Option<Client>>,
 }
 
 impl Database {
@@ -240,9 +242,15 @@ impl Database {
             .batch_execute(&format!("create database {name}"))
             .await
             .expect("the name is new");
+        Self::named(&name, server)
+    }
+
+    /// The database of this name on this server.
+    pub fn named(name: &str, server: &Server) -> Self {
         Self {
-            name,
+            name: name.to_owned(),
             server: server.clone(),
+            observer: Mutex::default(),
         }
     }
 
@@ -294,9 +302,32 @@ impl Database {
     }
 
     /// The first value that this SQL returns, from outside; `$name` in it is this database.
+    ///
+    /// The connection for it is kept, since much is looked at every few milliseconds.
     pub async fn observe(&self, sql: &str) -> Option<String> {
         let sql = sql.replace("$name", &format!("'{}'", self.name));
-        first(&self.server.connect("postgres").await, &sql).await
+        let kept = self.observer.lock().unwrap().take();
+        if let Some(client) = kept {
+            match client.simple_query(&sql).await {
+                Ok(messages) => return self.observed(client, &messages),
+                // Its server was stopped or has crashed since.
+                Err(error) if error.is_closed() || client.is_closed() => {}
+                Err(error)
+                    if error
+                        .code()
+                        .is_some_and(|code| code.code().starts_with("57P")) => {}
+                Err(error) => panic!("{sql}: {error:?}"),
+            }
+        }
+        let client = self.server.connect("postgres").await;
+        let messages = client.simple_query(&sql).await;
+        let messages = messages.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        self.observed(client, &messages)
+    }
+
+    fn observed(&self, client: Client, messages: &[SimpleQueryMessage]) -> Option<String> {
+        *self.observer.lock().unwrap() = Some(client);
+        first_of(messages)
     }
 
     /// Waits until the observer sees this.

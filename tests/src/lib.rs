@@ -29,6 +29,7 @@ pub mod emf;
 pub mod host;
 pub mod lambda;
 pub mod ldap;
+pub mod ledger;
 pub mod local;
 pub mod middlebox;
 pub mod pooler;

@@ -6,7 +6,7 @@ use crate::Chance;
 
 /// The tables that the programs use.
 pub const SCHEMA: &str = "
-    create table written (key bigint not null);
+    create table written (key bigint not null, tenant text default nullif(current_setting('app.tenant', true), ''));
     create table junk (number int);
     create table refused (number int);
     create table slow (number int);
@@ -59,17 +59,32 @@ const STATEMENTS: [&str; 35] = [
     "savepoint here",
 ];
 
-/// Writes none of what it is sent.
-const COPY_IN: [&str; 3] = [
+/// SQL with an argument, a number; what it is taken for is not always one.
+const ASKING: [&str; 9] = [
+    "select $1::int4 + n from generate_series(1, 3) n",
+    "select repeat('x', 1000), 1 / ($1::int4 - n) from generate_series(1, 2000) n",
+    "insert into junk values ($1)",
+    "select set_config('left.over', $1::int4::text, false)",
+    "select pg_advisory_lock($1)::text",
+    "select 1 / $1",
+    "select $1::text",
+    "select $1",
+    "select from nowhere where number = $1",
+];
+
+/// Writes none of what it is sent. A text is no data in the binary format.
+const COPY_IN: [&str; 4] = [
     "copy junk from stdin where false",
     "copy junk from stdin with (format csv) where false",
+    "copy junk from stdin with (format binary) where false",
     "copy nowhere from stdin",
 ];
 
-const COPY_OUT: [&str; 3] = [
+const COPY_OUT: [&str; 4] = [
     "copy (select repeat('x', 1000) from generate_series(1, 2000)) to stdout",
     "copy (select 1 / (900 - n), repeat('x', 1000) from generate_series(1, 2000) n) to stdout",
     "copy (select 1) to stdout",
+    "copy (select 1) to stdout with (format binary)",
 ];
 
 /// Where a step is done.
@@ -100,7 +115,8 @@ impl Programs {
         Self {
             chance: Chance::new(seed),
             kills: false,
-            next: 0,
+            // A number that is nothing else in an event.
+            next: 10_000_000,
             never: Vec::new(),
             has_text: false,
             has_spawned: false,
@@ -138,16 +154,20 @@ impl Programs {
 
     fn step(&mut self, place: Place, depth: u32, lost: bool) -> Value {
         if depth >= 3 {
-            return self.single(lost);
+            return self.single(place, lost);
         }
         let next = depth + 1;
-        match self.chance.below(24) {
+        match self.chance.below(26) {
             0..=3 => self.transaction(place, next, lost),
-            4 if place == Place::Client => {
-                json!({ "do": "transact", "steps": self.steps(Place::Transaction, next, lost, 3) })
+            4 if place != Place::Transaction => {
+                let options = self.options(place);
+                let steps = self.steps(Place::Transaction, next, lost, 3);
+                json!({ "do": "transact", "steps": steps, "options": options })
             }
             4..=6 if place == Place::Client => {
-                let end = self.chance.of(&["drop", "drop", "forget", "keep"]);
+                let end = self
+                    .chance
+                    .of(&["drop", "drop", "close", "close", "forget", "keep"]);
                 json!({ "do": "session", "steps": self.steps(Place::Session, next, lost, 4), "end": end })
             }
             // Within something that may be dropped nobody could say where it ended.
@@ -159,7 +179,7 @@ impl Programs {
                     Place::Client => (0..3)
                         .map(|_| self.step(place, next.max(2), lost))
                         .collect(),
-                    _ => (0..3).map(|_| self.single(lost)).collect(),
+                    _ => (0..3).map(|_| self.single(place, lost)).collect(),
                 };
                 json!({ "do": "join", "steps": steps })
             }
@@ -180,7 +200,12 @@ impl Programs {
                 self.has_spawned = true;
                 json!({ "do": "spawn", "steps": self.steps(place, next, lost, 3) })
             }
-            _ => self.single(lost),
+            19 => {
+                let begin = self.begin();
+                json!({ "do": "during", "begin": begin, "step": self.step(place, next, lost) })
+            }
+            20..=21 if place == Place::Session => self.notification(),
+            _ => self.single(place, lost),
         }
     }
 
@@ -191,8 +216,51 @@ impl Programs {
         // What is forgotten within a transaction is a part of that.
         let open_ended = place == Place::Transaction && ["forget", "keep"].contains(&end);
         let lost = lost || (end != "commit" && !open_ended);
+        let options = self.options(place);
         let steps = self.steps(Place::Transaction, depth, lost, 4);
-        json!({ "do": "transaction", "steps": steps, "end": end })
+        json!({ "do": "transaction", "steps": steps, "end": end, "options": options })
+    }
+
+    /// Those of a transaction; within another it is a savepoint, which has a name.
+    fn options(&mut self, place: Place) -> Value {
+        if place == Place::Transaction {
+            let name = self.chance.of(&["here", "here", "say \"here\"", ""]);
+            return match self.chance.once_in(2) {
+                true => json!({ "name": name }),
+                false => json!({}),
+            };
+        }
+        let mut options = json!({});
+        if self.chance.once_in(3) {
+            options["isolation"] = json!(self.chance.of(&[
+                "serializable",
+                "repeatable read",
+                "read committed",
+                "read uncommitted",
+            ]));
+        }
+        for name in ["read_only", "deferrable"] {
+            if self.chance.once_in(6) {
+                options[name] = json!(self.chance.once_in(2));
+            }
+        }
+        options
+    }
+
+    /// Waits for a notification, now and then for one that comes.
+    fn notification(&mut self) -> Value {
+        let millis = self.chance.of(&[0, 2, 20]);
+        let wait = json!({ "do": "hurry", "millis": millis, "step": { "do": "notification" } });
+        let listen =
+            json!({ "do": "listen", "channel": self.chance.of(&["left_over", "Left \"Over"]) });
+        let notify = json!({ "do": "batch", "sql": "notify left_over, 'said'" });
+        match self.chance.below(3) {
+            0 => wait,
+            1 => json!({ "do": "timeout", "millis": 5000, "steps": [listen, wait] }),
+            _ => {
+                json!({ "do": "timeout", "millis": 5000, "steps": [listen, notify, notify, wait] })
+            }
+        }
     }
 
     fn text(&mut self, depth: u32) -> Value {
@@ -203,7 +271,7 @@ impl Programs {
             .map(|_| match self.chance.below(4) {
                 0 => {
                     let millis = self.chance.of(&[0, 1, 5]);
-                    json!({ "do": "hurry", "millis": millis, "step": self.single(lost) })
+                    json!({ "do": "hurry", "millis": millis, "step": self.single(Place::Client, lost) })
                 }
                 1 => self.step(Place::Transaction, depth.max(3), lost),
                 _ => self.write(lost),
@@ -220,27 +288,75 @@ impl Programs {
             self.never.extend(&keys);
         }
         match keys.as_slice() {
-            [key] => json!({ "do": "write", "key": key }),
-            keys => json!({ "do": "write_all", "keys": keys }),
+            [key] => {
+                let way = self.chance.of(&[
+                    "execute",
+                    "execute",
+                    "typed",
+                    "prepared",
+                    "returning",
+                    "copy",
+                    "binary",
+                ]);
+                json!({ "do": "write", "key": key, "way": way })
+            }
+            keys => {
+                let behind = self.chance.of(&["nothing", "nothing", "typed"]);
+                json!({ "do": "write_all", "keys": keys, "behind": behind })
+            }
+        }
+    }
+
+    /// What never writes its rows, since it fails behind them or has no end.
+    fn write_in_vain(&mut self) -> Value {
+        let key = self.next;
+        self.next += 1;
+        self.never.push(key);
+        match self.chance.below(4) {
+            0 => json!({ "do": "write_all", "keys": [key], "behind": "failing" }),
+            1 => json!({ "do": "write_all", "keys": [key], "behind": "unknown" }),
+            kind => json!({ "do": "begin_to_write", "key": key, "forget": kind == 2 }),
         }
     }
 
     /// A step that is one call.
-    fn single(&mut self, lost: bool) -> Value {
+    fn single(&mut self, place: Place, lost: bool) -> Value {
+        match self.chance.below(18) {
+            0..=4 => self.write(lost),
+            5 => self.write_in_vain(),
+            6..=9 => self.begin(),
+            10 => json!({ "do": "pipeline", "sqls": [self.statement(), self.statement()] }),
+            11 => json!({ "do": "sleep", "millis": self.chance.below(10) }),
+            12 => json!({ "do": "one", "sql": self.statement() }),
+            13 => json!({ "do": "prepare", "sql": self.statement() }),
+            14 => json!({ "do": "use_prepared" }),
+            15 => json!({ "do": "execute", "sql": self.statement() }),
+            16 if self.chance.once_in(4) => {
+                json!({ "do": "open", "name": self.chance.of(&["default", "nowhere"]) })
+            }
+            17 if place == Place::Session => {
+                json!({ "do": "listen", "channel": "left_over" })
+            }
+            _ => json!({ "do": "batch", "sql": self.statement() }),
+        }
+    }
+
+    /// What comes or goes in pieces, and how far it gets.
+    fn begin(&mut self) -> Value {
         let flow = self.chance.of(&["all", "all", "half", "forget", "keep"]);
-        match self.chance.below(12) {
-            0..=3 => self.write(lost),
-            4 => {
+        match self.chance.below(4) {
+            0 => {
                 let pieces = self.chance.of(&[0, 1, 3, 30]);
                 json!({ "do": "copy_in", "sql": self.chance.of(&COPY_IN), "pieces": pieces, "end": flow })
             }
-            5 => json!({ "do": "copy_out", "sql": self.chance.of(&COPY_OUT), "end": flow }),
-            6 => json!({ "do": "pipeline", "sqls": [self.statement(), self.statement()] }),
-            7 => json!({ "do": "sleep", "millis": self.chance.below(10) }),
-            8 => json!({ "do": "query", "sql": self.statement(), "rows": flow }),
-            9 => json!({ "do": "prepare", "sql": self.statement() }),
-            10 => json!({ "do": "execute", "sql": self.statement() }),
-            _ => json!({ "do": "batch", "sql": self.statement() }),
+            1 => json!({ "do": "copy_out", "sql": self.chance.of(&COPY_OUT), "end": flow }),
+            2 => {
+                let sql = format!("/* {} */ {}", self.chance.below(2), self.chance.of(&ASKING));
+                let value = self.chance.of(&[0, 1, 3, 900]);
+                let named = self.chance.once_in(2);
+                json!({ "do": "asked", "sql": sql, "value": value, "named": named, "rows": flow })
+            }
+            _ => json!({ "do": "query", "sql": self.statement(), "rows": flow }),
         }
     }
 

@@ -9,15 +9,20 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::future::{Either, FutureExt, join_all, select};
-use hearth::postgres::{Client, Error, Transaction};
+use hearth::postgres::{Client, Error};
 use serde::Deserialize;
 
 pub mod crash;
 pub mod kept;
+mod on;
 mod single;
+mod transaction;
+mod written;
 
 use kept::Kept;
-use single::On;
+use on::{Behind, On, Way};
+use transaction::Options;
+use written::Written;
 
 /// One thing to do.
 #[derive(Clone, Debug, Deserialize)]
@@ -25,26 +30,64 @@ use single::On;
 pub enum Step {
     /// A statement, whose rows are read as far as `rows` says.
     Query { sql: String, rows: Flow },
+    /// A statement with an argument. Its type is the server's choice, or `named`.
+    Asked {
+        sql: String,
+        value: i32,
+        named: bool,
+        rows: Flow,
+    },
+    /// A statement of which one row is read.
+    One { sql: String },
     /// A statement.
     Execute { sql: String },
     /// Statements in one text.
     Batch { sql: String },
-    /// Asks what the server says of a statement.
+    /// Asks what the server says of a statement, and keeps that.
     Prepare { sql: String },
+    /// Executes the statement that was prepared last, in whichever invocation.
+    UsePrepared,
     /// Statements in one round trip.
     Pipeline { sqls: Vec<String> },
     /// A `COPY` into a table, of so many pieces.
     CopyIn { sql: String, pieces: u32, end: Flow },
     /// A `COPY` out of a table.
     CopyOut { sql: String, end: Flow },
+    /// Another step between the first and the last piece of rows or data on their way.
+    During { begin: Box<Step>, step: Box<Step> },
     /// Writes a row with this key.
-    Write { key: i64 },
+    Write {
+        key: i64,
+        #[serde(default)]
+        way: Way,
+    },
     /// Writes rows with these keys in one round trip.
-    WriteAll { keys: Vec<i64> },
+    WriteAll {
+        keys: Vec<i64>,
+        #[serde(default)]
+        behind: Behind,
+    },
+    /// Sends a row with this key, and not the end of what would write it.
+    BeginToWrite { key: i64, forget: bool },
     /// A transaction, or one within a transaction.
-    Transaction { steps: Vec<Step>, end: End },
+    Transaction {
+        steps: Vec<Step>,
+        end: End,
+        #[serde(default)]
+        options: Options,
+    },
     /// A transaction that is done again if others are in its way.
-    Transact { steps: Vec<Step> },
+    Transact {
+        steps: Vec<Step>,
+        #[serde(default)]
+        options: Options,
+    },
+    /// Listens to a channel.
+    Listen { channel: String },
+    /// Waits for a notification.
+    Notification,
+    /// Opens a database by its name, once more.
+    Open { name: String },
     /// A connection that is held.
     Session { steps: Vec<Step>, end: End },
     /// A transaction by SQL text; whatever fails in it leaves it open. `end` is text, or nothing.
@@ -103,46 +146,25 @@ pub enum End {
     Rollback,
     /// By dropping its handle.
     Drop,
+    /// By `close`; a transaction by dropping its handle.
+    Close,
     /// Not at all: its handle stays in the instance, where nobody finds it.
     Forget,
     /// Not at all: its handle can still be used.
     Keep,
 }
 
-/// What is known of the rows that were written at one place.
-#[derive(Default)]
-struct Written {
-    /// Those whose statement succeeded in a transaction that is open.
-    open: Vec<i64>,
-    /// Whether they are in a transaction.
-    pending: bool,
-}
-
-impl Written {
-    /// Tells what became of keys.
-    fn tell(keys: &[i64], what: &str) {
-        keys.iter().for_each(|key| println!("key {key} {what}"));
-    }
-
-    /// Takes note of a statement that writes these keys.
-    fn note<T>(&mut self, keys: &[i64], result: &Result<T, Error>, doubtful: bool) {
-        match result {
-            Ok(_) if self.pending => self.open.extend(keys),
-            Ok(_) if doubtful => Self::tell(keys, "maybe"),
-            Ok(_) => Self::tell(keys, "done"),
-            Err(error) if error.may_have_executed() => Self::tell(keys, "maybe"),
-            Err(_) => Self::tell(keys, "not"),
+impl Step {
+    /// Whether it may fail a transaction without an error that anybody is told of.
+    fn gives_up(&self) -> bool {
+        match self {
+            Step::Hurry { .. } | Step::Once { .. } | Step::BeginToWrite { .. } => true,
+            Step::CopyIn { end, .. } | Step::CopyOut { end, .. } => *end != Flow::All,
+            Step::Query { rows, .. } | Step::Asked { rows, .. } => *rows != Flow::All,
+            Step::During { begin, step } => begin.gives_up() || step.gives_up(),
+            Step::Join { steps } | Step::Timeout { steps, .. } => steps.iter().any(Step::gives_up),
+            _ => false,
         }
-    }
-
-    /// Tells what became of keys by a commit.
-    fn concluded(keys: &[i64], commit: &Result<(), Error>) {
-        let what = match commit {
-            Ok(()) => "done",
-            Err(error) if error.may_have_executed() => "maybe",
-            Err(_) => "not",
-        };
-        Self::tell(keys, what);
     }
 }
 
@@ -179,18 +201,22 @@ impl Place<'_, '_> {
 
     async fn step(&mut self, step: &Step) -> Result<(), Error> {
         match step {
-            Step::Write { key } => {
-                let result = self.on.write(*key).await;
-                self.written.note(&[*key], &result, self.doubtful.get());
+            Step::Write { .. } | Step::WriteAll { .. } | Step::BeginToWrite { .. } => {
+                let (keys, result) = self.on.try_to_write(step).await;
+                self.written.note(&keys, &result, self.doubtful.get());
                 result
             }
-            Step::WriteAll { keys } => {
-                let result = self.on.write_all(keys).await;
-                self.written.note(keys, &result, self.doubtful.get());
-                result
+            Step::During { begin, step } => {
+                let (held, flow) = self.on.begin(begin).await?;
+                let result = Box::pin(self.step(step)).await;
+                held.go_on(flow).await.and(result)
             }
-            Step::Transaction { steps, end } => self.transaction(steps, *end).await,
-            Step::Transact { steps } => self.transact(steps).await,
+            Step::Transaction {
+                steps,
+                end,
+                options,
+            } => self.transaction(steps, *end, options).await,
+            Step::Transact { steps, options } => self.transact(steps, options).await,
             Step::Session { steps, end } => self.session(steps, *end).await,
             Step::Text { steps, end } => self.text(steps, end).await,
             Step::Join { steps } => self.join(steps).await,
@@ -222,58 +248,6 @@ impl Place<'_, '_> {
         }
     }
 
-    /// A transaction on whatever this is.
-    async fn transaction(&mut self, steps: &[Step], end: End) -> Result<(), Error> {
-        match &mut self.on {
-            On::Client(client) => {
-                let mut transaction = client.transaction().await?;
-                let open = within(&mut transaction, steps, self.doubtful).await;
-                if end == End::Keep {
-                    Written::tell(&open, "not");
-                    Kept::Transaction(transaction).keep();
-                    return Ok(());
-                }
-                conclude(transaction, &open, end).await
-            }
-            On::Session(session) => {
-                let mut transaction = session.transaction().await?;
-                let open = within(&mut transaction, steps, self.doubtful).await;
-                // Forgotten, it is still there, and the session's own calls are part of it.
-                let left = matches!(end, End::Forget | End::Keep);
-                self.doubtful.set(self.doubtful.get() || left);
-                conclude(transaction, &open, end).await
-            }
-            On::Transaction(outer) => {
-                let mut transaction = outer.transaction().await?;
-                let open = within(&mut transaction, steps, self.doubtful).await;
-                let ended = finish(transaction, end).await;
-                match (end, &ended) {
-                    // Nobody goes back to the savepoint, so it is part of what is around it.
-                    (End::Forget | End::Keep, _) | (End::Commit, Ok(())) => {
-                        self.written.open.extend(open);
-                    }
-                    _ => Written::tell(&open, "not"),
-                }
-                ended
-            }
-        }
-    }
-
-    async fn transact(&mut self, steps: &[Step]) -> Result<(), Error> {
-        let On::Client(client) = &self.on else {
-            return Ok(());
-        };
-        let mut open = Vec::new();
-        let result = client
-            .transact(async |transaction| {
-                open = within(transaction, steps, self.doubtful).await;
-                Ok::<_, Error>(())
-            })
-            .await;
-        Written::concluded(&open, &result);
-        result
-    }
-
     async fn session(&mut self, steps: &[Step], end: End) -> Result<(), Error> {
         let On::Client(client) = &self.on else {
             return Ok(());
@@ -289,6 +263,7 @@ impl Place<'_, '_> {
         match end {
             End::Forget => std::mem::forget(session),
             End::Keep => Kept::Session(session).keep(),
+            End::Close => return session.close().await,
             _ => drop(session),
         }
         Ok(())
@@ -310,10 +285,9 @@ impl Place<'_, '_> {
             return done;
         }
         let ended = self.on.batch(end).await;
-        let gives_up = |step: &Step| matches!(step, Step::Hurry { .. } | Step::Once { .. });
         match end {
             // A transaction that has failed by it is rolled back without a word.
-            "commit" if steps.iter().any(gives_up) => Written::tell(&open, "maybe"),
+            "commit" if steps.iter().any(Step::gives_up) => Written::tell(&open, "maybe"),
             "commit" => Written::concluded(&open, &ended),
             _ => Written::tell(&open, "not"),
         }
@@ -341,57 +315,9 @@ impl Place<'_, '_> {
             return results.into_iter().collect();
         }
         let on = &self.on;
-        let one = async |step: &Step| match step {
-            Step::Write { key } => (Some(*key), on.write(*key).await),
-            other => (None, on.single(other).await),
-        };
-        for (key, result) in join_all(steps.iter().map(one)).await {
-            if let Some(key) = key {
-                self.written.note(&[key], &result, self.doubtful.get());
-            }
+        for (keys, result) in join_all(steps.iter().map(|step| on.try_to_write(step))).await {
+            self.written.note(&keys, &result, self.doubtful.get());
         }
         Ok(())
-    }
-}
-
-/// Steps within a transaction; the keys that are written and not committed yet.
-async fn within(
-    transaction: &mut Transaction<'_>,
-    steps: &[Step],
-    doubtful: &Cell<bool>,
-) -> Vec<i64> {
-    let mut place = Place {
-        on: On::Transaction(transaction),
-        written: Written {
-            open: Vec::new(),
-            pending: true,
-        },
-        doubtful,
-    };
-    let _ = Box::pin(place.run(steps, false)).await;
-    place.written.open
-}
-
-async fn conclude(transaction: Transaction<'_>, open: &[i64], end: End) -> Result<(), Error> {
-    let ended = finish(transaction, end).await;
-    match end {
-        End::Commit => Written::concluded(open, &ended),
-        _ => Written::tell(open, "not"),
-    }
-    ended
-}
-
-async fn finish(transaction: Transaction<'_>, end: End) -> Result<(), Error> {
-    match end {
-        End::Commit => transaction.commit().await,
-        End::Rollback => transaction.rollback().await,
-        End::Drop => {
-            drop(transaction);
-            Ok(())
-        }
-        End::Forget | End::Keep => {
-            std::mem::forget(transaction);
-            Ok(())
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use hearth::postgres::{CopyIn, CopyOut, Error, RowStream, Session, Transaction};
+use hearth::postgres::{CopyIn, CopyOut, Error, RowStream, Session, Statement, Transaction};
 
 /// A handle that is kept.
 pub enum Kept {
@@ -15,6 +15,7 @@ pub enum Kept {
 
 thread_local! {
     static KEPT: RefCell<Vec<(u64, Kept)>> = const { RefCell::new(Vec::new()) };
+    static STATEMENT: RefCell<Option<Statement>> = const { RefCell::new(None) };
     static INVOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -28,6 +29,16 @@ impl Kept {
     pub fn keep(self) {
         KEPT.with_borrow_mut(|kept| kept.push((INVOCATIONS.get(), self)));
     }
+}
+
+/// Keeps a statement, which belongs to no invocation and no connection.
+pub fn keep_statement(statement: Statement) {
+    STATEMENT.set(Some(statement));
+}
+
+/// The statement that was kept last.
+pub fn statement() -> Option<Statement> {
+    STATEMENT.with_borrow(Clone::clone)
 }
 
 /// Uses what was kept last, for the last time. Says so if it works for another invocation than its

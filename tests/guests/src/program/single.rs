@@ -1,67 +1,48 @@
-//! The steps that are one call, and where they are done.
+//! The steps that are one call.
 
 use std::time::Duration;
 
-use hearth::postgres::{Client, CopyIn, CopyOut, Error, RowStream, Session, Transaction};
+use hearth::postgres::Error;
+use hearth::postgres::types::{ToSql, Type};
 
 use super::kept::{self, Kept};
+use super::on::{On, on};
 use super::{Flow, Step, crash};
 
-/// Writes one row.
-const WRITE: &str = "insert into written values ($1)";
-
-/// What calls are made on.
-pub enum On<'a, 'b> {
-    Client(Client),
-    Transaction(&'a mut Transaction<'b>),
-    Session(&'a mut Session),
-}
-
-/// The three have no trait in common.
-macro_rules! on {
-    ($on:expr, $it:ident => $call:expr) => {
-        match $on {
-            On::Client($it) => $call,
-            On::Transaction($it) => $call,
-            On::Session($it) => $call,
-        }
-    };
-}
-
 impl On<'_, '_> {
-    pub fn set_timeout(&mut self, timeout: Option<Duration>) {
-        on!(self, it => it.set_timeout(timeout));
-    }
-
-    pub async fn batch(&self, sql: &str) -> Result<(), Error> {
-        on!(self, it => it.batch_execute(sql).await)
-    }
-
-    pub async fn write(&self, key: i64) -> Result<(), Error> {
-        on!(self, it => it.execute(WRITE, &[&key]).await).map(|_| ())
-    }
-
-    pub async fn write_all(&self, keys: &[i64]) -> Result<(), Error> {
-        on!(self, it => {
-            let mut calls = it.pipeline();
-            for key in keys {
-                calls.add(WRITE, &[key]);
+    /// Does a step that is one call, and says which rows it wrote if it succeeded.
+    pub async fn try_to_write(&self, step: &Step) -> (Vec<i64>, Result<(), Error>) {
+        match step {
+            Step::Write { key, way } => (vec![*key], self.write(*key, *way).await),
+            Step::WriteAll { keys, behind } => (keys.clone(), self.write_all(keys, *behind).await),
+            Step::BeginToWrite { key, forget } => {
+                (Vec::new(), self.begin_to_write(*key, *forget).await)
             }
-            calls.run().await.map(|_| ())
-        })
+            other => (Vec::new(), self.single(other).await),
+        }
     }
 
     /// Does a step that is no more than one call.
     pub async fn single(&self, step: &Step) -> Result<(), Error> {
         match step {
-            Step::Query { sql, rows } => {
-                let none = Vec::<i32>::new();
-                let stream = on!(self, it => it.query_raw(sql, none).await)?;
-                read(stream, *rows).await
+            Step::Query { .. }
+            | Step::Asked { .. }
+            | Step::CopyIn { .. }
+            | Step::CopyOut { .. } => {
+                let (held, flow) = self.begin(step).await?;
+                held.go_on(flow).await
             }
+            Step::One { sql } => on!(self, it => it.query_opt(sql, &[]).await).map(|_| ()),
             Step::Execute { sql } => on!(self, it => it.execute(sql, &[]).await).map(|_| ()),
             Step::Batch { sql } => self.batch(sql).await,
-            Step::Prepare { sql } => on!(self, it => it.prepare(sql).await).map(|_| ()),
+            Step::Prepare { sql } => {
+                kept::keep_statement(on!(self, it => it.prepare(sql).await)?);
+                Ok(())
+            }
+            Step::UsePrepared => match kept::statement() {
+                Some(sql) => on!(self, it => it.execute(&sql, &[]).await).map(|_| ()),
+                None => Ok(()),
+            },
             Step::Pipeline { sqls } => on!(self, it => {
                 let mut calls = it.pipeline();
                 for sql in sqls {
@@ -69,13 +50,17 @@ impl On<'_, '_> {
                 }
                 calls.run().await.map(|_| ())
             }),
-            Step::CopyIn { sql, pieces, end } => {
-                let copy = on!(self, it => it.copy_in(sql).await)?;
-                send(copy, *pieces, *end).await
-            }
-            Step::CopyOut { sql, end } => {
-                let copy = on!(self, it => it.copy_out(sql).await)?;
-                receive(copy, *end).await
+            Step::Listen { channel } => match self {
+                On::Session(session) => session.listen(channel).await,
+                _ => Ok(()),
+            },
+            Step::Notification => match self {
+                On::Session(session) => session.notification().await.map(|_| ()),
+                _ => Ok(()),
+            },
+            Step::Open { name } => {
+                let other = hearth::postgres::open(name)?;
+                other.execute("select 1", &[]).await.map(|_| ())
             }
             Step::Sleep { millis } => {
                 hearth::sleep(Duration::from_millis(*millis)).await;
@@ -89,37 +74,57 @@ impl On<'_, '_> {
             other => crash::end(other),
         }
     }
+
+    /// Begins what has more than one piece, and says how far it is to go.
+    pub async fn begin(&self, step: &Step) -> Result<(Kept, Flow), Error> {
+        match step {
+            Step::Query { sql, rows } => {
+                let none = Vec::<i32>::new();
+                let mut stream = on!(self, it => it.query_raw(sql, none).await)?;
+                stream.try_next().await?;
+                Ok((Kept::Rows(stream), *rows))
+            }
+            Step::Asked {
+                sql,
+                value,
+                named,
+                rows,
+            } => {
+                let value: &(dyn ToSql + Sync) = value;
+                let stream = on!(self, it => match named {
+                    true => it.query_typed_raw(sql, [(value, Type::INT4)]).await,
+                    false => it.query_raw(sql, [value]).await,
+                })?;
+                Ok((Kept::Rows(stream), *rows))
+            }
+            Step::CopyIn { sql, pieces, end } => {
+                let mut copy = on!(self, it => it.copy_in(sql).await)?;
+                for _ in 0..*pieces {
+                    copy.write("1\n".repeat(10_000)).await?;
+                }
+                Ok((Kept::CopyIn(copy), *end))
+            }
+            Step::CopyOut { sql, end } => {
+                let mut copy = on!(self, it => it.copy_out(sql).await)?;
+                copy.try_next().await?;
+                Ok((Kept::CopyOut(copy), *end))
+            }
+            other => crash::end(other),
+        }
+    }
 }
 
-async fn read(mut rows: RowStream, how_far: Flow) -> Result<(), Error> {
-    while rows.try_next().await?.is_some() && how_far == Flow::All {}
-    match how_far {
-        Flow::All | Flow::Half => drop(rows),
-        Flow::Forget => std::mem::forget(rows),
-        Flow::Keep => Kept::Rows(rows).keep(),
+impl Kept {
+    /// Goes on with what was begun, as far as this.
+    pub async fn go_on(self, how_far: Flow) -> Result<(), Error> {
+        match (how_far, self) {
+            (Flow::All, Self::Rows(mut rows)) => while rows.try_next().await?.is_some() {},
+            (Flow::All, Self::CopyOut(mut copy)) => while copy.try_next().await?.is_some() {},
+            (Flow::All, Self::CopyIn(copy)) => return copy.finish().await.map(|_| ()),
+            (Flow::Forget, held) => std::mem::forget(held),
+            (Flow::Keep, held) => held.keep(),
+            (Flow::All | Flow::Half, held) => drop(held),
+        }
+        Ok(())
     }
-    Ok(())
-}
-
-async fn send(mut copy: CopyIn, pieces: u32, end: Flow) -> Result<(), Error> {
-    for _ in 0..pieces {
-        copy.write("1\n".repeat(10_000)).await?;
-    }
-    match end {
-        Flow::All => return copy.finish().await.map(|_| ()),
-        Flow::Half => drop(copy),
-        Flow::Forget => std::mem::forget(copy),
-        Flow::Keep => Kept::CopyIn(copy).keep(),
-    }
-    Ok(())
-}
-
-async fn receive(mut copy: CopyOut, how_far: Flow) -> Result<(), Error> {
-    while copy.try_next().await?.is_some() && how_far == Flow::All {}
-    match how_far {
-        Flow::All | Flow::Half => drop(copy),
-        Flow::Forget => std::mem::forget(copy),
-        Flow::Keep => Kept::CopyOut(copy).keep(),
-    }
-    Ok(())
 }
