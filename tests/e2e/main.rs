@@ -34,6 +34,7 @@ mod after_answer;
 mod aws_clients;
 mod broken_wire;
 mod cancellation;
+mod caps;
 mod configuration;
 mod connecting;
 mod credentials;

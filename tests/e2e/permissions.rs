@@ -263,30 +263,6 @@ behind_both_doors! {
         assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("4"));
     }
 
-    async fn a_result_is_read_no_further_than_its_cap(door) {
-        let database = database("").await;
-        let trial = start(door, &database, "rows_max = 1000\nbytes_max = 100000").await;
-        let all = |rows: u32, bytes: u32| json!({ "query": format!("select repeat('x', {bytes}) from generate_series(1, {rows})") });
-        for (step, word) in [
-            (all(1001, 1), "1000 rows"),
-            (all(50_000_000, 1), "1000 rows"),
-            (all(2, 60_000), "100000 bytes"),
-            (all(500_000, 6000), "100000 bytes"),
-        ] {
-            let steps = json!([step, { "transaction": [step, { "query": "select 1" }], "end": "commit" }]);
-            let results = flat(results(&trial, steps).await);
-            for capped in [&results[0], &results[1]] {
-                assert!(message(capped).starts_with("the result is too large: "), "{capped}");
-                assert!(message(capped).contains(word), "{capped}");
-                assert!(message(capped).contains("in [function.tested.database.default]"), "{capped}");
-            }
-            assert_eq!(results[2]["rows"], json!([[1]]), "{step}");
-        }
-        let fitting = flat(results(&trial, json!([all(1000, 1), all(1, 90_000)])).await);
-        assert_eq!(fitting[0]["rows"].as_array().map(Vec::len), Some(1000));
-        assert_eq!(fitting[1]["rows"].as_array().map(Vec::len), Some(1));
-    }
-
     /// Two functions share a pool, and so its connections.
     async fn a_permission_is_that_of_one_function(door) {
         let database = database("").await;

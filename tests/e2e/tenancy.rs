@@ -3,7 +3,7 @@
 
 use e2e::guests::QUERY;
 use e2e::lambda::Event;
-use e2e::{Database, Door, Setup, Trial};
+use e2e::{Database, Door, Pooler, Setup, Trial};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -68,7 +68,69 @@ async fn sees(trial: &Trial, tenant: &str, bodies: &str) {
     assert_eq!(results[3], Value::Null, "{tenant}");
 }
 
+/// What a pooler in transaction mode does to its server sessions is no way to another tenant's rows.
+async fn start_behind(pooler: &Pooler, door: Door, database: &Database, more: &str) -> Trial {
+    let section = format!(
+        "[function.tested.database.default]\nrole = \"{}_app\"\n{SETTINGS}\n{more}\n",
+        database.name
+    );
+    let setup = Setup::of(&QUERY)
+        .database("url", &format!("{:?}", pooler.url()))
+        .database("prepare", "\"never\"")
+        .database("pool_max", "8")
+        .isolation("{ concurrent = 8 }");
+    setup.toml(&section).concurrency(8).start(door).await
+}
+
 behind_both_doors! {
+    async fn a_tenant_sees_its_own_rows_through_a_pooler_that_shares_sessions(door) {
+        let database = notes().await;
+        let Some(pooler) = Pooler::of(&database).await else { return };
+        let trial = start_behind(&pooler, door, &database, "").await;
+        join_all((0..24).map(|at| {
+            let (tenant, bodies) = [("blue", "b1,b2"), ("red", "r1"), ("green", "")][at % 3];
+            sees(&trial, tenant, bodies)
+        })).await;
+        let spoils = "select string_agg(tenant || ' ' || count, ',' order by tenant) from
+            (select tenant, count(*) from spoils group by tenant) counts";
+        assert_eq!(database.value(spoils).await.as_deref(), Some("blue 16,red 8"));
+        // Whoever else uses the pooler has neither the role nor the setting.
+        let left = "select current_user = session_user and coalesce(current_setting('app.tenant', true), '') = ''";
+        let plain = Setup::of(&QUERY).database("url", &format!("{:?}", pooler.url())).database("prepare", "\"never\"");
+        let plain = plain.database("pool_max", "2").start(door).await;
+        let both = json!({ "steps": [{ "parallel": [{ "query": left }, { "query": left }] }] });
+        for result in plain.value(both).await[0].as_array().expect("both have one") {
+            assert_eq!(result["rows"], json!([[true]]), "{result}");
+        }
+    }
+
+    async fn a_tenant_may_only_read_through_such_a_pooler_if_it_may_only_read(door) {
+        let database = notes().await;
+        let Some(pooler) = Pooler::of(&database).await else { return };
+        let trial = start_behind(&pooler, door, &database, "read_only = true").await;
+        let write = "insert into spoils values ('mine')";
+        for _ in 0..4 {
+            let steps = json!([
+                { "execute": write },
+                { "batch": write },
+                { "pipeline": [["select 1", []], [write, []]] },
+                { "copy_in": "copy spoils from stdin", "pieces": ["mine\n"] },
+                { "transaction": [{ "query": READ }, { "execute": write }], "end": "commit" },
+                { "query": READ },
+            ]);
+            let results = results(&trial, "blue", steps).await;
+            let inside = &results[4]["steps"];
+            for refused in results[..4].iter().chain([&inside[1]]) {
+                let is_refused = refused["error"]["code"] == "25006"
+                    || refused["error"]["message"].as_str().is_some_and(|text| text.starts_with("not allowed: "));
+                assert!(is_refused, "{refused}");
+            }
+            assert_eq!(inside[0]["rows"], json!([["b1,b2"]]), "{results:?}");
+            assert_eq!(results[5]["rows"], json!([["b1,b2"]]), "{results:?}");
+        }
+        assert_eq!(database.value("select count(*) from spoils").await.as_deref(), Some("0"));
+    }
+
     async fn each_tenant_sees_its_own(door) {
         let database = notes().await;
         let trial = start(door, &database, "\"serial\"").await;

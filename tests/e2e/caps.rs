@@ -1,0 +1,94 @@
+//! What a function may read of one result holds in whatever way it asks for it.
+
+use serde_json::{Value, json};
+
+use crate::permissions::{database, flat, message, results, start};
+
+const CAPS: &str = "rows_max = 1000\nbytes_max = 100000";
+
+/// So many rows, none of which the server makes before it is asked for.
+fn sql(rows: u32, bytes: u32) -> String {
+    format!("select repeat('x', {bytes}) from (select generate_series(1, {rows})) numbers")
+}
+
+/// Each way to read it, the same rows with an argument among them.
+fn every_way(rows: u32, bytes: u32) -> Vec<Value> {
+    let sql = sql(rows, bytes);
+    let asking = format!("{sql} where $1::int4 > 0");
+    let copy = format!("copy ({sql}) to stdout");
+    vec![
+        json!({ "query": sql }),
+        json!({ "query": asking, "arguments": [1] }),
+        json!({ "typed": asking, "values": [[1, "int4"]] }),
+        json!({ "pipeline": [["select 1", []], [sql, []]] }),
+        json!({ "pipeline": [[asking, [1]], [asking, [1]]] }),
+        json!({ "typed_pipeline": [[asking, [[1, "int4"]]]] }),
+        json!({ "copy_out": copy }),
+        json!({ "query": format!("with t as ({sql}) select * from t") }),
+    ]
+}
+
+behind_both_doors! {
+    async fn a_result_is_read_no_further_than_its_cap(door) {
+        let database = database("").await;
+        let trial = start(door, &database, CAPS).await;
+        let all = |rows: u32, bytes: u32| json!({ "query": sql(rows, bytes) });
+        for (step, word) in [
+            (all(1001, 1), "1000 rows"),
+            (all(50_000_000, 1), "1000 rows"),
+            (all(2, 60_000), "100000 bytes"),
+            (all(500_000, 6000), "100000 bytes"),
+        ] {
+            let steps = json!([step, { "transaction": [step, { "query": "select 1" }], "end": "commit" }]);
+            let results = flat(results(&trial, steps).await);
+            for capped in [&results[0], &results[1]] {
+                assert!(message(capped).starts_with("the result is too large: "), "{capped}");
+                assert!(message(capped).contains(word), "{capped}");
+                assert!(message(capped).contains("in [function.tested.database.default]"), "{capped}");
+            }
+            assert_eq!(results[2]["rows"], json!([[1]]), "{step}");
+        }
+        let fitting = flat(results(&trial, json!([all(1000, 1), all(1, 90_000)])).await);
+        assert_eq!(fitting[0]["rows"].as_array().map(Vec::len), Some(1000));
+        assert_eq!(fitting[1]["rows"].as_array().map(Vec::len), Some(1));
+    }
+
+    /// Outside, in a transaction and on a session; the second time, the statement is prepared. What is
+    /// called afterwards is none the worse for it.
+    async fn a_cap_holds_however_a_result_is_asked_for(door) {
+        let database = database("").await;
+        let trial = start(door, &database, CAPS).await;
+        let one = json!({ "query": "select 1" });
+        for (rows, bytes, word) in [(1001, 1, "1000 rows"), (20, 6000, "100000 bytes"), (900, 300, "100000 bytes")] {
+            for step in every_way(rows, bytes) {
+                let answers = results(&trial, json!([
+                    step, one, step, one,
+                    { "transaction": [step], "end": "rollback" },
+                    { "transaction": [{ "query": "select 1" }, step], "end": "rollback" },
+                    { "session": [step, one, step, one] },
+                    one,
+                ])).await;
+                let session = answers[6].as_array().expect("each step has a result");
+                let inside = [&answers[4]["steps"][0], &answers[5]["steps"][1]];
+                for capped in [&answers[0], &answers[2], &session[0], &session[2]].into_iter().chain(inside) {
+                    assert!(message(capped).starts_with("the result is too large: "), "{step}: {capped}");
+                    assert!(message(capped).contains(word), "{step}: {capped}");
+                }
+                for well in [&answers[1], &answers[3], &session[1], &session[3], &answers[7]] {
+                    assert_eq!(well["rows"], json!([[1]]), "{step}: {well}");
+                }
+            }
+        }
+    }
+
+    async fn what_fits_its_cap_is_read_in_each_of_these_ways(door) {
+        let database = database("").await;
+        let trial = start(door, &database, CAPS).await;
+        for step in every_way(1000, 10) {
+            let answers = flat(results(&trial, json!([step, { "transaction": [step], "end": "commit" }, { "session": [step] }])).await);
+            for answer in [&answers[0], &answers[1], &answers[2][0]] {
+                assert_eq!(message(answer), "", "{step}: {answer}");
+            }
+        }
+    }
+}
