@@ -255,13 +255,28 @@ async fn every_type_of_a_fresh_cluster_goes_both_ways() {
 }
 
 /// A domain, a composite, and where there is an order a range, over each type that goes both ways;
-/// and for all of these arrays and multiranges.
+/// and for all of these arrays and multiranges. Some are made of each other, and some stand where no
+/// search path leads, with names that have to be quoted.
 const MADE: &str = r#"
     create type mood as enum ('fine', '', 'so "so"', 'it''s, {bad}', 'Grüße');
     create domain short as varchar(4) check (value <> 'never');
     create type inner_one as (a short, b mood[], c int4range);
     create domain checked as inner_one check ((value).a is distinct from 'no');
     create type outer_one as (d checked, e inner_one[], f mood);
+    create domain tall as int4 check (value is distinct from 8);
+    create domain taller as tall check (value is distinct from 7);
+    create domain many as taller[] check (array_length(value, 1) is distinct from 9);
+    create domain moods as mood[];
+    create type spans as range (subtype = taller, multirange_type_name = many_spans);
+    create domain span as spans;
+    create schema "Off ""the"" path";
+    create type "Off ""the"" path"."A Mood" as enum ('good', 'B"ad', '');
+    create domain "Off ""the"" path"."Its Domain" as "Off ""the"" path"."A Mood";
+    create type "Off ""the"" path"."Range" as range (subtype = numeric);
+    create type "Off ""the"" path"."Every, thing" as (
+        "a.b" taller, "C" many, moods moods, span span, spans many_spans, "select" outer_one[], d checked,
+        own "Off ""the"" path"."Its Domain"[], "r" "Off ""the"" path"."Range"[]);
+    create domain "Off ""the"" path"."Around" as "Off ""the"" path"."Every, thing"[];
     do $$
     declare t record;
     begin
@@ -285,7 +300,8 @@ const MADE: &str = r#"
 async fn every_type_that_is_made_of_others_goes_both_ways() {
     let database = Database::with(MADE).await;
     let trial = Setup::of(&TYPES).with(&database).start(Door::Local).await;
-    let carried = carry_all(&database, &trial, "typnamespace = 'public'::regnamespace").await;
+    let which = r#"typnamespace in ('public'::regnamespace, '"Off ""the"" path"'::regnamespace)"#;
+    let carried = carry_all(&database, &trial, which).await;
     assert!(carried.0 > 300, "only {} types pass", carried.0);
     report(&database, "made of others", carried).await;
 }
