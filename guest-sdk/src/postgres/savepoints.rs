@@ -1,50 +1,72 @@
-//! The savepoints that were left without a word: a nested transaction that was dropped.
+//! The savepoints of one transaction: what they are called, and those that were left without a word, by a
+//! nested transaction that was dropped.
 //!
 //! Dropping cannot wait for the server. So it only leaves the savepoint's name here, and the next
 //! call of the transaction undoes it first.
 //!
-//! Promises: nothing is sent between the drop and the undoing, also if several calls are made at
-//! the same time or the one that undoes is itself dropped.
+//! Promises:
+//! - nothing is sent between the drop and the undoing, also if several calls are made at the same time or
+//!   the one that undoes is itself dropped;
+//! - no two savepoints have one name. Of a call that was dropped nobody knows whether the server has done
+//!   it, and what is done once more must not find another savepoint: it would undo what was told as done.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-/// What is left to undo in one transaction.
+/// How much of a name PostgreSQL looks at, in bytes.
+const NAME_BYTES: usize = 63;
+
+/// What a transaction knows of its savepoints.
 #[derive(Default)]
 pub(super) struct Savepoints(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// In the order in which they are to be undone.
-    abandoned: Vec<String>,
+    /// How often each name was asked for.
+    asked: HashMap<String, u64>,
+    /// The one to be undone, with those within it.
+    abandoned: Option<String>,
     undoing: bool,
     waiting: Vec<Waker>,
 }
 
 impl Savepoints {
-    /// Leaves a savepoint to be undone, which is around those that were left before.
-    pub(super) fn abandon(&self, name: String) {
+    /// The name for a savepoint that somebody wants to call like this. If there was another one before, a
+    /// number goes in front.
+    pub(super) fn name(&self, wanted: String) -> String {
+        let seen = &wanted[..wanted.floor_char_boundary(NAME_BYTES)];
         let mut state = self.lock();
-        // Going back to a savepoint undoes those within it, except that one of the same name
-        // hides it and must go first.
-        state.abandoned.retain(|inner| *inner == name);
-        state.abandoned.push(name);
+        let Some(asked) = state.asked.get_mut(seen) else {
+            state.asked.insert(seen.to_owned(), 1);
+            return wanted;
+        };
+        *asked += 1;
+        format!("#{asked} {seen}")
     }
 
-    /// Undoes what was abandoned, or waits until it is undone. What cannot be undone stays
-    /// abandoned.
+    /// Leaves a savepoint to be undone, which is around one that was left before.
+    pub(super) fn abandon(&self, name: String) {
+        self.lock().abandoned = Some(name);
+    }
+
+    /// Undoes what was abandoned, or waits until it is undone: goes back to the savepoint, and then forgets
+    /// it. What it could not go back to stays abandoned; what it has gone back to is undone.
     pub(super) async fn settle<E>(
         &self,
-        undo: impl AsyncFn(&str) -> Result<(), E>,
+        go_back: impl AsyncFn(&str) -> Result<(), E>,
+        forget: impl AsyncFn(&str) -> Result<(), E>,
     ) -> Result<(), E> {
         let Some(mut undoing) = self.claim().await else {
             return Ok(());
         };
-        while let Some(name) = undoing.names.first() {
-            undo(name).await?;
-            undoing.names.remove(0);
+        if let Some(name) = &undoing.name {
+            go_back(name).await?;
         }
-        Ok(())
+        match undoing.name.take() {
+            Some(name) => forget(&name).await,
+            None => Ok(()),
+        }
     }
 
     async fn claim(&self) -> Option<Undoing<'_>> {
@@ -54,13 +76,13 @@ impl Savepoints {
                 state.waiting.push(cx.waker().clone());
                 return Poll::Pending;
             }
-            if state.abandoned.is_empty() {
+            let Some(name) = state.abandoned.take() else {
                 return Poll::Ready(None);
-            }
+            };
             state.undoing = true;
             Poll::Ready(Some(Undoing {
                 savepoints: self,
-                names: std::mem::take(&mut state.abandoned),
+                name: Some(name),
             }))
         })
         .await
@@ -71,18 +93,18 @@ impl Savepoints {
     }
 }
 
-/// The duty to undo savepoints, which goes back as far as it is not fulfilled.
+/// The duty to undo a savepoint, which goes back if it is not fulfilled.
 struct Undoing<'a> {
     savepoints: &'a Savepoints,
-    names: Vec<String>,
+    name: Option<String>,
 }
 
 impl Drop for Undoing<'_> {
     fn drop(&mut self) {
         let mut state = self.savepoints.lock();
         state.undoing = false;
-        if state.abandoned.is_empty() {
-            state.abandoned.append(&mut self.names);
+        if state.abandoned.is_none() {
+            state.abandoned = self.name.take();
         }
         for waker in state.waiting.drain(..) {
             waker.wake();
@@ -99,27 +121,41 @@ mod tests {
     use std::task::Context;
 
     #[test]
+    fn no_two_savepoints_have_one_name() {
+        let savepoints = Savepoints::default();
+        let long = "ü".repeat(40);
+        for (wanted, name) in [
+            ("a", "a".to_owned()),
+            ("b", "b".to_owned()),
+            ("a", "#2 a".to_owned()),
+            ("a", "#3 a".to_owned()),
+            ("", String::new()),
+            (&long, long.clone()),
+            // PostgreSQL would not see where they differ.
+            (&format!("{long}!"), format!("#2 {}", "ü".repeat(31))),
+        ] {
+            assert_eq!(savepoints.name(wanted.to_owned()), name);
+        }
+    }
+
+    #[test]
     fn a_savepoint_is_undone_with_those_within_it_and_only_once() {
-        let cases: [(&[&str], &[&str]); 4] = [
-            (&["inner"], &["inner"]),
-            (&["inner", "outer"], &["outer"]),
-            (&["same", "same"], &["same", "same"]),
-            (&["same", "between", "same"], &["same"]),
-        ];
-        for (abandoned, expected) in cases {
+        for (abandoned, expected) in [(&["inner"][..], "inner"), (&["inner", "outer"], "outer")] {
             let savepoints = Savepoints::default();
             for name in abandoned {
                 savepoints.abandon((*name).to_owned());
             }
-            let undone = RefCell::new(Vec::new());
+            let done = RefCell::new(Vec::new());
+            let note = |what: &str, name: &str| done.borrow_mut().push(format!("{what} {name}"));
             for _ in 0..2 {
-                let settled = poll_ready(savepoints.settle(async |name: &str| {
-                    undone.borrow_mut().push(name.to_owned());
-                    Ok::<_, ()>(())
-                }));
+                let settled = poll_ready(savepoints.settle(
+                    async |name: &str| Ok::<_, ()>(note("to", name)),
+                    async |name: &str| Ok::<_, ()>(note("forget", name)),
+                ));
                 assert_eq!(settled, Ok(()));
             }
-            assert_eq!(undone.take(), expected);
+            let expected = ["to", "forget"].map(|what| format!("{what} {expected}"));
+            assert_eq!(done.take(), expected);
         }
     }
 
@@ -127,14 +163,36 @@ mod tests {
     fn what_cannot_be_undone_stays_abandoned() {
         let savepoints = Savepoints::default();
         savepoints.abandon("one".to_owned());
-        let refused = poll_ready(savepoints.settle(async |_: &str| Err("in use")));
+        let refused =
+            poll_ready(savepoints.settle(async |_: &str| Err("in use"), async |_: &str| Ok(())));
         assert_eq!(refused, Err("in use"));
         let undone = Cell::new(false);
-        let settled = poll_ready(savepoints.settle(async |_: &str| {
+        let go_back = async |_: &str| {
             undone.set(true);
             Ok::<_, ()>(())
-        }));
+        };
+        let settled = poll_ready(savepoints.settle(go_back, async |_: &str| Ok(())));
         assert_eq!((settled, undone.get()), (Ok(()), true));
+    }
+
+    /// The server may have forgotten it, though nobody heard so.
+    #[test]
+    fn what_was_gone_back_to_is_not_gone_back_to_again() {
+        let savepoints = Savepoints::default();
+        savepoints.abandon("one".to_owned());
+        let count = Cell::new(0);
+        let go_back = async |_: &str| {
+            count.set(count.get() + 1);
+            Ok::<_, ()>(())
+        };
+        let mut cx = Context::from_waker(Waker::noop());
+        {
+            let forget = async |_: &str| std::future::pending().await;
+            let mut dropped = Box::pin(savepoints.settle(go_back, forget));
+            assert!(dropped.as_mut().poll(&mut cx).is_pending());
+        }
+        let settled = poll_ready(savepoints.settle(go_back, async |_: &str| Ok(())));
+        assert_eq!((settled, count.get()), (Ok(()), 1));
     }
 
     #[test]
@@ -143,14 +201,15 @@ mod tests {
         savepoints.abandon("one".to_owned());
         let mut cx = Context::from_waker(Waker::noop());
         let undone = Cell::new(false);
-        let mut second = pin!(savepoints.settle(async |_: &str| {
+        let forget = async |_: &str| Ok::<_, ()>(());
+        let go_back = async |_: &str| {
             undone.set(true);
-            Ok::<_, ()>(())
-        }));
+            Ok(())
+        };
+        let mut second = pin!(savepoints.settle(go_back, forget));
         {
-            let first =
-                savepoints.settle(async |_: &str| std::future::pending::<Result<(), ()>>().await);
-            let mut first = Box::pin(first);
+            let never = async |_: &str| std::future::pending().await;
+            let mut first = Box::pin(savepoints.settle(never, forget));
             assert!(first.as_mut().poll(&mut cx).is_pending());
             assert!(second.as_mut().poll(&mut cx).is_pending());
         }

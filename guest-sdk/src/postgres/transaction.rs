@@ -89,10 +89,11 @@ impl Transaction<'_> {
         self.savepoint(name).await
     }
 
-    /// As [`transaction`](Self::transaction), with a name of your choice for the savepoint.
+    /// As [`transaction`](Self::transaction), with a name of your choice for the savepoint. If the
+    /// transaction has had one of that name, a number goes in front: `#2 name`.
     pub async fn savepoint(&mut self, name: impl Into<String>) -> Result<Transaction<'_>, Error> {
-        let name = name.into();
         self.open.settle().await?;
+        let name = self.open.savepoints.name(name.into());
         let timeout_ms = call::millis(self.timeout);
         let Open { handle, .. } = &*self.open;
         handle.savepoint(name.clone(), timeout_ms).await?;
@@ -168,17 +169,11 @@ impl fmt::Debug for Transaction<'_> {
 }
 
 impl Open {
-    /// Goes back to the savepoint and forgets it.
-    async fn undo(&self, name: &str) -> Result<(), wire::Error> {
-        self.handle.rollback_to(name.to_owned(), None).await?;
-        self.handle.release(name.to_owned(), None).await
-    }
-
     /// Undoes a nested transaction that was dropped. Before any other call.
     async fn settle(&self) -> Result<(), wire::Error> {
-        self.savepoints
-            .settle(async |name| self.undo(name).await)
-            .await
+        let go_back = async |name: &str| self.handle.rollback_to(name.to_owned(), None).await;
+        let forget = async |name: &str| self.handle.release(name.to_owned(), None).await;
+        self.savepoints.settle(go_back, forget).await
     }
 }
 
