@@ -12,6 +12,7 @@ use crate::limits;
 
 /// Set on Lambda Managed Instances, and nowhere else.
 const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
+const INITIALIZATION_TYPE: &str = "AWS_LAMBDA_INITIALIZATION_TYPE";
 
 /// The configuration as deployed: the function's own folder has it.
 pub(super) fn load() -> Result<Config, Fault> {
@@ -75,9 +76,9 @@ fn instances(function: &FunctionConfig, slots: u32) -> u32 {
 pub(super) fn identity(timeout: Duration) -> FunctionIdentity {
     let named = |name| variable(name).unwrap_or_default();
     let seconds = variable("AWS_LAMBDA_FUNCTION_TIMEOUT").and_then(|number| number.parse().ok());
-    let most = match variable(MAX_CONCURRENCY) {
-        Some(_) => limits::TIMEOUT_MAX_MANAGED,
-        None => limits::TIMEOUT_MAX,
+    let most = match is_managed() {
+        true => limits::TIMEOUT_MAX_MANAGED,
+        false => limits::TIMEOUT_MAX,
     };
     FunctionIdentity {
         name: named("AWS_LAMBDA_FUNCTION_NAME"),
@@ -89,15 +90,26 @@ pub(super) fn identity(timeout: Duration) -> FunctionIdentity {
     }
 }
 
-/// How many invocations Lambda sends at a time: one, except on Lambda Managed Instances.
+/// How many invocations Lambda sends at a time: one, except on Lambda Managed Instances. What is no
+/// number is one as well, and what is out of range the nearest that is not.
 pub(super) fn slots() -> u32 {
     let asked = variable(MAX_CONCURRENCY).and_then(|number| number.parse().ok());
     asked.unwrap_or(1).clamp(1, limits::SLOTS_MAX)
 }
 
+/// Whether this is Lambda Managed Instances: nothing is frozen there, and an event that finds nobody
+/// asking is refused, however many there may be at a time.
+pub(super) fn is_managed() -> bool {
+    variable(MAX_CONCURRENCY).is_some() || is_initialized_as("lambda-managed-instances")
+}
+
 /// Whether Lambda makes a snapshot of the environment once it has started.
 pub(super) fn is_snapshot() -> bool {
-    variable("AWS_LAMBDA_INITIALIZATION_TYPE").is_some_and(|kind| kind == "snap-start")
+    is_initialized_as("snap-start")
+}
+
+fn is_initialized_as(kind: &str) -> bool {
+    variable(INITIALIZATION_TYPE).is_some_and(|given| given == kind)
 }
 
 /// A variable of the process's environment; an empty one means the same as none.

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::config::Config;
@@ -50,10 +51,11 @@ pub fn bootstrap() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let slots = choice::slots();
-    // One invocation at a time needs one thread: two would only hand things to each other.
-    let mut runtime = match slots {
-        1 => tokio::runtime::Builder::new_current_thread(),
-        _ => tokio::runtime::Builder::new_multi_thread(),
+    // Classic Lambda sends one event at a time. That needs one thread: two would only hand things to
+    // each other.
+    let mut runtime = match choice::is_managed() {
+        true => tokio::runtime::Builder::new_multi_thread(),
+        false => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
@@ -102,7 +104,8 @@ async fn run(address: &str, slots: u32) -> Result<(), Fault> {
         ending,
         ..
     } = started;
-    serve::lambda::serve(&environment, &function, apis, &ending).await
+    let workers = choice::is_managed().then(Handle::current);
+    serve::lambda::serve(&environment, &function, apis, workers, &ending).await
 }
 
 /// None if the environment is to end before it has started.
@@ -123,7 +126,7 @@ async fn start(address: &str, slots: u32) -> Result<Option<Started>, Fault> {
     };
     let restore_timeout = config.lambda.restore_timeout;
     let databases = database::open(&config.databases)?;
-    let building = build(config, databases.clone(), &handler, slots == 1);
+    let building = build(config, databases.clone(), &handler, !choice::is_managed());
     let starting = async {
         // Registered before the first event is asked for: later it is refused.
         let ((environment, function), ()) =

@@ -2,10 +2,10 @@
 //!
 //! Promises:
 //! - each slot asks for one event at a time, and only when the last one's work after its answer is
-//!   done, unless the function lets that go on beside later events; alone, only when its loans are
-//!   settled too, or its deadline is near;
-//! - where there are several slots, all of them ask on a thread of their own, which no guest can
-//!   keep busy, and ask again before they clean up: an event that finds nobody asking is refused;
+//!   done, unless the function lets that go on beside later events; on classic Lambda, only when its
+//!   loans are settled too, or its deadline is near;
+//! - on Managed Instances, all slots ask on a thread of their own, which no guest can keep busy, and
+//!   ask again before they clean up: an event that finds nobody asking is refused;
 //! - a Runtime API that refuses is asked again at growing intervals; one that nobody reaches is given up
 //!   after a while;
 //! - an environment that is to end does so within `drain_timeout`, of which running invocations
@@ -47,11 +47,12 @@ impl Ending {
 }
 
 /// Handles events until the environment is to end, as many at a time as there are connections to
-/// the Runtime API.
+/// the Runtime API. With `workers`, guests run there, and events are asked for beside them.
 pub async fn serve(
     environment: &Arc<Environment>,
     function: &Arc<Function>,
     apis: Vec<RuntimeApi>,
+    workers: Option<Handle>,
     ending: &Ending,
 ) -> Result<(), Fault> {
     let slot = |api, workers| Slot {
@@ -61,7 +62,6 @@ pub async fn serve(
         api,
         ending: ending.clone(),
     };
-    let workers = (apis.len() > 1).then(Handle::current);
     let slots = apis.into_iter().map(|api| slot(api, workers.clone()));
     let slots = slots.collect();
     let serving = async {

@@ -1,0 +1,74 @@
+//! Lambda Managed Instances with one event at a time: as with many, nothing is frozen, and an event is
+//! asked for as soon as there can be one.
+
+use e2e::guests::{ECHO, QUERY};
+use e2e::{Database, Door, Setup, Trial};
+use serde_json::{Value, json};
+
+const CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
+const TYPE: (&str, &str) = ("AWS_LAMBDA_INITIALIZATION_TYPE", "lambda-managed-instances");
+
+async fn step(trial: &Trial, step: Value) -> Value {
+    trial.value(json!({ "steps": [step] })).await[0].take()
+}
+
+#[tokio::test]
+async fn a_notification_is_heard_with_one_event_at_a_time() {
+    let database = Database::create().await;
+    for (name, value) in [(CONCURRENCY, "1"), TYPE] {
+        let setup = Setup::of(&QUERY).with(&database).variable(name, value);
+        let trial = setup.start(Door::Lambda).await;
+        let heard = step(&trial, json!({ "session": [{ "listen": "here" }] })).await;
+        assert_eq!(heard[0]["channel"], "here", "{name}: {heard}");
+    }
+}
+
+/// What the invocation leaves behind cannot be removed for as long as the gate is closed, and the
+/// connection would be given up for it before long.
+#[tokio::test]
+async fn an_event_is_asked_for_while_the_last_one_is_cleaned_up_after() {
+    let database = Database::create().await;
+    let (gate, table) = (database.client().await, database.client().await);
+    gate.batch_execute("select pg_advisory_lock(1)")
+        .await
+        .unwrap();
+    let trial = Setup::of(&QUERY)
+        .with(&database)
+        .database("pool_max", "1")
+        .variable(CONCURRENCY, "1")
+        .start(Door::Lambda)
+        .await;
+    let pid = json!({ "query": "select pg_backend_pid()" });
+    let before = step(&trial, pid.clone()).await;
+    let leave = "create temporary table left_over (); commit; select pg_advisory_lock_shared(1)";
+    let event = trial.event(json!({ "steps": [{ "batch": leave }] }).to_string());
+    let id = event.id.clone();
+    trial.lambda().send(event);
+    let waiting =
+        "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
+    database.until(waiting, "1").await;
+    let schema = "select nspname from pg_class c join pg_namespace n on n.oid = relnamespace
+        where relname = 'left_over'";
+    let schema = database.value(schema).await.unwrap();
+    let hold = format!("begin; lock table {schema}.left_over in access share mode");
+    table.batch_execute(&hold).await.unwrap();
+    gate.batch_execute("select pg_advisory_unlock(1)")
+        .await
+        .unwrap();
+    trial.lambda().answer(&id).await;
+    trial.lambda().parked(1).await;
+    table.batch_execute("commit").await.unwrap();
+    assert_eq!(step(&trial, pid).await, before);
+}
+
+#[tokio::test]
+async fn an_odd_number_of_events_at_a_time_is_the_nearest_that_can_be() {
+    for (number, polls) in [("0", 1), ("-1", 1), ("abc", 1), ("99999", 1_600)] {
+        let setup = Setup::of(&ECHO)
+            .isolation("{ concurrent = 1000 }")
+            .variable(CONCURRENCY, number);
+        let trial = setup.launch(Door::Lambda).await;
+        trial.lambda().parked(polls).await;
+        assert_eq!(trial.value(json!([number])).await, json!([number]));
+    }
+}
