@@ -155,27 +155,34 @@ impl Deadline {
     /// The sender is on this machine as a rule, so this machine's clock is the one that is meant. It
     /// is not if the sender's is ahead, for nothing arrives before it was sent, or if the deadline is
     /// past or further away than any timeout can be; then what is left by the sender's clock
-    /// counts, if that can be. If nothing can, the assumed timeout is taken for a deadline that
-    /// is far away in either direction.
+    /// counts, if that can be. If the sender does not show its clock, a deadline that is only just
+    /// past is, and one that is further past is by another clock. If nothing can be true, the assumed
+    /// timeout is taken.
     pub fn told(unix_ms: u64, sender_ms: Option<u64>, timeout: Timeout) -> Self {
         let now_ms = unix_ms_now();
         let max_ms = timeout.most.as_millis() as u64;
         let possible = |left_ms: &u64| (1..=max_ms).contains(left_ms);
         let by_own = unix_ms.checked_sub(now_ms).filter(possible);
-        // A time to the second may be as old as that.
         let by_sender = sender_ms
-            .and_then(|sender_ms| unix_ms.checked_sub(sender_ms + 999))
+            .and_then(|sender_ms| by_the_second(unix_ms, sender_ms))
             .filter(possible);
         let sender_is_ahead = sender_ms.is_some_and(|sender_ms| {
             sender_ms > now_ms + limits::CLOCK_DIFFERENCE_MAX.as_millis() as u64
         });
+        // What both clocks say is true of either.
+        let late_ms = match sender_ms {
+            Some(_) => max_ms,
+            None => limits::DEADLINE_LATE_MAX.as_millis() as u64,
+        };
         match (by_own, by_sender) {
             (_, Some(left_ms)) if sender_is_ahead || by_own.is_none() => {
                 Self::after(Duration::from_millis(left_ms))
             }
             (Some(left_ms), _) => Self::new(unix_ms, Duration::from_millis(left_ms)),
-            (None, _) if unix_ms.abs_diff(now_ms) > max_ms => Self::after(timeout.assumed),
-            (None, _) => Self::new(unix_ms, Duration::ZERO),
+            (None, _) if (unix_ms..=unix_ms.saturating_add(late_ms)).contains(&now_ms) => {
+                Self::new(unix_ms, Duration::ZERO)
+            }
+            (None, _) => Self::after(timeout.assumed),
         }
     }
 
@@ -200,6 +207,14 @@ impl Deadline {
     pub fn remaining(&self) -> Duration {
         self.instant.saturating_duration_since(Instant::now())
     }
+}
+
+/// How much time is left by a clock of which only the second is known: it may be anywhere in that, so
+/// all of it is given away, but never more than half of what may be left. Where there is a second or
+/// more, that is never more than there is.
+fn by_the_second(unix_ms: u64, second_ms: u64) -> Option<u64> {
+    let most_ms = unix_ms.checked_sub(second_ms)?;
+    Some(most_ms.saturating_sub(999).max(most_ms / 2))
 }
 
 /// The wall clock, in milliseconds since the Unix epoch; 0 if it stands before that.
@@ -283,7 +298,48 @@ mod tests {
 
     #[test]
     fn a_deadline_just_past_leaves_no_time() {
-        let deadline = Deadline::told(unix_ms_now() - 5, Some(unix_ms_now()), Timeout::default());
+        for sender_ms in [None, Some(unix_ms_now())] {
+            let deadline = Deadline::told(unix_ms_now() - 5, sender_ms, Timeout::default());
+            assert_eq!(deadline.remaining(), Duration::ZERO);
+        }
+        // By either clock.
+        let late = unix_ms_now() - 60 * SECOND;
+        let deadline = Deadline::told(late, Some(unix_ms_now()), Timeout::default());
         assert_eq!(deadline.remaining(), Duration::ZERO);
+    }
+
+    /// Nobody hands out an event whose time is over for so long.
+    #[test]
+    fn a_deadline_long_past_is_by_another_clock() {
+        for late in [3, 60, 899, 901] {
+            let deadline = Deadline::told(unix_ms_now() - late * SECOND, None, Timeout::default());
+            let left = remaining_s(deadline);
+            assert!((29.0..=30.0).contains(&left), "{late} s: {left}");
+        }
+    }
+
+    /// A timeout of a second is the shortest that Lambda has.
+    #[test]
+    fn another_clock_leaves_no_more_than_there_is_and_no_less_than_half() {
+        for left_ms in [1_000, 1_500, 3_000, 60_000] {
+            for fraction_ms in [0, 1, 250, 500, 998, 999] {
+                let second_ms = 1_700_000_000_000;
+                let deadline_ms = second_ms + fraction_ms + left_ms;
+                let granted_ms = by_the_second(deadline_ms, second_ms).unwrap();
+                assert!(
+                    (left_ms / 2..=left_ms).contains(&granted_ms),
+                    "{left_ms}, {fraction_ms}: {granted_ms}"
+                );
+            }
+        }
+        assert_eq!(by_the_second(1, 2), None);
+    }
+
+    #[test]
+    fn the_same_clock_is_believed_to_the_millisecond() {
+        let now_ms = unix_ms_now();
+        let sender_ms = Some(now_ms - now_ms % SECOND);
+        let deadline = Deadline::told(now_ms + SECOND, sender_ms, Timeout::default());
+        assert_eq!(deadline.unix_ms, now_ms + SECOND);
     }
 }

@@ -59,6 +59,7 @@ mod logs;
 mod managed;
 mod metrics;
 mod neighbours;
+mod odd_replies;
 mod orders;
 mod outages;
 mod permissions;
