@@ -43,6 +43,35 @@ async fn a_wait_that_is_interrupted_begins_again() {
     assert_eq!(trial.value(json!(1)).await, 1);
 }
 
+/// Lambda would send no event while it does not wait.
+#[tokio::test]
+async fn a_wait_that_is_interrupted_begins_again_however_often() {
+    let setup = Setup::of(&ECHO);
+    let setup = (0..11).fold(setup, |setup, _| setup.reply(What::Wait, 500));
+    let trial = setup.start(Door::Lambda).await;
+    eventually("an extension that waits", async || {
+        (trial.lambda().extensions() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(trial.value(json!(1)).await, 1);
+}
+
+/// Lambda has registered it, and sends no event while it does not wait as one.
+#[tokio::test]
+async fn a_registration_whose_reply_is_late_is_one_all_the_same() {
+    let delay = Duration::from_millis(700);
+    let setup = Setup::of(&ECHO).behind_slow_middlebox(delay);
+    let mut trial = setup.launch(Door::Lambda).await;
+    let late = "the registration as an extension has had no reply";
+    assert!(trial.host.line(late).await.contains("WARN"));
+    trial.middlebox().delay(Duration::ZERO);
+    eventually("an extension that waits", async || {
+        (trial.lambda().extensions() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(trial.value(json!(1)).await, 1);
+}
+
 #[tokio::test]
 async fn connections_are_open_before_the_first_event_and_are_those_that_it_uses() {
     let database = Database::create().await;

@@ -31,7 +31,8 @@ pub struct Setup {
     timeout: Duration,
     concurrency: usize,
     environment: Vec<(String, String)>,
-    behind_middlebox: bool,
+    /// If there is one, how long bytes are on their way through it, in each direction.
+    behind_middlebox: Option<Duration>,
     under_path: &'static str,
     clock: Option<Clock>,
     replies: Vec<(What, u16)>,
@@ -53,7 +54,7 @@ impl Setup {
             timeout: Duration::from_secs(30),
             concurrency: 1,
             environment: Vec::new(),
-            behind_middlebox: false,
+            behind_middlebox: None,
             under_path: "",
             clock: None,
             replies: Vec::new(),
@@ -120,8 +121,13 @@ impl Setup {
     }
 
     /// With a middlebox between the host and the Runtime API.
-    pub fn behind_middlebox(mut self) -> Self {
-        self.behind_middlebox = true;
+    pub fn behind_middlebox(self) -> Self {
+        self.behind_slow_middlebox(Duration::ZERO)
+    }
+
+    /// With one that takes so long, in each direction, from the start.
+    pub fn behind_slow_middlebox(mut self, delay: Duration) -> Self {
+        self.behind_middlebox = Some(delay);
         self
     }
 
@@ -177,8 +183,9 @@ impl Setup {
                     lambda.reply(*what, *status);
                 }
                 let mut address = lambda.address();
-                if self.behind_middlebox {
+                if let Some(delay) = self.behind_middlebox {
                     let between = Middlebox::before(&address).await;
+                    between.delay(delay);
                     address = between.address();
                     middlebox = Some(between);
                 }

@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::config::Config;
 use crate::database::{self, Databases, warming};
-use crate::event::lambda::{Extension, RuntimeApi};
+use crate::event::lambda::{RuntimeApi, extension};
 use crate::fault::{Fault, Kind};
 use crate::limits;
 use crate::serve::lambda::Ending;
@@ -129,8 +129,11 @@ async fn start(address: &str, slots: u32) -> Result<Option<Started>, Fault> {
     let building = build(config, databases.clone(), &handler, !choice::is_managed());
     let starting = async {
         // Registered before the first event is asked for: later it is refused.
-        let ((environment, function), ()) =
-            tokio::try_join!(building, register(address.to_owned()))?;
+        let joining = async {
+            extension::join(address).await;
+            Ok(())
+        };
+        let ((environment, function), ()) = tokio::try_join!(building, joining)?;
         if choice::is_snapshot() {
             environment.prepare(&function).await?;
         }
@@ -150,16 +153,6 @@ async fn start(address: &str, slots: u32) -> Result<Option<Started>, Fault> {
         ending,
         restore_timeout,
     }))
-}
-
-/// Registers this program as an extension, and lets it wait as one.
-async fn register(address: String) -> Result<(), Fault> {
-    // The databases are asked first: whatever comes before them delays the first answer.
-    tokio::task::yield_now().await;
-    if let Some(extension) = Extension::register(&address).await {
-        tokio::spawn(extension.wait());
-    }
-    Ok(())
 }
 
 /// Connects to the databases while the component is loaded, by a thread of its own, and its

@@ -6,11 +6,15 @@
 //! Promises:
 //! - registered before the first event is asked for: later it is refused;
 //! - where there is no Extensions API, as in some emulators, everything else goes on as it would;
-//! - one call of `event/next` waits as long as the environment lives; it has no time limit.
+//! - once registered, a call of `event/next` waits as long as the environment lives, without any limit.
+
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::connection::Endpoint;
 use super::http1::{Reply, Request};
@@ -27,57 +31,68 @@ const OWN_NAME: HeaderValue = HeaderValue::from_static("hearth-drain");
 /// To be called for nothing: an internal extension may only ask for invocations.
 const EVENTS: &[u8] = br#"{"events":[]}"#;
 
-/// This program as an extension of its own environment.
-pub struct Extension {
-    endpoint: Endpoint,
-    identifier: HeaderValue,
-}
-
-impl Extension {
-    /// Registers with the API at this `host:port`. None where that is not possible, which the
-    /// log says: then the environment ends without a signal.
-    pub async fn register(address: &str) -> Option<Self> {
-        let mut endpoint = Endpoint::new(address);
-        let request = Request {
-            method: Method::POST,
-            path: REGISTER,
-            headers: &[Some((CONTENT_TYPE, JSON)), Some((NAME, OWN_NAME))],
-            body: Bytes::from_static(EVENTS),
-        };
-        let registering = endpoint.exchange(None, &request);
-        let reply = match tokio::time::timeout(limits::REGISTER_TIMEOUT, registering).await {
-            Ok(reply) => reply.and_then(identifier),
-            Err(_) => Err(Error::Transient("there was no reply in time".to_owned())),
-        };
-        match reply {
-            Ok(identifier) => Some(Self {
-                endpoint,
-                identifier,
-            }),
+/// Makes this program an extension of its own environment, with the API at this `host:port`, and lets it
+/// wait as one for as long as the process lives. Returns when it is registered, or when that is not
+/// possible, which the log says: then the environment ends without a signal. A reply that does not come
+/// keeps no start from going on, but is waited for: Lambda sends no event while an extension that it has
+/// registered does not wait.
+pub async fn join(address: &str) {
+    let mut endpoint = Endpoint::new(address);
+    let (registered, registering) = oneshot::channel();
+    tokio::spawn(async move {
+        let identifier = register(&mut endpoint).await;
+        let _ = registered.send(());
+        match identifier {
+            Ok(identifier) => wait(endpoint, identifier).await,
             Err(error) => {
                 tracing::debug!(%error, "not registered as an extension: no SIGTERM will come");
-                None
             }
         }
+    });
+    if timeout(limits::REGISTER_TIMEOUT, registering)
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            "the registration as an extension has had no reply for {} s; it is waited for beside everything else, and \
+             until then no SIGTERM will come",
+            limits::REGISTER_TIMEOUT.as_secs()
+        );
     }
+}
 
-    /// Waits in `event/next`, which Lambda asks of every extension before it sends the first
-    /// event. Nothing ever comes; returns when the API no longer answers.
-    pub async fn wait(mut self) {
-        for failures in 1..=limits::API_FAILURES_MAX {
-            let request = Request {
-                method: Method::GET,
-                path: NEXT,
-                headers: &[Some((IDENTIFIER, self.identifier.clone()))],
-                body: Bytes::new(),
-            };
-            let error = match self.endpoint.exchange(None, &request).await {
-                Ok(reply) => format!("an answer with status {}", reply.status.as_u16()),
-                Err(error) => error.to_string(),
-            };
-            tracing::debug!(failures, error, "the wait as an extension was interrupted");
-            tokio::time::sleep(pause(failures)).await;
-        }
+async fn register(endpoint: &mut Endpoint) -> Result<HeaderValue, Error> {
+    let request = Request {
+        method: Method::POST,
+        path: REGISTER,
+        headers: &[Some((CONTENT_TYPE, JSON)), Some((NAME, OWN_NAME))],
+        body: Bytes::from_static(EVENTS),
+    };
+    identifier(endpoint.exchange(None, &request).await?)
+}
+
+/// Waits in `event/next`, which Lambda asks of every extension before it sends the first event. Nothing
+/// ever comes. A wait that is interrupted begins again, however often: without it no event would come.
+async fn wait(mut endpoint: Endpoint, identifier: HeaderValue) {
+    let mut failures = 0;
+    loop {
+        let request = Request {
+            method: Method::GET,
+            path: NEXT,
+            headers: &[Some((IDENTIFIER, identifier.clone()))],
+            body: Bytes::new(),
+        };
+        let begun = Instant::now();
+        let error = match endpoint.exchange(None, &request).await {
+            Ok(reply) => format!("an answer with status {}", reply.status.as_u16()),
+            Err(error) => error.to_string(),
+        };
+        failures = match begun.elapsed() > limits::API_PAUSE_MAX {
+            true => 1,
+            false => failures + 1,
+        };
+        tracing::debug!(failures, error, "the wait as an extension was interrupted");
+        tokio::time::sleep(pause(failures)).await;
     }
 }
 

@@ -27,14 +27,13 @@ use patience::Limit;
 
 mod cause;
 mod connection;
-mod extension;
+pub mod extension;
 mod http1;
 mod http1_reply;
 mod patience;
 mod received;
 mod streaming;
 
-pub use extension::Extension;
 pub use patience::pause;
 pub use received::{FunctionIdentity, Receipt, Received};
 
