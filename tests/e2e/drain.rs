@@ -1,10 +1,10 @@
 //! SIGTERM: what runs is answered, what is open is closed, and the process ends well.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::guests::{MISBEHAVE, ONWARD, QUERY};
 use e2e::lambda::What;
-use e2e::{Cut, Database, Door, Proxy, Setup, Trial, eventually};
+use e2e::{Cut, Database, Door, Middlebox, Proxy, Server, Setup, Trial, eventually};
 use serde_json::{Value, json};
 
 /// Longer than any drain may take, on a machine however busy.
@@ -159,4 +159,51 @@ async fn a_stream_that_is_cut_short_leaves_no_statement_behind() {
     trial.host.terminate();
     assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
     database.settles(0).await;
+}
+
+/// The quickest of three, since the machine may be busy: each would have waited for a second for the
+/// server to close its side.
+#[tokio::test]
+async fn a_database_that_is_silent_is_not_waited_for() {
+    let server = Server::listening().await;
+    let rules = "local all all trust\nhost all all 0.0.0.0/0 trust\n";
+    server.set_up(&[("pg_hba.conf", rules)], &[]).await;
+    let database = Database::create_on(&server).await;
+    let mut quickest = DRAINED;
+    for _ in 0..3 {
+        let middlebox = Middlebox::before(&format!("{}:5432", server.address())).await;
+        let (address, name) = (middlebox.address(), &database.name);
+        let mut trial = Setup::of(&QUERY)
+            .database("url", &format!("\"postgres://postgres@{address}/{name}\""))
+            .start(Door::Lambda)
+            .await;
+        trial
+            .value(json!({ "steps": [{ "query": "select 1" }] }))
+            .await;
+        assert_eq!(middlebox.cut(Cut::Drop).await, 1);
+        let begun = Instant::now();
+        trial.host.terminate();
+        assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
+        quickest = quickest.min(begun.elapsed());
+    }
+    assert!(quickest < Duration::from_secs(1), "{quickest:?}");
+}
+
+#[tokio::test]
+async fn a_good_bye_leaves_however_little_time_there_is() {
+    let database = Database::create().await;
+    let proxy = Proxy::of(&database);
+    let mut trial = Setup::of(&QUERY)
+        .through(&proxy)
+        .database("warm", "3")
+        .toml("[lambda]\ndrain_timeout_ms = 1\n")
+        .start(Door::Lambda)
+        .await;
+    trial.host.terminate();
+    assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
+    eventually("three good-byes", async || {
+        let (flushes, _) = proxy.passed();
+        (flushes == ["X", "X", "X"]).then_some(())
+    })
+    .await;
 }

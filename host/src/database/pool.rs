@@ -182,10 +182,16 @@ impl Pool {
     }
 }
 
+/// Says good-bye on all of these, and waits until the servers have closed their sides. The words have left
+/// by the time that this waits for the first time: whoever gives it up has been polite all the same.
 async fn say_good_bye(connections: impl IntoIterator<Item = Box<Connection>>) {
-    let closing = connections
-        .into_iter()
-        .map(|connection| tokio::spawn(connection.close()));
+    let mut closing = Vec::new();
+    for connection in connections {
+        let mut closed = Box::pin(connection.close());
+        if futures_util::poll!(tokio::task::unconstrained(closed.as_mut())).is_pending() {
+            closing.push(tokio::spawn(closed));
+        }
+    }
     futures_util::future::join_all(closing).await;
 }
 

@@ -20,6 +20,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -212,9 +213,10 @@ impl Environment {
         futures_util::future::join_all(cooling).await;
     }
 
-    /// Ends every instance and every session, for which it waits so long at most, and says
-    /// good-bye to every database.
+    /// Ends every instance and every session and says good-bye to every database, for which it waits so
+    /// long at most. By its end each good-bye has left, whether or not the server has replied.
     pub async fn drain(&self, patience: Duration) {
+        let until = Instant::now() + patience;
         for function in self.functions.values() {
             function.instances.close();
         }
@@ -226,10 +228,10 @@ impl Environment {
                 spans.flush().await;
             }
         };
-        // One session that hangs keeps nobody else's connection from being closed in time.
-        let ending = tokio::time::timeout(patience, ending);
-        let (_, ()) = tokio::join!(ending, self.cool());
-        database::close(&self.databases).await;
+        // Neither a session that hangs nor a silent server keeps the others from being closed in time.
+        let ending = timeout_at(until.into(), ending);
+        let _ = tokio::join!(ending, timeout_at(until.into(), self.cool()));
+        let _ = timeout_at(until.into(), database::close(&self.databases)).await;
     }
 }
 
