@@ -147,6 +147,12 @@ impl Fault {
         self
     }
 
+    /// The same fault, by the guest's own name for it.
+    pub fn named(mut self, error_type: String) -> Self {
+        self.error_type = shortened(error_type, limits::ERROR_TYPE_BYTES_MAX);
+        self
+    }
+
     /// The error document that the caller receives, as Lambda defines it.
     pub fn body(&self) -> Vec<u8> {
         document(&self.error_type, &self.caller, &self.stack_trace)
@@ -179,11 +185,12 @@ fn document(error_type: &str, message: &str, stack_trace: &[String]) -> Vec<u8> 
     .into_bytes()
 }
 
-/// A text that is no longer than a caller is told.
+/// A text that is no longer than a caller is told, with a sign of what is missing.
 fn shortened(mut text: String, bytes_max: usize) -> String {
+    const MISSING: char = '…';
     if text.len() > bytes_max {
-        text.truncate(text.floor_char_boundary(bytes_max));
-        text.push('…');
+        text.truncate(text.floor_char_boundary(bytes_max - MISSING.len_utf8()));
+        text.push(MISSING);
     }
     text
 }

@@ -238,6 +238,8 @@ pub const API_FAILURES_MAX: u32 = 10;
 pub const API_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Slots that one environment may be asked to serve: what Lambda Managed Instances allow.
 pub const SLOTS_MAX: u32 = 1_600;
+/// The name that a function gives to its error, in bytes.
+pub const ERROR_TYPE_BYTES_MAX: usize = 256;
 /// The text of an error that a caller is told, in bytes; the Runtime API takes 1 MiB at most.
 pub const FAULT_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// The error document of an answer that fails in its middle, in bytes. It is a trailer, in base64, and
@@ -311,11 +313,16 @@ const _: () = assert!(PORTAL_ROWS_FIRST <= PORTAL_ROWS_MAX);
 const _: () = assert!(TEMPORARY_NAME_BYTES_MAX < TEMPORARY_PAGE_BYTES);
 const _: () = assert!(TEMPORARY_NAME_BYTES_MAX < TEMPORARY_PATH_BYTES_MAX);
 const _: () = assert!(PIPELINE_BYTES_MAX <= HOST_CALL_BYTES_MAX);
-// A character takes six bytes at most as JSON.
+// A character takes six bytes at most as JSON, and what stands around them all 100.
 const _: () = assert!(
-    6 * (FAULT_MESSAGE_BYTES_MAX + STACK_TRACE_LINES_MAX * STACK_TRACE_LINE_BYTES_MAX)
+    6 * (ERROR_TYPE_BYTES_MAX
+        + FAULT_MESSAGE_BYTES_MAX
+        + STACK_TRACE_LINES_MAX * STACK_TRACE_LINE_BYTES_MAX)
+        + 100
         < ERROR_BYTES_MAX
 );
+const _: () = assert!(6 * ERROR_TYPE_BYTES_MAX + 100 < TRAILER_FAULT_BYTES_MAX);
+const _: () = assert!(6 * ERROR_TYPE_BYTES_MAX + 100 < CAUSE_BYTES_MAX);
 const _: () = assert!(SETTLE_TIMEOUT.as_secs() < SETTLE_ALL_TIMEOUT.as_secs());
 const _: () = assert!(DRAIN_TIMEOUT.as_secs() < DRAIN_TIMEOUT_MAX.as_secs());
 const _: () = assert!(EXPORT_TIMEOUT.as_millis() < EXPORT_PAUSE.as_millis());

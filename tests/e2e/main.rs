@@ -56,6 +56,7 @@ mod lifecycle;
 mod local_api;
 mod local_streaming;
 mod logs;
+mod long_errors;
 mod managed;
 mod metrics;
 mod neighbours;

@@ -140,10 +140,10 @@ pub(super) fn fault_of(failure: Failure) -> Fault {
         WitBlame::Caller => Kind::InvalidEvent,
         WitBlame::Function => Kind::Failed,
     };
-    let mut fault = Fault::new(kind, failure.message).traced(failure.stack_trace);
+    let fault = Fault::new(kind, failure.message).traced(failure.stack_trace);
     debug_assert!(matches!(fault.blame, Blame::Caller | Blame::Guest));
-    if !failure.error_type.is_empty() {
-        fault.error_type = failure.error_type;
+    match failure.error_type.is_empty() {
+        true => fault,
+        false => fault.named(failure.error_type),
     }
-    fault
 }

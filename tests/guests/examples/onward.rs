@@ -59,6 +59,8 @@ enum Act {
     /// Begins to print this text again and again, and tells nobody of it.
     Stray(String),
     Fail(String),
+    /// Fails with a type and a message that have so many bytes each.
+    FailAtLength(usize),
     Panic(String),
     /// Sends this text as a piece of the answer.
     Send(String),
@@ -155,6 +157,9 @@ async fn act(acts: Vec<Act>, mut body: Option<Body>) -> Result<(), hearth::Error
             Act::Block(ms) => std::thread::sleep(Duration::from_millis(ms)),
             Act::Stray(text) => wit_bindgen::spawn_local(stray(text)),
             Act::Fail(text) => return Err(Failure::new("Failed", text).into()),
+            Act::FailAtLength(bytes) => {
+                return Err(Failure::new("T".repeat(bytes), "m".repeat(bytes)).into());
+            }
             Act::Panic(text) => panic!("{text}"),
             Act::Send(text) => writer(&mut body).send(text).await?,
             Act::SendBytes(bytes) => send(writer(&mut body), bytes, &mut sent).await?,

@@ -1,7 +1,7 @@
 //! A fault as AWS X-Ray wants to be told of it, in the header of an error.
 //!
 //! Promises: a header's value whatever the guest wrote, as small as the Runtime API keeps it; what
-//! does not fit is left out from the outermost frame inwards.
+//! does not fit is left out from the outermost frame inwards, and then from the message's end.
 
 use http::header::HeaderValue;
 use serde_json::json;
@@ -11,20 +11,21 @@ use crate::limits;
 
 /// The document `{"working_directory", "paths", "exceptions", "message"}` as a header's value.
 pub(super) fn cause(fault: &Fault) -> Option<HeaderValue> {
-    let mut frames = fault.stack_trace.len();
+    let (mut frames, mut message) = (fault.stack_trace.len(), fault.caller.as_str());
     loop {
-        let text = document(fault, frames);
+        let text = document(fault, frames, message);
         if text.len() <= limits::CAUSE_BYTES_MAX {
             return HeaderValue::from_str(&text).ok();
         }
-        if frames == 0 {
-            return None;
+        match (frames, message.len()) {
+            (0, 0) => return None,
+            (0, length) => message = &message[..message.floor_char_boundary(length / 2)],
+            _ => frames /= 2,
         }
-        frames /= 2;
     }
 }
 
-fn document(fault: &Fault, frames: usize) -> String {
+fn document(fault: &Fault, frames: usize, message: &str) -> String {
     let frames = fault.stack_trace.iter().take(frames);
     let stack: Vec<_> = frames.map(|frame| json!({ "label": frame })).collect();
     let working_directory = std::env::current_dir().unwrap_or_default();
@@ -33,10 +34,10 @@ fn document(fault: &Fault, frames: usize) -> String {
         "paths": [],
         "exceptions": [{
             "type": fault.error_type,
-            "message": fault.caller,
+            "message": message,
             "stack": stack,
         }],
-        "message": fault.caller,
+        "message": message,
     });
     ascii(&document.to_string())
 }
@@ -70,6 +71,23 @@ mod tests {
         let read: serde_json::Value = serde_json::from_slice(value.as_bytes()).unwrap();
         assert_eq!(read["message"], message);
         assert_eq!(read["exceptions"][0]["stack"][0]["label"], "à::b");
+    }
+
+    #[test]
+    fn a_long_message_is_told_as_far_as_it_fits() {
+        for letter in ["x", "é", "\u{1}"] {
+            let name = letter.repeat(limits::FAULT_MESSAGE_BYTES_MAX);
+            let fault = Fault::new(Kind::Failed, name.clone()).named(name.clone());
+            let fault = fault.traced(vec![name.clone(); 64]);
+            let value = cause(&fault).unwrap();
+            assert!(value.len() <= limits::CAUSE_BYTES_MAX);
+            let read: serde_json::Value = serde_json::from_slice(value.as_bytes()).unwrap();
+            let message = read["message"].as_str().unwrap();
+            assert!(
+                !message.is_empty() && name.starts_with(message),
+                "{letter:?}"
+            );
+        }
     }
 
     #[test]
