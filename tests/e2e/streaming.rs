@@ -153,13 +153,16 @@ async fn bytes_are_a_stream_of_one_piece() {
 
 #[tokio::test]
 async fn a_fault_before_the_first_byte_is_an_error_like_any_other() {
-    let trial = streaming("stream").await;
-    for (act, error_type) in [("fail", "Failed"), ("panic", "Function.Panic")] {
-        let answer = call(&trial, &json!({ "stream": [{ act: "no paper" }] })).await;
-        assert_eq!(answer.what, What::Error);
-        let told: Value = serde_json::from_slice(&answer.body).unwrap();
-        assert_eq!(told["errorType"], error_type);
-        trial.value(json!({ "stream": [{ "send": "1" }] })).await;
+    for form in ["stream", "http-stream"] {
+        let trial = streaming(form).await;
+        for (act, error_type) in [("fail", "Failed"), ("panic", "Function.Panic")] {
+            let answer = call(&trial, &json!({ "stream": [{ act: "no paper" }] })).await;
+            assert_eq!(answer.what, What::Error);
+            let told: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(told["errorType"], error_type);
+            let answer = call(&trial, &json!({ "stream": [{ "send": "1" }] })).await;
+            assert_eq!(answer.what, What::Response);
+        }
     }
 }
 

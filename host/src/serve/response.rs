@@ -4,14 +4,15 @@
 //! - the form is the function's `response`, whichever the guest chose;
 //! - a body that comes piece by piece ends at the invocation's enforced deadline and at Lambda's
 //!   limit, with the fault as its last item, which is logged;
-//! - it is read no faster than it is sent.
+//! - it is read no faster than it is sent;
+//! - a head goes out with the first piece behind it, and not before a fault.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream::{self, BoxStream, Stream};
 
 use super::{http, overdue, report};
 use crate::config;
@@ -90,7 +91,7 @@ fn streamed(
     let pieces = match (http, head) {
         (true, head) => {
             let prelude = http::prelude(head, content_type)?;
-            stream::iter(prelude.map(Ok)).chain(pieces).boxed()
+            stream::once(preceded(prelude, pieces)).flatten().boxed()
         }
         (false, None) => pieces,
         (false, Some(_)) => {
@@ -102,6 +103,18 @@ fn streamed(
         }
     };
     Ok(Response::Streamed(Streamed { http, pieces }))
+}
+
+/// The pieces behind the head, once there is one: a fault before that goes out alone, so that the caller is
+/// told of it by more than what stands behind a status that promises something else.
+async fn preceded(
+    prelude: [Bytes; 2],
+    mut pieces: BoxStream<'static, Result<Bytes, Fault>>,
+) -> impl Stream<Item = Result<Bytes, Fault>> {
+    let first = pieces.next().await;
+    let prelude = (!matches!(first, Some(Err(_)))).then_some(prelude);
+    let prelude = prelude.into_iter().flatten().map(Ok);
+    stream::iter(prelude.chain(first)).chain(pieces)
 }
 
 /// What a body that is being sent has to do with its invocation.
