@@ -232,7 +232,9 @@ pub const API_PROMPT_BYTES_MAX: usize = 64 * 1024;
 /// How long a connection to the Runtime API may be silent before the system asks whether the peer
 /// is there, and how often it then asks, up to `KEEPALIVE_COUNT` times.
 pub const API_KEEPALIVE: Duration = Duration::from_secs(10);
-/// Requests in a row to which the Runtime API gives no reply at all, after which the environment ends.
+/// How long the Runtime API may give no reply at all before the environment ends.
+pub const API_AWAY_MAX: Duration = Duration::from_secs(60);
+/// How often it must have been asked in that time.
 pub const API_FAILURES_MAX: u32 = 10;
 /// The longest wait between two attempts at the Runtime API.
 pub const API_PAUSE_MAX: Duration = Duration::from_secs(2);

@@ -116,6 +116,19 @@ async fn a_reply_whose_length_is_told_twice_is_none() {
     .await;
 }
 
+/// For longer than a Runtime API that says nothing at all would be asked.
+#[tokio::test]
+async fn whoever_talks_nonsense_is_asked_again_however_often() {
+    let (api, _host) = start(&ECHO, &[]).await;
+    for _ in 0..6 {
+        api.say(Reply::last("SSH-2.0-OpenSSH_9.2\r\n"));
+        api.say(Reply::open(
+            "HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+        ));
+    }
+    is_served(&api, "r-1").await;
+}
+
 /// Lambda's clock and the host's are not one, and nothing tells by how much.
 #[tokio::test]
 async fn a_clock_that_was_moved_costs_no_event_where_the_other_side_shows_none() {

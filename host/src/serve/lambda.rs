@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Environment, Function, Handled};
-use crate::event::lambda::{Error, Received, RuntimeApi, pause};
+use crate::event::lambda::{Error, Failures, Received, RuntimeApi};
 use crate::fault::{Fault, Kind};
 use crate::invocation::{Invocation, Response, Streamed};
 use crate::limits;
@@ -128,9 +128,7 @@ struct Slot {
 
 impl Slot {
     async fn serve(mut self) -> Result<(), Fault> {
-        let mut failures = 0;
-        // How many of them, up to now, were not answered at all.
-        let mut unanswered = 0;
+        let mut failures = Failures::default();
         let shutdown = self.ending.shutdown.clone();
         // One listener for the slot's whole life: making one costs more than asking it.
         let mut ending = pin!(shutdown.requested().fuse());
@@ -149,25 +147,13 @@ impl Slot {
                 Err(error) => Err(error),
             };
             match outcome {
-                Ok(()) => (failures, unanswered) = (0, 0),
-                Err(Error::Fatal(message)) => return Err(Fault::new(Kind::Internal, message)),
+                Ok(()) => failures = Failures::default(),
                 Err(error) => {
-                    failures += 1;
-                    // Whoever replies, if only to refuse, may have an event later; and to end would end
-                    // the invocations of other slots.
-                    unanswered = match error {
-                        Error::Unreachable(_) => unanswered + 1,
-                        _ => 0,
-                    };
-                    if unanswered > limits::API_FAILURES_MAX {
-                        let message =
-                            format!("{error}; given up after {unanswered} failures in a row");
-                        return Err(Fault::new(Kind::Internal, message));
-                    }
-                    tracing::warn!(failures, "{error}");
+                    let pause = failures.add(&error)?;
+                    tracing::warn!(failures = failures.count(), "{error}");
                     tokio::select! {
                         () = &mut ending => return Ok(()),
-                        () = tokio::time::sleep(pause(failures)) => {}
+                        () = tokio::time::sleep(pause) => {}
                     }
                 }
             }

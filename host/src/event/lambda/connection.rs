@@ -11,8 +11,8 @@ use http::header::HeaderValue;
 use tokio::net::TcpStream;
 
 use super::Error;
-use super::http1::{Always, Connection, Reply, Request};
-use super::patience::{self, Limit, Patience};
+use super::http1::{Always, Connection, Lost, Reply, Request};
+use super::patience::{self, Limit, NoReply, Patience};
 use crate::limits;
 
 const RELEASE: HeaderValue =
@@ -74,14 +74,21 @@ impl Endpoint {
         let mut connection = Connection::new(self.open().await?);
         let exchange = connection.exchange(&self.always, request);
         let reply = self.patience.reply(limit, exchange).await;
-        let reply = reply.map_err(|error| {
-            Error::Unreachable(format!(
-                "the Runtime API at {} did not answer: {error}",
-                self.address
-            ))
-        })?;
+        let reply = reply.map_err(|error| self.odd_or_none(&error))?;
         self.connection = Some(connection).filter(Connection::is_reusable);
         Ok(reply)
+    }
+
+    /// Whoever says something that is no reply is there all the same.
+    fn odd_or_none(&self, error: &NoReply) -> Error {
+        let message = format!(
+            "the Runtime API at {} did not answer: {error}",
+            self.address
+        );
+        match error {
+            NoReply::Lost(Lost::Garbage(_) | Lost::TooLong) => Error::Transient(message),
+            _ => Error::Unreachable(message),
+        }
     }
 
     /// What its requests say.

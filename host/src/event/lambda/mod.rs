@@ -23,7 +23,7 @@ use crate::invocation::Answer;
 use crate::limits;
 use connection::Endpoint;
 use http1::{Lost, Reply, Request};
-use patience::Limit;
+use patience::{Limit, pause};
 
 mod cause;
 mod connection;
@@ -34,7 +34,7 @@ mod patience;
 mod received;
 mod streaming;
 
-pub use patience::pause;
+pub use patience::Failures;
 pub use received::{FunctionIdentity, Receipt, Received};
 
 const INVOCATION: &str = "/2018-06-01/runtime/invocation";

@@ -1,6 +1,8 @@
-//! How long the Runtime API is waited for, and how a peer that is gone is noticed.
+//! How long the Runtime API is waited for, how often it is asked again, and how a peer that is gone is
+//! noticed.
 //!
-//! Promises: what has a limit ends by it; waiting with one costs no system call as a rule.
+//! Promises: what has a limit ends by it; waiting with one costs no system call as a rule; whoever replies,
+//! if only to refuse or with nonsense, is never given up.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -11,7 +13,9 @@ use rustix::net::sockopt;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use super::Error;
 use super::http1::Lost;
+use crate::fault::{Fault, Kind};
 use crate::limits;
 
 /// Has the system notice a peer that is gone without a word, while an event is waited for.
@@ -88,6 +92,48 @@ impl Patience {
     }
 }
 
+/// What has gone wrong with the Runtime API, in a row.
+#[derive(Debug, Default)]
+pub struct Failures {
+    count: u32,
+    /// Since when nobody has replied at all, and how many of them that were.
+    unreachable: Option<(Instant, u32)>,
+}
+
+impl Failures {
+    /// How many there were.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Takes note of one more. Returns how long to wait before the next attempt, or why there is to be
+    /// none.
+    pub fn add(&mut self, error: &Error) -> Result<Duration, Fault> {
+        self.add_at(error, Instant::now())
+    }
+
+    fn add_at(&mut self, error: &Error, now: Instant) -> Result<Duration, Fault> {
+        let given_up = |message| Err(Fault::new(Kind::Internal, message));
+        self.count += 1;
+        match error {
+            Error::Fatal(_) => return given_up(error.to_string()),
+            // Whoever replies may have an event later; and to end would end the invocations of other slots.
+            Error::Transient(_) => self.unreachable = None,
+            Error::Unreachable(_) => {
+                let (since, times) = self.unreachable.unwrap_or((now, 0));
+                self.unreachable = Some((since, times + 1));
+                let away = now.saturating_duration_since(since);
+                // A process that was frozen meanwhile may have tried only twice.
+                if away > limits::API_AWAY_MAX && times >= limits::API_FAILURES_MAX {
+                    let message = format!("{error}; given up after {} s", away.as_secs());
+                    return given_up(message);
+                }
+            }
+        }
+        Ok(pause(self.count))
+    }
+}
+
 /// How long to wait after so many failures in a row.
 pub fn pause(failures: u32) -> Duration {
     Duration::from_millis(50 << failures.min(6)).min(limits::API_PAUSE_MAX)
@@ -116,6 +162,35 @@ mod tests {
         ] {
             assert_eq!(Limit::new(until).end(begin), end);
         }
+    }
+
+    #[test]
+    fn whoever_replies_is_never_given_up_and_nobody_only_after_a_while() {
+        let error = |unreachable| match unreachable {
+            true => Error::Unreachable("nobody".to_owned()),
+            false => Error::Transient("nonsense".to_owned()),
+        };
+        let begin = Instant::now();
+        let mut failures = Failures::default();
+        for second in 0..1_000 {
+            let now = begin + Duration::from_secs(second);
+            let pause = failures.add_at(&error(second % 50 != 0), now).unwrap();
+            assert!(pause <= limits::API_PAUSE_MAX);
+        }
+        let mut failures = Failures::default();
+        let mut given_up = (0..1_000).filter(|second| {
+            let now = begin + Duration::from_secs(*second);
+            failures.add_at(&error(true), now).is_err()
+        });
+        assert_eq!(given_up.next(), Some(limits::API_AWAY_MAX.as_secs() + 1));
+        // It stood still between two attempts.
+        let mut failures = Failures::default();
+        for hour in 0..limits::API_FAILURES_MAX {
+            let now = begin + Duration::from_secs(3_600 * u64::from(hour));
+            assert!(failures.add_at(&error(true), now).is_ok());
+        }
+        let fatal = Error::Fatal("beyond repair".to_owned());
+        assert!(Failures::default().add(&fatal).is_err());
     }
 
     /// Armed for a long wait, the timer would sleep through the end of a short one after it.
