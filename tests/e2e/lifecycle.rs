@@ -202,6 +202,9 @@ async fn a_restore_that_lambda_gives_up_ends_the_process() {
         .reply(What::Restore, 500);
     let mut trial = setup.launch(Door::Lambda).await;
     assert_eq!(trial.host.end(PATIENCE).await.code(), Some(1));
+    let calls = trial.lambda().calls();
+    let told = calls.iter().filter(|call| call.what == What::RestoreError);
+    assert_eq!(told.count(), 1);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 use e2e::guests::{COPIED, REBUILT};
 use e2e::lambda::What;
-use e2e::{Clock, Database, Door, Guest, PATIENCE, Setup, Trial};
+use e2e::{Clock, Cut, Database, Door, Guest, PATIENCE, Setup, Trial, eventually};
 use serde_json::{Value, json};
 
 fn snapshotted(guest: &Guest) -> Setup {
@@ -51,6 +51,29 @@ async fn an_instance_with_a_hook_is_kept_and_has_run_it_before_its_first_event()
         });
         assert_eq!(trial.value(json!(1)).await, expected, "{isolation}");
     }
+}
+
+/// The other end of the connection is that of another life, or the Runtime API is not itself yet.
+#[tokio::test]
+async fn a_wait_for_a_restore_that_is_interrupted_begins_again() {
+    let setup = snapshotted(&COPIED)
+        .reply(What::Restore, 503)
+        .reply(What::Restore, 403)
+        .behind_middlebox();
+    let trial = setup.launch(Door::Lambda).await;
+    for cut in [Cut::Reset, Cut::Finish] {
+        trial.lambda().snapshot().await;
+        let connects = trial.middlebox().connects();
+        assert!(trial.middlebox().cut(cut).await >= 1);
+        eventually("the extension's and the other connection", async || {
+            (trial.middlebox().connects() >= connects + 2).then_some(())
+        })
+        .await;
+    }
+    trial.lambda().snapshot().await;
+    trial.lambda().restore();
+    trial.lambda().parked(1).await;
+    assert_eq!(trial.value(json!(1)).await["restores"], 1);
 }
 
 #[tokio::test]

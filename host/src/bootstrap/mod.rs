@@ -221,21 +221,20 @@ async fn restore(started: &Started, mut api: RuntimeApi) -> Result<(), Fault> {
         ending,
         restore_timeout,
     } = started;
+    let restoring = async {
+        api.restored().await?;
+        environment.renew(function, *restore_timeout).await
+    };
     let restored = tokio::select! {
-        restored = api.restored() => restored,
+        restored = restoring => restored,
         () = ending.shutdown.requested() => return Ok(()),
     };
-    restored.map_err(|error| Fault::new(Kind::Internal, error.to_string()))?;
-    let renewed = tokio::select! {
-        renewed = environment.renew(function, *restore_timeout) => renewed,
-        () = ending.shutdown.requested() => return Ok(()),
-    };
-    if let Err(fault) = &renewed {
+    if let Err(fault) = &restored {
         if let Err(error) = api.restore_error(fault).await {
             tracing::error!(%error, "the failed restore could not be reported");
         }
         // Connections may have been opened meanwhile.
         environment.drain(ending.timeout).await;
     }
-    renewed
+    restored
 }

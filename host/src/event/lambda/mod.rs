@@ -186,14 +186,22 @@ impl RuntimeApi {
     }
 
     /// Says that the environment may be made a snapshot of, and waits until it is one that has
-    /// been restored: a minute or a year later, in one copy or in a thousand.
-    pub async fn restored(&mut self) -> Result<(), Error> {
-        let reply = self.endpoint.exchange(None, &asks(RESTORE_NEXT)).await?;
-        // It is the other side's connection of another life.
-        self.endpoint.hang_up();
-        match reply.status {
-            StatusCode::OK => Ok(()),
-            _ => Err(reply.refusal("the wait for a restore")),
+    /// been restored: a minute or a year later, in one copy or in a thousand. A wait that is interrupted,
+    /// as by a connection that has no other end in the copy, begins again.
+    pub async fn restored(&mut self) -> Result<(), Fault> {
+        let mut failures = Failures::default();
+        loop {
+            let reply = self.endpoint.exchange(None, &asks(RESTORE_NEXT)).await;
+            // It is the other side's connection of another life.
+            self.endpoint.hang_up();
+            let error = match reply {
+                Ok(reply) if reply.status == StatusCode::OK => return Ok(()),
+                Ok(reply) => reply.refusal("the wait for a restore"),
+                Err(error) => error,
+            };
+            let pause = failures.add(&error)?;
+            tracing::warn!(failures = failures.count(), "{error}");
+            tokio::time::sleep(pause).await;
         }
     }
 
