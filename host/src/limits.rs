@@ -224,10 +224,13 @@ pub const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_millis(50);
 /// clock, before it is taken for one by another clock.
 pub const DEADLINE_LATE_MAX: Duration = Duration::from_secs(2);
 /// How long the Runtime API may take to connect, or to reply to an answer; it is on the same machine.
-/// After that the answer is posted once more, on another connection.
+/// After that, or after half of the time that is left, the answer is posted once more, on another
+/// connection.
 pub const API_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take at least to reply to an answer, however little time is left.
+pub const API_REPLY_TIMEOUT_LEAST: Duration = Duration::from_millis(500);
 /// The longest answer, in bytes, that is replied to so soon, whoever reads it: it fits into the
-/// buffers on the way. A longer one has until its deadline.
+/// buffers on the way. A longer one has half of the time that is left, whatever that is.
 pub const API_PROMPT_BYTES_MAX: usize = 64 * 1024;
 /// How long a connection to the Runtime API may be silent before the system asks whether the peer
 /// is there, and how often it then asks, up to `KEEPALIVE_COUNT` times.
@@ -325,6 +328,7 @@ const _: () = assert!(
 );
 const _: () = assert!(6 * ERROR_TYPE_BYTES_MAX + 100 < TRAILER_FAULT_BYTES_MAX);
 const _: () = assert!(6 * ERROR_TYPE_BYTES_MAX + 100 < CAUSE_BYTES_MAX);
+const _: () = assert!(API_REPLY_TIMEOUT_LEAST.as_millis() < API_REPLY_TIMEOUT.as_millis());
 const _: () = assert!(SETTLE_TIMEOUT.as_secs() < SETTLE_ALL_TIMEOUT.as_secs());
 const _: () = assert!(DRAIN_TIMEOUT.as_secs() < DRAIN_TIMEOUT_MAX.as_secs());
 const _: () = assert!(EXPORT_TIMEOUT.as_millis() < EXPORT_PAUSE.as_millis());

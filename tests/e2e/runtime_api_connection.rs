@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use e2e::guests::{COUNTER, ECHO, MISBEHAVE, ONWARD, QUERY};
 use e2e::lambda::{Fate, What};
-use e2e::{Clock, Cut, Database, Door, Setup, Trial};
+use e2e::{Clock, Cut, Database, Door, Setup, Trial, eventually};
 use serde_json::json;
 
 /// Long enough for a reply to be missed once, and for a busy machine.
@@ -241,4 +241,56 @@ async fn an_address_may_be_a_url_with_a_path() {
         .start(Door::Lambda)
         .await;
     assert_eq!(trial.value(json!("here")).await, json!("here"));
+}
+
+/// A reply has no longer than that, so the second copy would come too late. What is longer than the buffers
+/// on the way has no more of it.
+#[tokio::test]
+async fn an_answer_that_is_swallowed_is_posted_again_while_somebody_waits() {
+    let database = Database::create().await;
+    let gate = database.client().await;
+    let trial = Setup::of(&QUERY)
+        .with(&database)
+        .timeout(Duration::from_secs(5))
+        .behind_middlebox()
+        .start(Door::Lambda)
+        .await;
+    for bytes in [10, 200_000] {
+        gate.batch_execute("select pg_advisory_lock(1)")
+            .await
+            .unwrap();
+        let sql = format!("select pg_advisory_xact_lock_shared(1)::text || repeat('x', {bytes})");
+        let event = trial.event(json!({ "steps": [{ "query": sql }] }).to_string());
+        let cutting = async {
+            let waiting = "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
+            database.until(waiting, "1").await;
+            assert!(trial.middlebox().cut(Cut::Silence).await >= 1);
+            gate.batch_execute("select pg_advisory_unlock(1)")
+                .await
+                .unwrap();
+        };
+        let (call, ()) = tokio::join!(trial.lambda().invoke(event, None), cutting);
+        let call = call.unwrap();
+        // Late is 410.
+        assert_eq!((call.what, call.status), (What::Response, 202), "{bytes}");
+        assert!(call.body.len() > bytes);
+        trial.lambda().parked(1).await;
+    }
+}
+
+/// It would be sent again and again by the system for a quarter of an hour. The host pauses while the
+/// connection is cut, so that it sends something there afterwards.
+#[tokio::test]
+async fn a_request_for_an_event_that_does_not_arrive_is_made_again() {
+    let setup = Setup::of(&ECHO).behind_middlebox();
+    let setup = (0..6).fold(setup, |setup, _| setup.reply(What::Next, 503));
+    let trial = setup.launch(Door::Lambda).await;
+    eventually("six refusals", async || {
+        let calls = trial.lambda().calls();
+        let refused = calls.iter().filter(|call| call.status == 503);
+        (refused.count() == 6).then_some(())
+    })
+    .await;
+    assert!(trial.middlebox().cut(Cut::Drop).await >= 1);
+    assert_eq!(trial.value(json!(1)).await, 1);
 }

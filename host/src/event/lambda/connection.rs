@@ -58,8 +58,7 @@ impl Endpoint {
         request: &Request<'_>,
     ) -> Result<Reply, Error> {
         if let Some(mut connection) = self.connection.take() {
-            let exchange = connection.exchange(&self.always, request);
-            match self.patience.reply(limit, exchange).await {
+            match self.attempt(&mut connection, limit, request).await {
                 Ok(reply) => {
                     self.connection = Some(connection).filter(Connection::is_reusable);
                     return Ok(reply);
@@ -72,11 +71,29 @@ impl Endpoint {
             }
         }
         let mut connection = Connection::new(self.open().await?);
-        let exchange = connection.exchange(&self.always, request);
-        let reply = self.patience.reply(limit, exchange).await;
+        connection.expect_receipt(true);
+        let reply = self.attempt(&mut connection, limit, request).await;
         let reply = reply.map_err(|error| self.odd_or_none(&error))?;
         self.connection = Some(connection).filter(Connection::is_reusable);
         Ok(reply)
+    }
+
+    async fn attempt(
+        &mut self,
+        connection: &mut Connection,
+        limit: Option<Limit>,
+        request: &Request<'_>,
+    ) -> Result<Reply, NoReply> {
+        let is_long = request.body.len() > limits::API_PROMPT_BYTES_MAX;
+        if is_long {
+            connection.expect_receipt(false);
+        }
+        let exchange = connection.exchange(&self.always, request);
+        let reply = self.patience.reply(limit, exchange).await;
+        if is_long {
+            connection.expect_receipt(true);
+        }
+        reply
     }
 
     /// Whoever says something that is no reply is there all the same.

@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use super::http1_reply::{self, Framing, Head, Headers};
+use super::patience;
 use crate::limits;
 
 /// What is read at a time, in bytes: most replies are shorter.
@@ -82,6 +83,13 @@ impl Connection {
             input: BytesMut::with_capacity(READ_BYTES),
             head: BytesMut::with_capacity(1024),
             reusable: true,
+        }
+    }
+
+    /// Whether the system is to notice that what is sent does not arrive. It can do without.
+    pub(super) fn expect_receipt(&self, expected: bool) {
+        if let Err(error) = patience::expect_receipt(&self.stream, expected) {
+            tracing::debug!(%error, "the connection to the Runtime API is as patient as it was");
         }
     }
 

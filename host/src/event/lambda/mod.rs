@@ -221,10 +221,8 @@ impl RuntimeApi {
         what: &str,
     ) -> Result<(), Error> {
         let mut cause = fault.and_then(cause::cause);
-        // A long answer may be replied to only when the caller has read it.
-        let is_long = body.len() > limits::API_PROMPT_BYTES_MAX;
-        let until = receipt.filter(|_| is_long);
-        let limit = Limit::new(until.map(|receipt| receipt.deadline.instant));
+        let deadline = receipt.map(|receipt| receipt.deadline.instant);
+        let limit = Limit::new(deadline, body.len() > limits::API_PROMPT_BYTES_MAX);
         loop {
             let invocation_id = receipt.and_then(|receipt| receipt.invocation_id.clone());
             let error_type = fault.map(|fault| HeaderValue::from_static(fault.kind.error_type()));

@@ -27,19 +27,50 @@ pub(super) fn keep_alive(stream: &TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// How long a reply is waited for: [`limits::API_REPLY_TIMEOUT`], and longer if there is reason to.
+/// Has the system notice that what was sent does not arrive, or lets that wait for as long as it takes:
+/// for whoever reads so slowly that it does not fit into the buffers on the way.
+#[cfg(target_os = "linux")]
+pub(super) fn expect_receipt(stream: &TcpStream, expected: bool) -> std::io::Result<()> {
+    let limit_ms = match expected {
+        true => limits::UNRECEIVED_TIMEOUT.as_millis() as u32,
+        false => 0,
+    };
+    sockopt::set_tcp_user_timeout(stream, limit_ms)?;
+    Ok(())
+}
+
+/// Other systems have no such limit.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn expect_receipt(_: &TcpStream, _: bool) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// How long a reply is waited for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limit(Option<Instant>);
+pub(super) struct Limit {
+    deadline: Option<Instant>,
+    is_long: bool,
+}
 
 impl Limit {
-    /// At least until then, if a time is given.
-    pub(super) fn new(until: Option<Instant>) -> Self {
-        Self(until)
+    /// That of a post for which somebody waits until `deadline`, if anybody does. The reply to a long one
+    /// may come only when that somebody has read it.
+    pub(super) fn new(deadline: Option<Instant>, is_long: bool) -> Self {
+        Self { deadline, is_long }
     }
 
+    /// [`limits::API_REPLY_TIMEOUT`], but no more than half of the time that is left: the other half is
+    /// for the second copy. Who may read slowly has all of that half.
     fn end(self, begin: Instant) -> Instant {
-        let end = begin + limits::API_REPLY_TIMEOUT;
-        self.0.map_or(end, |until| end.max(until))
+        let Some(deadline) = self.deadline else {
+            return begin + limits::API_REPLY_TIMEOUT;
+        };
+        let half = deadline.saturating_duration_since(begin) / 2;
+        let most = match self.is_long {
+            true => half,
+            false => half.min(limits::API_REPLY_TIMEOUT),
+        };
+        begin + most.max(limits::API_REPLY_TIMEOUT_LEAST)
     }
 }
 
@@ -72,6 +103,9 @@ impl Patience {
         let timer = self
             .0
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(limits::API_REPLY_TIMEOUT)));
+        if timer.deadline().into_std() > end {
+            timer.as_mut().reset(end.into());
+        }
         let mut exchange = pin!(exchange);
         poll_fn(|cx| {
             if let Poll::Ready(reply) = exchange.as_mut().poll(cx) {
@@ -148,20 +182,43 @@ pub(super) fn split(address: &str) -> (&str, &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use super::*;
 
     #[test]
-    fn a_reply_is_waited_for_until_the_later_of_two_times() {
+    fn a_reply_is_waited_for_so_long_that_there_is_time_for_a_second_copy() {
         let begin = Instant::now();
-        let shortest = begin + limits::API_REPLY_TIMEOUT;
-        let later = shortest + Duration::from_secs(60);
-        for (until, end) in [
-            (None, shortest),
-            (Some(begin), shortest),
-            (Some(later), later),
+        let (least, most) = (limits::API_REPLY_TIMEOUT_LEAST, limits::API_REPLY_TIMEOUT);
+        let s = Duration::from_secs;
+        for (left, short, long) in [
+            (None, most, most),
+            (Some(s(0)), least, least),
+            (Some(s(3)), s(3) / 2, s(3) / 2),
+            (Some(s(60)), most, s(30)),
         ] {
-            assert_eq!(Limit::new(until).end(begin), end);
+            let end = |is_long| Limit::new(left.map(|left| begin + left), is_long).end(begin);
+            assert_eq!(
+                (end(false), end(true)),
+                (begin + short, begin + long),
+                "{left:?}"
+            );
         }
+    }
+
+    /// What is armed for a reply that may take long is no limit for one that may not.
+    #[tokio::test]
+    async fn a_short_limit_is_kept_by_a_timer_that_was_armed_for_a_long_one() {
+        let mut patience = Patience(Some(Box::pin(tokio::time::sleep(
+            limits::API_REPLY_TIMEOUT,
+        ))));
+        let begun = Instant::now();
+        let limit = Limit::new(Some(begun), false);
+        let late = patience
+            .reply(Some(limit), pending::<Result<(), Lost>>())
+            .await;
+        assert!(matches!(late, Err(NoReply::Late(_))));
+        assert!(begun.elapsed() < limits::API_REPLY_TIMEOUT);
     }
 
     #[test]
@@ -197,7 +254,7 @@ mod tests {
     #[tokio::test]
     async fn a_timer_is_armed_no_further_than_the_shortest_limit() {
         let mut patience = Patience(Some(Box::pin(tokio::time::sleep(Duration::ZERO))));
-        let long = Limit::new(Some(Instant::now() + Duration::from_secs(900)));
+        let long = Limit::new(Some(Instant::now() + Duration::from_secs(900)), true);
         // The timer has run out by the second look, and is then armed anew.
         let exchange = async {
             tokio::time::sleep(Duration::from_millis(5)).await;
