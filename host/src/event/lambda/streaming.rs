@@ -29,7 +29,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::{ERROR_TYPE, Error, INVOCATION_ID, Receipt, RuntimeApi, judged, place};
+use super::{ERROR_TYPE, Error, INVOCATION_ID, Receipt, RuntimeApi, judged, pause, place};
 use crate::fault::{Fault, Kind};
 use crate::invocation::Streamed;
 use crate::limits;
@@ -73,11 +73,7 @@ impl RuntimeApi {
             headers.insert(INVOCATION_ID, id.clone());
         }
         let posting = async {
-            let stream = self
-                .endpoint
-                .open()
-                .await
-                .map_err(|error| error.to_string())?;
+            let stream = self.opened().await;
             let posted = post(stream, request).await;
             posted.map_err(|error| format!("it was not taken to its end: {error}"))
         };
@@ -95,6 +91,22 @@ impl RuntimeApi {
         let fault = Fault::new(Kind::Internal, message);
         self.undelivered = Some((receipt.clone(), Err(fault)));
         Ok(())
+    }
+
+    /// A connection for one answer. Nothing of that has been sent before there is one, so it can be asked
+    /// for until nobody waits for it any more.
+    async fn opened(&self) -> TcpStream {
+        let mut failures = 0;
+        loop {
+            match self.endpoint.open().await {
+                Ok(stream) => return stream,
+                Err(error) => {
+                    failures += 1;
+                    tracing::warn!(failures, "a streamed answer waits: {error}");
+                    tokio::time::sleep(pause(failures)).await;
+                }
+            }
+        }
     }
 }
 
@@ -173,9 +185,51 @@ fn trailers(fault: &Fault) -> HeaderMap {
 mod tests {
     use std::time::{Duration, Instant};
 
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::super::FunctionIdentity;
     use super::*;
     use crate::invocation::Deadline;
+
+    fn receipt(deadline: Deadline) -> Receipt {
+        Receipt {
+            request_id: "r".to_owned(),
+            invocation_id: None,
+            deadline,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_which_nothing_was_sent_waits_for_a_runtime_api_that_is_away() {
+        // Nobody else listens there meanwhile: other tests do so at 127.0.0.1.
+        let away = TcpListener::bind("127.0.0.77:0").await.unwrap();
+        let address = away.local_addr().unwrap().to_string();
+        drop(away);
+        let mut api = RuntimeApi::new(&address, FunctionIdentity::default());
+        let receipt = receipt(Deadline::after(Duration::from_secs(60)));
+        let streamed = Streamed {
+            http: false,
+            pieces: stream::iter([Ok(Bytes::from_static(b"whole"))]).boxed(),
+        };
+        let streaming = api.stream(&receipt, streamed);
+        // Polled after that, by which time it has been refused.
+        let back = async {
+            let back = TcpListener::bind(&address).await.unwrap();
+            let (mut socket, _) = back.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"0\r\n\r\n") {
+                assert!(socket.read_buf(&mut request).await.unwrap() > 0);
+            }
+            let reply = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
+            socket.write_all(reply).await.unwrap();
+            String::from_utf8(request).unwrap()
+        };
+        let (streamed, request) = tokio::join!(streaming, back);
+        streamed.unwrap();
+        assert!(request.contains("\r\nwhole\r\n"), "{request}");
+        assert!(api.undelivered.is_none());
+    }
 
     /// Lambda's own deadline is for the request for the next event.
     #[tokio::test]
@@ -189,11 +243,7 @@ mod tests {
             enforced: now - margin,
             instant: now + margin,
         };
-        let receipt = Receipt {
-            request_id: "r".to_owned(),
-            invocation_id: None,
-            deadline,
-        };
+        let receipt = receipt(deadline);
         let first = stream::once(async { Ok(Bytes::from_static(b"1")) });
         let streamed = Streamed {
             http: false,
