@@ -38,8 +38,9 @@ pub const INSTANCES_DEFAULT: u32 = 8;
 pub const INSTANCES_MAX: u32 = 1_000;
 /// Invocations that may share one instance.
 pub const CONCURRENCY_MAX: u32 = 1_000;
-/// Invocations that may have left work in one instance; what further ones leave is finished first.
-pub const LINGERS_MAX: u32 = 1_000;
+/// Invocations that may have left work in one instance; what further ones leave is finished first. One that
+/// only sleeps holds four handles.
+pub const LINGERS_MAX: u32 = 100;
 /// Memory of one instance, in MiB, where nothing else is said.
 pub const MEMORY_MIB_DEFAULT: u32 = 128;
 /// Memory of one instance that a configuration may ask for, in MiB: what a 32-bit guest can reach.
@@ -297,6 +298,7 @@ pub const DRAIN_TIMEOUT_LOCAL: Duration = Duration::from_secs(5);
 
 const _: () = assert!(GUEST_STACK_BYTES < FIBER_STACK_BYTES);
 const _: () = assert!(FIBER_STACK_BYTES_KEPT < GUEST_STACK_BYTES);
+const _: () = assert!(8 * (LINGERS_MAX as usize) < HANDLES_MAX);
 const _: () = assert!(BATCH_BYTES_EAGER <= BATCH_BYTES && BATCH_BYTES <= BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= ROW_BYTES_MAX);
 const _: () = assert!(ROW_BYTES_MAX <= HOST_CALL_BYTES_MAX);

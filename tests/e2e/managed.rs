@@ -1,7 +1,7 @@
 //! Lambda Managed Instances with one event at a time: as with many, nothing is frozen, and an event is
 //! asked for as soon as there can be one.
 
-use e2e::guests::{ECHO, QUERY};
+use e2e::guests::{ECHO, ONWARD, QUERY};
 use e2e::{Database, Door, Setup, Trial};
 use serde_json::{Value, json};
 
@@ -71,4 +71,38 @@ async fn an_odd_number_of_events_at_a_time_is_the_nearest_that_can_be() {
         trial.lambda().parked(polls).await;
         assert_eq!(trial.value(json!([number])).await, json!([number]));
     }
+}
+
+/// An instance takes the work of so many invocations, and the next one's is finished first.
+#[tokio::test]
+async fn work_that_can_be_suspended_no_more_is_waited_for() {
+    let database = Database::create().await;
+    let gate = database.client().await;
+    gate.batch_execute("select pg_advisory_lock(1)")
+        .await
+        .unwrap();
+    let trial = Setup::of(&ONWARD)
+        .with(&database)
+        .isolation("{ concurrent = 2 }")
+        .function("after_answer", "\"suspend\"")
+        .timeout(std::time::Duration::from_secs(600))
+        .concurrency(2)
+        .start(Door::Lambda)
+        .await;
+    for _ in 0..100 {
+        trial
+            .value(json!({ "after": [[{ "sleep": 3_600_000 }]] }))
+            .await;
+    }
+    trial.lambda().parked(2).await;
+    let waits = json!([{ "step": { "batch": "select pg_advisory_lock_shared(1)" } }]);
+    trial.value(json!({ "after": [waits] })).await;
+    let waiting =
+        "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
+    database.until(waiting, "1").await;
+    trial.lambda().parked(1).await;
+    gate.batch_execute("select pg_advisory_unlock(1)")
+        .await
+        .unwrap();
+    trial.lambda().parked(2).await;
 }

@@ -116,6 +116,20 @@ async fn a_reply_whose_length_is_told_twice_is_none() {
     .await;
 }
 
+/// It would be read for ever, and kept.
+#[tokio::test]
+async fn a_head_or_an_extension_of_a_chunk_without_end_is_given_up() {
+    let endless = "x".repeat(4 << 20);
+    let head = format!("HTTP/1.1 200 OK\r\n{ID}: x\r\n");
+    for reply in [
+        format!("{head}Endless: {endless}"),
+        format!("{head}Transfer-Encoding: chunked\r\n\r\n1;{endless}"),
+        format!("{head}Transfer-Encoding: chunked\r\n\r\n0\r\nEndless: {endless}"),
+    ] {
+        is_survived(Reply::open(reply)).await;
+    }
+}
+
 /// For longer than a Runtime API that says nothing at all would be asked.
 #[tokio::test]
 async fn whoever_talks_nonsense_is_asked_again_however_often() {

@@ -325,3 +325,21 @@ async fn an_error_whose_headers_are_too_large_is_posted_without_xrays() {
     assert!(!answer.headers.contains_key(cause));
     trial.value(json!({})).await;
 }
+
+/// Lambda sends none; whoever does would hand it out again and again.
+#[tokio::test]
+async fn an_event_larger_than_the_host_takes_is_answered_with_an_error() {
+    for slots in [1, 2] {
+        let setup = Setup::of(&ECHO).concurrency(slots);
+        let trial = setup.start(Door::Lambda).await;
+        let event = Event::new(vec![b'7'; 17 << 20], TIMEOUT);
+        let answer = call(&trial, event).await;
+        assert_eq!((answer.what, answer.status), (What::Error, 202));
+        let told: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(told["errorType"], "Function.InvalidEvent");
+        assert_eq!(trial.value(json!(1)).await, 1);
+        let calls = trial.lambda().calls();
+        let of_it = calls.iter().filter(|call| call.id == answer.id);
+        assert_eq!(of_it.count(), 2, "it is handed out once, and answered once");
+    }
+}

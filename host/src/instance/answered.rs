@@ -32,6 +32,9 @@ pub struct Answered {
     pub body: Body,
     /// The work that goes on. Without it, nothing does.
     pub rest: Option<Rest>,
+    /// Whether that goes on beside later invocations: otherwise it is to be waited for, since nobody is
+    /// let into the instance for its sake.
+    pub suspended: bool,
 }
 
 /// The bytes of an answer.
@@ -116,6 +119,7 @@ pub(super) fn receive(
         head: answer.head,
         body,
         rest: None,
+        suspended: false,
     };
     Ok((answered, course, ends))
 }

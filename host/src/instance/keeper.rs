@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use futures_util::StreamExt;
@@ -242,10 +243,7 @@ impl Keeper {
             output,
             reply,
         } = job;
-        let number = self
-            .vitals
-            .invocations
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = self.vitals.invocations.fetch_add(1, Ordering::Relaxed);
         let context = told::context(&invocation, number);
         let waiter = Waiter::new(reply, output.clone(), invocation.deadline.enforced);
         self.waiting.add(number, waiter);
@@ -309,8 +307,11 @@ impl Keeper {
     ) -> wasmtime::Result<()> {
         let (told, rest) = oneshot::channel();
         (ends.rest, answered.rest) = (Some(told), Some(rest));
+        let suspended =
+            self.suspends() && self.vitals.lingers.load(Ordering::SeqCst) < limits::LINGERS_MAX;
+        answered.suspended = suspended;
         self.waiting.begin(after.number, answered, ends);
-        if !self.suspends() {
+        if !suspended {
             return wasmtime::component::AccessorTask::run(after, accessor).await;
         }
         // A body is written while its invocation lasts. What is suspended is the rest.

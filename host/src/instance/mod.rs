@@ -96,8 +96,6 @@ pub struct Instance {
     rule: Rule,
     /// Invocations that use it now.
     leases: AtomicU32,
-    /// Invocations that have left work in it.
-    lingers: AtomicU32,
     /// Whether it takes no new ones.
     retired: AtomicBool,
 }
@@ -111,6 +109,8 @@ struct Vitals {
     ending: AtomicWaker,
     /// Invocations that were begun.
     invocations: AtomicU64,
+    /// Those that have left work in it.
+    lingers: AtomicU32,
     memory_bytes: Arc<AtomicUsize>,
     /// Whether one invocation keeps it from the others, where there may be several.
     held: Held,
@@ -134,6 +134,7 @@ impl Instance {
             winding_down: AtomicBool::new(false),
             ending: AtomicWaker::new(),
             invocations: AtomicU64::new(0),
+            lingers: AtomicU32::new(0),
             memory_bytes: Arc::new(AtomicUsize::new(0)),
             held: Held::default(),
             born_ms: AtomicU64::new(unix_ms()),
@@ -149,7 +150,6 @@ impl Instance {
             vitals,
             rule: Rule::of(&blueprint.config, jitter),
             leases: AtomicU32::new(0),
-            lingers: AtomicU32::new(0),
             retired: AtomicBool::new(false),
         })
     }
@@ -195,7 +195,7 @@ impl Instance {
         if !retired || self.leases.load(Ordering::SeqCst) > 0 {
             return;
         }
-        match self.lingers.load(Ordering::SeqCst) {
+        match self.vitals.lingers.load(Ordering::SeqCst) {
             0 => self.condemn(),
             _ => self.vitals.wind_down(),
         }

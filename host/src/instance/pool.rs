@@ -27,7 +27,6 @@ use super::{Blueprint, Instance};
 use crate::config::Isolation;
 use crate::fault::{Fault, Kind};
 use crate::interface::bindings::hearth::function::invocation::Verdict;
-use crate::limits;
 
 /// The instances of one function.
 pub struct InstancePool {
@@ -288,14 +287,9 @@ impl Lease {
         self.healthy = true;
     }
 
-    /// Whether there is room in the instance for what the invocation has left to do.
-    pub fn may_suspend(&self) -> bool {
-        self.instance.lingers.load(Ordering::SeqCst) < limits::LINGERS_MAX
-    }
-
     /// Gives the instance back while the invocation has something left to do in it.
     pub fn suspend(mut self) -> Linger {
-        self.instance.lingers.fetch_add(1, Ordering::SeqCst);
+        self.instance.vitals.lingers.fetch_add(1, Ordering::SeqCst);
         self.healthy = true;
         let retires = self.pool.retires(&self.instance).is_some();
         Linger {
@@ -349,7 +343,7 @@ impl Drop for Linger {
         if !self.healthy {
             self.pool.retire(&self.instance);
         }
-        self.instance.lingers.fetch_sub(1, Ordering::SeqCst);
+        self.instance.vitals.lingers.fetch_sub(1, Ordering::SeqCst);
         self.instance.end_if_left();
         if !self.healthy {
             self.instance.end_once_held();

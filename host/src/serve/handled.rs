@@ -75,12 +75,9 @@ impl Handled {
     /// The same, as far as it needs no waiting. Returns what is to be waited for, if there is anything.
     pub fn settle_beside(mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
         self.output.account().answered();
-        let Some(mut going) = self.going.take() else {
+        let Some(going) = self.going.take() else {
             return self.ending.end().map(Either::Left);
         };
-        if !going.work.lease.may_suspend() {
-            going.suspended = None;
-        }
         if going.suspended.is_some() {
             let endings = self.ending.endings.clone();
             endings.spawn(self.conclude(going));

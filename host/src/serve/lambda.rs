@@ -170,11 +170,8 @@ impl Slot {
             receipt,
         } = received;
         let mut out_of_time = pin!(out_of_time(ending, self.ending.grace()));
-        let handled = tokio::select! {
-            handled = self.answered(invocation) => handled,
-            () = &mut out_of_time => Err(cut_short()),
-        };
-        let mut handled = match handled {
+        let handled = unless(out_of_time.as_mut(), self.answered(invocation)).await;
+        let mut handled = match handled.unwrap_or_else(|| Err(cut_short())) {
             Ok(handled) => handled,
             Err(fault) => return self.api.answer(&receipt, &Err(fault)).await,
         };
@@ -183,9 +180,9 @@ impl Slot {
             Ok(Response::Streamed(streamed)) => {
                 let (cut, cutting) = oneshot::channel();
                 let mut sending = pin!(api.stream(&receipt, until(streamed, cutting)));
-                tokio::select! {
-                    sent = &mut sending => sent,
-                    () = &mut out_of_time => {
+                match unless(out_of_time.as_mut(), sending.as_mut()).await {
+                    Some(sent) => sent,
+                    None => {
                         let _ = cut.send(cut_short());
                         let sent = tokio::time::timeout(limits::CUT_TIMEOUT, sending).await;
                         give_up(self.workers.as_ref(), handled);
@@ -197,10 +194,7 @@ impl Slot {
             Err(fault) => api.answer(&receipt, &Err(fault)).await,
         };
         // What a drain gives up here is made clean by the environment's end.
-        tokio::select! {
-            () = self.settled(handled) => {}
-            () = out_of_time => {}
-        }
+        unless(out_of_time, self.settled(handled)).await;
         posted
     }
 
@@ -287,6 +281,15 @@ fn cut_short() -> Fault {
     Fault::new(Kind::Internal, message)
 }
 
+/// What comes of this, or None if the end comes first. What is there by then is not thrown away.
+async fn unless<T>(end: impl Future<Output = ()>, doing: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = doing => Some(done),
+        () = end => None,
+    }
+}
+
 /// What is asked for, or None if the environment is to end before it has arrived.
 async fn unless_ending<T>(
     asking: impl Future<Output = T>,
@@ -315,6 +318,16 @@ mod tests {
     use std::future::{pending, ready};
 
     use super::*;
+
+    /// Often enough that chance would show.
+    #[tokio::test]
+    async fn an_answer_that_is_there_at_the_end_is_not_thrown_away() {
+        for _ in 0..64 {
+            assert_eq!(unless(ready(()), ready(1)).await, Some(1));
+        }
+        assert_eq!(unless(ready(()), pending::<u8>()).await, None);
+        assert_eq!(unless(pending(), ready(1)).await, Some(1));
+    }
 
     #[tokio::test]
     async fn what_has_arrived_by_the_end_is_not_left() {

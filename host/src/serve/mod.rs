@@ -172,10 +172,9 @@ impl Environment {
         if let Err(fault) = &answer {
             report(fault, output.account());
         }
-        let suspends = function.config.after_answer == AfterAnswer::Suspend;
         let going = work.map(|work| handled::Going {
+            suspended: work.suspended.then(|| self.closing.clone()),
             work,
-            suspended: suspends.then(|| self.closing.clone()),
         });
         Handled {
             answer,
@@ -345,6 +344,7 @@ impl Function {
             account: account.clone(),
             lease,
             rest,
+            suspended: answered.suspended,
             watch,
             told,
         };

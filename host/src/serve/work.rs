@@ -22,6 +22,8 @@ pub(super) struct Work {
     pub(super) account: Arc<Account>,
     pub(super) lease: Lease,
     pub(super) rest: Rest,
+    /// Whether it goes on beside later invocations.
+    pub(super) suspended: bool,
     /// The enforced deadline.
     pub(super) watch: Watch,
     /// Whether the caller was told of a fault in the body of the answer.

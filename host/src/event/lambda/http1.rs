@@ -208,6 +208,9 @@ impl Connection {
                 if let Some(chunk) = http1_reply::parse_chunk(&self.input)? {
                     break chunk;
                 }
+                if self.input.len() > limits::API_HEAD_BYTES_MAX {
+                    return Err(Lost::TooLong);
+                }
                 self.receive().await?;
             };
             self.input.advance(head);

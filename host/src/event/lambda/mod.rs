@@ -5,7 +5,8 @@
 //! - an answer is posted once, and never followed by an error for the same invocation;
 //! - one that could not be posted is posted again before the next event is asked for, as long as
 //!   somebody may wait for it;
-//! - an event is handed out once: one that Lambda repeats, because its answer got lost, gets that;
+//! - an event is handed out once: one that Lambda repeats, because its answer got lost, gets that; one
+//!   that is too large is answered with an error;
 //! - whoever says that there is no event yet, as emulators do, is asked again at growing intervals;
 //! - whatever the other side replies is either understood or a clear error, never a panic.
 //!
@@ -18,7 +19,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind};
 use crate::invocation::Answer;
 use crate::limits;
 use connection::Endpoint;
@@ -106,15 +107,24 @@ impl RuntimeApi {
             if self.undelivered.is_some() {
                 self.deliver().await?;
             }
-            let received = self.asked().await?;
-            match self.undelivered.take() {
+            let reply = self.asked().await?;
+            let (event, refusal) = match reply.body {
+                Ok(event) => (event, None),
+                // Asked again, Lambda would hand the same out again.
+                Err(Lost::TooLong) => (Bytes::new(), Some(too_large())),
+                Err(lost) => return Err(lost.into()),
+            };
+            let received = received::received(&reply.headers, event, &self.identity)?;
+            let answer = match self.undelivered.take() {
                 // Lambda hands out again what it has no answer to; handling it again would do
                 // everything twice.
-                Some((receipt, answer)) if receipt.is_of_same_attempt(&received.receipt) => {
-                    self.answer(&received.receipt, &answer).await?;
-                }
-                _ => return Ok(received),
-            }
+                Some((receipt, answer)) if receipt.is_of_same_attempt(&received.receipt) => answer,
+                _ => match refusal {
+                    Some(fault) => Err(fault),
+                    None => return Ok(received),
+                },
+            };
+            self.answer(&received.receipt, &answer).await?;
         }
     }
 
@@ -131,15 +141,14 @@ impl RuntimeApi {
         Ok(())
     }
 
-    async fn asked(&mut self) -> Result<Received, Error> {
+    /// The reply to the request for the next event, once there is one.
+    async fn asked(&mut self) -> Result<Reply, Error> {
         let request = asks(NEXT);
         let mut in_vain = 0;
         loop {
             let reply = self.endpoint.exchange(None, &request).await?;
             match reply.status {
-                StatusCode::OK => {
-                    return received::received(&reply.headers, reply.body?, &self.identity);
-                }
+                StatusCode::OK => return Ok(reply),
                 status if status.is_success() => {
                     in_vain += 1;
                     tracing::debug!(in_vain, "there is no event yet: {status}");
@@ -259,6 +268,14 @@ impl Reply {
     fn refusal(self, what: &str) -> Error {
         refused(what, self.status, &self.body.unwrap_or_default())
     }
+}
+
+fn too_large() -> Fault {
+    let message = format!(
+        "the event has more than {} bytes, which is more than Lambda sends",
+        limits::HOST_CALL_BYTES_MAX
+    );
+    Fault::new(Kind::InvalidEvent, message)
 }
 
 /// A request that only asks.
