@@ -268,6 +268,11 @@ pub const WARM_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a start waits for those connections before it asks for events without them: an
 /// environment that is started for an event has no more than the function's timeout for both.
 pub const WARM_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a start may take before it is given up, where it is not for an event and nothing else is said:
+/// a second less than Lambda gives it, so that it hears why.
+pub const INIT_TIMEOUT: Duration = Duration::from_secs(129);
+/// How long it may take at most: Lambda gives it as much as an invocation, if that is more.
+pub const INIT_TIMEOUT_MAX: Duration = TIMEOUT_MAX;
 /// How long the instances may take to be built before the log says so. Lambda ends a start that comes
 /// before an event after 10 s.
 pub const INIT_PATIENCE: Duration = Duration::from_secs(9);
@@ -335,6 +340,7 @@ const _: () = assert!(SETTLE_TIMEOUT.as_secs() < SETTLE_ALL_TIMEOUT.as_secs());
 const _: () = assert!(DRAIN_TIMEOUT.as_secs() < DRAIN_TIMEOUT_MAX.as_secs());
 const _: () = assert!(EXPORT_TIMEOUT.as_millis() < EXPORT_PAUSE.as_millis());
 const _: () = assert!(WARM_DEFAULT <= POOL_DEFAULT);
+const _: () = assert!(INIT_TIMEOUT.as_secs() <= INIT_TIMEOUT_MAX.as_secs());
 const _: () = assert!(WARM_PATIENCE.as_millis() < WARM_TIMEOUT.as_millis());
 const _: () = assert!(WARM_TIMEOUT.as_secs() < RESTORE_TIMEOUT.as_secs());
 const _: () = assert!(RESTORE_TIMEOUT.as_secs() < RESTORE_TIMEOUT_MAX.as_secs());

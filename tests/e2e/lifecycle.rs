@@ -177,6 +177,33 @@ async fn an_init_without_end_is_told_of_and_ended() {
     assert!(!calls.iter().any(|call| told.contains(&call.what)));
 }
 
+/// There Lambda waits for minutes, and does not say what was wrong.
+#[tokio::test]
+async fn an_init_without_end_is_reported_where_it_is_not_for_an_event() {
+    for kind in [
+        "provisioned-concurrency",
+        "snap-start",
+        "lambda-managed-instances",
+    ] {
+        let setup = Setup::of(&STARTING)
+            .function("environment", "{ START = \"never\" }")
+            .variable("AWS_LAMBDA_INITIALIZATION_TYPE", kind)
+            .toml("[lambda]\ninit_timeout_ms = 500\n");
+        let mut trial = setup.launch(Door::Lambda).await;
+        assert_eq!(trial.host.end(PATIENCE).await.code(), Some(1), "{kind}");
+        let calls = trial.lambda().calls();
+        let told = calls.iter().find(|call| call.what == What::InitError);
+        let told = told.expect("it is reported");
+        let told: Value = serde_json::from_slice(&told.body).unwrap();
+        assert_eq!(told["errorType"], "Function.InitFailed");
+        let message = told["errorMessage"].as_str().unwrap();
+        assert!(
+            message.contains("had not returned after 0.5 s"),
+            "{message}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_snapshot_holds_no_connection_and_what_is_restored_opens_new_ones() {
     let database = Database::create().await;

@@ -103,6 +103,12 @@ pub(super) fn is_managed() -> bool {
     variable(MAX_CONCURRENCY).is_some() || is_initialized_as("lambda-managed-instances")
 }
 
+/// Whether the environment is started ahead of any event. Such a start has minutes, after which Lambda
+/// does not say what was wrong; one for an event Lambda ends itself, and starts again.
+pub(super) fn is_ahead() -> bool {
+    is_managed() || is_snapshot() || is_initialized_as("provisioned-concurrency")
+}
+
 /// Whether Lambda makes a snapshot of the environment once it has started.
 pub(super) fn is_snapshot() -> bool {
     is_initialized_as("snap-start")

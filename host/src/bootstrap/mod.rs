@@ -1,8 +1,8 @@
 //! `bootstrap`: from the start of the process to its first event.
 //!
 //! Promises:
-//! - a start that fails is reported to Lambda with what was wrong and what to do, then the
-//!   process ends with status 1; so it is with a restore from a snapshot;
+//! - a start that fails, or has no end, is reported to Lambda with what was wrong and what to do, then
+//!   the process ends with status 1; so it is with a restore from a snapshot;
 //! - what a start waits for, it waits for side by side: the component, the connections, and the
 //!   registration that makes SIGTERM come;
 //! - a database that cannot be reached does not keep a function from starting, and one that is silent
@@ -126,7 +126,9 @@ async fn start(address: &str, slots: u32) -> Result<Option<Started>, Fault> {
     };
     let restore_timeout = config.lambda.restore_timeout;
     let databases = database::open(&config.databases)?;
+    let limit = choice::is_ahead().then_some(config.lambda.init_timeout);
     let building = build(config, databases.clone(), &handler, !choice::is_managed());
+    let building = within(limit, building);
     let starting = async {
         // Registered before the first event is asked for: later it is refused.
         let joining = async {
@@ -153,6 +155,24 @@ async fn start(address: &str, slots: u32) -> Result<Option<Started>, Fault> {
         ending,
         restore_timeout,
     }))
+}
+
+/// Gives a start up that takes longer than this, where there is a limit.
+async fn within<T>(
+    limit: Option<Duration>,
+    building: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    let Some(limit) = limit else {
+        return building.await;
+    };
+    timeout(limit, building).await.unwrap_or_else(|_| {
+        let message = format!(
+            "the function's `init` had not returned after {:.1} s, shortly before Lambda would end the start without \
+             a word; give it less to do, or more time (`init_timeout_ms`) if Lambda does",
+            limit.as_secs_f64()
+        );
+        Err(Fault::new(Kind::InitFailed, message))
+    })
 }
 
 /// Connects to the databases while the component is loaded, by a thread of its own, and its

@@ -11,6 +11,8 @@ use crate::limits;
 pub struct LambdaConfig {
     /// How long an environment that is to end may take for it, from the signal to its exit.
     pub drain_timeout: Duration,
+    /// How long a start that is not for an event may take.
+    pub init_timeout: Duration,
     /// How long the function's hook, or the building of an instance, may take after a restore.
     pub restore_timeout: Duration,
 }
@@ -19,6 +21,7 @@ impl Default for LambdaConfig {
     fn default() -> Self {
         Self {
             drain_timeout: limits::DRAIN_TIMEOUT,
+            init_timeout: limits::INIT_TIMEOUT,
             restore_timeout: limits::RESTORE_TIMEOUT,
         }
     }
@@ -30,10 +33,15 @@ impl LambdaConfig {
         let Some(entry) = entry else {
             return Ok(lambda);
         };
-        let section = entry.section(&["drain_timeout_ms", "restore_timeout_ms"])?;
+        let known = ["drain_timeout_ms", "init_timeout_ms", "restore_timeout_ms"];
+        let section = entry.section(&known)?;
         if let Some(entry) = section.get("drain_timeout_ms") {
             let timeout_ms_max = limits::DRAIN_TIMEOUT_MAX.as_millis() as u64;
             lambda.drain_timeout = Duration::from_millis(entry.number(1..=timeout_ms_max)?);
+        }
+        if let Some(entry) = section.get("init_timeout_ms") {
+            let timeout_ms_max = limits::INIT_TIMEOUT_MAX.as_millis() as u64;
+            lambda.init_timeout = Duration::from_millis(entry.number(1..=timeout_ms_max)?);
         }
         if let Some(entry) = section.get("restore_timeout_ms") {
             let timeout_ms_max = limits::RESTORE_TIMEOUT_MAX.as_millis() as u64;

@@ -377,6 +377,10 @@ fn a_mistake_outside_a_function_is_said_in_one_line() {
             "hearth.toml:2: lambda.drain_timeout_ms: expected a whole number from 1 to 10000, got 60000",
         ),
         (
+            "[lambda]\ninit_timeout_ms = 900_001",
+            "hearth.toml:2: lambda.init_timeout_ms: expected a whole number from 1 to 900000, got 900001",
+        ),
+        (
             "[lambda]\nrestore_timeout_ms = 10_001",
             "hearth.toml:2: lambda.restore_timeout_ms: expected a whole number from 1 to 10000, got 10001",
         ),
