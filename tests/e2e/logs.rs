@@ -201,3 +201,34 @@ async fn the_line_that_says_why_there_is_no_configuration_has_lambdas_format() {
     let line: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["level"], "ERROR");
 }
+
+/// Lambda's own setting decides what of the guest's and of the host's lines is written, whatever the file says.
+#[tokio::test]
+async fn lambdas_level_holds_for_the_guests_lines_and_for_the_hosts() {
+    let database = Database::create().await;
+    let guests = ["said on one", "on the other output"];
+    let (debug, error) = ("the pool after an invocation", "Function.Trap");
+    let cases = [
+        ("DEBUG", true, true),
+        ("INFO", true, false),
+        ("WARN", false, false),
+        ("ERROR", false, false),
+    ];
+    for (level, said, pool) in cases {
+        let setup = Setup::of(&MISBEHAVE)
+            .with(&database)
+            .toml("[log]\nlevel = \"trace\"\n")
+            .variable("AWS_LAMBDA_LOG_FORMAT", "JSON")
+            .variable("AWS_LAMBDA_LOG_LEVEL", level);
+        let mut trial = setup.start(Door::Lambda).await;
+        let steps = json!([{ "query": "select 1" }]);
+        let event = json!({ "steps": steps, "act": "print", "text": guests[0] });
+        trial.value(event).await;
+        // The last line of all, at a level that is always heard.
+        trial.invoke(json!({ "act": "trap" })).await;
+        trial.host.line(error).await;
+        let heard = guests.map(|text| trial.host.lines(text) == 1);
+        assert_eq!(heard, [said; 2], "{level}");
+        assert_eq!(trial.host.lines(debug) > 0, pool, "{level}");
+    }
+}

@@ -43,6 +43,7 @@ mod declared;
 mod disguises;
 mod drain;
 mod emulators;
+mod endings;
 mod endurance;
 mod failover;
 mod faults;

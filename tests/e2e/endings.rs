@@ -1,0 +1,67 @@
+//! What ends an environment, or fails to start one: the Runtime API says so, or somebody kills the process.
+
+use e2e::guests::{ECHO, QUERY, STARTING};
+use e2e::lambda::What;
+use e2e::trial::FUNCTION;
+use e2e::{Database, Door, Host, PATIENCE, Setup, Trial};
+use serde_json::json;
+
+/// How often this was called.
+fn calls(trial: &Trial, what: What) -> usize {
+    let calls = trial.lambda().calls();
+    calls.iter().filter(|call| call.what == what).count()
+}
+
+/// 403 is the reply to a second report, 500 that of a container beyond repair.
+#[tokio::test]
+async fn a_failed_start_whose_report_is_refused_ends_all_the_same() {
+    for status in [202, 403, 413, 500] {
+        let setup = Setup::of(&ECHO)
+            .toml("[functoin.other]\n")
+            .reply(What::InitError, status);
+        let mut trial = setup.launch(Door::Lambda).await;
+        assert_eq!(trial.host.end(PATIENCE).await.code(), Some(1), "{status}");
+        assert_eq!(calls(&trial, What::InitError), 1, "{status}");
+        assert_eq!(calls(&trial, What::Next), 0, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_500_to_a_request_for_an_event_ends_the_process_and_every_connection() {
+    let database = Database::create().await;
+    for slots in [1, 3] {
+        let setup = Setup::of(&QUERY)
+            .with(&database)
+            .concurrency(slots)
+            .reply(What::Next, 500);
+        let mut trial = setup.launch(Door::Lambda).await;
+        assert_eq!(trial.host.end(PATIENCE).await.code(), Some(1));
+        database.settles(0).await;
+    }
+}
+
+/// Lambda kills an environment whose `init` takes too long, and starts another one in the same place for the
+/// event that waits.
+#[tokio::test]
+async fn an_environment_that_is_killed_at_its_start_is_followed_by_one_that_serves() {
+    let setup = Setup::of(&STARTING)
+        .function("environment", "{ START = { variable = \"START\" } }")
+        .function("temporary_mib", "1")
+        .variable("START", "never");
+    let mut trial = setup.launch(Door::Lambda).await;
+    trial.host.line("an instance starts").await;
+    let event = trial.event("[1]");
+    let id = event.id.clone();
+    trial.lambda().send(event);
+    trial.host.kill();
+    assert_eq!(trial.host.end(PATIENCE).await.code(), None);
+    let again = [("START".to_owned(), "well".to_owned())];
+    let address = trial.lambda().address();
+    trial.host = Host::bootstrap(&trial.directory, FUNCTION, &address, &again);
+    let answer = trial.lambda().answer(&id).await;
+    assert_eq!(
+        (answer.what, &answer.body[..]),
+        (What::Response, &b"[1]"[..])
+    );
+    assert_eq!(trial.value(json!([2])).await, json!([2]));
+}
