@@ -70,6 +70,8 @@ pub const FIBER_STACK_BYTES_KEPT: usize = 32 * 1024;
 pub const HOST_CALL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Handles (databases, transactions, cursors, WASI streams) that an instance may hold at a time.
 pub const HANDLES_MAX: usize = 1_000;
+/// How many more it may hold for each further invocation that it may handle at the same time.
+pub const HANDLES_MORE: usize = 100;
 /// Invocations after which an instance is retired, where nothing else is said. Each instance draws
 /// its own number up to a tenth lower, so that they do not all retire together.
 pub const INVOCATIONS_PER_INSTANCE_DEFAULT: u64 = 100_000;

@@ -24,10 +24,7 @@ async fn followed() -> (Database, Database) {
     let schema =
         "create table noted (key int4, place text default current_setting('listen_addresses'))";
     database.run(schema).await;
-    let successor = Database {
-        name: database.name.clone(),
-        server: server.standby().await,
-    };
+    let successor = Database::named(&database.name, &server.standby().await);
     (database, successor)
 }
 

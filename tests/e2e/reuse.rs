@@ -147,3 +147,31 @@ async fn an_instance_that_is_built_too_slowly_for_one_event_serves_a_later_one()
     .await;
     assert_eq!(trial.host.lines("an instance starts"), 1);
 }
+
+/// Each of them holds some handles meanwhile.
+#[tokio::test]
+async fn hundreds_of_invocations_wait_side_by_side_in_one_instance() {
+    const TOGETHER: usize = 400;
+    let database = Database::create().await;
+    let gate = database.client().await;
+    let lock = "select pg_advisory_lock(1)";
+    gate.batch_execute(lock).await.unwrap();
+    let setup = Setup::of(&COUNTER)
+        .isolation("{ concurrent = 500 }")
+        .function("instances_max", "1")
+        .with(&database)
+        .database("pool_max", "1");
+    let trial = setup.start(Door::Local).await;
+    let wait = json!({ "sql": "select pg_advisory_lock_shared(1)::text" });
+    let invocations = async { join_all((0..TOGETHER).map(|_| trial.value(wait.clone()))).await };
+    let open = async {
+        eventually("all of them", async || {
+            let seen = trial.value(json!({})).await;
+            (seen["together"].as_u64() >= Some(TOGETHER as u64)).then_some(())
+        })
+        .await;
+        let unlock = "select pg_advisory_unlock(1)";
+        gate.batch_execute(unlock).await.unwrap();
+    };
+    tokio::join!(invocations, open);
+}

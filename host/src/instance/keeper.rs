@@ -152,7 +152,8 @@ impl Keeper {
         let mut store = Store::new(self.blueprint.engine.wasmtime(), state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits::HOST_CALL_BYTES_MAX);
-        store.set_max_component_handles(limits::HANDLES_MAX);
+        let others = self.slots as usize - 1;
+        store.set_max_component_handles(limits::HANDLES_MAX + limits::HANDLES_MORE * others);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| {
             Ok(if State::is_overrun(store)? {
