@@ -123,12 +123,14 @@ behind_both_doors! {
         ]);
         let look = json!({ "query": "select current_setting('work_mem'), coalesce(current_setting('app.spoilt', true), ''),
             to_regclass('pg_temp.mine') is null" });
-        for end in ["commit", "rollback", "drop"] {
-            results(&trial, json!([{ "transaction": spoilt, "end": end }])).await;
+        for (end, held) in ["commit", "rollback", "drop"].iter().flat_map(|end| [(end, false), (end, true)]) {
+            let transaction = json!({ "transaction": spoilt, "end": end });
+            let step = if held { json!({ "session": [transaction] }) } else { transaction };
+            results(&trial, json!([step])).await;
             for _ in 0..2 {
                 let seen = results(&trial, json!([{ "parallel": [look, look] }])).await;
                 for seen in seen[0].as_array().expect("two") {
-                    assert_eq!(seen["rows"], json!([["4MB", "", true]]), "after {end}");
+                    assert_eq!(seen["rows"], json!([["4MB", "", true]]), "after {end}, {held}");
                 }
             }
             let locks = "select count(*) from pg_locks where locktype = 'advisory'

@@ -51,7 +51,10 @@ impl Connection {
         if self.begin_never() || self.is_outside() {
             return Ok(());
         }
-        self.command("ROLLBACK").await
+        match self.resets_at_end() {
+            true => self.end_and_reset("ROLLBACK").await.map(|_| ()),
+            false => self.command("ROLLBACK").await,
+        }
     }
 
     /// Makes the connection clean: gives up what is running, rolls back, resets. False if it
