@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::guests::{QUERY, TRANSACT};
+use e2e::guests::{PROGRAM, QUERY, TRANSACT};
 use e2e::{Database, Door, Setup, Trial};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -38,6 +38,19 @@ async fn trial(door: Door) -> (Database, Trial) {
 }
 
 behind_both_doors! {
+    /// Else what follows on the session would be done within it, and lost with it.
+    async fn a_dropped_transaction_is_over_though_one_within_it_was_leaked(door) {
+        let database = Database::with(e2e::program::SCHEMA).await;
+        let trial = Setup::of(&PROGRAM).with(&database).start(door).await;
+        let write = |key: u64| json!({ "do": "write", "key": key, "way": "execute" });
+        let within = json!({ "do": "transaction", "end": "forget", "steps": [write(1)] });
+        let around = json!({ "do": "transaction", "end": "drop", "steps": [within, write(2)] });
+        let session = json!({ "do": "session", "end": "drop", "steps": [around, write(3)] });
+        trial.value(json!({ "program": { "steps": [session], "fails": false } })).await;
+        let written = "select string_agg(key::text, ' ') from written";
+        assert_eq!(database.value(written).await.as_deref(), Some("3"));
+    }
+
     /// What the host tells the server of time goes before it, but in a request of its own.
     async fn what_runs_in_no_transaction_is_executed_as_well(door) {
         let database = Database::with("create table things (number int)").await;

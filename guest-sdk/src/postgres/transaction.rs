@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -43,12 +44,29 @@ use crate::bindings::hearth::postgres::client as wire;
 /// A call whose future is dropped before it is ready is cancelled, which fails the transaction as an
 /// error would, if the call had left already.
 pub struct Transaction<'a> {
-    open: Arc<Open>,
+    open: Link<'a>,
     /// The savepoint at which it began: only for a nested one, and only as long as it is open.
     savepoint: Option<String>,
     depth: u32,
     timeout: Option<Duration>,
     parent: PhantomData<&'a mut ()>,
+}
+
+/// The outermost transaction is over when it is dropped, also if one nested in it was leaked.
+enum Link<'a> {
+    Outermost(Box<Open>),
+    Nested(&'a Open),
+}
+
+impl Deref for Link<'_> {
+    type Target = Open;
+
+    fn deref(&self) -> &Open {
+        match self {
+            Self::Outermost(open) => open,
+            Self::Nested(open) => open,
+        }
+    }
 }
 
 /// What a transaction shares with those nested in it.
@@ -66,12 +84,12 @@ impl Transaction<'_> {
         timeout: Option<Duration>,
     ) -> Self {
         Self {
-            open: Arc::new(Open {
+            open: Link::Outermost(Box::new(Open {
                 handle,
                 database,
                 savepoints: Savepoints::default(),
                 trouble: Trouble::default(),
-            }),
+            })),
             savepoint: None,
             depth: 0,
             timeout,
@@ -98,7 +116,7 @@ impl Transaction<'_> {
         let Open { handle, .. } = &*self.open;
         handle.savepoint(name.clone(), timeout_ms).await?;
         Ok(Transaction {
-            open: self.open.clone(),
+            open: Link::Nested(&self.open),
             savepoint: Some(name),
             depth: self.depth + 1,
             timeout: self.timeout,
