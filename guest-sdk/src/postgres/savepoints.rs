@@ -146,11 +146,14 @@ mod tests {
                 savepoints.abandon((*name).to_owned());
             }
             let done = RefCell::new(Vec::new());
-            let note = |what: &str, name: &str| done.borrow_mut().push(format!("{what} {name}"));
+            let note = |what: &str, name: &str| {
+                done.borrow_mut().push(format!("{what} {name}"));
+                Ok::<_, ()>(())
+            };
             for _ in 0..2 {
                 let settled = poll_ready(savepoints.settle(
-                    async |name: &str| Ok::<_, ()>(note("to", name)),
-                    async |name: &str| Ok::<_, ()>(note("forget", name)),
+                    async |name: &str| note("to", name),
+                    async |name: &str| note("forget", name),
                 ));
                 assert_eq!(settled, Ok(()));
             }
