@@ -118,13 +118,13 @@ impl Scene {
             _ => Server::shared().await,
         };
         let database = Database::create_on(&server).await;
-        database.run(SCHEMA).await;
-        // What the tests' servers save otherwise would be lost in a crash.
+        // What the tests' servers save otherwise would be lost in a crash, and so would the tables.
         let durable = format!(
             "alter database {} set synchronous_commit to on",
             database.name
         );
         database.run(&durable).await;
+        database.run(SCHEMA).await;
         let look = format!(
             "[function.look]\ncomponent = {:?}\ndatabases = [\"default\"]\ntimeout_ms = {}\n[log]\nlevel = \"debug\"\n",
             PROGRAM.compiled().display().to_string(),
