@@ -178,6 +178,11 @@ impl Instance {
             && self.vitals.age() < limits::BUILD_PATIENCE
     }
 
+    /// Whether it was built.
+    fn has_stood(&self) -> bool {
+        matches!(*self.vitals.built.borrow(), Some(Ok(())))
+    }
+
     /// Ends the instance at once, wherever its guest is.
     pub fn condemn(&self) {
         self.vitals.condemn();

@@ -325,7 +325,8 @@ impl Drop for Lease {
         if !healthy {
             self.instance.end_once_held();
         }
-        if reason.is_some() {
+        // What could not be built will hardly be so now, and nobody would hear why.
+        if reason.is_some() && self.instance.has_stood() {
             self.pool.succeed();
         }
     }
