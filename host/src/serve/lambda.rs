@@ -229,8 +229,10 @@ impl Slot {
             .watch(invocation.deadline.settled_by());
         let (environment, function) = (self.environment.clone(), self.function.clone());
         let handling = {
-            let invocation = invocation.clone();
-            workers.spawn(async move { environment.handle(&function, invocation).await })
+            let (invocation, endings) = (invocation.clone(), &self.environment.endings);
+            // Given up, it is waited for until what it has borrowed is among the endings itself.
+            let handling = async move { environment.handle(&function, invocation).await };
+            workers.spawn(endings.track_future(handling))
         };
         let mut handling = AbortOnDropHandle::new(handling);
         tokio::select! {
@@ -248,12 +250,11 @@ impl Slot {
     }
 }
 
-/// Gives an invocation up where guests run: what is to be ended of it may outlive the slots.
+/// Gives an invocation up where guests run: what is to be ended of it may outlive the slots. It is counted
+/// among what a drain waits for before this returns.
 fn give_up(workers: Option<&Handle>, handled: Handled) {
-    match workers {
-        Some(workers) => drop(workers.spawn(async move { drop(handled) })),
-        None => drop(handled),
-    }
+    let _workers = workers.map(Handle::enter);
+    drop(handled);
 }
 
 /// A streamed answer that can be cut short.
