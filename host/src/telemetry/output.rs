@@ -7,8 +7,8 @@
 //! - the end of the output and a panic's message are kept for the answer, the message even past
 //!   the limit and below the log's level.
 //!
-//! Left to others: what a line is that is JSON already ([`super::structured`]); control characters, which [`super::line`] makes harmless; and when an
-//! invocation is over ([`Output::finish`]).
+//! Left to others: what a line is that is JSON already ([`super::structured`]); control characters,
+//! which [`super::line`] makes harmless; and when an invocation is over ([`Output::finish`]).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

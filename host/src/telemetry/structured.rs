@@ -9,8 +9,6 @@
 use serde_json::{Map, Value};
 use tracing::Level;
 
-use super::line::quoted;
-
 /// What the host's own members are called, but for the message.
 const TAKEN: [&str; 7] = [
     "timestamp",
@@ -39,23 +37,19 @@ pub(super) fn read(line: &[u8]) -> Option<Structured> {
     if line.first() != Some(&b'{') {
         return None;
     }
-    let object: Map<String, Value> = serde_json::from_slice(line).ok()?;
+    let mut object: Map<String, Value> = serde_json::from_slice(line).ok()?;
     if object.get("_aws").is_some_and(Value::is_object) {
         return serde_json::to_vec(&object).ok().map(Structured::Figures);
     }
     let level = object.get("level").and_then(Value::as_str);
     let level = level.map_or(Level::INFO, level_named);
-    let mut members = String::with_capacity(line.len());
-    for (name, value) in &object {
-        if !TAKEN.contains(&name.as_str()) {
-            let comma = if members.is_empty() { "" } else { "," };
-            members.push_str(comma);
-            members.push_str(&quoted(name));
-            members.push(':');
-            members.push_str(&value.to_string());
-        }
+    object.retain(|name, _| !TAKEN.contains(&name.as_str()));
+    if object.is_empty() {
+        return None;
     }
-    (!members.is_empty()).then_some(Structured::Words { level, members })
+    let object = Value::Object(object).to_string();
+    let members = object[1..object.len() - 1].to_owned();
+    Some(Structured::Words { level, members })
 }
 
 /// The level of this name; loggers have several names for some.
