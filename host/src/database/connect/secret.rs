@@ -81,11 +81,11 @@ impl Secret {
                     iam::token(host, user, region, credentials, variable, now)
                 };
                 // Only what is fetched can be late.
-                let late = |_| "the credentials for `iam` at AWS_CONTAINER_CREDENTIALS_FULL_URI did not come in time";
-                let token = match timeout_at(until.into(), signing).await.map_err(late) {
-                    Ok(signed) => signed.map_err(Failure::Secret)?,
-                    Err(problem) => return Err(Failure::Secret(problem.to_owned())),
-                };
+                let late = "the credentials for `iam` at AWS_CONTAINER_CREDENTIALS_FULL_URI did not come in time";
+                let signed = timeout_at(until.into(), signing).await;
+                let token = signed
+                    .unwrap_or_else(|_| Err(late.to_owned()))
+                    .map_err(Failure::Secret)?;
                 Ok(Some(token.into_bytes()))
             }
             Self::Command { words, printed } => {
