@@ -170,7 +170,11 @@ impl Slot {
             receipt,
         } = received;
         let mut out_of_time = pin!(out_of_time(ending, self.ending.grace()));
-        let handled = unless(out_of_time.as_mut(), self.answered(invocation)).await;
+        // Pinned where it is made, here and below: it is large, and would be moved several times.
+        let handled = {
+            let answered = pin!(self.answered(invocation));
+            unless(out_of_time.as_mut(), answered).await
+        };
         let mut handled = match handled.unwrap_or_else(|| Err(cut_short())) {
             Ok(handled) => handled,
             Err(fault) => return self.api.answer(&receipt, &Err(fault)).await,
@@ -194,7 +198,8 @@ impl Slot {
             Err(fault) => api.answer(&receipt, &Err(fault)).await,
         };
         // What a drain gives up here is made clean by the environment's end.
-        unless(out_of_time, self.settled(handled)).await;
+        let settled = pin!(self.settled(handled));
+        unless(out_of_time, settled).await;
         posted
     }
 
