@@ -19,8 +19,7 @@ static CLIENTS: LazyLock<PathBuf> = LazyLock::new(|| {
         .args(["-c", "import boto3, awscli"])
         .output();
     if !there.is_ok_and(|output| output.status.success()) {
-        let venv =
-            "a virtual environment cannot be made: run scripts/setup, which installs python3-venv";
+        let venv = "a virtual environment cannot be made: run scripts/setup --tests, which installs python3-venv";
         must(
             Command::new("python3")
                 .args(["-m", "venv", "--clear"])

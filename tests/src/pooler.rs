@@ -132,7 +132,7 @@ fn version() -> Option<(u32, u32)> {
     let output = match Command::new(program()).arg("--version").output() {
         Ok(output) => output,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            not_run("PgBouncer is not installed; scripts/setup installs it where it can");
+            not_run("PgBouncer is not installed; scripts/setup --tests installs it where it can");
             return None;
         }
         Err(error) => panic!("PgBouncer: {error}"),
