@@ -13,7 +13,14 @@ const ID: &str = "Lambda-Runtime-Aws-Request-Id";
 
 /// The function behind a Runtime API of this test's own, with these variables.
 async fn start(guest: &Guest, variables: &[(String, String)]) -> (Handmade, Host) {
-    let api = Handmade::start().await;
+    start_behind(Handmade::start().await, guest, variables).await
+}
+
+async fn start_behind(
+    api: Handmade,
+    guest: &Guest,
+    variables: &[(String, String)],
+) -> (Handmade, Host) {
     let directory = Setup::of(guest).write();
     let host = Host::bootstrap(&directory, FUNCTION, &api.address(), variables);
     (api, host)
@@ -127,6 +134,22 @@ async fn a_head_or_an_extension_of_a_chunk_without_end_is_given_up() {
         format!("{head}Transfer-Encoding: chunked\r\n\r\n0\r\nEndless: {endless}"),
     ] {
         is_survived(Reply::open(reply)).await;
+    }
+}
+
+/// By HTTP's own rules such a reply ends with its connection, which does not end.
+#[tokio::test]
+async fn an_answer_is_taken_by_a_reply_that_says_nothing_of_its_length() {
+    for taken in [
+        &b"HTTP/1.1 202 Accepted\r\n\r\n"[..],
+        b"HTTP/1.1 202 Accepted\r\n\r\n{\"status\":\"OK\"}",
+        b"HTTP/1.0 202 Accepted\r\nConnection: keep-alive\r\n\r\n",
+    ] {
+        let api = Handmade::start_saying(taken).await;
+        let (api, _host) = start_behind(api, &ECHO, &[]).await;
+        for id in ["r-1", "r-2", "r-3"] {
+            is_served(&api, id).await;
+        }
     }
 }
 

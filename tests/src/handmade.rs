@@ -28,6 +28,8 @@ pub struct Handmade {
 struct Shared {
     /// Whoever asks for an event has it, one after the other.
     replies: Turn<mpsc::UnboundedReceiver<Reply>>,
+    /// What is said to everything else.
+    taken: Bytes,
     answers: Mutex<Vec<Answer>>,
 }
 
@@ -78,6 +80,11 @@ impl Reply {
 impl Handmade {
     /// Starts serving on a port of its own.
     pub async fn start() -> Self {
+        Self::start_saying(TAKEN).await
+    }
+
+    /// The same, with these bytes for everything that is posted, after which the connection stays open.
+    pub async fn start_saying(taken: &'static [u8]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .expect("the machine has a free port");
@@ -85,6 +92,7 @@ impl Handmade {
         let (sender, replies) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             replies: Turn::new(replies),
+            taken: Bytes::from_static(taken),
             answers: Mutex::default(),
         });
         let server = tokio::spawn(serve(listener, Arc::clone(&shared)));
@@ -154,7 +162,7 @@ async fn converse(mut socket: TcpStream, shared: Arc<Shared>) {
             _ => {
                 let answer = Answer { what, id, body };
                 shared.answers.lock().unwrap().push(answer);
-                Reply::open(TAKEN)
+                Reply::open(shared.taken.clone())
             }
         };
         if socket.write_all(&reply.bytes).await.is_err() || reply.closes {

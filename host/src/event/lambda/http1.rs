@@ -5,6 +5,8 @@
 //!   meanwhile is heard: it may refuse a body that it has not read;
 //! - a reply is read to its end, however that is told: by a length, by chunks, or by the end of the
 //!   connection; what is none, or has no bounds, is an error;
+//! - nobody waits for the end of a connection that brings no event: what was posted is taken or
+//!   refused with the head of the reply;
 //! - nothing is sent on a connection that has been closed or has said something unasked.
 //!
 //! Left to others: when a connection is made, and what is done when it is lost
@@ -114,19 +116,23 @@ impl Connection {
         always.encode(request, &mut self.head);
         let head = std::mem::take(&mut self.head);
         let mut unsent = head.chain(request.body.clone());
-        let result = self.answered(&mut unsent).await;
+        let result = self.answered(&request.method, &mut unsent).await;
         self.head = unsent.into_inner().0;
         result
     }
 
-    async fn answered(&mut self, unsent: &mut impl Buf) -> Result<Reply, Lost> {
+    async fn answered(&mut self, method: &Method, unsent: &mut impl Buf) -> Result<Reply, Lost> {
         let head = self.head(unsent).await?;
         // A refusal may come before all was said; then the rest would be said to nobody.
         let complete = !unsent.has_remaining();
         while head.status.is_success() && unsent.has_remaining() {
             poll_fn(|cx| self.poll_send(cx, unsent)).await?;
         }
-        let body = self.body(&head.framing).await;
+        let body = match head.framing {
+            // Some say neither how long it is nor that it has ended, and leave the connection open.
+            Framing::Close if method != Method::GET => Ok(self.input.split().freeze()),
+            framing => self.body(&framing).await,
+        };
         self.reusable = complete
             && head.keeps_open
             && body.is_ok()
