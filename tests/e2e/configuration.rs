@@ -180,3 +180,26 @@ async fn a_task_root_without_a_configuration() {
     assert_eq!(host.end(PATIENCE).await.code(), Some(1));
     host.line("hearth.toml").await;
 }
+
+/// One `hearth.toml` for several functions, each of which is deployed with its own component alone.
+#[tokio::test]
+async fn a_function_is_deployed_without_the_components_and_variables_of_others() {
+    let others = r#"
+[function.other]
+component = "other.cwasm"
+databases = ["elsewhere"]
+environment = { TOKEN = { variable = "TOKEN_OF_OTHER" } }
+
+[database.elsewhere]
+url = { variable = "URL_OF_OTHER" }
+"#;
+    let setup = Setup::of(&ECHO).toml(others);
+    let trial = setup.start(Door::Lambda).await;
+    assert_eq!(
+        trial.value(serde_json::json!([1])).await,
+        serde_json::json!([1])
+    );
+    let setup = Setup::of(&ECHO).toml(&format!("{others}\npool_mix = 1\n"));
+    let words = ["unknown key \"pool_mix\"", "[database.elsewhere]"];
+    is_refused(Door::Lambda, setup, CONFIGURATION, &words).await;
+}

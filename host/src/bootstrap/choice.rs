@@ -13,11 +13,15 @@ use crate::limits;
 /// Set on Lambda Managed Instances, and nowhere else.
 const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 const INITIALIZATION_TYPE: &str = "AWS_LAMBDA_INITIALIZATION_TYPE";
+/// The function's handler.
+const HANDLER: &str = "_HANDLER";
 
-/// The configuration as deployed: the function's own folder has it.
+/// The configuration as deployed: the function's own folder has it. It may speak of functions that are
+/// deployed elsewhere.
 pub(super) fn load() -> Result<Config, Fault> {
     let folder = variable("LAMBDA_TASK_ROOT").map_or_else(|| PathBuf::from("."), PathBuf::from);
-    Config::load(&folder.join("hearth.toml"), &variable)
+    let handler = variable(HANDLER);
+    Config::load_for(&folder.join("hearth.toml"), &variable, handler.as_deref())
         .map_err(|error| Fault::new(Kind::InvalidConfiguration, error.to_string()))
 }
 
@@ -33,7 +37,7 @@ pub(super) fn log(config: &Result<Config, Fault>) -> LogConfig {
 /// Returns its name.
 pub(super) fn choose(config: &mut Config, slots: u32) -> Result<String, Fault> {
     let names: Vec<&str> = config.functions.keys().map(String::as_str).collect();
-    let handler = match (variable("_HANDLER"), names.as_slice()) {
+    let handler = match (variable(HANDLER), names.as_slice()) {
         (Some(handler), _) => handler,
         (None, [only]) => (*only).to_owned(),
         (None, _) => {

@@ -143,7 +143,7 @@ impl DatabaseConfig {
         let section = entry.section(KEYS)?;
         let mut database = Self::named(checked_name(entry)?, entry.source.directory);
         database.url = match section.get("url") {
-            Some(url) => Some(checked_url(&url)?),
+            Some(url) => checked_url(&url)?,
             None if database.name == DEFAULT_DATABASE => default_url(entry.source)?,
             None => {
                 return Err(entry.problem(
@@ -220,10 +220,12 @@ impl DatabaseConfig {
     }
 }
 
-fn checked_url(entry: &Entry<'_>) -> Result<String, ConfigError> {
-    let url = entry.secret()?;
+fn checked_url(entry: &Entry<'_>) -> Result<Option<String>, ConfigError> {
+    let Some(url) = entry.secret()? else {
+        return Ok(None);
+    };
     match AddressParts::parse(&url) {
-        Ok(_) => Ok(url),
+        Ok(_) => Ok(Some(url)),
         Err(problem) => Err(entry.problem(no_address(&problem))),
     }
 }

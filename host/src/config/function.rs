@@ -1,7 +1,8 @@
 //! `[function.NAME]`: one guest component with its settings.
 //!
-//! Promises: the component's file was there when the configuration was read; each database the
-//! function names is defined. Left to others: whether the component is one.
+//! Promises: the component's file was there when the configuration was read, unless the function does
+//! not run here; each database the function names is defined. Left to others: whether the component is
+//! one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -238,7 +239,7 @@ fn component(entry: &Entry<'_>, section: &Section<'_>) -> Result<PathBuf, Config
         );
     };
     let path = entry.source.directory.join(component.text()?);
-    if !path.is_file() {
+    if entry.is_complete() && !path.is_file() {
         return Err(component.problem(format!(
             "there is no file {}; build the guest first, or correct the path",
             path.display()
@@ -272,7 +273,9 @@ fn environment(entry: &Entry<'_>) -> Result<BTreeMap<String, String>, ConfigErro
         if name.is_empty() || name.contains(['=', '\0']) {
             return Err(variable.problem("a variable's name must not be empty, nor contain ="));
         }
-        environment.insert(name.to_owned(), variable.secret()?);
+        if let Some(value) = variable.secret()? {
+            environment.insert(name.to_owned(), value);
+        }
     }
     Ok(environment)
 }

@@ -2,7 +2,8 @@
 //!
 //! Promises:
 //! - a [`Config`] is complete: defaults are filled in, every number is within [`crate::limits`],
-//!   every path is absolute, every environment variable it names has been read;
+//!   every path is absolute, every environment variable it names has been read; where one function
+//!   alone is to run, that holds for it and its databases, and the rest is only looked at for mistakes;
 //! - whatever is wrong is said in one line that names the file, the line, the key, what was
 //!   expected and what was found ([`ConfigError`]);
 //! - no secret is in an error or in the `Debug` output.
@@ -64,6 +65,16 @@ pub struct Config {
 impl Config {
     /// Reads the file at `path`, and the variables it names.
     pub fn load(path: &Path, variables: Variables<'_>) -> Result<Self, ConfigError> {
+        Self::load_for(path, variables, None)
+    }
+
+    /// The same where this function alone is to run: the components and variables of others need not
+    /// be there.
+    pub fn load_for(
+        path: &Path,
+        variables: Variables<'_>,
+        function: Option<&str>,
+    ) -> Result<Self, ConfigError> {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => ConfigError::new(
@@ -73,28 +84,37 @@ impl Config {
             _ => ConfigError::new(&absolute, format!("cannot be read: {error}")),
         })?;
         let directory = absolute.parent().unwrap_or(Path::new("/")).to_owned();
-        Self::parse(&Source::new(path, &text, &directory, variables))
+        let source = Source::new(path, &text, &directory, variables);
+        Self::parse(&source, function)
     }
 
-    fn parse(source: &Source<'_>) -> Result<Self, ConfigError> {
+    fn parse(source: &Source<'_>, only: Option<&str>) -> Result<Self, ConfigError> {
         let document = source.document()?;
+        let aside = source.aside();
+        let rules = |needed| if needed { source } else { &aside };
         let sections = ["log", "lambda", "function", "database"];
         let root = Section::root(source, document.get_ref(), &sections)?;
         let log = LogConfig::read(source, root.get("log").as_ref())?;
         let metrics = MetricsConfig::read(source, root.get("log").as_ref())?;
         let lambda = LambdaConfig::read(root.get("lambda"))?;
         let mut databases = BTreeMap::new();
-        if let Some(entry) = root.get("database") {
-            for entry in entry.children()? {
-                let database = DatabaseConfig::read(&entry)?;
-                databases.insert(database.name.clone(), database);
-            }
+        for entry in children(&root, "database")? {
+            // Which of them the one function uses, it says itself.
+            let database = DatabaseConfig::read(&entry.by(rules(only.is_none())))?;
+            databases.insert(database.name.clone(), database);
         }
         let mut functions = BTreeMap::new();
-        if let Some(entry) = root.get("function") {
-            for entry in entry.children()? {
-                let function = FunctionConfig::read(&entry, &mut databases)?;
-                functions.insert(function.name.clone(), function);
+        for entry in children(&root, "function")? {
+            let needed = only.is_none_or(|only| only == entry.key());
+            let function = FunctionConfig::read(&entry.by(rules(needed)), &mut databases)?;
+            functions.insert(function.name.clone(), function);
+        }
+        if let Some(function) = only.and_then(|only| functions.get(only)) {
+            for entry in children(&root, "database")? {
+                if function.databases.iter().any(|used| used == entry.key()) {
+                    let database = DatabaseConfig::read(&entry)?;
+                    databases.insert(database.name.clone(), database);
+                }
             }
         }
         if functions.is_empty() {
@@ -119,6 +139,11 @@ impl Config {
             .values()
             .any(|function| function.databases.iter().any(|used| used == name))
     }
+}
+
+fn children<'a>(root: &Section<'a>, key: &str) -> Result<Vec<Entry<'a>>, ConfigError> {
+    root.get(key)
+        .map_or(Ok(Vec::new()), |entry| entry.children())
 }
 
 // A name stands in URLs, ARNs, log lines and paths: it needs no quoting in any of them.

@@ -24,6 +24,8 @@ pub(super) struct Source<'a> {
     pub(super) directory: &'a Path,
     text: &'a str,
     variables: Variables<'a>,
+    /// Whether what it refers to has to be there.
+    complete: bool,
 }
 
 impl<'a> Source<'a> {
@@ -38,6 +40,15 @@ impl<'a> Source<'a> {
             directory,
             text,
             variables,
+            complete: true,
+        }
+    }
+
+    /// The same for what does not run here: files and variables that it refers to may be missing.
+    pub(super) fn aside(&self) -> Self {
+        Self {
+            complete: false,
+            ..*self
         }
     }
 
@@ -144,6 +155,16 @@ impl<'a> Entry<'a> {
             line: source.line(key.span().start),
             value: value.get_ref(),
         }
+    }
+
+    /// The same entry, read by these rules.
+    pub(super) fn by(self, source: &'a Source<'a>) -> Self {
+        Self { source, ..self }
+    }
+
+    /// Whether what it refers to has to be there.
+    pub(super) fn is_complete(&self) -> bool {
+        self.source.complete
     }
 
     /// The last part of its path.
@@ -268,10 +289,10 @@ impl<'a> Entry<'a> {
     }
 
     /// Text that may be a secret, given here or as `{ variable = "NAME" }`. Errors show what kind
-    /// of value it is and never the value.
-    pub(super) fn secret(&self) -> Result<String, ConfigError> {
+    /// of value it is and never the value. None where the variable is not set, and may be missing.
+    pub(super) fn secret(&self) -> Result<Option<String>, ConfigError> {
         if let Some(text) = self.as_text() {
-            return Ok(text.to_owned());
+            return Ok(Some(text.to_owned()));
         }
         let expected = "text in quotes or { variable = \"NAME\" }";
         if !self.is_table() {
@@ -283,11 +304,12 @@ impl<'a> Entry<'a> {
             .get("variable")
             .ok_or_else(|| self.unexpected(expected))?
             .text()?;
-        self.source.variable(name).ok_or_else(|| {
-            self.problem(format!(
+        match self.source.variable(name) {
+            None if self.is_complete() => Err(self.problem(format!(
                 "the environment variable {name} is not set, or is empty; set it before starting"
-            ))
-        })
+            ))),
+            value => Ok(value),
+        }
     }
 }
 

@@ -19,13 +19,21 @@ fn variables(name: &str) -> Option<String> {
 }
 
 fn parse_with(text: &str, variables: Variables<'_>) -> Result<Config, ConfigError> {
+    parse_for(text, variables, None)
+}
+
+fn parse_for(
+    text: &str,
+    variables: Variables<'_>,
+    function: Option<&str>,
+) -> Result<Config, ConfigError> {
     let source = Source::new(
         Path::new("hearth.toml"),
         text,
         Path::new(DIRECTORY),
         variables,
     );
-    Config::parse(&source)
+    Config::parse(&source, function)
 }
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -644,6 +652,30 @@ fn a_component_must_be_named_and_be_there() {
             "hearth.toml:2: function.hello.component: there is no file {DIRECTORY}/none.wasm; build the guest first, or correct the path"
         )
     );
+}
+
+#[test]
+fn what_does_not_run_here_need_not_be_there() {
+    let text = "[function.here]\ncomponent = 'Cargo.toml'\ndatabases = ['own']\n\
+                [function.there]\ncomponent = 'none.wasm'\ndatabases = ['other']\n\
+                environment = { A = { variable = 'UNSET' }, B = 'b' }\n\
+                [database.own]\nurl = 'host=db'\n[database.other]\nurl = { variable = 'UNSET' }";
+    let problem = |function, text: &str| match parse_for(text, &variables, function) {
+        Ok(_) => "none".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    assert_eq!(problem(Some("here"), text), "none");
+    assert!(problem(None, text).contains("UNSET is not set"));
+    assert!(problem(Some("there"), text).contains("there is no file"));
+    let present = text.replace("none.wasm", "Cargo.toml");
+    assert!(problem(Some("there"), &present).contains("function.there.environment.A"));
+    let set = present.replace("A = { variable = 'UNSET' }, ", "");
+    assert!(problem(Some("there"), &set).contains("database.other.url"));
+    // A mistake is one wherever it stands.
+    let more = |line: &str| format!("{text}\n{line}");
+    assert!(problem(Some("here"), &more("pool_mix = 1")).contains("did you mean"));
+    let mistyped = text.replace("databases = ['other']", "databases = ['othre']");
+    assert!(problem(Some("here"), &mistyped).contains("there is no database"));
 }
 
 #[test]
