@@ -15,7 +15,9 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// database connection can be settled: at most this, and at most a tenth of the time it has.
 pub const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
 
-/// Lambda's limit for an event and for an answer, in bytes.
+/// Lambda's limit for an event, in bytes.
+pub const EVENT_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// Lambda's limit for an answer, in bytes.
 pub const PAYLOAD_BYTES_MAX: usize = 6 * 1024 * 1024 + 100;
 /// Lambda's limit for an answer that is streamed, in bytes.
 pub const STREAM_BYTES_MAX: usize = 200 * 1024 * 1024;
@@ -26,7 +28,7 @@ pub const STREAM_PIECES: usize = 1;
 /// The head of a reply of the Runtime API, in bytes: Lambda's own limit for one.
 pub const API_HEAD_BYTES_MAX: usize = 1024 * 1024;
 /// Lambda's limit for an event that is invoked asynchronously, in bytes.
-pub const PAYLOAD_ASYNC_BYTES_MAX: usize = 1024 * 1024;
+pub const EVENT_ASYNC_BYTES_MAX: usize = 1024 * 1024;
 
 /// What the frames of a payload in `aws-chunked` may take besides it, in bytes. One has about 100, and
 /// 8 KiB of the payload at least.
@@ -310,8 +312,9 @@ const _: () = assert!(BATCH_BYTES_EAGER <= BATCH_BYTES && BATCH_BYTES <= BATCH_B
 const _: () = assert!(BATCH_BYTES_MAX <= ROW_BYTES_MAX);
 const _: () = assert!(ROW_BYTES_MAX <= HOST_CALL_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX <= HOST_CALL_BYTES_MAX);
+const _: () = assert!(EVENT_BYTES_MAX <= HOST_CALL_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX <= STREAM_BYTES_MAX);
-const _: () = assert!(PAYLOAD_ASYNC_BYTES_MAX <= PAYLOAD_BYTES_MAX);
+const _: () = assert!(EVENT_ASYNC_BYTES_MAX <= EVENT_BYTES_MAX);
 const _: () =
     assert!(OUTPUT_TAIL_BYTES < OUTPUT_LINE_BYTES_MAX && OUTPUT_LINE_BYTES_MAX < OUTPUT_BYTES_MAX);
 const _: () = assert!(LOGIN_READ_BYTES < LOGIN_BYTES_MAX);

@@ -60,4 +60,17 @@ for name, payload, exception in [
     except ClientError as error:
         sys.exit(f"{name} {payload}: another error, {error!r}")
 
+# The client's model has no exceptions for these, as with Lambda itself.
+for arguments, code in [
+    ({"FunctionName": "a b"}, "ValidationException"),
+    ({"InvocationType": "Other"}, "ValidationException"),
+    ({"Payload": b" " * (6 * 1024 * 1024 + 1)}, "RequestEntityTooLargeException"),
+]:
+    try:
+        client.invoke(**{"FunctionName": function, **arguments})
+        sys.exit(f"not refused: {code}")
+    except ClientError as error:
+        check(error.response["Error"]["Code"] == code, error.response)
+        check(error.response["Error"]["Message"], error.response)
+
 print("all three ways work")

@@ -273,7 +273,7 @@ async fn a_function_has_several_names() {
 async fn mistakes_of_the_caller_are_told_as_lambda_tells_them() {
     let trial = Setup::of(&ECHO).start(Door::Local).await;
     let address = trial.address();
-    let large = Bytes::from(vec![b' '; 6 * 1024 * 1024 + 101]);
+    let large = Bytes::from(vec![b' '; 6 * 1024 * 1024 + 1]);
     let one = Bytes::from_static(b"1");
     for (function, headers, body, status, error_type) in [
         (
@@ -290,14 +290,15 @@ async fn mistakes_of_the_caller_are_told_as_lambda_tells_them() {
             400,
             "InvalidRequestContentException",
         ),
-        (FUNCTION, &[], large, 413, "RequestTooLargeException"),
+        (FUNCTION, &[], large, 413, "RequestEntityTooLargeException"),
         (
             FUNCTION,
             &[("X-Amz-Invocation-Type", "Other")],
-            one,
+            one.clone(),
             400,
-            "InvalidParameterValueException",
+            "ValidationException",
         ),
+        ("a%20b", &[], one, 400, "ValidationException"),
     ] {
         let response = invoke(address, function, headers, body).await;
         assert_eq!(response.status(), status, "{:?}", response.body());

@@ -116,11 +116,11 @@ fn event(data: &str) -> anyhow::Result<Bytes> {
             std::fs::read(file).with_context(|| format!("cannot read the event from {file}"))?
         }
     };
-    if bytes.len() > limits::PAYLOAD_BYTES_MAX {
+    if bytes.len() > limits::EVENT_BYTES_MAX {
         bail!(
             "the event has {} bytes, and Lambda allows {}",
             bytes.len(),
-            limits::PAYLOAD_BYTES_MAX
+            limits::EVENT_BYTES_MAX
         );
     }
     local::event(Bytes::from(bytes))

@@ -103,8 +103,8 @@ impl Invoke {
     /// The largest payload that this kind of invocation may have, in bytes.
     pub fn payload_bytes_max(&self) -> usize {
         match self.invocation_type {
-            InvocationType::Event => limits::PAYLOAD_ASYNC_BYTES_MAX,
-            InvocationType::RequestResponse | InvocationType::DryRun => limits::PAYLOAD_BYTES_MAX,
+            InvocationType::Event => limits::EVENT_ASYNC_BYTES_MAX,
+            InvocationType::RequestResponse | InvocationType::DryRun => limits::EVENT_BYTES_MAX,
         }
     }
 
@@ -114,7 +114,7 @@ impl Invoke {
         let message = format!(
             "Request must be smaller than {bytes_max} bytes for the InvokeFunction operation"
         );
-        Refusal::new(ErrorType::RequestTooLarge, message)
+        Refusal::new(ErrorType::RequestEntityTooLarge, message)
     }
 
     /// The largest body in which such a payload can come, in bytes.
@@ -213,7 +213,7 @@ fn header<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Ref
 
 fn not_one_of(value: &str, parameter: &str, known: &str) -> Refusal {
     Refusal::new(
-        ErrorType::InvalidParameterValue,
+        ErrorType::Validation,
         format!(
             "1 validation error detected: Value '{value}' at '{parameter}' failed to satisfy constraint: \
              Member must satisfy enum value set: {known}"
@@ -293,13 +293,13 @@ mod tests {
             (
                 "x-amz-invocation-type",
                 "event",
-                ErrorType::InvalidParameterValue,
+                ErrorType::Validation,
                 "1 validation error detected: Value 'event' at 'invocationType' failed to satisfy constraint: Member must satisfy enum value set: [Event, RequestResponse, DryRun]",
             ),
             (
                 "x-amz-log-type",
                 "All",
-                ErrorType::InvalidParameterValue,
+                ErrorType::Validation,
                 "1 validation error detected: Value 'All' at 'logType' failed to satisfy constraint: Member must satisfy enum value set: [None, Tail]",
             ),
             (
@@ -349,12 +349,10 @@ mod tests {
         let message = "Request must be smaller than 1048576 bytes for the InvokeFunction operation";
         assert_eq!(
             invoke.too_large(),
-            Refusal::new(ErrorType::RequestTooLarge, message)
+            Refusal::new(ErrorType::RequestEntityTooLarge, message)
         );
-        assert_eq!(
-            parse(&[]).unwrap().payload_bytes_max(),
-            limits::PAYLOAD_BYTES_MAX
-        );
+        let message = "Request must be smaller than 6291456 bytes for the InvokeFunction operation";
+        assert_eq!(parse(&[]).unwrap().too_large().message, message);
     }
 
     #[test]

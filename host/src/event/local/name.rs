@@ -161,7 +161,7 @@ fn in_query(query: &str) -> Option<String> {
 fn not_a_name(given: &str) -> Refusal {
     let shown: String = given.chars().take(NAME_BYTES_MAX).collect();
     Refusal::new(
-        ErrorType::InvalidParameterValue,
+        ErrorType::Validation,
         format!(
             "1 validation error detected: Value '{shown}' at 'functionName' failed to satisfy constraint: \
              expected a function name, a partial ARN (123456789012:function:NAME) or an ARN, \
@@ -262,11 +262,12 @@ mod tests {
         for given in cases {
             assert_eq!(
                 parse(given).expect_err(given).error_type,
-                ErrorType::InvalidParameterValue,
+                ErrorType::Validation,
                 "{given}"
             );
         }
         let refusal = parse("hello:7/invocations?Qualifier=8").unwrap_err();
+        assert_eq!(refusal.error_type, ErrorType::InvalidParameterValue);
         assert!(refusal.message.starts_with("The derived qualifier"));
     }
 

@@ -9,14 +9,16 @@ use serde_json::json;
 /// What kind of refusal it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorType {
-    /// A header or the name has a value that is not allowed.
+    /// A header or the name has a value that the API's model does not allow.
+    Validation,
+    /// A header or the name has a value that is allowed, and does not fit to the rest.
     InvalidParameterValue,
     /// The payload or the client context is not JSON.
     InvalidRequestContent,
     /// There is no such function.
     ResourceNotFound,
-    /// The payload is too large.
-    RequestTooLarge,
+    /// The payload is too large. The model has another name for it, which Lambda does not use.
+    RequestEntityTooLarge,
     /// No instance came free, or too many events are waiting.
     TooManyRequests,
     /// This host failed.
@@ -31,10 +33,11 @@ impl ErrorType {
     /// The name by which a client knows it.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Validation => "ValidationException",
             Self::InvalidParameterValue => "InvalidParameterValueException",
             Self::InvalidRequestContent => "InvalidRequestContentException",
             Self::ResourceNotFound => "ResourceNotFoundException",
-            Self::RequestTooLarge => "RequestTooLargeException",
+            Self::RequestEntityTooLarge => "RequestEntityTooLargeException",
             Self::TooManyRequests => "TooManyRequestsException",
             Self::Service => "ServiceException",
             Self::UnknownOperation => "UnknownOperationException",
@@ -45,9 +48,11 @@ impl ErrorType {
     /// Its HTTP status.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::InvalidParameterValue | Self::InvalidRequestContent => StatusCode::BAD_REQUEST,
+            Self::Validation | Self::InvalidParameterValue | Self::InvalidRequestContent => {
+                StatusCode::BAD_REQUEST
+            }
             Self::ResourceNotFound | Self::UnknownOperation => StatusCode::NOT_FOUND,
-            Self::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RequestEntityTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Service => StatusCode::INTERNAL_SERVER_ERROR,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
