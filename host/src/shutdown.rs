@@ -1,28 +1,50 @@
 //! The end of the environment: one signal, many listeners.
 //!
-//! Lambda and every supervisor send SIGTERM; a person presses ctrl-c, which is SIGINT.
+//! Lambda and every supervisor send SIGTERM; a person presses ctrl-c, which is SIGINT, or ctrl-\\, which
+//! is SIGQUIT, or closes the terminal, which is SIGHUP.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Instant;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// Tells whoever listens that the environment is to end.
 #[derive(Debug, Clone)]
 pub struct Shutdown(watch::Receiver<Option<Instant>>);
 
+/// A signal that is listened to, and its name.
+type Listened = (Signal, &'static str);
+
 impl Shutdown {
     /// Listens to SIGTERM and SIGINT from now on. Needs the runtime; fails if signals cannot be
     /// listened to.
     pub fn on_signals() -> std::io::Result<Self> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        Self::on(&[
+            (SignalKind::terminate(), "SIGTERM"),
+            (SignalKind::interrupt(), "SIGINT"),
+        ])
+    }
+
+    /// The same for a process with a terminal: SIGHUP and SIGQUIT too. What such a process has started
+    /// would go on without it.
+    pub fn on_signals_of_terminal() -> std::io::Result<Self> {
+        Self::on(&[
+            (SignalKind::terminate(), "SIGTERM"),
+            (SignalKind::interrupt(), "SIGINT"),
+            (SignalKind::hangup(), "SIGHUP"),
+            (SignalKind::quit(), "SIGQUIT"),
+        ])
+    }
+
+    fn on(kinds: &[(SignalKind, &'static str)]) -> std::io::Result<Self> {
+        let listen = |&(kind, name)| Ok((signal(kind)?, name));
+        let mut signals: Vec<Listened> =
+            kinds.iter().map(listen).collect::<std::io::Result<_>>()?;
         let (sender, receiver) = watch::channel(None);
         tokio::spawn(async move {
-            let name = tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            };
+            let name = next(&mut signals).await;
             sender.send_replace(Some(Instant::now()));
             tracing::info!("stopping on {name}");
             // Kept open: a closed channel would mean the same as a signal, but only by accident.
@@ -42,4 +64,17 @@ impl Shutdown {
         // An error means that the runtime is going down, which is the same thing.
         let _ = receiver.wait_for(Option::is_some).await;
     }
+}
+
+/// The name of the next signal.
+async fn next(signals: &mut [Listened]) -> &'static str {
+    poll_fn(|cx| {
+        for (signal, name) in &mut *signals {
+            if signal.poll_recv(cx).is_ready() {
+                return Poll::Ready(*name);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }

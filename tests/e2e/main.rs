@@ -64,6 +64,7 @@ mod neighbours;
 mod odd_replies;
 mod orders;
 mod outages;
+mod own_database;
 mod permissions;
 mod poolers;
 mod property;

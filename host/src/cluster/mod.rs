@@ -3,25 +3,30 @@
 //! Promises:
 //! - it listens on a Unix socket alone, in a folder that only its user can enter;
 //! - its data stay in the folder that was named, and the next start goes on with them;
-//! - it ends with its [`Cluster`]; one that was running already is used, and left running.
+//! - it ends with its [`Cluster`]; one that was running already is used, and left running, unless a
+//!   host started it that has ended without stopping it.
 //!
 //! Left to others: what is in it. Lambda never sees any of this.
 
 mod account;
+mod claim;
 mod error;
+mod notes;
 mod programs;
 mod server;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 pub use error::ClusterError;
 
 use account::Account;
+use claim::Claim;
 use error::last_words;
+use notes::Running;
 use programs::Programs;
 use server::Server;
 
@@ -45,8 +50,9 @@ pub struct Options {
 /// A PostgreSQL server that can be connected to.
 #[derive(Debug)]
 pub struct Cluster {
-    // None when it was running already.
+    // None when somebody else stops it.
     server: Option<Server>,
+    claim: Option<Claim>,
     sockets: PathBuf,
     // Whether the sockets' folder was made for this server alone, and goes with it.
     sockets_are_temporary: bool,
@@ -55,27 +61,65 @@ pub struct Cluster {
 impl Cluster {
     /// Starts the cluster of this folder, or finds it running; makes a new one if there is none.
     pub async fn start(options: Options) -> Result<Self, ClusterError> {
-        let programs = Programs::find()?;
         let directory = std::path::absolute(&options.directory)
             .map_err(ClusterError::file("cannot find", &options.directory))?;
         let account = Account::for_server(&directory.join("data"))?;
         let directory = account::prepare(&directory, account.as_ref())?;
         let data = directory.join("data");
-        if let Some(cluster) = Self::running(&data).await {
-            return Ok(cluster);
+        let begin = Instant::now();
+        loop {
+            if let Some(claim) = Claim::take(&directory)? {
+                return Self::claimed(claim, account.as_ref(), &directory, &options.settings).await;
+            }
+            // The other host has started it, or is about to; or it stops it, and gives up the claim.
+            if let Some(running) = notes::running(&data).await {
+                return Ok(Self::shared(running, &data));
+            }
+            if begin.elapsed() > server::START_TIMEOUT {
+                return Err(ClusterError::NotReady {
+                    program: "postgres",
+                    waited: server::START_TIMEOUT,
+                    words: "another host has the folder, and no server runs there".to_owned(),
+                });
+            }
+            tokio::time::sleep(server::POLL).await;
         }
+    }
+
+    /// The same, where no other host is alive that would start or stop it.
+    async fn claimed(
+        claim: Claim,
+        account: Option<&Account>,
+        directory: &Path,
+        settings: &[(String, String)],
+    ) -> Result<Self, ClusterError> {
+        let data = directory.join("data");
+        if let Some(running) = notes::running(&data).await {
+            return Ok(match claim.is_on(running.pid) {
+                true => Self::adopted(claim, running, directory),
+                false => Self::shared(running, &data),
+            });
+        }
+        let programs = Programs::find()?;
         if !data.join("PG_VERSION").is_file() {
-            initialize(&programs, account.as_ref(), &data).await?;
+            initialize(&programs, account, &data).await?;
         }
-        let mut cluster = Self::launch(&programs, account.as_ref(), &directory, &options.settings)?;
+        let mut cluster = Self::launch(&programs, account, directory, settings)?;
         let url = cluster.url();
         let Some(server) = &mut cluster.server else {
             return Ok(cluster);
         };
-        match server.ready(&url, &log_in(&directory)).await {
+        if let Some(pid) = server.pid() {
+            claim.note(pid)?;
+        }
+        cluster.claim = Some(claim);
+        match server.ready(&url, &log_in(directory)).await {
             Ok(()) => Ok(cluster),
-            // Another host may have started the same cluster at the same moment.
-            Err(error) => Self::running(&data).await.ok_or(error),
+            // Somebody else may have started the same cluster at the same moment.
+            Err(error) => {
+                let running = notes::running(&data).await.ok_or(error)?;
+                Ok(Self::shared(running, &data))
+            }
         }
     }
 
@@ -87,22 +131,35 @@ impl Cluster {
     /// Disconnects everyone and stops the server, within bounds; one that was running already
     /// goes on.
     pub async fn stop(mut self) {
-        if let Some(server) = self.server.take() {
+        if let Some(server) = &mut self.server {
             server.stop().await;
         }
     }
 
-    async fn running(data: &Path) -> Option<Self> {
-        let sockets = server::running(data).await?;
+    fn shared(running: Running, data: &Path) -> Self {
         tracing::info!(
             "PostgreSQL is running already in {}; it is used, and left running",
             data.display()
         );
-        Some(Self {
+        Self {
             server: None,
-            sockets,
+            claim: None,
+            sockets: running.sockets,
             sockets_are_temporary: false,
-        })
+        }
+    }
+
+    fn adopted(claim: Claim, running: Running, directory: &Path) -> Self {
+        tracing::info!(
+            "PostgreSQL is running already in {}, left there by a host that has ended; it is used, and stopped at the end",
+            directory.display()
+        );
+        Self {
+            server: Some(Server::orphan(running.pid, &directory.join("data"))),
+            claim: Some(claim),
+            sockets_are_temporary: running.sockets != directory,
+            sockets: running.sockets,
+        }
     }
 
     fn launch(
@@ -120,6 +177,7 @@ impl Cluster {
         // From here on whatever goes wrong takes the folder and the process with it.
         let mut cluster = Self {
             server: None,
+            claim: None,
             sockets,
             sockets_are_temporary,
         };
@@ -164,6 +222,9 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         // The server first: it would complain of a folder that is gone.
         drop(self.server.take());
+        if let Some(claim) = self.claim.take() {
+            claim.clear();
+        }
         if self.sockets_are_temporary {
             let _ = std::fs::remove_dir_all(&self.sockets);
         }

@@ -2,7 +2,7 @@
 //!
 //! Promises: a command's result is on standard output, its reasons for failing are in the error
 //! it returns, innermost last; whatever it started on this machine has ended before it returns,
-//! also after SIGINT and SIGTERM.
+//! also after SIGINT, SIGTERM, SIGHUP and SIGQUIT.
 //!
 //! Left to others: printing that error, which is the binary's.
 
@@ -91,7 +91,7 @@ pub fn hearth() -> ExitCode {
 
 /// From now on the signals no longer end the process by themselves.
 fn shutdown() -> anyhow::Result<Shutdown> {
-    Shutdown::on_signals().context("cannot listen for signals")
+    Shutdown::on_signals_of_terminal().context("cannot listen for signals")
 }
 
 fn runtime() -> anyhow::Result<Runtime> {

@@ -2,7 +2,7 @@
 //! cluster where no database was named, the setup files, the environment, the work; back the same
 //! way.
 //!
-//! Promises: however the start or the work ends, and on SIGINT or SIGTERM, the cluster is stopped.
+//! Promises: however the start or the work ends, and on the signals that end it, the cluster is stopped.
 
 use std::future::Future;
 

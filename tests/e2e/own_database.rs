@@ -1,0 +1,108 @@
+//! The local host's own PostgreSQL ends with the hosts that use it, however they end, and no earlier.
+
+use std::path::{Path, PathBuf};
+
+use e2e::guests::COUNTER;
+use e2e::local::invoke;
+use e2e::trial::FUNCTION;
+use e2e::{Host, PATIENCE, Setup, eventually};
+use rustix::process::{Pid, Signal};
+use serde_json::{Value, json};
+
+/// The folder of a function whose database has no address.
+fn folder() -> PathBuf {
+    let setup = Setup::of(&COUNTER).function("databases", "[\"default\"]");
+    setup.write()
+}
+
+/// A host, and where it listens.
+async fn serve(folder: &Path) -> (Host, String) {
+    let mut host = Host::hearth(folder, &["serve", "--port", "0"], &[]);
+    let line = host.line("listening on http://").await;
+    let address = line.rsplit_once("http://").unwrap().1.trim().to_owned();
+    (host, address)
+}
+
+/// What the database answers.
+async fn select(address: &str, sql: &str) -> Value {
+    let event = json!({ "sql": sql }).to_string();
+    let answer = invoke(address, FUNCTION, &[], event.into()).await;
+    let answer: Value = serde_json::from_slice(answer.body()).unwrap();
+    answer["value"].clone()
+}
+
+/// The process of the server in a folder, if its file names one.
+fn server(folder: &Path) -> Option<Pid> {
+    let file = folder.join(".hearth/postgres/data/postmaster.pid");
+    let text = std::fs::read_to_string(file).ok()?;
+    Pid::from_raw(text.lines().next()?.trim().parse().ok()?)
+}
+
+/// One that has ended and that nobody has asked for has no command line any more.
+fn runs(server: Pid) -> bool {
+    let file = format!("/proc/{}/cmdline", server.as_raw_nonzero());
+    std::fs::read(file).is_ok_and(|command| !command.is_empty())
+}
+
+/// A terminal that is closed sends SIGHUP, and a key SIGQUIT.
+#[tokio::test]
+async fn whatever_signal_ends_the_host_ends_its_server() {
+    for signal in [Signal::HUP, Signal::QUIT, Signal::INT, Signal::TERM] {
+        let folder = folder();
+        let (mut host, _) = serve(&folder).await;
+        let server = server(&folder).unwrap();
+        host.signal(signal);
+        assert_eq!(host.end(PATIENCE).await.code(), Some(0), "{signal:?}");
+        assert!(!runs(server), "{signal:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_server_of_a_host_that_was_killed_is_stopped_by_the_next() {
+    let folder = folder();
+    let (mut killed, address) = serve(&folder).await;
+    let server = server(&folder).unwrap();
+    assert_eq!(select(&address, "select 'here'").await, "here");
+    killed.kill();
+    killed.end(PATIENCE).await;
+    assert!(runs(server));
+    let (mut next, address) = serve(&folder).await;
+    assert_eq!(select(&address, "select 'here'").await, "here");
+    next.line("left there by a host that has ended").await;
+    next.terminate();
+    assert_eq!(next.end(PATIENCE).await.code(), Some(0));
+    assert!(!runs(server));
+}
+
+#[tokio::test]
+async fn of_two_hosts_with_one_server_the_one_that_started_it_stops_it() {
+    let folder = folder();
+    let (mut first, _) = serve(&folder).await;
+    let server = server(&folder).unwrap();
+    let (mut second, address) = serve(&folder).await;
+    assert_eq!(select(&address, "select 'here'").await, "here");
+    second.terminate();
+    assert_eq!(second.end(PATIENCE).await.code(), Some(0));
+    assert!(runs(server));
+    first.terminate();
+    assert_eq!(first.end(PATIENCE).await.code(), Some(0));
+    assert!(!runs(server));
+}
+
+/// The hosts' own note says which are theirs.
+#[tokio::test]
+async fn a_server_that_no_host_has_started_is_left_running() {
+    let folder = folder();
+    let (mut killed, _) = serve(&folder).await;
+    let server = server(&folder).unwrap();
+    killed.kill();
+    killed.end(PATIENCE).await;
+    std::fs::write(folder.join(".hearth/postgres/owner"), "").unwrap();
+    let (mut next, address) = serve(&folder).await;
+    assert_eq!(select(&address, "select 'here'").await, "here");
+    next.terminate();
+    assert_eq!(next.end(PATIENCE).await.code(), Some(0));
+    assert!(runs(server));
+    rustix::process::kill_process(server, Signal::QUIT).unwrap();
+    eventually("the server's end", async || (!runs(server)).then_some(())).await;
+}
