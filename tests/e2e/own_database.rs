@@ -106,3 +106,19 @@ async fn a_server_that_no_host_has_started_is_left_running() {
     rustix::process::kill_process(server, Signal::QUIT).unwrap();
     eventually("the server's end", async || (!runs(server)).then_some(())).await;
 }
+
+/// As after an upgrade of the machine; nothing is done to data that cannot be read.
+#[tokio::test]
+async fn data_of_another_version_are_told_of_with_both_versions() {
+    let folder = folder();
+    let (mut host, _) = serve(&folder).await;
+    host.terminate();
+    host.end(PATIENCE).await;
+    let version = folder.join(".hearth/postgres/data/PG_VERSION");
+    let installed = std::fs::read_to_string(&version).unwrap();
+    std::fs::write(&version, "8.4\n").unwrap();
+    let mut host = Host::hearth(&folder, &["serve", "--port", "0"], &[]);
+    let line = host.line("are of PostgreSQL 8.4").await;
+    assert!(line.contains(&format!("is {}", installed.trim())), "{line}");
+    assert_eq!(host.end(PATIENCE).await.code(), Some(1));
+}

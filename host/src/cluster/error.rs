@@ -16,6 +16,20 @@ pub enum ClusterError {
          install it (apt-get install postgresql), or give the database a url"
     )]
     NotInstalled,
+    /// The data are of another major version than the programs.
+    #[error(
+        "the data in {} are of PostgreSQL {wanted}, and what is installed here is {found}; install version {wanted} \
+         (apt-get install postgresql-{wanted}), or move the folder away to begin with an empty database",
+        data.display()
+    )]
+    OtherVersion {
+        /// Their folder.
+        data: PathBuf,
+        /// Their version.
+        wanted: String,
+        /// Those that are installed.
+        found: String,
+    },
     /// PostgreSQL refuses to run as root, and there is nobody else to run it.
     #[error(
         "PostgreSQL does not run as root, and there is neither a user postgres nor a user nobody"

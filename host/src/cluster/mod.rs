@@ -100,7 +100,7 @@ impl Cluster {
                 false => Self::shared(running, &data),
             });
         }
-        let programs = Programs::find()?;
+        let programs = Programs::find(&data)?;
         if !data.join("PG_VERSION").is_file() {
             initialize(&programs, account, &data).await?;
         }

@@ -21,20 +21,48 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Looks where they may be: where `pg_config` says, the newest of Debian's, on `PATH`.
-    pub(super) fn find() -> Result<Self, ClusterError> {
-        let directory = by_pg_config()
+    /// Looks where they may be: where `pg_config` says, the newest of Debian's, on `PATH`. Data that are
+    /// there already are of one major version, and no other one reads them.
+    pub(super) fn find(data: &Path) -> Result<Self, ClusterError> {
+        let all = by_pg_config()
             .into_iter()
             .chain(debians())
             .chain(on_path())
-            .find(|directory| {
+            .filter(|directory| {
                 ["initdb", "postgres"]
                     .iter()
                     .all(|program| directory.join(program).is_file())
             });
-        directory
-            .map(|directory| Self { directory })
-            .ok_or(ClusterError::NotInstalled)
+        let mut all = all.map(|directory| Self { directory }).peekable();
+        let Some(first) = all.peek().cloned() else {
+            return Err(ClusterError::NotInstalled);
+        };
+        let Ok(wanted) = std::fs::read_to_string(data.join("PG_VERSION")) else {
+            return Ok(first);
+        };
+        let wanted = wanted.trim();
+        let mut found = Vec::new();
+        for programs in all {
+            match programs.version() {
+                Some(version) if version == wanted => return Ok(programs),
+                version => found.extend(version),
+            }
+        }
+        found.dedup();
+        Err(ClusterError::OtherVersion {
+            data: data.to_owned(),
+            wanted: wanted.to_owned(),
+            found: match found.is_empty() {
+                true => "of a version that it does not tell".to_owned(),
+                false => found.join(" and "),
+            },
+        })
+    }
+
+    /// The major version, as data name it: `16`, or `9.6`.
+    fn version(&self) -> Option<String> {
+        let output = self.command("postgres", None).arg("--version").output();
+        major(&String::from_utf8(output.ok()?.stdout).ok()?)
     }
 
     /// The path of one of them.
@@ -66,6 +94,16 @@ pub(super) fn command(program: &OsStr, account: Option<&Account>) -> Command {
         command.uid(account.uid).gid(account.gid);
     }
     command
+}
+
+// From "postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)", or "... 18beta1".
+fn major(told: &str) -> Option<String> {
+    let version = told.split_whitespace().nth(2)?;
+    let mut numbers = version.split(|c: char| !c.is_ascii_digit());
+    match numbers.next().filter(|first| !first.is_empty())? {
+        "9" => Some(format!("9.{}", numbers.next()?)),
+        major => Some(major.to_owned()),
+    }
 }
 
 fn by_pg_config() -> Option<PathBuf> {
@@ -106,6 +144,23 @@ fn on_path() -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_major_version_is_what_data_are_of() {
+        let cases = [
+            (
+                "postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)\n",
+                Some("15"),
+            ),
+            ("postgres (PostgreSQL) 9.6.24", Some("9.6")),
+            ("postgres (PostgreSQL) 18beta1", Some("18")),
+            ("postgres (EnterpriseDB) x", None),
+            ("", None),
+        ];
+        for (told, expected) in cases {
+            assert_eq!(major(told).as_deref(), expected, "{told}");
+        }
+    }
 
     #[test]
     fn the_newest_of_debians_versions_comes_first() {
