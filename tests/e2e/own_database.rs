@@ -6,7 +6,7 @@ use e2e::guests::COUNTER;
 use e2e::local::invoke;
 use e2e::trial::FUNCTION;
 use e2e::{Host, PATIENCE, Setup, eventually};
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 /// The folder of a function whose database has no address.
@@ -103,8 +103,31 @@ async fn a_server_that_no_host_has_started_is_left_running() {
     next.terminate();
     assert_eq!(next.end(PATIENCE).await.code(), Some(0));
     assert!(runs(server));
-    rustix::process::kill_process(server, Signal::QUIT).unwrap();
+    kill_process(server, Signal::QUIT).unwrap();
     eventually("the server's end", async || (!runs(server)).then_some(())).await;
+}
+
+/// What kills it may be the system, for want of memory.
+#[tokio::test]
+async fn a_server_that_is_killed_runs_again_for_all_hosts_that_use_it() {
+    let folder = folder();
+    let (mut first, first_address) = serve(&folder).await;
+    let (mut second, second_address) = serve(&folder).await;
+    for address in [&first_address, &second_address] {
+        assert_eq!(select(address, "select 'here'").await, "here");
+    }
+    kill_process(server(&folder).unwrap(), Signal::KILL).unwrap();
+    first.line("PostgreSQL has ended (signal 9)").await;
+    for (host, address) in [(&mut first, &first_address), (&mut second, &second_address)] {
+        host.line("PostgreSQL runs again").await;
+        assert_eq!(select(address, "select 'again'").await, "again");
+    }
+    let server = server(&folder).unwrap();
+    for host in [&mut first, &mut second] {
+        host.terminate();
+        assert_eq!(host.end(PATIENCE).await.code(), Some(0));
+    }
+    assert!(!runs(server));
 }
 
 /// As after an upgrade of the machine; nothing is done to data that cannot be read.

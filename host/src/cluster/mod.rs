@@ -4,13 +4,15 @@
 //! - it listens on a Unix socket alone, in a folder that only its user can enter;
 //! - its data stay in the folder that was named, and the next start goes on with them;
 //! - it ends with its [`Cluster`]; one that was running already is used, and left running, unless a
-//!   host started it that has ended without stopping it.
+//!   host started it that has ended without stopping it;
+//! - one that ends by itself is started again, as long as [`Cluster::keep`] is waited for.
 //!
 //! Left to others: what is in it. Lambda never sees any of this.
 
 mod account;
 mod claim;
 mod error;
+mod keeping;
 mod notes;
 mod programs;
 mod server;
@@ -19,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
 use uuid::Uuid;
 
 pub use error::ClusterError;
@@ -26,7 +29,7 @@ pub use error::ClusterError;
 use account::Account;
 use claim::Claim;
 use error::last_words;
-use notes::Running;
+use notes::{Owner, Running, owner_of};
 use programs::Programs;
 use server::Server;
 
@@ -50,6 +53,10 @@ pub struct Options {
 /// A PostgreSQL server that can be connected to.
 #[derive(Debug)]
 pub struct Cluster {
+    // As it was started, with the folder that is used.
+    options: Options,
+    // The server's process, whoever stops it.
+    pid: Option<Pid>,
     // None when somebody else stops it.
     server: Option<Server>,
     claim: Option<Claim>,
@@ -65,15 +72,27 @@ impl Cluster {
             .map_err(ClusterError::file("cannot find", &options.directory))?;
         let account = Account::for_server(&directory.join("data"))?;
         let directory = account::prepare(&directory, account.as_ref())?;
-        let data = directory.join("data");
+        let options = Options {
+            directory,
+            ..options
+        };
+        Self::open(options, account.as_ref(), None).await
+    }
+
+    /// The same in a folder that is ready, with the sockets in this one, if it is said.
+    async fn open(
+        options: Options,
+        account: Option<&Account>,
+        sockets: Option<&Path>,
+    ) -> Result<Self, ClusterError> {
         let begin = Instant::now();
         loop {
-            if let Some(claim) = Claim::take(&directory)? {
-                return Self::claimed(claim, account.as_ref(), &directory, &options.settings).await;
+            if let Some(claim) = Claim::take(&options.directory)? {
+                return Self::claimed(claim, options, account, sockets).await;
             }
             // The other host has started it, or is about to; or it stops it, and gives up the claim.
-            if let Some(running) = notes::running(&data).await {
-                return Ok(Self::shared(running, &data));
+            if let Some(running) = notes::running(&options.directory.join("data")).await {
+                return Ok(Self::shared(running, options));
             }
             if begin.elapsed() > server::START_TIMEOUT {
                 return Err(ClusterError::NotReady {
@@ -89,36 +108,38 @@ impl Cluster {
     /// The same, where no other host is alive that would start or stop it.
     async fn claimed(
         claim: Claim,
+        options: Options,
         account: Option<&Account>,
-        directory: &Path,
-        settings: &[(String, String)],
+        sockets: Option<&Path>,
     ) -> Result<Self, ClusterError> {
-        let data = directory.join("data");
+        let data = options.directory.join("data");
         if let Some(running) = notes::running(&data).await {
-            return Ok(match claim.is_on(running.pid) {
-                true => Self::adopted(claim, running, directory),
-                false => Self::shared(running, &data),
+            let is_hosts = claim.is_on(running.pid);
+            return Ok(match owner_of(running.pid, &data) {
+                Owner::Server if is_hosts => Self::adopted(claim, running, options),
+                _ => Self::shared(running, options),
             });
         }
         let programs = Programs::find(&data)?;
         if !data.join("PG_VERSION").is_file() {
             initialize(&programs, account, &data).await?;
         }
-        let mut cluster = Self::launch(&programs, account, directory, settings)?;
+        let log = log_in(&options.directory);
+        let mut cluster = Self::launch(&programs, account, options.clone(), sockets)?;
         let url = cluster.url();
         let Some(server) = &mut cluster.server else {
             return Ok(cluster);
         };
-        if let Some(pid) = server.pid() {
+        if let Some(pid) = cluster.pid {
             claim.note(pid)?;
         }
         cluster.claim = Some(claim);
-        match server.ready(&url, &log_in(directory)).await {
+        match server.ready(&url, &log).await {
             Ok(()) => Ok(cluster),
             // Somebody else may have started the same cluster at the same moment.
             Err(error) => {
                 let running = notes::running(&data).await.ok_or(error)?;
-                Ok(Self::shared(running, &data))
+                Ok(Self::shared(running, options))
             }
         }
     }
@@ -136,12 +157,14 @@ impl Cluster {
         }
     }
 
-    fn shared(running: Running, data: &Path) -> Self {
+    fn shared(running: Running, options: Options) -> Self {
         tracing::info!(
             "PostgreSQL is running already in {}; it is used, and left running",
-            data.display()
+            options.directory.display()
         );
         Self {
+            options,
+            pid: Some(running.pid),
             server: None,
             claim: None,
             sockets: running.sockets,
@@ -149,42 +172,51 @@ impl Cluster {
         }
     }
 
-    fn adopted(claim: Claim, running: Running, directory: &Path) -> Self {
+    fn adopted(claim: Claim, running: Running, options: Options) -> Self {
         tracing::info!(
             "PostgreSQL is running already in {}, left there by a host that has ended; it is used, and stopped at the end",
-            directory.display()
+            options.directory.display()
         );
         Self {
-            server: Some(Server::orphan(running.pid, &directory.join("data"))),
+            pid: Some(running.pid),
+            server: Some(Server::orphan(running.pid, &options.directory.join("data"))),
             claim: Some(claim),
-            sockets_are_temporary: running.sockets != directory,
+            sockets_are_temporary: running.sockets != options.directory,
             sockets: running.sockets,
+            options,
         }
     }
 
     fn launch(
         programs: &Programs,
         account: Option<&Account>,
-        directory: &Path,
-        settings: &[(String, String)],
+        options: Options,
+        sockets: Option<&Path>,
     ) -> Result<Self, ClusterError> {
+        let directory = options.directory.clone();
         let sockets_are_temporary = directory.join(SOCKET).as_os_str().len() > SOCKET_BYTES_MAX;
-        let mut sockets = directory.to_owned();
+        let mut sockets = sockets.unwrap_or(&directory).to_owned();
         if sockets_are_temporary {
-            sockets = PathBuf::from(format!("/tmp/hearth-{}", Uuid::new_v4().simple()));
-            account::make_private(&sockets, account)?;
+            if sockets == directory {
+                sockets = PathBuf::from(format!("/tmp/hearth-{}", Uuid::new_v4().simple()));
+            }
+            if !sockets.is_dir() {
+                account::make_private(&sockets, account)?;
+            }
         }
         // From here on whatever goes wrong takes the folder and the process with it.
         let mut cluster = Self {
+            options,
+            pid: None,
             server: None,
             claim: None,
             sockets,
             sockets_are_temporary,
         };
-        let log = server::fresh_log(&log_in(directory))?;
+        let log = server::fresh_log(&log_in(&directory))?;
         let log_too = log
             .try_clone()
-            .map_err(ClusterError::file("cannot write", directory))?;
+            .map_err(ClusterError::file("cannot write", &directory))?;
         let mut command = programs.command("postgres", account);
         command
             .arg("-D")
@@ -205,15 +237,15 @@ impl Cluster {
             "-c",
             "log_destination=stderr",
         ]);
-        for (name, value) in settings {
+        for (name, value) in &cluster.options.settings {
             command.arg("-c").arg(format!("{name}={value}"));
         }
         let child = command.stdout(log).stderr(log_too).spawn();
         let program = programs.path("postgres");
-        cluster.server =
-            Some(Server::new(child.map_err(|source| {
-                ClusterError::Program { program, source }
-            })?));
+        let child = child.map_err(|source| ClusterError::Program { program, source })?;
+        let server = Server::new(child);
+        cluster.pid = server.pid();
+        cluster.server = Some(server);
         Ok(cluster)
     }
 }

@@ -36,7 +36,8 @@ pub(super) async fn running(data: &Path) -> Option<Running> {
             });
         }
         match owner_of(notes.pid, data) {
-            Owner::Nobody => return None,
+            // Then PostgreSQL's own judgement stands.
+            Owner::Nobody | Owner::Unknown => return None,
             Owner::Another => {
                 disown(&file, &notes);
                 return None;
@@ -68,8 +69,10 @@ fn disown(file: &Path, notes: &Notes) {
 /// Whose a process id is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// No process's, or nobody can tell.
+    /// No process's.
     Nobody,
+    /// A process's, and the system does not tell which.
+    Unknown,
     /// A process's that has nothing to do with these data.
     Another,
     /// That of these data's server.
@@ -81,10 +84,10 @@ pub(super) fn owner_of(pid: Pid, data: &Path) -> Owner {
     if rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH) {
         return Owner::Nobody;
     }
-    // Without /proc one cannot know; then PostgreSQL's own judgement stands.
+    // Without /proc one cannot know.
     let process = format!("/proc/{}", pid.as_raw_nonzero());
     let Ok(command) = std::fs::read(format!("{process}/cmdline")) else {
-        return Owner::Nobody;
+        return Owner::Unknown;
     };
     let program = command.split(|&byte| byte == 0).next().unwrap_or_default();
     let program = program

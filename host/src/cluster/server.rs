@@ -113,13 +113,10 @@ impl Server {
     }
 
     /// How it ended, once it has.
-    fn status(&mut self) -> Option<String> {
+    pub(super) fn status(&mut self) -> Option<String> {
         let status = match &mut self.process {
             Process::Child(child) => child.try_wait().ok().flatten().map(described),
-            Process::Orphan { pid, data } => {
-                let is_gone = owner_of(*pid, data) != Owner::Server;
-                is_gone.then(|| "it is gone".to_owned())
-            }
+            Process::Orphan { pid, data } => gone(*pid, data),
         };
         self.ended |= status.is_some();
         status
@@ -159,6 +156,12 @@ impl Drop for Server {
     }
 }
 
+/// How a server ended that is no child of this process, once it has.
+pub(super) fn gone(pid: Pid, data: &Path) -> Option<String> {
+    let is_gone = matches!(owner_of(pid, data), Owner::Nobody | Owner::Another);
+    is_gone.then(|| "nobody can tell how".to_owned())
+}
+
 /// Whether a server lets us in at this address.
 pub(super) async fn answers(url: &str) -> bool {
     let Ok(address) = Address::read(&DatabaseConfig::at(url.to_owned())) else {
@@ -170,7 +173,8 @@ pub(super) async fn answers(url: &str) -> bool {
     )
 }
 
-fn words_in(log: &Path) -> String {
+/// The last lines of a server's log.
+pub(super) fn words_in(log: &Path) -> String {
     last_words(&std::fs::read_to_string(log).unwrap_or_default())
 }
 

@@ -2,7 +2,8 @@
 //! cluster where no database was named, the setup files, the environment, the work; back the same
 //! way.
 //!
-//! Promises: however the start or the work ends, and on the signals that end it, the cluster is stopped.
+//! Promises: however the start or the work ends, and on the signals that end it, the cluster is stopped;
+//! one that ends meanwhile is started again.
 
 use std::future::Future;
 
@@ -38,7 +39,17 @@ where
     let result = match started {
         None => Ok(None),
         Some(Err(error)) => Err(error),
-        Some(Ok(environment)) => work(config, environment, shutdown).await.map(Some),
+        Some(Ok(environment)) => {
+            let work = work(config, environment, shutdown);
+            match &mut cluster {
+                None => work.await,
+                Some(cluster) => tokio::select! {
+                    done = work => done,
+                    never = cluster.keep() => match never {},
+                },
+            }
+            .map(Some)
+        }
     };
     if let Some(cluster) = cluster {
         cluster.stop().await;
