@@ -302,8 +302,9 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(300);
 pub const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 /// How long a drain waits for the end of a stream that it cuts short to be sent.
 pub const CUT_TIMEOUT: Duration = Duration::from_millis(50);
-/// How long the local host's drain waits for running invocations, where no one kills it.
-pub const DRAIN_TIMEOUT_LOCAL: Duration = Duration::from_secs(5);
+/// How long the local host's drain takes at most, where no one kills it. The last `SETTLE_ALL_TIMEOUT` of
+/// it are not for running invocations.
+pub const DRAIN_TIMEOUT_LOCAL: Duration = Duration::from_secs(7);
 
 const _: () = assert!(GUEST_STACK_BYTES < FIBER_STACK_BYTES);
 const _: () = assert!(FIBER_STACK_BYTES_KEPT < GUEST_STACK_BYTES);
@@ -342,6 +343,7 @@ const _: () = assert!(6 * ERROR_TYPE_BYTES_MAX + 100 < TRAILER_FAULT_BYTES_MAX);
 const _: () = assert!(6 * ERROR_TYPE_BYTES_MAX + 100 < CAUSE_BYTES_MAX);
 const _: () = assert!(API_REPLY_TIMEOUT_LEAST.as_millis() < API_REPLY_TIMEOUT.as_millis());
 const _: () = assert!(SETTLE_TIMEOUT.as_secs() < SETTLE_ALL_TIMEOUT.as_secs());
+const _: () = assert!(SETTLE_ALL_TIMEOUT.as_secs() < DRAIN_TIMEOUT_LOCAL.as_secs());
 const _: () = assert!(DRAIN_TIMEOUT.as_secs() < DRAIN_TIMEOUT_MAX.as_secs());
 const _: () = assert!(EXPORT_TIMEOUT.as_millis() < EXPORT_PAUSE.as_millis());
 const _: () = assert!(WARM_DEFAULT <= POOL_DEFAULT);

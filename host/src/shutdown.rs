@@ -1,4 +1,5 @@
-//! The end of the environment: one signal, many listeners.
+//! The end of the environment: one signal, many listeners. Whoever sends a second one does not want to
+//! wait for it.
 //!
 //! Lambda and every supervisor send SIGTERM; a person presses ctrl-c, which is SIGINT, or ctrl-\\, which
 //! is SIGQUIT, or closes the terminal, which is SIGHUP.
@@ -12,7 +13,14 @@ use tokio::sync::watch;
 
 /// Tells whoever listens that the environment is to end.
 #[derive(Debug, Clone)]
-pub struct Shutdown(watch::Receiver<Option<Instant>>);
+pub struct Shutdown(watch::Receiver<Asked>);
+
+/// What has been asked for so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Asked {
+    since: Option<Instant>,
+    twice: bool,
+}
 
 /// A signal that is listened to, and its name.
 type Listened = (Signal, &'static str);
@@ -42,11 +50,18 @@ impl Shutdown {
         let listen = |&(kind, name)| Ok((signal(kind)?, name));
         let mut signals: Vec<Listened> =
             kinds.iter().map(listen).collect::<std::io::Result<_>>()?;
-        let (sender, receiver) = watch::channel(None);
+        let (sender, receiver) = watch::channel(Asked::default());
         tokio::spawn(async move {
             let name = next(&mut signals).await;
-            sender.send_replace(Some(Instant::now()));
+            let since = Some(Instant::now());
+            sender.send_replace(Asked {
+                since,
+                twice: false,
+            });
             tracing::info!("stopping on {name}");
+            let name = next(&mut signals).await;
+            sender.send_replace(Asked { since, twice: true });
+            tracing::info!("waiting for nothing more on {name}");
             // Kept open: a closed channel would mean the same as a signal, but only by accident.
             std::future::pending::<()>().await;
         });
@@ -55,14 +70,20 @@ impl Shutdown {
 
     /// Since when the environment is to end, if it is.
     pub fn requested_at(&self) -> Option<Instant> {
-        *self.0.borrow()
+        self.0.borrow().since
     }
 
     /// Waits until the environment is to end.
     pub async fn requested(&self) {
         let mut receiver = self.0.clone();
         // An error means that the runtime is going down, which is the same thing.
-        let _ = receiver.wait_for(Option::is_some).await;
+        let _ = receiver.wait_for(|asked| asked.since.is_some()).await;
+    }
+
+    /// Waits until it is to end at once.
+    pub async fn insisted(&self) {
+        let mut receiver = self.0.clone();
+        let _ = receiver.wait_for(|asked| asked.twice).await;
     }
 }
 

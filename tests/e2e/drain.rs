@@ -82,6 +82,30 @@ behind_both_doors! {
     }
 }
 
+/// As whoever presses ctrl-c again.
+#[tokio::test]
+async fn a_second_signal_waits_for_nothing() {
+    let database = Database::create().await;
+    let setup = Setup::of(&QUERY).with(&database);
+    let mut trial = setup
+        .timeout(Duration::from_secs(60))
+        .start(Door::Local)
+        .await;
+    let sleep = json!({ "steps": [{ "batch": "select pg_sleep(600)" }] });
+    let sleeping =
+        "select count(*) from pg_stat_activity where datname = $name and wait_event = 'PgSleep'";
+    tokio::select! {
+        _ = trial.invoke(sleep) => panic!("it cannot have ended"),
+        () = database.until(sleeping, "1") => {}
+    }
+    for line in ["stopping on", "waiting for nothing more"] {
+        trial.host.terminate();
+        trial.host.line(line).await;
+    }
+    assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
+    assert_eq!(trial.host.lines("were still running"), 0);
+}
+
 /// Sends an event whose statement would go on for ten minutes, and waits until it does.
 async fn begin(trial: &Trial, database: &Database) {
     let event = json!({ "steps": [{ "batch": "select pg_sleep(600)" }] });

@@ -47,7 +47,7 @@ impl Serve {
                 );
             }
             tracing::info!("listening on http://{address}");
-            local::serve(environment, &config, listener, shutdown.requested())
+            local::serve(environment, &config, listener, &shutdown)
                 .await
                 .context("cannot go on serving")
         })

@@ -36,6 +36,7 @@ where
         started = start(&mut config, &mut cluster) => Some(started),
         () = shutdown.requested() => None,
     };
+    let ending = shutdown.clone();
     let result = match started {
         None => Ok(None),
         Some(Err(error)) => Err(error),
@@ -52,7 +53,11 @@ where
         }
     };
     if let Some(cluster) = cluster {
-        cluster.stop().await;
+        // One that is not given the time to stop is made to.
+        tokio::select! {
+            () = cluster.stop() => {}
+            () = ending.insisted() => {}
+        }
     }
     result
 }

@@ -4,8 +4,8 @@
 //! Promises:
 //! - an invocation that has begun runs to its end, also when its caller goes away;
 //! - whoever sees an answer has it before the database is tidied up behind it;
-//! - the drain takes no longer than [`limits::DRAIN_TIMEOUT_LOCAL`], and what it has to leave is
-//!   in the log.
+//! - the drain takes no longer than [`limits::DRAIN_TIMEOUT_LOCAL`], and no time at all for whoever
+//!   insists; what it has to leave is in the log.
 //!
 //! Left to others: what a caller may say ([`crate::event::local`]), and the invocation itself
 //! ([`crate::serve::Environment`]).
@@ -38,6 +38,7 @@ use super::Environment;
 use crate::config::Config;
 use crate::event::local::{ErrorType, Refusal};
 use crate::limits;
+use crate::shutdown::Shutdown;
 
 use tasks::Tasks;
 
@@ -60,12 +61,12 @@ impl Host {
     }
 }
 
-/// Answers invocations from this listener until `shutdown` is there; then drains the environment.
+/// Answers invocations from this listener until the process is to end; then drains the environment.
 pub async fn serve(
     environment: Environment,
     config: &Config,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()>,
+    shutdown: &Shutdown,
 ) -> io::Result<()> {
     let (close, closing) = watch::channel(false);
     let memory_mib = config
@@ -111,22 +112,30 @@ pub async fn serve(
     let mut server = std::pin::pin!(server);
     tokio::select! {
         ended = &mut server => return ended,
-        () = shutdown => {}
+        () = shutdown.requested() => {}
     }
-    let deadline = Instant::now() + limits::DRAIN_TIMEOUT_LOCAL;
     let _ = close.send(true);
+    tokio::select! {
+        () = drain(&host, server) => {}
+        () = shutdown.insisted() => tracing::warn!("what still ran was not waited for"),
+    }
+    Ok(())
+}
+
+async fn drain(host: &Host, server: impl Future<Output = io::Result<()>>) {
+    let patience = limits::DRAIN_TIMEOUT_LOCAL - limits::SETTLE_ALL_TIMEOUT;
+    let deadline = Instant::now() + patience;
     // Connections first: as long as one is open, it can begin another invocation.
     let _ = tokio::time::timeout_at(deadline, server).await;
     let left = host.tasks.finish(deadline).await;
     if left > 0 {
-        let waited = limits::DRAIN_TIMEOUT_LOCAL.as_secs();
         tracing::warn!(
             invocations = left,
-            "ended invocations that were still running after {waited} s of drain"
+            "ended invocations that were still running after {} s of drain",
+            patience.as_secs()
         );
     }
     host.environment.drain(limits::SETTLE_ALL_TIMEOUT).await;
-    Ok(())
 }
 
 /// Once the host is closing, or gone.
