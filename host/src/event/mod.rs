@@ -4,5 +4,6 @@
 //! and an answer back into what its other side expects. This floor knows neither guests nor
 //! databases.
 
+mod chunk;
 pub mod lambda;
 pub mod local;

@@ -17,7 +17,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
@@ -27,7 +27,7 @@ use crate::database::Databases;
 use crate::database::session::Session;
 use crate::fault::Fault;
 use crate::interface::bindings::FunctionPre;
-use crate::invocation::Invocation;
+use crate::invocation::{Invocation, unix_ms_now};
 use crate::limits;
 use crate::telemetry::Output;
 
@@ -137,7 +137,7 @@ impl Instance {
             lingers: AtomicU32::new(0),
             memory_bytes: Arc::new(AtomicUsize::new(0)),
             held: Held::default(),
-            born_ms: AtomicU64::new(unix_ms()),
+            born_ms: AtomicU64::new(unix_ms_now()),
             built: watch::Sender::new(None),
         });
         let (inbox, jobs) = mpsc::unbounded_channel();
@@ -248,12 +248,12 @@ impl Instance {
 impl Vitals {
     fn age(&self) -> Duration {
         let born_ms = self.born_ms.load(Ordering::Relaxed);
-        Duration::from_millis(unix_ms().saturating_sub(born_ms))
+        Duration::from_millis(unix_ms_now().saturating_sub(born_ms))
     }
 
     /// Its age counts from now: for as long as it was a snapshot it has not lived.
     fn renew_birth(&self) {
-        self.born_ms.store(unix_ms(), Ordering::Relaxed);
+        self.born_ms.store(unix_ms_now(), Ordering::Relaxed);
     }
 
     fn condemn(&self) {
@@ -286,9 +286,4 @@ impl Vitals {
         })
         .await;
     }
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
 }

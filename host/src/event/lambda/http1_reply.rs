@@ -9,6 +9,7 @@ use std::ops::Range;
 use http::StatusCode;
 use httparse::{ParserConfig, Status};
 
+use super::super::chunk;
 use super::http1::Lost;
 
 /// Headers that a reply may have.
@@ -111,18 +112,7 @@ pub(super) fn parse(input: &[u8]) -> Result<Option<(Head, usize)>, Lost> {
 /// Reads the head of a chunk: how many bytes that has, and how many the chunk itself; none while it
 /// is not whole.
 pub(super) fn parse_chunk(input: &[u8]) -> Result<Option<(usize, usize)>, Lost> {
-    let broken = Lost::Garbage("a chunk that cannot be read");
-    match httparse::parse_chunk_size(input) {
-        // A line without a digit it takes for the last chunk's.
-        Ok(Status::Complete((head, length))) if input[0].is_ascii_hexdigit() => {
-            match usize::try_from(length) {
-                Ok(length) => Ok(Some((head, length))),
-                Err(_) => Err(broken),
-            }
-        }
-        Ok(Status::Partial) => Ok(None),
-        _ => Err(broken),
-    }
+    chunk::head(input).map_err(|_| Lost::Garbage("a chunk that cannot be read"))
 }
 
 fn framing(status: StatusCode, headers: &Headers) -> Result<Framing, Lost> {

@@ -6,8 +6,8 @@
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use httparse::Status;
 
+use super::super::chunk;
 use super::header;
 use super::refusal::{ErrorType, Refusal};
 
@@ -25,18 +25,14 @@ pub(super) fn is_so(headers: &HeaderMap) -> Result<bool, Refusal> {
 pub(super) fn unframed(mut framed: &[u8]) -> Result<Bytes, Refusal> {
     let mut payload = BytesMut::new();
     loop {
-        let (head, bytes) = match httparse::parse_chunk_size(framed) {
-            // A line without a digit it takes for the last frame's.
-            Ok(Status::Complete(head)) if framed[0].is_ascii_hexdigit() => head,
-            Ok(Status::Partial) => return Err(broken("it ends in a frame's first line")),
-            _ => return Err(broken("a frame does not begin with its number of bytes")),
-        };
+        let (head, bytes) = chunk::head(framed)
+            .map_err(|_| broken("a frame does not begin with its number of bytes"))?
+            .ok_or_else(|| broken("it ends in a frame's first line"))?;
         if bytes == 0 {
             return Ok(payload.freeze());
         }
-        let (piece, rest) = usize::try_from(bytes)
-            .ok()
-            .and_then(|bytes| framed[head..].split_at_checked(bytes))
+        let (piece, rest) = framed[head..]
+            .split_at_checked(bytes)
             .ok_or_else(|| broken("it ends within a frame"))?;
         payload.extend_from_slice(piece);
         framed = rest
