@@ -269,53 +269,6 @@ async fn a_function_has_several_names() {
     }
 }
 
-#[tokio::test]
-async fn mistakes_of_the_caller_are_told_as_lambda_tells_them() {
-    let trial = Setup::of(&ECHO).start(Door::Local).await;
-    let address = trial.address();
-    let large = Bytes::from(vec![b' '; 6 * 1024 * 1024 + 1]);
-    let one = Bytes::from_static(b"1");
-    for (function, headers, body, status, error_type) in [
-        (
-            "missing",
-            &[][..],
-            one.clone(),
-            404,
-            "ResourceNotFoundException",
-        ),
-        (
-            FUNCTION,
-            &[],
-            Bytes::from_static(b"{"),
-            400,
-            "InvalidRequestContentException",
-        ),
-        (FUNCTION, &[], large, 413, "RequestEntityTooLargeException"),
-        (
-            FUNCTION,
-            &[("X-Amz-Invocation-Type", "Other")],
-            one.clone(),
-            400,
-            "ValidationException",
-        ),
-        ("a%20b", &[], one, 400, "ValidationException"),
-    ] {
-        let response = invoke(address, function, headers, body).await;
-        assert_eq!(response.status(), status, "{:?}", response.body());
-        assert_eq!(header(&response, "x-amzn-errortype"), error_type);
-        let message = json_of(response.body());
-        let message = message["Message"]
-            .as_str()
-            .or(message["message"].as_str())
-            .unwrap_or_default()
-            .to_owned();
-        assert!(!message.is_empty(), "{:?}", response.body());
-    }
-    let response = send(address, Method::GET, "/nothing/here", &[], Bytes::new()).await;
-    assert_eq!(response.status(), 404);
-    assert_eq!(trial.value(json!(1)).await, 1);
-}
-
 /// A caller that goes away does not take the host with it.
 #[tokio::test]
 async fn a_caller_that_hangs_up_leaves_the_host_serving() {

@@ -55,6 +55,7 @@ mod isolation;
 mod library;
 mod lifecycle;
 mod local_api;
+mod local_refusals;
 mod local_streaming;
 mod logs;
 mod long_errors;

@@ -23,7 +23,7 @@ use http::{HeaderMap, Uri};
 use serde::de::IgnoredAny;
 use uuid::Uuid;
 
-pub use name::FunctionName;
+pub use name::{FunctionName, is_stream};
 pub use refusal::{ErrorType, Refusal};
 
 use crate::invocation::{Deadline, Invocation, unix_ms_now};

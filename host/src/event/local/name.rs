@@ -12,10 +12,13 @@ use super::refusal::{ErrorType, Refusal};
 /// What stands around a function's name.
 const FORMS: &[(&str, &str)] = &[
     ("/2015-03-31/functions/", "/invocations"),
-    ("/2021-11-15/functions/", "/response-streaming-invocations"),
+    STREAM,
     ASYNC,
     (ASYNC.0, "/invoke-async/"),
 ];
+
+/// What stands around it where the answer is to be a stream.
+const STREAM: (&str, &str) = ("/2021-11-15/functions/", "/response-streaming-invocations");
 
 /// What stands around it where nobody waits for the answer, in Lambda's first API.
 const ASYNC: (&str, &str) = ("/2014-11-13/functions/", "/invoke-async");
@@ -26,6 +29,11 @@ const NAME_BYTES_MAX: usize = 256;
 /// Whether this path is of the API in which all invocations are events.
 pub(super) fn is_async(uri: &Uri) -> bool {
     uri.path().starts_with(ASYNC.0)
+}
+
+/// Whether this path is of the API that answers with a stream.
+pub fn is_stream(uri: &Uri) -> bool {
+    uri.path().starts_with(STREAM.0)
 }
 
 /// Which function, and which version or alias of it.
@@ -182,7 +190,9 @@ mod tests {
     #[test]
     fn a_stream_is_asked_for_at_a_path_of_its_own() {
         let path = "/2021-11-15/functions/hello/response-streaming-invocations?Qualifier=7";
-        let function = FunctionName::parse(&Uri::from_static(path)).unwrap();
+        let uri = Uri::from_static(path);
+        assert!(is_stream(&uri));
+        let function = FunctionName::parse(&uri).unwrap();
         assert_eq!(function.name, "hello");
         assert_eq!(function.qualifier.as_deref(), Some("7"));
     }

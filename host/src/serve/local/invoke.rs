@@ -11,16 +11,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, EXPECT};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
 
 use super::report::Report;
-use super::{Host, closed, new_request_id, refused};
+use super::{Host, closed};
 use crate::event::local::{ErrorType, InvocationType, Invoke, Refusal, VERSION};
 use crate::fault::{Fault, Kind};
 use crate::invocation::{Answer, Deadline};
@@ -29,8 +30,8 @@ use crate::serve::Function;
 /// How long an event waits before its second and its third attempt.
 const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
-/// A payload that is too large is read up to here, since most clients look for an answer only
-/// after they have sent everything.
+/// What is refused is read up to here, since most clients look for an answer only after they have
+/// sent everything.
 const REFUSED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What is known once a function has answered.
@@ -38,15 +39,6 @@ struct Answered {
     answer: Answer,
     output_tail: Vec<u8>,
     took: Duration,
-}
-
-/// Answers one call.
-pub(super) async fn respond(State(host): State<Arc<Host>>, request: Request) -> Response {
-    let request_id = new_request_id();
-    match invoke(&host, &request_id, request).await {
-        Ok(response) => response,
-        Err(refusal) => refused(&refusal, &request_id),
-    }
 }
 
 /// Puts a header there, unless its value cannot be one.
@@ -62,14 +54,44 @@ pub(super) async fn asked(
     request: Request,
 ) -> Result<(Invoke, Arc<Function>, Bytes), Refusal> {
     let (head, body) = request.into_parts();
+    match addressed(host, &head) {
+        Ok((invoke, function)) => {
+            let event = invoke.event(read(body, &invoke).await?)?;
+            Ok((invoke, function, event))
+        }
+        Err(refusal) => {
+            discard(&head.headers, body).await;
+            Err(refusal)
+        }
+    }
+}
+
+fn addressed(host: &Host, head: &Parts) -> Result<(Invoke, Arc<Function>), Refusal> {
     let invoke = Invoke::parse(&head.uri, &head.headers)?;
     let function = host.environment.function(&invoke.function.name);
     let function = Arc::clone(function.ok_or_else(|| invoke.function.not_found())?);
-    let event = invoke.event(read(body, &invoke).await?)?;
-    Ok((invoke, function, event))
+    Ok((invoke, function))
 }
 
-async fn invoke(host: &Arc<Host>, request_id: &str, request: Request) -> Result<Response, Refusal> {
+/// Reads a body that nobody wants, unless its sender waits to be told whether anybody does.
+pub(super) async fn discard(headers: &HeaderMap, mut body: Body) {
+    if headers.contains_key(EXPECT) {
+        return;
+    }
+    let mut bytes = 0;
+    while bytes <= REFUSED_BYTES_MAX
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        bytes += frame.data_ref().map_or(0, Bytes::len);
+    }
+}
+
+/// Answers one call.
+pub(super) async fn invoke(
+    host: &Arc<Host>,
+    request_id: &str,
+    request: Request,
+) -> Result<Response, Refusal> {
     let (invoke, function, event) = asked(host, request).await?;
     match invoke.invocation_type {
         InvocationType::DryRun => Ok(empty(StatusCode::NO_CONTENT, &invoke, request_id)),

@@ -23,12 +23,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::serve::ListenerExt as _;
+use http::HeaderValue;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, Uri};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
@@ -36,7 +36,7 @@ use uuid::Uuid;
 
 use super::Environment;
 use crate::config::Config;
-use crate::event::local::{ErrorType, Refusal};
+use crate::event::local::{ErrorType, Refusal, is_stream};
 use crate::limits;
 use crate::shutdown::Shutdown;
 
@@ -83,21 +83,12 @@ pub async fn serve(
     });
     let router = Router::new()
         .route("/", get(index))
-        .route(
-            "/2015-03-31/functions/{name}/invocations",
-            post(invoke::respond),
-        )
-        .route(
-            "/2014-11-13/functions/{name}/invoke-async",
-            post(invoke::respond),
-        )
-        .route(
-            "/2014-11-13/functions/{name}/invoke-async/",
-            post(invoke::respond),
-        )
+        .route("/2015-03-31/functions/{name}/invocations", post(respond))
+        .route("/2014-11-13/functions/{name}/invoke-async", post(respond))
+        .route("/2014-11-13/functions/{name}/invoke-async/", post(respond))
         .route(
             "/2021-11-15/functions/{name}/response-streaming-invocations",
-            post(streaming::respond),
+            post(respond),
         )
         .fallback(nothing_here)
         .method_not_allowed_fallback(not_so)
@@ -161,10 +152,22 @@ async fn index(State(host): State<Arc<Host>>) -> Response {
     response
 }
 
-async fn nothing_here(uri: Uri) -> Response {
+/// Answers one call, in the way that its path asks for.
+async fn respond(State(host): State<Arc<Host>>, request: Request) -> Response {
+    let request_id = new_request_id();
+    let answer = match is_stream(request.uri()) {
+        true => streaming::invoke(&host, &request_id, request).await,
+        false => invoke::invoke(&host, &request_id, request).await,
+    };
+    answer.unwrap_or_else(|refusal| refused(&refusal, &request_id))
+}
+
+async fn nothing_here(request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    invoke::discard(&head.headers, body).await;
     let message = format!(
         "There is nothing at {}. Functions are invoked by POST /2015-03-31/functions/NAME/invocations; GET / lists them.",
-        uri.path()
+        head.uri.path()
     );
     refused(
         &Refusal::new(ErrorType::UnknownOperation, message),
@@ -172,8 +175,10 @@ async fn nothing_here(uri: Uri) -> Response {
     )
 }
 
-async fn not_so(method: Method, uri: Uri) -> Response {
-    let message = format!("{method} is not allowed at {}.", uri.path());
+async fn not_so(request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    invoke::discard(&head.headers, body).await;
+    let message = format!("{} is not allowed at {}.", head.method, head.uri.path());
     refused(
         &Refusal::new(ErrorType::MethodNotAllowed, message),
         &new_request_id(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -18,9 +18,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 
+use super::Host;
 use super::invoke::{asked, empty};
 use super::report::Report;
-use super::{Host, new_request_id, refused};
 use crate::event::local::{ErrorType, InvocationType, Invoke, Refusal, frames};
 use crate::fault::{Fault, Kind};
 use crate::invocation::{self, Deadline};
@@ -28,15 +28,11 @@ use crate::limits;
 use crate::serve::Function;
 
 /// Answers one call.
-pub(super) async fn respond(State(host): State<Arc<Host>>, request: Request) -> Response {
-    let request_id = new_request_id();
-    match invoke(&host, &request_id, request).await {
-        Ok(response) => response,
-        Err(refusal) => refused(&refusal, &request_id),
-    }
-}
-
-async fn invoke(host: &Arc<Host>, request_id: &str, request: Request) -> Result<Response, Refusal> {
+pub(super) async fn invoke(
+    host: &Arc<Host>,
+    request_id: &str,
+    request: Request,
+) -> Result<Response, Refusal> {
     let (invoke, function, event) = asked(host, request).await?;
     match invoke.invocation_type {
         InvocationType::DryRun => return Ok(empty(StatusCode::NO_CONTENT, &invoke, request_id)),

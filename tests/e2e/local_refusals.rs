@@ -1,0 +1,77 @@
+//! What the local host refuses, it refuses as Lambda does, and so that its caller hears of it.
+
+use bytes::Bytes;
+use e2e::guests::ECHO;
+use e2e::local::{header, invoke, send};
+use e2e::trial::FUNCTION;
+use e2e::{Door, Setup};
+use hyper::Method;
+use serde_json::{Value, json};
+
+fn json_of(body: &Bytes) -> Value {
+    serde_json::from_slice(body).unwrap_or_else(|error| panic!("{error}: {body:?}"))
+}
+
+#[tokio::test]
+async fn mistakes_of_the_caller_are_told_as_lambda_tells_them() {
+    let trial = Setup::of(&ECHO).start(Door::Local).await;
+    let address = trial.address();
+    let large = Bytes::from(vec![b' '; 6 * 1024 * 1024 + 1]);
+    let one = Bytes::from_static(b"1");
+    for (function, headers, body, status, error_type) in [
+        (
+            "missing",
+            &[][..],
+            one.clone(),
+            404,
+            "ResourceNotFoundException",
+        ),
+        (
+            FUNCTION,
+            &[],
+            Bytes::from_static(b"{"),
+            400,
+            "InvalidRequestContentException",
+        ),
+        (FUNCTION, &[], large, 413, "RequestEntityTooLargeException"),
+        (
+            FUNCTION,
+            &[("X-Amz-Invocation-Type", "Other")],
+            one.clone(),
+            400,
+            "ValidationException",
+        ),
+        ("a%20b", &[], one, 400, "ValidationException"),
+    ] {
+        let response = invoke(address, function, headers, body).await;
+        assert_eq!(response.status(), status, "{:?}", response.body());
+        assert_eq!(header(&response, "x-amzn-errortype"), error_type);
+        let message = json_of(response.body());
+        let message = message["Message"]
+            .as_str()
+            .or(message["message"].as_str())
+            .unwrap_or_default()
+            .to_owned();
+        assert!(!message.is_empty(), "{:?}", response.body());
+    }
+    let response = send(address, Method::GET, "/nothing/here", &[], Bytes::new()).await;
+    assert_eq!(response.status(), 404);
+    assert_eq!(trial.value(json!(1)).await, 1);
+}
+
+/// Most callers look for an answer only after they have sent everything, and would see a reset instead.
+#[tokio::test]
+async fn what_is_refused_before_its_body_is_read_is_read_all_the_same() {
+    let trial = Setup::of(&ECHO).start(Door::Local).await;
+    let long = Bytes::from(vec![b' '; 32 << 20]);
+    for path in [
+        "/2015-03-31/functions/missing/invocations",
+        "/2015-03-31/functions/a%20b/invocations",
+        "/nothing/here",
+        "/",
+    ] {
+        let response = send(trial.address(), Method::POST, path, &[], long.clone()).await;
+        assert!(response.status().is_client_error(), "{path}");
+        assert!(!header(&response, "x-amzn-errortype").is_empty(), "{path}");
+    }
+}
