@@ -37,6 +37,12 @@ behind_both_doors! {
         }
     }
 
+    /// The event that the local host suggests.
+    async fn hello_says_hello_to_the_world_if_no_name_is_given(door) {
+        let trial = Setup::of(&HELLO).start(door).await;
+        assert_eq!(trial.value(json!({})).await["message"], "Hello, world!");
+    }
+
     async fn an_order_is_created_read_and_listed(door) {
         let (database, trial) = shop(door).await;
         let lines = json!([{ "sku": "lamp", "quantity": 2 }, { "sku": "chair", "quantity": 1 }]);
@@ -70,6 +76,9 @@ behind_both_doors! {
         let second = trial.value(second).await;
         assert_eq!(ids(&second), placed[2..]);
         assert_eq!(second["next"], Value::Null);
+        // More than a page may have is as much as it may have.
+        let most = trial.value(json!({ "action": "list", "limit": 100_000 })).await;
+        assert_eq!(ids(&most).len(), 4);
         // As many as there are make a last page.
         let last = json!({ "action": "list", "limit": 2, "before": placed[0] });
         let last = trial.value(last).await;

@@ -9,7 +9,12 @@ static INVOCATIONS: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Deserialize)]
 struct Event {
+    #[serde(default = "world")]
     name: String,
+}
+
+fn world() -> String {
+    "world".to_owned()
 }
 
 #[derive(Serialize)]

@@ -7,15 +7,15 @@ use hearth::postgres::{Client, Error};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-const LIMIT: u8 = 20;
-const LIMIT_MAX: u8 = 100;
+const LIMIT: u32 = 20;
+const LIMIT_MAX: u32 = 100;
 
 #[derive(Deserialize)]
 pub struct Request {
     /// List orders older than this one; the newest if it is missing.
     before: Option<i64>,
     /// How many at most: 20 if it is missing, never more than 100.
-    limit: Option<u8>,
+    limit: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -47,12 +47,9 @@ pub async fn list(db: &Client, request: Request) -> Result<Page, Error> {
     let before = request.before.unwrap_or(i64::MAX);
     // One more than is wanted tells whether there is a next page.
     let rows = page(before, i64::from(limit) + 1).query(db).await?;
-    let more = rows.len() > usize::from(limit);
-    let orders: Vec<Summary> = rows
-        .into_iter()
-        .take(usize::from(limit))
-        .map(Summary::from)
-        .collect();
+    let limit = limit as usize;
+    let more = rows.len() > limit;
+    let orders: Vec<Summary> = rows.into_iter().take(limit).map(Summary::from).collect();
     let next = orders.last().filter(|_| more).map(|last| last.id);
     Ok(Page { orders, next })
 }
