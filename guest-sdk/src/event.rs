@@ -27,13 +27,14 @@ pub struct Raw(
     pub Vec<u8>,
 );
 
-/// What a function can take as its event: everything that implements serde's `Deserialize` (from
-/// JSON), and [`Raw`].
+/// What a function can take as its event: everything that implements serde's `DeserializeOwned` (from
+/// JSON), and [`Raw`]. `Deserialize` can be derived for that; a type that borrows, as with `&str`, has to
+/// own instead, since the bytes of the event are gone when the function runs.
 ///
 /// Implement it for a type of yours that reads another format.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an event",
-    note = "derive `serde::Deserialize` for it, or take the bytes as `hearth::Raw`"
+    note = "derive `serde::Deserialize` for it, with `String` and no `&str` in it, or take the bytes as `hearth::Raw`"
 )]
 pub trait Event: Sized {
     /// Reads the event. An error should blame the caller ([`Failure::caller`]).

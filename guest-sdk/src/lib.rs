@@ -107,6 +107,7 @@
 //! }
 //! ```
 //!
+//! An event owns all that is in it (serde's `DeserializeOwned`: `String`, and no `&str`).
 //! `serde_json::Value` takes any JSON, [`Raw`] any bytes. An event that does not fit never reaches the
 //! handler: its caller reads `Function.InvalidEvent` and where it went wrong. An answer may have
 //! 6 MiB; a [`Streamed`] one goes out while it is made, and [`Http`] adds a status and headers.
@@ -224,7 +225,8 @@ pub use streamed::{Body, Gone, Streamed};
 /// }
 /// ```
 ///
-/// - The **event** is anything that implements [`Event`]: what serde can deserialize, or [`Raw`].
+/// - The **event** is anything that implements [`Event`]: what serde can deserialize and what then owns
+///   all that is in it (`DeserializeOwned`: `String`, and no `&str`), or [`Raw`].
 ///   An event that does not fit never reaches the function; its caller receives the error type
 ///   `Function.InvalidEvent` and where it went wrong.
 /// - The [`Context`] may be left out.

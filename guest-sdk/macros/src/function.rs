@@ -180,12 +180,8 @@ fn inputs(function: &ItemFn) -> Result<Vec<&Type>> {
         })
         .collect::<Result<Vec<_>>>()?;
     match inputs.len() {
-        2 if is_context(inputs[0]) && !is_context(inputs[1]) => Err(Error::new(
-            inputs[0].span(),
-            format!(
-                "the event comes first: write `{SIGNATURE}`, with `cx: hearth::Context` behind it"
-            ),
-        )),
+        1 if is_context(inputs[0]) => Err(event_first(inputs[0])),
+        2 if is_context(inputs[0]) && !is_context(inputs[1]) => Err(event_first(inputs[0])),
         1 | 2 => Ok(inputs),
         0 => Err(Error::new(
             signature.paren_token.span.join(),
@@ -199,6 +195,13 @@ fn inputs(function: &ItemFn) -> Result<Vec<&Type>> {
             "a function takes its event and, if it likes, a `hearth::Context`, but nothing more",
         )),
     }
+}
+
+fn event_first(context: &Type) -> Error {
+    Error::new(
+        context.span(),
+        format!("the event comes first: write `{SIGNATURE}`, with `cx: hearth::Context` behind it"),
+    )
 }
 
 /// Whether a type is named as the SDK's context is.
@@ -218,11 +221,18 @@ mod tests {
 
     #[test]
     fn misuse_says_what_to_write() {
-        let cases: [(TokenStream, TokenStream, &str); 13] = [
+        let cases: [(TokenStream, TokenStream, &str); 14] = [
             (
                 quote!(),
                 quote!(
                     async fn f(cx: hearth::Context, e: E) -> R {}
+                ),
+                "the event comes first: write `async fn handle(event",
+            ),
+            (
+                quote!(),
+                quote!(
+                    async fn f(cx: Context) -> R {}
                 ),
                 "the event comes first: write `async fn handle(event",
             ),
