@@ -336,6 +336,24 @@ async fn the_command_line_takes_an_event_from_a_file() {
     host.line(r#"{"from":"a file"}"#).await;
 }
 
+/// It may be one that others use, given by a variable that happens to be set.
+#[tokio::test]
+async fn a_database_that_setup_files_change_is_told_of_unless_it_is_the_hosts_own() {
+    let database = Database::create().await;
+    let schema = "create table made (id int)";
+    let file = e2e::run::fresh_directory().join("schema.sql");
+    std::fs::write(&file, schema).expect("it is new");
+    let setup = Setup::of(&COUNTER)
+        .function("databases", "[\"default\"]")
+        .toml(&format!("[database.default]\nsetup = [{file:?}]\n"))
+        .variable("DATABASE_URL", &database.url());
+    let mut trial = setup.start(Door::Local).await;
+    let line = trial.host.line("is not this host's own").await;
+    assert!(line.contains("WARN"), "{line}");
+    let made = "select count(*)::text from made";
+    assert_eq!(database.value(made).await.as_deref(), Some("0"));
+}
+
 #[tokio::test]
 async fn an_address_in_the_environment_takes_the_place_of_a_database_of_ones_own() {
     let database = Database::create().await;

@@ -185,6 +185,7 @@ async fn the_example_configuration_serves_both_functions() {
         "{answer:?}"
     );
 
+    assert_eq!(host.lines("is not this host's own"), 0);
     let pid_file = directory.join(".hearth/postgres/data/postmaster.pid");
     assert!(pid_file.exists());
     host.terminate();

@@ -82,7 +82,8 @@ async fn start(config: &mut Config, cluster: &mut Option<Cluster>) -> anyhow::Re
         *cluster = Some(started);
     }
     for database in config.databases.values() {
-        setup::apply(database).await?;
+        let is_own = cluster.is_some() && database.name == DEFAULT_DATABASE;
+        setup::apply(database, is_own).await?;
     }
     let databases = database::open(&config.databases)?;
     Ok(Environment::start(config, databases)?)

@@ -1,7 +1,8 @@
 //! The SQL files that the local host runs in a database before its first function does.
 //!
 //! Promises: each file runs as one transaction, in the order of the configuration, over a
-//! connection of its own; an error names the file, the line and PostgreSQL's own message.
+//! connection of its own; an error names the file, the line and PostgreSQL's own message; nobody's
+//! database is changed without a warning.
 //!
 //! Left to others: that a file can be run again at the next start (`CREATE TABLE IF NOT EXISTS`).
 
@@ -14,8 +15,9 @@ use crate::database::Error;
 use crate::database::connect::Address;
 use crate::database::script::Script;
 
-/// Runs the setup files of one database, if it has any.
-pub(super) async fn apply(database: &DatabaseConfig) -> anyhow::Result<()> {
+/// Runs the setup files of one database, if it has any. One that is not the host's own may be somebody
+/// else's as well, so the log says what is done to it.
+pub(super) async fn apply(database: &DatabaseConfig, is_own: bool) -> anyhow::Result<()> {
     if database.setup.is_empty() {
         return Ok(());
     }
@@ -23,6 +25,11 @@ pub(super) async fn apply(database: &DatabaseConfig) -> anyhow::Result<()> {
     if database.url.is_none() {
         tracing::warn!("the setup files of the database {name:?} are not run: no function uses it");
         return Ok(());
+    }
+    if !is_own {
+        tracing::warn!(
+            "the database {name:?} is not this host's own, and is changed by the setup files that hearth.toml names for it"
+        );
     }
     let connect = Script::open(Address::read(database)?);
     let mut script = connect
