@@ -142,7 +142,8 @@ async fn index(State(host): State<Arc<Host>>) -> Response {
         "Hearth, a local Lambda, with these functions:\n\n{list}\n\
          Invoke one with boto3 or another client of Lambda, given this endpoint, or with curl:\n\n  \
          curl -d '{{}}' http://{address}/2015-03-31/functions/{first}/invocations\n  \
-         aws lambda invoke --endpoint-url http://{address} --function-name {first} /dev/stdout\n"
+         aws lambda invoke --endpoint-url http://{address} --region us-east-1 --no-sign-request \\\n    \
+           --function-name {first} /dev/stdout\n"
     );
     let mut response = Response::new(Body::from(text));
     response.headers_mut().insert(
