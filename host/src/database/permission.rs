@@ -117,12 +117,13 @@ impl Permission {
             rest.fold(kinds, |kinds, kind| kinds.without(kind.into())) != StatementKinds::NONE
         };
         let read_only = self.config.read_only || allowed.is_some_and(|kinds| !writes(kinds));
-        match guard::risk(sql, &self.protected, read_only) {
-            Some(Risk::Code(_)) if may(StatementKind::Code) => {}
-            Some(Risk::Setting(_) | Risk::UnknownSetting)
-                if !self.config.has_state() && may(StatementKind::Set) => {}
-            Some(risk) => return Err(self.risky(risk)),
-            None => {}
+        let may_set = !self.config.has_state() && may(StatementKind::Set);
+        for risk in guard::risks(sql, &self.protected, read_only) {
+            match risk {
+                Risk::Code(_) if may(StatementKind::Code) => {}
+                Risk::Setting(_) | Risk::UnknownSetting if may_set => {}
+                risk => return Err(self.risky(risk)),
+            }
         }
         let refused = kinds(sql).without(allowed.unwrap_or(self.by_default()));
         match refused == StatementKinds::NONE {

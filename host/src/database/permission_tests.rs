@@ -107,6 +107,29 @@ fn listed_kinds_are_allowed_and_no_others() {
 }
 
 #[test]
+fn what_is_allowed_hides_nothing_that_is_not() {
+    let some = permission(PermissionConfig {
+        statements: kinds_of(&[StatementKind::Select, StatementKind::Set]),
+        ..PermissionConfig::default()
+    });
+    let allowed = "select set_config('role', 'none', true)";
+    assert_eq!(refusal(&some, allowed), None);
+    for (sql, word) in [
+        ("select '\\''; delete from t; --'", "E'…'"),
+        ("select U&\"x\"()", "U&"),
+        ("select query_to_xml('', true, true, '')", "query_to_xml"),
+        ("select lo_unlink(1)", "lo_unlink"),
+        ("execute s1", "EXECUTE"),
+        ("delete from t", "delete"),
+    ] {
+        for sql in [format!("{allowed}; {sql}"), format!("reset role; {sql}")] {
+            let text = refusal(&some, &sql).expect(&sql);
+            assert!(text.contains(word), "{text}");
+        }
+    }
+}
+
+#[test]
 fn a_refusal_advises_only_what_can_be_done() {
     let role = permission(PermissionConfig {
         role: Some("app".to_owned()),

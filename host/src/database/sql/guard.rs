@@ -39,9 +39,9 @@ const PROTECTED: [&str; 8] = [
     "transaction_read_only",
 ];
 
-/// The first risk in a text, given the names of the settings that are protected besides
-/// PostgreSQL's own, in lower case, and whether nothing may be written.
-pub fn risk(sql: &str, protected: &[String], read_only: bool) -> Option<Risk> {
+/// The risks in a text, all of them: who may take one may not take the others with it. Given are the names of
+/// the settings that are protected besides PostgreSQL's own, in lower case, and whether nothing may be written.
+pub fn risks(sql: &str, protected: &[String], read_only: bool) -> Vec<Risk> {
     let tokens: Vec<Token> = Tokens::new(sql).collect();
     let is_protected = |name: &str| {
         PROTECTED.contains(&name) || protected.iter().any(|other| todays_name(other) == name)
@@ -65,9 +65,10 @@ pub fn risk(sql: &str, protected: &[String], read_only: bool) -> Option<Risk> {
             _ => None,
         },
     };
-    (0..tokens.len()).find_map(of_token).or_else(|| {
-        statements(&tokens).find_map(|statement| of_statement(statement, &is_protected))
-    })
+    let of_statements =
+        statements(&tokens).filter_map(|statement| of_statement(statement, &is_protected));
+    let of_tokens = (0..tokens.len()).filter_map(of_token);
+    of_tokens.chain(of_statements).collect()
 }
 
 fn of_statement(tokens: &[Token], is_protected: &impl Fn(&str) -> bool) -> Option<Risk> {

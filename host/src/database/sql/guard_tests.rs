@@ -10,7 +10,11 @@ fn found(sql: &str) -> Option<Risk> {
         "xmloption",
         "work_mem",
     ];
-    risk(sql, &protected.map(str::to_owned), false)
+    first(sql, &protected.map(str::to_owned), false)
+}
+
+fn first(sql: &str, protected: &[String], read_only: bool) -> Option<Risk> {
+    risks(sql, protected, read_only).into_iter().next()
 }
 
 #[test]
@@ -206,7 +210,7 @@ fn a_setting_is_found_by_whatever_name() {
         "set session characteristics as transaction isolation level serializable",
         "set local session characteristics as transaction not deferrable",
     ] {
-        let found = risk(sql, &protected, false);
+        let found = first(sql, &protected, false);
         assert!(matches!(found, Some(Risk::Setting(_))), "{sql}: {found:?}");
     }
 }
@@ -220,11 +224,30 @@ fn what_writes_where_only_reads_are_allowed_is_found() {
         "select q.lo_creat from abs(-1) as q",
         "select lowrite(lo_open(1, 131072), '')",
     ] {
-        let found = risk(sql, &[], true);
+        let found = first(sql, &[], true);
         assert!(matches!(found, Some(Risk::Write(_))), "{sql}: {found:?}");
-        assert_eq!(risk(sql, &[], false), None, "{sql}");
+        assert_eq!(first(sql, &[], false), None, "{sql}");
     }
     for sql in ["select lo_get(1)", "select loread(lo_open(1, 262144), 9)"] {
-        assert_eq!(risk(sql, &[], true), None, "{sql}");
+        assert_eq!(first(sql, &[], true), None, "{sql}");
     }
+}
+
+#[test]
+fn a_risk_hides_no_other_behind_it() {
+    let sql = "select set_config('role', 'x', true), '\\''; execute s1; select lo_unlink(1); \
+        reset role; set names 'x'";
+    let found = risks(sql, &[], true);
+    let setting = |name: &str| Risk::Setting(name.to_owned());
+    assert!(matches!(found[1], Risk::Ambiguous(_)), "{found:?}");
+    assert_eq!(found[0], setting("role"));
+    assert_eq!(
+        risks(&sql.replace("'\\''", "1"), &[], true)[1..],
+        [
+            Risk::Code("EXECUTE".to_owned()),
+            Risk::Write("lo_unlink".to_owned()),
+            setting("role"),
+            setting("client_encoding"),
+        ]
+    );
 }
