@@ -4,6 +4,7 @@
 //! Promises:
 //! - a text that may undo a role, a setting or read-only, or that is of a kind the function may not
 //!   execute, never reaches the server; the error names the setting of `hearth.toml` that says so;
+//! - no text changes how the server reads the next one, whatever else it may change;
 //! - a setting whose value the event does not bring is an error. It is never empty, which a policy
 //!   might take for a match.
 //!
@@ -121,7 +122,7 @@ impl Permission {
         for risk in guard::risks(sql, &self.protected, read_only) {
             match risk {
                 Risk::Code(_) if may(StatementKind::Code) => {}
-                Risk::Setting(_) | Risk::UnknownSetting if may_set => {}
+                Risk::Setting(name) if may_set && !guard::decides_reading(&name) => {}
                 risk => return Err(self.risky(risk)),
             }
         }

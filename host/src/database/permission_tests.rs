@@ -106,6 +106,31 @@ fn listed_kinds_are_allowed_and_no_others() {
     assert!(refusal(&code, "set role x").is_some());
 }
 
+/// What the host finds in a text is what the server finds there only while these stay as they are.
+#[test]
+fn nobody_changes_how_texts_are_read() {
+    let some = permission(PermissionConfig {
+        statements: kinds_of(&[StatementKind::Select, StatementKind::Set]),
+        ..PermissionConfig::default()
+    });
+    for sql in ["set search_path = x", "reset all", "set time zone 'UTC'"] {
+        assert_eq!(refusal(&some, sql), None, "{sql}");
+    }
+    for sql in [
+        "set client_encoding = 'sjis'",
+        "set names 'sjis'",
+        "reset client_encoding",
+        "set local standard_conforming_strings = off",
+        "set backslash_quote = on",
+        "select set_config('Client_Encoding', 'sjis', false)",
+        "select set_config('role', 'x', true), set_config('backslash_quote', 'on', true)",
+        "select set_config($1, $2, false)",
+        "update pg_settings set setting = 'x'",
+    ] {
+        assert!(refusal(&some, sql).is_some(), "{sql}");
+    }
+}
+
 #[test]
 fn what_is_allowed_hides_nothing_that_is_not() {
     let some = permission(PermissionConfig {

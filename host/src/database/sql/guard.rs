@@ -27,15 +27,20 @@ pub enum Risk {
     Write(String),
 }
 
-/// Settings on which every permission rests.
-const PROTECTED: [&str; 8] = [
+/// Settings that decide where in a text its strings and words end, and so what the host's own reading is worth.
+const READING: [&str; 3] = [
+    "backslash_quote",
     "client_encoding",
+    "standard_conforming_strings",
+];
+
+/// Settings on which permissions rest besides.
+const PROTECTED: [&str; 6] = [
     "default_transaction_read_only",
     "role",
     "row_security",
     "session_authorization",
     "session_replication_role",
-    "standard_conforming_strings",
     "transaction_read_only",
 ];
 
@@ -44,7 +49,9 @@ const PROTECTED: [&str; 8] = [
 pub fn risks(sql: &str, protected: &[String], read_only: bool) -> Vec<Risk> {
     let tokens: Vec<Token> = Tokens::new(sql).collect();
     let is_protected = |name: &str| {
-        PROTECTED.contains(&name) || protected.iter().any(|other| todays_name(other) == name)
+        PROTECTED.contains(&name)
+            || decides_reading(name)
+            || protected.iter().any(|other| todays_name(other) == name)
     };
     let of_token = |index: usize| match &tokens[index] {
         Token::Ambiguous => Some(Risk::Ambiguous(
@@ -69,6 +76,11 @@ pub fn risks(sql: &str, protected: &[String], read_only: bool) -> Vec<Risk> {
         statements(&tokens).filter_map(|statement| of_statement(statement, &is_protected));
     let of_tokens = (0..tokens.len()).filter_map(of_token);
     of_tokens.chain(of_statements).collect()
+}
+
+/// Whether a setting changes how the server reads a text: nobody whose texts are judged may make it.
+pub fn decides_reading(setting: &str) -> bool {
+    READING.contains(&setting)
 }
 
 fn of_statement(tokens: &[Token], is_protected: &impl Fn(&str) -> bool) -> Option<Risk> {

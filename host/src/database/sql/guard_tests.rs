@@ -67,6 +67,7 @@ fn a_change_of_a_protected_setting_is_found_however_it_is_written() {
         "set names 'gbk'",
         "set client_encoding to sjis",
         "set standard_conforming_strings = off",
+        "set local backslash_quote = on",
         "set row_security = off",
         "select set_config('role', 'admin', true)",
         "select pg_catalog.set_config('role', 'admin', true)",
