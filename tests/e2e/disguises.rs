@@ -9,6 +9,10 @@ use serde_json::{Value, json};
 const PIECES: &[&str] = &[
     "set role none;",
     "set role none;",
+    "select set_config('role', 'none', true);",
+    "select set_config('ro",
+    "\\154e', 'none', true);",
+    "le', 'none', true);",
     "select 1;",
     "select ",
     "'",

@@ -213,7 +213,7 @@ fn identifier(name: &str) -> String {
     name[..end].to_ascii_lowercase()
 }
 
-/// Behind the name `set_config`.
+/// Behind the name `set_config`. What a backslash in the setting's name means depends on the server.
 fn set_config(tokens: &[Token], is_protected: &impl Fn(&str) -> bool) -> Option<Risk> {
     match tokens {
         [
@@ -221,7 +221,7 @@ fn set_config(tokens: &[Token], is_protected: &impl Fn(&str) -> bool) -> Option<
             Token::Text(name),
             Token::Symbol(','),
             ..,
-        ] => {
+        ] if !name.contains('\\') => {
             let name = name.to_ascii_lowercase();
             let name = todays_name(&name);
             is_protected(name).then(|| Risk::Setting(name.to_owned()))

@@ -92,6 +92,8 @@ fn a_change_of_who_knows_what_is_found() {
         "select set_config('app.' || 'tenant', 'other', true)",
         "select set_config('app.'\n'tenant', 'other', true)",
         "select set_config(e'app.\\x74enant', 'other', true)",
+        "select set_config('app.\\x74enant', 'other', true)",
+        "select set_config('ro\\154e', 'admin', true)",
         "select set_config($$app.tenant$$, 'other', true)",
         "select set_config(setting_name => 'app.tenant', new_value => 'x', is_local => true)",
         "select set_config(name, 'x', true) from t",
