@@ -157,6 +157,22 @@ behind_both_doors! {
         }
     }
 
+    /// Whatever the database says, unless the address says it too.
+    async fn a_backslash_in_a_plain_string_is_one(door) {
+        let database = Database::create().await;
+        database.run(&format!("alter database {} set standard_conforming_strings = off", database.name)).await;
+        let strings = json!({ "query": "select current_setting('standard_conforming_strings')" });
+        let steps = json!({ "steps": [{ "session": [strings, { "batch": "reset all" }, strings] }] });
+        for (options, expected) in [("", "on"), ("?options=-c%20standard_conforming_strings%3Doff", "off")] {
+            let url = format!("{:?}", database.url() + options);
+            let trial = Setup::of(&QUERY).database("url", &url).start(door).await;
+            let results = trial.value(steps.clone()).await;
+            for result in [&results[0][0], &results[0][2]] {
+                assert_eq!(result["rows"], json!([[expected]]), "{results}");
+            }
+        }
+    }
+
     /// The end of the time cuts the last attempt short, and is not what was wrong.
     async fn what_a_server_said_is_told_though_the_last_attempt_had_no_answer(door) {
         let (listener, address) = listener().await;

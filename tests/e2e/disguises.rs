@@ -82,13 +82,14 @@ async fn no_text_hides_a_change_of_the_role_from_the_host() {
              create trigger met before insert on spoils for each row execute function met()"
         );
         database.run(&schema).await;
-        let setting = format!(
-            "alter database {} set standard_conforming_strings = {strings}",
-            database.name
+        let url = format!(
+            "{}?options=-c%20standard_conforming_strings%3D{strings}",
+            database.url()
         );
-        database.run(&setting).await;
         let section = format!("[function.tested.database.default]\nrole = {app:?}\n");
-        let setup = Setup::of(&QUERY).with(&database).toml(&section);
+        let setup = Setup::of(&QUERY)
+            .database("url", &format!("{url:?}"))
+            .toml(&section);
         let trial = setup.start(Door::Local).await;
         let mut dice = Dice(7);
         let mut sent = 0;

@@ -276,7 +276,10 @@ const OTHERWISE: [(&str, &str); 6] = [
     ("transaction_read_only", "use `read_only`"),
     ("default_transaction_read_only", "use `read_only`"),
     ("client_encoding", "it is always UTF8"),
-    ("standard_conforming_strings", "it is always on"),
+    (
+        "standard_conforming_strings",
+        "it is on, or what `options` of the address says",
+    ),
 ];
 
 fn value(entry: &Entry<'_>) -> Result<Setting, ConfigError> {

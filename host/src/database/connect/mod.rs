@@ -59,6 +59,9 @@ pub struct Address {
     doubted: AtomicBool,
 }
 
+/// That a backslash in a plain string is one, which a role or a database can have changed.
+const PLAIN_STRINGS: &str = "standard_conforming_strings";
+
 /// A connection on which the login is done, and nothing else yet.
 #[derive(Debug)]
 pub struct Established {
@@ -181,6 +184,11 @@ impl Address {
         ];
         for (key, value) in optional {
             settings.extend(value.as_deref().map(|value| (key, value)));
+        }
+        // The server takes what stands beside `options` for more than what stands in it.
+        let options = self.parts.options.as_deref().unwrap_or_default();
+        if !options.contains(PLAIN_STRINGS) {
+            settings.push((PLAIN_STRINGS, "on"));
         }
         settings
     }
