@@ -232,6 +232,7 @@ behind_both_doors! {
             "delete from things",
             "with gone as (delete from things returning *) select * from gone",
             "explain analyze delete from things",
+            "explain (\"analyze\") delete from things",
             "select * into other from things",
             "select 1. into other",
             "select .5 into other",

@@ -48,7 +48,7 @@ fn of_statement(tokens: &[Token]) -> StatementKinds {
         .position(|token| *token != Token::Symbol('('))
         .unwrap_or(tokens.len());
     let (Some(Token::Word(verb)), rest) = (tokens.get(begin), tokens.get(begin + 1..)) else {
-        return K::Other.into();
+        return written(tokens).and(K::Other.into());
     };
     let rest = rest.unwrap_or_default();
     match verb.as_str() {
@@ -157,7 +157,12 @@ fn runs_program(tokens: &[Token]) -> bool {
 /// `EXPLAIN` counts as what it explains: with `ANALYZE` that is executed.
 fn explained(tokens: &[Token]) -> StatementKinds {
     let mut rest = tokens;
-    let is_option = |token: &Token| token.is_one_of(&EXPLAIN_OPTIONS);
+    // Within parentheses an option may be quoted.
+    let is_option = |token: &Token| {
+        token
+            .name()
+            .is_some_and(|name| EXPLAIN_OPTIONS.contains(&name))
+    };
     if rest.first() == Some(&Token::Symbol('(')) && rest.get(1).is_some_and(is_option) {
         let end = rest.iter().position(|token| *token == Token::Symbol(')'));
         rest = end.and_then(|end| rest.get(end + 1..)).unwrap_or_default();
@@ -304,6 +309,13 @@ mod tests {
                 "explain analyze verbose with a as (update t set b = 1) select 1",
                 "select, update",
             ),
+            ("explain (\"analyze\") delete from t", "delete"),
+            (
+                "explain (\"format\" json, analyze) insert into t table s",
+                "select, insert",
+            ),
+            ("explain (\"costs\", \"unknown\") delete from t", "delete"),
+            ("explain (\"unknown\") delete from t", "delete, other"),
             ("explain analyze create table t as select 1", "ddl"),
             ("prepare p (int) as delete from t", "delete"),
             ("prepare transaction 'x'", "transaction"),
@@ -375,6 +387,7 @@ mod tests {
             ("lock table t", "select, other"),
             ("nonsense", "other"),
             ("\"select\" 1", "other"),
+            ("\"x\" delete from t", "delete, other"),
             ("select 1; update t set a = 1; select 2;", "select, update"),
             (
                 "select 'delete from t'; select $$update t$$ /* insert */ -- merge",
