@@ -249,6 +249,8 @@ behind_both_doors! {
             "/* select */ delete -- select\n from things",
             "select query_to_xml('delete from things returning name', true, true, '')",
             "lock things",
+            "select set_config('work_mem', '1MB', true)",
+            "select pg_notify('news', 'x')",
         ] {
             is_denied(&trial, sql).await;
         }
@@ -262,6 +264,29 @@ behind_both_doors! {
         assert_eq!(results[1]["rows"], json!([[4]]));
         assert_eq!(results[2]["steps"], json!([null]));
         assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("4"));
+    }
+
+    /// What PostgreSQL's own functions write is found by their names. A function of the database may
+    /// write all the same, unless the server is told that nothing may.
+    async fn who_may_only_select_writes_by_no_function_of_postgresql(door) {
+        let schema = "create sequence numbers; grant all on numbers to $app;
+             create function add() returns bigint language sql as $$ insert into things values ('d') returning 1::bigint $$";
+        let database = database(schema).await;
+        let trial = start(door, &database, "statements = [\"select\"]").await;
+        for sql in [
+            "select nextval('numbers')",
+            "select setval('numbers', 7)",
+            "select ('numbers'::regclass).nextval",
+            "select pg_logical_emit_message(false, 'a', 'b')",
+            "select lo_from_bytea(4711, 'x')",
+        ] {
+            is_denied(&trial, sql).await;
+        }
+        let added = json!([{ "query": "select add()" }]);
+        assert_eq!(results(&trial, added.clone()).await[0]["rows"], json!([[1]]));
+        let reader = start(door, &database, "statements = [\"select\"]\nread_only = true").await;
+        assert_eq!(results(&reader, added).await[0]["error"]["code"], "25006");
+        assert_eq!(database.value("select last_value || ' ' || is_called from numbers").await.as_deref(), Some("1 false"));
     }
 
     /// Two functions share a pool, and so its connections.

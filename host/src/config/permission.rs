@@ -79,7 +79,7 @@ pub enum StatementKind {
     Merge,
     /// Definitions: `CREATE`, `ALTER`, `DROP`, `GRANT`, `TRUNCATE`, `SELECT INTO` and the like.
     Ddl,
-    /// `SET`, `RESET`, `DISCARD`.
+    /// `SET`, `RESET`, `DISCARD`, `set_config`.
     Set,
     /// `BEGIN`, `COMMIT`, `ROLLBACK` as text. The SDK's transactions and savepoints are no text.
     Transaction,
@@ -88,7 +88,7 @@ pub enum StatementKind {
     /// What runs code that is not in the text: `DO`, `CALL`, `EXECUTE`, definitions of functions
     /// and triggers, functions that are given SQL (`query_to_xml`).
     Code,
-    /// `LISTEN`, `UNLISTEN`, `NOTIFY`.
+    /// `LISTEN`, `UNLISTEN`, `NOTIFY`, `pg_notify`.
     Listen,
     /// Everything else, such as `VACUUM` and `LOCK`.
     Other,

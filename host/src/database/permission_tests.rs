@@ -189,12 +189,48 @@ fn who_may_only_read_writes_by_no_function_either() {
         statements: kinds_of(&[StatementKind::Select]),
         ..PermissionConfig::default()
     });
-    assert!(refusal(&selecting, "select lo_from_bytea(0, $1)").is_some());
+    for sql in [
+        "select lo_from_bytea(0, $1)",
+        "select nextval('s')",
+        "select setval('s', 1)",
+        "select pg_logical_emit_message(true, 'a', 'b')",
+    ] {
+        assert!(refusal(&selecting, sql).is_some(), "{sql}");
+        assert!(refusal(&reader, sql).is_some(), "{sql}");
+    }
+    let inserting = permission(PermissionConfig {
+        statements: kinds_of(&[StatementKind::Select, StatementKind::Insert]),
+        ..PermissionConfig::default()
+    });
+    assert_eq!(refusal(&inserting, "select nextval('s')"), None);
     let writer = permission(PermissionConfig {
         role: Some("app".to_owned()),
         ..PermissionConfig::default()
     });
     assert_eq!(refusal(&writer, "select lo_from_bytea(0, $1)"), None);
+}
+
+#[test]
+fn a_function_that_does_what_a_statement_does_is_of_its_kind() {
+    let selecting = permission(PermissionConfig {
+        statements: kinds_of(&[StatementKind::Select]),
+        ..PermissionConfig::default()
+    });
+    for (sql, kind) in [
+        (
+            "select set_config('statement_timeout', '0', true)",
+            ": set ",
+        ),
+        ("select pg_notify('a', 'b')", ": listen "),
+    ] {
+        let text = refusal(&selecting, sql).expect(sql);
+        assert!(text.contains(kind), "{text}");
+        let role = permission(PermissionConfig {
+            role: Some("app".to_owned()),
+            ..PermissionConfig::default()
+        });
+        assert_eq!(refusal(&role, sql), None, "{sql}");
+    }
 }
 
 #[test]

@@ -258,18 +258,20 @@ const RUNS_TEXT: [&str; 15] = [
     "schema_to_xml_and_xmlschema", "ts_rewrite", "ts_stat", "xpath_table",
 ];
 
-/// Functions that write to large objects, which PostgreSQL before 16 allows in a transaction that may
-/// only read.
-const WRITES: [&str; 9] = [
-    "lo_creat",
-    "lo_create",
-    "lo_from_bytea",
-    "lo_import",
-    "lo_put",
-    "lo_truncate",
-    "lo_truncate64",
-    "lo_unlink",
-    "lowrite",
+/// Functions of PostgreSQL's own that write and that everybody may call: sequences; large objects, which
+/// PostgreSQL before 16 allows in a transaction that may only read; the log of writes, which each allows there; and
+/// what looks after indexes, statistics and slots.
+#[rustfmt::skip]
+const WRITES: [&str; 28] = [
+    "brin_desummarize_range", "brin_summarize_new_values", "brin_summarize_range",
+    "gin_clean_pending_list", "lo_creat", "lo_create", "lo_from_bytea", "lo_import", "lo_put",
+    "lo_truncate", "lo_truncate64", "lo_unlink", "lowrite", "nextval",
+    "pg_clear_attribute_stats", "pg_clear_relation_stats", "pg_copy_logical_replication_slot",
+    "pg_copy_physical_replication_slot", "pg_create_logical_replication_slot",
+    "pg_create_physical_replication_slot", "pg_drop_replication_slot",
+    "pg_logical_emit_message", "pg_logical_slot_get_binary_changes",
+    "pg_logical_slot_get_changes", "pg_replication_slot_advance", "pg_restore_attribute_stats",
+    "pg_restore_relation_stats", "setval",
 ];
 
 /// How the names of functions that run text begin, where an extension has many.

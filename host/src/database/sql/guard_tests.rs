@@ -226,12 +226,20 @@ fn what_writes_where_only_reads_are_allowed_is_found() {
         "select (1::oid).lo_unlink",
         "select q.lo_creat from abs(-1) as q",
         "select lowrite(lo_open(1, 131072), '')",
+        "select nextval('s')",
+        "select ('s'::regclass).nextval",
+        "select pg_catalog.setval('s', 1)",
+        "select pg_logical_emit_message(false, 'a', 'b')",
     ] {
         let found = first(sql, &[], true);
         assert!(matches!(found, Some(Risk::Write(_))), "{sql}: {found:?}");
         assert_eq!(first(sql, &[], false), None, "{sql}");
     }
-    for sql in ["select lo_get(1)", "select loread(lo_open(1, 262144), 9)"] {
+    for sql in [
+        "select lo_get(1)",
+        "select loread(lo_open(1, 262144), 9)",
+        "select currval('s'), lastval(), nextval from t",
+    ] {
         assert_eq!(first(sql, &[], true), None, "{sql}");
     }
 }

@@ -5,26 +5,47 @@
 //! A doubt makes a text count as more kinds, never as fewer; a column whose name is a verb is
 //! told from it by quotes.
 //!
-//! What a function does that a statement calls is not in the text: see [`super::guard`].
+//! What a function does that a statement calls is not in the text, but for those of PostgreSQL's own that do
+//! what a kind of statement does; see also [`super::guard`].
 
 use super::lexer::{Token, Tokens};
 use crate::config::{StatementKind, StatementKinds};
 
-/// The kinds in a text, which may have several statements.
+/// The kinds in a text, which may have several statements; a function that does what a statement
+/// does counts as that.
 pub fn kinds(sql: &str) -> StatementKinds {
     let tokens: Vec<Token> = Tokens::new(sql).collect();
-    statements(&tokens).fold(StatementKinds::NONE, |kinds, statement| {
+    of_statements(&tokens).and(called(&tokens))
+}
+
+fn of_statements(tokens: &[Token]) -> StatementKinds {
+    statements(tokens).fold(StatementKinds::NONE, |kinds, statement| {
         kinds.and(of_statement(statement))
     })
+}
+
+/// What is done by calling a function that does what a statement does.
+fn called(tokens: &[Token]) -> StatementKinds {
+    let kind = |pair: &[Token]| {
+        let (_, kind) = CALLED
+            .iter()
+            .find(|(name, _)| pair[0].name() == Some(name))?;
+        (pair[1] == Token::Symbol('(')).then_some(*kind)
+    };
+    let kinds = tokens.windows(2).filter_map(kind);
+    kinds.fold(StatementKinds::NONE, |kinds, kind| kinds.and(kind.into()))
 }
 
 /// Whether a text only reads and writes data, so that a rollback undoes all that it does.
 pub fn is_data(sql: &str) -> bool {
     use StatementKind as K;
     let data = [K::Select, K::Insert, K::Update, K::Delete, K::Merge];
+    let tokens: Vec<Token> = Tokens::new(sql).collect();
     let rest = data
         .into_iter()
-        .fold(kinds(sql), |kinds, kind| kinds.without(kind.into()));
+        .fold(of_statements(&tokens), |kinds, kind| {
+            kinds.without(kind.into())
+        });
     rest == StatementKinds::NONE
 }
 
@@ -220,6 +241,12 @@ const VERBS: [&str; 7] = [
     "delete", "insert", "merge", "select", "table", "update", "values",
 ];
 
+/// Functions that do what a statement of this kind does.
+const CALLED: [(&str, StatementKind); 2] = [
+    ("set_config", StatementKind::Set),
+    ("pg_notify", StatementKind::Listen),
+];
+
 #[rustfmt::skip]
 const EXPLAIN_OPTIONS: [&str; 13] = [
     "analyse", "analyze", "buffers", "costs", "format", "generic_plan", "memory", "serialize",
@@ -383,6 +410,16 @@ mod tests {
             ("call p()", "code"),
             ("do $$ begin delete from t; end $$", "code"),
             ("listen a", "listen"),
+            ("select pg_notify('a', '')", "select, listen"),
+            (
+                "select pg_catalog . \"set_config\" /**/ ('work_mem', '1MB', true)",
+                "select, set",
+            ),
+            (
+                "insert into t select set_config('work_mem', '1MB', true)",
+                "select, insert, set",
+            ),
+            ("select set_config, t.pg_notify from t", "select"),
             ("vacuum t", "other"),
             ("lock table t", "select, other"),
             ("nonsense", "other"),
@@ -397,5 +434,16 @@ mod tests {
         for (sql, expected) in cases {
             assert_eq!(told(sql), expected, "{sql}");
         }
+    }
+
+    #[test]
+    fn a_rollback_undoes_what_such_functions_do() {
+        for sql in [
+            "select set_config('a.b', '', true)",
+            "select pg_notify('', '')",
+        ] {
+            assert!(is_data(sql) && has_data(sql), "{sql}");
+        }
+        assert!(!is_data("set a.b = 1"));
     }
 }
