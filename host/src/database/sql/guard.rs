@@ -65,6 +65,7 @@ pub fn risks(sql: &str, protected: &[String], read_only: bool) -> Vec<Risk> {
             name if runs_text(name) && is_called(&tokens, index) => {
                 Some(Risk::Code(name.to_owned()))
             }
+            name if runs_text_elsewhere(&tokens, index) => Some(Risk::Code(name.to_owned())),
             name if read_only && WRITES.contains(&name) && is_called(&tokens, index) => {
                 Some(Risk::Write(name.to_owned()))
             }
@@ -242,6 +243,19 @@ pub(in crate::database) fn runs_text(name: &str) -> bool {
     families.any(|begin| name.starts_with(begin)) || RUNS_TEXT.contains(&name)
 }
 
+/// Whether a function is called here that runs text, by its schema or by none.
+fn runs_text_elsewhere(tokens: &[Token], index: usize) -> bool {
+    let is_qualified = index > 0 && tokens[index - 1] == Token::Symbol('.');
+    let schema = match is_qualified && index > 1 {
+        true => tokens[index - 2].name(),
+        false => None,
+    };
+    let is_meant = |(own, name): &(&str, &str)| {
+        tokens[index].name() == Some(name) && (!is_qualified || schema == Some(own))
+    };
+    tokens.get(index + 1) == Some(&Token::Symbol('(')) && RUNS_TEXT_IN.iter().any(is_meant)
+}
+
 /// Whether a name can be that of a function which is called here: `f(x)`, or `(x).f`, where `x` may
 /// be anything that ends before the dot.
 fn is_called(tokens: &[Token], index: usize) -> bool {
@@ -251,11 +265,12 @@ fn is_called(tokens: &[Token], index: usize) -> bool {
 
 /// Functions of PostgreSQL's own and of its extensions that execute SQL they are given as text.
 #[rustfmt::skip]
-const RUNS_TEXT: [&str; 15] = [
-    "connectby", "cursor_to_xml", "cursor_to_xmlschema", "database_to_xml",
-    "database_to_xml_and_xmlschema", "pg_background_launch", "query_to_json", "query_to_xml",
-    "query_to_xml_and_xmlschema", "query_to_xmlschema", "schema_to_xml",
-    "schema_to_xml_and_xmlschema", "ts_rewrite", "ts_stat", "xpath_table",
+const RUNS_TEXT: [&str; 21] = [
+    "connectby", "create_immv", "cursor_to_xml", "cursor_to_xmlschema", "database_to_xml",
+    "database_to_xml_and_xmlschema", "oracle_execute", "pg_background_launch",
+    "query_export_to_s3", "query_to_json", "query_to_xml", "query_to_xml_and_xmlschema",
+    "query_to_xmlschema", "replicate_ddl_command", "schedule_in_database", "schema_to_xml",
+    "schema_to_xml_and_xmlschema", "table_import_from_s3", "ts_rewrite", "ts_stat", "xpath_table",
 ];
 
 /// Functions of PostgreSQL's own that write and that everybody may call: sequences; large objects, which
@@ -275,7 +290,19 @@ const WRITES: [&str; 28] = [
 ];
 
 /// How the names of functions that run text begin, where an extension has many.
-const RUNS_TEXT_FAMILIES: [&str; 3] = ["crosstab", "dblink", "run_command_on_"];
+#[rustfmt::skip]
+const RUNS_TEXT_FAMILIES: [&str; 7] = [
+    "_pgr_", "_st_mapalgebra", "crosstab", "dblink", "pgr_", "run_command_on_", "st_mapalgebra",
+];
+
+/// The schemas of extensions, and functions there that run what they are given. A database may well have
+/// functions of its own with such names.
+const RUNS_TEXT_IN: [(&str, &str); 4] = [
+    ("ag_catalog", "cypher"),
+    ("aws_lambda", "invoke"),
+    ("cron", "alter_job"),
+    ("cron", "schedule"),
+];
 
 #[cfg(test)]
 #[path = "guard_tests.rs"]
