@@ -332,6 +332,7 @@ const ESCAPES: &[&str] = &[
     "select set_config(e'r\\157le', 'none', true)",
     "select set_config('ro\\154e', 'none', true)",
     "select set_config($$role$$, 'none', true)",
+    "select set_confİg('role', 'none', true)",
     "select U&\"s\\0065t_config\"('role', 'none', true)",
     "select set_config(setting_name => 'role', new_value => 'none', is_local => true)",
     "update pg_settings set setting = 'none' where name = 'role'",

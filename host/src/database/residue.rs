@@ -127,6 +127,7 @@ fn of_token(tokens: &[Token], index: usize) -> Residue {
         // Whatever it is that it names.
         Token::Escaped if called || attribute => Residue::Connection,
         Token::Escaped => Residue::Session,
+        Token::Folded if called || attribute => Residue::Session,
         Token::Word(name) if is_temporary(name) => Residue::Session,
         Token::Quoted(name) if name.starts_with("pg_temp") => Residue::Session,
         Token::Word(name) | Token::Quoted(name) if name == "setseed" && (called || attribute) => {
@@ -346,6 +347,7 @@ mod tests {
             "select my_function()",
             "select other.count(1)",
             "select \"set_config\"('a.b', 'c', false)",
+            "select set_confİg('a.b', 'c', false)",
             "select nextval('s')",
             "do $$ begin end $$",
             "call p()",

@@ -60,6 +60,9 @@ pub fn risks(sql: &str, protected: &[String], read_only: bool) -> Vec<Risk> {
         Token::Escaped => Some(Risk::Ambiguous(
             "an identifier with Unicode escapes (U&\"…\"); write it as \"…\"",
         )),
+        Token::Folded => Some(Risk::Ambiguous(
+            "an unquoted word with a dotted capital I (İ), which some servers take for an i; write it as \"…\"",
+        )),
         token => match token.name()? {
             "set_config" => set_config(&tokens[index + 1..], &is_protected),
             name if runs_text(name) && is_called(&tokens, index) => {

@@ -118,6 +118,7 @@ fn what_cannot_be_read_for_certain_is_found() {
         "select '\\'; set role admin; --'",
         "select 1 where a = '\\' or set_config('role','admin',true) = '\\'",
         "select b'1''\\' from t",
+        "select set_confİg('role', 'admin', true)",
     ] {
         assert!(
             matches!(found(sql), Some(Risk::Ambiguous(_) | Risk::Setting(_))),

@@ -13,6 +13,8 @@ pub enum Token {
     Quoted(String),
     /// A quoted identifier with Unicode escapes, which is not decoded.
     Escaped,
+    /// An unquoted word with a letter that becomes an ASCII one where the server's encoding has a byte for it.
+    Folded,
     /// A plain string in single quotes, as it is meant.
     Text(String),
     /// A plain string that ends, or does not end, depending on `standard_conforming_strings`.
@@ -210,7 +212,10 @@ impl<'a> Tokens<'a> {
             self.quoted(quote);
             return Token::Escaped;
         }
-        Token::Word(word)
+        match word.contains(DOTTED_I) {
+            true => Token::Folded,
+            false => Token::Word(word),
+        }
     }
 
     /// Skips the digits, and the underscores between them, with which the text goes on. Only
@@ -294,6 +299,10 @@ impl Iterator for Tokens<'_> {
         }
     }
 }
+
+/// The only letter beyond ASCII whose small form is one of ASCII's in an encoding of single bytes: in the
+/// Turkish ones the small form of this is `i`.
+const DOTTED_I: char = 'İ';
 
 /// What follows the opening quote of a string that goes on with the one before, which has just ended:
 /// between them there are spaces and comments to the end of a line, and at least one such end.
@@ -407,5 +416,8 @@ mod tests {
         assert_eq!(tokens("U&\"x\""), [Token::Escaped]);
         assert_eq!(tokens("$$x$$ e'x'"), [Token::Literal, Token::Literal]);
         assert_eq!(tokens("é"), [Token::Word("é".to_owned())]);
+        assert_eq!(tokens("ı"), [Token::Word("ı".to_owned())]);
+        assert_eq!(tokens("set_confİg"), [Token::Folded]);
+        assert_eq!(tokens("\"İ\""), [Token::Quoted("İ".to_owned())]);
     }
 }
