@@ -91,4 +91,17 @@ behind_both_doors! {
             }
         }
     }
+    /// A line of names, and what stands around rows in the binary format, are none.
+    async fn of_a_copy_only_rows_count(door) {
+        let database = database("").await;
+        let trial = start(door, &database, "rows_max = 3").await;
+        for format in ["", "(header)", "(format csv, header)", "csv header", "(format binary)"] {
+            let copy = |rows: u32| json!({ "copy_out": format!("copy ({}) to stdout {format}", sql(rows, 1)) });
+            let results = results(&trial, json!([copy(0), copy(3), copy(4), copy(3)])).await;
+            for fitting in [&results[0], &results[1], &results[3]] {
+                assert_eq!(message(fitting), "", "{format}: {fitting}");
+            }
+            assert!(message(&results[2]).contains("3 rows"), "{format}: {}", results[2]);
+        }
+    }
 }

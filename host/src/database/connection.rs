@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::cancelling::{Canceller, Cancelling};
 use super::connect::{Address, Backend};
+use super::copy::Pieces;
 use super::demotion::{self, Vouched};
 use super::error::Result;
 use super::portals::Portals;
@@ -67,6 +68,8 @@ pub struct Connection {
     pub(super) bound: bool,
     /// Whether the request under way is a `COPY` whose data come here.
     pub(super) copying_out: bool,
+    /// In what pieces those come.
+    pub(super) pieces: Pieces,
     /// What its transaction has left open.
     pub(super) portals: Portals,
     pub(super) timeouts: ServerTimeouts,
@@ -147,6 +150,7 @@ impl Connection {
             executing: false,
             bound: false,
             copying_out: false,
+            pieces: Pieces::default(),
             portals: Portals::default(),
             call_timeout: None,
             has_sequences: false,

@@ -1,7 +1,8 @@
 //! `COPY`, in and out: a table's rows as a stream of bytes beside the statement.
 //!
 //! Promises: neither side is sent more than it takes, so that no more than one piece is held; a copy
-//! that is dropped before its end, or whose invocation ends, has copied nothing.
+//! that is dropped before its end, or whose invocation ends, has copied nothing; what is counted of one that
+//! goes out are its rows, and not what stands before and behind them.
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use super::error::{Error, Result};
 use super::grants::Meter;
 use super::seat::{Flow, Seat};
 use super::session::Session;
+use super::sql::heading::has_heading;
 use super::statement::Effects;
 use super::wire::reply;
 use super::wire::request::{self, Format, Formats};
@@ -26,6 +28,18 @@ pub enum Direction {
     In,
     /// Out of it: `TO STDOUT`.
     Out,
+}
+
+/// What the pieces are in which a server sends data: each is a row, but for some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Pieces {
+    /// None but rows.
+    #[default]
+    Rows,
+    /// A line of names, and then rows.
+    Headed,
+    /// PostgreSQL's binary format: a head with the first row, and a piece that says that no more follows.
+    Binary,
 }
 
 /// Rows on their way into a table.
@@ -207,6 +221,7 @@ impl Connection {
                         self.wire.begin_copy();
                     }
                     self.copying_out = !copying_in;
+                    self.pieces = Pieces::of(sql, self.wire.body());
                     return Ok(());
                 }
                 tag @ (tags::COPY_IN_RESPONSE_TAG
@@ -268,7 +283,7 @@ impl Connection {
             match self.reply().await? {
                 tags::COPY_DATA_TAG => {
                     batch.cells.extend_from_slice(self.wire.body());
-                    batch.rows += 1;
+                    batch.rows += u32::from(self.pieces.next_is_row(self.wire.body()));
                     if batch.cells.len() >= bytes {
                         return Ok(());
                     }
@@ -280,5 +295,65 @@ impl Connection {
                 _ => {}
             }
         }
+    }
+}
+
+impl Pieces {
+    /// Those of a copy by this statement, given the server's answer to it.
+    fn of(sql: &str, answer: &[u8]) -> Self {
+        match answer.first() {
+            Some(1) => Self::Binary,
+            _ if has_heading(sql) => Self::Headed,
+            _ => Self::Rows,
+        }
+    }
+
+    /// Whether the piece that has come is a row.
+    fn next_is_row(&mut self, piece: &[u8]) -> bool {
+        match self {
+            Self::Rows => true,
+            Self::Headed => {
+                *self = Self::Rows;
+                false
+            }
+            Self::Binary => !ends_binary(piece),
+        }
+    }
+}
+
+/// Whether a piece of the binary format says that no more rows follow: instead of the number of columns
+/// there is -1, perhaps right behind the head.
+fn ends_binary(piece: &[u8]) -> bool {
+    let behind_head = || {
+        let rest = piece.strip_prefix(b"PGCOPY\n\xff\r\n\0")?;
+        let (length, rest) = rest.get(4..)?.split_first_chunk()?;
+        rest.get(usize::try_from(u32::from_be_bytes(*length)).ok()?..)
+    };
+    behind_head().unwrap_or(piece) == [0xff, 0xff]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_rows_are_counted() {
+        const HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+        let first = [HEAD, b"\0\x01\0\0\0\x02\xff\xff"].concat();
+        let empty = [HEAD, b"\xff\xff"].concat();
+        let count = |sql: &str, answer: &[u8], pieces: &[&[u8]]| {
+            let mut kind = Pieces::of(sql, answer);
+            pieces
+                .iter()
+                .filter(|piece| kind.next_is_row(piece))
+                .count()
+        };
+        let row = b"\0\x01\xff\xff\xff\xff";
+        let plain = "copy t to stdout";
+        assert_eq!(count(plain, &[1, 0, 0], &[&first, row, b"\xff\xff"]), 2);
+        assert_eq!(count(plain, &[1, 0, 0], &[&empty]), 0);
+        assert_eq!(count(plain, &[0, 0, 0], &[b"a\n", b"b\n"]), 2);
+        let headed = "copy t to stdout (header)";
+        assert_eq!(count(headed, &[0, 0, 0], &[b"name\n", b"a\n", b"b\n"]), 2);
     }
 }

@@ -10,6 +10,7 @@
 pub mod alone;
 pub mod ending;
 pub mod guard;
+pub mod heading;
 pub mod kinds;
 pub mod lexer;
 pub mod listening;
