@@ -1,6 +1,8 @@
 //! A database is found among several hosts, and what is wrong with each is said.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use e2e::guests::QUERY;
 use e2e::{Database, Door, Server, Setup};
@@ -56,6 +58,26 @@ async fn listener() -> (TcpListener, String) {
 /// A host where nobody listens.
 async fn dead() -> String {
     listener().await.1
+}
+
+/// A host that says this to whoever comes; it counts them.
+async fn refusing(code: &str) -> (String, Arc<AtomicU32>) {
+    let (listener, address) = listener().await;
+    let count = Arc::new(AtomicU32::new(0));
+    let counted = count.clone();
+    let fields = format!("SFATAL\0VFATAL\0C{code}\0Mno\0\0");
+    let length = u8::try_from(4 + fields.len()).unwrap();
+    // No TLS, and then the refusal.
+    let refusal = [b"NE\0\0\0".as_slice(), &[length], fields.as_bytes()].concat();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let _ = stream.write_all(&refusal).await;
+            open.push(stream);
+        }
+    });
+    (address, count)
 }
 
 behind_both_doors! {
@@ -192,6 +214,22 @@ behind_both_doors! {
             .database("connect_timeout_ms", "500");
         let error = ask(door, setup, "select 1").await.unwrap_err();
         assert!(error.contains("57P03") && !error.contains("no answer"), "{error}");
+    }
+
+    /// Another host may take connections later, but this login is refused: asking again would lock it.
+    async fn a_refused_password_is_not_repeated_for_the_sake_of_another_host(door) {
+        for code in ["57P03", "53300"] {
+            let (passing, asked) = refusing(code).await;
+            let (strict, logins) = refusing("28P01").await;
+            let setup = Setup::of(&QUERY)
+                .database("url", &url("x", &[passing, strict], ""))
+                .database("password", "{ command = [\"echo\", \"sesame\"] }")
+                .database("warm", "0");
+            let error = ask(door, setup, "select 1").await.unwrap_err();
+            assert!(error.contains("28P01"), "{error}");
+            let counts = [&asked, &logins].map(|count| count.load(Ordering::SeqCst));
+            assert_eq!(counts, [1, 1], "{code}");
+        }
     }
 
     /// As soon as the server takes one more, it is connected to.

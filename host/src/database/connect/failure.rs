@@ -60,9 +60,11 @@ impl Failure {
 pub(super) struct Failures(pub(super) Vec<(String, Failure)>);
 
 impl Failures {
-    /// Whether a later attempt may do better, without anybody doing anything about it.
+    /// Whether a later attempt may do better, without anybody doing anything about it. Where the last
+    /// host refused the login, which ended the round, another round would only be refused as well.
     pub(super) fn are_passing(&self) -> bool {
-        self.0.iter().any(|(_, failure)| failure.is_passing())
+        let goes_on = self.0.last().is_some_and(|(_, last)| last.goes_on());
+        goes_on && self.0.iter().any(|(_, failure)| failure.is_passing())
     }
 
     /// The error for whoever wanted the connection, after this time.
@@ -90,5 +92,46 @@ impl Failures {
             );
         }
         Error::Connect(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: &str) -> Failure {
+        Failure::Refused(Box::new(ServerError {
+            code: code.to_owned(),
+            ..ServerError::default()
+        }))
+    }
+
+    fn failures(list: Vec<Failure>) -> Failures {
+        Failures(
+            list.into_iter()
+                .map(|failure| ("h".to_owned(), failure))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn a_refused_login_ends_what_another_host_would_have_repeated() {
+        let secret = || Failure::Secret("none".to_owned());
+        for (list, expected) in [
+            (vec![refused("57P03")], true),
+            (vec![refused("53300"), refused("57P03")], true),
+            (
+                vec![refused("53300"), Failure::Unreachable(String::new())],
+                true,
+            ),
+            (vec![refused("57P03"), refused("28P01")], false),
+            (vec![refused("53300"), refused("3D000")], false),
+            (vec![refused("57P03"), secret()], false),
+            (vec![Failure::Unreachable(String::new())], false),
+            (vec![], false),
+        ] {
+            let list = failures(list);
+            assert_eq!(list.are_passing(), expected, "{list:?}");
+        }
     }
 }
