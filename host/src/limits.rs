@@ -110,6 +110,9 @@ pub const PASSWORD_COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 pub const LOGIN_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two attempts to log in.
 pub const LOGIN_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// How long servers that are gone, or of another kind than is wanted, are asked again where another one may be
+/// about to take their place; a third of what connecting may take at most. A promotion takes about a second.
+pub const FAILOVER_PATIENCE: Duration = Duration::from_millis(1500);
 /// How long a connection may be silent before the system asks whether the peer is there, where the
 /// address says nothing else. Middleboxes forget a connection after 350 s.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
@@ -320,6 +323,8 @@ const _: () =
     assert!(OUTPUT_TAIL_BYTES < OUTPUT_LINE_BYTES_MAX && OUTPUT_LINE_BYTES_MAX < OUTPUT_BYTES_MAX);
 const _: () = assert!(LOGIN_READ_BYTES < LOGIN_BYTES_MAX);
 const _: () = assert!(LOGIN_PAUSE.as_millis() < LOGIN_PAUSE_MAX.as_millis());
+const _: () = assert!(LOGIN_PAUSE_MAX.as_millis() < FAILOVER_PATIENCE.as_millis());
+const _: () = assert!(FAILOVER_PATIENCE.as_millis() < CONNECT_TIMEOUT_DEFAULT.as_millis());
 const _: () = assert!(KEEPALIVE_IDLE.as_secs() < 350);
 const _: () = assert!(IDLE_TRUSTED.as_secs() < IDLE_MAX.as_secs());
 const _: () = assert!(VALIDATE_TIMEOUT.as_millis() <= IDLE_TRUSTED.as_millis());

@@ -195,6 +195,26 @@ behind_both_doors! {
         }
     }
 
+    /// As a standby is that is promoted at this moment.
+    async fn a_server_that_takes_writes_a_moment_later_is_waited_for(door) {
+        let [server, _] = servers().await;
+        let database = Database::create_on(server).await;
+        let name = &database.name;
+        database.run(&format!("alter database {name} set default_transaction_read_only = on")).await;
+        let setup = Setup::of(&QUERY)
+            .database("url", &url(name, &[host(server)], "target_session_attrs=read-write"))
+            .database("warm", "0")
+            .toml("[log]\nlevel = \"debug\"");
+        let trial = setup.start(door).await;
+        let promotion = async {
+            refused_with(&trial, "takes no writes").await;
+            let promote = format!("set transaction read write; alter database {name} reset default_transaction_read_only");
+            database.run(&promote).await;
+        };
+        let (answer, ()) = tokio::join!(trial.value(json!({ "steps": [{ "query": "select 'here'" }] })), promotion);
+        assert_eq!(answer[0]["rows"], json!([["here"]]), "{answer}");
+    }
+
     /// The end of the time cuts the last attempt short, and is not what was wrong.
     async fn what_a_server_said_is_told_though_the_last_attempt_had_no_answer(door) {
         let (listener, address) = listener().await;
@@ -254,7 +274,7 @@ behind_both_doors! {
         let waiting = waiting.start(door).await;
         let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
         let release = async {
-            waiting_for_a_seat(&waiting).await;
+            refused_with(&waiting, "53300").await;
             database.observe(kill).await
         };
         let (answer, killed) = tokio::join!(waiting.value(event.clone()), release);
@@ -263,15 +283,10 @@ behind_both_doors! {
     }
 }
 
-/// Waits until the host was told that there is no connection for it.
-async fn waiting_for_a_seat(trial: &e2e::Trial) {
+/// Waits until the host was told so.
+async fn refused_with(trial: &e2e::Trial, words: &str) {
     e2e::eventually("a refusal in the log", async || {
-        trial
-            .host
-            .log()
-            .iter()
-            .any(|line| line.contains("53300"))
-            .then_some(())
+        (trial.host.lines(words) > 0).then_some(())
     })
     .await;
 }

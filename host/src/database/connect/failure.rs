@@ -2,6 +2,7 @@
 //!
 //! Promises: the server's own words are kept; no password is in any of them.
 
+use std::io;
 use std::time::Duration;
 
 use super::super::error::Error;
@@ -13,6 +14,9 @@ pub enum Failure {
     /// Nobody answered there.
     #[error("{0}")]
     Unreachable(String),
+    /// Nobody listens there, or whoever did went away before the login was done.
+    #[error("{0}")]
+    Gone(String),
     /// The server refused the login.
     #[error("{0}")]
     Refused(Box<ServerError>),
@@ -50,8 +54,29 @@ impl Failure {
         }
     }
 
-    pub(super) fn is_passing(&self) -> bool {
+    /// What became of a stream on which there is no login yet.
+    pub(super) fn of_stream(error: &io::Error, what: &str) -> Self {
+        use io::ErrorKind as Kind;
+        let text = format!("{what}{error}");
+        match error.kind() {
+            Kind::ConnectionRefused
+            | Kind::NotFound
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::BrokenPipe
+            | Kind::UnexpectedEof => Self::Gone(text),
+            _ => Self::Unreachable(text),
+        }
+    }
+
+    /// Whether the same server may do better later.
+    fn is_passing(&self) -> bool {
         matches!(self, Self::Refused(error) if error.is_passing())
+    }
+
+    /// Whether it may be that another server is about to take its place.
+    fn is_failing_over(&self) -> bool {
+        matches!(self, Self::Gone(_) | Self::Unsuitable(_))
     }
 }
 
@@ -60,17 +85,21 @@ impl Failure {
 pub(super) struct Failures(pub(super) Vec<(String, Failure)>);
 
 impl Failures {
-    /// Whether a later attempt may do better, without anybody doing anything about it. Where the last
-    /// host refused the login, which ended the round, another round would only be refused as well.
-    pub(super) fn are_passing(&self) -> bool {
+    /// Whether a later attempt may do better, without anybody doing anything about it, given whether one
+    /// server may be about to take another one's place. Where the last host refused the login, which ended
+    /// the round, another round would only be refused as well.
+    pub(super) fn are_passing(&self, failing_over: bool) -> bool {
         let goes_on = self.0.last().is_some_and(|(_, last)| last.goes_on());
-        goes_on && self.0.iter().any(|(_, failure)| failure.is_passing())
+        let passes =
+            |failure: &Failure| failure.is_passing() || (failing_over && failure.is_failing_over());
+        goes_on && self.0.iter().any(|(_, failure)| passes(failure))
     }
 
     /// The error for whoever wanted the connection, after this time.
     pub(super) fn into_error(self, waited: Duration) -> Error {
-        let unreachable =
-            |(_, failure): &(String, Failure)| matches!(failure, Failure::Unreachable(_));
+        let unreachable = |(_, failure): &(String, Failure)| {
+            matches!(failure, Failure::Unreachable(_) | Failure::Gone(_))
+        };
         let what = match self.0.iter().all(unreachable) {
             true => "cannot reach the database",
             false => "cannot log in to the database",
@@ -131,7 +160,25 @@ mod tests {
             (vec![], false),
         ] {
             let list = failures(list);
-            assert_eq!(list.are_passing(), expected, "{list:?}");
+            assert_eq!(list.are_passing(false), expected, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_failover_passes_where_one_may_be() {
+        let gone = || Failure::Gone(String::new());
+        for (list, expected) in [
+            (vec![gone()], true),
+            (vec![Failure::Unsuitable("a standby"), gone()], true),
+            (vec![gone(), Failure::Unreachable(String::new())], true),
+            (vec![Failure::Unsuitable("a standby")], true),
+            (vec![gone(), refused("28P01")], false),
+            (vec![Failure::Unreachable(String::new())], false),
+            (vec![Failure::Login(String::new())], false),
+        ] {
+            let list = failures(list);
+            assert_eq!(list.are_passing(true), expected, "{list:?}");
+            assert!(!list.are_passing(false), "{list:?}");
         }
     }
 }

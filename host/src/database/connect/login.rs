@@ -232,7 +232,7 @@ impl Exchange {
         let chunk = self.allowance.min(limits::LOGIN_READ_BYTES);
         let mut limited = (&mut self.stream).take(chunk as u64);
         if limited.read_buf(&mut self.received).await.map_err(lost)? == 0 {
-            return Err(Failure::Unreachable(
+            return Err(Failure::Gone(
                 "the server closed the connection during the login".to_owned(),
             ));
         }
@@ -253,7 +253,7 @@ impl Credentials<'_> {
 }
 
 fn lost(error: std::io::Error) -> Failure {
-    Failure::Unreachable(format!("the connection was lost during the login: {error}"))
+    Failure::of_stream(&error, "the connection was lost during the login: ")
 }
 
 fn not_bound() -> Failure {

@@ -5,6 +5,8 @@
 //!   silent one gets its share of the time, not all of it;
 //! - a server that takes no connection now (it starts up, or has as many as it takes) is asked
 //!   again within the time there is, with growing pauses that no two hosts share;
+//! - where another server may take the place of one that is gone, or of the wanted kind, it is given a
+//!   moment for that ([`limits::FAILOVER_PATIENCE`]);
 //! - no password and no token is in an error, in the log, or in a `Debug` output;
 //! - a server is not believed more than it proves: what it sends is bounded, and garbage is an error.
 //!
@@ -126,6 +128,11 @@ impl Address {
         self.doubted.store(true, Ordering::Relaxed);
     }
 
+    /// Whether another server than the one that is gone may be found under this address.
+    fn may_fail_over(&self) -> bool {
+        self.parts.hosts.len() > 1 || self.parts.target != Target::Any
+    }
+
     fn is_doubted(&self) -> bool {
         self.doubted.load(Ordering::Relaxed)
     }
@@ -156,9 +163,13 @@ impl Address {
         last: &mut Failures,
     ) -> std::result::Result<Established, Failures> {
         let mut pause = limits::LOGIN_PAUSE;
+        let patience = limits::FAILOVER_PATIENCE.min(self.timeout / 3);
+        let settled = Instant::now() + patience;
         loop {
-            match Search::new(self, until).run().await {
-                Err(failures) if failures.are_passing() => *last = failures,
+            let found = Search::new(self, until).run().await;
+            let failing_over = self.may_fail_over() && Instant::now() < settled;
+            match found {
+                Err(failures) if failures.are_passing(failing_over) => *last = failures,
                 // This round was cut short: what the time was spent on is what was said before.
                 Err(_) if Instant::now() >= until && !last.0.is_empty() => {
                     return Err(std::mem::take(last));

@@ -150,7 +150,7 @@ impl<'a> Search<'a> {
         let Address {
             parts, tls, user, ..
         } = self.address;
-        let unreachable = |error: std::io::Error| Failure::Unreachable(error.to_string());
+        let unreachable = |error: std::io::Error| Failure::of_stream(&error, "");
         let (stream, secured) = match endpoint {
             Endpoint::Unix(path) => {
                 let stream = LocalStream::connect(path).await.map_err(unreachable)?;

@@ -91,9 +91,9 @@ impl Tls {
         if self.wanted == Wanted::Never {
             return Ok((Stream::Tcp(stream), None));
         }
-        let offered = offers(&mut stream).await.map_err(|error| {
-            Failure::Unreachable(format!("the connection was lost at once: {error}"))
-        })?;
+        let offered = offers(&mut stream)
+            .await
+            .map_err(|error| Failure::of_stream(&error, "the connection was lost at once: "))?;
         match (offered, self.wanted) {
             (Some(true), _) => {
                 let secured = self.secured(host)?;
