@@ -252,6 +252,28 @@ behind_both_doors! {
         }
     }
 
+    /// A call has less time than connecting may take. Its pool is not exhausted.
+    async fn whoever_gives_up_connecting_is_told_what_it_waited_for(door) {
+        let (_silent, silent) = listener().await;
+        let (full, _) = refusing("53300").await;
+        for (address, words) in [(silent, "no server has answered yet"), (full, "53300")] {
+            let setup = Setup::of(&QUERY)
+                .database("url", &url("x", &[address], ""))
+                .database("pool_max", "2")
+                .database("warm", "0");
+            let hurried = |ms: u32| json!({ "timeout_ms": ms, "hurried": [{ "query": "select 1" }] });
+            let steps = json!({ "steps": [{ "parallel": [hurried(800), hurried(800), hurried(400)] }] });
+            let results = setup.start(door).await.value(steps).await;
+            let message = |index: usize| results[0][index][0]["error"]["message"].as_str().unwrap_or_default();
+            let waiting = " s: 0 of 2 in use, 2 being opened, 0 others waiting; ";
+            assert!(message(2).contains(waiting), "{results}");
+            for message in [message(0), message(1)] {
+                assert!(message.contains("could be made within the 0.8 s"), "{message}");
+                assert!(message.contains(words) && !message.contains("pool_max"), "{message}");
+            }
+        }
+    }
+
     /// As soon as the server takes one more, it is connected to.
     async fn a_server_with_too_many_clients_is_asked_again(door) {
         let [server, _] = servers().await;

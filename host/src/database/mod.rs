@@ -145,6 +145,7 @@ impl Database {
             resting,
             waiting,
             most,
+            ..
         } = self.pool.counts();
         line_of!(
             account,

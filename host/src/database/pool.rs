@@ -3,7 +3,8 @@
 //! Promises:
 //! - never more than `pool_max` connections, those being opened included; none before the first use. Only
 //!   to look up types while several MiB of rows are on their way, a call has another one for a moment;
-//! - waiting for one ends at the time the caller gives, with an error that names the limit;
+//! - waiting for one ends at the time the caller gives, with an error that names the limit, or says what
+//!   became of the connection that was being made;
 //! - a connection is looked at before it is lent: one that the server has closed is replaced, and
 //!   one that has rested long, by the wall clock, or whose server may have become a standby, is
 //!   asked or replaced;
@@ -17,16 +18,14 @@ use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
-use deadpool::managed::{
-    self, Metrics, Object, PoolError, QueueMode, RecycleError, TimeoutType, Timeouts,
-};
+use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, Timeouts};
 
-use super::connect::Address;
+use super::connect::{self, Address};
 use super::connection::{Connection, Turn};
 use super::demotion::Demotion;
 use super::error::{Error, Result};
@@ -53,6 +52,8 @@ pub struct Loan {
 pub struct Counts {
     /// Connections, lent or not, those being opened included.
     pub open: usize,
+    /// Those of them that are being opened.
+    pub opening: usize,
     /// Those of them that nobody uses.
     pub resting: usize,
     /// Calls that wait for one.
@@ -70,6 +71,8 @@ struct Opener {
     /// The last turn of a connection that gave no answer: whoever has rested as long stood behind
     /// the same network, and is not waited for as well.
     silent: AtomicU64,
+    /// How many connections are being opened.
+    opening: AtomicUsize,
 }
 
 impl Pool {
@@ -87,6 +90,7 @@ impl Pool {
             prepare,
             demotion: Demotion::default(),
             silent: AtomicU64::new(0),
+            opening: AtomicUsize::new(0),
         };
         let inner = managed::Pool::builder(opener)
             .max_size(connections_max as usize)
@@ -116,24 +120,31 @@ impl Pool {
         let unlimited = Timeouts::default();
         // In a block: whoever has given up is none of those that the error counts.
         let lent = {
-            let mut lending = pin!(self.inner.timeout_get(&unlimited));
+            let mut lending = pin!(connect::watched(self.inner.timeout_get(&unlimited)));
             match futures_util::poll!(lending.as_mut()) {
                 // The common case: one rests in the pool, and no timer is needed.
                 Poll::Ready(lent) => Ok(lent),
-                Poll::Pending => tokio::time::timeout_at(until.into(), lending).await,
+                Poll::Pending => tokio::time::timeout_at(until.into(), lending.as_mut())
+                    .await
+                    .map_err(|_| lending.take_value().and_then(|progress| progress.reason())),
             }
         };
-        match lent.unwrap_or(Err(PoolError::Timeout(TimeoutType::Wait))) {
-            Ok(mut object) => {
+        match lent {
+            Ok(Ok(mut object)) => {
                 object.lend();
                 Ok(Loan {
                     object: Some(object),
                     account: None,
                 })
             }
-            Err(PoolError::Backend(error)) => Err(error),
-            Err(PoolError::Closed) => Err(Error::Busy("the host is shutting down".to_owned())),
-            Err(_) => Err(self.exhausted(asked.elapsed())),
+            Ok(Err(PoolError::Backend(error))) => Err(error),
+            Ok(Err(PoolError::Closed)) => Err(Error::Busy("the host is shutting down".to_owned())),
+            Err(Some(reason)) => Err(Error::Connect(format!(
+                "no connection to the database {:?} could be made within the {:.1} s that there were: {reason}",
+                self.database,
+                asked.elapsed().as_secs_f64()
+            ))),
+            Ok(Err(_)) | Err(None) => Err(self.exhausted(asked.elapsed())),
         }
     }
 
@@ -160,25 +171,45 @@ impl Pool {
     /// How it stands now.
     pub fn counts(&self) -> Counts {
         let status = self.inner.status();
+        let opening = self.inner.manager().opening.load(Ordering::Relaxed);
+        // Whoever opens one is a user of the pool, but has none of those that it counts.
+        let users = status.size - status.available + status.waiting;
+        let users = users.saturating_sub(opening);
         Counts {
-            open: status.size,
-            resting: status.available.min(status.size),
-            waiting: status.waiting,
+            open: status.size + opening,
+            opening,
+            resting: status.size.saturating_sub(users),
+            waiting: users.saturating_sub(status.size),
             most: status.max_size,
         }
     }
 
     fn exhausted(&self, waited: Duration) -> Error {
-        let counts = self.counts();
         Error::Busy(format!(
-            "no connection to the database {:?} came free within {:.1} s: {} of {} in use, {} others waiting; \
-             raise `pool_max` or shorten what holds them",
+            "no connection to the database {:?} came free within {:.1} s: {}",
             self.database,
             waited.as_secs_f64(),
-            counts.open - counts.resting,
-            counts.most,
-            counts.waiting
+            self.counts().shortage()
         ))
+    }
+}
+
+impl Counts {
+    /// Why there is none to lend, and what can be done.
+    fn shortage(self) -> String {
+        let used = self.open - self.opening - self.resting;
+        let opening = match self.opening {
+            0 => String::new(),
+            opening => format!(", {opening} being opened"),
+        };
+        let others = match self.waiting {
+            1 => "other",
+            _ => "others",
+        };
+        format!(
+            "{used} of {} in use{opening}, {} {others} waiting; raise `pool_max` or shorten what holds them",
+            self.most, self.waiting
+        )
     }
 }
 
@@ -201,6 +232,7 @@ impl managed::Manager for Opener {
     type Error = Error;
 
     async fn create(&self) -> Result<Box<Connection>> {
+        let _opening = Opening::one_more(&self.opening);
         // Seldom needed, and large: boxed, so that lending one that rests moves less memory.
         let opening = Connection::open(self.address.clone(), self.statements_max, self.prepare);
         let mut connection = Box::pin(opening).await?;
@@ -226,6 +258,22 @@ impl managed::Manager for Opener {
         } else {
             Err(RecycleError::message("the connection is gone or too old"))
         }
+    }
+}
+
+/// One of the connections that are being opened, however that ends.
+struct Opening<'a>(&'a AtomicUsize);
+
+impl<'a> Opening<'a> {
+    fn one_more(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -321,5 +369,32 @@ impl DerefMut for Loan {
         self.object
             .as_mut()
             .expect("a loan has its connection until it is given back or dropped")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_holds_the_connections_is_said() {
+        let counts = |open, opening, waiting| Counts {
+            open,
+            opening,
+            resting: 0,
+            waiting,
+            most: 2,
+        };
+        for (counts, expected) in [
+            (counts(2, 0, 0), "2 of 2 in use, 0 others waiting; "),
+            (counts(2, 0, 1), "2 of 2 in use, 1 other waiting; "),
+            (
+                counts(2, 1, 3),
+                "1 of 2 in use, 1 being opened, 3 others waiting; ",
+            ),
+        ] {
+            let said = counts.shortage();
+            assert!(said.starts_with(expected), "{said}");
+        }
     }
 }

@@ -19,6 +19,7 @@ mod failure;
 mod iam;
 mod local;
 mod login;
+mod progress;
 mod role;
 mod search;
 mod secret;
@@ -36,6 +37,7 @@ use tokio::time::timeout_at;
 
 pub use cancel::Backend;
 pub use failure::Failure;
+pub use progress::{Progress, watched};
 pub use stream::Stream;
 
 use super::error::{Error, Result};
@@ -143,6 +145,7 @@ impl Address {
     /// [`Error::Connect`], with what became of each host; nothing was executed.
     pub async fn connect(&self) -> Result<Established> {
         let begin = Instant::now();
+        progress::begin();
         let until = begin + self.timeout;
         let mut last = Failures::default();
         match timeout_at(until.into(), self.persist(until, &mut last)).await {

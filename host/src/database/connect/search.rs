@@ -16,7 +16,7 @@ use super::failure::{Failure, Failures};
 use super::local::LocalStream;
 use super::login::{Credentials, Exchange};
 use super::stream::{self, Endpoint, Stream};
-use super::{Address, Backend, Established, role};
+use super::{Address, Backend, Established, progress, role};
 use crate::config::address::{Host, Place, Target};
 
 /// A round that is under way.
@@ -107,6 +107,7 @@ impl<'a> Search<'a> {
 
     fn failed(&mut self, host: &Host, failure: Failure) {
         tracing::debug!(%host, %failure, "no database connection");
+        progress::failed(host, &failure);
         self.failures.0.push((host.to_string(), failure));
     }
 

@@ -1,0 +1,83 @@
+//! How far connecting has come, for whoever gives up waiting for it.
+//!
+//! Promises: it costs nothing where nothing is connected to. It is that of one future, however many
+//! run in the same task.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
+use tokio::task::futures::TaskLocalFuture;
+
+use super::failure::Failure;
+
+tokio::task_local! {
+    static PROGRESS: Progress;
+}
+
+/// How far connecting has come within a future that is [`watched`].
+#[derive(Debug, Default)]
+pub struct Progress {
+    begun: Cell<bool>,
+    /// What came of the last attempt, and where.
+    failed: RefCell<Option<String>>,
+}
+
+/// A future that takes note of what is connected to within it: see [`TaskLocalFuture::take_value`].
+pub fn watched<F: Future>(future: F) -> TaskLocalFuture<Progress, F> {
+    PROGRESS.scope(Progress::default(), future)
+}
+
+/// Connecting begins.
+pub(super) fn begin() {
+    // Not everybody wants to know.
+    _ = PROGRESS.try_with(|progress| progress.begun.set(true));
+}
+
+/// An attempt has failed; another one may follow.
+pub(super) fn failed(host: &dyn fmt::Display, failure: &Failure) {
+    _ = PROGRESS.try_with(|progress| progress.failed.replace(Some(format!("{host}: {failure}"))));
+}
+
+impl Progress {
+    /// What is to be said of the connection that was being made, if one was.
+    pub fn reason(&self) -> Option<String> {
+        let failed = self.failed.take();
+        let silent = || "no server has answered yet".to_owned();
+        self.begun.get().then(|| failed.unwrap_or_else(silent))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_failed_last_is_the_reason_for_who_watched() {
+        let attempt = |words: Option<&'static str>| async move {
+            begin();
+            for text in ["first"]
+                .into_iter()
+                .filter(|_| words.is_some())
+                .chain(words)
+            {
+                failed(&"db:5432", &Failure::Unreachable(text.to_owned()));
+            }
+            std::future::pending::<()>().await;
+        };
+        let mut said = pin!(watched(attempt(Some("then"))));
+        let mut silent = pin!(watched(attempt(None)));
+        let mut nothing = pin!(watched(std::future::pending::<()>()));
+        let mut unwatched = pin!(attempt(Some("then")));
+        assert!(futures_util::poll!(said.as_mut()).is_pending());
+        assert!(futures_util::poll!(silent.as_mut()).is_pending());
+        assert!(futures_util::poll!(nothing.as_mut()).is_pending());
+        assert!(futures_util::poll!(unwatched.as_mut()).is_pending());
+        let reason = |progress: Option<Progress>| progress.and_then(|progress| progress.reason());
+        assert_eq!(reason(said.take_value()).as_deref(), Some("db:5432: then"));
+        let silent = reason(silent.take_value());
+        assert_eq!(silent.as_deref(), Some("no server has answered yet"));
+        assert_eq!(reason(nothing.take_value()), None);
+    }
+}
