@@ -142,6 +142,29 @@ behind_both_doors! {
         }
     }
 
+    /// From the second statement on the role is in force, which may not make this setting itself.
+    async fn what_only_the_login_may_set_holds_for_each_statement_of_a_transaction(door) {
+        let database = database("").await;
+        let permission = "role = \"$app\"\nsettings = { log_min_duration_statement = \"77s\" }";
+        let trial = start(door, &database, permission).await;
+        let both = "select current_user || ' ' || current_setting('log_min_duration_statement')";
+        let query = json!({ "query": both });
+        let noted = json!({ "batch": format!("insert into things {both}") });
+        let steps = json!([
+            query,
+            { "transaction": [query, query, noted, { "pipeline": [[both, []], [both, []]] }, query], "end": "commit" },
+            { "session": [query, noted, query] },
+        ]);
+        let all = flat(results(&trial, steps).await);
+        let expected = format!("{}_app 77s", database.name);
+        for index in [0, 1, 2, 5] {
+            assert_eq!(all[index]["rows"], json!([[expected]]), "{index}: {all:?}");
+        }
+        assert_eq!((&all[3], &all[6][1]), (&Value::Null, &Value::Null), "{all:?}");
+        let noted = format!("select count(*) from things where name = '{expected}'");
+        assert_eq!(database.value(&noted).await.as_deref(), Some("2"));
+    }
+
     /// What a function of the database does is not in the text of a statement: it lasts for that
     /// statement and no longer.
     async fn a_role_that_was_left_by_a_function_of_the_database_is_back_with_the_next_statement(door) {

@@ -136,6 +136,11 @@ impl Permission {
     /// What is put in force before each statement of an invocation.
     pub fn prelude(&self, subject: &Subject) -> Result<Option<Arc<Prelude>>> {
         let mut settings = Vec::new();
+        if self.config.role.is_some() && !self.config.settings.is_empty() {
+            // The login may be allowed to make settings that the role is not, which is in force from the
+            // second statement of a transaction on.
+            settings.push(("role".to_owned(), "none".to_owned()));
+        }
         for (name, setting) in &self.config.settings {
             let value = subject.value(setting).map_err(|problem| {
                 Error::Denied(format!(
@@ -145,7 +150,7 @@ impl Permission {
             })?;
             settings.push((name.clone(), value));
         }
-        // The role last: the login may be allowed to make settings that the role is not.
+        // The role last, for the same reason.
         settings.extend(self.without_event());
         Ok(Prelude::of(&self.section, &settings))
     }

@@ -314,6 +314,8 @@ fn settings_are_made_from_the_event() {
     assert_eq!(
         arguments,
         [
+            "role",
+            "none",
             "app.flag",
             "true",
             "app.function",

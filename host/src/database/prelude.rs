@@ -116,7 +116,8 @@ impl Prelude {
             [name, ..] => refusal.message.contains(name),
             [] => false,
         };
-        let pairs = || arguments.chunks(2);
+        // Nobody is refused to be who they are.
+        let pairs = || arguments.chunks(2).filter(|pair| *pair != ["role", "none"]);
         let keys: Vec<String> = match pairs().find(names) {
             Some(pair) => vec![key(pair[0])],
             None => pairs().map(|pair| key(pair[0])).collect(),
