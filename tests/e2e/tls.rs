@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use e2e::authority::file;
+use e2e::authority::{Identity, file};
 use e2e::guests::QUERY;
 use e2e::{Authority, Database, Door, Server, Setup};
 use serde_json::{Value, json};
@@ -33,23 +33,34 @@ struct Site {
     expired: Server,
     /// Speaks none.
     plain: Server,
+    /// Speaks TLS as `db.test`, by nobody's word but its own, and with a certificate as an authority has.
+    alone: Server,
+    /// So does this, with one that has expired.
+    past: Server,
+    /// Their certificates.
+    own: [Identity; 2],
 }
 
 async fn site() -> &'static Site {
     static SITE: OnceCell<Site> = OnceCell::const_new();
     SITE.get_or_init(|| async {
         let authority = Authority::new("The tests' own");
-        let (secure, expired, plain) = tokio::join!(
+        let (secure, expired, plain, alone, past) = tokio::join!(
+            Server::listening(),
+            Server::listening(),
             Server::listening(),
             Server::listening(),
             Server::listening()
         );
         let good = authority.issue("db.test");
         let old = authority.issue_until("db.test", 2020);
+        let own = [4000, 2020].map(|year| Authority::of_itself("db.test", year));
         for (server, identity) in [
             (&secure, Some(&good)),
             (&expired, Some(&old)),
             (&plain, None),
+            (&alone, Some(&own[0])),
+            (&past, Some(&own[1])),
         ] {
             let mut files = vec![
                 ("pg_hba.conf", RULES),
@@ -76,6 +87,9 @@ async fn site() -> &'static Site {
             secure,
             expired,
             plain,
+            alone,
+            past,
+            own,
         }
     })
     .await
@@ -179,6 +193,31 @@ behind_both_doors! {
             }
             let error = ask(door, setup, ENCRYPTED).await.unwrap_err();
             assert!(error.contains(words) && !error.contains('\n'), "{words}: {error}");
+        }
+    }
+
+    async fn a_certificate_that_is_an_authoritys_is_trusted_by_itself(door) {
+        let site = site().await;
+        let (alone, past) = tokio::join!(Database::create_on(&site.alone), Database::create_on(&site.past));
+        let [own, old] = &site.own;
+        let stranger = Authority::of_itself("db.test", 4000);
+        for (database, host, more, trusted, expected) in [
+            (&alone, "db.test", "", own, Ok(json!(true))),
+            (&alone, "other.test", "&sslmode=verify-ca", own, Ok(json!(true))),
+            (&alone, "other.test", "", own, Err("is for db.test, not for other.test")),
+            (&past, "db.test", "", old, Err("certificate expired ")),
+            (&past, "db.test", "&sslmode=verify-ca", old, Err("certificate expired ")),
+            (&alone, "db.test", "", &stranger, Err("issuer that is not trusted")),
+            (&alone, "db.test", "&sslmode=verify-ca", old, Err("issuer that is not trusted")),
+        ] {
+            let trust = file("server.crt", &trusted.certificate).display().to_string();
+            let setup = Setup::of(&QUERY)
+                .database("url", &url(database, "shop", host, more))
+                .database("tls", &format!("{{ ca = {trust:?} }}"));
+            match (ask(door, setup, ENCRYPTED).await, expected) {
+                (Err(error), Err(words)) => assert!(error.contains(words), "{words}: {error}"),
+                (found, expected) => assert_eq!(found, expected.map_err(str::to_owned), "{host}{more}"),
+            }
         }
     }
 

@@ -34,6 +34,21 @@ impl Authority {
         }
     }
 
+    /// The certificate of a host that vouches for itself, made as that of an authority (`openssl req -x509`
+    /// does so) and good until the begin of this year.
+    pub fn of_itself(host: &str, year: i32) -> Identity {
+        let key = KeyPair::generate().expect("a key can be made");
+        let mut params = CertificateParams::new([host.to_owned()]).expect("it is a host's name");
+        params.distinguished_name.push(DnType::CommonName, host);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = date_time_ymd(year, 1, 1);
+        let certificate = params.self_signed(&key).expect("it signs itself");
+        Identity {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
     /// Its certificate, in PEM.
     pub fn certificate(&self) -> &str {
         &self.certificate

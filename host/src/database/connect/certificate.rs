@@ -21,6 +21,7 @@ use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
+use super::known::Known;
 use crate::config::Verify;
 use crate::config::address::Roots;
 
@@ -28,6 +29,8 @@ use crate::config::address::Roots;
 pub(super) struct Trust {
     /// None stands for the system's.
     roots: Option<Arc<RootCertStore>>,
+    /// Those of the file that is named, which a server may show as its own.
+    known: Arc<[CertificateDer<'static>]>,
     identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
 }
 
@@ -37,14 +40,15 @@ impl Trust {
         roots: &Roots,
         identity: Option<(PathBuf, PathBuf)>,
     ) -> Result<Self, String> {
+        let known = match roots {
+            Roots::System => Vec::new(),
+            Roots::File(path) => certificates(path)?,
+        };
         let roots = match roots {
             Roots::System => None,
             Roots::File(path) => {
-                let certificates = certificates(path)?;
-                Some(store(
-                    certificates,
-                    &format!("the file {}", path.display()),
-                )?)
+                let source = format!("the file {}", path.display());
+                Some(store(known.clone(), &source)?)
             }
         };
         let identity = identity.map(|(certificate, key)| {
@@ -59,6 +63,7 @@ impl Trust {
         });
         Ok(Self {
             roots,
+            known: known.into(),
             identity: identity.transpose()?,
         })
     }
@@ -77,9 +82,13 @@ impl Trust {
                 let strict = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
                     .build()
                     .map_err(|error| failed(&error))?;
+                let known = Known {
+                    strict,
+                    certificates: self.known.clone(),
+                };
                 match verify {
-                    Verify::Full => strict,
-                    _ => Arc::new(AnyName(strict)),
+                    Verify::Full => Arc::new(known),
+                    _ => Arc::new(AnyName(known)),
                 }
             }
         };
@@ -175,7 +184,7 @@ fn signature_algorithm(certificate: &[u8]) -> der::Result<ObjectIdentifier> {
 
 /// Checks everything but the host's name.
 #[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
+struct AnyName(Known);
 
 impl ServerCertVerifier for AnyName {
     fn verify_server_cert(

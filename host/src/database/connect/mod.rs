@@ -17,6 +17,7 @@ mod cancel;
 mod certificate;
 mod failure;
 mod iam;
+mod known;
 mod local;
 mod login;
 mod progress;

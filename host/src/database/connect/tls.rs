@@ -23,6 +23,7 @@ use tokio_rustls::rustls::{CertificateError, ClientConfig, Error};
 
 use super::certificate::{self, Trust};
 use super::failure::Failure;
+use super::known;
 use super::stream::Stream;
 use crate::config::address::{AddressParts, Roots, SslMode};
 use crate::config::{DatabaseConfig, PasswordSource, Verify};
@@ -253,6 +254,11 @@ fn described(error: &Error, name: &ServerName<'_>) -> String {
         CertificateError::UnknownIssuer => {
             "the server's certificate is of an issuer that is not trusted; give the issuer's certificate \
              with tls = { ca = \"file.pem\" }, or sslrootcert"
+                .to_owned()
+        }
+        _ if known::is_an_authoritys(error) => {
+            "the server's certificate is made for an authority (CA:TRUE), so only that very certificate in the \
+             file of tls = { ca = \"file.pem\" }, or sslrootcert, makes it trusted"
                 .to_owned()
         }
         other => format!("the server's certificate cannot be accepted: {other}"),

@@ -1,0 +1,109 @@
+//! A server whose certificate is itself the one that is trusted.
+//!
+//! Promises: such a certificate is taken though it is an authority's (`CA:TRUE`, as `openssl req -x509` makes
+//! them), which no server's is to be; its dates and names are checked as any other's; and the server has proved
+//! that it has the key.
+
+use std::sync::Arc;
+
+use der::{Decode, Reader, SliceReader, Tagged, asn1::AnyRef};
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use tokio_rustls::rustls::client::{WebPkiServerVerifier, verify_server_name};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+
+/// Checks all that is checked of a server's certificate, and takes one of these as well.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) strict: Arc<WebPkiServerVerifier>,
+    /// The certificates that are trusted by name of their file.
+    pub(super) certificates: Arc<[CertificateDer<'static>]>,
+}
+
+impl ServerCertVerifier for Known {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let strict = &self.strict;
+        let checked =
+            strict.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let error = match checked {
+            // The dates were found to be right before this, and nothing else was looked at.
+            Err(error) if is_an_authoritys(&error) => error,
+            result => return result,
+        };
+        if !self.certificates.contains(end_entity) {
+            return Err(match signs_itself(end_entity) {
+                Ok(true) => CertificateError::UnknownIssuer.into(),
+                _ => error,
+            });
+        }
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.strict.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.strict.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.strict.supported_verify_schemes()
+    }
+}
+
+/// Whether it was refused because it is that of an authority.
+pub(super) fn is_an_authoritys(error: &Error) -> bool {
+    let Error::InvalidCertificate(CertificateError::Other(other)) = error else {
+        return false;
+    };
+    other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
+}
+
+/// Whether its issuer has the name that it has itself.
+fn signs_itself(certificate: &[u8]) -> der::Result<bool> {
+    SliceReader::new(certificate)?.sequence(|certificate| {
+        let named_alike = certificate.sequence(|fields| {
+            let version_or_number = AnyRef::decode(fields)?;
+            if version_or_number.tag().is_context_specific() {
+                AnyRef::decode(fields)?;
+            }
+            AnyRef::decode(fields)?;
+            let issuer = AnyRef::decode(fields)?;
+            AnyRef::decode(fields)?;
+            let subject = AnyRef::decode(fields)?;
+            skip(fields)?;
+            Ok(issuer == subject)
+        });
+        skip(certificate)?;
+        named_alike
+    })
+}
+
+fn skip<'a>(reader: &mut impl Reader<'a>) -> der::Result<()> {
+    while !reader.is_finished() {
+        AnyRef::decode(reader)?;
+    }
+    Ok(())
+}
