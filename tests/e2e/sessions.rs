@@ -240,6 +240,32 @@ async fn a_notification_is_told_from_the_rows_of_a_query_that_was_dropped() {
     assert_eq!(heard[0][0]["rows"], heard[0][2]["rows"], "{heard:?}");
 }
 
+/// Nothing is executed while it is waited for, so nobody need wonder what was.
+#[tokio::test]
+async fn what_ends_the_wait_for_a_notification_is_said() {
+    let (database, trial) = trial(Door::Local, "\"serial\"").await;
+    let wait =
+        json!({ "session": [{ "listen": "here", "unheard": true }, { "query": "select 1" }] });
+    let kill = async {
+        let listening = "select count(*) from pg_stat_activity where datname = $name
+                         and state = 'idle' and query ilike 'listen%'";
+        database.until(listening, "1").await;
+        let end = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
+        database.observe(end).await
+    };
+    let (results, ended) = tokio::join!(
+        results(&trial, json!([wait, { "query": "select 2" }])),
+        kill
+    );
+    assert_eq!(ended.as_deref(), Some("1"));
+    assert_eq!(results[0][0]["error"]["code"], "57P01", "{results:?}");
+    assert!(
+        !message(&results[0][1]).contains("may have been executed"),
+        "{results:?}"
+    );
+    assert_eq!(results[1]["rows"], json!([[2]]));
+}
+
 #[tokio::test]
 async fn a_notification_is_refused_where_lambda_freezes_the_environment() {
     let (_database, trial) = trial(Door::Lambda, "\"serial\"").await;

@@ -79,3 +79,13 @@ impl ToSql for Argument {
 
     to_sql_checked!();
 }
+
+/// One of the types that are built in, for those that the tests name.
+pub fn type_named(name: &str) -> Type {
+    match name {
+        "int4" => Type::INT4,
+        "int8" => Type::INT8,
+        "text" => Type::TEXT,
+        _ => Type::UNKNOWN,
+    }
+}

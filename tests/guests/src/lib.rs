@@ -17,7 +17,7 @@ mod cell;
 pub mod hooks;
 pub mod program;
 
-use cell::{Argument, Cell};
+use cell::{Argument, Cell, type_named};
 
 /// One thing to do with a database.
 #[derive(Clone, Debug, Deserialize)]
@@ -96,10 +96,13 @@ pub enum Step {
         #[serde(default)]
         close_after_ms: Option<u64>,
     },
-    /// Waits for a notification on a channel, having sent one itself if told so.
+    /// Waits for a notification on a channel, having sent one itself.
     Listen {
         /// The channel.
         listen: String,
+        /// Whether it sends none.
+        #[serde(default)]
+        unheard: bool,
         /// A query of which the first row is read, and the others are dropped right before the wait.
         #[serde(default)]
         dropped: Option<String>,
@@ -302,12 +305,18 @@ async fn on_session(
                 session.set_timeout(None);
                 done
             }
-            Step::Listen { listen, dropped } => {
+            Step::Listen {
+                listen,
+                unheard,
+                dropped,
+            } => {
                 session.listen(&listen).await?;
                 let payload = "said by the function itself";
-                database
-                    .execute("select pg_notify($1, $2)", &[&listen, &payload])
-                    .await?;
+                if !unheard {
+                    database
+                        .execute("select pg_notify($1, $2)", &[&listen, &payload])
+                        .await?;
+                }
                 if let Some(dropped) = dropped {
                     session
                         .query_raw(&dropped, [0_i32; 0])
@@ -361,16 +370,6 @@ fn columns(statement: Statement) -> Value {
     let columns = statement.columns().iter();
     let kinds = columns.map(|column| format!("{} {:?}", column.name(), column.type_().kind()));
     kinds.collect()
-}
-
-/// One of the types that are built in, for those that the tests name.
-fn type_named(name: &str) -> Type {
-    match name {
-        "int4" => Type::INT4,
-        "int8" => Type::INT8,
-        "text" => Type::TEXT,
-        _ => Type::UNKNOWN,
-    }
 }
 
 async fn rows(stream: Result<RowStream, Error>) -> Result<Value, Error> {

@@ -1,14 +1,15 @@
 //! What other sessions tell with `NOTIFY`.
 //!
 //! Promises: a notification that arrives between other messages is kept until it is fetched; of
-//! more than [`limits::NOTIFICATIONS_MAX`] the oldest go.
+//! more than [`limits::NOTIFICATIONS_MAX`] the oldest go; why the server ends a connection on which one is waited
+//! for is said in its own words.
 
 use std::collections::VecDeque;
 
 use postgres_protocol::message::backend;
 
-use super::Wire;
-use crate::database::error::Result;
+use super::{Wire, reply};
+use crate::database::error::{Error, Result};
 use crate::limits;
 
 /// Those that have arrived and were not fetched.
@@ -37,10 +38,11 @@ impl Wire {
                 Some(backend::NOTIFICATION_RESPONSE_TAG) => self.take_notification(),
                 Some(backend::ERROR_RESPONSE_TAG) => {
                     self.dead = true;
-                    return Err(self.lost());
+                    return Err(reply::error(self));
                 }
                 Some(_) => {}
-                None => self.transfer().await?,
+                // Nothing is being executed.
+                None => self.transfer().await.map_err(Error::unexecuted)?,
             }
         }
     }
