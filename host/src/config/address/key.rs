@@ -43,6 +43,48 @@ const KEYS: &[&str] = &[
     "sslkey",
 ];
 
+/// Keys of libpq's that ask for what is done in any case, if they have one of these values.
+const IDLE: &[(&str, &[&str])] = &[
+    ("gssencmode", &["disable", "prefer"]),
+    ("gssdelegation", &["0"]),
+    ("replication", &["false", "off", "no", "0"]),
+    ("sslcertmode", &["allow"]),
+    ("sslcompression", &["0"]),
+    ("sslnegotiation", &["postgres"]),
+    ("sslsni", &["1"]),
+    ("ssl_max_protocol_version", &["TLSv1.3"]),
+    ("ssl_min_protocol_version", &["TLSv1", "TLSv1.1", "TLSv1.2"]),
+];
+
+/// Those that are not supported, and what there is instead.
+const UNSUPPORTED: &[(&str, &str)] = &[
+    ("gsslib", "there is no GSSAPI here"),
+    ("krbsrvname", "there is no Kerberos here"),
+    (
+        "max_protocol_version",
+        "leave it out: it is PostgreSQL's 3.0",
+    ),
+    (
+        "min_protocol_version",
+        "leave it out: it is PostgreSQL's 3.0",
+    ),
+    (
+        "require_auth",
+        "channel_binding=require refuses any login but one by SCRAM over TLS",
+    ),
+    (
+        "requirepeer",
+        "the folder of a socket has to be one that nobody else can write to",
+    ),
+    ("scram_client_key", "give the password"),
+    ("scram_server_key", "give the password"),
+    ("service", "give what the service file says of it"),
+    ("servicefile", "give what it says of the service"),
+    ("sslcrl", "no list of revoked certificates is read"),
+    ("sslcrldir", "no list of revoked certificates is read"),
+    ("sslpassword", "sslkey is to be a key that is not encrypted"),
+];
+
 const TARGETS: &[(&str, Target)] = &[
     ("any", Target::Any),
     ("read-write", Target::ReadWrite),
@@ -97,7 +139,7 @@ impl Draft {
     /// Takes one key with its value.
     pub(super) fn set(&mut self, key: &str, value: &[u8]) -> Result<(), AddressProblem> {
         if !KEYS.contains(&key) {
-            return Err(unknown(key));
+            return self.set_otherwise(key, value);
         }
         if value.contains(&0) {
             return Err(AddressProblem::new(format!("{key} has a zero byte in it")));
@@ -125,12 +167,12 @@ impl Draft {
                 self.host_timeout = Some(seconds(0..=86_400)?).filter(|limit| !limit.is_zero());
             }
             "keepalives" => self.keepalive.enabled = word(key, text, SWITCHES)?,
-            "keepalives_idle" => self.keepalive.idle = Some(seconds(1..=32_767)?),
-            "keepalives_interval" => self.keepalive.interval = Some(seconds(1..=32_767)?),
-            "keepalives_count" => self.keepalive.count = Some(number(key, text, 1..=127)? as u32),
+            // As in libpq, 0 is the system's own, here and below.
+            "keepalives_idle" => self.keepalive.idle = Some(seconds(0..=32_767)?),
+            "keepalives_interval" => self.keepalive.interval = Some(seconds(0..=32_767)?),
+            "keepalives_count" => self.keepalive.count = Some(number(key, text, 0..=127)? as u32),
             "tcp_user_timeout" => {
                 let limit_ms = number(key, text, 0..=86_400_000)?;
-                // As in libpq, 0 is the system's own limit.
                 self.keepalive.user_timeout = Some(Duration::from_millis(limit_ms));
             }
             "target_session_attrs" => self.target = word(key, text, TARGETS)?,
@@ -149,6 +191,33 @@ impl Draft {
             _ => return Err(unknown(key)),
         }
         Ok(())
+    }
+
+    /// Takes a key that changes nothing, or says why it cannot be taken.
+    fn set_otherwise(&mut self, key: &str, value: &[u8]) -> Result<(), AddressProblem> {
+        // libpq takes it from a URL, for the sake of Java's.
+        if key == "ssl" {
+            return match value {
+                b"true" => {
+                    self.ssl_mode = Some(SslMode::Require);
+                    Ok(())
+                }
+                _ => Err(expected(key, "true; say sslmode=disable for none")),
+            };
+        }
+        if let Some((_, values)) = IDLE.iter().find(|(idle, _)| *idle == key) {
+            let is_idle = value.is_empty() || values.iter().any(|idle| idle.as_bytes() == value);
+            return match is_idle {
+                true => Ok(()),
+                false => Err(expected(key, format!("{} here", values.join(" or ")))),
+            };
+        }
+        match UNSUPPORTED.iter().find(|(other, _)| *other == key) {
+            Some((key, instead)) => Err(AddressProblem::new(format!(
+                "{key} is not supported here; {instead}"
+            ))),
+            None => Err(unknown(key)),
+        }
     }
 
     /// What was said, as a whole.

@@ -81,13 +81,13 @@ pub enum Place {
 pub struct Keepalive {
     /// Whether it does at all.
     pub enabled: bool,
-    /// After how long a silence it asks.
+    /// After how long a silence it asks; zero leaves that to the system, and so below.
     pub idle: Option<Duration>,
     /// How long until it asks again.
     pub interval: Option<Duration>,
     /// How often it asks in vain.
     pub count: Option<u32>,
-    /// How long sent bytes may stay unacknowledged; zero leaves that to the system.
+    /// How long sent bytes may stay unacknowledged.
     pub user_timeout: Option<Duration>,
 }
 

@@ -101,6 +101,34 @@ fn every_setting_is_kept() {
 }
 
 #[test]
+fn what_libpq_is_told_without_effect_is_taken() {
+    let plain = parse("host=db");
+    for idle in [
+        "gssencmode=disable",
+        "gssencmode=prefer",
+        "gssdelegation=0",
+        "replication=false",
+        "sslcertmode=allow",
+        "sslcompression=0",
+        "sslnegotiation=postgres",
+        "sslsni=1",
+        "ssl_min_protocol_version=TLSv1.2",
+        "ssl_min_protocol_version=''",
+        "ssl_max_protocol_version=TLSv1.3",
+    ] {
+        assert_eq!(parse(&format!("host=db {idle}")), plain, "{idle}");
+    }
+    assert_eq!(
+        parse("postgres://db?ssl=true").ssl_mode,
+        Some(SslMode::Require)
+    );
+    let system = parse("host=db keepalives_idle=0 keepalives_interval=0 keepalives_count=0");
+    let keepalive = system.keepalive;
+    let zeros = (Some(Duration::ZERO), Some(Duration::ZERO), Some(0));
+    assert_eq!((keepalive.idle, keepalive.interval, keepalive.count), zeros);
+}
+
+#[test]
 fn a_mistake_is_named_and_nothing_of_the_address_repeated() {
     #[rustfmt::skip]
     let cases = [
@@ -119,6 +147,12 @@ fn a_mistake_is_named_and_nothing_of_the_address_repeated() {
         ("host=a,b hostaddr=::1", "it has another number of ports or addresses than of hosts"),
         ("host=a hostaddr=secret", "hostaddr is to be a list of IP addresses"),
         ("host=db sslmod=require", "a key in it is not known; did you mean sslmode?"),
+        ("host=db gssencmode=require", "gssencmode is to be disable or prefer here"),
+        ("host=db sslnegotiation=direct", "sslnegotiation is to be postgres here"),
+        ("host=db ssl_min_protocol_version=TLSv1.3", "ssl_min_protocol_version is to be TLSv1 or TLSv1.1 or TLSv1.2 here"),
+        ("host=db ssl=false", "ssl is to be true; say sslmode=disable for none"),
+        ("host=db service=x", "service is not supported here; give what the service file says of it"),
+        ("host=db sslcrl=x", "sslcrl is not supported here; no list of revoked certificates is read"),
         ("host=db sslmode=allow", "sslmode is to be one of disable, prefer, require, verify-ca, verify-full"),
         ("host=db client_encoding=LATIN1", "client_encoding can only be UTF8"),
         ("host=db sslcert=x", "sslcert and sslkey only make sense together"),

@@ -76,11 +76,18 @@ fn watch(stream: &TcpStream, keepalive: &Keepalive) -> io::Result<()> {
     if keepalive.enabled {
         sockopt::set_socket_keepalive(stream, true)?;
         let idle = keepalive.idle.unwrap_or(limits::KEEPALIVE_IDLE);
-        sockopt::set_tcp_keepidle(stream, idle)?;
         let interval = keepalive.interval.unwrap_or(limits::KEEPALIVE_INTERVAL);
-        sockopt::set_tcp_keepintvl(stream, interval)?;
         let count = keepalive.count.unwrap_or(limits::KEEPALIVE_COUNT);
-        sockopt::set_tcp_keepcnt(stream, count)?;
+        // What is zero stays as the system has it.
+        if !idle.is_zero() {
+            sockopt::set_tcp_keepidle(stream, idle)?;
+        }
+        if !interval.is_zero() {
+            sockopt::set_tcp_keepintvl(stream, interval)?;
+        }
+        if count > 0 {
+            sockopt::set_tcp_keepcnt(stream, count)?;
+        }
     }
     #[cfg(target_os = "linux")]
     {
