@@ -84,6 +84,19 @@ behind_both_doors! {
         assert_eq!(ask(&trial).await["rows"], json!([[database.name]]));
     }
 
+    /// Beside others, in libpq's own file.
+    async fn a_password_is_looked_up_in_a_passfile(door) {
+        let database = database("sesame").await;
+        let (name, address) = (&database.name, database.server.address());
+        let path = file("pgpass", &format!("# ours\nelsewhere:*:*:*:abracadabra\n{address}:*:{name}:{name}:sesame\n"));
+        let url = format!("\"postgres://{name}@{address}/{name}?passfile={}\"", path.display());
+        let trial = Setup::of(&QUERY).database("url", &url).start(door).await;
+        assert_eq!(ask(&trial).await["rows"], json!([[database.name]]));
+        rotate(&database, "abracadabra").await;
+        std::fs::write(&path, "*:*:*:*:abracadabra").unwrap();
+        assert_eq!(ask(&trial).await["rows"], json!([[database.name]]));
+    }
+
     async fn a_password_is_read_from_a_variable(door) {
         let database = database("sesame").await;
         let setup = setup(&database)

@@ -41,6 +41,7 @@ const KEYS: &[&str] = &[
     "sslrootcert",
     "sslcert",
     "sslkey",
+    "passfile",
 ];
 
 /// Keys of libpq's that ask for what is done in any case, if they have one of these values.
@@ -133,6 +134,7 @@ pub(super) struct Draft {
     roots: Option<Roots>,
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
+    passfile: Option<PathBuf>,
 }
 
 impl Draft {
@@ -188,6 +190,7 @@ impl Draft {
             }
             "sslcert" => self.certificate = owned().map(PathBuf::from),
             "sslkey" => self.key = owned().map(PathBuf::from),
+            "passfile" => self.passfile = owned().map(PathBuf::from),
             _ => return Err(unknown(key)),
         }
         Ok(())
@@ -244,6 +247,7 @@ impl Draft {
             roots: self.roots,
             certificate: self.certificate,
             key: self.key,
+            passfile: self.passfile,
         })
     }
 

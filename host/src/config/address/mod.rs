@@ -54,6 +54,8 @@ pub struct AddressParts {
     pub certificate: Option<PathBuf>,
     /// The key of the client's certificate: a PEM file, not encrypted.
     pub key: Option<PathBuf>,
+    /// A file in which the password is looked up, where none is given.
+    pub passfile: Option<PathBuf>,
 }
 
 /// One place where the server may be.

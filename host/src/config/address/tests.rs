@@ -68,7 +68,8 @@ fn every_setting_is_kept() {
         "postgres://db/x?application_name=shop&options=-c%20work_mem%3D1MB&connect_timeout=3\
          &keepalives=1&keepalives_idle=10&keepalives_interval=11&keepalives_count=12&tcp_user_timeout=13\
          &target_session_attrs=prefer-standby&load_balance_hosts=random&channel_binding=require\
-         &sslmode=verify-ca&sslrootcert=/ca.pem&sslcert=/c.pem&sslkey=/k.pem&client_encoding=UTF-8",
+         &sslmode=verify-ca&sslrootcert=/ca.pem&sslcert=/c.pem&sslkey=/k.pem&passfile=/pass\
+         &client_encoding=UTF-8",
     );
     let keepalive = Keepalive {
         enabled: true,
@@ -93,6 +94,7 @@ fn every_setting_is_kept() {
         roots: Some(Roots::File("/ca.pem".into())),
         certificate: Some("/c.pem".into()),
         key: Some("/k.pem".into()),
+        passfile: Some("/pass".into()),
     };
     assert_eq!(parts, expected);
     let parts = parse("host=db sslrootcert=system keepalives=0 connect_timeout=0");

@@ -20,6 +20,7 @@ mod iam;
 mod known;
 mod local;
 mod login;
+mod passfile;
 mod progress;
 mod role;
 mod search;
@@ -111,8 +112,15 @@ impl Address {
             return Err(unusable(&"it names no user"));
         };
         let tls = Tls::read(&parts, config).map_err(|problem| unusable(&problem))?;
+        let secret = match (&parts.passfile, &parts.password, &config.password) {
+            (Some(file), None, None) => Secret::LookedUp {
+                path: config.directory.join(file),
+                database: parts.database.clone().unwrap_or_else(|| user.clone()),
+            },
+            (_, given, source) => Secret::new(given.clone(), source.clone()),
+        };
         Ok(Self {
-            secret: Secret::new(parts.password.clone(), config.password.clone()),
+            secret,
             tls,
             parts,
             user,

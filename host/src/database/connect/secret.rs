@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout_at;
 
 use super::failure::Failure;
-use super::iam;
+use super::{iam, passfile};
 use crate::config::PasswordSource;
 use crate::config::address::Host;
 use crate::limits;
@@ -32,6 +32,8 @@ pub(super) enum Secret {
     Given(Option<Password>),
     /// A file.
     File(PathBuf),
+    /// The line of a file that is for this database.
+    LookedUp { path: PathBuf, database: String },
     /// A variable of the environment.
     Variable(String),
     /// A program, and what it printed last.
@@ -73,6 +75,13 @@ impl Secret {
         match self {
             Self::Given(password) => Ok(password.clone()),
             Self::File(path) => file(path).await.map(Some),
+            Self::LookedUp { path, database } => {
+                let lines = contents(path).await?;
+                if lines.len() > limits::PASSWORD_BYTES_MAX {
+                    return Err(too_long(&named(path)));
+                }
+                Ok(passfile::password(&lines, host, database, user))
+            }
             Self::Variable(name) => variable(name).map(Some),
             Self::Iam { region, variable } => {
                 let signing = async {
@@ -113,7 +122,9 @@ impl Secret {
         let fresh = match self {
             Self::Given(_) => return Ok(None),
             Self::Iam { .. } => return self.read(host, user, until).await,
-            Self::File(_) | Self::Variable(_) => self.read(host, user, until).await?,
+            Self::File(_) | Self::LookedUp { .. } | Self::Variable(_) => {
+                self.read(host, user, until).await?
+            }
             Self::Command { words, printed } => {
                 let mut printed = printed.lock().await;
                 // Another connection may have run it since.
@@ -149,7 +160,15 @@ fn variable(name: &str) -> Result<Password, Failure> {
 }
 
 async fn file(path: &Path) -> Result<Password, Failure> {
-    let what = format!("the password file {}", path.display());
+    checked(contents(path).await?, &named(path))
+}
+
+fn named(path: &Path) -> String {
+    format!("the password file {}", path.display())
+}
+
+async fn contents(path: &Path) -> Result<Vec<u8>, Failure> {
+    let what = named(path);
     let unreadable = |error| Failure::Secret(format!("{what} cannot be read: {error}"));
     let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
     let mut bytes = Vec::new();
@@ -157,7 +176,7 @@ async fn file(path: &Path) -> Result<Password, Failure> {
         .read_to_end(&mut bytes)
         .await
         .map_err(unreadable)?;
-    checked(bytes, &what)
+    Ok(bytes)
 }
 
 async fn run(words: &[String], until: Instant) -> Result<Password, Failure> {
@@ -204,13 +223,17 @@ async fn run(words: &[String], until: Instant) -> Result<Password, Failure> {
     }
 }
 
+fn too_long(what: &str) -> Failure {
+    Failure::Secret(format!(
+        "{what} gives more than {} bytes, which is no password",
+        limits::PASSWORD_BYTES_MAX
+    ))
+}
+
 /// The password without the line break that editors and programs end their output with.
 fn checked(mut bytes: Vec<u8>, what: &str) -> Result<Password, Failure> {
     if bytes.len() > limits::PASSWORD_BYTES_MAX {
-        return Err(Failure::Secret(format!(
-            "{what} gives more than {} bytes, which is no password",
-            limits::PASSWORD_BYTES_MAX
-        )));
+        return Err(too_long(what));
     }
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
