@@ -1,9 +1,11 @@
 //! The way to a database is encrypted where that is asked for, and the server is the one that was meant.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use e2e::authority::{Identity, file};
 use e2e::guests::QUERY;
+use e2e::terminator::Terminator;
 use e2e::{Authority, Database, Door, Server, Setup};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -268,6 +270,38 @@ behind_both_doors! {
         assert_eq!(ask(door, setup, ENCRYPTED).await, Ok(json!(true)));
         let unsaid = url(&database, "shop", "other.test", "");
         assert_eq!(ask(door, Setup::of(&QUERY).database("url", &unsaid), ENCRYPTED).await, Ok(json!(true)));
+    }
+
+    /// As servers from PostgreSQL 17 on take it. A cancellation goes the same way.
+    async fn tls_begins_with_the_connection_where_that_is_asked_for(door) {
+        let site = site().await;
+        let plain = Database::create_on(&site.plain).await;
+        let server = (site.plain.address(), site.plain.port()).into();
+        let identity = site.authority.issue("db.test");
+        let terminator = Terminator::before(server, &identity, &["postgresql"]).await;
+        let other = Terminator::before(server, &identity, &[]).await;
+        let direct = |address: SocketAddr| {
+            let more = "sslnegotiation=direct&sslmode=verify-full&channel_binding=disable";
+            let url = format!("postgres://shop:sesame@db.test:{}/{}?hostaddr=127.0.0.1&{more}", address.port(), plain.name);
+            Setup::of(&QUERY).database("url", &format!("{url:?}")).variable("SSL_CERT_FILE", &site.authority.file().display().to_string())
+        };
+        let trial = direct(terminator.address()).database("pool_max", "1").start(door).await;
+        let who = json!({ "query": "select current_user::text" });
+        let steps = json!({ "steps": [who, { "abandon": "select pg_sleep(600)" }, who] });
+        let answer = trial.value(steps).await;
+        for index in [0, 2] {
+            assert_eq!(answer[index]["rows"], json!([["shop"]]), "{answer}");
+        }
+        plain.settles(1).await;
+        let error = ask(door, direct(other.address()), ENCRYPTED).await.unwrap_err();
+        assert!(error.contains("does not say that it speaks PostgreSQL"), "{error}");
+
+        let secure = Database::create_on(&site.secure).await;
+        let setup = Setup::of(&QUERY)
+            .database("url", &url(&secure, "shop", "db.test", "&sslnegotiation=direct"))
+            .database("tls", &site.trust());
+        let error = ask(door, setup, ENCRYPTED).await.unwrap_err();
+        assert!(error.contains("sslnegotiation=direct"), "{error}");
     }
 
     async fn a_server_without_tls_is_refused_where_tls_is_asked_for(door) {

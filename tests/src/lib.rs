@@ -37,6 +37,7 @@ pub mod pooler;
 pub mod program;
 pub mod proxy;
 pub mod run;
+pub mod terminator;
 pub mod token;
 pub mod trial;
 

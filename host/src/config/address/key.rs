@@ -41,6 +41,7 @@ const KEYS: &[&str] = &[
     "sslrootcert",
     "sslcert",
     "sslkey",
+    "sslnegotiation",
     "passfile",
 ];
 
@@ -51,7 +52,6 @@ const IDLE: &[(&str, &[&str])] = &[
     ("replication", &["false", "off", "no", "0"]),
     ("sslcertmode", &["allow"]),
     ("sslcompression", &["0"]),
-    ("sslnegotiation", &["postgres"]),
     ("sslsni", &["1"]),
     ("ssl_max_protocol_version", &["TLSv1.3"]),
     ("ssl_min_protocol_version", &["TLSv1", "TLSv1.1", "TLSv1.2"]),
@@ -109,6 +109,8 @@ const SSL_MODES: &[(&str, SslMode)] = &[
     ("verify-full", SslMode::VerifyFull),
 ];
 
+const NEGOTIATIONS: &[(&str, bool)] = &[("postgres", false), ("direct", true)];
+
 const ORDERS: &[(&str, bool)] = &[("disable", false), ("random", true)];
 
 const SWITCHES: &[(&str, bool)] = &[("0", false), ("1", true)];
@@ -134,6 +136,7 @@ pub(super) struct Draft {
     roots: Option<Roots>,
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
+    direct_tls: bool,
     passfile: Option<PathBuf>,
 }
 
@@ -190,6 +193,7 @@ impl Draft {
             }
             "sslcert" => self.certificate = owned().map(PathBuf::from),
             "sslkey" => self.key = owned().map(PathBuf::from),
+            "sslnegotiation" => self.direct_tls = word(key, text, NEGOTIATIONS)?,
             "passfile" => self.passfile = owned().map(PathBuf::from),
             _ => return Err(unknown(key)),
         }
@@ -247,6 +251,7 @@ impl Draft {
             roots: self.roots,
             certificate: self.certificate,
             key: self.key,
+            direct_tls: self.direct_tls,
             passfile: self.passfile,
         })
     }

@@ -54,6 +54,8 @@ pub struct AddressParts {
     pub certificate: Option<PathBuf>,
     /// The key of the client's certificate: a PEM file, not encrypted.
     pub key: Option<PathBuf>,
+    /// Whether TLS begins with the connection, and is not asked for first (PostgreSQL 17).
+    pub direct_tls: bool,
     /// A file in which the password is looked up, where none is given.
     pub passfile: Option<PathBuf>,
 }

@@ -68,7 +68,7 @@ fn every_setting_is_kept() {
         "postgres://db/x?application_name=shop&options=-c%20work_mem%3D1MB&connect_timeout=3\
          &keepalives=1&keepalives_idle=10&keepalives_interval=11&keepalives_count=12&tcp_user_timeout=13\
          &target_session_attrs=prefer-standby&load_balance_hosts=random&channel_binding=require\
-         &sslmode=verify-ca&sslrootcert=/ca.pem&sslcert=/c.pem&sslkey=/k.pem&passfile=/pass\
+         &sslmode=verify-ca&sslrootcert=/ca.pem&sslcert=/c.pem&sslkey=/k.pem&sslnegotiation=direct&passfile=/pass\
          &client_encoding=UTF-8",
     );
     let keepalive = Keepalive {
@@ -94,6 +94,7 @@ fn every_setting_is_kept() {
         roots: Some(Roots::File("/ca.pem".into())),
         certificate: Some("/c.pem".into()),
         key: Some("/k.pem".into()),
+        direct_tls: true,
         passfile: Some("/pass".into()),
     };
     assert_eq!(parts, expected);
@@ -150,7 +151,7 @@ fn a_mistake_is_named_and_nothing_of_the_address_repeated() {
         ("host=a hostaddr=secret", "hostaddr is to be a list of IP addresses"),
         ("host=db sslmod=require", "a key in it is not known; did you mean sslmode?"),
         ("host=db gssencmode=require", "gssencmode is to be disable or prefer here"),
-        ("host=db sslnegotiation=direct", "sslnegotiation is to be postgres here"),
+        ("host=db sslnegotiation=none", "sslnegotiation is to be one of postgres, direct"),
         ("host=db ssl_min_protocol_version=TLSv1.3", "ssl_min_protocol_version is to be TLSv1 or TLSv1.1 or TLSv1.2 here"),
         ("host=db ssl=false", "ssl is to be true; say sslmode=disable for none"),
         ("host=db service=x", "service is not supported here; give what the service file says of it"),

@@ -3,6 +3,8 @@
 //! Promises:
 //! - where TLS is asked for, the server's certificate is checked in full (a trusted issuer, this
 //!   very host, today) unless the configuration says in so many words that it is not to be;
+//! - where it begins with the connection (`sslnegotiation=direct`), the server agrees that PostgreSQL's
+//!   protocol is spoken in it, so that what was meant for another service is no login;
 //! - bytes that came before the TLS handshake are never taken for what came through it;
 //! - an error says in one line what is wrong with the certificate, and what can be done.
 //!
@@ -42,6 +44,8 @@ pub(super) enum Wanted {
 /// How one database is connected to.
 pub(super) struct Tls {
     wanted: Wanted,
+    /// Whether it begins without being asked for.
+    direct: bool,
     trust: Trust,
     /// Made at the first use: reading the system's certificates takes milliseconds.
     client: OnceLock<Arc<ClientConfig>>,
@@ -52,12 +56,22 @@ pub(super) struct Tls {
 pub(super) struct Secured {
     client: Arc<ClientConfig>,
     name: ServerName<'static>,
+    direct: bool,
 }
+
+/// What is spoken within TLS, for a server that is not asked first.
+const PROTOCOL: &[u8] = b"postgresql";
 
 impl Tls {
     /// Reads what is said in the address and beside it.
     pub(super) fn read(parts: &AddressParts, config: &DatabaseConfig) -> Result<Self, String> {
         let wanted = wanted(parts, config)?;
+        if parts.direct_tls && !matches!(wanted, Wanted::Always(_)) {
+            return Err(
+                "sslnegotiation=direct asks for TLS; say sslmode=verify-full or require as well"
+                    .to_owned(),
+            );
+        }
         let absolute = |path: &std::path::PathBuf| config.directory.join(path);
         let said = config.tls.as_ref().and_then(|tls| tls.ca.clone());
         let roots = match (said, &parts.roots) {
@@ -72,6 +86,7 @@ impl Tls {
         let identity = identity.map(|(certificate, key)| (absolute(certificate), absolute(key)));
         Ok(Self {
             wanted,
+            direct: parts.direct_tls,
             trust: Trust::read(&roots, identity)?,
             client: OnceLock::new(),
         })
@@ -91,6 +106,11 @@ impl Tls {
     ) -> Result<(Stream, Option<Secured>), Failure> {
         if self.wanted == Wanted::Never {
             return Ok((Stream::Tcp(stream), None));
+        }
+        if self.direct {
+            let secured = self.secured(host)?;
+            let stream = secured.shake_hands(stream).await?;
+            return Ok((Stream::Tls(Box::new(stream)), Some(secured)));
         }
         let offered = offers(&mut stream)
             .await
@@ -121,14 +141,21 @@ impl Tls {
         let client = match self.client.get() {
             Some(client) => client.clone(),
             None => {
-                let client = self.trust.client(verify).map_err(Failure::Tls)?;
+                let mut client = self.trust.client(verify).map_err(Failure::Tls)?;
+                if self.direct {
+                    client.alpn_protocols = vec![PROTOCOL.to_vec()];
+                }
                 self.client.get_or_init(|| Arc::new(client)).clone()
             }
         };
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             Failure::Tls(format!("no certificate can be for a host named {host:?}"))
         })?;
-        Ok(Secured { client, name })
+        Ok(Secured {
+            client,
+            name,
+            direct: self.direct,
+        })
     }
 }
 
@@ -138,7 +165,11 @@ impl Secured {
         &self,
         mut stream: TcpStream,
     ) -> io::Result<TlsStream<TcpStream>> {
-        match offers(&mut stream).await? {
+        let offered = match self.direct {
+            true => Some(true),
+            false => offers(&mut stream).await?,
+        };
+        match offered {
             Some(true) => self
                 .shake_hands(stream)
                 .await
@@ -148,16 +179,28 @@ impl Secured {
     }
 
     async fn shake_hands(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Failure> {
-        TlsConnector::from(self.client.clone())
-            .connect(self.name.clone(), stream)
-            .await
-            .map_err(|error| {
-                let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
-                Failure::Tls(match tls {
-                    Some(tls) => described(tls, &self.name),
-                    None => format!("the connection was lost while TLS began: {error}"),
-                })
+        let connector = TlsConnector::from(self.client.clone());
+        let hands = connector.connect(self.name.clone(), stream).await;
+        let stream = hands.map_err(|error| {
+            let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+            Failure::Tls(match tls {
+                Some(tls) => described(tls, &self.name),
+                None if self.direct => format!(
+                    "the connection was lost while TLS began: {error}; a server before PostgreSQL 17 takes no \
+                     sslnegotiation=direct"
+                ),
+                None => format!("the connection was lost while TLS began: {error}"),
             })
+        })?;
+        let (_, session) = stream.get_ref();
+        match self.direct && session.alpn_protocol() != Some(PROTOCOL) {
+            true => Err(Failure::Tls(
+                "the server does not say that it speaks PostgreSQL's protocol in TLS, as one that takes \
+                 sslnegotiation=direct does; leave that out"
+                    .to_owned(),
+            )),
+            false => Ok(stream),
+        }
     }
 }
 
@@ -331,6 +374,23 @@ mod tests {
                 (Err(problem), Err(words)) => assert!(problem.contains(words), "{what}: {problem}"),
                 (wanted, _) => panic!("{what}: {wanted:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn tls_begins_at_once_only_where_it_is_asked_for_in_any_case() {
+        for (text, expected) in [
+            ("sslmode=require", true),
+            ("sslmode=verify-ca", true),
+            ("sslrootcert=system", true),
+            ("", false),
+            ("sslmode=prefer", false),
+            ("sslmode=disable", false),
+        ] {
+            let address = format!("host=db sslnegotiation=direct {text}");
+            let parts = AddressParts::parse(&address).unwrap();
+            let tls = Tls::read(&parts, &config(None, None));
+            assert_eq!(tls.is_ok(), expected, "{text}");
         }
     }
 
