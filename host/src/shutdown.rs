@@ -36,14 +36,22 @@ impl Shutdown {
     }
 
     /// The same for a process with a terminal: SIGHUP and SIGQUIT too. What such a process has started
-    /// would go on without it.
+    /// would go on without it. Where it was started with one of them ignored, as by `nohup`, it stays so.
     pub fn on_signals_of_terminal() -> std::io::Result<Self> {
-        Self::on(&[
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mut kinds = vec![
             (SignalKind::terminate(), "SIGTERM"),
             (SignalKind::interrupt(), "SIGINT"),
+        ];
+        for (kind, name) in [
             (SignalKind::hangup(), "SIGHUP"),
             (SignalKind::quit(), "SIGQUIT"),
-        ])
+        ] {
+            if !is_ignored(&status, kind) {
+                kinds.push((kind, name));
+            }
+        }
+        Self::on(&kinds)
     }
 
     fn on(kinds: &[(SignalKind, &'static str)]) -> std::io::Result<Self> {
@@ -87,6 +95,14 @@ impl Shutdown {
     }
 }
 
+/// Whether a process ignores a signal, by what the system says of it: one bit for each, in hexadecimal.
+fn is_ignored(status: &str, kind: SignalKind) -> bool {
+    let mut lines = status.lines();
+    let mask = lines.find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (kind.as_raw_value() - 1) & 1 == 1)
+}
+
 /// The name of the next signal.
 async fn next(signals: &mut [Listened]) -> &'static str {
     poll_fn(|cx| {
@@ -98,4 +114,18 @@ async fn next(signals: &mut [Listened]) -> &'static str {
         Poll::Pending
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_ignored_from_the_start_is_found() {
+        // As `nohup` has it, besides what Rust's programs ignore.
+        let status = "Name:\thearth\nSigBlk:\t0000000000000005\nSigIgn:\t0000000000001001\n";
+        assert!(is_ignored(status, SignalKind::hangup()));
+        assert!(!is_ignored(status, SignalKind::quit()));
+        assert!(!is_ignored("", SignalKind::hangup()));
+    }
 }
