@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::files;
 use crate::config::{Config, FunctionConfig, Isolation, LogConfig};
 use crate::event::lambda::FunctionIdentity;
 use crate::fault::{Fault, Kind};
@@ -99,6 +100,21 @@ pub(super) fn identity(timeout: Duration) -> FunctionIdentity {
 pub(super) fn slots() -> u32 {
     let asked = variable(MAX_CONCURRENCY).and_then(|number| number.parse().ok());
     asked.unwrap_or(1).clamp(1, limits::SLOTS_MAX)
+}
+
+/// As many of these as the files suffice for that may be open: a slot that cannot connect would be given
+/// up in the end, and all others with it.
+pub(super) fn fitting(slots: u32) -> u32 {
+    let fitting = slots.min(files::slots_max());
+    if fitting < slots {
+        tracing::warn!(
+            slots,
+            fitting,
+            "{MAX_CONCURRENCY} asks for more events at a time than this process may have connections open for; \
+             lower it, or raise the limit of open files"
+        );
+    }
+    fitting
 }
 
 /// Whether this is Lambda Managed Instances: nothing is frozen there, and an event that finds nobody

@@ -28,6 +28,7 @@ use crate::shutdown::Shutdown;
 use crate::telemetry;
 
 mod choice;
+mod files;
 
 /// Turns of the runtime after which a server on the same machine has been asked for a connection: one to
 /// connect, one to send the first message.
@@ -37,6 +38,8 @@ const ASKING_TURNS: u32 = 3;
 struct Started {
     environment: Arc<Environment>,
     function: Arc<Function>,
+    /// How many events it takes at a time.
+    slots: u32,
     ending: Ending,
     restore_timeout: Duration,
 }
@@ -50,11 +53,13 @@ pub fn bootstrap() -> ExitCode {
         );
         return ExitCode::FAILURE;
     };
-    let slots = choice::slots();
     // Classic Lambda sends one event at a time. That needs one thread: two would only hand things to
     // each other.
     let mut runtime = match choice::is_managed() {
-        true => tokio::runtime::Builder::new_multi_thread(),
+        true => {
+            files::raise_limit();
+            tokio::runtime::Builder::new_multi_thread()
+        }
         false => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = match runtime.enable_all().build() {
@@ -64,7 +69,7 @@ pub fn bootstrap() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(run(&address, slots));
+    let outcome = runtime.block_on(run(&address));
     // Whatever still runs is past the time that a drain leaves it.
     runtime.shutdown_background();
     match outcome {
@@ -81,9 +86,9 @@ pub fn bootstrap() -> ExitCode {
     }
 }
 
-async fn run(address: &str, slots: u32) -> Result<(), Fault> {
+async fn run(address: &str) -> Result<(), Fault> {
     let api = |timeout| RuntimeApi::new(address, choice::identity(timeout));
-    let started = match start(address, slots).await {
+    let started = match start(address).await {
         Ok(Some(started)) => started,
         Ok(None) => return Ok(()),
         Err(fault) => {
@@ -97,7 +102,7 @@ async fn run(address: &str, slots: u32) -> Result<(), Fault> {
     if choice::is_snapshot() {
         restore(&started, api()).await?;
     }
-    let apis = (0..slots).map(|_| api()).collect();
+    let apis = (0..started.slots).map(|_| api()).collect();
     let Started {
         environment,
         function,
@@ -109,10 +114,11 @@ async fn run(address: &str, slots: u32) -> Result<(), Fault> {
 }
 
 /// None if the environment is to end before it has started.
-async fn start(address: &str, slots: u32) -> Result<Option<Started>, Fault> {
+async fn start(address: &str) -> Result<Option<Started>, Fault> {
     let config = choice::load();
     telemetry::start(&choice::log(&config));
     let mut config = config?;
+    let slots = choice::fitting(choice::slots());
     let handler = choice::choose(&mut config, slots)?;
     let shutdown = Shutdown::on_signals().map_err(|error| {
         Fault::new(
@@ -152,6 +158,7 @@ async fn start(address: &str, slots: u32) -> Result<Option<Started>, Fault> {
     Ok(Some(Started {
         environment,
         function,
+        slots,
         ending,
         restore_timeout,
     }))
@@ -240,6 +247,7 @@ async fn restore(started: &Started, mut api: RuntimeApi) -> Result<(), Fault> {
         function,
         ending,
         restore_timeout,
+        ..
     } = started;
     let restoring = async {
         api.restored().await?;
