@@ -217,6 +217,22 @@ behind_both_doors! {
         assert_eq!(results(&trial, json!([{ "query": SELECT, "arguments": [0] }])).await[0]["rows"], json!([["zero"]]));
     }
 
+    /// It says so in the server's place, which goes on all the same.
+    async fn a_statement_that_the_pooler_gives_up_is_executed_no_second_time(door) {
+        let database = Database::with("create table noted (id int4)").await;
+        let Some(pooler) = Pooler::impatient(&database).await else { return };
+        let trial = setup(&QUERY, &pooler, "never").start(door).await;
+        let insert = json!({ "execute": "insert into noted select 7 from pg_sleep(2)" });
+        for (step, times) in [(insert.clone(), "1"), (json!({ "session": [insert] }), "2")] {
+            let result = results(&trial, json!([step])).await[0].clone();
+            let told = result.to_string();
+            assert!(told.contains("may have been executed"), "{told}");
+            let active = "select count(*) from pg_stat_activity where datname = $name and state = 'active'";
+            database.until(active, "0").await;
+            assert_eq!(database.value("select count(*) from noted").await.as_deref(), Some(times));
+        }
+    }
+
     async fn transactions_run_as_they_are_asked_to_and_again_after_a_conflict(door) {
         let database = Database::with("create table counter (n int4); insert into counter values (0)").await;
         let Some(pooler) = Pooler::of(&database).await else { return };

@@ -24,12 +24,13 @@ impl Pooler {
     /// One that leaves prepared statements where they happen to be; none where PgBouncer is not
     /// installed, which is then said.
     pub async fn of(database: &Database) -> Option<Self> {
-        let more = match version()? {
-            // Later ones follow statements unless told otherwise, and earlier ones know no such setting.
-            version if version >= KNOWS_STATEMENTS => "max_prepared_statements = 0\n",
-            _ => "",
-        };
-        Some(Self::start(database, more).await)
+        Some(Self::start(database, leaving_statements()?).await)
+    }
+
+    /// The same, which waits for a server's answer for no longer than a second.
+    pub async fn impatient(database: &Database) -> Option<Self> {
+        let more = format!("{}query_timeout = 1\n", leaving_statements()?);
+        Some(Self::start(database, &more).await)
     }
 
     /// One that prepares a statement wherever it is executed; none if this version cannot do that,
@@ -111,6 +112,15 @@ impl Drop for Pooler {
         let _ = self.child.wait();
         let _ = run::keeper().ask(&format!("release {}", self.child.id()));
     }
+}
+
+/// What keeps one from looking after prepared statements.
+fn leaving_statements() -> Option<&'static str> {
+    Some(match version()? {
+        // Later ones follow statements unless told otherwise, and earlier ones know no such setting.
+        version if version >= KNOWS_STATEMENTS => "max_prepared_statements = 0\n",
+        _ => "",
+    })
 }
 
 /// Where it is. Debian puts it where only root's `PATH` leads.

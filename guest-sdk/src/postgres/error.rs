@@ -137,10 +137,16 @@ impl Error {
         self.0.call
     }
 
-    /// Whether the connection was lost during the call. See
+    /// Whether the connection was lost during the call, also if the server said why. See
     /// [`may_have_executed`](Self::may_have_executed).
     pub fn is_closed(&self) -> bool {
-        matches!(self.0.kind, Kind::ConnectionLost { .. })
+        matches!(self.0.kind, Kind::ConnectionLost { .. }) || self.is_last_words()
+    }
+
+    /// Whether the server ended the connection with it, in the middle of the statement.
+    fn is_last_words(&self) -> bool {
+        let severity = self.as_db_error().map(DbError::severity);
+        severity.is_some_and(|severity| matches!(severity, "FATAL" | "PANIC"))
     }
 
     /// Whether no connection came free in time. Nothing was executed.
@@ -230,8 +236,8 @@ impl Error {
     pub fn may_have_executed(&self) -> bool {
         match self.0.kind {
             Kind::ConnectionLost { may_have_executed } => may_have_executed,
-            Kind::Database(_)
-            | Kind::UnknownDatabase(_)
+            Kind::Database(_) => self.is_last_words(),
+            Kind::UnknownDatabase(_)
             | Kind::Busy(_)
             | Kind::Connect(_)
             | Kind::StatementChanged

@@ -67,7 +67,8 @@ fn tell_one(notice: &Notice, account: &Account, database: &str) {
         };
     }
     match severity.as_str() {
-        "WARNING" => tell!(warn),
+        // The last words of a connection: whoever called is told of its loss alone.
+        "WARNING" | "FATAL" | "PANIC" => tell!(warn),
         // A function of the database says by it what a guest says on its standard output.
         "NOTICE" | "INFO" => tell!(info),
         _ => tell!(debug),

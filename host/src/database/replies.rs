@@ -39,13 +39,7 @@ impl Connection {
         self.timeouts.refused();
         if server.is_fatal() {
             self.wire.end();
-            // The server's last words came before it had begun with the statement.
-            return match self.executing {
-                true => error,
-                false => Error::ConnectionLost {
-                    maybe_executed: false,
-                },
-            };
+            return self.last_words(error);
         }
         self.forget_parsing();
         // The refusal says more than a loss that came after it.
@@ -54,6 +48,29 @@ impl Connection {
             Some(prelude) if self.leading > 0 => prelude.refused(error),
             _ => error,
         }
+    }
+
+    /// What the last words of a connection mean to the request under way.
+    ///
+    /// A server sends what it has said of the statement before them: if it has not said that it has bound
+    /// that, it has not begun with it. Whoever stands in between (a pooler) says something in the server's
+    /// place, and knows nothing of what the server is doing.
+    fn last_words(&mut self, error: Error) -> Error {
+        let Error::Server(server) = error else {
+            return error;
+        };
+        let lost = match (self.wire.lost(), self.executing) {
+            (lost @ Error::ConnectionLost { maybe_executed }, false) if maybe_executed => {
+                match server.is_said_while_idle() {
+                    true => lost.unexecuted(),
+                    false => lost,
+                }
+            }
+            (_, true) if !server.is_of_the_way() => return Error::Server(server),
+            (lost, _) => lost,
+        };
+        self.wire.overhear(*server);
+        lost
     }
 
     /// Reads rows until there are about `bytes` of them, or no more to come. `flowing` says that the

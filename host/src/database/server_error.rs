@@ -55,6 +55,9 @@ pub enum Verdict {
     Demoted,
 }
 
+/// With what a server ends a session that asks for nothing.
+const ENDS: [&str; 5] = ["57P01", "57P02", "57P03", "57P05", "25P03"];
+
 impl ServerError {
     /// The fields of a message, as far as it is well formed.
     pub fn read(mut fields: ErrorFields<'_>) -> Self {
@@ -95,6 +98,19 @@ impl ServerError {
         matches!(self.severity.as_str(), "FATAL" | "PANIC")
     }
 
+    /// Whether a server itself says this to a session that it ends while that asks for nothing: it goes down,
+    /// or was told to end it (57P01, 57P02, 57P03), or the session has rested too long (57P05, 25P03). The name
+    /// of the routine is what only a server's own words have.
+    pub fn is_said_while_idle(&self) -> bool {
+        self.routine.is_some() && ENDS.contains(&self.code.as_str())
+    }
+
+    /// Whether it is about the way to a server, as are the words of a pooler that has lost its own
+    /// connection, or of one that says anything in a server's place.
+    pub fn is_of_the_way(&self) -> bool {
+        self.code.starts_with("08") || self.routine.is_none()
+    }
+
     /// Whether it comes from one of these functions of the server's; or, if it does not say from which, its
     /// message begins like this.
     pub fn is_from(&self, routines: &[&str], message: &str) -> bool {
@@ -119,7 +135,7 @@ impl ServerError {
     pub fn verdict(&self) -> Verdict {
         match self.code.as_str() {
             "25006" => Verdict::Demoted,
-            "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => Verdict::Lost,
+            code if ENDS.contains(&code) => Verdict::Lost,
             code if code.starts_with("08") || self.is_fatal() => Verdict::Lost,
             _ => Verdict::Usable,
         }
@@ -194,6 +210,29 @@ mod tests {
         );
         assert_eq!(read(b""), ServerError::default());
         assert_eq!(read(b"Px\0\0").position, None);
+    }
+
+    #[test]
+    fn a_poolers_words_are_told_from_a_servers() {
+        #[rustfmt::skip]
+        let cases = [
+            ("57P01", Some("ProcessInterrupts"), true, false),
+            ("25P03", Some("ProcessInterrupts"), true, false),
+            ("57P01", None, false, true),
+            ("08P01", None, false, true),
+            ("08P01", Some("SocketBackend"), false, true),
+            ("25P04", Some("ProcessInterrupts"), false, false),
+            ("XX000", Some("AbortTransaction"), false, false),
+        ];
+        for (code, routine, idle, way) in cases {
+            let error = ServerError {
+                code: code.to_owned(),
+                routine: routine.map(str::to_owned),
+                ..ServerError::default()
+            };
+            let told = (error.is_said_while_idle(), error.is_of_the_way());
+            assert_eq!(told, (idle, way), "{code} {routine:?}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub struct Notices {
 /// One of them, as far as it is told.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// `WARNING`, `NOTICE`, `INFO`, `LOG` or `DEBUG`.
+    /// `WARNING`, `NOTICE`, `INFO`, `LOG` or `DEBUG`; `FATAL` or `PANIC` of a connection's last words.
     pub severity: String,
     /// The SQLSTATE, where it says something.
     pub code: Option<String>,
@@ -52,10 +52,13 @@ impl Wire {
         let Ok(backend::Message::NoticeResponse(body)) = self.take() else {
             return;
         };
-        let notice = Notice::from(ServerError::read(body.fields()));
-        if let Some(notices) = &mut self.notices {
-            notices.kept.push(notice);
-        }
+        self.overhear(ServerError::read(body.fields()));
+    }
+
+    /// Keeps this as one of the things that are told beside the answer, whatever their number.
+    pub fn overhear(&mut self, said: ServerError) {
+        let notices = self.notices.get_or_insert_default();
+        notices.kept.push(Notice::from(said));
     }
 }
 
