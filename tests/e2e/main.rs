@@ -88,3 +88,4 @@ mod traces;
 mod transactions;
 mod type_samples;
 mod types;
+mod varying;

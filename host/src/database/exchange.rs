@@ -258,7 +258,7 @@ impl Connection {
         types: &[u32],
         (portal, rows_max): (String, u32),
     ) -> Result<Execution> {
-        let name = self.statement_name();
+        let name = self.statement_name(&call.key);
         let (arguments, columns) = formats(description.as_ref());
         self.send(Effects::of(&call.key.sql), |out| {
             request::parse(&name, &call.key.sql, types, out)?;

@@ -50,6 +50,7 @@ mod shared;
 mod sql;
 pub mod statement;
 pub mod transaction;
+mod varying;
 pub mod warming;
 pub mod wire;
 pub mod work;
@@ -59,6 +60,7 @@ pub use error::{Error, Result};
 use connect::Address;
 use pool::{Loan, Pool};
 use statement::{Call, Description, Key};
+use varying::varies;
 
 /// One database that functions can open by name.
 pub struct Database {
@@ -179,6 +181,9 @@ impl Database {
     }
 
     fn learn(&self, key: &Key, description: &Arc<Description>) {
+        if varies(&key.sql) {
+            return;
+        }
         let mut descriptions = self.descriptions();
         if descriptions
             .get(key)

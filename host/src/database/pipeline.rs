@@ -18,6 +18,7 @@ use super::exchange::{check, formats};
 use super::preparation::Ground;
 use super::residue::Sequences;
 use super::statement::{Call, Description, Effects, Key};
+use super::varying::varies;
 use super::wire::reply::{self, Shape};
 use super::wire::request;
 use crate::config::Prepare;
@@ -130,8 +131,11 @@ impl Connection {
         for (index, (call, known)) in calls.iter().zip(known).enumerate() {
             let given = request::count(&call.arguments).ok_or_else(request::not_whole);
             let given = given.map_err(|error| error.of_call(index))?;
-            let same_as = *first.entry(&call.key).or_insert(index);
             let prepared = self.statements.get(&call.key);
+            let same_as = match prepared.is_none() && varies(&call.key.sql) {
+                true => index,
+                false => *first.entry(&call.key).or_insert(index),
+            };
             let prepared = prepared.filter(|known| known.description.serves(call.version));
             let prepared = prepared.cloned();
             let is_right = |known: &Arc<Description>| known.version == call.version || given == 0;
@@ -165,7 +169,7 @@ impl Connection {
         self.guarding = guarding;
         for index in 0..plans.len() {
             if named && plans[index].parsed {
-                plans[index].name = self.statement_name();
+                plans[index].name = self.statement_name(&calls[index].key);
             }
             let same_as = plans[index].same_as;
             if same_as != index {
@@ -196,7 +200,7 @@ impl Connection {
         for (index, prepared) in missing.iter().zip(prepared) {
             let plan = &mut plans[*index];
             plan.description = Some(prepared.description);
-            if named {
+            if named && !prepared.name.is_empty() {
                 plan.name = prepared.name;
                 plan.parsed = false;
             }

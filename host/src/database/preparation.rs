@@ -16,6 +16,7 @@ use super::cursor::Batch;
 use super::error::{Error, Result};
 use super::sql::kinds;
 use super::statement::{Description, Effects, Key, Prepared};
+use super::varying::varies;
 use super::wire::Status;
 use super::wire::reply::{self, Shape};
 use super::wire::request::{self, Command, Format, Formats};
@@ -76,7 +77,8 @@ impl Connection {
         &mut self,
         keys: &[&Key],
     ) -> std::result::Result<Vec<Prepared>, (usize, Error)> {
-        let names: Vec<String> = keys.iter().map(|_| self.statement_name()).collect();
+        let names = keys.iter().map(|key| self.statement_name(key));
+        let names: Vec<String> = names.collect();
         let call_timeout = self.call_timeout;
         let sent = self.send(Effects::NONE, |out| {
             keys.iter().zip(&names).try_for_each(|(key, name)| {
@@ -199,9 +201,11 @@ impl Connection {
         Catalog::read(&rows.cells)
     }
 
-    pub(super) fn statement_name(&mut self) -> String {
+    /// The name by which a statement is prepared; none if it is parsed anew for each execution.
+    pub(super) fn statement_name(&mut self, key: &Key) -> String {
         match self.prepare {
             Prepare::Never => String::new(),
+            Prepare::Always if varies(&key.sql) => String::new(),
             Prepare::Always => {
                 self.names += 1;
                 format!("s{:x}", self.names)
@@ -209,7 +213,8 @@ impl Connection {
         }
     }
 
-    /// Notes that a statement is prepared, and has the server forget the one that makes room.
+    /// Notes that a statement is prepared, unless it may be another one by the next time, and has the
+    /// server forget the one that makes room.
     pub(super) fn remember(
         &mut self,
         key: &Key,
@@ -222,6 +227,9 @@ impl Connection {
             description,
             effects: Effects::of(&key.sql),
         };
+        if varies(&key.sql) {
+            return prepared;
+        }
         if let Some((_, evicted)) = self.statements.push(key.clone(), prepared.clone()) {
             self.forget_statement(&evicted.name);
         }
@@ -245,8 +253,8 @@ impl Connection {
             None => false,
             Some(Ground::Outside | Ground::Beginning(_)) => true,
             Some(Ground::Within) => {
-                self.guarding = self.status() == Some(Status::Open)
-                    && keys.iter().all(|key| kinds::has_data(&key.sql));
+                let has_data = |key: &&Key| kinds::has_data(&key.sql) || varies(&key.sql);
+                self.guarding = self.status() == Some(Status::Open) && keys.iter().all(has_data);
                 self.guarding
             }
         }
@@ -282,7 +290,10 @@ impl Connection {
             }
         }
         // Once begun, a procedure may have committed, whatever its error looks like.
-        let undone = || keys.iter().all(|key| kinds::is_data(&key.sql));
+        let undone = || {
+            keys.iter()
+                .all(|key| kinds::is_data(&key.sql) || varies(&key.sql))
+        };
         let firm = ground.is_firm() || self.guarded;
         if !firm || (self.executing && !undone()) {
             return false;
