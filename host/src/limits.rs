@@ -133,6 +133,8 @@ pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 pub const STATEMENTS_DEFAULT: u32 = 256;
 /// Prepared statements kept per connection that a configuration may ask for.
 pub const STATEMENTS_MAX: u32 = 10_000;
+/// The texts of those that are kept, in bytes, on one connection and of one database.
+pub const STATEMENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long what the server said of types that can be altered is told to further instances, by wall
 /// clock, before it is asked again.
 pub const TYPES_TRUSTED: Duration = Duration::from_secs(60);
@@ -313,6 +315,7 @@ const _: () = assert!(GUEST_STACK_BYTES < FIBER_STACK_BYTES);
 const _: () = assert!(FIBER_STACK_BYTES_KEPT < GUEST_STACK_BYTES);
 const _: () = assert!(8 * (LINGERS_MAX as usize) < HANDLES_MAX);
 const _: () = assert!(BATCH_BYTES_EAGER <= BATCH_BYTES && BATCH_BYTES <= BATCH_BYTES_MAX);
+const _: () = assert!(SQL_BYTES_MAX <= STATEMENTS_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= ROW_BYTES_MAX);
 const _: () = assert!(ROW_BYTES_MAX <= HOST_CALL_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX <= HOST_CALL_BYTES_MAX);

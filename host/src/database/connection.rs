@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
-use lru::LruCache;
 use uuid::Uuid;
 
 use super::cancelling::{Canceller, Cancelling};
@@ -24,12 +23,13 @@ use super::connect::{Address, Backend};
 use super::copy::Pieces;
 use super::demotion::{self, Vouched};
 use super::error::Result;
+use super::kept::Kept;
 use super::portals::Portals;
 use super::prelude::Prelude;
 use super::residue::Residue;
 use super::server_timeouts::ServerTimeouts;
 use super::sql::alone::stands_alone;
-use super::statement::{Effects, Key, Prepared};
+use super::statement::{Effects, Prepared};
 use super::wire::notification::Notification;
 use super::wire::request::{self, Command};
 use super::wire::{Status, Wire};
@@ -41,7 +41,7 @@ pub struct Connection {
     pub(super) wire: Wire,
     pub(super) address: Arc<Address>,
     pub(super) prepare: Prepare,
-    pub(super) statements: LruCache<Key, Prepared>,
+    pub(super) statements: Kept<Prepared>,
     /// How many names it has given to statements and portals; none is given twice.
     pub(super) names: u64,
     /// The names of statements that the server may have parsed, though nobody has noted it yet.
@@ -135,7 +135,7 @@ impl Connection {
             wire: Wire::new(established),
             address,
             prepare,
-            statements: LruCache::new(statements_max),
+            statements: Kept::new(statements_max),
             // Behind a pooler that mixes up connections, none takes another's statement for its own.
             names: Uuid::new_v4().as_u64_pair().0 >> 16,
             parsing: Vec::new(),

@@ -9,8 +9,6 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use lru::LruCache;
-
 use crate::config::{DatabaseConfig, Prepare, Reset};
 use crate::fault::Fault;
 use crate::limits;
@@ -28,6 +26,7 @@ mod demotion;
 pub mod error;
 mod exchange;
 pub mod grants;
+mod kept;
 mod leaving;
 mod overheard;
 pub mod permission;
@@ -58,6 +57,7 @@ pub mod work;
 pub use error::{Error, Result};
 
 use connect::Address;
+use kept::Kept;
 use pool::{Loan, Pool};
 use statement::{Call, Description, Key};
 use varying::varies;
@@ -73,7 +73,7 @@ pub struct Database {
     /// Whether a pooler shares the server's sessions.
     shares_sessions: bool,
     /// What the server last said of a statement, so that a new instance need not ask again.
-    descriptions: Mutex<LruCache<Key, Arc<Description>>>,
+    descriptions: Mutex<Kept<Arc<Description>>>,
 }
 
 /// The databases of an environment, by name.
@@ -98,7 +98,7 @@ impl Database {
             warm: config.warm,
             reset_always: config.reset == Reset::Always,
             shares_sessions: config.prepare == Prepare::Never,
-            descriptions: Mutex::new(LruCache::new(statements_max)),
+            descriptions: Mutex::new(Kept::new(statements_max)),
         })
     }
 
@@ -197,7 +197,7 @@ impl Database {
         self.descriptions().pop(key);
     }
 
-    fn descriptions(&self) -> std::sync::MutexGuard<'_, LruCache<Key, Arc<Description>>> {
+    fn descriptions(&self) -> std::sync::MutexGuard<'_, Kept<Arc<Description>>> {
         // Nothing panics while it is locked; and a description is whole or absent.
         self.descriptions
             .lock()

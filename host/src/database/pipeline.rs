@@ -124,7 +124,7 @@ impl Connection {
         let keys: Vec<&Key> = calls.iter().map(|call| &call.key).collect();
         let mut assuming = None;
         // If there are more than are kept, the last ones would push out the first.
-        let named = self.prepare == Prepare::Always && calls.len() <= self.statements.cap().get();
+        let named = self.prepare == Prepare::Always && calls.len() <= self.statements.max();
         let mut first: HashMap<&Key, usize> = HashMap::new();
         let mut plans: Vec<Plan> = Vec::with_capacity(calls.len());
         let mut missing = Vec::new();

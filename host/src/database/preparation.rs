@@ -230,8 +230,8 @@ impl Connection {
         if varies(&key.sql) {
             return prepared;
         }
-        if let Some((_, evicted)) = self.statements.push(key.clone(), prepared.clone()) {
-            self.forget_statement(&evicted.name);
+        for gone in self.statements.put(key.clone(), prepared.clone()) {
+            self.forget_statement(&gone.name);
         }
         prepared
     }
@@ -279,13 +279,13 @@ impl Connection {
         ground: &Ground,
         error: &Error,
     ) -> bool {
-        let remembered = known || keys.iter().any(|key| self.statements.contains(*key));
+        let remembered = known || keys.iter().any(|key| self.statements.contains(key));
         if !(error.is_stale_plan() || remembered && self.is_outdated(error)) {
             return false;
         }
         // Also where nothing can be done again: the next one is not to fail for the same reason.
         for key in keys {
-            if let Some(stale) = self.statements.pop(*key) {
+            if let Some(stale) = self.statements.pop(key) {
                 self.forget_statement(&stale.name);
             }
         }
