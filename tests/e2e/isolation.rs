@@ -202,6 +202,12 @@ behind_both_doors! {
                 before,
                 "after {discard}"
             );
+            // Here nothing that fails can be tried again.
+            let transaction = json!({ "transaction": [{ "execute": INSERT }, { "query": COUNT }], "end": "rollback" });
+            for step in [&transaction, &json!({ "batch": discard }), &transaction] {
+                let done = trial.value(json!({ "steps": [step] })).await;
+                assert!(!done.to_string().contains("\"error\""), "after {discard}: {done}");
+            }
         }
     }
 

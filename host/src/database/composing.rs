@@ -66,6 +66,9 @@ impl Connection {
         // A failed transaction executes nothing.
         self.has_sequences |= effects.sequences.moves && self.status() != Some(Status::Failed);
         self.mark(effects.residue);
+        if effects.forgets {
+            self.forget_statements();
+        }
         Ok(())
     }
 
@@ -102,5 +105,6 @@ impl Effects {
         residue: Residue::Nothing,
         sequences: Sequences::NONE,
         only_modes: false,
+        forgets: false,
     };
 }

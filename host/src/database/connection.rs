@@ -320,6 +320,13 @@ impl Connection {
         }
     }
 
+    /// Forgets all statements, also on the server, if they are still there.
+    pub(super) fn forget_statements(&mut self) {
+        for prepared in self.statements.take() {
+            self.forget_statement(&prepared.name);
+        }
+    }
+
     /// Has the server forget a portal, with the next request.
     pub fn forget_portal(&mut self, name: &str) {
         self.portals.close(name);
@@ -373,7 +380,8 @@ impl Connection {
         // They wait for a request that is not taken back.
         let forgetting = std::mem::take(&mut self.forgetting);
         let written = self.send(effects, |_| Ok(()));
-        self.forgetting = forgetting;
+        let forgotten_since = std::mem::replace(&mut self.forgetting, forgetting);
+        self.forgetting.extend_from_slice(&forgotten_since);
         written?;
         if self.leading == 0 {
             // There is nothing to do first, and so nothing to wait for.

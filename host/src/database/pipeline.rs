@@ -216,6 +216,7 @@ impl Connection {
                 moves: all.sequences.moves || plan.effects.sequences.moves,
             },
             only_modes: false,
+            forgets: all.forgets || plan.effects.forgets,
         });
         let between = self.terms.prelude.clone();
         self.send(effects, |out| {

@@ -284,9 +284,16 @@ impl Connection {
             return false;
         }
         // Also where nothing can be done again: the next one is not to fail for the same reason.
-        for key in keys {
-            if let Some(stale) = self.statements.pop(key) {
-                self.forget_statement(&stale.name);
+        match error.kind() {
+            // Something had the session forget what is prepared there, and hardly this one alone.
+            "26000" => self.forget_statements(),
+            _ => {
+                for key in keys {
+                    let stale = self.statements.pop(key);
+                    stale
+                        .into_iter()
+                        .for_each(|stale| self.forget_statement(&stale.name));
+                }
             }
         }
         // Once begun, a procedure may have committed, whatever its error looks like.

@@ -73,6 +73,13 @@ pub fn only_modes(sql: &str) -> bool {
         && !statement.contains(&Token::Symbol(';'))
 }
 
+/// Whether a text has its session forget prepared statements, the host's own among them. `residue` is
+/// the text's.
+pub fn forgets(sql: &str, residue: Residue) -> bool {
+    let mut words = readings(sql).flatten();
+    residue != Residue::Nothing && words.any(|word| word.is_one_of(&["deallocate", "discard"]))
+}
+
 /// Judges one or more statements by their text.
 pub fn residue(sql: &str) -> Residue {
     readings(sql)
@@ -398,6 +405,20 @@ mod tests {
             "",
         ] {
             assert!(!only_modes(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_forgets_statements_is_noticed() {
+        for sql in ["discard all", "select 1; DEALLOCATE p"] {
+            assert!(forgets(sql, residue(sql)), "{sql}");
+        }
+        for sql in [
+            "select discard from t",
+            "discarded",
+            "select 'discard all', f()",
+        ] {
+            assert!(!forgets(sql, residue(sql)), "{sql}");
         }
     }
 

@@ -102,6 +102,8 @@ pub struct Effects {
     pub sequences: Sequences,
     /// Whether all it does is to say how its transaction runs, for which it must come first.
     pub only_modes: bool,
+    /// Whether it may have the session forget statements that are prepared there.
+    pub forgets: bool,
 }
 
 impl Effects {
@@ -112,6 +114,7 @@ impl Effects {
             residue,
             sequences: residue::sequences(sql, residue),
             only_modes: residue::only_modes(sql),
+            forgets: residue::forgets(sql, residue),
         }
     }
 }

@@ -1,15 +1,16 @@
-//! Statements whose text does not tell their columns.
+//! Statements that are not worth being remembered.
 //!
 //! `FETCH` returns what the cursor of that name is about, and `EXECUTE` what was prepared by that name, and
 //! either may be another one by the next time. The server looks at them anew each time, and so what was
-//! said of one is neither remembered nor believed of the next.
+//! said of one is neither remembered nor believed of the next. So it is with `DEALLOCATE` and `DISCARD`, which
+//! have the server forget themselves among others.
 
 use super::sql::lexer::{Token, Tokens};
 
-/// Whether a statement's columns are none that its text tells.
+/// Whether what is known of a statement may be wrong by its next execution, as a rule.
 pub fn varies(sql: &str) -> bool {
     let first = Tokens::words(sql).find(|token| *token != Token::Symbol(';'));
-    first.is_some_and(|token| token.is_one_of(&["execute", "fetch"]))
+    first.is_some_and(|token| token.is_one_of(&["deallocate", "discard", "execute", "fetch"]))
 }
 
 #[cfg(test)]
@@ -17,11 +18,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_named_within_a_text_varies() {
+    fn what_names_other_statements_varies() {
         for sql in [
             "fetch 3 from c",
             " /* x */ FETCH all c",
             ";-- x\nexecute p (1)",
+            "discard all",
         ] {
             assert!(varies(sql), "{sql}");
         }
