@@ -159,6 +159,9 @@ pub const BATCH_BYTES: usize = 256 * 1024;
 pub const BATCH_BYTES_EAGER: usize = 32 * 1024;
 /// What a guest may ask for in one batch, in bytes.
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Rows of one connection that are read before the guest asks for them, so that another call can have its
+/// turn, in bytes, but for the last row.
+pub const ASIDE_BYTES_MAX: usize = BATCH_BYTES_MAX;
 /// Rows in one batch, for rows that have no columns and so no bytes.
 pub const BATCH_ROWS_MAX: u32 = 1_000_000;
 /// Rows that are fetched from a portal at first, before it is known how large they are.

@@ -89,3 +89,4 @@ mod transactions;
 mod type_samples;
 mod types;
 mod varying;
+mod wide_rows;

@@ -171,7 +171,7 @@ impl Error {
     }
 
     /// Whether another call still had the connection: its rows were being read, on a
-    /// [`Session`](super::Session), or a `COPY` had not ended. Nothing was executed: read or drop the
+    /// [`Session`](super::Session) or more than the host holds, or a `COPY` had not ended. Nothing was executed: read or drop the
     /// [`RowStream`](super::RowStream), end or drop the copy, then call again.
     pub fn is_in_use(&self) -> bool {
         matches!(self.0.kind, Kind::InUse)

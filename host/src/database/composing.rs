@@ -60,6 +60,7 @@ impl Connection {
         self.leading = leaders.len() as u32;
         (self.executing, self.bound) = (false, false);
         self.copying_out = false;
+        self.flowing = None;
         self.began = self.beginning.take();
         (self.was_guarded, self.had_sequences) = (self.guarded, self.has_sequences);
         self.guarded = std::mem::take(&mut self.guarding);

@@ -72,6 +72,8 @@ pub struct Connection {
     pub(super) pieces: Pieces,
     /// What its transaction has left open.
     pub(super) portals: Portals,
+    /// The portal whose rows are on their way, if those of one are.
+    pub(super) flowing: Option<String>,
     pub(super) timeouts: ServerTimeouts,
     /// How long the next request may take, if that is less than its terms say.
     pub(super) call_timeout: Option<Duration>,
@@ -152,6 +154,7 @@ impl Connection {
             copying_out: false,
             pieces: Pieces::default(),
             portals: Portals::default(),
+            flowing: None,
             call_timeout: None,
             has_sequences: false,
             had_sequences: false,

@@ -89,7 +89,7 @@ impl CopyIn {
         *over = true;
         let written = self
             .session
-            .with_loan(&self.seat, self.flow, async |loan| {
+            .with_loan(&self.seat, self.flow, false, async |loan| {
                 loan.copy_write(bytes).await
             })
             .await;
@@ -112,7 +112,9 @@ impl CopyIn {
         }
         let finished = self
             .session
-            .with_loan(&self.seat, self.flow, async |loan| loan.copy_finish().await)
+            .with_loan(&self.seat, self.flow, false, async |loan| {
+                loan.copy_finish().await
+            })
             .await;
         end_flow(&self.session, &self.seat, self.flow);
         finished
@@ -172,7 +174,7 @@ impl CopyOut {
         place.over = true;
         let mut read = self
             .session
-            .with_loan(&self.seat, self.flow, async |loan| {
+            .with_loan(&self.seat, self.flow, false, async |loan| {
                 loan.copy_read(bytes).await
             })
             .await

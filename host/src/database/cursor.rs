@@ -28,6 +28,8 @@ pub struct Batch {
     pub cells: Vec<u8>,
     /// Whether no rows follow.
     pub last: bool,
+    /// Whether the server has said that more can be fetched.
+    pub suspended: bool,
     /// How many rows the statement has affected; only known with the last batch.
     pub affected: u64,
     /// What comes after these rows, if that is an error and no further rows.
@@ -86,7 +88,7 @@ impl Cursor {
                 portal: started.portal.clone(),
                 bytes: started.first.cells.len(),
                 rows: started.first.rows as usize,
-                flow: seat.flow(),
+                flow: seat.flow_of(started.portal.as_deref()),
                 over: false,
                 failed: started.first.failed.take(),
                 meter,
@@ -110,23 +112,21 @@ impl Cursor {
             abandon(&self.session, &self.seat, &mut place);
             return Err(*error);
         }
-        self.seat.admits(place.flow)?;
-        // Rows that arrive while nobody waits are lost, and so are those after them.
-        place.over = true;
-        let rows_max = place.rows_for(bytes);
-        let mut fetched = self
-            .session
-            .fetch(
-                &self.seat,
-                place.flow,
-                place.portal.as_deref(),
-                rows_max,
-                bytes,
-                place.timeout,
-            )
-            .await;
-        place.over = false;
-        place.flow = self.seat.flow();
+        let mut fetched = match self.seat.take_aside(place.portal.as_deref()) {
+            Some(batch) => Ok(batch),
+            None => self.fetch_more(&mut place, bytes).await,
+        };
+        match &fetched {
+            // Nothing was read, and everything is as it was.
+            Err(Error::InUse) => return fetched,
+            // They may have been read by another call while this one waited for its turn.
+            Err(Error::Ended) => {
+                let batch = self.seat.take_aside(place.portal.as_deref());
+                fetched = batch.map_or(fetched, Ok);
+            }
+            _ => {}
+        }
+        place.flow = self.seat.flow_of(place.portal.as_deref());
         match &mut fetched {
             Ok(batch) if place.meter.count(batch).is_err() => {
                 abandon(&self.session, &self.seat, &mut place);
@@ -139,13 +139,30 @@ impl Cursor {
             }
             _ => {
                 place.over = true;
+                let flows = self.seat.flow_of(place.portal.as_deref()).is_some();
                 self.seat.end_portal(place.portal.take());
-                self.seat.set_flowing(false);
+                if flows {
+                    self.seat.stop_flow();
+                }
                 if !self.seat.role().is_held() {
                     self.session.leave(&self.seat, fetched.is_err());
                 }
             }
         }
+        fetched
+    }
+
+    async fn fetch_more(&self, place: &mut Place, bytes: usize) -> Result<Batch> {
+        self.seat.may_admit(place.flow)?;
+        // Rows that arrive while nobody waits are lost, and so are those after them.
+        place.over = true;
+        let (flow, portal) = (place.flow, place.portal.as_deref());
+        let rows_max = place.rows_for(bytes);
+        let fetched = self
+            .session
+            .fetch(&self.seat, flow, portal, rows_max, bytes, place.timeout)
+            .await;
+        place.over = false;
         fetched
     }
 }

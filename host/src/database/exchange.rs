@@ -108,7 +108,16 @@ impl Connection {
             }
             self.send(Effects::NONE, |out| request::execute(portal, rows_max, out))?;
         }
-        self.rows(bytes, portal.is_none()).await
+        let batch = self.rows(bytes, portal.is_none()).await?;
+        self.note_flow(portal);
+        Ok(batch)
+    }
+
+    /// Notes whose rows are on their way, if any are.
+    fn note_flow(&mut self, portal: Option<&str>) {
+        if self.is_busy() {
+            self.flowing = portal.map(str::to_owned);
+        }
     }
 
     async fn run(
@@ -178,7 +187,10 @@ impl Connection {
     ) -> Started {
         match &portal {
             Some(portal) if first.last => self.forget_portal(portal),
-            Some(portal) => self.portals.open(portal, self.wire.transactions),
+            Some(portal) => {
+                self.portals.open(portal, self.wire.transactions);
+                self.note_flow(Some(portal));
+            }
             None => {}
         }
         Started {

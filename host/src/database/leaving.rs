@@ -19,7 +19,7 @@ use crate::limits;
 impl Session {
     /// The rows or data that a seat's connection has yet to send, or expects, end here.
     pub(super) fn end_flow(self: &Arc<Self>, seat: &Arc<Seat>) {
-        seat.set_flowing(false);
+        seat.stop_flow();
         if self.has_ended() {
             return;
         }

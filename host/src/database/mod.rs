@@ -14,6 +14,7 @@ use crate::fault::Fault;
 use crate::limits;
 use crate::telemetry::{Account, Tally, line_of};
 
+mod aside;
 mod borrowing;
 mod cancelling;
 mod catalog;

@@ -63,10 +63,10 @@ impl Pinned {
     pub async fn begin(&self, options: &Options) -> Result<Transaction> {
         let name = self.seat.database().name();
         let begin = self.session.grants.begin(name, options)?.sql();
-        self.seat.admits(None)?;
+        self.seat.may_admit(None)?;
         self.fresh.store(false, Ordering::Release);
         self.session
-            .with_loan(&self.seat, None, async |loan| {
+            .with_loan(&self.seat, None, false, async |loan| {
                 self.seat.tidy(loan).await?;
                 if !loan.is_outside() {
                     return Err(Error::Invalid(

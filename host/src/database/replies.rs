@@ -8,6 +8,7 @@ use postgres_protocol::message::backend as tags;
 use super::connection::Connection;
 use super::cursor::Batch;
 use super::error::{Error, Result};
+use super::server_error::Verdict;
 use super::wire::reply;
 use crate::limits;
 
@@ -85,8 +86,27 @@ impl Connection {
         }
     }
 
+    /// Reads more rows into a batch that was begun, and keeps what they failed with.
+    pub(super) async fn read_on(&mut self, batch: &mut Batch) -> Result<()> {
+        if batch.failed.is_none() {
+            let before = batch.rows;
+            let more = self.more_rows(batch, limits::BATCH_BYTES, false).await;
+            self.wire.traffic.rows += u64::from(batch.rows - before);
+            match more {
+                Err(error) if error.verdict() == Verdict::Usable => {
+                    batch.failed = Some(Box::new(error));
+                }
+                more => more?,
+            }
+        }
+        match batch.failed {
+            // Nothing is read beyond that, though more may be on its way.
+            Some(_) => self.wire.drain().await,
+            None => Ok(()),
+        }
+    }
+
     async fn more_rows(&mut self, batch: &mut Batch, bytes: usize, flowing: bool) -> Result<()> {
-        let mut suspended = false;
         loop {
             let tag = match self.reply().await {
                 // Nobody wants the rows.
@@ -114,12 +134,12 @@ impl Connection {
                     }
                 }
                 tags::COMMAND_COMPLETE_TAG => batch.affected = reply::affected(&self.wire),
-                tags::PORTAL_SUSPENDED_TAG => suspended = true,
+                tags::PORTAL_SUSPENDED_TAG => batch.suspended = true,
                 tag @ (tags::COPY_IN_RESPONSE_TAG | tags::COPY_OUT_RESPONSE_TAG) => {
                     return Err(self.misused_copy(tag).await);
                 }
                 tags::READY_FOR_QUERY_TAG => {
-                    batch.last = !suspended;
+                    batch.last = !batch.suspended;
                     return Ok(());
                 }
                 _ => {}

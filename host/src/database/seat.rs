@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Database;
+use super::aside::{self, Aside};
+use super::cursor::Batch;
 use super::error::{Error, Result};
 use super::overheard;
 use super::pool::Loan;
@@ -24,6 +26,8 @@ pub(super) struct Seat {
     dropped: AtomicBool,
     /// The portals whose rows nobody will read any more.
     ended_portals: Mutex<Vec<String>>,
+    /// The rows that were read before their turn.
+    aside: Mutex<Aside>,
 }
 
 /// Rows or data that flow beside a call, from its end to theirs. No two of a seat are equal.
@@ -34,6 +38,8 @@ pub(super) struct Flow(u64);
 struct FlowState {
     count: u64,
     now: Option<Flow>,
+    /// The portal whose rows these are, if they are one's.
+    portal: Option<String>,
 }
 
 /// What a seat is occupied for.
@@ -74,6 +80,7 @@ impl Seat {
             given_up: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
             ended_portals: Mutex::default(),
+            aside: Mutex::default(),
         }
     }
 
@@ -110,8 +117,19 @@ impl Seat {
         lock(&self.flow).now
     }
 
+    /// The same, if it is the rows of this portal, or of none.
+    pub(super) fn flow_of(&self, portal: Option<&str>) -> Option<Flow> {
+        let flow = lock(&self.flow);
+        flow.now.filter(|_| flow.portal.as_deref() == portal)
+    }
+
     pub(super) fn is_flowing(&self) -> bool {
         self.flow().is_some()
+    }
+
+    /// The portal whose rows flow.
+    fn flowing_portal(&self) -> Option<String> {
+        lock(&self.flow).portal.clone()
     }
 
     /// Whether a call may have its turn that needs this to flow: nothing, or what it goes on with itself.
@@ -124,33 +142,66 @@ impl Seat {
         }
     }
 
-    pub(super) fn set_flowing(&self, flowing: bool) {
-        let mut flow = lock(&self.flow);
-        match flowing {
-            true if flow.now.is_none() => {
-                flow.count += 1;
-                flow.now = Some(Flow(flow.count));
-            }
-            true => {}
-            false => flow.now = None,
+    /// The same, of a call that can wait for the rows of a portal to make way.
+    pub(super) fn may_admit(&self, needed: Option<Flow>) -> Result<()> {
+        match self.admits(needed) {
+            Err(Error::InUse) if self.flowing_portal().is_some() => Ok(()),
+            admitted => admitted,
         }
+    }
+
+    /// Something flows now, perhaps the rows of a portal, or goes on to flow.
+    pub(super) fn begin_flow(&self, portal: Option<&str>) {
+        let mut flow = lock(&self.flow);
+        if flow.now.is_none() {
+            flow.count += 1;
+            flow.now = Some(Flow(flow.count));
+            flow.portal = portal.map(str::to_owned);
+        }
+    }
+
+    /// Nothing flows any more.
+    pub(super) fn stop_flow(&self) {
+        let mut flow = lock(&self.flow);
+        (flow.now, flow.portal) = (None, None);
     }
 
     /// Nobody will read these rows any more.
     pub(super) fn end_portal(&self, portal: Option<String>) {
+        if let Some(portal) = &portal {
+            lock(&self.aside).forget(portal);
+        }
         lock(&self.ended_portals).extend(portal);
+    }
+
+    /// The next rows of a portal that were read before their turn.
+    pub(super) fn take_aside(&self, portal: Option<&str>) -> Option<Batch> {
+        lock(&self.aside).take(portal?)
+    }
+
+    /// Makes way for a call behind the rows of a portal that flow: they are read, to be taken later, or
+    /// nobody will read them any more.
+    pub(super) async fn make_way(&self, loan: &mut Loan, ends_rows: bool) -> Result<()> {
+        let Some(portal) = self.flowing_portal() else {
+            return Ok(());
+        };
+        if !ends_rows {
+            aside::read(&self.aside, &portal, loan).await?;
+        }
+        self.stop_flow();
+        Ok(())
     }
 
     /// Nobody waits for the call under way any more.
     pub(super) fn give_up(&self) {
         self.given_up.store(true, Ordering::Release);
-        self.set_flowing(false);
+        self.stop_flow();
     }
 
     /// Nobody will end the transaction that is open.
     pub(super) fn drop_transaction(&self) {
         self.dropped.store(true, Ordering::Release);
-        self.set_flowing(false);
+        self.stop_flow();
     }
 
     /// The next statement on its connection begins a transaction first.

@@ -217,12 +217,12 @@ impl Session {
         seat: &Arc<Seat>,
         work: &W,
     ) -> Result<W::Done> {
-        seat.admits(None)?;
+        seat.may_admit(None)?;
         let texts = || work.texts().into_iter().map(str::to_owned).collect();
         let name = seat.database().name();
         let call = self.account.call(name, work.operation(), texts);
         let done = self
-            .with_loan(seat, None, async |loan| {
+            .with_loan(seat, None, work.ends_rows(), async |loan| {
                 seat.tidy(loan).await?;
                 loan.call_timeout = work.timeout();
                 work.perform(loan, seat.database()).await
@@ -242,7 +242,7 @@ impl Session {
         bytes: usize,
         timeout: Option<Duration>,
     ) -> Result<Batch> {
-        self.with_loan(seat, flow, async |loan| {
+        self.with_loan(seat, flow, false, async |loan| {
             // What is on its way then is nobody's, and not the portal's.
             if flow.is_none() {
                 seat.tidy(loan).await?;
@@ -254,17 +254,22 @@ impl Session {
     }
 
     /// Uses a seat's connection until the work is done or the session ends, while this flows there and
-    /// nothing else. Work that is given up in the middle is ended in the background.
+    /// nothing else; the rows of a portal make way, and end if the work `ends_rows`. Work that is given up in
+    /// the middle is ended in the background.
     pub(super) async fn with_loan<R>(
         self: &Arc<Self>,
         seat: &Arc<Seat>,
         flow: Option<Flow>,
+        ends_rows: bool,
         work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
     ) -> Result<R> {
         let result = {
             let using = pin!(async {
                 let mut place = seat.loan.lock().await;
                 // Whoever had the turn before may have begun something to go on with.
+                if let (Err(Error::InUse), Some(loan)) = (seat.admits(flow), place.as_mut()) {
+                    Box::pin(seat.make_way(loan, ends_rows)).await?;
+                }
                 seat.admits(flow)?;
                 // Not before: who only waits for a turn has nothing to end.
                 let interrupted = Interrupted::new(self, seat);
@@ -298,7 +303,10 @@ impl Session {
             Some(Verdict::Demoted) => seat.database().doubt(),
             Some(Verdict::Usable) | None => {}
         }
-        seat.set_flowing(result.is_ok() && loan.is_busy());
+        match result.is_ok() && loan.is_busy() {
+            true => seat.begin_flow(loan.flowing.as_deref()),
+            false => seat.stop_flow(),
+        }
         result
     }
 

@@ -175,6 +175,10 @@ impl<W: Work> Work for Within<'_, W> {
         self.0.operation()
     }
 
+    fn ends_rows(&self) -> bool {
+        self.0.ends_rows()
+    }
+
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<W::Done> {
         if loan.is_outside() {
             return Err(Error::Ended);
@@ -258,6 +262,10 @@ impl Work for Conclude {
 
     fn operation(&self) -> Option<&str> {
         Some(self.0)
+    }
+
+    fn ends_rows(&self) -> bool {
+        true
     }
 
     async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<bool> {

@@ -39,6 +39,11 @@ pub trait Work: Sync {
         None
     }
 
+    /// Whether it ends all rows that have not been read.
+    fn ends_rows(&self) -> bool {
+        false
+    }
+
     /// Does it.
     fn perform(
         &self,

@@ -126,6 +126,22 @@ pub enum Step {
         #[serde(default)]
         unfinished: bool,
     },
+    /// A query of which the first row is read, then other statements are executed; the error of the first
+    /// that fails, or the number of rows in all.
+    Streamed {
+        /// The SQL.
+        streamed: String,
+        /// The other statements.
+        meanwhile: Vec<String>,
+        /// Whether the other rows are never read, nor given up.
+        #[serde(default)]
+        leaked: bool,
+    },
+    /// Queries at the same time, on the same connection; the number of rows of each.
+    AtOnce {
+        /// The SQL.
+        at_once: Vec<String>,
+    },
     /// Steps at the same time.
     Parallel {
         /// The steps.
@@ -180,6 +196,39 @@ macro_rules! run_on {
                     calls.add_typed(sql, &values);
                 }
                 calls.run().await.map(outcomes)
+            }
+            Step::Streamed {
+                streamed,
+                meanwhile,
+                leaked,
+            } => match $on.query_raw(&streamed, [0_i32; 0]).await {
+                Ok(mut stream) => {
+                    let mut done = stream.try_next().await.map(|_| 1);
+                    for sql in meanwhile {
+                        done = match (done, $on.execute(&sql, &[]).await) {
+                            (Ok(rows), Ok(_)) => Ok(rows),
+                            (Err(error), _) | (_, Err(error)) => Err(error),
+                        };
+                    }
+                    match leaked {
+                        true => std::mem::forget(stream),
+                        false => while let (Ok(rows), next) = (&mut done, stream.try_next().await) {
+                            match next {
+                                Ok(Some(_)) => *rows += 1,
+                                Ok(None) => break,
+                                Err(error) => done = Err(error),
+                            }
+                        }
+                    }
+                    done.map(|rows| json!({ "rows": rows }))
+                }
+                Err(error) => Err(error),
+            },
+            Step::AtOnce { at_once } => {
+                let all = at_once.iter().map(|sql| $on.query(sql, &[]));
+                let all = join_all(all).await.into_iter();
+                let counts = all.map(|rows| rows.map_or_else(describe, |rows| json!(rows.len())));
+                Ok(counts.collect())
             }
             Step::CopyIn {
                 copy_in,

@@ -1,0 +1,109 @@
+//! In a transaction other calls have their turn while rows are read, however large those are.
+
+use e2e::guests::QUERY;
+use e2e::{Database, Door, Setup, Trial};
+use serde_json::{Value, json};
+
+/// More than a batch, in the first rows that are fetched.
+const WIDE: &str = "select g, repeat('x', 1000) from generate_series(1, 2000) g";
+/// More of them than are held for a call to have its turn.
+const HUGE: &str = "select g, repeat('x', 100000) from generate_series(1, 450) g";
+/// One of the first rows cannot be made.
+const FAILING: &str = "select g, repeat('x', 1000), 1 / (g - 400) from generate_series(1, 2000) g";
+
+async fn trial(door: Door) -> (Database, Trial) {
+    let database = Database::with("create table noted (id int4)").await;
+    let trial = Setup::of(&QUERY).with(&database).start(door).await;
+    (database, trial)
+}
+
+async fn result(trial: &Trial, step: &Value) -> Value {
+    trial.value(json!({ "steps": [step] })).await[0].clone()
+}
+
+/// In a transaction, and in one on a connection of the guest's own.
+fn transactions(steps: &Value, end: &str) -> [Value; 2] {
+    let transaction = json!({ "transaction": steps, "end": end });
+    [transaction.clone(), json!({ "session": [transaction] })]
+}
+
+/// What came of a transaction, wherever it was.
+fn outcome(result: &Value) -> &Value {
+    result.get(0).unwrap_or(result)
+}
+
+behind_both_doors! {
+    async fn other_calls_have_their_turn_while_rows_are_read(door) {
+        let (database, trial) = trial(door).await;
+        let insert = "insert into noted values (1)";
+        let steps = json!([
+            { "streamed": WIDE, "meanwhile": [insert, "select 1", WIDE] },
+            { "streamed": "fetch all from c", "meanwhile": [] },
+            { "execute": insert },
+        ]);
+        for transaction in transactions(&steps, "commit") {
+            let result = result(&trial, &transaction).await;
+            let outcome = outcome(&result);
+            assert_eq!(outcome["steps"][0], json!({ "rows": 2000 }), "{result}");
+            assert_eq!(outcome["steps"][1]["error"]["code"], "34000", "{result}");
+        }
+        // The cursor that there is none of has failed the transactions.
+        assert_eq!(database.value("select count(*) from noted").await.as_deref(), Some("0"));
+    }
+
+    /// The transaction has failed by then.
+    async fn an_error_comes_behind_the_rows_that_were_read_for_another_call(door) {
+        let (_database, trial) = trial(door).await;
+        let steps = json!([
+            { "streamed": FAILING, "meanwhile": [] },
+        ]);
+        let alone = result(&trial, &transactions(&steps, "rollback")[0]).await;
+        let steps = json!([{ "streamed": FAILING, "meanwhile": ["select 1"] }]);
+        let beside = result(&trial, &transactions(&steps, "rollback")[0]).await;
+        assert_eq!(alone["steps"][0]["error"]["code"], "22012", "{alone}");
+        assert_eq!(beside["steps"][0]["error"]["code"], "25P02", "{beside}");
+        assert!(alone["end"].is_null() && beside["end"].is_null(), "{alone} {beside}");
+    }
+
+    async fn a_transaction_ends_as_it_is_told_to_though_rows_of_it_were_not_read(door) {
+        let (database, trial) = trial(door).await;
+        for (sql, number) in [(WIDE, "2"), (HUGE, "4")] {
+            let steps = json!([
+                { "execute": "insert into noted values (1)" },
+                { "streamed": sql, "meanwhile": [], "leaked": true },
+            ]);
+            for end in ["rollback", "commit"] {
+                for transaction in transactions(&steps, end) {
+                    let result = result(&trial, &transaction).await;
+                    let end = outcome(&result).get("end");
+                    assert_eq!(end, Some(&Value::Null), "{result}");
+                }
+            }
+            assert_eq!(database.value("select count(*) from noted").await.as_deref(), Some(number));
+        }
+    }
+
+    async fn rows_too_large_to_be_held_keep_others_from_their_turn_and_stay_whole(door) {
+        let (_database, trial) = trial(door).await;
+        let steps = json!([{ "streamed": HUGE, "meanwhile": ["select 1"] }, { "query": "select 2" }]);
+        for transaction in transactions(&steps, "commit") {
+            let result = result(&trial, &transaction).await;
+            let outcome = outcome(&result);
+            let message = outcome["steps"][0]["error"]["message"].as_str().unwrap_or_default();
+            assert!(message.contains("busy with the rows"), "{result}");
+            assert_eq!(outcome["steps"][1]["rows"], json!([[2]]), "{result}");
+            assert!(outcome["end"].is_null(), "{result}");
+        }
+    }
+
+    async fn queries_at_the_same_time_run_one_after_another(door) {
+        let (_database, trial) = trial(door).await;
+        let steps = json!([{ "at_once": [WIDE, "select 1", WIDE, WIDE, "select 1"] }]);
+        for transaction in transactions(&steps, "commit") {
+            let result = result(&trial, &transaction).await;
+            let outcome = outcome(&result);
+            assert_eq!(outcome["steps"][0], json!([2000, 1, 2000, 2000, 1]), "{result}");
+            assert!(outcome["end"].is_null(), "{result}");
+        }
+    }
+}
