@@ -27,6 +27,7 @@ mod demotion;
 pub mod error;
 mod exchange;
 pub mod grants;
+mod harmless;
 mod kept;
 mod leaving;
 mod overheard;

@@ -7,12 +7,13 @@
 //!
 //! What the text does not show, it cannot find: a trigger, a column's default, an operator or a
 //! view that changes the session, nor a function of the database that is called like a column
-//! (`t.f`). A database where such things exist is given `reset = "always"`.
+//! (`t.f`) or as one of PostgreSQL's own is, for other types. A database where such things exist is given `reset = "always"`.
 //!
 //! The transaction itself is not judged here: the server reports it ([`super::wire`]).
 
 use std::iter;
 
+use super::harmless::{is_builtin, is_harmless};
 use super::sql::guard::runs_text;
 use super::sql::lexer::{Token, Tokens};
 
@@ -143,7 +144,7 @@ fn of_token(tokens: &[Token], index: usize) -> Residue {
         Token::Word(name) | Token::Quoted(name) if attribute => {
             // `(x).f` calls `f`, unless `x` has a part of that name; `t.f` is a column almost always.
             let known = match index > 1 && ends_value(&tokens[index - 2]) {
-                true => FUNCTIONS.binary_search(&name.as_str()).is_ok(),
+                true => is_builtin(name),
                 false => !CALLED_LIKE_COLUMNS.contains(&name.as_str()) && !runs_text(name),
             };
             match known {
@@ -181,16 +182,6 @@ fn ends_value(token: &Token) -> bool {
 /// Whether a word makes a temporary object, or names the schema of those.
 pub fn is_temporary(name: &str) -> bool {
     name == "temp" || name == "temporary" || name.starts_with("pg_temp")
-}
-
-/// Whether a word before an opening parenthesis calls nothing, or nothing that leaves anything.
-fn is_harmless(tokens: &[Token], index: usize, name: &str) -> bool {
-    let builtin = FUNCTIONS.binary_search(&name).is_ok();
-    if index > 0 && tokens[index - 1] == Token::Symbol('.') {
-        // A function of another schema is anybody's.
-        return builtin && index > 1 && tokens[index - 2].is_one_of(&["pg_catalog"]);
-    }
-    builtin || KEYWORDS.contains(&name)
 }
 
 /// Whether what stands in parentheses after this name are a table's columns, not arguments.
@@ -236,78 +227,9 @@ const VERBS: [&str; 33] = [
     "update", "values", "with",
 ];
 
-/// Words that stand before a parenthesis without calling anything.
-#[rustfmt::skip]
-const KEYWORDS: [&str; 72] = [
-    "all", "and", "any", "array", "as", "between", "bit", "brin", "btree", "by", "case", "char",
-    "character", "check", "conflict", "copy", "cube", "decimal", "distinct", "else", "enum", "except",
-    "exclude", "exists", "filter", "foreign", "from", "gin", "gist", "group", "grouping", "hash",
-    "having", "ilike", "in", "include", "intersect", "is", "join", "key", "lateral", "like",
-    "limit", "materialized", "not", "numeric", "offset", "on", "or", "over", "partition", "range",
-    "returning", "rollup", "rows", "select", "set", "sets", "some", "then", "time", "timestamp",
-    "timestamptz", "union", "unique", "using", "values", "varchar", "when", "where", "with",
-    "within",
-];
-
-/// Functions of PostgreSQL's own that leave nothing behind in the session, in order.
-#[rustfmt::skip]
-const FUNCTIONS: [&str; 282] = [
-    "abs", "acos", "age", "any_value", "array_agg", "array_append", "array_cat", "array_dims",
-    "array_fill", "array_length", "array_lower", "array_ndims", "array_position",
-    "array_positions", "array_prepend", "array_remove", "array_replace", "array_to_json",
-    "array_to_string", "array_upper", "ascii", "asin", "atan", "atan2", "avg", "bit_and",
-    "bit_count", "bit_length", "bit_or", "bool_and", "bool_or", "btrim", "cardinality", "cast",
-    "cbrt", "ceil", "ceiling", "char_length", "character_length", "chr", "clock_timestamp",
-    "coalesce", "col_description", "concat", "concat_ws", "convert_from", "convert_to", "corr",
-    "cos", "count", "cume_dist", "current_database", "current_schema", "current_schemas",
-    "current_setting", "date", "date_bin", "date_part", "date_trunc", "daterange", "decode",
-    "degrees", "dense_rank", "div", "encode", "every", "exp", "extract", "factorial", "family",
-    "first_value", "floor", "format", "format_type", "gcd", "gen_random_uuid", "generate_series",
-    "generate_subscripts", "get_bit", "get_byte", "greatest", "grouping", "has_schema_privilege",
-    "has_table_privilege", "host", "inet_server_addr", "initcap", "int4range", "int8range",
-    "isempty", "isfinite", "json_agg", "json_array_elements", "json_array_elements_text",
-    "json_array_length", "json_build_array", "json_build_object", "json_each", "json_each_text",
-    "json_object", "json_object_agg", "json_object_keys", "json_populate_record",
-    "json_populate_recordset", "json_strip_nulls", "json_to_record", "json_to_recordset",
-    "json_typeof", "jsonb_agg", "jsonb_array_elements", "jsonb_array_elements_text",
-    "jsonb_array_length", "jsonb_build_array", "jsonb_build_object", "jsonb_delete_path",
-    "jsonb_each", "jsonb_each_text", "jsonb_insert", "jsonb_object", "jsonb_object_agg",
-    "jsonb_object_keys", "jsonb_path_exists", "jsonb_path_match", "jsonb_path_query",
-    "jsonb_path_query_array", "jsonb_path_query_first", "jsonb_populate_record",
-    "jsonb_populate_recordset", "jsonb_pretty", "jsonb_set", "jsonb_strip_nulls",
-    "jsonb_to_record", "jsonb_to_recordset", "jsonb_typeof", "justify_days", "justify_hours",
-    "justify_interval", "lag", "last_value", "lcm", "lead", "least", "left", "length", "ln",
-    "localtime", "localtimestamp", "log", "lower", "lower_inc", "lpad", "ltrim", "make_date",
-    "make_interval", "make_time", "make_timestamp", "make_timestamptz", "masklen", "max", "md5",
-    "min", "min_scale", "mod", "mode", "network", "normalize", "now", "nth_value", "ntile",
-    "nullif", "num_nonnulls", "num_nulls", "numrange", "obj_description", "octet_length",
-    "overlay", "parse_ident", "percent_rank", "percentile_cont", "percentile_disc",
-    "pg_backend_pid", "pg_current_xact_id", "pg_database_size", "pg_get_viewdef",
-    "pg_relation_size", "pg_size_pretty", "pg_sleep", "pg_table_size", "pg_total_relation_size",
-    "pg_typeof", "phraseto_tsquery", "pi", "plainto_tsquery", "position", "power", "quote_ident",
-    "quote_literal", "radians", "random", "range_agg", "rank", "regexp_count", "regexp_instr",
-    "regexp_like", "regexp_match", "regexp_matches", "regexp_replace", "regexp_split_to_array",
-    "regexp_split_to_table", "regexp_substr", "repeat", "replace", "reverse", "right", "round",
-    "row", "row_number", "row_to_json", "rpad", "rtrim", "scale", "set_bit", "set_byte",
-    "set_masklen", "setweight", "sha224", "sha256", "sha384", "sha512", "sign", "sin",
-    "split_part", "sqrt", "starts_with", "statement_timestamp", "stddev", "stddev_pop",
-    "stddev_samp", "string_agg", "string_to_array", "string_to_table", "strpos", "substr",
-    "substring", "sum", "tan", "timeofday", "to_char", "to_date", "to_hex", "to_json", "to_jsonb",
-    "to_number", "to_regclass", "to_regtype", "to_timestamp", "to_tsquery", "to_tsvector",
-    "transaction_timestamp", "translate", "trim", "trim_array", "trim_scale", "trunc",
-    "ts_headline", "ts_rank", "tsrange", "tstzrange", "txid_current", "unistr", "unnest", "upper",
-    "upper_inc", "uuidv4", "uuidv7", "var_pop", "var_samp", "variance", "version",
-    "websearch_to_tsquery", "width_bucket", "xmlagg",
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn functions_are_in_order() {
-        assert!(FUNCTIONS.is_sorted());
-    }
 
     #[test]
     fn everyday_statements_leave_nothing_behind() {
@@ -326,7 +248,13 @@ mod tests {
             "create table if not exists a (id bigint primary key, b text default now() check (b <> ''))",
             "create index on shop.a (b); alter table a add foreign key (b) references c (d); drop table a",
             "select pg_catalog.lower('A') /* load /* nested */ 'x' */",
-            "create unique index i on shop.a (b)",
+            "create unique index i on shop.a using gin (b) include (c)",
+            "insert into t (a) values (1) on conflict (a) where (b > 0) do update set (a, b) = (1, 2)",
+            "update t set (a, b) = (1, 2)",
+            "select a from t join (select 1) u on true group by (a) order by (a)",
+            "select count(*) filter (where a) over (partition by (b)) from t group by rollup (a, b)",
+            "with a as not materialized (select 1), b as materialized (select 2) select (1)",
+            "create table a (b int4, primary key (b)) partition by range (b)",
             "select t.seed, (t.a).upper, $1.lower, t.b from t where c like $1 escape '\\' and d = 'e'",
             "set local a.b = 'c'; set constraints all deferred; set transaction read only",
             "select count(*)::float / 2. * .5 from t where (t.a) is null",
@@ -356,8 +284,24 @@ mod tests {
             "select \"set_config\"('a.b', 'c', false)",
             "select set_confİg('a.b', 'c', false)",
             "select nextval('s')",
+            "select q.\"nextval\" from cast('s' as regclass) as q",
             "do $$ begin end $$",
             "call p()",
+            "select conflict()",
+            "select a.x from a join b on conflict(b.x)",
+            "insert into t select a.x from a join b on conflict(b.x) where true",
+            "insert into t select 1 from a join b on conflict(1) where true on conflict (a) do nothing",
+            "select by(1), key(2)",
+            "select 1 order by set(1)",
+            "update t set a = set(1)",
+            "select 1 operator(pg_catalog.+) filter(1)",
+            "select 1 operator(pg_catalog.+) over(1)",
+            "delete from t using hash(1)",
+            "create table t as select count(*) over (partition by range(1))",
+            "select include(1)",
+            "select not materialized(1)",
+            "select join((select 1))",
+            "select rows(1), cube(1)",
             "discard all",
             "select 1; set x = 1",
             "copy (select set_config('a.b', 'c', false)) to stdout",
@@ -369,7 +313,6 @@ mod tests {
             "select a[1] . /* */ my_function from t",
             "select (t.a).\"my_function\" from t",
             "select q.pg_try_advisory_lock_shared from generate_series(1::bigint, 2) as q",
-            "select q.\"nextval\" from cast('s' as regclass) as q",
             "select q.ts_stat from lower('select 1') as q",
             "set local.x = 'y'",
             "set /* */ transaction . x = 'y'",
