@@ -55,10 +55,12 @@ pub fn sequences(sql: &str, residue: Residue) -> Sequences {
     };
     for token in readings(sql).flatten() {
         found.moves |= token.is_one_of(&writes);
-        found.reads |= match token.name() {
-            Some(name) => matches!(name, "currval" | "lastval"),
-            None => token == Token::Escaped,
-        };
+        match token.name() {
+            Some("currval" | "lastval") => found.reads = true,
+            Some("nextval" | "setval") => found.moves = true,
+            Some(_) => {}
+            None => found.reads |= token == Token::Escaped,
+        }
     }
     found
 }
@@ -213,8 +215,8 @@ const TABLE_FOLLOWS: [&str; 9] = [
 /// Functions of PostgreSQL's own, and one of its extensions' families, that take one value and leave
 /// something behind. So `q.pg_advisory_lock` does, where `q` is a value in `FROM`.
 #[rustfmt::skip]
-const CALLED_LIKE_COLUMNS: [&str; 5] = [
-    "nextval", "pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock",
+const CALLED_LIKE_COLUMNS: [&str; 4] = [
+    "pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock",
     "pg_try_advisory_lock_shared",
 ];
 
@@ -255,6 +257,8 @@ mod tests {
             "select count(*) filter (where a) over (partition by (b)) from t group by rollup (a, b)",
             "with a as not materialized (select 1), b as materialized (select 2) select (1)",
             "create table a (b int4, primary key (b)) partition by range (b)",
+            "select pg_notify('a', 'b'), pg_advisory_xact_lock(hashtext('a')), nextval('s')",
+            "select jsonb_set_lax(a, b, c), to_ascii(a), lower_inf(r), ts_rank_cd(v, q) from t",
             "select t.seed, (t.a).upper, $1.lower, t.b from t where c like $1 escape '\\' and d = 'e'",
             "set local a.b = 'c'; set constraints all deferred; set transaction read only",
             "select count(*)::float / 2. * .5 from t where (t.a) is null",
@@ -283,8 +287,6 @@ mod tests {
             "select other.count(1)",
             "select \"set_config\"('a.b', 'c', false)",
             "select set_confİg('a.b', 'c', false)",
-            "select nextval('s')",
-            "select q.\"nextval\" from cast('s' as regclass) as q",
             "do $$ begin end $$",
             "call p()",
             "select conflict()",
@@ -388,6 +390,8 @@ mod tests {
             "update t set a = default",
             "merge into t using s on true when not matched then insert values (1)",
             "select nextval('s')",
+            "select q.\"nextval\" from cast('s' as regclass) as q",
+            "select setval('s', 1)",
             "select my_function()",
         ] {
             assert!(sequences(sql, residue(sql)).moves, "{sql}");
