@@ -18,6 +18,7 @@ const SCHEMA: &str = "
     create table checked (id int4);
     create constraint trigger at_commit after insert on checked deferrable initially deferred
         for each row execute function conflict_twice();
+    create table checked_at_once (id int4 check (conflict('40001') <> ''));
     create function wait() returns trigger language plpgsql as
         $$ begin perform pg_advisory_xact_lock(1); return null; end $$;
     create table awaited (id int4);
@@ -173,6 +174,17 @@ behind_both_doors! {
         let steps = json!([{ "pipeline": ["select 1", "select conflict('40001')"] }]);
         let answer = trial.value(json!({ "attempts_max": 3, "steps": steps })).await;
         assert_eq!((&answer["attempts"], &answer["error"]["code"]), (&json!(3), &json!("40001")));
+    }
+
+    async fn a_conflict_in_a_copy_is_one_whatever_becomes_of_it(door) {
+        let (_database, trial) = trial(door).await;
+        for copy in [
+            json!({ "copy_in": "copy checked_at_once from stdin", "data": "1\n" }),
+            json!({ "copy_out": "copy (select conflict('40001')) to stdout" }),
+        ] {
+            let answer = trial.value(json!({ "attempts_max": 3, "steps": [copy] })).await;
+            assert_eq!((&answer["attempts"], &answer["error"]["message"]), (&json!(3), &json!("not copied")));
+        }
     }
 
     async fn what_is_no_conflict_is_not_done_again(door) {

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use super::error::Error;
+use super::transact::Trouble;
 use crate::bindings::hearth::postgres::client as wire;
 
 /// How much to ask for at a time, in bytes.
@@ -18,21 +19,25 @@ const WRITE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Nothing is copied before [`finish`](Self::finish). Dropping it copies nothing; in a transaction
 /// that fails, too.
 #[must_use = "nothing is copied without `finish`"]
-pub struct CopyIn(wire::CopyIn);
+pub struct CopyIn {
+    handle: wire::CopyIn,
+    trouble: Option<Trouble>,
+}
 
 impl CopyIn {
-    pub(super) fn new(handle: wire::CopyIn) -> Self {
-        Self(handle)
+    pub(super) fn new(handle: wire::CopyIn, trouble: Option<Trouble>) -> Self {
+        Self { handle, trouble }
     }
 
     /// Sends bytes, which need not end where a row does. Returns when the server takes them.
     pub async fn write(&mut self, bytes: impl Into<Vec<u8>>) -> Result<(), Error> {
         let bytes = bytes.into();
         if bytes.len() <= WRITE_BYTES_MAX {
-            return Ok(self.0.write(bytes).await?);
+            return noted(self.trouble.as_ref(), self.handle.write(bytes).await);
         }
         for piece in bytes.chunks(WRITE_BYTES_MAX) {
-            self.0.write(piece.to_vec()).await?;
+            let written = self.handle.write(piece.to_vec()).await;
+            noted(self.trouble.as_ref(), written)?;
         }
         Ok(())
     }
@@ -40,8 +45,16 @@ impl CopyIn {
     /// Ends the copy and returns how many rows were copied. What is wrong with the data is often
     /// told only here.
     pub async fn finish(self) -> Result<u64, Error> {
-        Ok(self.0.finish().await?)
+        noted(self.trouble.as_ref(), self.handle.finish().await)
     }
+}
+
+/// A result, of which the transaction takes note.
+fn noted<T>(trouble: Option<&Trouble>, result: Result<T, wire::Error>) -> Result<T, Error> {
+    Ok(match trouble {
+        Some(trouble) => trouble.note(result)?,
+        None => result?,
+    })
 }
 
 impl fmt::Debug for CopyIn {
@@ -54,16 +67,20 @@ impl fmt::Debug for CopyIn {
 ///
 /// Until its end is read it occupies its connection. Dropping it before has the server stop, which
 /// in a transaction may fail that.
-pub struct CopyOut(wire::CopyOut);
+pub struct CopyOut {
+    handle: wire::CopyOut,
+    trouble: Option<Trouble>,
+}
 
 impl CopyOut {
-    pub(super) fn new(handle: wire::CopyOut) -> Self {
-        Self(handle)
+    pub(super) fn new(handle: wire::CopyOut, trouble: Option<Trouble>) -> Self {
+        Self { handle, trouble }
     }
 
     /// The next bytes, `None` at the end. They end where a row does.
     pub async fn try_next(&mut self) -> Result<Option<Vec<u8>>, Error> {
-        let bytes = self.0.read(PIECE_BYTES).await?;
+        let read = self.handle.read(PIECE_BYTES).await;
+        let bytes = noted(self.trouble.as_ref(), read)?;
         Ok((!bytes.is_empty()).then_some(bytes))
     }
 }

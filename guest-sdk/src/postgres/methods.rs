@@ -224,14 +224,14 @@ macro_rules! statement_methods {
         /// Begins a `COPY … FROM STDIN`, in whatever format it says: the quickest way to store many
         /// rows.
         $visible async fn copy_in(&self, query: &str) -> Result<CopyIn, Error> {
-            Ok(CopyIn::new(Host::send_copy_in(self, cells::sql(query)?).await?))
+            let handle = Host::send_copy_in(self, cells::sql(query)?).await?;
+            Ok(CopyIn::new(handle, Host::trouble(self)))
         }
 
         /// Begins a `COPY … TO STDOUT`, in whatever format it says.
         $visible async fn copy_out(&self, query: &str) -> Result<CopyOut, Error> {
-            Ok(CopyOut::new(
-                Host::send_copy_out(self, cells::sql(query)?).await?,
-            ))
+            let handle = Host::send_copy_out(self, cells::sql(query)?).await?;
+            Ok(CopyOut::new(handle, Host::trouble(self)))
         }
 
         /// What the server says of a statement. Seldom needed: see [`Statement`].

@@ -25,6 +25,10 @@ enum Step {
     Try { r#try: String },
     /// Queries in one round trip.
     Pipeline { pipeline: Vec<String> },
+    /// A copy whose failure is told as another one.
+    CopyIn { copy_in: String, data: String },
+    /// The same, out of the database.
+    CopyOut { copy_out: String },
     /// A transaction within.
     Nested {
         nested: Vec<Step>,
@@ -90,6 +94,17 @@ async fn run(tx: &mut Transaction<'_>, steps: &[Step]) -> Result<Vec<Value>, hea
                     calls.add(sql, &[]);
                 }
                 json!(calls.run().await?.len())
+            }
+            Step::CopyIn { copy_in, data } => {
+                let mut copy = tx.copy_in(copy_in).await?;
+                copy.write(data.as_str()).await.map_err(|_| "not copied")?;
+                let copied = copy.finish().await;
+                json!(copied.map_err(|_| "not copied")?)
+            }
+            Step::CopyOut { copy_out } => {
+                let mut copy = tx.copy_out(copy_out).await?;
+                while copy.try_next().await.map_err(|_| "not copied")?.is_some() {}
+                Value::Null
             }
             Step::Fail { fail } => return Err(fail.as_str().into()),
             Step::Sleep { sleep_ms } => {
