@@ -145,6 +145,25 @@ behind_both_doors! {
         assert!(result["error"]["message"].as_str().unwrap().contains("only_once"), "{result}");
     }
 
+    async fn a_copy_where_none_was_asked_for_harms_no_transaction(door) {
+        let (database, trial) = trial(door, "create table noted (id int4)").await;
+        let insert = "insert into noted values (1)";
+        let steps = json!([
+            { "execute": insert },
+            { "query": "copy noted from stdin" },
+            { "execute": "/* out */ COPY noted TO STDOUT" },
+            { "pipeline": [[insert, []], ["copy noted from stdin", []]] },
+            { "execute": insert },
+        ]);
+        let result = result(&trial, json!({ "transaction": steps, "end": "commit" })).await;
+        for step in [1, 2, 3] {
+            let message = result["steps"][step]["error"]["message"].as_str().unwrap_or_default();
+            assert!(message.contains("use copy-in or copy-out"), "{result}");
+        }
+        assert!(result["end"].is_null(), "{result}");
+        assert_eq!(database.value("select count(*) from noted").await.as_deref(), Some("2"));
+    }
+
     async fn an_argument_that_the_server_does_not_take_is_named(door) {
         let schema = "create type mood as enum ('fine'); create domain word as text check (value <> 'bad');
             create table things (id int4 not null, word word, mood mood)";

@@ -10,6 +10,7 @@ use super::cursor::Batch;
 use super::error::{Error, Result};
 use super::server_error::Verdict;
 use super::wire::reply;
+use super::work::misused_copy;
 use crate::limits;
 
 impl Connection {
@@ -165,9 +166,7 @@ impl Connection {
     /// is its word for the direction.
     pub(super) async fn misused_copy(&mut self, tag: u8) -> Error {
         self.end_misused_copy(tag).await;
-        Error::Invalid(
-            "COPY moves its data beside the statement: use copy-in or copy-out".to_owned(),
-        )
+        misused_copy()
     }
 
     /// Refuses the data that a server waits for, or reads away what it sends. What was wrong is known

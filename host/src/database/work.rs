@@ -16,7 +16,7 @@ use super::pipeline::Outcome;
 use super::pool::Loan;
 use super::sql::alone::stands_alone;
 use super::sql::ending::ends_transaction;
-use super::sql::lexer::Tokens;
+use super::sql::lexer::{Token, Tokens};
 use super::statement::{Call, Description, Key};
 use crate::limits;
 
@@ -103,7 +103,7 @@ impl Work for Query<'_> {
     type Done = Started;
 
     fn check(&self) -> Result<()> {
-        check_key(&self.0.key)
+        check_statement(&self.0.key)
     }
 
     fn texts(&self) -> Vec<&str> {
@@ -136,7 +136,7 @@ impl Work for Execute<'_> {
     type Done = u64;
 
     fn check(&self) -> Result<()> {
-        check_key(&self.0.key)
+        check_statement(&self.0.key)
     }
 
     fn texts(&self) -> Vec<&str> {
@@ -166,7 +166,9 @@ impl Work for Pipeline<'_> {
 
     fn check(&self) -> Result<()> {
         check_number(self.0.len())?;
-        self.0.iter().try_for_each(|call| check_key(&call.key))?;
+        self.0
+            .iter()
+            .try_for_each(|call| check_statement(&call.key))?;
         check_ends(self.0)
     }
 
@@ -272,6 +274,27 @@ fn check_key(key: &Key) -> Result<()> {
         )));
     }
     check_sql(&key.sql)
+}
+
+/// Refuses also a `COPY` whose data go beside it, which would cost its transaction.
+fn check_statement(key: &Key) -> Result<()> {
+    check_key(key)?;
+    // Whatever begins with another letter is another statement, and need not be read.
+    let first = key.sql.trim_start().bytes().next();
+    if first.is_some_and(|first| first.is_ascii_alphabetic() && !matches!(first, b'c' | b'C')) {
+        return Ok(());
+    }
+    let mut words = Tokens::words(&key.sql).skip_while(|word| *word == Token::Symbol(';'));
+    let copies = words.next().is_some_and(|word| word.is("copy"));
+    match copies && words.any(|word| word.is_one_of(&["stdin", "stdout"])) {
+        true => Err(misused_copy()),
+        false => Ok(()),
+    }
+}
+
+/// The error that a `COPY` is where none was asked for.
+pub(super) fn misused_copy() -> Error {
+    Error::Invalid("COPY moves its data beside the statement: use copy-in or copy-out".to_owned())
 }
 
 /// Refuses what is certainly no `COPY`, before it is executed in vain.
