@@ -5,7 +5,7 @@
 //! nothing is remembered here, so that a type that was altered is seen as it is. What is remembered of
 //! statements is, after [`limits::TYPES_TRUSTED`](crate::limits::TYPES_TRUSTED).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use postgres_types::{Field, FromSql, Kind, Type};
 
@@ -128,13 +128,14 @@ impl Catalog {
     /// A statement with all that its types are made of. `sent` is how its columns travel already,
     /// whatever they could.
     pub fn describe(&self, shape: &Shape, sent: Option<&Formats>) -> Result<Description> {
+        let mut types = Types::of(self);
         let parameters = shape
             .parameters
             .iter()
             .map(|&oid| {
                 Ok(Parameter {
-                    type_: self.type_(oid, 0)?,
-                    text: !self.is_binary(oid, |entry| entry.receives, 0),
+                    type_: types.type_(oid, 0)?,
+                    text: !types.is_received(oid),
                 })
             })
             .collect::<Result<_>>()?;
@@ -145,10 +146,10 @@ impl Catalog {
             .map(|(index, column)| {
                 Ok(Column {
                     name: column.name.clone(),
-                    type_: self.type_(column.type_oid, 0)?,
+                    type_: types.type_(column.type_oid, 0)?,
                     text: match sent {
                         Some(formats) => formats.get(index) == Format::Text,
-                        None => !self.is_binary(column.type_oid, |entry| entry.sends, 0),
+                        None => !types.is_sent(column.type_oid),
                     },
                     table_oid: column.table_oid,
                     number: column.number,
@@ -158,17 +159,38 @@ impl Catalog {
             .collect::<Result<_>>()?;
         Ok(Description::new(parameters, columns))
     }
+}
 
-    fn type_(&self, oid: u32, depth: usize) -> Result<Type> {
-        if let Some(type_) = Type::from_oid(oid) {
+/// The types as they are made of what the server says of them, each once: one that is nested in many
+/// places would else be made once for each way that leads to it.
+struct Types<'a> {
+    catalog: &'a Catalog,
+    made: HashMap<u32, Type>,
+    sent: HashMap<u32, bool>,
+    received: HashMap<u32, bool>,
+}
+
+impl<'a> Types<'a> {
+    fn of(catalog: &'a Catalog) -> Self {
+        Self {
+            catalog,
+            made: HashMap::new(),
+            sent: HashMap::new(),
+            received: HashMap::new(),
+        }
+    }
+
+    fn type_(&mut self, oid: u32, depth: usize) -> Result<Type> {
+        if let Some(type_) = Type::from_oid(oid).or_else(|| self.made.get(&oid).cloned()) {
             return Ok(type_);
         }
-        let Some(entry) = self.0.get(&oid).filter(|_| depth < DEPTH_MAX) else {
+        let catalog = self.catalog;
+        let Some(entry) = catalog.0.get(&oid).filter(|_| depth < DEPTH_MAX) else {
             return Err(Error::Protocol(format!(
                 "the type {oid} was dropped while the statement was prepared; call again"
             )));
         };
-        let inner = |oid| self.type_(oid, depth + 1);
+        let mut inner = |oid| self.type_(oid, depth + 1);
         let kind = match entry.kind as u8 {
             b'e' => Kind::Enum(entry.labels.clone()),
             b'p' => Kind::Pseudo,
@@ -185,31 +207,51 @@ impl Catalog {
             _ if entry.element != 0 => Kind::Array(inner(entry.element)?),
             _ => Kind::Simple,
         };
-        Ok(Type::new(
-            entry.name.clone(),
-            oid,
-            kind,
-            entry.schema.clone(),
-        ))
+        let (name, schema) = (entry.name.clone(), entry.schema.clone());
+        let type_ = Type::new(name, oid, kind, schema);
+        self.made.insert(oid, type_.clone());
+        Ok(type_)
     }
 
-    /// Whether a type has a binary form in this direction, and all that it is made of has.
-    fn is_binary(&self, oid: u32, has: fn(&Entry) -> bool, depth: usize) -> bool {
-        if TEXT_ONLY.contains(&oid) {
-            return false;
-        }
-        let Some(entry) = self.0.get(&oid).filter(|_| depth < DEPTH_MAX) else {
-            return true;
-        };
-        let inner = [entry.element, entry.base, entry.bound];
-        let fields = entry.fields.iter().map(|(_, oid)| *oid);
-        has(entry)
-            && inner
-                .into_iter()
-                .chain(fields)
-                .filter(|oid| *oid != 0)
-                .all(|oid| self.is_binary(oid, has, depth + 1))
+    fn is_sent(&mut self, oid: u32) -> bool {
+        is_binary(self.catalog, oid, |entry| entry.sends, &mut self.sent, 0)
     }
+
+    fn is_received(&mut self, oid: u32) -> bool {
+        is_binary(
+            self.catalog,
+            oid,
+            |entry| entry.receives,
+            &mut self.received,
+            0,
+        )
+    }
+}
+
+/// Whether a type has a binary form in this direction, and all that it is made of has.
+fn is_binary(
+    catalog: &Catalog,
+    oid: u32,
+    has: fn(&Entry) -> bool,
+    found: &mut HashMap<u32, bool>,
+    depth: usize,
+) -> bool {
+    if TEXT_ONLY.contains(&oid) {
+        return false;
+    }
+    if let Some(found) = found.get(&oid) {
+        return *found;
+    }
+    let Some(entry) = catalog.0.get(&oid).filter(|_| depth < DEPTH_MAX) else {
+        return true;
+    };
+    let inner = [entry.element, entry.base, entry.bound];
+    let fields = entry.fields.iter().map(|(_, oid)| *oid);
+    let mut parts = inner.into_iter().chain(fields).filter(|oid| *oid != 0);
+    let is_binary =
+        has(entry) && parts.all(|oid| self::is_binary(catalog, oid, has, found, depth + 1));
+    found.insert(oid, is_binary);
+    is_binary
 }
 
 /// The cells of rows that the host itself has asked for.
@@ -224,5 +266,64 @@ impl<'a> Cells<'a> {
         self.0 = rest;
         T::from_sql(type_, value)
             .map_err(|error| Error::Protocol(format!("the description of a type: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::wire::reply::ShapeColumn;
+
+    /// Each is made of the one before, twice; the first one of nothing that is built in.
+    fn nested(depth: u32, sends: bool) -> Catalog {
+        let entry = |number: u32| Entry {
+            name: format!("t{number}"),
+            schema: "public".to_owned(),
+            kind: if number == 0 { b'e' } else { b'c' } as i8,
+            element: 0,
+            base: 0,
+            bound: 0,
+            sends: sends || number > 0,
+            receives: true,
+            labels: Vec::new(),
+            fields: match number {
+                0 => Vec::new(),
+                _ => ["a", "b"]
+                    .map(|name| (name.to_owned(), 70_000 + number - 1))
+                    .to_vec(),
+            },
+        };
+        Catalog(
+            (0..=depth)
+                .map(|number| (70_000 + number, entry(number)))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn types_that_are_nested_in_many_ways_are_described_once_each() {
+        let column = ShapeColumn {
+            name: "t".to_owned(),
+            type_oid: 70_060,
+            table_oid: 0,
+            number: 0,
+            modifier: -1,
+        };
+        let shape = Shape {
+            parameters: vec![70_060],
+            columns: vec![column],
+        };
+        let [plain, silent] = [true, false].map(|sends| {
+            let described = nested(60, sends).describe(&shape, None);
+            described.expect("they are all there")
+        });
+        assert_eq!(plain.types.len(), 61);
+        assert!(!plain.columns[0].text && silent.columns[0].text);
+        assert!(!silent.parameters[0].text);
+        let again = nested(60, true).describe(&shape, None);
+        assert_eq!(again.expect("they are all there").version, plain.version);
+        assert_ne!(silent.version, plain.version);
+        let other = nested(59, true).describe(&shape, None);
+        assert!(other.is_err(), "one is missing");
     }
 }

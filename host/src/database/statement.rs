@@ -4,12 +4,14 @@
 //! It belongs to no connection. Each connection prepares it for itself ([`Prepared`]); what all
 //! of them have in common is its [`Description`].
 
+use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use postgres_types::{Kind, Type};
+use postgres_types::{Field, Kind, Type};
 
 use super::residue::{self, Residue, Sequences};
 use super::wire::reply::{Shape, ShapeColumn};
@@ -130,10 +132,10 @@ impl Call {
 impl Description {
     /// A statement with these parameters and columns.
     pub fn new(parameters: Vec<Parameter>, columns: Vec<Column>) -> Self {
-        let mut types = Vec::new();
+        let (mut types, mut seen) = (Vec::new(), HashSet::new());
         let parameter_types = parameters.iter().map(|parameter| &parameter.type_);
         for type_ in parameter_types.chain(columns.iter().map(|column| &column.type_)) {
-            collect(type_, &mut types);
+            collect(type_, &mut types, &mut seen);
         }
         Self {
             version: fingerprint(&parameters, &columns, &types),
@@ -181,21 +183,26 @@ impl Description {
     }
 }
 
-/// Adds a type and what it is made of, unless PostgreSQL builds it in.
-fn collect(type_: &Type, types: &mut Vec<Type>) {
-    if Type::from_oid(type_.oid()).is_some() || types.contains(type_) {
+/// Adds a type and what it is made of, unless PostgreSQL builds it in. Types are told apart by their
+/// numbers: to compare them is to compare all that they are made of.
+fn collect(type_: &Type, types: &mut Vec<Type>, seen: &mut HashSet<u32>) {
+    if Type::from_oid(type_.oid()).is_some() || !seen.insert(type_.oid()) {
         return;
     }
     types.push(type_.clone());
-    match type_.kind() {
+    parts(type_).for_each(|part| collect(part, types, seen));
+}
+
+/// What a type is made of.
+fn parts(type_: &Type) -> impl Iterator<Item = &Type> {
+    let (inner, fields) = match type_.kind() {
         Kind::Array(inner) | Kind::Range(inner) | Kind::Multirange(inner) | Kind::Domain(inner) => {
-            collect(inner, types);
+            (Some(inner), [].as_slice())
         }
-        Kind::Composite(fields) => fields
-            .iter()
-            .for_each(|field| collect(field.type_(), types)),
-        _ => {}
-    }
+        Kind::Composite(fields) => (None, fields.as_slice()),
+        _ => (None, [].as_slice()),
+    };
+    inner.into_iter().chain(fields.iter().map(Field::type_))
 }
 
 fn fingerprint(parameters: &[Parameter], columns: &[Column], types: &[Type]) -> u64 {
@@ -214,8 +221,17 @@ fn fingerprint(parameters: &[Parameter], columns: &[Column], types: &[Type]) -> 
             .hash(&mut hasher);
     }
     for type_ in types {
-        // The kind's debug text names labels, fields and element types.
-        (type_.oid(), type_.name(), format!("{:?}", type_.kind())).hash(&mut hasher);
+        // What it is made of is another one of these types, or built in.
+        (type_.oid(), type_.name(), discriminant(type_.kind())).hash(&mut hasher);
+        parts(type_).for_each(|part| part.oid().hash(&mut hasher));
+        match type_.kind() {
+            Kind::Enum(labels) => labels.hash(&mut hasher),
+            Kind::Composite(fields) => {
+                let names: Vec<&str> = fields.iter().map(Field::name).collect();
+                names.hash(&mut hasher);
+            }
+            _ => {}
+        }
     }
     (parameters.len(), columns.len()).hash(&mut hasher);
     hasher.finish().max(1)
