@@ -103,9 +103,9 @@ impl Error {
             Self::ConnectionLost { .. } => Self::ConnectionLost {
                 maybe_executed: true,
             },
-            // Another connection was to be made; this one is well.
-            Self::Connect(text) => Self::Protocol(format!(
-                "the statement was executed, but what its types are could not be looked up: {text}"
+            // What it is about was another statement, of the host's own, or a connection for that.
+            error @ (Self::Server(_) | Self::Connect(_)) => Self::Protocol(format!(
+                "the statement was executed, but what its types are could not be looked up: {error}"
             )),
             error => error,
         }
