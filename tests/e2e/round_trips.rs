@@ -216,6 +216,15 @@ behind_both_doors! {
         assert_eq!(database.value(count).await.as_deref(), Some("3"));
     }
 
+    async fn a_first_statement_without_rows_within_a_transaction_is_one_flush(door) {
+        let (_database, proxy, trial) = trial(door, "\"serial\"").await;
+        let all = ["select 1", "create table others (id int4)", "savepoint s", "drop table others", "rollback to s",
+            "set local work_mem = '1MB'", "lock things"].map(|sql| json!({ "execute": sql }));
+        let todo = json!([{ "transaction": all, "end": "rollback" }]);
+        let flushes = flushes(&proxy, &trial, todo).await;
+        assert_eq!(flushes.len(), 1 + all.len(), "{flushes:?}");
+    }
+
     /// The host knows the statements, this connection of its does not.
     async fn a_pipeline_of_statements_that_a_connection_lacks_is_one_flush(door) {
         let (database, proxy, trial) = trial(door, "\"serial\"").await;

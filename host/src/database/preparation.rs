@@ -16,7 +16,7 @@ use super::cursor::Batch;
 use super::error::{Error, Result};
 use super::sql::kinds;
 use super::statement::{Description, Effects, Key, Prepared};
-use super::varying::varies;
+use super::varying::{needs_no_savepoint, varies};
 use super::wire::Status;
 use super::wire::reply::{self, Shape};
 use super::wire::request::{self, Command, Format, Formats};
@@ -252,6 +252,7 @@ impl Connection {
         match ground {
             None => false,
             Some(Ground::Outside | Ground::Beginning(_)) => true,
+            Some(Ground::Within) if keys.iter().all(|key| needs_no_savepoint(&key.sql)) => true,
             Some(Ground::Within) => {
                 let has_data = |key: &&Key| kinds::has_data(&key.sql) || varies(&key.sql);
                 self.guarding = self.status() == Some(Status::Open) && keys.iter().all(has_data);
