@@ -187,6 +187,8 @@ pub const NOTICE_BYTES_MAX: usize = 2 * 1024;
 pub const IDLE_SESSION_TIMEOUT: Duration = Duration::from_secs(600);
 /// One row, in bytes.
 pub const ROW_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What is kept of an error or a notice that has more than that, in bytes.
+pub const WORDS_BYTES_MAX: usize = 64 * 1024;
 /// Connections, transactions and cursors that one invocation may hold at a time.
 pub const LOANS_PER_INVOCATION_MAX: usize = 64;
 /// A connection unused for this long, by wall clock, is asked whether it is still there before it
@@ -319,6 +321,7 @@ const _: () = assert!(FIBER_STACK_BYTES_KEPT < GUEST_STACK_BYTES);
 const _: () = assert!(8 * (LINGERS_MAX as usize) < HANDLES_MAX);
 const _: () = assert!(BATCH_BYTES_EAGER <= BATCH_BYTES && BATCH_BYTES <= BATCH_BYTES_MAX);
 const _: () = assert!(SQL_BYTES_MAX <= STATEMENTS_BYTES_MAX);
+const _: () = assert!(WORDS_BYTES_MAX <= ROW_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= ROW_BYTES_MAX);
 const _: () = assert!(ROW_BYTES_MAX <= HOST_CALL_BYTES_MAX);
 const _: () = assert!(PAYLOAD_BYTES_MAX <= HOST_CALL_BYTES_MAX);

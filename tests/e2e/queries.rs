@@ -164,6 +164,21 @@ behind_both_doors! {
         assert_eq!(database.value("select count(*) from noted").await.as_deref(), Some("2"));
     }
 
+    async fn what_a_server_says_at_length_is_told_in_part(door) {
+        let database = Database::create().await;
+        let trial = Setup::of(&QUERY).with(&database).database("pool_max", "1").start(door).await;
+        let pid = json!({ "query": "select pg_backend_pid()" });
+        let before = result(&trial, pid.clone()).await;
+        for level in ["notice", "exception"] {
+            let say = format!("do $$ begin raise {level} '%', repeat('x', 9 << 20); end $$");
+            let said = result(&trial, json!({ "execute": say })).await;
+            let message = said["error"]["message"].as_str().unwrap_or_default();
+            assert_eq!((level == "exception").then_some("P0001"), said["error"]["code"].as_str(), "{level}");
+            assert!(level == "notice" || (message.contains("xxx") && message.len() > 60_000));
+            assert_eq!(result(&trial, pid.clone()).await, before, "after a {level}");
+        }
+    }
+
     async fn an_argument_that_the_server_does_not_take_is_named(door) {
         let schema = "create type mood as enum ('fine'); create domain word as text check (value <> 'bad');
             create table things (id int4 not null, word word, mood mood)";

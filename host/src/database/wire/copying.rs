@@ -80,7 +80,7 @@ impl Wire {
                 }
                 Some(backend::NOTIFICATION_RESPONSE_TAG) => self.take_notification(),
                 Some(_) => {
-                    self.current = 0;
+                    (self.current, self.unseen) = (0, 0);
                     return Ok(true);
                 }
             }

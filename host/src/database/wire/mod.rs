@@ -31,6 +31,7 @@ pub mod notification;
 mod parting;
 pub mod reply;
 pub mod request;
+mod words;
 
 use notice::Heard;
 use notification::Notifications;
@@ -58,6 +59,8 @@ pub struct Wire {
     input: BytesMut,
     /// The length of the message in front, head included, while a caller looks at it.
     current: usize,
+    /// Bytes that follow what is looked at of that message, if not all of it is.
+    unseen: usize,
     /// Bytes of a message too large to be held that have yet to arrive, and are dropped.
     dropping: usize,
     /// `ReadyForQuery` messages that the server still owes.
@@ -97,6 +100,7 @@ impl Wire {
             output: BytesMut::new(),
             input: established.received,
             current: 0,
+            unseen: 0,
             dropping: 0,
             owed: 0,
             status: Status::Idle,
@@ -245,6 +249,7 @@ impl Wire {
     /// The message that [`Self::message`] has returned, taken apart by the library.
     pub fn take(&mut self) -> Result<backend::Message> {
         let mut whole = self.input.split_to(std::mem::take(&mut self.current));
+        self.dropping += words::cut(&mut whole, std::mem::take(&mut self.unseen));
         match backend::Message::parse(&mut whole) {
             Ok(Some(message)) => Ok(message),
             Ok(None) => Err(self.garbage("a message cut short")),
@@ -290,6 +295,7 @@ impl Wire {
 
     fn consume(&mut self) {
         self.input.advance(std::mem::take(&mut self.current));
+        self.dropping += std::mem::take(&mut self.unseen);
     }
 
     /// The tag of the message in front, once all of it is there.
@@ -315,6 +321,10 @@ impl Wire {
                 backend::DATA_ROW_TAG | backend::COPY_DATA_TAG => {
                     self.dropping = whole;
                     Err(Error::TooLarge(limits::ROW_BYTES_MAX))
+                }
+                // What it begins with says enough.
+                tag @ (backend::ERROR_RESPONSE_TAG | backend::NOTICE_RESPONSE_TAG) => {
+                    Ok(self.begins_with_words(whole).then_some(tag))
                 }
                 _ => Err(self.garbage("a message of absurd length")),
             };
