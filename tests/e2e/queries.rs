@@ -179,6 +179,15 @@ behind_both_doors! {
         }
     }
 
+    /// It is executed whole, though all but two rows are of no use.
+    async fn a_query_for_one_row_that_finds_many_takes_effect(door) {
+        let (database, trial) = trial(door, "create table noted (id int4, text text)").await;
+        let insert = "insert into noted select g, repeat('x', 1000) from generate_series(1, 3000) g returning *";
+        let found = result(&trial, json!({ "only": insert })).await;
+        assert!(found["error"]["message"].as_str().unwrap_or_default().contains("row"), "{found}");
+        assert_eq!(database.value("select count(*) from noted").await.as_deref(), Some("3000"));
+    }
+
     async fn an_argument_that_the_server_does_not_take_is_named(door) {
         let schema = "create type mood as enum ('fine'); create domain word as text check (value <> 'bad');
             create table things (id int4 not null, word word, mood mood)";

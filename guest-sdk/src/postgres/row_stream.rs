@@ -90,13 +90,25 @@ impl RowStream {
         Ok(rows)
     }
 
-    /// The only row that is left, `None` if there is none; an error if there are several.
+    /// The only row that is left, `None` if there is none; an error if there are several, once the statement
+    /// is executed whole.
     pub(super) async fn at_most_one(mut self) -> Result<Option<Row>, Error> {
         let row = self.try_next().await?;
         if row.is_some() && self.try_next().await?.is_some() {
+            self.skip().await?;
             return Err(Error::new(Kind::RowCount { is_none: false }));
         }
         Ok(row)
+    }
+
+    /// Reads to the end: dropped before, the statement would be cancelled, and what it did undone.
+    async fn skip(&mut self) -> Result<(), Error> {
+        loop {
+            self.next = self.batch.rows();
+            if self.try_next().await?.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     fn poll_row(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Row, Error>>> {
