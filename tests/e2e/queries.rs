@@ -188,6 +188,12 @@ behind_both_doors! {
         assert_eq!(database.value("select count(*) from noted").await.as_deref(), Some("3000"));
     }
 
+    async fn an_argument_whose_type_is_left_open_by_name_is_the_servers_to_choose(door) {
+        let (_database, trial) = trial(door, "select 1").await;
+        let step = json!({ "typed": "select $1::int4 + $2", "values": [[40, "unknown"], [2, "int4"]] });
+        assert_eq!(result(&trial, step).await["rows"], json!([[42]]));
+    }
+
     async fn an_argument_that_the_server_does_not_take_is_named(door) {
         let schema = "create type mood as enum ('fine'); create domain word as text check (value <> 'bad');
             create table things (id int4 not null, word word, mood mood)";

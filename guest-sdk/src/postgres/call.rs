@@ -60,7 +60,7 @@ pub(super) async fn prepare(
     sql: &str,
     named: &[Type],
 ) -> Result<Statement, Error> {
-    let named: Vec<Oid> = named.iter().map(Type::oid).collect();
+    let named: Vec<Oid> = named.iter().map(number).collect();
     let cached = lock(host).get(sql, &named);
     match cached {
         Some(statement) => Ok(statement),
@@ -227,14 +227,23 @@ pub(super) fn parted<P>(
     arguments: impl IntoIterator<Item = (P, Type)>,
 ) -> (Vec<P>, Vec<Oid>, Vec<Type>) {
     let (arguments, types): (Vec<P>, Vec<Type>) = arguments.into_iter().unzip();
-    let oids = types.iter().map(Type::oid).collect();
+    let oids = types.iter().map(number).collect();
     (arguments, oids, types)
 }
 
+/// The number of a type that is named for a parameter; 0 for one that the server is to choose.
+fn number(type_: &Type) -> Oid {
+    match *type_ {
+        Type::UNKNOWN => 0,
+        _ => type_.oid(),
+    }
+}
+
 /// Whether values of this type are known to travel in binary: those that PostgreSQL builds in do, but
-/// for a few.
+/// for a few. What is unknown becomes any type.
 fn has_binary_form(type_: &Type) -> bool {
     let text_only = [
+        Type::UNKNOWN,
         Type::ACLITEM,
         Type::ACLITEM_ARRAY,
         Type::GTS_VECTOR,
