@@ -146,7 +146,7 @@ pub(super) fn remembered(host: &impl Host, source: Source<'_>) -> Option<Stateme
     let (sql, named) = parts(source);
     let cached = lock(host).get(sql, named);
     match (cached, source) {
-        (None, Source::Prepared(statement)) => Some(statement.clone()),
+        (None, Source::Prepared(statement)) if !statement.is_doubted() => Some(statement.clone()),
         (cached, _) => cached,
     }
 }
@@ -172,11 +172,16 @@ pub(super) fn encoded<P: BorrowToSql>(
         (None, Source::Typed(_, _, types)) => types,
         (None, _) => &[],
     };
+    let arguments = cells::encode(arguments, types).inspect_err(|error| {
+        if let (Some(statement), true) = (known, error.may_be_of_an_older_type()) {
+            statement.doubt();
+        }
+    })?;
     Ok(wire::Call {
         sql: cells::sql(sql)?,
         types: named.to_vec(),
         version: known.map_or(0, Statement::version),
-        arguments: cells::encode(arguments, types)?,
+        arguments,
         timeout_ms: millis(host.timeout()),
     })
 }

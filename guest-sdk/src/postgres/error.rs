@@ -143,6 +143,18 @@ impl Error {
         matches!(self.0.kind, Kind::ConnectionLost { .. }) || self.is_last_words()
     }
 
+    /// Whether a value may not have fitted for what its type was when the server described it: types that are
+    /// built in are never altered.
+    pub(super) fn may_be_of_an_older_type(&self) -> bool {
+        match &self.0.kind {
+            Kind::FromSql { type_, is_null, .. } => {
+                !is_null && Type::from_oid(type_.oid()).is_none()
+            }
+            Kind::ToSql { type_, .. } => Type::from_oid(type_.oid()).is_none(),
+            _ => false,
+        }
+    }
+
     /// Whether the server ended the connection with it, in the middle of the statement.
     fn is_last_words(&self) -> bool {
         let severity = self.as_db_error().map(DbError::severity);

@@ -103,7 +103,7 @@ impl Row {
         };
         value.map_err(|cause| {
             let name = column.name().to_owned();
-            Error::caused(
+            let error = Error::caused(
                 Kind::FromSql {
                     index: number,
                     name,
@@ -111,7 +111,11 @@ impl Row {
                     is_null: cell.is_none(),
                 },
                 cause,
-            )
+            );
+            if error.may_be_of_an_older_type() {
+                self.statement.doubt();
+            }
+            error
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use postgres_types::{Oid, Type};
 
@@ -27,6 +28,8 @@ struct Inner {
     version: u64,
     params: Vec<Type>,
     columns: Vec<Column>,
+    /// Whether a type of it seems to have been altered since.
+    doubted: AtomicBool,
 }
 
 impl Statement {
@@ -67,6 +70,7 @@ impl Statement {
             version: statement.version,
             params,
             columns,
+            doubted: AtomicBool::new(false),
         })))
     }
 
@@ -86,6 +90,7 @@ impl Statement {
             version: 0,
             params: Vec::new(),
             columns: columns.collect(),
+            doubted: AtomicBool::new(false),
         }))
     }
 
@@ -101,6 +106,15 @@ impl Statement {
 
     pub(super) fn version(&self) -> u64 {
         self.0.version
+    }
+
+    /// A value did not fit: its type may have been altered since it was described.
+    pub(super) fn doubt(&self) {
+        self.0.doubted.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_doubted(&self) -> bool {
+        self.0.doubted.load(Ordering::Relaxed)
     }
 
     /// The SQL text and the types that were named for its parameters.
