@@ -327,6 +327,8 @@
 //! | pipelining by polling futures together | [`Client::pipeline`] |
 //! | `simple_query` | [`Client::batch_execute`], or [`Client::query`] for rows |
 //! | `bind`, `query_portal` | [`Client::query_raw`] in a transaction: its rows are fetched from a portal |
+//! | text is prepared anew for each call | it is remembered as a prepared statement is, on both sides |
+//! | `Error::is_closed` is not so for a server's last words | it is ([`Error::is_closed`]) |
 //! | `cancel_token` | dropping the future, [`Client::set_timeout`] |
 //! | `copy_in` is a `Sink`, `copy_out` a `Stream` | [`CopyIn::write`], [`CopyOut::try_next`] |
 //! | `binary_copy` | [`BinaryCopyInWriter`], [`BinaryCopyOutStream`] |
