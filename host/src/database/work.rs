@@ -286,7 +286,11 @@ fn check_statement(key: &Key) -> Result<()> {
     }
     let mut words = Tokens::words(&key.sql).skip_while(|word| *word == Token::Symbol(';'));
     let copies = words.next().is_some_and(|word| word.is("copy"));
-    match copies && words.any(|word| word.is_one_of(&["stdin", "stdout"])) {
+    let rest: Vec<Token> = words.take_while(|_| copies).collect();
+    let moves = rest.iter().any(|word| word.is_one_of(&["stdin", "stdout"]));
+    // Of several statements in one text the server executes none.
+    let is_alone = rest.iter().all(|word| *word != Token::Symbol(';'));
+    match moves && is_alone {
         true => Err(misused_copy()),
         false => Ok(()),
     }
