@@ -6,7 +6,8 @@ import pg from "pg";
 // As in Rust: 64-bit integers are whole, timestamps are moments.
 pg.types.setTypeParser(pg.types.builtins.INT8, Number);
 
-const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: 8 });
+// The address is in libpq's variables: `pg` does not understand all of its forms in one.
+const pool = new pg.Pool({ max: 8 });
 
 const mark = (row) =>
   row.id +

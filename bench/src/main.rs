@@ -6,9 +6,10 @@
 //! them. Compare within one run only; what is printed last of each work are ratios.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use tokio_postgres::config::Host;
 
 mod cold;
 mod runtime;
@@ -56,6 +57,8 @@ struct Programs {
     native: PathBuf,
     /// The folder of the function for Node.js, where its runtime is installed.
     node: Option<PathBuf>,
+    /// The database's address, as Node.js's client takes it.
+    libpq: Vec<(&'static str, String)>,
 }
 
 impl Programs {
@@ -85,7 +88,10 @@ impl Programs {
         command
             .arg(folder.join("node_modules/aws-lambda-ric/bin/index.mjs"))
             .arg("index.handle")
-            .current_dir(folder);
+            .envs(self.libpq.clone())
+            .current_dir(folder)
+            // It says at each start what it executes.
+            .stdout(Stdio::null());
         Some(Contender {
             name: "node",
             command,
@@ -126,12 +132,14 @@ fn main() -> Result<()> {
         let mut names = names.iter().map(|name| name.to_string_lossy());
         names.len() == 0 || names.any(|wanted| work.name.contains(&*wanted))
     };
+    let address = std::env::var("DATABASE_URL").context("DATABASE_URL is not set")?;
     let programs = Programs {
         bootstrap: bootstrap.clone(),
         native: native.clone(),
         node: installed(node),
+        libpq: libpq(&address.parse()?),
     };
-    prepare_database()?;
+    prepare_database(&address)?;
     let rows = |how: &str| format!(r#"{{"{how}":"{ALL}"}}"#);
     let row = r#"{"row":42}"#;
     let start = Work::new("start to first answer, one-row query", row, 1);
@@ -186,13 +194,32 @@ fn installed(node: &Path) -> Option<PathBuf> {
     is_there.then(|| node.to_owned())
 }
 
-fn prepare_database() -> Result<()> {
-    let url = std::env::var("DATABASE_URL").context("DATABASE_URL is not set")?;
+/// An address as libpq's variables.
+fn libpq(address: &tokio_postgres::Config) -> Vec<(&'static str, String)> {
+    let host = address.get_hosts().first().map(|host| match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(folder) => folder.display().to_string(),
+    });
+    let password = address.get_password().map(String::from_utf8_lossy);
+    let variables = [
+        ("PGHOST", host),
+        ("PGPORT", address.get_ports().first().map(u16::to_string)),
+        ("PGUSER", address.get_user().map(str::to_owned)),
+        ("PGPASSWORD", password.map(|password| password.into_owned())),
+        ("PGDATABASE", address.get_dbname().map(str::to_owned)),
+    ];
+    let given = variables.into_iter();
+    given
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
+}
+
+fn prepare_database(url: &str) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
+        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
         tokio::spawn(connection);
         client
             .batch_execute(

@@ -5,10 +5,15 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a runtime has to end by itself.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// A runtime under test, with its connections to this Runtime API.
 pub struct Runtime {
@@ -61,6 +66,8 @@ impl Runtime {
             .env("AWS_LAMBDA_FUNCTION_NAME", "bench")
             .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1024")
+            // What they say of their end is no result.
+            .env("AWS_LAMBDA_LOG_LEVEL", "WARN")
             .env("LAMBDA_TASK_ROOT", task_root);
         if concurrency > 1 {
             // As Lambda Managed Instances do.
@@ -250,7 +257,13 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        // It may have ended by itself, and nothing else can be wrong.
+        // As on Lambda: told first, so that it can write down what it wants to, then killed. It may have
+        // ended by itself, and nothing else can be wrong.
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let until = Instant::now() + ENDING;
+        while Instant::now() < until && matches!(self.child.try_wait(), Ok(None)) {
+            thread::sleep(Duration::from_millis(1));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
