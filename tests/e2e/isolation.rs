@@ -8,7 +8,9 @@ use e2e::{Database, Door, Setup};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-const SCHEMA: &str = "create table things (name text)";
+const SCHEMA: &str = "create table things (name text);
+    create function conflict() returns text language sql
+        as $$ select set_config('app.left', 'by a function', false) $$";
 
 /// Leaves something on the only connection, in invocations that end in different ways, and looks
 /// for it from the next one. That it was there at all is seen from the invocation itself.
@@ -93,6 +95,11 @@ behind_both_doors! {
     async fn a_setting_made_by_a_function_is_reset(door) {
         let leave = json!([{ "query": "select set_config('app.tenant', 'somebody', false)" }]);
         is_gone(door, leave, "select coalesce(current_setting('app.tenant', true), '')", "").await;
+    }
+
+    async fn a_setting_made_by_a_function_named_like_a_word_is_reset(door) {
+        let leave = json!([{ "query": "select conflict()" }]);
+        is_gone(door, leave, "select coalesce(current_setting('app.left', true), '')", "").await;
     }
 
     async fn a_set_role_is_reset(door) {
