@@ -1,8 +1,8 @@
-//! A server whose certificate is itself the one that is trusted.
+//! How a server's certificate is checked.
 //!
-//! Promises: such a certificate is taken though it is an authority's (`CA:TRUE`, as `openssl req -x509` makes
-//! them), which no server's is to be; its dates and names are checked as any other's; and the server has proved
-//! that it has the key.
+//! Promises: one that is itself among those that are trusted is taken though it is an authority's (`CA:TRUE`, as
+//! `openssl req -x509` makes them), which no server's is to be; its dates and names are checked as any other's; and
+//! the server has proved that it has the key. Where any name will do, everything but the name is checked.
 
 use std::sync::Arc;
 
@@ -21,6 +21,31 @@ pub(super) struct Known {
     pub(super) strict: Arc<WebPkiServerVerifier>,
     /// The certificates that are trusted by name of their file.
     pub(super) certificates: Arc<[CertificateDer<'static>]>,
+    /// Whether the certificate may be for another host than the one that is connected to.
+    pub(super) any_name: bool,
+}
+
+impl Known {
+    /// Checks one that the strict check has refused.
+    fn check(
+        &self,
+        error: Error,
+        end_entity: &CertificateDer<'_>,
+        server_name: &ServerName<'_>,
+    ) -> Result<ServerCertVerified, Error> {
+        // The dates were found to be right before this, and nothing else was looked at.
+        if !is_an_authoritys(&error) {
+            return Err(error);
+        }
+        if !self.certificates.contains(end_entity) {
+            return Err(match signs_itself(end_entity) {
+                Ok(true) => CertificateError::UnknownIssuer.into(),
+                _ => error,
+            });
+        }
+        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+        Ok(ServerCertVerified::assertion())
+    }
 }
 
 impl ServerCertVerifier for Known {
@@ -33,21 +58,16 @@ impl ServerCertVerifier for Known {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let strict = &self.strict;
-        let checked =
-            strict.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        let error = match checked {
-            // The dates were found to be right before this, and nothing else was looked at.
-            Err(error) if is_an_authoritys(&error) => error,
-            result => return result,
-        };
-        if !self.certificates.contains(end_entity) {
-            return Err(match signs_itself(end_entity) {
-                Ok(true) => CertificateError::UnknownIssuer.into(),
-                _ => error,
-            });
+        let checked = strict
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            .or_else(|error| self.check(error, end_entity, server_name));
+        match checked {
+            // The name is looked at last: everything else is right.
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) if self.any_name => Ok(ServerCertVerified::assertion()),
+            result => result,
         }
-        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
