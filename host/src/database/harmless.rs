@@ -56,17 +56,22 @@ fn is_clause(tokens: &[Token], index: usize, name: &str) -> bool {
     }
 }
 
-/// Whether the columns that begin here are those of an `ON CONFLICT`, and no condition of a join.
-fn is_upsert(tokens: &[Token]) -> bool {
+/// Whether as many parentheses were closed as opened by a token, of all that were asked about, from either side.
+fn balances() -> impl FnMut(&Token) -> bool {
     let mut depth = 0;
-    let end = tokens.iter().position(|token| {
+    move |token| {
         match token {
             Token::Symbol('(') => depth += 1,
             Token::Symbol(')') => depth -= 1,
             _ => {}
         }
         depth == 0
-    });
+    }
+}
+
+/// Whether the columns that begin here are those of an `ON CONFLICT`, and no condition of a join.
+fn is_upsert(tokens: &[Token]) -> bool {
+    let end = tokens.iter().position(balances());
     let Some(behind) = end.and_then(|end| tokens.get(end + 1..)) else {
         return false;
     };
@@ -86,15 +91,7 @@ fn follows_parenthesis(tokens: &[Token]) -> bool {
     if tokens.last() != Some(&Token::Symbol(')')) {
         return false;
     }
-    let mut depth = 0;
-    let begin = tokens.iter().rposition(|token| {
-        match token {
-            Token::Symbol(')') => depth += 1,
-            Token::Symbol('(') => depth -= 1,
-            _ => {}
-        }
-        depth == 0
-    });
+    let begin = tokens.iter().rposition(balances());
     let before = begin.and_then(|begin| begin.checked_sub(1));
     begin.is_some() && !before.is_some_and(|before| tokens[before].is("operator"))
 }

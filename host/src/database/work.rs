@@ -285,8 +285,10 @@ fn check_statement(key: &Key) -> Result<()> {
         return Ok(());
     }
     let mut words = Tokens::words(&key.sql).skip_while(|word| *word == Token::Symbol(';'));
-    let copies = words.next().is_some_and(|word| word.is("copy"));
-    let rest: Vec<Token> = words.take_while(|_| copies).collect();
+    if !words.next().is_some_and(|word| word.is("copy")) {
+        return Ok(());
+    }
+    let rest: Vec<Token> = words.collect();
     let moves = rest.iter().any(|word| word.is_one_of(&["stdin", "stdout"]));
     // Of several statements in one text the server executes none.
     let is_alone = rest.iter().all(|word| *word != Token::Symbol(';'));
