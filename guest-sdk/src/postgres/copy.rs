@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::error::Error;
-use super::transact::Trouble;
+use super::transact::{Trouble, noted};
 use crate::bindings::hearth::postgres::client as wire;
 
 /// How much to ask for at a time, in bytes.
@@ -47,14 +47,6 @@ impl CopyIn {
     pub async fn finish(self) -> Result<u64, Error> {
         noted(self.trouble.as_ref(), self.handle.finish().await)
     }
-}
-
-/// A result, of which the transaction takes note.
-fn noted<T>(trouble: Option<&Trouble>, result: Result<T, wire::Error>) -> Result<T, Error> {
-    Ok(match trouble {
-        Some(trouble) => trouble.note(result)?,
-        None => result?,
-    })
 }
 
 impl fmt::Debug for CopyIn {

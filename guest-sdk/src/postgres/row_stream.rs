@@ -14,7 +14,7 @@ use super::cells::Batch;
 use super::error::{Error, Kind};
 use super::row::Row;
 use super::statement::{Column, Statement};
-use super::transact::Trouble;
+use super::transact::{Trouble, noted};
 use crate::bindings::hearth::postgres::client as wire;
 
 /// How much to ask for at a time: enough for the call to cost little beside the rows, and little
@@ -144,10 +144,7 @@ impl RowStream {
         &mut self,
         (cursor, batch): (wire::Cursor, Result<wire::Batch, wire::Error>),
     ) -> Result<(), Error> {
-        let batch = match &self.trouble {
-            Some(trouble) => trouble.note(batch)?,
-            None => batch?,
-        };
+        let batch = noted(self.trouble.as_ref(), batch)?;
         let last = batch.last;
         self.batch = Arc::new(Batch::parse(batch, self.columns().len())?);
         self.next = 0;

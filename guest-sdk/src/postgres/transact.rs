@@ -39,6 +39,17 @@ struct Noted {
     failure: Mutex<Option<wire::Error>>,
 }
 
+/// A result, of which the transaction takes note that it belongs to, if it does to one.
+pub(super) fn noted<T>(
+    trouble: Option<&Trouble>,
+    result: Result<T, wire::Error>,
+) -> Result<T, Error> {
+    Ok(match trouble {
+        Some(trouble) => trouble.note(result)?,
+        None => result?,
+    })
+}
+
 impl Trouble {
     /// Takes note of a call's result.
     #[expect(
