@@ -69,13 +69,7 @@ behind_both_doors! {
     async fn a_query_that_never_ends_is_cancelled_on_the_server(door) {
         let database = Database::create().await;
         let mut trial = Setup::of(&QUERY).with(&database).timeout(Duration::from_secs(60)).start(door).await;
-        let sleep = json!({ "steps": [{ "batch": "select pg_sleep(600)" }] });
-        let sleeping =
-            "select count(*) from pg_stat_activity where datname = $name and wait_event = 'PgSleep'";
-        tokio::select! {
-            _ = trial.invoke(sleep) => panic!("it cannot have ended"),
-            () = database.until(sleeping, "1") => {}
-        }
+        leave_sleeping(&trial, &database).await;
         trial.host.terminate();
         trial.host.end(DRAINED).await;
         database.settles(0).await;
@@ -91,13 +85,7 @@ async fn a_second_signal_waits_for_nothing() {
         .timeout(Duration::from_secs(60))
         .start(Door::Local)
         .await;
-    let sleep = json!({ "steps": [{ "batch": "select pg_sleep(600)" }] });
-    let sleeping =
-        "select count(*) from pg_stat_activity where datname = $name and wait_event = 'PgSleep'";
-    tokio::select! {
-        _ = trial.invoke(sleep) => panic!("it cannot have ended"),
-        () = database.until(sleeping, "1") => {}
-    }
+    leave_sleeping(&trial, &database).await;
     for line in ["stopping on", "waiting for nothing more"] {
         trial.host.terminate();
         trial.host.line(line).await;
@@ -106,17 +94,34 @@ async fn a_second_signal_waits_for_nothing() {
     assert_eq!(trial.host.lines("were still running"), 0);
 }
 
-/// Sends an event whose statement would go on for ten minutes, and waits until it does.
+/// An event whose statement would go on for ten minutes.
+fn ten_minutes() -> Value {
+    json!({ "steps": [{ "batch": "select pg_sleep(600)" }] })
+}
+
+/// Waits until such a statement has begun.
+async fn sleeps(database: &Database) {
+    let sleeping =
+        "select count(*) from pg_stat_activity where datname = $name and wait_event = 'PgSleep'";
+    database.until(sleeping, "1").await;
+}
+
+/// Invokes the function behind whichever door, and waits no longer than until its statement has begun.
+async fn leave_sleeping(trial: &Trial, database: &Database) {
+    tokio::select! {
+        _ = trial.invoke(ten_minutes()) => panic!("it cannot have ended"),
+        () = sleeps(database) => {}
+    }
+}
+
+/// Sends such an event, and waits until its statement has begun.
 async fn begin(trial: &Trial, database: &Database) {
-    let event = json!({ "steps": [{ "batch": "select pg_sleep(600)" }] });
-    begin_with(trial, database, &event).await;
+    begin_with(trial, database, &ten_minutes()).await;
 }
 
 async fn begin_with(trial: &Trial, database: &Database, event: &Value) {
     trial.lambda().send(trial.event(event.to_string()));
-    let sleeping =
-        "select count(*) from pg_stat_activity where datname = $name and wait_event = 'PgSleep'";
-    database.until(sleeping, "1").await;
+    sleeps(database).await;
 }
 
 /// It would have a reply's whole time twice: on the connection that is open, and on another.
