@@ -1,25 +1,27 @@
 //! What a function is told about one invocation, besides its event.
 
+use std::cell::Cell;
 use std::fmt;
 use std::pin::pin;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::bindings;
 use crate::bindings::hearth::function::invocation::{self, Details};
 
-/// The deadline of the invocation that is being polled, in milliseconds since the Unix epoch; 0
-/// outside of any.
-static DEADLINE_MS: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    /// The deadline of the invocation that is being polled, in milliseconds since the Unix epoch;
+    /// `None` outside of any.
+    static DEADLINE_MS: Cell<Option<u64>> = const { Cell::new(None) };
+}
 
 /// Runs an invocation's handler so that all it calls knows the deadline.
 pub(crate) async fn within<F: Future>(deadline_ms: u64, handler: F) -> F::Output {
     let mut handler = pin!(handler);
     std::future::poll_fn(|cx| {
-        let outer = DEADLINE_MS.swap(deadline_ms, Ordering::Relaxed);
+        let outer = DEADLINE_MS.replace(Some(deadline_ms));
         let polled = handler.as_mut().poll(cx);
-        DEADLINE_MS.store(outer, Ordering::Relaxed);
+        DEADLINE_MS.set(outer);
         polled
     })
     .await
@@ -28,7 +30,7 @@ pub(crate) async fn within<F: Future>(deadline_ms: u64, handler: F) -> F::Output
 /// The deadline of the invocation that is being polled, in milliseconds since the Unix epoch;
 /// `None` outside of any.
 pub(crate) fn deadline_ms() -> Option<u64> {
-    Some(DEADLINE_MS.load(Ordering::Relaxed)).filter(|deadline_ms| *deadline_ms != 0)
+    DEADLINE_MS.get()
 }
 
 /// How long the invocation that is being polled still has; `None` outside of any.

@@ -231,7 +231,7 @@ behind_both_doors! {
         let setup = Setup::of(&QUERY)
             .database("url", &url("x", &[address], ""))
             .database("warm", "0")
-            .database("connect_timeout_ms", "500");
+            .database("connect_timeout_ms", "2000");
         let error = ask(door, setup, "select 1").await.unwrap_err();
         assert!(error.contains("57P03") && !error.contains("no answer"), "{error}");
     }
@@ -284,7 +284,7 @@ behind_both_doors! {
         let log = "[log]\nlevel = \"debug\"";
         let setup = || Setup::of(&QUERY).database("url", &url).toml(log);
 
-        let full = setup().database("connect_timeout_ms", "500");
+        let full = setup().database("connect_timeout_ms", "3000").timeout(e2e::PATIENCE);
         let waiting = setup().database("connect_timeout_ms", "60000").timeout(e2e::PATIENCE);
         let holder = setup().start(door).await;
         let event = json!({ "steps": [{ "query": "select current_user::text" }] });
