@@ -51,6 +51,19 @@ const FORBIDDEN: &[(&[&str], &[&str])] = &[
     ),
 ];
 
+/// The floors of `host/src/database`, the lowest first: what each may import stands before it. The
+/// files that are on none of them may be used by all, or use all.
+const DATABASE_FLOORS: &[&str] = &[
+    "sql",
+    "connect",
+    "wire",
+    "statement",
+    "permission",
+    "connection",
+    "pool",
+    "session",
+];
+
 struct Source {
     /// Its path within the repository.
     path: String,
@@ -216,7 +229,7 @@ fn imports_run_one_way() {
             .split(['/', '.'])
             .next()
             .expect("there is always a first part");
-        let imported = imports(file.code());
+        let imported = imports(file.code(), "crate::");
         for (_, forbidden) in FORBIDDEN
             .iter()
             .filter(|(floors, _)| floors.contains(&floor))
@@ -232,14 +245,32 @@ fn imports_run_one_way() {
     none(problems);
 }
 
-/// The modules of the crate's root that are named in this code.
-fn imports(code: &str) -> Vec<String> {
+#[test]
+fn imports_within_the_database_run_one_way() {
+    let mut problems = Vec::new();
+    for file in files(&["host/src/database"], ".rs") {
+        let path = file.path.trim_start_matches("host/src/database/");
+        let floor = path.split(['/', '.']).next();
+        let above = DATABASE_FLOORS
+            .iter()
+            .skip_while(|name| Some(**name) != floor)
+            .skip(1);
+        let imported = imports(file.code(), "crate::database::");
+        for import in above.filter(|above| imported.iter().any(|name| name == *above)) {
+            problems.push(format!("{}: imports `{import}`", file.path));
+        }
+    }
+    none(problems);
+}
+
+/// The modules behind this path that are named in this code.
+fn imports(code: &str, path: &str) -> Vec<String> {
     let lines = code
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"));
     let code: String = lines.map(|line| format!("{line}\n")).collect();
     let mut found = Vec::new();
-    for rest in code.split("crate::").skip(1) {
+    for rest in code.split(path).skip(1) {
         let Some(group) = rest.strip_prefix('{') else {
             found.push(first_word(rest));
             continue;
@@ -274,7 +305,12 @@ fn first_word(text: &str) -> String {
 #[test]
 fn imports_are_found_however_they_are_written() {
     let code = "use crate::fault;\nuse crate::{\n    event::{A, b},\n    limits,\n};\n// crate::serve\nlet x = crate::config::X;";
-    assert_eq!(imports(code), ["fault", "event", "limits", "config"]);
+    let within = "use crate::event::{lambda, local};\n//! crate::event::none";
+    assert_eq!(
+        imports(code, "crate::"),
+        ["fault", "event", "limits", "config"]
+    );
+    assert_eq!(imports(within, "crate::event::"), ["lambda", "local"]);
 }
 
 #[test]

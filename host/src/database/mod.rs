@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::config::{DatabaseConfig, Prepare, Reset};
@@ -14,55 +14,29 @@ use crate::fault::Fault;
 use crate::limits;
 use crate::telemetry::{Account, Tally, line_of};
 
-mod aside;
-mod borrowing;
-mod cancelling;
-mod catalog;
-mod composing;
 pub mod connect;
 mod connection;
-pub mod copy;
-pub mod cursor;
-mod demotion;
 pub mod error;
-mod exchange;
-pub mod grants;
-mod harmless;
-mod kept;
-mod leaving;
-mod overheard;
 pub mod permission;
-pub mod pinned;
-pub mod pipeline;
-pub mod place;
 mod pool;
-mod portals;
-mod prelude;
-mod preparation;
-mod replies;
-mod residue;
 pub mod script;
-mod seat;
 pub mod server_error;
-mod server_timeouts;
 pub mod session;
-mod settling;
-mod shared;
 mod sql;
 pub mod statement;
-pub mod transaction;
-mod varying;
 pub mod warming;
 pub mod wire;
-pub mod work;
 
+pub use connection::batch::Batch;
+pub use connection::pipeline::Outcome;
 pub use error::{Error, Result};
 
 use connect::Address;
-use kept::Kept;
 use pool::{Loan, Pool};
+use sql::residue::Residue;
+use sql::varying::varies;
+use statement::kept::Kept;
 use statement::{Call, Description, Key};
-use varying::varies;
 
 /// One database that functions can open by name.
 pub struct Database {
@@ -137,7 +111,7 @@ impl Database {
             loan.charge(account);
         }
         if self.reset_always {
-            loan.mark(residue::Residue::Session);
+            loan.mark(Residue::Session);
         }
         Ok(loan)
     }
@@ -199,11 +173,8 @@ impl Database {
         self.descriptions().pop(key);
     }
 
-    fn descriptions(&self) -> std::sync::MutexGuard<'_, Kept<Arc<Description>>> {
-        // Nothing panics while it is locked; and a description is whole or absent.
-        self.descriptions
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn descriptions(&self) -> MutexGuard<'_, Kept<Arc<Description>>> {
+        lock(&self.descriptions)
     }
 }
 
@@ -218,6 +189,11 @@ pub fn open(configs: &BTreeMap<String, DatabaseConfig>) -> std::result::Result<D
         .iter()
         .map(|(name, config)| Ok((name.clone(), Arc::new(Database::new(config)?))))
         .collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is locked here is changed in single steps, so that a panic leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const _: () = assert!(limits::PARAMETERS_MAX == u16::MAX as usize);

@@ -11,8 +11,8 @@
 //! - a silent network costs one [`limits::VALIDATE_TIMEOUT`], however many connections rest behind it;
 //! - a [`Loan`] that is not given back is retired: nobody can vouch for its state any more.
 //!
-//! Left to others: what a clean connection is ([`super::connection`]), and who makes it so
-//! ([`super::session`]).
+//! Left to others: what a clean connection is ([`crate::database::connection`]), and who makes it so
+//! ([`crate::database::session`]).
 
 use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
@@ -25,11 +25,11 @@ use std::time::{Duration, Instant};
 use deadpool::Runtime;
 use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, Timeouts};
 
-use super::connect::{self, Address};
-use super::connection::{Connection, Turn};
-use super::demotion::Demotion;
-use super::error::{Error, Result};
 use crate::config::Prepare;
+use crate::database::connect::{self, Address};
+use crate::database::connection::demotion::Demotion;
+use crate::database::connection::{Connection, Turn};
+use crate::database::error::{Error, Result};
 use crate::limits;
 use crate::telemetry::Account;
 

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
 
-use super::connection::Terms;
-use super::pool::Loan;
-use super::statement::{Effects, Key};
-use super::work::check_sql;
-use super::{Database, Databases, Error, Result};
+use crate::database::connection::Terms;
+use crate::database::pool::Loan;
+use crate::database::session::work::check_sql;
+use crate::database::statement::{Effects, Key};
+use crate::database::{Database, Databases, Error, Result};
 use crate::limits;
 
 /// What is known ahead of how a function will use its databases.

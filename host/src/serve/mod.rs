@@ -25,9 +25,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{self, AfterAnswer, Config, FunctionConfig};
-use crate::database::grants::Grants;
 use crate::database::permission::Permissions;
 use crate::database::session::Session;
+use crate::database::session::grants::Grants;
 use crate::database::warming;
 use crate::database::{self, Databases};
 use crate::fault::{Blame, Fault, Kind};

@@ -55,7 +55,7 @@ pub fn has_data(sql: &str) -> bool {
 }
 
 /// The statements of a batch, without the empty ones.
-pub(super) fn statements(tokens: &[Token]) -> impl Iterator<Item = &[Token]> {
+pub fn statements(tokens: &[Token]) -> impl Iterator<Item = &[Token]> {
     tokens
         .split(|token| *token == Token::Symbol(';'))
         .filter(|statement| !statement.is_empty())
@@ -228,7 +228,7 @@ fn defined(tokens: &[Token]) -> StatementKinds {
 }
 
 /// Whether a `ROLLBACK` with these tokens behind it leaves its transaction open.
-pub(super) fn goes_back_to_a_savepoint(tokens: &[Token]) -> bool {
+pub fn goes_back_to_a_savepoint(tokens: &[Token]) -> bool {
     let rest = match tokens.first() {
         Some(token) if token.is_one_of(&["work", "transaction"]) => &tokens[1..],
         _ => tokens,

@@ -1,16 +1,20 @@
-//! SQL as far as the host reads it: its words, what kinds of statement there are in a text, and
-//! what in it would undo a permission.
+//! SQL as far as the host reads it: its words, what kinds of statement there are in a text, what it
+//! may leave behind on its connection, and what in it would undo a permission.
 //!
 //! Promises: the text is taken apart as PostgreSQL takes it apart, whatever its version and
 //! settings; where that cannot be told, the text is [`guard::Risk::Ambiguous`] and so refused by
 //! whoever depends on it.
 //!
-//! Left to others: what is done with a judgement ([`super::residue`], [`super::permission`]).
+//! Left to others: what is done with a judgement ([`crate::database::permission`],
+//! [`crate::database::connection`]).
 
 pub mod alone;
 pub mod ending;
 pub mod guard;
+mod harmless;
 pub mod heading;
 pub mod kinds;
 pub mod lexer;
 pub mod listening;
+pub mod residue;
+pub mod varying;

@@ -6,7 +6,7 @@ use wasmtime::component::{Accessor, Resource};
 
 use super::{CopyIn, CopyOut, Cursor, HasPostgres, Outcome, convert, hand, wit};
 use crate::database;
-use crate::database::place::{Answer, Place};
+use crate::database::session::place::{Answer, Place};
 use crate::database::statement::{Call, Key};
 
 /// The methods that execute statements, for one kind of handle; `$place` finds out where. What they

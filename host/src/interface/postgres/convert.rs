@@ -5,12 +5,12 @@ use std::time::Duration;
 use postgres_types::{Kind, Type};
 
 use super::wit;
+use crate::database::Batch;
 use crate::database::Error;
-use crate::database::cursor::Batch;
-use crate::database::pipeline::Outcome;
+use crate::database::Outcome;
 use crate::database::server_error::ServerError;
+use crate::database::session::transaction::Options;
 use crate::database::statement::{Call, Column, Description, Key, Parameter};
-use crate::database::transaction::Options;
 use crate::database::wire::notification::Notification;
 
 impl From<wit::Call> for Call {

@@ -3,7 +3,7 @@
 use wasmtime::component::{Accessor, Resource};
 
 use super::{CopyIn, CopyOut, Cursor, HasPostgres, Outcome, View, get, wit};
-use crate::database::cursor::Batch;
+use crate::database::Batch;
 
 impl wit::HostCursor for View<'_> {
     fn drop(&mut self, handle: Resource<Cursor>) -> wasmtime::Result<()> {

@@ -14,7 +14,8 @@ use wasmtime::component::{Accessor, GuestTaskId, HasData, Resource, ResourceTabl
 
 use super::bindings::hearth::postgres::client as wit;
 use crate::database::session::Session;
-use crate::database::{self, Databases, copy, cursor, pinned, transaction};
+use crate::database::session::{copy, cursor, pinned, transaction};
+use crate::database::{self, Databases};
 
 mod calls;
 mod convert;

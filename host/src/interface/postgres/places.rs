@@ -9,9 +9,9 @@ use super::convert;
 use super::{CopyIn, CopyOut};
 use super::{Database, HasPostgres, Outcome, Pinned, Transaction, View, get, hand, session, wit};
 use crate::database;
-use crate::database::place::Place;
 use crate::database::session::Session;
-use crate::database::transaction::{self, Options};
+use crate::database::session::place::Place;
+use crate::database::session::transaction::{self, Options};
 
 impl wit::HostDatabase for View<'_> {
     fn open(&mut self, name: String) -> Outcome<Resource<Database>> {

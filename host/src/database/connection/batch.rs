@@ -1,0 +1,33 @@
+//! Some rows of a result, as they pass from the server to the guest.
+
+use crate::database::error::{Error, Result};
+use crate::database::server_error::Verdict;
+
+/// Some rows of a result.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// How many rows there are.
+    pub rows: u32,
+    /// Their cells.
+    pub cells: Vec<u8>,
+    /// Whether no rows follow.
+    pub last: bool,
+    /// Whether the server has said that more can be fetched.
+    pub suspended: bool,
+    /// How many rows the statement has affected; only known with the last batch.
+    pub affected: u64,
+    /// What comes after these rows, if that is an error and no further rows.
+    pub failed: Option<Box<Error>>,
+}
+
+impl Batch {
+    /// The rows before an error, if there are any; it comes when the next are asked for. What makes
+    /// the connection useless is told at once.
+    pub fn or_failed(mut self, error: Error) -> Result<Self> {
+        if self.rows == 0 || error.verdict() != Verdict::Usable {
+            return Err(error);
+        }
+        self.failed = Some(Box::new(error));
+        Ok(self)
+    }
+}

@@ -1,0 +1,111 @@
+//! One request: what the host puts before a guest's statements, and what it takes note of meanwhile.
+//!
+//! Promises: what the host puts first (`BEGIN`, settings, a role, limits of time) goes in the same flush, and
+//! if it fails, nothing of the guest's is executed; a request that cannot be written leaves nothing behind.
+
+use bytes::BytesMut;
+
+use super::Connection;
+use crate::database::error::Result;
+use crate::database::sql::residue::{Residue, Sequences};
+use crate::database::statement::Effects;
+use crate::database::wire::Status;
+use crate::database::wire::request::Command;
+
+impl Connection {
+    /// Sends one request: what the host puts first, what `write` writes, what is to be forgotten.
+    pub fn send(
+        &mut self,
+        effects: Effects,
+        write: impl FnOnce(&mut BytesMut) -> Result<()>,
+    ) -> Result<()> {
+        self.compose(effects, write)?;
+        self.wire.sync();
+        Ok(())
+    }
+
+    /// The same, but leaves the request open for the data of a `COPY`.
+    pub fn send_open(
+        &mut self,
+        effects: Effects,
+        write: impl FnOnce(&mut BytesMut) -> Result<()>,
+    ) -> Result<()> {
+        self.compose(effects, write)?;
+        self.wire.sync_later();
+        Ok(())
+    }
+
+    fn compose(
+        &mut self,
+        effects: Effects,
+        write: impl FnOnce(&mut BytesMut) -> Result<()>,
+    ) -> Result<()> {
+        self.forget_parsing();
+        self.wire.begin();
+        let leaders = self.leaders(effects);
+        let out = self.wire.output();
+        let start = out.len();
+        // First of all: what follows a statement that fails is skipped by the server.
+        out.extend_from_slice(&self.forgetting);
+        let mut written = leaders.iter().try_for_each(|leader| leader.write(out));
+        written = written.and_then(|()| write(out));
+        if let Err(error) = written {
+            out.truncate(start);
+            self.guarding = false;
+            self.timeouts.refused();
+            return Err(error);
+        }
+        std::mem::swap(&mut self.forgetting, &mut self.forgotten);
+        self.forgetting.clear();
+        self.leading = leaders.len() as u32;
+        (self.executing, self.bound) = (false, false);
+        self.copying_out = false;
+        self.flowing = None;
+        self.began = self.beginning.take();
+        (self.was_guarded, self.had_sequences) = (self.guarded, self.has_sequences);
+        self.guarded = std::mem::take(&mut self.guarding);
+        // A failed transaction executes nothing.
+        self.has_sequences |= effects.sequences.moves && self.status() != Some(Status::Failed);
+        self.mark(effects.residue);
+        if effects.forgets {
+            self.forget_statements();
+        }
+        Ok(())
+    }
+
+    /// What the host itself executes first.
+    fn leaders(&mut self, effects: Effects) -> Vec<Command> {
+        let mut leaders = Vec::new();
+        let call_timeout = self.call_timeout.take();
+        if self.status() == Some(Status::Failed) {
+            // The server takes nothing any more but the end of the transaction.
+            return leaders;
+        }
+        if !self.has_sequences && effects.sequences.reads {
+            // An insert is not taken to change the session, although it may leave this.
+            leaders.push(Command::new("DISCARD SEQUENCES"));
+        }
+        let in_block = !self.is_outside();
+        let due = self.timeouts.due(self.terms.time, in_block);
+        leaders.extend(due.into_iter().flatten());
+        leaders.extend(self.beginning.clone());
+        // After a query, which the settings are, a transaction takes no isolation level any more.
+        let prelude = self.terms.prelude.iter().filter(|_| !effects.only_modes);
+        leaders.extend(prelude.map(|prelude| prelude.command.clone()));
+        leaders.extend(self.timeouts.of_call(call_timeout, in_block));
+        if in_block && self.beginning.is_none() {
+            leaders.extend(self.guards());
+        }
+        leaders
+    }
+}
+
+impl Effects {
+    /// Those of what the host does itself.
+    pub const NONE: Self = Self {
+        residue: Residue::Nothing,
+        sequences: Sequences::NONE,
+        only_modes: false,
+        forgets: false,
+    };
+}

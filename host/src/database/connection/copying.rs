@@ -1,0 +1,201 @@
+//! `COPY` on a connection: how one is begun, and how its data and its end are told apart.
+
+use bytes::{BufMut, BytesMut};
+use postgres_protocol::message::{backend as tags, frontend};
+
+use super::Connection;
+use super::batch::Batch;
+use crate::database::error::{Error, Result};
+use crate::database::sql::heading::has_heading;
+use crate::database::statement::Effects;
+use crate::database::wire::reply;
+use crate::database::wire::request::{self, Format, Formats};
+use crate::limits;
+
+/// Which way the data of a `COPY` go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Into the table: `FROM STDIN`.
+    In,
+    /// Out of it: `TO STDOUT`.
+    Out,
+}
+
+/// What the pieces are in which a server sends data: each is a row, but for some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pieces {
+    /// None but rows.
+    #[default]
+    Rows,
+    /// A line of names, and then rows.
+    Headed,
+    /// PostgreSQL's binary format: a head with the first row, and a piece that says that no more follows.
+    Binary,
+}
+
+/// The error that a `COPY` is where none was asked for.
+pub fn misused_copy() -> Error {
+    Error::Invalid("COPY moves its data beside the statement: use copy-in or copy-out".to_owned())
+}
+
+impl Connection {
+    /// Executes a `COPY`, up to where its data begin.
+    pub async fn copy(&mut self, sql: &str, direction: Direction) -> Result<()> {
+        let binary = Formats::All(Format::Binary);
+        let (copying_in, expected) = match direction {
+            Direction::In => (true, tags::COPY_IN_RESPONSE_TAG),
+            Direction::Out => (false, tags::COPY_OUT_RESPONSE_TAG),
+        };
+        let write = |out: &mut BytesMut| {
+            request::parse("", sql, &[], out)?;
+            request::bind("", "", &binary, &[], &binary, out)?;
+            request::execute("", 0, out)
+        };
+        match copying_in {
+            true => self.send_open(Effects::of(sql), write)?,
+            false => self.send(Effects::of(sql), write)?,
+        }
+        self.executing = true;
+        loop {
+            match self.reply().await? {
+                tag if tag == expected => {
+                    if copying_in {
+                        self.wire.begin_copy();
+                    }
+                    self.copying_out = !copying_in;
+                    self.pieces = Pieces::of(sql, self.wire.body());
+                    return Ok(());
+                }
+                tag @ (tags::COPY_IN_RESPONSE_TAG
+                | tags::COPY_OUT_RESPONSE_TAG
+                | tags::COMMAND_COMPLETE_TAG
+                | tags::READY_FOR_QUERY_TAG) => return Err(self.not_this_copy(tag).await),
+                _ => {}
+            }
+        }
+    }
+
+    async fn not_this_copy(&mut self, tag: u8) -> Error {
+        self.end_misused_copy(tag).await;
+        Error::Invalid(
+            "the statement does not copy in this direction: copy-in takes COPY … FROM STDIN, and copy-out \
+             COPY … TO STDOUT"
+                .to_owned(),
+        )
+    }
+
+    pub async fn copy_write(&mut self, bytes: &[u8]) -> Result<()> {
+        for piece in bytes.chunks(limits::COPY_PIECE_BYTES) {
+            let out = self.wire.output();
+            out.put_u8(tags::COPY_DATA_TAG);
+            // A piece is far smaller than what 31 bits can count.
+            out.put_i32(4 + piece.len() as i32);
+            out.put_slice(piece);
+            if self.wire.flush().await.is_err() {
+                // The server's last words say more.
+                return self.finish().await;
+            }
+        }
+        Ok(())
+    }
+
+    pub async fn copy_finish(&mut self) -> Result<u64> {
+        frontend::copy_done(self.wire.output());
+        self.wire.end_copy();
+        let mut affected = 0;
+        loop {
+            match self.reply().await? {
+                tags::COMMAND_COMPLETE_TAG => affected = reply::affected(&self.wire),
+                tags::READY_FOR_QUERY_TAG => return Ok(affected),
+                _ => {}
+            }
+        }
+    }
+
+    pub async fn copy_read(&mut self, bytes: usize) -> Result<Batch> {
+        let mut batch = Batch::default();
+        match self.copy_more(&mut batch, bytes).await {
+            Ok(()) => Ok(batch),
+            Err(error) => batch.or_failed(error),
+        }
+    }
+
+    pub async fn copy_more(&mut self, batch: &mut Batch, bytes: usize) -> Result<()> {
+        loop {
+            match self.reply().await? {
+                tags::COPY_DATA_TAG => {
+                    batch.cells.extend_from_slice(self.wire.body());
+                    batch.rows += u32::from(self.pieces.next_is_row(self.wire.body()));
+                    if batch.cells.len() >= bytes {
+                        return Ok(());
+                    }
+                }
+                tags::READY_FOR_QUERY_TAG => {
+                    batch.last = true;
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Pieces {
+    /// Those of a copy by this statement, given the server's answer to it.
+    fn of(sql: &str, answer: &[u8]) -> Self {
+        match answer.first() {
+            Some(1) => Self::Binary,
+            _ if has_heading(sql) => Self::Headed,
+            _ => Self::Rows,
+        }
+    }
+
+    /// Whether the piece that has come is a row.
+    fn next_is_row(&mut self, piece: &[u8]) -> bool {
+        match self {
+            Self::Rows => true,
+            Self::Headed => {
+                *self = Self::Rows;
+                false
+            }
+            Self::Binary => !ends_binary(piece),
+        }
+    }
+}
+
+/// Whether a piece of the binary format says that no more rows follow: instead of the number of columns
+/// there is -1, perhaps right behind the head.
+fn ends_binary(piece: &[u8]) -> bool {
+    let behind_head = || {
+        let rest = piece.strip_prefix(b"PGCOPY\n\xff\r\n\0")?;
+        let (length, rest) = rest.get(4..)?.split_first_chunk()?;
+        rest.get(usize::try_from(u32::from_be_bytes(*length)).ok()?..)
+    };
+    behind_head().unwrap_or(piece) == [0xff, 0xff]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_rows_are_counted() {
+        const HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+        let first = [HEAD, b"\0\x01\0\0\0\x02\xff\xff"].concat();
+        let empty = [HEAD, b"\xff\xff"].concat();
+        let count = |sql: &str, answer: &[u8], pieces: &[&[u8]]| {
+            let mut kind = Pieces::of(sql, answer);
+            pieces
+                .iter()
+                .filter(|piece| kind.next_is_row(piece))
+                .count()
+        };
+        let row = b"\0\x01\xff\xff\xff\xff";
+        let plain = "copy t to stdout";
+        assert_eq!(count(plain, &[1, 0, 0], &[&first, row, b"\xff\xff"]), 2);
+        assert_eq!(count(plain, &[1, 0, 0], &[&empty]), 0);
+        assert_eq!(count(plain, &[0, 0, 0], &[b"a\n", b"b\n"]), 2);
+        let headed = "copy t to stdout (header)";
+        assert_eq!(count(headed, &[0, 0, 0], &[b"name\n", b"a\n", b"b\n"]), 2);
+    }
+}

@@ -1,0 +1,344 @@
+//! One connection to a database, while it lives, and what it knows of its own state.
+//!
+//! Promises:
+//! - [`Connection::is_clean`] is only true when the server owes nothing, no transaction is open,
+//!   and nothing was executed that may have changed the session;
+//! - any of its calls may be given up at any await: [`Connection::settle`] then ends what runs.
+//!
+//! Left to others: statements and their rows ([`self::exchange`]), how it is made clean
+//! ([`self::settling`]), who may use it when
+//! ([`crate::database::pool`], [`crate::database::session`]).
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::BytesMut;
+use uuid::Uuid;
+
+use crate::config::Prepare;
+use crate::database::connect::{Address, Backend};
+use crate::database::error::Result;
+use crate::database::permission::prelude::Prelude;
+use crate::database::sql::residue::Residue;
+use crate::database::statement::Prepared;
+use crate::database::statement::kept::Kept;
+use crate::database::wire::notification::Notification;
+use crate::database::wire::request::{self, Command};
+use crate::database::wire::{Status, Wire};
+use crate::limits;
+
+pub mod batch;
+mod cancelling;
+mod catalog;
+mod composing;
+pub mod copying;
+pub mod demotion;
+pub mod exchange;
+pub mod pipeline;
+mod portals;
+mod preparation;
+mod replies;
+mod server_timeouts;
+pub mod settling;
+mod simple;
+
+use cancelling::{Canceller, Cancelling};
+use copying::Pieces;
+use demotion::Vouched;
+use portals::Portals;
+use server_timeouts::ServerTimeouts;
+
+/// One connection. Whoever holds it has it alone.
+pub struct Connection {
+    pub wire: Wire,
+    address: Arc<Address>,
+    pub prepare: Prepare,
+    statements: Kept<Prepared>,
+    /// How many names it has given to statements and portals; none is given twice.
+    names: u64,
+    /// The names of statements that the server may have parsed, though nobody has noted it yet.
+    parsing: Vec<String>,
+    /// Messages that forget what the server holds for no one, for the next request to take along.
+    forgetting: BytesMut,
+    /// Those that the request under way has taken along.
+    forgotten: BytesMut,
+    /// The `BEGIN` of a transaction in which nothing was done yet.
+    beginning: Option<Command>,
+    /// The `BEGIN` in the request under way.
+    began: Option<Command>,
+    /// How many of the host's own statements go before the guest's in the request under way.
+    leading: u32,
+    /// Whether the next request is to set a savepoint of the host's own before the guest's statements.
+    guarding: bool,
+    /// Whether that savepoint is set, and not released yet.
+    pub guarded: bool,
+    /// Whether it was before the request under way.
+    was_guarded: bool,
+    /// Whether the server may have begun with the guest's own statement.
+    executing: bool,
+    /// Whether it has bound the statement whose answer is due.
+    bound: bool,
+    /// Whether the request under way is a `COPY` whose data come here.
+    copying_out: bool,
+    /// In what pieces those come.
+    pieces: Pieces,
+    /// What its transaction has left open.
+    pub portals: Portals,
+    /// The portal whose rows are on their way, if those of one are.
+    pub flowing: Option<String>,
+    pub timeouts: ServerTimeouts,
+    /// How long the next request may take, if that is less than its terms say.
+    pub call_timeout: Option<Duration>,
+    /// Whether what the session knows of sequences is this loan's own, as far as a text tells.
+    has_sequences: bool,
+    /// Whether it was before the request under way.
+    had_sequences: bool,
+    /// Whose words and time a request carries.
+    pub terms: Terms,
+    /// What the server said of itself when it let us in.
+    pub parameters: BTreeMap<String, String>,
+    pub vouched: Vouched,
+    backend: Backend,
+    cancelling: Cancelling,
+    /// How long it took to be made, until somebody takes account of it.
+    pub connecting: Option<Duration>,
+    pub residue: Residue,
+    /// Whether it is not to be lent again, though it may still serve who has it.
+    doomed: bool,
+    /// When it was last given back, by the wall clock: no other clock runs while frozen.
+    rested: SystemTime,
+    turn: Turn,
+}
+
+/// When a connection was last given back, in relation to others: no clock can mix that up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn(pub u64);
+
+impl Turn {
+    fn next() -> Self {
+        static TURNS: AtomicU64 = AtomicU64::new(1);
+        Self(TURNS.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Under what conditions a loan is used.
+#[derive(Clone, Default)]
+pub struct Terms {
+    /// What the host itself executes before each of the guest's statements, in the same flush.
+    pub prelude: Option<Arc<Prelude>>,
+    /// How long the server may work on one statement.
+    pub time: Option<Duration>,
+}
+
+impl Connection {
+    /// Connects and logs in.
+    pub async fn open(
+        address: Arc<Address>,
+        statements_max: NonZeroUsize,
+        prepare: Prepare,
+    ) -> Result<Self> {
+        let begun = Instant::now();
+        let mut established = address.connect().await?;
+        Ok(Self {
+            connecting: Some(begun.elapsed()),
+            timeouts: ServerTimeouts::new(&established.parameters, prepare),
+            parameters: std::mem::take(&mut established.parameters),
+            vouched: Vouched::default(),
+            backend: established.backend.clone(),
+            cancelling: Cancelling::default(),
+            wire: Wire::new(established),
+            address,
+            prepare,
+            statements: Kept::new(statements_max),
+            // Behind a pooler that mixes up connections, none takes another's statement for its own.
+            names: Uuid::new_v4().as_u64_pair().0 >> 16,
+            parsing: Vec::new(),
+            forgetting: BytesMut::new(),
+            forgotten: BytesMut::new(),
+            beginning: None,
+            began: None,
+            leading: 0,
+            guarding: false,
+            guarded: false,
+            was_guarded: false,
+            executing: false,
+            bound: false,
+            copying_out: false,
+            pieces: Pieces::default(),
+            portals: Portals::default(),
+            flowing: None,
+            call_timeout: None,
+            has_sequences: false,
+            had_sequences: false,
+            terms: Terms::default(),
+            residue: Residue::Nothing,
+            doomed: false,
+            rested: SystemTime::now(),
+            turn: Turn::next(),
+        })
+    }
+
+    /// The next statement begins a transaction first; so does nothing else, if none follows.
+    pub fn begin_later(&mut self, begin: String) {
+        self.beginning = Some(Command::new(begin));
+    }
+
+    /// Takes back a transaction in which nothing was done. False if something was.
+    pub fn begin_never(&mut self) -> bool {
+        self.beginning.take().is_some()
+    }
+
+    /// Whether a statement runs in a transaction of its own.
+    pub fn is_outside(&self) -> bool {
+        self.beginning.is_none() && self.status() == Some(Status::Idle)
+    }
+
+    /// The state of the transaction; none while the server owes an answer.
+    pub fn status(&self) -> Option<Status> {
+        self.wire.status()
+    }
+
+    /// Whether later calls may rely on what earlier ones left on it: a transaction, settings.
+    pub fn is_relied_on(&self) -> bool {
+        self.residue != Residue::Nothing || self.beginning.is_some() || self.wire.in_transaction()
+    }
+
+    /// Whether it can be lent to another invocation as it is.
+    pub fn is_clean(&self) -> bool {
+        self.residue == Residue::Nothing
+            && !self.doomed
+            && self.is_outside()
+            && self.parsing.is_empty()
+            && self.cancelling.is_over()
+            && !self.wire.is_dead()
+    }
+
+    /// Marks the session as changed, whatever its statements looked like.
+    pub fn mark(&mut self, residue: Residue) {
+        self.residue = self.residue.max(residue);
+    }
+
+    /// It is not to be lent again: the server says that it is going away.
+    pub fn doom(&mut self) {
+        self.doomed = true;
+    }
+
+    /// Whether it is not to be lent again, though it may still serve who has it.
+    pub fn is_doomed(&self) -> bool {
+        self.doomed
+    }
+
+    /// Looks, without a round trip, whether the server is still there.
+    pub fn is_open(&mut self) -> bool {
+        self.wire.is_open()
+    }
+
+    /// Whether the connection has turned out to be of no more use.
+    pub fn is_dead(&self) -> bool {
+        self.wire.is_dead()
+    }
+
+    /// Since when nobody has used it, by the wall clock; a clock set back counts as long ago.
+    pub fn idle(&self) -> Duration {
+        self.rested.elapsed().unwrap_or(Duration::MAX)
+    }
+
+    /// When it was last given back, in relation to others.
+    pub fn turn(&self) -> Turn {
+        self.turn
+    }
+
+    /// Asks the server whether it is there: one round trip.
+    pub async fn validate(&mut self, within: Duration) -> bool {
+        self.wire.begin();
+        self.wire.sync();
+        matches!(
+            tokio::time::timeout(within, self.wire.drain()).await,
+            Ok(Ok(()))
+        )
+    }
+
+    /// Asks the server whether it takes writes: one round trip.
+    pub async fn takes_writes(&mut self, within: Duration) -> bool {
+        let asking = self.command(demotion::QUESTION);
+        matches!(tokio::time::timeout(within, asking).await, Ok(Ok(())))
+    }
+
+    /// Whether the server may be at work for this connection, or be asked to.
+    pub fn is_busy(&self) -> bool {
+        self.wire.owed() > 0
+    }
+
+    /// Whether an answer is due that has not come, though nobody has ended the connection.
+    pub fn is_silent(&self) -> bool {
+        self.is_busy() && !self.is_dead()
+    }
+
+    /// Begins a loan.
+    pub fn lend(&mut self) {
+        (self.has_sequences, self.had_sequences) = (false, false);
+        // They were said to whoever had it before, or to the host.
+        self.wire.take_notices();
+        self.timeouts.begin_loan();
+    }
+
+    /// Ends a loan.
+    pub fn rest(&mut self) {
+        self.terms = Terms::default();
+        self.rested = SystemTime::now();
+        self.turn = Turn::next();
+    }
+
+    /// How to ask the server to give up the statement it is executing.
+    pub fn canceller(&self) -> Canceller {
+        Canceller::new(self.backend.clone(), self.cancelling.clone())
+    }
+
+    /// Waits until no request to cancel is under way that could hit what is executed next.
+    pub async fn is_not_cancelled(&mut self) {
+        if !self.cancelling.is_over() && !self.cancelling.ends().await {
+            self.doom();
+        }
+    }
+
+    /// Has the server forget the statements of which nobody has noted that they were parsed.
+    pub fn forget_parsing(&mut self) {
+        for name in std::mem::take(&mut self.parsing) {
+            self.forget_statement(&name);
+        }
+    }
+
+    /// Has the server forget a statement, with the next request.
+    pub fn forget_statement(&mut self, name: &str) {
+        if !name.is_empty() {
+            // The names are the host's own and can always be written.
+            let _ = request::close_statement(name, &mut self.forgetting);
+        }
+    }
+
+    /// Forgets all statements, also on the server, if they are still there.
+    pub fn forget_statements(&mut self) {
+        for prepared in self.statements.take() {
+            self.forget_statement(&prepared.name);
+        }
+    }
+
+    /// Has the server forget a portal, with the next request.
+    pub fn forget_portal(&mut self, name: &str) {
+        self.portals.close(name);
+        let _ = request::close_portal(name, &mut self.forgetting);
+    }
+
+    /// Waits for the next notification, without limit; giving up the wait does no harm.
+    pub async fn notification(&mut self) -> Result<Notification> {
+        self.wire.notification().await
+    }
+
+    /// Says good-bye to the server and waits until that has left.
+    pub async fn close(self) {
+        let _ = tokio::time::timeout(limits::SETTLE_TIMEOUT, self.wire.close()).await;
+    }
+}

@@ -1,0 +1,342 @@
+//! How a connection comes to know a statement: prepares it, finds out what its types are, and
+//! remembers it.
+//!
+//! Promises: no more statements than the configuration says are prepared at a time, the least
+//! recently used going first; a statement whose answer never came is forgotten on the server too.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use postgres_protocol::message::backend as tags;
+
+use super::Connection;
+use super::catalog::{self, Catalog};
+use crate::config::Prepare;
+use crate::database::connection::batch::Batch;
+use crate::database::error::{Error, Result};
+use crate::database::sql::kinds;
+use crate::database::sql::varying::{needs_no_savepoint, varies};
+use crate::database::statement::{Description, Effects, Key, Prepared};
+use crate::database::wire::Status;
+use crate::database::wire::reply::{self, Shape};
+use crate::database::wire::request::{self, Command, Format, Formats};
+use crate::limits;
+
+/// The host's own savepoint, before statements of which something is assumed.
+const GUARD: &str = "SAVEPOINT \"hearth guard\"";
+
+impl Connection {
+    /// What the server says of statements, in their order; one flush for those that it has not said
+    /// it of.
+    pub async fn prepare_each(&mut self, keys: &[Key]) -> Result<Vec<Arc<Description>>> {
+        let of_call = |index: usize, error: Error| match keys.len() {
+            1 => error,
+            _ => error.of_call(index),
+        };
+        let mut described: Vec<Option<Arc<Description>>> = Vec::with_capacity(keys.len());
+        let mut first: HashMap<&Key, usize> = HashMap::new();
+        let mut missing = Vec::new();
+        for (index, key) in keys.iter().enumerate() {
+            let prepared = self.statements.get(key);
+            let prepared = prepared.filter(|known| known.description.is_current());
+            described.push(prepared.map(|prepared| prepared.description.clone()));
+            if *first.entry(key).or_insert(index) == index && described[index].is_none() {
+                missing.push(index);
+            }
+        }
+        if !missing.is_empty() {
+            let unknown: Vec<&Key> = missing.iter().map(|index| &keys[*index]).collect();
+            let prepared = self.prepare_all(&unknown).await;
+            let prepared = prepared.map_err(|(nth, error)| of_call(missing[nth], error))?;
+            for (index, prepared) in missing.iter().zip(prepared) {
+                described[*index] = Some(prepared.description);
+            }
+        }
+        let of_first = |(index, key)| {
+            let own: &Option<_> = &described[index];
+            own.clone().or_else(|| described[first[key]].clone())
+        };
+        let all: Option<Vec<_>> = keys.iter().enumerate().map(of_first).collect();
+        all.ok_or(Error::Ended)
+    }
+
+    /// What the server says of a statement.
+    pub async fn prepare(&mut self, key: &Key) -> Result<Prepared> {
+        let prepared = self.statements.get(key);
+        if let Some(prepared) = prepared.filter(|known| known.description.is_current()) {
+            return Ok(prepared.clone());
+        }
+        let prepared = self.prepare_all(&[key]).await;
+        let mut prepared = prepared.map_err(|(_, error)| error)?;
+        prepared.pop().ok_or(Error::Ended)
+    }
+
+    /// Prepares statements in one flush. An error comes with the number of the statement.
+    pub async fn prepare_all(
+        &mut self,
+        keys: &[&Key],
+    ) -> std::result::Result<Vec<Prepared>, (usize, Error)> {
+        let names = keys.iter().map(|key| self.statement_name(key));
+        let names: Vec<String> = names.collect();
+        let call_timeout = self.call_timeout;
+        let sent = self.send(Effects::NONE, |out| {
+            keys.iter().zip(&names).try_for_each(|(key, name)| {
+                request::parse(name, &key.sql, &key.types, out)?;
+                request::describe(name, out)
+            })
+        });
+        sent.map_err(|error| (0, error))?;
+        self.parsing.clone_from(&names);
+        let mut shapes = Vec::with_capacity(keys.len());
+        for index in 0..keys.len() {
+            let shape = self.described().await;
+            shapes.push(shape.map_err(|error| (index, error.unexecuted()))?);
+        }
+        let last = keys.len() - 1;
+        self.finish().await.map_err(|error| (last, error))?;
+        let mut prepared = Vec::with_capacity(keys.len());
+        for (index, (name, shape)) in names.into_iter().zip(&shapes).enumerate() {
+            let described = self.resolve(shape, None).await;
+            let description = described.map_err(|error| (index, error))?;
+            prepared.push(self.remember(keys[index], name, Arc::new(description)));
+        }
+        // The execution that follows has the same.
+        self.call_timeout = call_timeout;
+        Ok(prepared)
+    }
+
+    /// What the server says of one of the statements that are being prepared.
+    async fn described(&mut self) -> Result<Shape> {
+        let mut shape = Shape::default();
+        loop {
+            let tag = self.reply().await?;
+            self.describe(tag, &mut shape)?;
+            if matches!(tag, tags::ROW_DESCRIPTION_TAG | tags::NO_DATA_TAG) {
+                return Ok(shape);
+            }
+        }
+    }
+
+    /// Takes what a message says of the statement that is being prepared.
+    pub fn describe(&mut self, tag: u8, shape: &mut Shape) -> Result<()> {
+        match tag {
+            tags::PARAMETER_DESCRIPTION_TAG => reply::parameters(&mut self.wire, shape),
+            tags::ROW_DESCRIPTION_TAG => reply::columns(&mut self.wire, shape),
+            tags::PARSE_COMPLETE_TAG | tags::NO_DATA_TAG => Ok(()),
+            tags::READY_FOR_QUERY_TAG => Err(self.wire.garbage("an early end of the answer")),
+            tag => {
+                let what = format!(
+                    "{:?} where a statement's description was due",
+                    char::from(tag)
+                );
+                Err(self.wire.garbage(&what))
+            }
+        }
+    }
+
+    /// The first rows of a statement that is not known yet. If types of it have to be looked up, they are as
+    /// many as leave the connection free for that, within reason.
+    pub async fn first_rows(
+        &mut self,
+        shape: &Shape,
+        bytes: usize,
+        flowing: bool,
+    ) -> Result<Batch> {
+        if catalog::unknown(shape).is_none() {
+            return self.rows(bytes, flowing).await;
+        }
+        if bytes > 0 {
+            return self.rows(limits::BATCH_BYTES_MAX, false).await;
+        }
+        loop {
+            let batch = self.rows(0, flowing).await?;
+            if batch.last || batch.failed.is_some() {
+                return Ok(batch);
+            }
+        }
+    }
+
+    /// Finds out what the types of a statement are. `sent` is how its columns travel already.
+    pub async fn resolve(&mut self, shape: &Shape, sent: Option<&Formats>) -> Result<Description> {
+        let catalog = match catalog::unknown(shape) {
+            None => Catalog::default(),
+            Some(oids) if self.is_busy() => {
+                // More rows are on their way here, and reading them first could take any memory.
+                let one = NonZeroUsize::MIN;
+                let mut other = Self::open(self.address.clone(), one, self.prepare).await?;
+                let catalog = other.look_up(&oids).await;
+                other.close().await;
+                catalog?
+            }
+            Some(oids) => {
+                // This request is not the one for which it would have to be forgotten.
+                let parsing = std::mem::take(&mut self.parsing);
+                let catalog = self.look_up(&oids).await;
+                self.parsing = parsing;
+                catalog?
+            }
+        };
+        catalog.describe(shape, sent)
+    }
+
+    async fn look_up(&mut self, oids: &[u8]) -> Result<Catalog> {
+        let binary = Formats::All(Format::Binary);
+        self.send(Effects::NONE, |out| {
+            request::parse("", catalog::QUERY, &[], out)?;
+            request::bind("", "", &binary, oids, &binary, out)?;
+            request::execute("", 0, out)
+        })?;
+        let mut rows = self
+            .rows(usize::MAX, false)
+            .await
+            .map_err(Error::unexecuted)?;
+        if let Some(error) = rows.failed.take() {
+            return Err(*error);
+        }
+        Catalog::read(&rows.cells)
+    }
+
+    /// The name by which a statement is prepared; none if it is parsed anew for each execution.
+    pub fn statement_name(&mut self, key: &Key) -> String {
+        match self.prepare {
+            Prepare::Never => String::new(),
+            Prepare::Always if varies(&key.sql) => String::new(),
+            Prepare::Always => {
+                self.names += 1;
+                format!("s{:x}", self.names)
+            }
+        }
+    }
+
+    /// Notes that a statement is prepared, unless it may be another one by the next time, and has the
+    /// server forget the one that makes room.
+    pub fn remember(&mut self, key: &Key, name: String, description: Arc<Description>) -> Prepared {
+        self.parsing.retain(|parsing| *parsing != name);
+        let prepared = Prepared {
+            name,
+            description,
+            effects: Effects::of(&key.sql),
+        };
+        if varies(&key.sql) {
+            return prepared;
+        }
+        for gone in self.statements.put(key.clone(), prepared.clone()) {
+            self.forget_statement(&gone.name);
+        }
+        prepared
+    }
+
+    /// On what statements are executed next.
+    pub fn ground(&self) -> Ground {
+        match &self.beginning {
+            Some(begin) => Ground::Beginning(begin.clone()),
+            None if self.is_outside() => Ground::Outside,
+            None => Ground::Within,
+        }
+    }
+
+    /// Whether something may be assumed of statements that turns out to be wrong: that their values
+    /// have a binary form. Where it would fail a transaction in which something was done, a savepoint
+    /// goes before them in the same flush; the next request releases it.
+    pub fn may_assume(&mut self, ground: Option<&Ground>, keys: &[&Key]) -> bool {
+        match ground {
+            None => false,
+            Some(Ground::Outside | Ground::Beginning(_)) => true,
+            Some(Ground::Within) if keys.iter().all(|key| needs_no_savepoint(&key.sql)) => true,
+            Some(Ground::Within) => {
+                let has_data = |key: &&Key| kinds::has_data(&key.sql) || varies(&key.sql);
+                self.guarding = self.status() == Some(Status::Open) && keys.iter().all(has_data);
+                self.guarding
+            }
+        }
+    }
+
+    /// What becomes of the host's own savepoint with this request.
+    pub fn guards(&self) -> impl Iterator<Item = Command> + use<> {
+        let release = self
+            .guarded
+            .then(|| Command::new(format!("RELEASE {GUARD}")));
+        let set = self.guarding.then(|| Command::new(GUARD));
+        release.into_iter().chain(set)
+    }
+
+    /// Whether statements that failed can be prepared anew and executed again: they did nothing, or
+    /// what they did is undone, and with it no more than they did. If they were taken for what they are
+    /// not, that is forgotten in any case. `known` says whether others have told of them.
+    pub async fn heals(
+        &mut self,
+        keys: &[&Key],
+        known: bool,
+        ground: &Ground,
+        error: &Error,
+    ) -> bool {
+        let remembered = known || keys.iter().any(|key| self.statements.contains(key));
+        if !(error.is_stale_plan() || remembered && self.is_outdated(error)) {
+            return false;
+        }
+        // Also where nothing can be done again: the next one is not to fail for the same reason.
+        match error.kind() {
+            // Something had the session forget what is prepared there, and hardly this one alone.
+            "26000" => self.forget_statements(),
+            _ => {
+                for key in keys {
+                    let stale = self.statements.pop(key);
+                    stale
+                        .into_iter()
+                        .for_each(|stale| self.forget_statement(&stale.name));
+                }
+            }
+        }
+        // Once begun, a procedure may have committed, whatever its error looks like.
+        let undone = || {
+            keys.iter()
+                .all(|key| kinds::is_data(&key.sql) || varies(&key.sql))
+        };
+        let firm = ground.is_firm() || self.guarded;
+        if !firm || (self.executing && !undone()) {
+            return false;
+        }
+        match ground {
+            Ground::Outside if !self.is_outside() => return false,
+            Ground::Outside => {}
+            Ground::Beginning(begin) => {
+                if self.command("ROLLBACK").await.is_err() {
+                    return false;
+                }
+                self.beginning = Some(begin.clone());
+            }
+            Ground::Within => {
+                let back = format!("ROLLBACK TO {GUARD}; RELEASE {GUARD}");
+                if self.command(&back).await.is_err() {
+                    return false;
+                }
+                self.guarded = false;
+            }
+        }
+        true
+    }
+
+    /// Whether a statement may have failed for what was remembered of it: its plan, or the types that
+    /// it had, which the server then refuses before it has bound the arguments.
+    pub fn is_outdated(&self, error: &Error) -> bool {
+        error.is_stale_plan() || (self.leading == 0 && !self.bound && error.is_misfit())
+    }
+}
+
+/// On what statements are executed: what a failure of theirs would undo.
+pub enum Ground {
+    /// In a transaction of their own.
+    Outside,
+    /// In a transaction that they begin, with this statement before them.
+    Beginning(Command),
+    /// In a transaction in which something was done before.
+    Within,
+}
+
+impl Ground {
+    /// Whether a failure of theirs would undo nothing else.
+    pub fn is_firm(&self) -> bool {
+        !matches!(self, Self::Within)
+    }
+}

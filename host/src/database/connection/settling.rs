@@ -1,0 +1,116 @@
+//! How a connection gets rid of what nobody waits for: a request, rows, a transaction, all that a guest
+//! has left in its session.
+//!
+//! Promises: each of these may be given up and begun again; when one of them has succeeded, the server
+//! is done with it.
+
+use super::Connection;
+use crate::config::Prepare;
+use crate::database::error::Result;
+use crate::database::sql::residue::Residue;
+use crate::database::wire::Status;
+use crate::limits;
+
+/// What is done to a connection whose session may have been changed. One message, so one round
+/// trip; in the order of PostgreSQL's own `DISCARD ALL`, but the statements that this host has
+/// prepared stay.
+pub const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
+    SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; \
+    DO $$ DECLARE name text; BEGIN \
+    FOR name IN SELECT p.name FROM pg_prepared_statements p WHERE from_sql LOOP \
+    EXECUTE pg_catalog.format('DEALLOCATE %I', name); END LOOP; END $$";
+
+impl Connection {
+    /// Ends the rows that nobody will read, without harm to an open transaction. A `COPY` has no
+    /// portal to be left in: unless it is about to end, its transaction fails with it.
+    pub async fn abandon_rows(&mut self) -> Result<()> {
+        if self.wire.owed() == 0 {
+            self.is_not_cancelled().await;
+            return Ok(());
+        }
+        let in_transaction = self.wire.in_transaction() || self.began.is_some();
+        if in_transaction && !self.copying_out {
+            // No more than one fetch is under way, and cancelling would fail the transaction.
+            return self.wire.drain().await;
+        }
+        self.interrupt().await
+    }
+
+    /// Ends the request under way, for whose answer nobody waits. A transaction that was open stays
+    /// open, or has failed by that.
+    pub async fn give_up(&mut self) -> Result<()> {
+        if self.is_busy() {
+            self.interrupt().await?;
+        }
+        self.is_not_cancelled().await;
+        Ok(())
+    }
+
+    /// Rolls back a transaction that is open, or was to begin.
+    pub async fn roll_back(&mut self) -> Result<()> {
+        if self.begin_never() || self.is_outside() {
+            return Ok(());
+        }
+        match self.resets_at_end() {
+            true => self.end_and_reset("ROLLBACK").await.map(|_| ()),
+            false => self.command("ROLLBACK").await,
+        }
+    }
+
+    /// Makes the connection clean: gives up what is running, rolls back, resets. False if it
+    /// cannot be lent again.
+    pub async fn settle(&mut self) -> bool {
+        if self.wire.is_dead() || self.doomed || self.residue == Residue::Connection {
+            return false;
+        }
+        if self.is_busy() && self.interrupt().await.is_err() {
+            return false;
+        }
+        self.is_not_cancelled().await;
+        self.beginning = None;
+        self.forget_parsing();
+        let sql = match (self.status(), self.residue) {
+            (Some(Status::Idle), Residue::Nothing) => return self.is_clean(),
+            (Some(Status::Idle), _) if self.prepare == Prepare::Never => {
+                // Another session would be reset: see `shared`.
+                self.residue = Residue::Nothing;
+                return self.is_clean();
+            }
+            (Some(Status::Idle), _) => RESET.to_owned(),
+            (_, Residue::Nothing) => "ROLLBACK".to_owned(),
+            _ => format!("ROLLBACK; {RESET}"),
+        };
+        if self.command(&sql).await.is_err() {
+            return false;
+        }
+        self.was_reset();
+        self.is_clean()
+    }
+
+    /// The session is as it was when the connection was made.
+    pub fn was_reset(&mut self) {
+        self.timeouts.forget();
+        self.wire.forget_notifications();
+        self.residue = Residue::Nothing;
+    }
+
+    /// Ends what a call that was given up has begun, and waits until the server owes nothing.
+    async fn interrupt(&mut self) -> Result<()> {
+        self.timeouts.forget();
+        if self.wire.unsend() {
+            self.beginning = self.began.take();
+            self.has_sequences = self.had_sequences;
+            self.guarded = self.was_guarded;
+            self.forgetting.extend_from_slice(&self.forgotten);
+            self.forgotten.clear();
+            return Ok(());
+        }
+        if let Ok(drained) = tokio::time::timeout(limits::CANCEL_AFTER, self.wire.drain()).await {
+            // Somebody may have asked already, and not have waited for it.
+            self.is_not_cancelled().await;
+            return drained;
+        }
+        self.canceller().cancel().await;
+        self.wire.drain().await
+    }
+}

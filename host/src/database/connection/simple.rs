@@ -1,0 +1,80 @@
+//! Statements in the simple protocol: the host's own commands, and a guest's texts without arguments.
+//!
+//! Promises: what the host puts before a guest's text, in the same message or in one of its own, is not
+//! taken for the guest's when it fails.
+
+use super::Connection;
+use crate::config::Prepare;
+use crate::database::error::Result;
+use crate::database::permission::prelude::Prelude;
+use crate::database::sql::alone::stands_alone;
+use crate::database::statement::Effects;
+
+impl Connection {
+    /// Executes statements of the host's own, whose effect on the session it answers for.
+    pub async fn command(&mut self, sql: &str) -> Result<()> {
+        self.begin_command(sql)?;
+        self.finish().await
+    }
+
+    /// Sends such statements.
+    pub fn begin_command(&mut self, sql: &str) -> Result<()> {
+        self.wire.begin();
+        self.wire.simple_query(sql)?;
+        self.began = None;
+        self.was_guarded = self.guarded;
+        self.forgotten.clear();
+        self.leading = 0;
+        self.executing = true;
+        self.bound = true;
+        Ok(())
+    }
+
+    /// Executes statements without arguments.
+    pub async fn batch_execute(&mut self, sql: &str) -> Result<()> {
+        let outside = self.is_outside();
+        // What is put in force ends with its transaction, and outside of one with its message.
+        let mut prelude = self.terms.prelude.take_if(|_| outside);
+        let timeout = self.call_timeout.take_if(|_| outside);
+        self.lead(Effects::of(sql)).await?;
+        if let Some(timeout) = timeout {
+            let set = self.timeouts.of_batch(timeout);
+            match self.prepare {
+                // Within the message, what takes no transaction around it would be refused.
+                Prepare::Always => self.command(&set).await?,
+                Prepare::Never => prelude = Some(Prelude::after(&set, prelude)),
+            }
+        }
+        match prelude {
+            Some(prelude) => {
+                self.begin_command(&prelude.before(sql))?;
+                self.leading = prelude.statements;
+                let done = self.finish().await;
+                done.map_err(|error| match self.leading {
+                    0 if stands_alone(sql) => prelude.around(error),
+                    0 => prelude.unshifted(error),
+                    // A text that cannot even be read is refused before any of it is executed.
+                    _ => prelude.refused(prelude.unshifted(error)),
+                })
+            }
+            None => self.command(sql).await,
+        }
+    }
+
+    /// Does what goes before statements that cannot be sent in the same request.
+    pub async fn lead(&mut self, effects: Effects) -> Result<()> {
+        self.forget_parsing();
+        // They wait for a request that is not taken back.
+        let forgetting = std::mem::take(&mut self.forgetting);
+        let written = self.send(effects, |_| Ok(()));
+        let forgotten_since = std::mem::replace(&mut self.forgetting, forgetting);
+        self.forgetting.extend_from_slice(&forgotten_since);
+        written?;
+        if self.leading == 0 {
+            // There is nothing to do first, and so nothing to wait for.
+            self.wire.unsend();
+            return Ok(());
+        }
+        self.finish().await
+    }
+}

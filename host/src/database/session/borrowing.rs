@@ -1,0 +1,99 @@
+//! How a session comes by connections: the one that it keeps, or one of the pool's.
+//!
+//! Promises:
+//! - waiting for one ends in time for the guest to learn why there was none;
+//! - a connection that is lent while the session ends is settled all the same.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Session;
+use super::seat::{Role, Seat};
+use crate::database::Database;
+use crate::database::error::{Error, Result};
+use crate::limits;
+
+impl Session {
+    /// A seat for one call: the kept one, or a new one with a connection of the pool's. One that is
+    /// kept while the pool has none to lend is used as well: it may be the one that is waited for.
+    pub(in crate::database) async fn seat(
+        self: &Arc<Self>,
+        database: &Arc<Database>,
+        timeout: Option<Duration>,
+    ) -> Result<Arc<Seat>> {
+        loop {
+            let kept_by_now = self.keeping.notified();
+            let kept = self
+                .seats()
+                .iter()
+                .find(|seat| Arc::ptr_eq(seat.database(), database) && seat.role() == Role::Kept)
+                .cloned();
+            if let Some(seat) = kept {
+                return Ok(seat);
+            }
+            tokio::select! {
+                biased;
+                seat = self.borrow(database, Role::Call, timeout) => return seat,
+                () = kept_by_now => {}
+            }
+        }
+    }
+
+    pub(in crate::database) async fn borrow(
+        self: &Arc<Self>,
+        database: &Arc<Database>,
+        role: Role,
+        timeout: Option<Duration>,
+    ) -> Result<Arc<Seat>> {
+        let held = {
+            let seats = self.seats();
+            if seats.len() >= limits::LOANS_PER_INVOCATION_MAX {
+                return Err(Error::Busy(format!(
+                    "this invocation already uses {} connections at a time, the most it may",
+                    seats.len()
+                )));
+            }
+            let is_held = |seat: &&Arc<Seat>| {
+                Arc::ptr_eq(seat.database(), database) && seat.role() != Role::Call
+            };
+            seats.iter().filter(is_held).count()
+        };
+        let until = self.lend_until(timeout);
+        let lending = pin!(database.lend(until, held, &self.account));
+        let loan = self.unless_ended(lending).await?;
+        let seat = Seat::new(database.clone(), self.account.clone(), loan, role);
+        let seat = Arc::new(seat);
+        self.admit_seat(&seat)?;
+        Ok(seat)
+    }
+
+    /// Until when a connection is waited for: a little less than the guest has, so that it still
+    /// learns why there was none; or as long as the call has.
+    fn lend_until(&self, timeout: Option<Duration>) -> Instant {
+        let (now, enforced) = (Instant::now(), self.deadline.enforced);
+        let left = enforced.saturating_duration_since(now);
+        let until = enforced.checked_sub(left / 20).unwrap_or(enforced);
+        timeout.map_or(until, |timeout| until.min(now + timeout))
+    }
+
+    /// Gives a seat on which nothing was done another connection.
+    pub(in crate::database) async fn replace(self: &Arc<Self>, seat: &Arc<Seat>) -> Result<()> {
+        let lending = seat.database();
+        let lending = pin!(lending.lend(self.lend_until(None), 0, &self.account));
+        let loan = self.unless_ended(lending).await?;
+        *seat.loan.lock().await = Some(loan);
+        self.admit_seat(seat)
+    }
+
+    /// Counts a seat among those that the session's end settles.
+    fn admit_seat(self: &Arc<Self>, seat: &Arc<Seat>) -> Result<()> {
+        self.seats().push(seat.clone());
+        // On another thread the end may have come since the connection was lent, and not have seen it.
+        if self.has_ended() {
+            self.settle_later(seat);
+            return Err(Error::Ended);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! `COPY`, in and out: a table's rows as a stream of bytes beside the statement.
+//!
+//! Promises: neither side is sent more than it takes, so that no more than one piece is held; a copy
+//! that is dropped before its end, or whose invocation ends, has copied nothing; what is counted of one that
+//! goes out are its rows, and not what stands before and behind them.
+
+use std::sync::Arc;
+
+use super::Session;
+use super::grants::Meter;
+use super::seat::{Flow, Seat};
+use crate::database::error::{Error, Result};
+use crate::limits;
+
+/// Rows on their way into a table.
+pub struct CopyIn {
+    session: Arc<Session>,
+    seat: Arc<Seat>,
+    flow: Option<Flow>,
+    over: tokio::sync::Mutex<bool>,
+}
+
+/// Rows on their way out of a table.
+pub struct CopyOut {
+    session: Arc<Session>,
+    seat: Arc<Seat>,
+    flow: Option<Flow>,
+    place: tokio::sync::Mutex<Reading>,
+}
+
+struct Reading {
+    over: bool,
+    /// The error that follows the data that were read.
+    failed: Option<Box<Error>>,
+    meter: Meter,
+}
+
+impl CopyIn {
+    pub(in crate::database) fn new(session: Arc<Session>, seat: Arc<Seat>) -> Self {
+        Self {
+            session,
+            flow: seat.flow(),
+            seat,
+            over: tokio::sync::Mutex::new(false),
+        }
+    }
+
+    /// Sends bytes; they need not end where a row does. Returns once the socket has taken them.
+    pub async fn write(&self, bytes: &[u8]) -> Result<()> {
+        self.session.told(self.send(bytes).await)
+    }
+
+    async fn send(&self, bytes: &[u8]) -> Result<()> {
+        let mut over = self.over.lock().await;
+        if *over || self.seat.flow() != self.flow {
+            return Err(Error::Ended);
+        }
+        // Bytes that have half left cannot be followed by others.
+        *over = true;
+        let written = self
+            .session
+            .with_loan(&self.seat, self.flow, false, async |loan| {
+                loan.copy_write(bytes).await
+            })
+            .await;
+        *over = written.is_err();
+        if *over {
+            end_flow(&self.session, &self.seat, self.flow);
+        }
+        written
+    }
+
+    /// Ends the copy. How many rows were copied.
+    pub async fn finish(&self) -> Result<u64> {
+        self.session.told(self.end().await)
+    }
+
+    async fn end(&self) -> Result<u64> {
+        let mut over = self.over.lock().await;
+        if std::mem::replace(&mut *over, true) || self.seat.flow() != self.flow {
+            return Err(Error::Ended);
+        }
+        let finished = self
+            .session
+            .with_loan(&self.seat, self.flow, false, async |loan| {
+                loan.copy_finish().await
+            })
+            .await;
+        end_flow(&self.session, &self.seat, self.flow);
+        finished
+    }
+}
+
+impl Drop for CopyIn {
+    fn drop(&mut self) {
+        if !*self.over.get_mut() && self.seat.flow() == self.flow {
+            self.session.end_flow(&self.seat);
+        }
+    }
+}
+
+/// Frees the connection of data that have ended, unless something else flows there by now.
+fn end_flow(session: &Arc<Session>, seat: &Arc<Seat>, flow: Option<Flow>) {
+    if !seat.is_flowing() || seat.flow() == flow {
+        session.end_flow(seat);
+    }
+}
+
+impl CopyOut {
+    pub(in crate::database) fn new(session: Arc<Session>, seat: Arc<Seat>) -> Self {
+        let meter = session.grants.meter(seat.database().name());
+        Self {
+            session,
+            flow: seat.flow(),
+            seat,
+            place: tokio::sync::Mutex::new(Reading {
+                over: false,
+                failed: None,
+                meter,
+            }),
+        }
+    }
+
+    /// The next bytes, about so many; none at the end.
+    pub async fn read(&self, bytes: usize) -> Result<Vec<u8>> {
+        self.session.told(self.receive(bytes).await)
+    }
+
+    async fn receive(&self, bytes: usize) -> Result<Vec<u8>> {
+        let bytes = bytes.clamp(1, limits::BATCH_BYTES_MAX);
+        let mut place = self.place.lock().await;
+        if place.over {
+            return Ok(Vec::new());
+        }
+        if let Some(error) = place.failed.take() {
+            place.over = true;
+            end_flow(&self.session, &self.seat, self.flow);
+            return Err(*error);
+        }
+        if self.seat.flow() != self.flow {
+            return Err(Error::Ended);
+        }
+        // What arrives while nobody waits is lost.
+        place.over = true;
+        let mut read = self
+            .session
+            .with_loan(&self.seat, self.flow, false, async |loan| {
+                loan.copy_read(bytes).await
+            })
+            .await
+            .and_then(|batch| place.meter.count(&batch).map(|()| batch));
+        match &mut read {
+            Ok(batch) if !batch.last => {
+                place.over = false;
+                place.failed = batch.failed.take();
+            }
+            _ => end_flow(&self.session, &self.seat, self.flow),
+        }
+        Ok(read?.cells)
+    }
+}
+
+impl Drop for CopyOut {
+    fn drop(&mut self) {
+        if !self.place.get_mut().over && self.seat.flow() == self.flow {
+            self.session.end_flow(&self.seat);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Rows on their way to the guest, in batches.
+//!
+//! Promises: no more than one batch of a result is held at a time; the server is read from only
+//! when the guest asks for more, so that a slow guest slows the server and not the host; an error
+//! in mid-result comes after all the rows before it.
+//!
+//! In a transaction rows are fetched from a portal, some at a time, and between two fetches the
+//! transaction can be used for something else. Outside of one a portal would not outlive its first
+//! batch: there the server sends all rows, as fast as they are read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Session;
+use super::grants::Meter;
+use super::seat::{Flow, Seat};
+use crate::database::connection::batch::Batch;
+use crate::database::connection::exchange::Started;
+use crate::database::error::{Error, Result};
+use crate::limits;
+
+/// The rows of a result that have not been read.
+pub struct Cursor {
+    session: Arc<Session>,
+    seat: Arc<Seat>,
+    place: tokio::sync::Mutex<Fetch>,
+}
+
+/// How far the rows have been read.
+struct Fetch {
+    portal: Option<String>,
+    /// Bytes of the rows so far, and their number: how large the next ones may be.
+    bytes: usize,
+    rows: usize,
+    /// The rows that the server was asked for, while they are on their way.
+    flow: Option<Flow>,
+    over: bool,
+    /// The error that follows the rows that were read.
+    failed: Option<Box<Error>>,
+    /// How much the function has read of them.
+    meter: Meter,
+    /// How long the server may take for some of them, if less than the invocation has.
+    timeout: Option<Duration>,
+}
+
+impl Cursor {
+    /// The rows that follow a statement's first ones, if any do.
+    pub(in crate::database) fn after(
+        session: &Arc<Session>,
+        seat: &Arc<Seat>,
+        started: &mut Started,
+        meter: Meter,
+        timeout: Option<Duration>,
+    ) -> Option<Self> {
+        (!started.first.last).then(|| Self {
+            session: session.clone(),
+            seat: seat.clone(),
+            place: tokio::sync::Mutex::new(Fetch {
+                portal: started.portal.clone(),
+                bytes: started.first.cells.len(),
+                rows: started.first.rows as usize,
+                flow: seat.flow_of(started.portal.as_deref()),
+                over: false,
+                failed: started.first.failed.take(),
+                meter,
+                timeout,
+            }),
+        })
+    }
+
+    /// The next rows, about `bytes` of them. After the last batch, or an error, there are none.
+    pub async fn next(&self, bytes: usize) -> Result<Batch> {
+        self.session.told(self.fetch(bytes).await)
+    }
+
+    async fn fetch(&self, bytes: usize) -> Result<Batch> {
+        let bytes = bytes.clamp(1, limits::BATCH_BYTES_MAX);
+        let mut place = self.place.lock().await;
+        if place.over {
+            return Err(Error::Ended);
+        }
+        if let Some(error) = place.failed.take() {
+            abandon(&self.session, &self.seat, &mut place);
+            return Err(*error);
+        }
+        let mut fetched = match self.seat.take_aside(place.portal.as_deref()) {
+            Some(batch) => Ok(batch),
+            None => self.fetch_more(&mut place, bytes).await,
+        };
+        match &fetched {
+            // Nothing was read, and everything is as it was.
+            Err(Error::InUse) => return fetched,
+            // They may have been read by another call while this one waited for its turn.
+            Err(Error::Ended) => {
+                let batch = self.seat.take_aside(place.portal.as_deref());
+                fetched = batch.map_or(fetched, Ok);
+            }
+            _ => {}
+        }
+        place.flow = self.seat.flow_of(place.portal.as_deref());
+        match &mut fetched {
+            Ok(batch) if place.meter.count(batch).is_err() => {
+                abandon(&self.session, &self.seat, &mut place);
+                return Err(place.meter.capped());
+            }
+            Ok(batch) if !batch.last => {
+                place.bytes += batch.cells.len();
+                place.rows += batch.rows as usize;
+                place.failed = batch.failed.take();
+            }
+            _ => {
+                place.over = true;
+                let flows = self.seat.flow_of(place.portal.as_deref()).is_some();
+                self.seat.end_portal(place.portal.take());
+                if flows {
+                    self.seat.stop_flow();
+                }
+                if !self.seat.role().is_held() {
+                    self.session.leave(&self.seat, fetched.is_err());
+                }
+            }
+        }
+        fetched
+    }
+
+    async fn fetch_more(&self, place: &mut Fetch, bytes: usize) -> Result<Batch> {
+        self.seat.may_admit(place.flow)?;
+        // Rows that arrive while nobody waits are lost, and so are those after them.
+        place.over = true;
+        let (flow, portal) = (place.flow, place.portal.as_deref());
+        let rows_max = place.rows_for(bytes);
+        let fetched = self
+            .session
+            .fetch(&self.seat, flow, portal, rows_max, bytes, place.timeout)
+            .await;
+        place.over = false;
+        fetched
+    }
+}
+
+impl Fetch {
+    /// How many rows to ask for, if they are as large as the others were.
+    fn rows_for(&self, bytes: usize) -> u32 {
+        let each = (self.bytes / self.rows.max(1)).max(1);
+        u32::try_from(bytes / each)
+            .unwrap_or(limits::PORTAL_ROWS_MAX)
+            .clamp(1, limits::PORTAL_ROWS_MAX)
+    }
+}
+
+/// Frees the connection of rows that nobody will read.
+fn abandon(session: &Arc<Session>, seat: &Arc<Seat>, place: &mut Fetch) {
+    place.over = true;
+    let flows = place.flow.is_some() && place.flow == seat.flow();
+    seat.end_portal(place.portal.take());
+    if flows {
+        session.end_flow(seat);
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        let place = self.place.get_mut();
+        if !place.over {
+            abandon(&self.session, &self.seat, place);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! How a connection is left by a call that is over, was given up, or has left something behind.
+//!
+//! Promises:
+//! - what a guest gives up is ended on the server at once, and not when the connection is next used;
+//! - a connection with something that later calls rely on (a transaction, settings) stays with the
+//!   invocation also when a call on it was given up: the transaction has then failed;
+//! - if such a connection is lost, the next call says so, rather than to run somewhere else.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::Session;
+use super::seat::{Role, Seat};
+use crate::database::error::{Error, Result};
+use crate::database::lock;
+use crate::database::pool::Loan;
+use crate::limits;
+
+impl Session {
+    /// The rows or data that a seat's connection has yet to send, or expects, end here.
+    pub(in crate::database) fn end_flow(self: &Arc<Self>, seat: &Arc<Seat>) {
+        seat.stop_flow();
+        if self.has_ended() {
+            return;
+        }
+        let looked_at = |look: fn(&mut Loan) -> bool| {
+            let place = seat.loan.try_lock();
+            place.is_ok_and(|mut place| place.as_mut().is_some_and(look))
+        };
+        if seat.role() != Role::Cursor {
+            if looked_at(|loan| loan.is_busy()) {
+                self.tidy_later(seat);
+            }
+        } else if looked_at(|loan| loan.is_open() && loan.is_relied_on()) {
+            seat.keep();
+            self.give_up(seat);
+            self.keeping.notify_waiters();
+        } else {
+            // The server may still be sending, or about to report an error.
+            self.settle_later(seat);
+        }
+    }
+
+    /// The guest no longer holds a seat.
+    pub(in crate::database) fn release(self: &Arc<Self>, seat: &Arc<Seat>) {
+        if seat.is_flowing() {
+            self.settle_later(seat);
+        } else {
+            self.leave(seat, true);
+        }
+    }
+
+    /// Ends the use of a seat: its connection goes back, stays, or is made clean first. `told` if
+    /// the guest knows already what may be wrong with it.
+    pub(in crate::database) fn leave(self: &Arc<Self>, seat: &Arc<Seat>, told: bool) {
+        let Ok(mut place) = seat.loan.try_lock() else {
+            // The next call on it is waiting already, and will leave it in its turn.
+            return;
+        };
+        let Some(loan) = place.as_mut() else { return };
+        let role = seat.role();
+        if seat.is_flowing() {
+            seat.change(Role::Call, Role::Cursor);
+        } else if loan.is_clean() {
+            let loan = place.take();
+            drop(place);
+            self.forget(seat);
+            loan.into_iter().for_each(Loan::give_back);
+        } else if !loan.is_open() || (loan.is_doomed() && role == Role::Call) {
+            let missed = !told && !role.is_held() && loan.is_relied_on();
+            // Dropped without being given back, it is retired.
+            *place = None;
+            drop(place);
+            match missed {
+                true => seat.keep(),
+                false => self.forget(seat),
+            }
+        } else if role.is_held() || (loan.is_busy() && role != Role::Kept) {
+            drop(place);
+            self.settle_later(seat);
+        } else {
+            seat.keep();
+            self.keeping.notify_waiters();
+        }
+    }
+
+    /// What a call is told that finds no connection in its place.
+    pub(in crate::database) fn gone(&self, seat: &Arc<Seat>) -> Error {
+        if seat.role() != Role::Kept {
+            return Error::Ended;
+        }
+        // The next one after this may take another connection: the guest knows now.
+        self.forget(seat);
+        Error::ConnectionLost {
+            maybe_executed: false,
+        }
+    }
+
+    /// Makes a seat's connection clean in the background, and gives it back or retires it.
+    pub(in crate::database) fn settle_later(&self, seat: &Arc<Seat>) {
+        self.forget(seat);
+        if seat.is_empty() {
+            return;
+        }
+        let seat = seat.clone();
+        self.in_background(async move { seat.settle(limits::SETTLE_TIMEOUT).await });
+    }
+
+    /// The same, and waits until the server holds nothing for it any more.
+    pub(in crate::database) async fn close(&self, seat: &Arc<Seat>) -> Result<()> {
+        self.forget(seat);
+        let (tells, told) = oneshot::channel();
+        let seat = seat.clone();
+        self.in_background(async move {
+            // Whoever waited may have given that up.
+            let _ = tells.send(seat.close(limits::SETTLE_TIMEOUT).await);
+        });
+        let lost = Error::ConnectionLost {
+            maybe_executed: false,
+        };
+        told.await.unwrap_or(Err(lost))
+    }
+
+    /// Ends what a seat's connection does for nobody, in the background. The seat stays in use.
+    pub(in crate::database) fn tidy_later(&self, seat: &Arc<Seat>) {
+        let seat = seat.clone();
+        self.in_background(async move { seat.tidy_within(limits::SETTLE_TIMEOUT).await });
+    }
+
+    /// The call under way on a seat's connection was given up.
+    fn give_up(&self, seat: &Arc<Seat>) {
+        seat.give_up();
+        self.tidy_later(seat);
+    }
+
+    fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            lock(&self.settling).push(runtime.spawn(work));
+        }
+    }
+}
+
+/// Notices that a call was given up: the guest cancelled it, or the guest is gone.
+pub(in crate::database) struct Interrupted<'a> {
+    session: &'a Session,
+    seat: &'a Arc<Seat>,
+    armed: bool,
+}
+
+impl<'a> Interrupted<'a> {
+    /// Of a call on this seat, until it is disarmed.
+    pub(in crate::database) fn new(session: &'a Session, seat: &'a Arc<Seat>) -> Self {
+        Self {
+            session,
+            seat,
+            armed: true,
+        }
+    }
+
+    /// The call has come to its own end.
+    pub(in crate::database) fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Interrupted<'_> {
+    fn drop(&mut self) {
+        // The end of a session settles all of its seats.
+        if !self.armed || self.session.has_ended() {
+            return;
+        }
+        match self.seat.role() {
+            Role::Call | Role::Cursor => self.session.settle_later(self.seat),
+            Role::Kept | Role::Transaction | Role::Pinned => self.session.give_up(self.seat),
+        }
+    }
+}

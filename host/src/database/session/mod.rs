@@ -1,0 +1,374 @@
+//! What one invocation has borrowed of the databases, and the end of it.
+//!
+//! Promises:
+//! - a call takes a connection from the pool and gives it back when its rows are read, if it is
+//!   clean by then; otherwise the connection stays with the invocation, and its later calls go there;
+//! - when the invocation ends, however it ends, nothing runs on for it on the server, every open
+//!   transaction is rolled back and every changed session reset, or the connection is retired;
+//! - all of this is over when [`Session::end`] returns, within [`crate::limits::SETTLE_TIMEOUT`], and goes on
+//!   by itself if nobody waits for it.
+//!
+//! Left to others: whose connection it is ([`self::borrowing`]), what becomes of one that is left
+//! ([`self::leaving`]), and the guest's handles ([`crate::interface`]), which may outlive the session and
+//! are then told that it has ended.
+
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::database::connection::Terms;
+use crate::database::connection::batch::Batch;
+use crate::database::error::{Error, Result};
+use crate::database::pool::Loan;
+use crate::database::server_error::Verdict;
+use crate::database::sql::listening::listens;
+use crate::database::statement::{Description, Key};
+use crate::database::{Database, Databases, lock};
+use crate::invocation::Deadline;
+use crate::telemetry::Account;
+use grants::Grants;
+
+mod aside;
+mod borrowing;
+pub mod copy;
+pub mod cursor;
+pub mod grants;
+mod leaving;
+mod overheard;
+pub mod pinned;
+pub mod place;
+mod seat;
+mod shared;
+pub mod transaction;
+pub mod work;
+
+use leaving::Interrupted;
+use pinned::Pinned;
+use seat::{Flow, Role, Seat, may_try_again};
+use transaction::{Options, Transaction};
+use work::Work;
+
+/// The loans of one invocation.
+pub struct Session {
+    databases: Arc<Databases>,
+    pub(in crate::database) grants: Grants,
+    pub(in crate::database) account: Arc<Account>,
+    pub(in crate::database) deadline: Deadline,
+    freezes: bool,
+    ended: AtomicBool,
+    ending: Notify,
+    /// Tells that a connection is now kept for all further calls.
+    pub(in crate::database) keeping: Notify,
+    seats: Mutex<Vec<Arc<Seat>>>,
+    pub(in crate::database) settling: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Session {
+    /// A session that has borrowed nothing yet, of the databases that the function may use.
+    /// `freezes` says whether the environment is frozen between two invocations.
+    pub fn new(
+        databases: Arc<Databases>,
+        grants: Grants,
+        account: Arc<Account>,
+        deadline: Deadline,
+        freezes: bool,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            databases,
+            grants,
+            account,
+            deadline,
+            freezes,
+            ended: AtomicBool::new(false),
+            ending: Notify::new(),
+            keeping: Notify::new(),
+            seats: Mutex::default(),
+            settling: Mutex::default(),
+        })
+    }
+
+    /// What is told of the invocation.
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// The same result, of which the guest is told.
+    pub fn told<R>(&self, result: Result<R>) -> Result<R> {
+        match &result {
+            // The guest's part of the host asks again, with other bytes.
+            Ok(_) | Err(Error::StatementChanged(_)) => {}
+            Err(_) => {
+                if let Some(tally) = self.account.tally() {
+                    tally.database_failed();
+                }
+            }
+        }
+        result
+    }
+
+    /// The database of this name, if the function may use it.
+    pub fn database(&self, name: &str) -> Result<Arc<Database>> {
+        self.databases
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Error::UnknownDatabase(name.to_owned()))
+    }
+
+    /// What the server says of statements; from memory, if it has said so of all of them before.
+    pub async fn prepare(
+        self: &Arc<Self>,
+        database: &str,
+        keys: &[Key],
+        timeout: Option<Duration>,
+    ) -> Result<Vec<Arc<Description>>> {
+        let work = work::Prepare(keys, timeout);
+        let known = self.database(database)?;
+        self.grants.permit(known.name(), &work)?;
+        let described: Option<Vec<_>> = keys.iter().map(|key| known.known(key)).collect();
+        match described {
+            Some(described) => Ok(described),
+            None => Ok(self.call(database, work).await?.0),
+        }
+    }
+
+    /// Borrows a connection for a transaction, which begins with its first statement.
+    pub async fn begin(
+        self: &Arc<Self>,
+        database: &str,
+        options: &Options,
+        timeout: Option<Duration>,
+    ) -> Result<Transaction> {
+        let database = self.database(database)?;
+        let begin = self.grants.begin(database.name(), options)?.sql();
+        let seat = self.borrow(&database, Role::Transaction, timeout).await?;
+        seat.begin_later(&begin).await;
+        Ok(Transaction::new(self.clone(), seat, begin))
+    }
+
+    /// Borrows a connection for as long as the guest holds it.
+    pub async fn pin(
+        self: &Arc<Self>,
+        database: &str,
+        timeout: Option<Duration>,
+    ) -> Result<Pinned> {
+        let database = self.database(database)?;
+        let seat = self.borrow(&database, Role::Pinned, timeout).await?;
+        Ok(Pinned::new(self.clone(), seat))
+    }
+
+    /// Ends the session: every loan is made clean and given back, or retired.
+    pub async fn end(&self) {
+        if let Some(settling) = self.end_beside() {
+            settling.await;
+        }
+    }
+
+    /// The same in the background. Returns what waits for it, if it is not done at once.
+    pub fn end_beside(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        self.ended.store(true, Ordering::Release);
+        self.ending.notify_waiters();
+        let seats = std::mem::take(&mut *self.seats());
+        for seat in seats {
+            self.settle_later(&seat);
+        }
+        let settling = std::mem::take(&mut *lock(&self.settling));
+        if settling.is_empty() {
+            report(&self.databases, &self.account);
+            return None;
+        }
+        let (databases, account) = (self.databases.clone(), self.account.clone());
+        Some(async move {
+            for task in settling {
+                // It panicked or the runtime is going down; the loan was dropped, so it is retired.
+                let _ = task.await;
+            }
+            report(&databases, &account);
+        })
+    }
+
+    /// By when the invocation has to be answered.
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// Does a piece of work on a connection of its own, or on the one that the invocation keeps. A
+    /// second time, if the connection turned out to have been gone before anything was sent.
+    pub(in crate::database) async fn call<W: Work>(
+        self: &Arc<Self>,
+        database: &str,
+        work: W,
+    ) -> Result<(W::Done, Arc<Seat>)> {
+        self.admit(database, &work)?;
+        let database = self.database(database)?;
+        shared::permit(&database, &work)?;
+        let mut first = true;
+        loop {
+            let seat = self.seat(&database, work.timeout()).await?;
+            let result = self.perform(&seat, &work).await;
+            if !may_try_again(&mut first, &seat, &result) {
+                return result.map(|done| (done, seat));
+            }
+        }
+    }
+
+    /// Refuses work that makes no sense, or that the function may not do.
+    pub(in crate::database) fn admit(&self, database: &str, work: &impl Work) -> Result<()> {
+        work.check()?;
+        if self.freezes && work.texts().into_iter().any(listens) {
+            return Err(pinned::frozen());
+        }
+        self.grants.permit(database, work)
+    }
+
+    /// Does a piece of work on a seat's connection.
+    pub(in crate::database) async fn perform<W: Work>(
+        self: &Arc<Self>,
+        seat: &Arc<Seat>,
+        work: &W,
+    ) -> Result<W::Done> {
+        seat.may_admit(None)?;
+        let texts = || work.texts().into_iter().map(str::to_owned).collect();
+        let name = seat.database().name();
+        let call = self.account.call(name, work.operation(), texts);
+        let done = self
+            .with_loan(seat, None, work.ends_rows(), async |loan| {
+                seat.tidy(loan).await?;
+                loan.call_timeout = work.timeout();
+                work.perform(loan, seat.database()).await
+            })
+            .await;
+        call.end(done.as_ref().err().map(Error::kind));
+        done
+    }
+
+    /// Reads more rows of a statement that a seat's connection has executed.
+    pub(in crate::database) async fn fetch(
+        self: &Arc<Self>,
+        seat: &Arc<Seat>,
+        flow: Option<Flow>,
+        portal: Option<&str>,
+        rows_max: u32,
+        bytes: usize,
+        timeout: Option<Duration>,
+    ) -> Result<Batch> {
+        self.with_loan(seat, flow, false, async |loan| {
+            // What is on its way then is nobody's, and not the portal's.
+            if flow.is_none() {
+                seat.tidy(loan).await?;
+            }
+            loan.call_timeout = timeout;
+            loan.fetch(portal, rows_max, bytes).await
+        })
+        .await
+    }
+
+    /// Uses a seat's connection until the work is done or the session ends, while this flows there and
+    /// nothing else; the rows of a portal make way, and end if the work `ends_rows`. Work that is given up in
+    /// the middle is ended in the background.
+    pub(in crate::database) async fn with_loan<R>(
+        self: &Arc<Self>,
+        seat: &Arc<Seat>,
+        flow: Option<Flow>,
+        ends_rows: bool,
+        work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
+    ) -> Result<R> {
+        let result = {
+            let using = pin!(async {
+                let mut place = seat.loan.lock().await;
+                // Whoever had the turn before may have begun something to go on with.
+                if let (Err(Error::InUse), Some(loan)) = (seat.admits(flow), place.as_mut()) {
+                    Box::pin(seat.make_way(loan, ends_rows)).await?;
+                }
+                seat.admits(flow)?;
+                // Not before: who only waits for a turn has nothing to end.
+                let interrupted = Interrupted::new(self, seat);
+                let result = match place.as_mut() {
+                    Some(loan) => self.with(loan, seat, work).await,
+                    None => Err(self.gone(seat)),
+                };
+                interrupted.disarm();
+                result
+            });
+            self.unless_ended(using).await
+        };
+        if !seat.role().is_held() || matches!(result, Err(Error::ConnectionLost { .. })) {
+            self.leave(seat, result.is_err());
+        }
+        result
+    }
+
+    async fn with<R>(
+        &self,
+        loan: &mut Loan,
+        seat: &Seat,
+        work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
+    ) -> Result<R> {
+        loan.terms = self.terms(seat.database())?;
+        let _measured = self.account.tally().map(|tally| tally.database.measure());
+        let result = work(loan).await;
+        overheard::tell(loan, &self.account, seat.database().name());
+        match result.as_ref().err().map(Error::verdict) {
+            Some(Verdict::Lost) => loan.doom(),
+            Some(Verdict::Demoted) => seat.database().doubt(),
+            Some(Verdict::Usable) | None => {}
+        }
+        match result.is_ok() && loan.is_busy() {
+            true => seat.begin_flow(loan.flowing.as_deref()),
+            false => seat.stop_flow(),
+        }
+        result
+    }
+
+    fn terms(&self, database: &Database) -> Result<Terms> {
+        Ok(Terms {
+            prelude: self.grants.prelude(database.name())?,
+            time: Some(self.deadline.remaining()),
+        })
+    }
+
+    /// Whether the environment is frozen between two invocations.
+    pub(in crate::database) fn may_freeze(&self) -> bool {
+        self.freezes
+    }
+
+    /// Runs a future unless and until the session ends. It stays where it is: these are large.
+    pub(in crate::database) async fn unless_ended<R>(
+        &self,
+        future: Pin<&mut impl Future<Output = Result<R>>>,
+    ) -> Result<R> {
+        let ending = pin!(self.ending.notified());
+        if self.has_ended() {
+            return Err(Error::Ended);
+        }
+        tokio::select! {
+            biased;
+            // First: what is there at once needs nobody to listen.
+            result = future => result,
+            () = ending => Err(Error::Deadline),
+        }
+    }
+
+    pub(in crate::database) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    pub(in crate::database) fn forget(&self, seat: &Arc<Seat>) {
+        self.seats().retain(|other| !Arc::ptr_eq(other, seat));
+    }
+
+    pub(in crate::database) fn seats(&self) -> MutexGuard<'_, Vec<Arc<Seat>>> {
+        lock(&self.seats)
+    }
+}
+
+/// Tells the log how the pools stand after an invocation.
+fn report(databases: &Databases, account: &Account) {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let all = databases.values();
+        all.for_each(|database| database.report(account));
+    }
+}

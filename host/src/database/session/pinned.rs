@@ -1,0 +1,128 @@
+//! A connection that the guest holds for as long as it wants: for settings, temporary tables,
+//! advisory locks and notifications.
+//!
+//! Promises: all its calls run on one connection, one after another; when it is dropped, or its
+//! invocation ends, the connection is made clean before it is lent again.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::Session;
+use super::seat::Seat;
+use super::shared;
+use super::transaction::{Options, Transaction};
+use super::work::Work;
+use crate::database::error::{Error, Result};
+use crate::database::wire::notification::Notification;
+
+/// A connection on loan to the guest itself.
+pub struct Pinned {
+    session: Arc<Session>,
+    seat: Arc<Seat>,
+    /// Whether nothing was tried on it yet.
+    fresh: AtomicBool,
+}
+
+impl Pinned {
+    pub(in crate::database) fn new(session: Arc<Session>, seat: Arc<Seat>) -> Self {
+        Self {
+            session,
+            seat,
+            fresh: AtomicBool::new(true),
+        }
+    }
+
+    /// The invocation that holds it.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    pub(in crate::database) fn seat(&self) -> &Arc<Seat> {
+        &self.seat
+    }
+
+    pub(in crate::database) async fn perform<W: Work>(&self, work: W) -> Result<W::Done> {
+        self.session.admit(self.seat.database().name(), &work)?;
+        shared::permit(self.seat.database(), &work)?;
+        let fresh = self.fresh.swap(false, Ordering::AcqRel);
+        let result = self.session.perform(&self.seat, &work).await;
+        match result {
+            // Nothing is lost with a connection on which nothing was done.
+            Err(Error::ConnectionLost {
+                maybe_executed: false,
+            }) if fresh => {
+                self.session.replace(&self.seat).await?;
+                self.session.perform(&self.seat, &work).await
+            }
+            result => result,
+        }
+    }
+
+    /// Begins a transaction on this connection; the server learns of it with its first statement.
+    pub async fn begin(&self, options: &Options) -> Result<Transaction> {
+        let name = self.seat.database().name();
+        let begin = self.session.grants.begin(name, options)?.sql();
+        self.seat.may_admit(None)?;
+        self.fresh.store(false, Ordering::Release);
+        self.session
+            .with_loan(&self.seat, None, false, async |loan| {
+                self.seat.tidy(loan).await?;
+                if !loan.is_outside() {
+                    return Err(Error::Invalid(
+                        "a transaction is open on this connection already; end it first, or set a savepoint in it"
+                            .to_owned(),
+                    ));
+                }
+                loan.begin_later(begin.clone());
+                Ok(())
+            })
+            .await?;
+        Ok(Transaction::new(
+            self.session.clone(),
+            self.seat.clone(),
+            begin,
+        ))
+    }
+
+    /// Waits for the next notification on a channel to which it listens. Giving up the wait does no
+    /// harm.
+    pub async fn notification(&self) -> Result<Notification> {
+        shared::permit_notifications(self.seat.database())?;
+        if self.session.may_freeze() {
+            return Err(frozen());
+        }
+        self.seat.admits(None)?;
+        let waiting = pin!(async {
+            let mut place = self.seat.loan.lock().await;
+            self.seat.admits(None)?;
+            let loan = place.as_mut().ok_or(Error::Ended)?;
+            // Else it would take an earlier call's answer for what the server says unasked.
+            self.seat.tidy(loan).await?;
+            loan.notification().await
+        });
+        self.session.unless_ended(waiting).await
+    }
+
+    /// Makes the connection clean and gives it back before it returns, or tells why that could not be
+    /// done. Giving up the wait does no harm.
+    pub async fn close(&self) -> Result<()> {
+        let closing = pin!(self.session.close(&self.seat));
+        self.session.unless_ended(closing).await
+    }
+}
+
+/// What is said to whoever would be notified of something.
+pub(in crate::database) fn frozen() -> Error {
+    Error::Unsupported(
+        "there are no notifications where the environment is frozen between two invocations: the server would \
+         drop the connection, and what it told meanwhile"
+            .to_owned(),
+    )
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.session.release(&self.seat);
+    }
+}

@@ -1,0 +1,130 @@
+//! Where a guest's calls are executed, and the calls themselves: the same for a database, a
+//! transaction on it, and a connection that the guest has pinned.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Session;
+use super::copy::{CopyIn, CopyOut};
+use super::cursor::Cursor;
+use super::pinned::Pinned;
+use super::seat::Seat;
+use super::transaction::Transaction;
+use super::work::{self, Work};
+use crate::database::Batch;
+use crate::database::connection::copying::Direction;
+use crate::database::connection::pipeline::Outcome;
+use crate::database::error::Result;
+use crate::database::statement::{Call, Description, Key};
+
+/// The beginning of a result.
+pub struct Answer {
+    /// The statement, unless the caller knows it already.
+    pub statement: Option<Arc<Description>>,
+    /// The first rows.
+    pub first: Batch,
+    /// Where the others come from.
+    pub rest: Option<Cursor>,
+}
+
+/// Where calls are executed.
+#[derive(Clone)]
+pub enum Place {
+    /// On a connection to this database that is borrowed for the call.
+    Database(Arc<Session>, Arc<str>),
+    /// In a transaction.
+    Transaction(Arc<Transaction>),
+    /// On a connection that the guest holds.
+    Pinned(Arc<Pinned>),
+}
+
+impl Place {
+    /// What the server says of statements.
+    pub async fn prepare(
+        &self,
+        keys: &[Key],
+        timeout: Option<Duration>,
+    ) -> Result<Vec<Arc<Description>>> {
+        match self {
+            // They may be known without a connection.
+            Self::Database(session, name) => {
+                session.told(session.prepare(name, keys, timeout).await)
+            }
+            _ => Ok(self.perform(work::Prepare(keys, timeout)).await?.0),
+        }
+    }
+
+    /// Executes a statement and reads its first rows.
+    pub async fn query(&self, call: &Call) -> Result<Answer> {
+        let (mut started, seat) = self.perform(work::Query(call)).await?;
+        let session = self.session();
+        let mut meter = session.grants.meter(seat.database().name());
+        let counted = meter.count(&started.first);
+        // Before the refusal: dropping it frees the connection.
+        let rest = Cursor::after(session, &seat, &mut started, meter, call.timeout);
+        session.told(counted)?;
+        let changed = call.version != started.description.version;
+        Ok(Answer {
+            statement: changed.then_some(started.description),
+            first: started.first,
+            rest,
+        })
+    }
+
+    /// Executes a statement and counts the rows it affected.
+    pub async fn execute(&self, call: &Call) -> Result<u64> {
+        Ok(self.perform(work::Execute(call)).await?.0)
+    }
+
+    /// Executes several statements in one round trip, all or none of them. If one fails in a
+    /// transaction, so has that.
+    pub async fn pipeline(&self, calls: &[Call]) -> Result<Vec<Outcome>> {
+        let (outcomes, seat) = self.perform(work::Pipeline(calls)).await?;
+        let session = self.session();
+        let counted = session.grants.count(seat.database().name(), &outcomes);
+        session.told(counted)?;
+        Ok(outcomes)
+    }
+
+    /// Executes statements without arguments.
+    pub async fn batch_execute(&self, sql: &str, timeout: Option<Duration>) -> Result<()> {
+        self.perform(work::Batch(sql, timeout)).await.map(|_| ())
+    }
+
+    /// Begins to send a table's rows, as `COPY … FROM STDIN` takes them.
+    pub async fn copy_in(&self, sql: &str, timeout: Option<Duration>) -> Result<CopyIn> {
+        let copy = work::Copy(sql, Direction::In, timeout);
+        let ((), seat) = self.perform(copy).await?;
+        Ok(CopyIn::new(self.session().clone(), seat))
+    }
+
+    /// Begins to receive rows, as `COPY … TO STDOUT` sends them.
+    pub async fn copy_out(&self, sql: &str, timeout: Option<Duration>) -> Result<CopyOut> {
+        let copy = work::Copy(sql, Direction::Out, timeout);
+        let ((), seat) = self.perform(copy).await?;
+        Ok(CopyOut::new(self.session().clone(), seat))
+    }
+
+    fn session(&self) -> &Arc<Session> {
+        match self {
+            Self::Database(session, _) => session,
+            Self::Transaction(transaction) => transaction.session(),
+            Self::Pinned(pinned) => pinned.session(),
+        }
+    }
+
+    async fn perform<W: Work>(&self, work: W) -> Result<(W::Done, Arc<Seat>)> {
+        let done = match self {
+            Self::Database(session, name) => session.call(name, work).await,
+            Self::Transaction(transaction) => {
+                let done = transaction.perform(work).await;
+                done.map(|done| (done, transaction.seat().clone()))
+            }
+            Self::Pinned(pinned) => {
+                let done = pinned.perform(work).await;
+                done.map(|done| (done, pinned.seat().clone()))
+            }
+        };
+        self.session().told(done)
+    }
+}

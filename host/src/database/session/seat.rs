@@ -1,0 +1,323 @@
+//! The place of one borrowed connection within a session.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::aside::{self, Aside};
+use super::overheard;
+use crate::database::Database;
+use crate::database::error::{Error, Result};
+use crate::database::pool::Loan;
+use crate::database::{Batch, lock};
+use crate::telemetry::{Account, line_of};
+
+/// Holds a connection until it is given back, made clean or retired.
+pub(in crate::database) struct Seat {
+    database: Arc<Database>,
+    /// Whose it is.
+    account: Arc<Account>,
+    pub(in crate::database) loan: tokio::sync::Mutex<Option<Loan>>,
+    role: Mutex<Role>,
+    flow: Mutex<FlowState>,
+    /// Whether the call under way was given up.
+    given_up: AtomicBool,
+    /// Whether the transaction that is open was dropped.
+    dropped: AtomicBool,
+    /// The portals whose rows nobody will read any more.
+    ended_portals: Mutex<Vec<String>>,
+    /// The rows that were read before their turn.
+    aside: Mutex<Aside>,
+}
+
+/// Rows or data that flow beside a call, from its end to theirs. No two of a seat are equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::database) struct Flow(u64);
+
+#[derive(Default)]
+struct FlowState {
+    count: u64,
+    now: Option<Flow>,
+    /// The portal whose rows these are, if they are one's.
+    portal: Option<String>,
+}
+
+/// What a seat is occupied for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::database) enum Role {
+    /// One call, after which the connection goes back if it is clean.
+    Call,
+    /// All further calls of this invocation, since an earlier one has left something behind.
+    Kept,
+    /// The rows of one call.
+    Cursor,
+    /// A transaction.
+    Transaction,
+    /// Whatever the guest does with it while it holds it.
+    Pinned,
+}
+
+impl Role {
+    /// Whether the guest has a handle on the seat, and so says when its use ends.
+    pub(in crate::database) fn is_held(self) -> bool {
+        matches!(self, Self::Transaction | Self::Pinned)
+    }
+}
+
+impl Seat {
+    pub(in crate::database) fn new(
+        database: Arc<Database>,
+        account: Arc<Account>,
+        loan: Loan,
+        role: Role,
+    ) -> Self {
+        Self {
+            database,
+            account,
+            loan: tokio::sync::Mutex::new(Some(loan)),
+            role: Mutex::new(role),
+            flow: Mutex::default(),
+            given_up: AtomicBool::new(false),
+            dropped: AtomicBool::new(false),
+            ended_portals: Mutex::default(),
+            aside: Mutex::default(),
+        }
+    }
+
+    pub(in crate::database) fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
+    pub(in crate::database) fn role(&self) -> Role {
+        *lock(&self.role)
+    }
+
+    pub(in crate::database) fn change(&self, from: Role, to: Role) {
+        let mut role = lock(&self.role);
+        if *role == from {
+            *role = to;
+        }
+    }
+
+    /// Whether its connection is gone; false while a call uses it.
+    pub(in crate::database) fn is_empty(&self) -> bool {
+        self.loan.try_lock().is_ok_and(|place| place.is_none())
+    }
+
+    /// It stays with the invocation, for all of its further calls.
+    pub(in crate::database) fn keep(&self) {
+        let mut role = lock(&self.role);
+        if !role.is_held() {
+            *role = Role::Kept;
+        }
+    }
+
+    /// What flows beside the last call, if anything does.
+    pub(in crate::database) fn flow(&self) -> Option<Flow> {
+        lock(&self.flow).now
+    }
+
+    /// The same, if it is the rows of this portal, or of none.
+    pub(in crate::database) fn flow_of(&self, portal: Option<&str>) -> Option<Flow> {
+        let flow = lock(&self.flow);
+        flow.now.filter(|_| flow.portal.as_deref() == portal)
+    }
+
+    pub(in crate::database) fn is_flowing(&self) -> bool {
+        self.flow().is_some()
+    }
+
+    /// The portal whose rows flow.
+    fn flowing_portal(&self) -> Option<String> {
+        lock(&self.flow).portal.clone()
+    }
+
+    /// Whether a call may have its turn that needs this to flow: nothing, or what it goes on with itself.
+    pub(in crate::database) fn admits(&self, needed: Option<Flow>) -> Result<()> {
+        match (needed, self.flow()) {
+            (needed, now) if needed == now => Ok(()),
+            (None, _) => Err(Error::InUse),
+            // It ended with something around it, and what flows by now is another's.
+            (Some(_), _) => Err(Error::Ended),
+        }
+    }
+
+    /// The same, of a call that can wait for the rows of a portal to make way.
+    pub(in crate::database) fn may_admit(&self, needed: Option<Flow>) -> Result<()> {
+        match self.admits(needed) {
+            Err(Error::InUse) if self.flowing_portal().is_some() => Ok(()),
+            admitted => admitted,
+        }
+    }
+
+    /// Something flows now, perhaps the rows of a portal, or goes on to flow.
+    pub(in crate::database) fn begin_flow(&self, portal: Option<&str>) {
+        let mut flow = lock(&self.flow);
+        if flow.now.is_none() {
+            flow.count += 1;
+            flow.now = Some(Flow(flow.count));
+            flow.portal = portal.map(str::to_owned);
+        }
+    }
+
+    /// Nothing flows any more.
+    pub(in crate::database) fn stop_flow(&self) {
+        let mut flow = lock(&self.flow);
+        (flow.now, flow.portal) = (None, None);
+    }
+
+    /// Nobody will read these rows any more.
+    pub(in crate::database) fn end_portal(&self, portal: Option<String>) {
+        if let Some(portal) = &portal {
+            lock(&self.aside).forget(portal);
+        }
+        lock(&self.ended_portals).extend(portal);
+    }
+
+    /// The next rows of a portal that were read before their turn.
+    pub(in crate::database) fn take_aside(&self, portal: Option<&str>) -> Option<Batch> {
+        lock(&self.aside).take(portal?)
+    }
+
+    /// Makes way for a call behind the rows of a portal that flow: they are read, to be taken later, or
+    /// nobody will read them any more.
+    pub(in crate::database) async fn make_way(
+        &self,
+        loan: &mut Loan,
+        ends_rows: bool,
+    ) -> Result<()> {
+        let Some(portal) = self.flowing_portal() else {
+            return Ok(());
+        };
+        if !ends_rows {
+            aside::read(&self.aside, &portal, loan).await?;
+        }
+        self.stop_flow();
+        Ok(())
+    }
+
+    /// Nobody waits for the call under way any more.
+    pub(in crate::database) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+        self.stop_flow();
+    }
+
+    /// Nobody will end the transaction that is open.
+    pub(in crate::database) fn drop_transaction(&self) {
+        self.dropped.store(true, Ordering::Release);
+        self.stop_flow();
+    }
+
+    /// The next statement on its connection begins a transaction first.
+    pub(in crate::database) async fn begin_later(&self, begin: &str) {
+        if let Some(loan) = self.loan.lock().await.as_mut() {
+            loan.begin_later(begin.to_owned());
+        }
+    }
+
+    /// Frees the connection of what nobody waits for: a call that was given up, rows that will not be
+    /// read, a transaction that was dropped.
+    pub(in crate::database) async fn tidy(&self, loan: &mut Loan) -> Result<()> {
+        for portal in std::mem::take(&mut *lock(&self.ended_portals)) {
+            loan.forget_portal(&portal);
+        }
+        // Whoever gave it up still hears what was said until then.
+        self.overhear(loan);
+        // Each is done with only when it is done: this may itself be given up.
+        if self.given_up.load(Ordering::Acquire) {
+            loan.give_up().await?;
+            self.given_up.store(false, Ordering::Release);
+        } else {
+            loan.abandon_rows().await?;
+        }
+        if self.dropped.load(Ordering::Acquire) {
+            loan.roll_back().await?;
+            self.dropped.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// The same within a time, after which the connection is retired.
+    pub(in crate::database) async fn tidy_within(&self, within: Duration) {
+        let mut place = self.loan.lock().await;
+        // The next call came first and has done it: what flows by now is its own.
+        if self.is_flowing() {
+            return;
+        }
+        let Some(loan) = place.as_mut() else { return };
+        if !matches!(
+            tokio::time::timeout(within, self.tidy(loan)).await,
+            Ok(Ok(()))
+        ) {
+            *place = None;
+            self.report_retired();
+        }
+    }
+
+    /// Makes the connection clean and gives it back, or retires it.
+    pub(in crate::database) async fn settle(&self, within: Duration) {
+        // Dropped without being given back, it is retired.
+        drop(self.clean(within).await);
+    }
+
+    /// The same, after which the server holds nothing for it any more. An error if nobody knows that.
+    pub(in crate::database) async fn close(&self, within: Duration) -> Result<()> {
+        match self.clean(within).await {
+            None => Ok(()),
+            Some(loan) if !loan.is_dead() && !loan.is_busy() => {
+                loan.say_good_bye().await;
+                Ok(())
+            }
+            Some(_) => Err(Error::ConnectionLost {
+                maybe_executed: false,
+            }),
+        }
+    }
+
+    /// Makes the connection clean and gives it back. If that cannot be done, it is returned.
+    async fn clean(&self, within: Duration) -> Option<Loan> {
+        let mut loan = self.loan.lock().await.take()?;
+        let settled = tokio::time::timeout(within, loan.settle()).await;
+        self.overhear(&mut loan);
+        match settled {
+            Ok(true) => {
+                loan.give_back();
+                None
+            }
+            Ok(false) | Err(_) => {
+                self.report_retired();
+                Some(loan)
+            }
+        }
+    }
+
+    /// Tells the log what the server has said beside its answers.
+    fn overhear(&self, loan: &mut Loan) {
+        overheard::tell(loan, &self.account, self.database.name());
+    }
+
+    fn report_retired(&self) {
+        line_of!(
+            self.account,
+            info,
+            database = self.database.name(),
+            "a connection was retired: it could not be made clean"
+        );
+    }
+}
+
+/// Whether a call can be made once more, on another connection: the first turned out to have been
+/// gone before anything was sent.
+pub(in crate::database) fn may_try_again<R>(
+    first: &mut bool,
+    seat: &Seat,
+    result: &Result<R>,
+) -> bool {
+    let unsent = matches!(
+        result,
+        Err(Error::ConnectionLost {
+            maybe_executed: false
+        })
+    );
+    std::mem::take(first) && unsent && seat.role() == Role::Call
+}

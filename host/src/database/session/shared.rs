@@ -1,0 +1,210 @@
+//! Behind a pooler that gives a server's session to whoever begins a transaction (`prepare = "never"`):
+//! what an invocation may do to a session there, and how that is undone.
+//!
+//! Nothing can be undone later: the next request may meet another session. So a transaction that may
+//! have changed its session is ended, and the session reset, by one message, during which a
+//! pooler gives it to nobody else.
+//!
+//! Promises: what certainly needs a session beyond its transaction is refused before it is sent; a
+//! commit is told as what it was, whatever becomes of the reset behind it.
+
+use postgres_protocol::message::backend as tags;
+
+use super::work::Work;
+use crate::config::Prepare;
+use crate::database::Database;
+use crate::database::connection::Connection;
+use crate::database::connection::settling::RESET;
+use crate::database::error::{Error, Result};
+use crate::database::sql::lexer::{Token, Tokens};
+use crate::database::sql::residue::{Residue, ends_with_transaction, is_temporary};
+use crate::database::wire::reply;
+
+/// Refuses, outside of a transaction, what certainly changes a session for longer than that, or relies
+/// on one.
+pub fn permit(database: &Database, work: &impl Work) -> Result<()> {
+    if database.shares_sessions && work.texts().into_iter().any(needs_session) {
+        return Err(Error::Unsupported(
+            "the statement changes its session, which a pooler shares with others (`prepare = \"never\"`): \
+             do it in a transaction, at whose end it is undone"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses to wait for notifications.
+pub fn permit_notifications(database: &Database) -> Result<()> {
+    if database.shares_sessions {
+        return Err(Error::Unsupported(
+            "there are no notifications behind a pooler that shares the server's sessions \
+             (`prepare = \"never\"`): use a database whose address leads to the server itself"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+impl Connection {
+    /// Whether the session is to be reset together with the end of the transaction.
+    pub fn resets_at_end(&self) -> bool {
+        self.prepare == Prepare::Never && self.residue == Residue::Session
+    }
+
+    /// Ends a transaction with this statement, and resets the session, in one message. Whether the
+    /// server did what the statement says.
+    pub async fn end_and_reset(&mut self, sql: &str) -> Result<bool> {
+        self.begin_command(&format!("{sql}; {RESET}"))?;
+        let mut done = None;
+        loop {
+            match self.reply().await {
+                Ok(tags::COMMAND_COMPLETE_TAG) if done.is_none() => {
+                    let tag = reply::tag(&self.wire);
+                    done = Some(sql.starts_with(tag.split(' ').next().unwrap_or_default()));
+                }
+                Ok(tags::READY_FOR_QUERY_TAG) => {
+                    self.was_reset();
+                    return Ok(done.unwrap_or(false));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    // It is the reset's if the transaction has ended before.
+                    self.doom();
+                    return done.ok_or(error);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a text certainly relies on a session of its own, or changes one for longer than its
+/// transaction. What is not known to do so does not: a function may do anything.
+fn needs_session(sql: &str) -> bool {
+    let tokens: Vec<Token> = Tokens::words(sql).collect();
+    let statements = tokens.split(|token| *token == Token::Symbol(';'));
+    let mut statements = statements.filter_map(|statement| statement.split_first());
+    statements.any(|(first, rest)| {
+        let second = |words: &[&str]| rest.first().is_some_and(|token| token.is_one_of(words));
+        let verb = match first {
+            Token::Word(verb) => verb.as_str(),
+            Token::Symbol('(') => "select",
+            _ => return false,
+        };
+        match verb {
+            "set" => !ends_with_transaction(rest),
+            "prepare" => !second(&["transaction"]),
+            "listen" | "load" => true,
+            "declare" => rest.iter().any(|token| token.is("hold")),
+            "create" => {
+                let qualified = |token: &Token| matches!(token, Token::Word(name) if name.starts_with("pg_temp"));
+                rest.iter().take(3).any(is_temporary_word) || rest.iter().any(qualified)
+            }
+            "copy" | "delete" | "explain" | "insert" | "merge" | "select" | "update" | "values" | "with" => {
+                let into = |pair: &[Token]| pair[0].is("into") && is_temporary_word(&pair[1]);
+                let sets = |at: usize| sets(&rest[at..]);
+                rest.windows(2).any(|pair| into(pair) || lasts(pair)) || (0..rest.len()).any(sets)
+            }
+            _ => false,
+        }
+    })
+}
+
+fn is_temporary_word(token: &Token) -> bool {
+    matches!(token, Token::Word(name) if is_temporary(name))
+}
+
+/// Whether this calls a function of PostgreSQL's own that takes a lock for as long as the session is
+/// there, or does something else that lasts as long: `f(x)` or `(x).f`.
+fn lasts(pair: &[Token]) -> bool {
+    let names = |token: &Token| {
+        let names = [
+            "pg_advisory_lock",
+            "pg_advisory_lock_shared",
+            "pg_try_advisory_lock",
+            "pg_try_advisory_lock_shared",
+            "setseed",
+        ];
+        token.name().is_some_and(|name| names.contains(&name))
+    };
+    (names(&pair[0]) && pair[1] == Token::Symbol('('))
+        || (pair[0] == Token::Symbol('.') && names(&pair[1]))
+}
+
+/// Whether these words begin with a call of `set_config` that does not say, as a plain `true`, that it
+/// is for its transaction only.
+fn sets(tokens: &[Token]) -> bool {
+    if tokens[0].name() != Some("set_config") || tokens.get(1) != Some(&Token::Symbol('(')) {
+        return false;
+    }
+    let mut depth = 0;
+    let end = tokens.iter().position(|token| {
+        match token {
+            Token::Symbol('(') => depth += 1,
+            Token::Symbol(')') => depth -= 1,
+            _ => return false,
+        }
+        depth == 0
+    });
+    // Its strings are not among the words.
+    let arguments = &tokens[..end.unwrap_or(tokens.len())];
+    let [.., before, last] = arguments else {
+        return true;
+    };
+    !(matches!(before, Token::Symbol(',' | '>')) && last.is("true"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_needs_a_session_of_its_own_is_told_from_what_may() {
+        for sql in [
+            "set search_path = x",
+            "select 1; SET SESSION work_mem = '1MB'",
+            "listen news",
+            "create temp table t (a int)",
+            "create table pg_temp.t (a int)",
+            "select 1 as a into temporary t",
+            "set local.x = 'y'",
+            "select pg_advisory_lock(1)",
+            "select \"pg_advisory_lock\"(1)",
+            "select (5::bigint).pg_advisory_lock",
+            "select pg_catalog.pg_try_advisory_lock_shared(1)",
+            "prepare p as select 1",
+            "declare c cursor with hold for select 1",
+            "(select pg_advisory_lock(1))",
+            "insert into t values (pg_advisory_lock(1))",
+            "copy (select pg_advisory_lock(1)) to stdout",
+            "select setseed(0.5)",
+            "select set_config('a.b', 'c', false)",
+            "select set_config('a.b', 'true', is_local => false)",
+            "select pg_catalog.\"set_config\"($1, $2, $3)",
+            "with c as (select set_config('a.b', 'c', 'f')) select * from c",
+            "update t set a = set_config('a.b', coalesce(a, true), not true)",
+            "select set_config('a.b', 'c', true), set_config('a.b', 'c', false)",
+        ] {
+            assert!(needs_session(sql), "{sql}");
+        }
+        for sql in [
+            "select temp, temporary from weather",
+            "insert into t (temp) values (1)",
+            "set local work_mem = '1MB'",
+            "set transaction read only",
+            "select my_function(), nextval('s')",
+            "select pg_advisory_xact_lock(1)",
+            "select set_config('a.b', coalesce($1, 'c'), true)",
+            "select set_config('a.b', 'c', is_local => true)",
+            "select set_config from t",
+            "comment on function pg_advisory_lock(bigint) is 'locks'",
+            "call p()",
+            "do $$ begin end $$",
+            "copy t from stdin",
+            "create table t (a int)",
+            "select 'set x = 1; listen y'",
+            "",
+        ] {
+            assert!(!needs_session(sql), "{sql}");
+        }
+    }
+}

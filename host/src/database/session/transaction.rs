@@ -1,0 +1,365 @@
+//! A transaction that the guest has begun.
+//!
+//! Promises: its calls run one after another on one connection, and never outside of it; a commit
+//! that was in truth a rollback is an error; however it ends, what it left open is rolled back before
+//! its connection does anything else.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::Session;
+use super::seat::{Role, Seat};
+use super::work::{Work, check_sql};
+use crate::database::Database;
+use crate::database::error::{Error, Result};
+use crate::database::pool::Loan;
+
+/// How a transaction runs; what is not given is the database's default.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// The isolation level, in SQL's words.
+    pub isolation_level: Option<&'static str>,
+    /// Whether it may not write.
+    pub read_only: Option<bool>,
+    /// Whether it may wait for a moment without conflicts.
+    pub deferrable: Option<bool>,
+}
+
+impl Options {
+    /// The statement that begins such a transaction.
+    pub fn sql(&self) -> String {
+        let mut modes = Vec::new();
+        if let Some(level) = self.isolation_level {
+            modes.push(format!("ISOLATION LEVEL {level}"));
+        }
+        if let Some(read_only) = self.read_only {
+            modes.push(if read_only { "READ ONLY" } else { "READ WRITE" }.to_owned());
+        }
+        if let Some(deferrable) = self.deferrable {
+            modes.push(
+                if deferrable {
+                    "DEFERRABLE"
+                } else {
+                    "NOT DEFERRABLE"
+                }
+                .to_owned(),
+            );
+        }
+        format!("BEGIN {}", modes.join(", "))
+    }
+}
+
+/// A transaction. It begins on the server with its first statement, in the same round trip.
+/// Dropping it rolls it back.
+pub struct Transaction {
+    session: Arc<Session>,
+    seat: Arc<Seat>,
+    begin: String,
+    /// Whether nothing was tried in it yet.
+    fresh: AtomicBool,
+    /// Whether it was committed or rolled back, or that was tried.
+    over: AtomicBool,
+}
+
+impl Transaction {
+    pub(in crate::database) fn new(session: Arc<Session>, seat: Arc<Seat>, begin: String) -> Self {
+        Self {
+            session,
+            // What a connection of the guest's own holds, no other connection has.
+            fresh: AtomicBool::new(seat.role() == Role::Transaction),
+            seat,
+            begin,
+            over: AtomicBool::new(false),
+        }
+    }
+
+    pub(in crate::database) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    pub(in crate::database) fn seat(&self) -> &Arc<Seat> {
+        &self.seat
+    }
+
+    /// Sets a savepoint.
+    pub async fn savepoint(&self, name: &str, timeout: Option<Duration>) -> Result<()> {
+        self.to_savepoint(Savepoint::Set(name), timeout).await
+    }
+
+    /// Undoes everything since the newest savepoint of this name.
+    pub async fn rollback_to(&self, name: &str, timeout: Option<Duration>) -> Result<()> {
+        self.to_savepoint(Savepoint::GoBack(name), timeout).await
+    }
+
+    /// Forgets the newest savepoint of this name.
+    pub async fn release(&self, name: &str, timeout: Option<Duration>) -> Result<()> {
+        self.to_savepoint(Savepoint::Release(name), timeout).await
+    }
+
+    /// Commits. An error if the server rolled back instead, or if nobody knows what it did.
+    pub async fn commit(&self, timeout: Option<Duration>) -> Result<()> {
+        match self.conclude("COMMIT", timeout).await {
+            Ok(true) => Ok(()),
+            Ok(false) => self.session.told(Err(Error::Aborted)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Rolls back.
+    pub async fn rollback(&self, timeout: Option<Duration>) -> Result<()> {
+        self.conclude("ROLLBACK", timeout).await.map(|_| ())
+    }
+
+    async fn conclude(&self, sql: &'static str, timeout: Option<Duration>) -> Result<bool> {
+        let concluded = self
+            .session
+            .told(self.perform(Conclude(sql, timeout)).await);
+        if !matches!(concluded, Err(Error::InUse)) {
+            self.over.store(true, Ordering::Release);
+        }
+        if self.seat.role() == Role::Transaction {
+            self.session.leave(&self.seat, true);
+        }
+        concluded
+    }
+
+    async fn to_savepoint(&self, act: Savepoint<'_>, timeout: Option<Duration>) -> Result<()> {
+        self.session.told(self.perform(Control(act, timeout)).await)
+    }
+
+    /// Does a piece of work in it.
+    pub(in crate::database) async fn perform<W: Work>(&self, work: W) -> Result<W::Done> {
+        if self.over.load(Ordering::Acquire) {
+            return Err(Error::Ended);
+        }
+        self.session.admit(self.seat.database().name(), &work)?;
+        let within = Within(&work);
+        let fresh = self.fresh.swap(false, Ordering::AcqRel);
+        let result = self.session.perform(&self.seat, &within).await;
+        match result {
+            // Nothing is lost with a transaction that had not begun.
+            Err(Error::ConnectionLost {
+                maybe_executed: false,
+            }) if fresh => {
+                self.session.replace(&self.seat).await?;
+                self.seat.begin_later(&self.begin).await;
+                self.session.perform(&self.seat, &within).await
+            }
+            result => result,
+        }
+    }
+}
+
+/// Work that makes sense within a transaction alone, whose text may have ended it (`COMMIT`), or
+/// whose beginning was given up.
+struct Within<'a, W>(&'a W);
+
+impl<W: Work> Work for Within<'_, W> {
+    type Done = W::Done;
+
+    fn check(&self) -> Result<()> {
+        self.0.check()
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        self.0.texts()
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.0.timeout()
+    }
+
+    fn operation(&self) -> Option<&str> {
+        self.0.operation()
+    }
+
+    fn ends_rows(&self) -> bool {
+        self.0.ends_rows()
+    }
+
+    async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<W::Done> {
+        if loan.is_outside() {
+            return Err(Error::Ended);
+        }
+        self.0.perform(loan, database).await
+    }
+}
+
+/// What is done to the newest savepoint of a name.
+enum Savepoint<'a> {
+    Set(&'a str),
+    GoBack(&'a str),
+    Release(&'a str),
+}
+
+impl Savepoint<'_> {
+    fn sql(&self) -> Result<String> {
+        Ok(match self {
+            Self::Set(name) => format!("SAVEPOINT {}", quote(name)?),
+            Self::GoBack(name) => format!("ROLLBACK TO SAVEPOINT {}", quote(name)?),
+            Self::Release(name) => format!("RELEASE SAVEPOINT {}", quote(name)?),
+        })
+    }
+}
+
+/// The work of doing it.
+struct Control<'a>(Savepoint<'a>, Option<Duration>);
+
+impl Work for Control<'_> {
+    type Done = ();
+
+    fn check(&self) -> Result<()> {
+        self.0.sql().map(|_| ())
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.1
+    }
+
+    fn operation(&self) -> Option<&str> {
+        Some(match self.0 {
+            Savepoint::Set(_) => "SAVEPOINT",
+            Savepoint::GoBack(_) => "ROLLBACK TO SAVEPOINT",
+            Savepoint::Release(_) => "RELEASE SAVEPOINT",
+        })
+    }
+
+    async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
+        loan.control(&self.0.sql()?).await?;
+        let transaction = loan.wire.transactions;
+        match self.0 {
+            Savepoint::Set(name) => loan.portals.set(name, transaction),
+            Savepoint::GoBack(name) => loan.portals.go_back(name, transaction),
+            Savepoint::Release(name) => loan.portals.release(name, transaction),
+        }
+        Ok(())
+    }
+}
+
+/// Ends a transaction, with `COMMIT` or `ROLLBACK`. Whether the server did just that.
+struct Conclude(&'static str, Option<Duration>);
+
+impl Work for Conclude {
+    type Done = bool;
+
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.1
+    }
+
+    fn operation(&self) -> Option<&str> {
+        Some(self.0)
+    }
+
+    fn ends_rows(&self) -> bool {
+        true
+    }
+
+    async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<bool> {
+        if loan.begin_never() {
+            return Ok(true);
+        }
+        // Nothing follows for which they would be in force.
+        loan.terms.prelude = None;
+        loan.guarded = false;
+        let ended = match loan.call_timeout.take() {
+            None => end(loan, self.0).await,
+            Some(timeout) => Box::pin(end_within(loan, self.0, timeout)).await,
+        };
+        match ended {
+            // The server's last words do not say what it did before them.
+            Err(Error::Server(error)) if error.is_fatal() => Err(Error::ConnectionLost {
+                maybe_executed: true,
+            }),
+            Ok(done) => {
+                if done && self.0 == "COMMIT" {
+                    loan.timeouts.committed();
+                }
+                Ok(done)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+async fn end(loan: &mut Loan, sql: &str) -> Result<bool> {
+    match loan.resets_at_end() {
+        true => loan.end_and_reset(sql).await,
+        false => loan.control(sql).await,
+    }
+}
+
+/// The same, given up after a time by a request to cancel: the server's own limit is for statements, and
+/// is over when a commit begins with what was deferred. What became of it the server says.
+async fn end_within(loan: &mut Loan, sql: &str, timeout: Duration) -> Result<bool> {
+    let canceller = loan.canceller();
+    let mut ending = pin!(end(loan, sql));
+    if let Ok(ended) = tokio::time::timeout(timeout, ending.as_mut()).await {
+        return ended;
+    }
+    canceller.cancel().await;
+    ending.await
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if self.seat.role() == Role::Transaction {
+            self.session.settle_later(&self.seat);
+        } else if !*self.over.get_mut() && !self.session.has_ended() {
+            self.seat.drop_transaction();
+            self.session.tidy_later(&self.seat);
+        }
+    }
+}
+
+/// A name as an SQL identifier.
+fn quote(name: &str) -> Result<String> {
+    check_sql(name)?;
+    if name.is_empty() {
+        return Err(Error::Invalid(
+            "a savepoint's name cannot be empty".to_owned(),
+        ));
+    }
+    Ok(format!("\"{}\"", name.replace('"', "\"\"")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_begins_as_its_options_say() {
+        let all = Options {
+            isolation_level: Some("SERIALIZABLE"),
+            read_only: Some(true),
+            deferrable: Some(false),
+        };
+        assert_eq!(
+            all.sql(),
+            "BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY, NOT DEFERRABLE"
+        );
+        assert_eq!(Options::default().sql().trim(), "BEGIN");
+    }
+
+    #[test]
+    fn a_savepoint_cannot_smuggle_sql() {
+        assert_eq!(
+            quote("a\"; drop table t; --").unwrap(),
+            "\"a\"\"; drop table t; --\""
+        );
+        assert!(quote("").is_err() && quote("a\0b").is_err());
+    }
+}

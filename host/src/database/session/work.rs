@@ -1,0 +1,339 @@
+//! What can be done with a connection on behalf of a guest, one kind of work each.
+//!
+//! Promises: what makes no sense, or is more than the host can afford, is refused before a
+//! connection is borrowed for it.
+//!
+//! Left to others: on which connection, and whether a second time ([`super`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::database::Database;
+use crate::database::connection::copying::{Direction, misused_copy};
+use crate::database::connection::exchange::Started;
+use crate::database::connection::pipeline::Outcome;
+use crate::database::error::{Error, Result};
+use crate::database::pool::Loan;
+use crate::database::sql::alone::stands_alone;
+use crate::database::sql::ending::ends_transaction;
+use crate::database::sql::lexer::{Token, Tokens};
+use crate::database::statement::{Call, Description, Key};
+use crate::limits;
+
+/// One piece of work.
+pub trait Work: Sync {
+    /// What comes of it.
+    type Done: Send;
+
+    /// Refuses what need not be tried.
+    fn check(&self) -> Result<()>;
+
+    /// The guest's own texts in it, of which not all may be allowed.
+    fn texts(&self) -> Vec<&str>;
+
+    /// How long it may take the server, and a connection to come free, if less than the invocation has.
+    fn timeout(&self) -> Option<Duration>;
+
+    /// What it is, where that is not what the texts say.
+    fn operation(&self) -> Option<&str> {
+        None
+    }
+
+    /// Whether it ends all rows that have not been read.
+    fn ends_rows(&self) -> bool {
+        false
+    }
+
+    /// Does it.
+    fn perform(
+        &self,
+        loan: &mut Loan,
+        database: &Database,
+    ) -> impl Future<Output = Result<Self::Done>> + Send;
+}
+
+/// Asks what the server says of statements.
+pub struct Prepare<'a>(pub &'a [Key], pub Option<Duration>);
+
+/// Executes a statement and reads its first rows.
+pub struct Query<'a>(pub &'a Call);
+
+/// Executes a statement and counts the rows it affected.
+pub struct Execute<'a>(pub &'a Call);
+
+/// Executes several statements in one round trip.
+pub struct Pipeline<'a>(pub &'a [Call]);
+
+/// Executes statements without arguments.
+pub struct Batch<'a>(pub &'a str, pub Option<Duration>);
+
+/// Begins a `COPY` in one direction.
+pub struct Copy<'a>(pub &'a str, pub Direction, pub Option<Duration>);
+
+impl Work for Prepare<'_> {
+    type Done = Vec<Arc<Description>>;
+
+    fn check(&self) -> Result<()> {
+        check_number(self.0.len())?;
+        self.0.iter().try_for_each(check_key)
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        self.0.iter().map(|key| key.sql.as_str()).collect()
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.1
+    }
+
+    fn operation(&self) -> Option<&str> {
+        Some("PREPARE")
+    }
+
+    async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {
+        let descriptions = loan.prepare_each(self.0).await?;
+        for (key, description) in self.0.iter().zip(&descriptions) {
+            database.learn(key, description);
+        }
+        Ok(descriptions)
+    }
+}
+
+impl Work for Query<'_> {
+    type Done = Started;
+
+    fn check(&self) -> Result<()> {
+        check_statement(&self.0.key)
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        vec![&self.0.key.sql]
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.0.timeout
+    }
+
+    async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Started> {
+        if goes_alone(self.0, loan) {
+            Box::pin(loan.batch_execute(&self.0.key.sql)).await?;
+            return Ok(Started::without_rows());
+        }
+        let known = database.known_to(self.0);
+        let started = loan.query(self.0, known, limits::BATCH_BYTES).await;
+        match &started {
+            Ok(started) if started.description.version != self.0.version => {
+                database.learn(&self.0.key, &started.description);
+            }
+            Ok(_) => {}
+            Err(error) => heed(error, self.0, loan, database),
+        }
+        started
+    }
+}
+
+impl Work for Execute<'_> {
+    type Done = u64;
+
+    fn check(&self) -> Result<()> {
+        check_statement(&self.0.key)
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        vec![&self.0.key.sql]
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.0.timeout
+    }
+
+    async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<u64> {
+        if goes_alone(self.0, loan) {
+            Box::pin(loan.batch_execute(&self.0.key.sql)).await?;
+            return Ok(0);
+        }
+        let known = database.known_to(self.0);
+        let affected = loan.execute(self.0, known).await;
+        if let Err(error) = &affected {
+            heed(error, self.0, loan, database);
+        }
+        affected
+    }
+}
+
+impl Work for Pipeline<'_> {
+    type Done = Vec<Outcome>;
+
+    fn check(&self) -> Result<()> {
+        check_number(self.0.len())?;
+        self.0
+            .iter()
+            .try_for_each(|call| check_statement(&call.key))?;
+        check_ends(self.0)
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        self.0.iter().map(|call| call.key.sql.as_str()).collect()
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        // One for all: each of them has so much time, counted from its own beginning.
+        self.0.iter().filter_map(|call| call.timeout).min()
+    }
+
+    async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {
+        let known = self.0.iter().map(|call| database.known_to(call)).collect();
+        let outcomes = loan.pipeline(self.0, known).await;
+        if let Err(Error::InPipeline { index, error }) = &outcomes {
+            heed(error, &self.0[*index], loan, database);
+        }
+        let outcomes = outcomes?;
+        for (call, outcome) in self.0.iter().zip(&outcomes) {
+            database.learn(&call.key, &outcome.description);
+        }
+        Ok(outcomes)
+    }
+}
+
+impl Work for Batch<'_> {
+    type Done = ();
+
+    fn check(&self) -> Result<()> {
+        check_sql(self.0)
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        vec![self.0]
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.1
+    }
+
+    async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
+        loan.batch_execute(self.0).await
+    }
+}
+
+impl Work for Copy<'_> {
+    type Done = ();
+
+    fn check(&self) -> Result<()> {
+        check_copy(self.0)
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        vec![self.0]
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.2
+    }
+
+    async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
+        loan.copy(self.0, self.1).await
+    }
+}
+
+/// Whether a call goes as a batch does, with what the host puts first in a request of its own.
+fn goes_alone(call: &Call, loan: &Loan) -> bool {
+    call.arguments.is_empty() && loan.is_outside() && stands_alone(&call.key.sql)
+}
+
+fn check_number(calls: usize) -> Result<()> {
+    if calls > limits::PIPELINE_CALLS_MAX {
+        return Err(Error::Invalid(format!(
+            "a pipeline of {calls} calls; {} are the most",
+            limits::PIPELINE_CALLS_MAX
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses what would end the transaction that a pipeline is before its last statement: who is told
+/// that one has failed relies on it that none took effect.
+fn check_ends(calls: &[Call]) -> Result<()> {
+    let before_last = calls.split_last().map_or(calls, |(_, before)| before);
+    let ends = |call: &Call| ends_transaction(&call.key.sql);
+    match before_last.iter().position(ends) {
+        None => Ok(()),
+        Some(index) => Err(Error::Invalid(format!(
+            "statement {} of the pipeline ends the transaction that this is, of which all or nothing takes effect; \
+             make it the last one, and send what follows in another pipeline",
+            index + 1
+        ))),
+    }
+}
+
+fn check_key(key: &Key) -> Result<()> {
+    if key.types.len() > limits::PARAMETERS_MAX {
+        return Err(Error::Invalid(format!(
+            "{} parameter types are given; {} parameters are the most",
+            key.types.len(),
+            limits::PARAMETERS_MAX
+        )));
+    }
+    check_sql(&key.sql)
+}
+
+/// Refuses also a `COPY` whose data go beside it, which would cost its transaction.
+fn check_statement(key: &Key) -> Result<()> {
+    check_key(key)?;
+    // Whatever begins with another letter is another statement, and need not be read.
+    let first = key.sql.trim_start().bytes().next();
+    if first.is_some_and(|first| first.is_ascii_alphabetic() && !matches!(first, b'c' | b'C')) {
+        return Ok(());
+    }
+    let mut words = Tokens::words(&key.sql).skip_while(|word| *word == Token::Symbol(';'));
+    if !words.next().is_some_and(|word| word.is("copy")) {
+        return Ok(());
+    }
+    let rest: Vec<Token> = words.collect();
+    let moves = rest.iter().any(|word| word.is_one_of(&["stdin", "stdout"]));
+    // Of several statements in one text the server executes none.
+    let is_alone = rest.iter().all(|word| *word != Token::Symbol(';'));
+    match moves && is_alone {
+        true => Err(misused_copy()),
+        false => Ok(()),
+    }
+}
+
+/// Refuses what is certainly no `COPY`, before it is executed in vain.
+fn check_copy(sql: &str) -> Result<()> {
+    check_sql(sql)?;
+    if Tokens::words(sql)
+        .next()
+        .is_some_and(|word| word.is("copy"))
+    {
+        return Ok(());
+    }
+    Err(Error::Invalid(
+        "only a COPY statement moves data beside itself".to_owned(),
+    ))
+}
+
+/// Takes note of what an error says of a statement that was taken for something else.
+fn heed(error: &Error, call: &Call, loan: &Loan, database: &Database) {
+    match error {
+        Error::StatementChanged(description) => database.learn(&call.key, description),
+        error if loan.is_outdated(error) => database.forget(&call.key),
+        _ => {}
+    }
+}
+
+/// Refuses a text that PostgreSQL would take badly or the host cannot afford.
+pub(in crate::database) fn check_sql(sql: &str) -> Result<()> {
+    if sql.len() > limits::SQL_BYTES_MAX {
+        return Err(Error::Invalid(format!(
+            "the SQL text has {} bytes; {} are the most",
+            sql.len(),
+            limits::SQL_BYTES_MAX
+        )));
+    }
+    if sql.contains('\0') {
+        return Err(Error::Invalid(
+            "the SQL text contains a zero byte".to_owned(),
+        ));
+    }
+    Ok(())
+}

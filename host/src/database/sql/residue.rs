@@ -1,0 +1,403 @@
+//! What a statement may leave behind on its connection, judged from its text.
+//!
+//! PostgreSQL does not report that a session-level setting, a temporary table or an advisory lock
+//! has come to be, and asking costs a round trip. So the text is read, once, when the statement is
+//! prepared, and the judgement errs to one side: whatever is not known to leave nothing behind is
+//! taken to leave something, and then the connection is reset before it is lent again.
+//!
+//! What the text does not show, it cannot find: a trigger, a column's default, an operator or a
+//! view that changes the session, nor a function of the database that is called like a column
+//! (`t.f`) or as one of PostgreSQL's own is, for other types. A database where such things exist is given `reset = "always"`.
+//!
+//! The transaction itself is not judged here: the server reports it ([`crate::database::wire`]).
+
+use std::iter;
+
+use super::guard::runs_text;
+use super::harmless::{is_builtin, is_harmless};
+use super::lexer::{Token, Tokens};
+
+/// What executing a statement may leave behind on its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Residue {
+    /// Nothing but an open transaction.
+    Nothing,
+    /// State that a reset removes.
+    Session,
+    /// State that no reset removes: the connection cannot be lent again.
+    Connection,
+}
+
+/// What executing a text has to do with the state of sequences in its session (`lastval`).
+#[derive(Debug, Clone, Copy)]
+pub struct Sequences {
+    /// Whether it reads what an earlier borrower of the connection may have left.
+    pub reads: bool,
+    /// Whether it may leave some itself, as an insert may whose table has a sequence. What a loan may have
+    /// left itself is never discarded, so one that inserts elsewhere reads an older number.
+    pub moves: bool,
+}
+
+impl Sequences {
+    /// Nothing.
+    pub const NONE: Self = Self {
+        reads: false,
+        moves: false,
+    };
+}
+
+/// What a text has to do with sequences. `residue` is its own.
+pub fn sequences(sql: &str, residue: Residue) -> Sequences {
+    let writes = ["copy", "delete", "insert", "merge", "update"];
+    let mut found = Sequences {
+        moves: residue != Residue::Nothing,
+        ..Sequences::NONE
+    };
+    for token in readings(sql).flatten() {
+        found.moves |= token.is_one_of(&writes);
+        match token.name() {
+            Some("currval" | "lastval") => found.reads = true,
+            Some("nextval" | "setval") => found.moves = true,
+            Some(_) => {}
+            None => found.reads |= token == Token::Escaped,
+        }
+    }
+    found
+}
+
+/// Whether a text is nothing but `SET TRANSACTION`.
+pub fn only_modes(sql: &str) -> bool {
+    let tokens: Vec<Token> = Tokens::words(sql).collect();
+    let statement = match tokens.split_last() {
+        Some((Token::Symbol(';'), statement)) => statement,
+        _ => &tokens,
+    };
+    matches!(statement, [set, transaction, ..] if set.is("set") && transaction.is("transaction"))
+        && !statement.contains(&Token::Symbol(';'))
+}
+
+/// Whether a text has its session forget prepared statements, the host's own among them. `residue` is
+/// the text's.
+pub fn forgets(sql: &str, residue: Residue) -> bool {
+    let mut words = readings(sql).flatten();
+    residue != Residue::Nothing && words.any(|word| word.is_one_of(&["deallocate", "discard"]))
+}
+
+/// Judges one or more statements by their text.
+pub fn residue(sql: &str) -> Residue {
+    readings(sql)
+        .map(|tokens| of_statements(&tokens))
+        .max()
+        .unwrap_or(Residue::Nothing)
+}
+
+/// The words of a text; where those depend on what a backslash means in a string, also as they are
+/// if it means the other thing.
+fn readings(sql: &str) -> impl Iterator<Item = Vec<Token>> {
+    let is_ambiguous = sql.contains("\\'") && Tokens::new(sql).any(|t| t == Token::Ambiguous);
+    let escaped = is_ambiguous.then(|| Tokens::escaped(sql).without_strings().collect());
+    iter::once(Tokens::words(sql).collect()).chain(escaped)
+}
+
+fn of_statements(tokens: &[Token]) -> Residue {
+    tokens
+        .split(|token| *token == Token::Symbol(';'))
+        .map(of_statement)
+        .max()
+        .unwrap_or(Residue::Nothing)
+}
+
+fn of_statement(tokens: &[Token]) -> Residue {
+    let Some(first) = tokens.first() else {
+        return Residue::Nothing;
+    };
+    let known = match first {
+        Token::Symbol('(') => true,
+        Token::Word(verb) => match verb.as_str() {
+            "set" if sets_seed(&tokens[1..]) => return Residue::Connection,
+            "set" => ends_with_transaction(&tokens[1..]),
+            "load" => return Residue::Connection,
+            verb => VERBS.contains(&verb),
+        },
+        _ => false,
+    };
+    if !known {
+        return Residue::Session;
+    }
+    (0..tokens.len())
+        .map(|index| of_token(tokens, index))
+        .max()
+        .unwrap_or(Residue::Nothing)
+}
+
+fn of_token(tokens: &[Token], index: usize) -> Residue {
+    let called = tokens.get(index + 1) == Some(&Token::Symbol('('));
+    let attribute = index > 0 && tokens[index - 1] == Token::Symbol('.') && !called;
+    match &tokens[index] {
+        // Whatever it is that it names.
+        Token::Escaped if called || attribute => Residue::Connection,
+        Token::Escaped => Residue::Session,
+        Token::Folded if called || attribute => Residue::Session,
+        Token::Word(name) if is_temporary(name) => Residue::Session,
+        Token::Quoted(name) if name.starts_with("pg_temp") => Residue::Session,
+        Token::Word(name) | Token::Quoted(name) if name == "setseed" && (called || attribute) => {
+            Residue::Connection
+        }
+        Token::Word(name) | Token::Quoted(name) if attribute => {
+            // `(x).f` calls `f`, unless `x` has a part of that name; `t.f` is a column almost always.
+            let known = match index > 1 && ends_value(&tokens[index - 2]) {
+                true => is_builtin(name),
+                false => !CALLED_LIKE_COLUMNS.contains(&name.as_str()) && !runs_text(name),
+            };
+            match known {
+                true => Residue::Nothing,
+                false => Residue::Session,
+            }
+        }
+        Token::Word(name) if called && is_harmless(tokens, index, name) => Residue::Nothing,
+        Token::Word(_) | Token::Quoted(_) if called && !names_a_table(tokens, index) => {
+            Residue::Session
+        }
+        _ => Residue::Nothing,
+    }
+}
+
+/// Whether what stands behind `SET` does what `setseed` does.
+fn sets_seed(tokens: &[Token]) -> bool {
+    let mut names = tokens.iter();
+    let setting = names.find(|token| !token.is_one_of(&["local", "session"]));
+    setting.and_then(Token::name) == Some("seed")
+}
+
+/// Whether what stands behind `SET` holds for a transaction only; `SET local.x` does not.
+pub fn ends_with_transaction(tokens: &[Token]) -> bool {
+    let is_local = |token: &Token| token.is_one_of(&["local", "constraints", "transaction"]);
+    tokens.first().is_some_and(is_local) && tokens.get(1) != Some(&Token::Symbol('.'))
+}
+
+/// Whether this can be the end of a value, behind which a dot and a name may be a function's call. A
+/// parameter is its dollar.
+fn ends_value(token: &Token) -> bool {
+    matches!(token, Token::Symbol(')' | ']' | '$'))
+}
+
+/// Whether a word makes a temporary object, or names the schema of those.
+pub fn is_temporary(name: &str) -> bool {
+    name == "temp" || name == "temporary" || name.starts_with("pg_temp")
+}
+
+/// Whether what stands in parentheses after this name are a table's columns, not arguments.
+fn names_a_table(tokens: &[Token], mut index: usize) -> bool {
+    while index > 1 && tokens[index - 1] == Token::Symbol('.') {
+        index -= 2;
+    }
+    let Some(before) = index.checked_sub(1).map(|before| &tokens[before]) else {
+        return false;
+    };
+    // Elsewhere `ON` begins a condition.
+    let makes_an_index = tokens[0].is("create") && tokens[1].is_one_of(&["index", "unique"]);
+    before.is_one_of(&TABLE_FOLLOWS) || (before.is("on") && makes_an_index)
+}
+
+/// Words after which a name in front of a parenthesis is not a function's.
+const TABLE_FOLLOWS: [&str; 9] = [
+    "as",
+    "copy",
+    "exists",
+    "into",
+    "only",
+    "recursive",
+    "references",
+    "table",
+    "with",
+];
+
+/// Functions of PostgreSQL's own, and one of its extensions' families, that take one value and leave
+/// something behind. So `q.pg_advisory_lock` does, where `q` is a value in `FROM`.
+#[rustfmt::skip]
+const CALLED_LIKE_COLUMNS: [&str; 4] = [
+    "pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock",
+    "pg_try_advisory_lock_shared",
+];
+
+/// Statements that leave nothing behind but what they call.
+#[rustfmt::skip]
+const VERBS: [&str; 33] = [
+    "abort", "alter", "analyze", "begin", "comment", "commit", "copy", "create", "delete", "drop",
+    "end", "explain", "fetch", "grant", "insert", "lock", "merge", "move", "notify", "refresh", "reindex",
+    "release", "revoke", "rollback", "savepoint", "select", "show", "start", "table", "truncate",
+    "update", "values", "with",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everyday_statements_leave_nothing_behind() {
+        for sql in [
+            "select 1",
+            "SELECT count(*), max(t.a) FROM t WHERE b IN (1, 2) AND (c = $1 OR d = $2::numeric(10, 2))",
+            "insert into orders (customer, total) values ($1, $2) on conflict (id) do nothing returning id",
+            "with late (a) as (select * from t), w as (values (1, 2)) update t set a = coalesce($1, a)",
+            "insert into shop.\"Orders\" (a, b) select a, b from shop.carts as c (a, b)",
+            "update t set note = 'SET x = 1; select set_config(1)' -- set_config('a', 'b', false)",
+            "select $tag$ select pg_advisory_lock(1) $tag$, E'it\\'s set_config(', \"temp\"",
+            "begin; set local work_mem = '1MB'; savepoint a; rollback to a; commit",
+            "(select 1) union all (select 2)",
+            "copy shop.orders (a, b) from stdin with (format csv)",
+            "copy (select a, count(*) from t group by a) to stdout",
+            "create table if not exists a (id bigint primary key, b text default now() check (b <> ''))",
+            "create index on shop.a (b); alter table a add foreign key (b) references c (d); drop table a",
+            "select pg_catalog.lower('A') /* load /* nested */ 'x' */",
+            "create unique index i on shop.a using gin (b) include (c)",
+            "insert into t (a) values (1) on conflict (a) where (b > 0) do update set (a, b) = (1, 2)",
+            "update t set (a, b) = (1, 2)",
+            "select a from t join (select 1) u on true group by (a) order by (a)",
+            "select count(*) filter (where a) over (partition by (b)) from t group by rollup (a, b)",
+            "with a as not materialized (select 1), b as materialized (select 2) select (1)",
+            "create table a (b int4, primary key (b)) partition by range (b)",
+            "select pg_notify('a', 'b'), pg_advisory_xact_lock(hashtext('a')), nextval('s')",
+            "select jsonb_set_lax(a, b, c), to_ascii(a), lower_inf(r), ts_rank_cd(v, q) from t",
+            "select t.seed, (t.a).upper, $1.lower, t.b from t where c like $1 escape '\\' and d = 'e'",
+            "set local a.b = 'c'; set constraints all deferred; set transaction read only",
+            "select count(*)::float / 2. * .5 from t where (t.a) is null",
+            "",
+        ] {
+            assert_eq!(residue(sql), Residue::Nothing, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_may_change_the_session_is_taken_to_change_it() {
+        for sql in [
+            "set search_path = x",
+            "SET ROLE nobody",
+            "select set_config('a.b', 'c', false)",
+            "select pg_advisory_lock(1)",
+            "SELECT Pg_Try_Advisory_Lock (1)",
+            "create temp table t (a int)",
+            "create table pg_temp.t (a int)",
+            "create table t as select my_function()",
+            "select 1 into temporary t",
+            "listen news",
+            "prepare p as select 1",
+            "declare c cursor with hold for select 1",
+            "select my_function()",
+            "select other.count(1)",
+            "select \"set_config\"('a.b', 'c', false)",
+            "select set_confİg('a.b', 'c', false)",
+            "do $$ begin end $$",
+            "call p()",
+            "select conflict()",
+            "select a.x from a join b on conflict(b.x)",
+            "insert into t select a.x from a join b on conflict(b.x) where true",
+            "insert into t select 1 from a join b on conflict(1) where true on conflict (a) do nothing",
+            "select by(1), key(2)",
+            "select 1 order by set(1)",
+            "update t set a = set(1)",
+            "select 1 operator(pg_catalog.+) filter(1)",
+            "select 1 operator(pg_catalog.+) over(1)",
+            "delete from t using hash(1)",
+            "create table t as select count(*) over (partition by range(1))",
+            "select include(1)",
+            "select not materialized(1)",
+            "select join((select 1))",
+            "select rows(1), cube(1)",
+            "discard all",
+            "select 1; set x = 1",
+            "copy (select set_config('a.b', 'c', false)) to stdout",
+            "select j.id from j join k on pg_try_advisory_lock(j.id)",
+            "create table t as select a.id from a join b on pg_try_advisory_lock(a.id)",
+            "create materialized view v as select a.id from a join b on \"f\"(a.id)",
+            "select (5::bigint).pg_advisory_lock",
+            "select $1.pg_advisory_lock",
+            "select a[1] . /* */ my_function from t",
+            "select (t.a).\"my_function\" from t",
+            "select q.pg_try_advisory_lock_shared from generate_series(1::bigint, 2) as q",
+            "select q.ts_stat from lower('select 1') as q",
+            "set local.x = 'y'",
+            "set /* */ transaction . x = 'y'",
+            "set constraints.x = 'y'",
+            "select E'a'\n'b\\'', set_config('x.y', 'z', false) --'",
+            "select 'b\\'', set_config('x.y', 'z', false) --'",
+            "create table U&\"pg\\005ftemp\".t (a int)",
+        ] {
+            assert_eq!(residue(sql), Residue::Session, "{sql}");
+        }
+        for sql in [
+            "load 'auto_explain'",
+            "select setseed(0.5)",
+            "select \"setseed\"(0.5)",
+            "select (0.5::float8).setseed",
+            "select q.setseed from abs(0.5::float8) as q",
+            "select U&\"setsee\\0064\"(0.5)",
+            "select E'a'\n'b\\'', setseed(0.5) --'",
+            "set seed = 0.5",
+            "set local \"seed\" to 0.5",
+        ] {
+            assert_eq!(residue(sql), Residue::Connection, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_only_says_how_a_transaction_runs_is_found() {
+        assert!(only_modes("SET transaction isolation level serializable;"));
+        for sql in [
+            "set transaction read only; select 1",
+            "set local a.b = c",
+            "select 1",
+            "",
+        ] {
+            assert!(!only_modes(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_forgets_statements_is_noticed() {
+        for sql in ["discard all", "select 1; DEALLOCATE p"] {
+            assert!(forgets(sql, residue(sql)), "{sql}");
+        }
+        for sql in [
+            "select discard from t",
+            "discarded",
+            "select 'discard all', f()",
+        ] {
+            assert!(!forgets(sql, residue(sql)), "{sql}");
+        }
+    }
+
+    #[test]
+    fn reading_a_sequences_state_is_noticed() {
+        for sql in [
+            "select LASTVAL()",
+            "select \"lastval\"()",
+            "select ('s'::regclass).currval",
+            "select U&\"l\\0061stval\"()",
+            "select 'a\\'', lastval() --'",
+        ] {
+            assert!(sequences(sql, residue(sql)).reads, "{sql}");
+        }
+        assert!(!sequences("select 'lastval()'", Residue::Nothing).reads);
+    }
+
+    #[test]
+    fn what_may_move_a_sequence_is_told_from_what_does_not() {
+        for sql in [
+            "insert into t default values",
+            "with a as (insert into t values (1) returning *) select * from a",
+            "copy t from stdin",
+            "update t set a = default",
+            "merge into t using s on true when not matched then insert values (1)",
+            "select nextval('s')",
+            "select q.\"nextval\" from cast('s' as regclass) as q",
+            "select setval('s', 1)",
+            "select my_function()",
+        ] {
+            assert!(sequences(sql, residue(sql)).moves, "{sql}");
+        }
+        for sql in ["", "begin", "select 1, 'insert'", "savepoint a"] {
+            assert!(!sequences(sql, residue(sql)).moves, "{sql}");
+        }
+    }
+}

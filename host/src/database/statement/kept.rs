@@ -1,0 +1,124 @@
+//! Statements that are remembered, the least recently used going first.
+//!
+//! Promises: no more than so many, and no more than [`limits::STATEMENTS_BYTES_MAX`] of their texts,
+//! but for one that is longer alone.
+
+use std::num::NonZeroUsize;
+
+use lru::LruCache;
+
+use super::Key;
+use crate::limits;
+
+/// What is remembered of statements.
+pub struct Kept<V> {
+    entries: LruCache<Key, V>,
+    bytes: usize,
+}
+
+impl<V> Kept<V> {
+    /// Nothing, of so many statements at most.
+    pub fn new(max: NonZeroUsize) -> Self {
+        Self {
+            entries: LruCache::new(max),
+            bytes: 0,
+        }
+    }
+
+    /// How many there may be.
+    pub fn max(&self) -> usize {
+        self.entries.cap().get()
+    }
+
+    /// What is remembered of a statement, which is used thereby.
+    pub fn get(&mut self, key: &Key) -> Option<&V> {
+        self.entries.get(key)
+    }
+
+    /// Whether anything is remembered of a statement.
+    pub fn contains(&self, key: &Key) -> bool {
+        self.entries.contains(key)
+    }
+
+    /// Remembers this of a statement, and returns what had to go for it.
+    pub fn put(&mut self, key: Key, value: V) -> Vec<V> {
+        let mut gone: Vec<V> = self.pop(&key).into_iter().collect();
+        let bytes = bytes(&key);
+        while self.entries.len() == self.max() || self.bytes + bytes > limits::STATEMENTS_BYTES_MAX
+        {
+            let Some((oldest, value)) = self.entries.pop_lru() else {
+                break;
+            };
+            self.bytes -= self::bytes(&oldest);
+            gone.push(value);
+        }
+        self.bytes += bytes;
+        self.entries.put(key, value);
+        gone
+    }
+
+    /// Forgets a statement.
+    pub fn pop(&mut self, key: &Key) -> Option<V> {
+        let (key, value) = self.entries.pop_entry(key)?;
+        self.bytes -= bytes(&key);
+        Some(value)
+    }
+
+    /// Forgets all of them.
+    pub fn take(&mut self) -> Vec<V> {
+        self.bytes = 0;
+        let mut gone = Vec::new();
+        while let Some((_, value)) = self.entries.pop_lru() {
+            gone.push(value);
+        }
+        gone
+    }
+}
+
+fn bytes(key: &Key) -> usize {
+    key.sql.len() + size_of_val(key.types.as_slice())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: char, bytes: usize) -> Key {
+        Key {
+            sql: name.to_string().repeat(bytes),
+            types: Vec::new(),
+        }
+    }
+
+    fn kept(max: usize) -> Kept<char> {
+        Kept::new(NonZeroUsize::new(max).unwrap())
+    }
+
+    #[test]
+    fn the_least_recently_used_makes_room() {
+        let mut kept = kept(2);
+        assert!(kept.put(key('a', 1), 'a').is_empty());
+        assert!(kept.put(key('b', 1), 'b').is_empty());
+        assert_eq!(kept.get(&key('a', 1)), Some(&'a'));
+        assert_eq!(kept.put(key('c', 1), 'c'), ['b']);
+        assert_eq!(kept.put(key('c', 1), 'd'), ['c'], "it takes its own place");
+        assert!(kept.contains(&key('a', 1)));
+        assert_eq!(kept.take(), ['a', 'd']);
+        assert!(kept.put(key('a', 1), 'a').is_empty());
+    }
+
+    #[test]
+    fn long_texts_make_room_for_one_another() {
+        const THIRD: usize = limits::STATEMENTS_BYTES_MAX / 3;
+        let mut kept = kept(100);
+        for name in ['a', 'b', 'c'] {
+            assert!(kept.put(key(name, THIRD), name).is_empty());
+        }
+        assert_eq!(kept.put(key('d', 2 * THIRD), 'd'), ['a', 'b']);
+        assert_eq!(kept.pop(&key('d', 2 * THIRD)), Some('d'));
+        assert!(kept.put(key('e', THIRD), 'e').is_empty());
+        let long = key('f', limits::STATEMENTS_BYTES_MAX + 1);
+        assert_eq!(kept.put(long.clone(), 'f'), ['c', 'e']);
+        assert!(kept.contains(&long));
+    }
+}

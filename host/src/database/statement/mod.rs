@@ -1,0 +1,240 @@
+//! A statement: its SQL text with the parameter types that the guest names, and what the server
+//! says of it.
+//!
+//! It belongs to no connection. Each connection prepares it for itself ([`Prepared`]); what all
+//! of them have in common is its [`Description`].
+
+use std::collections::HashSet;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::mem::discriminant;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use postgres_types::{Field, Kind, Type};
+
+use crate::database::sql::residue::{self, Residue, Sequences};
+use crate::database::wire::reply::{Shape, ShapeColumn};
+use crate::database::wire::request::{self, Formats};
+use crate::limits;
+
+pub mod kept;
+
+/// What identifies a statement.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The SQL text.
+    pub sql: String,
+    /// The parameters' types by number, as far as the guest names them; 0 for "the server's choice".
+    pub types: Vec<u32>,
+}
+
+/// One execution of a statement.
+pub struct Call {
+    /// What to execute.
+    pub key: Key,
+    /// The version of its description for which the arguments are encoded; 0 if none is known.
+    pub version: u64,
+    /// The arguments' cells.
+    pub arguments: Vec<u8>,
+    /// How long the server may take, if less than the invocation has.
+    pub timeout: Option<Duration>,
+}
+
+/// What the server says of a statement.
+#[derive(Debug)]
+pub struct Description {
+    /// Differs when anything else here does; never 0.
+    pub version: u64,
+    /// The parameters.
+    pub parameters: Vec<Parameter>,
+    /// The result's columns; empty if it returns no rows.
+    pub columns: Vec<Column>,
+    /// The types above that PostgreSQL does not build in, with all they are made of.
+    pub types: Vec<Type>,
+    /// How the arguments travel.
+    pub argument_formats: Formats,
+    /// How the rows travel.
+    pub column_formats: Formats,
+    /// When the server said so, by the wall clock.
+    described: SystemTime,
+}
+
+/// One parameter of a statement.
+#[derive(Debug)]
+pub struct Parameter {
+    /// Its type.
+    pub type_: Type,
+    /// Whether arguments travel as text, since the type has no binary form.
+    pub text: bool,
+}
+
+/// One column of a result.
+#[derive(Debug)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub type_: Type,
+    /// Whether its values travel as text, since the type has no binary form.
+    pub text: bool,
+    /// The table it comes from; 0 if it is computed.
+    pub table_oid: u32,
+    /// Its number in that table; 0 if it is computed.
+    pub number: i16,
+    /// The type's modifier; -1 if it has none.
+    pub modifier: i32,
+}
+
+/// A statement as one connection has prepared it.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// What the connection calls it; empty if it is parsed anew for each execution.
+    pub name: String,
+    /// What the server said when it was prepared.
+    pub description: Arc<Description>,
+    /// What executing it may leave behind on the connection.
+    pub effects: Effects,
+}
+
+/// What a statement's text tells of what executing it does to its connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Effects {
+    /// What it may leave behind.
+    pub residue: Residue,
+    /// What it has to do with the state of sequences.
+    pub sequences: Sequences,
+    /// Whether all it does is to say how its transaction runs, for which it must come first.
+    pub only_modes: bool,
+    /// Whether it may have the session forget statements that are prepared there.
+    pub forgets: bool,
+}
+
+impl Effects {
+    /// Judges a text.
+    pub fn of(sql: &str) -> Self {
+        let residue = residue::residue(sql);
+        Self {
+            residue,
+            sequences: residue::sequences(sql, residue),
+            only_modes: residue::only_modes(sql),
+            forgets: residue::forgets(sql, residue),
+        }
+    }
+}
+
+impl Call {
+    /// Whether the guest itself knows the type of every argument.
+    pub fn names_all(&self) -> bool {
+        !self.key.types.contains(&0)
+            && request::count(&self.arguments) == Some(self.key.types.len())
+    }
+}
+
+impl Description {
+    /// A statement with these parameters and columns.
+    pub fn new(parameters: Vec<Parameter>, columns: Vec<Column>) -> Self {
+        let (mut types, mut seen) = (Vec::new(), HashSet::new());
+        let parameter_types = parameters.iter().map(|parameter| &parameter.type_);
+        for type_ in parameter_types.chain(columns.iter().map(|column| &column.type_)) {
+            collect(type_, &mut types, &mut seen);
+        }
+        Self {
+            version: fingerprint(&parameters, &columns, &types),
+            argument_formats: Formats::of(parameters.iter().map(|parameter| parameter.text)),
+            column_formats: Formats::of(columns.iter().map(|column| column.text)),
+            parameters,
+            columns,
+            types,
+            described: SystemTime::now(),
+        }
+    }
+
+    /// Whether it can be told to whoever has not been told yet: types of the database's own may have been
+    /// altered since.
+    pub fn is_current(&self) -> bool {
+        let age = || self.described.elapsed();
+        self.types.is_empty() || age().is_ok_and(|age| age < limits::TYPES_TRUSTED)
+    }
+
+    /// Whether it serves a guest that has been told this version.
+    pub fn serves(&self, version: u64) -> bool {
+        self.version == version || self.is_current()
+    }
+
+    /// The parameters' types by number.
+    pub fn parameter_oids(&self) -> Vec<u32> {
+        self.parameters
+            .iter()
+            .map(|parameter| parameter.type_.oid())
+            .collect()
+    }
+
+    /// Whether this is what the server has just said, as far as that goes.
+    pub fn fits(&self, shape: &Shape) -> bool {
+        let alike = |(column, other): (&Column, &ShapeColumn)| {
+            column.name == other.name
+                && column.type_.oid() == other.type_oid
+                && column.table_oid == other.table_oid
+                && column.number == other.number
+                && column.modifier == other.modifier
+        };
+        self.parameter_oids() == shape.parameters
+            && self.columns.len() == shape.columns.len()
+            && self.columns.iter().zip(&shape.columns).all(alike)
+    }
+}
+
+/// Adds a type and what it is made of, unless PostgreSQL builds it in. Types are told apart by their
+/// numbers: to compare them is to compare all that they are made of.
+fn collect(type_: &Type, types: &mut Vec<Type>, seen: &mut HashSet<u32>) {
+    if Type::from_oid(type_.oid()).is_some() || !seen.insert(type_.oid()) {
+        return;
+    }
+    types.push(type_.clone());
+    parts(type_).for_each(|part| collect(part, types, seen));
+}
+
+/// What a type is made of.
+fn parts(type_: &Type) -> impl Iterator<Item = &Type> {
+    let (inner, fields) = match type_.kind() {
+        Kind::Array(inner) | Kind::Range(inner) | Kind::Multirange(inner) | Kind::Domain(inner) => {
+            (Some(inner), [].as_slice())
+        }
+        Kind::Composite(fields) => (None, fields.as_slice()),
+        _ => (None, [].as_slice()),
+    };
+    inner.into_iter().chain(fields.iter().map(Field::type_))
+}
+
+fn fingerprint(parameters: &[Parameter], columns: &[Column], types: &[Type]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for parameter in parameters {
+        (parameter.type_.oid(), parameter.text).hash(&mut hasher);
+    }
+    for column in columns {
+        (
+            &column.name,
+            (column.type_.oid(), column.text),
+            column.table_oid,
+            column.number,
+            column.modifier,
+        )
+            .hash(&mut hasher);
+    }
+    for type_ in types {
+        // What it is made of is another one of these types, or built in.
+        (type_.oid(), type_.name(), discriminant(type_.kind())).hash(&mut hasher);
+        parts(type_).for_each(|part| part.oid().hash(&mut hasher));
+        match type_.kind() {
+            Kind::Enum(labels) => labels.hash(&mut hasher),
+            Kind::Composite(fields) => {
+                let names: Vec<&str> = fields.iter().map(Field::name).collect();
+                names.hash(&mut hasher);
+            }
+            _ => {}
+        }
+    }
+    (parameters.len(), columns.len()).hash(&mut hasher);
+    hasher.finish().max(1)
+}
