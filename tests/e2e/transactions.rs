@@ -83,7 +83,7 @@ behind_both_doors! {
         let database = Database::with("create table things (number int not null)").await;
         let trial = Setup::of(&QUERY).with(&database).start(door).await;
         let [write, fail] = ["insert into things values (1)", "insert into things values (null)"];
-        for end in ["commit", "rollback", "end", "begin; commit"] {
+        for end in ["commit", "rollback", "end", "begin; commit", ";/* */; commit"] {
             let pipeline = json!([[write, []], [end, []], [write, []], [fail, []]]);
             for steps in [
                 json!([{ "pipeline": pipeline }]),

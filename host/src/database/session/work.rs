@@ -284,7 +284,7 @@ fn check_statement(key: &Key) -> Result<()> {
     if first.is_some_and(|first| first.is_ascii_alphabetic() && !matches!(first, b'c' | b'C')) {
         return Ok(());
     }
-    let mut words = Tokens::words(&key.sql).skip_while(|word| *word == Token::Symbol(';'));
+    let mut words = Tokens::statement(&key.sql);
     if !words.next().is_some_and(|word| word.is("copy")) {
         return Ok(());
     }
@@ -301,7 +301,7 @@ fn check_statement(key: &Key) -> Result<()> {
 /// Refuses what is certainly no `COPY`, before it is executed in vain.
 fn check_copy(sql: &str) -> Result<()> {
     check_sql(sql)?;
-    if Tokens::words(sql)
+    if Tokens::statement(sql)
         .next()
         .is_some_and(|word| word.is("copy"))
     {

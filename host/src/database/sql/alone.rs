@@ -8,7 +8,7 @@ use super::lexer::{Token, Tokens};
 
 /// Whether a text is one statement that must have a request of its own, without what the host puts first.
 pub fn stands_alone(sql: &str) -> bool {
-    let mut tokens = Tokens::words(sql);
+    let mut tokens = Tokens::statement(sql);
     let Some(Token::Word(verb)) = tokens.next() else {
         return false;
     };
@@ -41,6 +41,7 @@ mod tests {
             "create database other",
             "ALTER SYSTEM SET work_mem = '1MB'",
             "discard all",
+            ";; vacuum t",
             "ROLLBACK PREPARED 'x'",
         ] {
             assert!(stands_alone(sql), "{sql}");

@@ -5,7 +5,7 @@ use super::lexer::{Token, Tokens};
 
 /// Whether a statement ends its transaction, by its text: a procedure may do so too.
 pub fn ends_transaction(sql: &str) -> bool {
-    let tokens: Vec<Token> = Tokens::words(sql).collect();
+    let tokens: Vec<Token> = Tokens::statement(sql).collect();
     let Some((Token::Word(verb), rest)) = tokens.split_first() else {
         return false;
     };
@@ -28,6 +28,7 @@ mod tests {
             "/* done */ COMMIT AND CHAIN;",
             "end work",
             "abort",
+            "; /* */ ;commit",
             "rollback",
             "Rollback Transaction",
             "prepare transaction 'x'",

@@ -74,6 +74,12 @@ impl<'a> Tokens<'a> {
         Self::new(sql).without_strings()
     }
 
+    /// The same, from the beginning of the first statement: what stands before it are empty ones, which
+    /// the server passes over.
+    pub fn statement(sql: &'a str) -> impl Iterator<Item = Token> + 'a {
+        Self::words(sql).skip_while(|token| *token == Token::Symbol(';'))
+    }
+
     /// Those that are no strings.
     pub fn without_strings(self) -> impl Iterator<Item = Token> + 'a {
         self.filter(|token| !matches!(token, Token::Text(_) | Token::Ambiguous | Token::Literal))

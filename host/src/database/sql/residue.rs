@@ -67,7 +67,7 @@ pub fn sequences(sql: &str, residue: Residue) -> Sequences {
 
 /// Whether a text is nothing but `SET TRANSACTION`.
 pub fn only_modes(sql: &str) -> bool {
-    let tokens: Vec<Token> = Tokens::words(sql).collect();
+    let tokens: Vec<Token> = Tokens::statement(sql).collect();
     let statement = match tokens.split_last() {
         Some((Token::Symbol(';'), statement)) => statement,
         _ => &tokens,

@@ -19,7 +19,7 @@ pub fn needs_no_savepoint(sql: &str) -> bool {
 }
 
 fn first(sql: &str) -> Option<Token> {
-    Tokens::words(sql).find(|token| *token != Token::Symbol(';'))
+    Tokens::statement(sql).next()
 }
 
 /// Statements that never have any columns.
