@@ -167,9 +167,38 @@ behind_both_doors! {
             let steps = &answer["steps"][0]["steps"];
             assert_eq!(steps[within.len() - 1]["error"]["code"], "55000", "{answer}");
         }
+        database.run("create function last() returns int8 language sql as 'select lastval()'").await;
+        let last_of_function = json!({ "query": "select last()::text" });
+        trial.value(json!({ "steps": [insert] })).await;
+        let answer = trial.value(json!({ "steps": [last_of_function] })).await;
+        assert_eq!(answer["steps"][0]["error"]["code"], "55000", "{answer}");
         let own = json!([{ "transaction": [nothing, insert, nothing, last], "end": "commit" }]);
         let answer = trial.value(json!({ "steps": own })).await;
-        assert_eq!(answer["steps"][0]["steps"][3]["rows"], json!([["4"]]), "{answer}");
+        assert_eq!(answer["steps"][0]["steps"][3]["rows"], json!([["5"]]), "{answer}");
+    }
+
+    /// What it makes of a seed is known to everybody.
+    async fn a_seed_is_forgotten_with_its_invocation(door) {
+        let database = Database::create().await;
+        let seeded = database.value("select setseed(0.5); select random()").await.expect("it is a number");
+        let trial = Setup::of(&MISBEHAVE).with(&database).database("pool_max", "1").start(door).await;
+        let look = json!([{ "query": "select random()::text, pg_backend_pid()::text" }]);
+        let mut backends = Vec::new();
+        for seed in [
+            json!({ "query": "select setseed(0.5)" }),
+            json!({ "execute": "do $$ begin perform setseed(0.5); end $$" }),
+            json!({ "execute": "set seed = 0.5" }),
+            json!({ "execute": "set local seed = 0.5" }),
+            json!({ "query": "select set_config('seed', '0.5', false)" }),
+        ] {
+            trial.value(json!({ "steps": [seed] })).await;
+            let answer = trial.value(json!({ "steps": look })).await;
+            let row = &answer["steps"][0]["rows"][0];
+            assert_ne!(row[0].as_str(), Some(seeded.as_str()), "{seed}");
+            backends.push(row[1].clone());
+        }
+        backends.dedup();
+        assert_eq!(backends.len(), 1, "a connection was lost: {backends:?}");
     }
 
     async fn a_statement_prepared_in_sql_is_deallocated(door) {

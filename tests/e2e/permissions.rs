@@ -231,6 +231,8 @@ behind_both_doors! {
             "select (4711::oid).lo_unlink",
             "select q.lo_creat from abs(-1) as q",
             "copy (select 1) to program 'cat >&2'",
+            "copy (select 1) to '/tmp/never'",
+            "select lo_export(4711, '/tmp/never')",
             "set session characteristics as transaction read write",
             "set transaction_read_only = off",
             "set default_transaction_read_only = off",
@@ -302,6 +304,8 @@ behind_both_doors! {
             "select ('numbers'::regclass).nextval",
             "select pg_logical_emit_message(false, 'a', 'b')",
             "select lo_from_bytea(4711, 'x')",
+            "select pg_terminate_backend(pid) from pg_stat_activity",
+            "select pg_switch_wal()",
         ] {
             is_denied(&trial, sql).await;
         }
@@ -381,5 +385,5 @@ const ESCAPES: &[&str] = &[
     "select '\\'; reset role; --'",
     "set client_encoding = 'gbk'",
     "create table t as select * from secrets",
-    "copy (select 1) to stdout; reset role",
+    "copy things to '/dev/null'; reset role",
 ];

@@ -6,20 +6,12 @@ use postgres_protocol::message::{backend as tags, frontend};
 use super::Connection;
 use super::batch::Batch;
 use crate::database::error::{Error, Result};
+use crate::database::sql::copying::Direction;
 use crate::database::sql::heading::has_heading;
 use crate::database::statement::Effects;
 use crate::database::wire::reply;
 use crate::database::wire::request::{self, Format, Formats};
 use crate::limits;
-
-/// Which way the data of a `COPY` go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// Into the table: `FROM STDIN`.
-    In,
-    /// Out of it: `TO STDOUT`.
-    Out,
-}
 
 /// What the pieces are in which a server sends data: each is a row, but for some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,11 +69,8 @@ impl Connection {
 
     async fn not_this_copy(&mut self, tag: u8) -> Error {
         self.end_misused_copy(tag).await;
-        Error::Invalid(
-            "the statement does not copy in this direction: copy-in takes COPY … FROM STDIN, and copy-out \
-             COPY … TO STDOUT"
-                .to_owned(),
-        )
+        // What it is in the server's eyes has been done.
+        Error::Protocol("the server took the statement for another one than this COPY; it may have been executed".to_owned())
     }
 
     pub async fn copy_write(&mut self, bytes: &[u8]) -> Result<()> {

@@ -4,6 +4,8 @@
 //! Promises: each of these may be given up and begun again; when one of them has succeeded, the server
 //! is done with it.
 
+use uuid::Uuid;
+
 use super::Connection;
 use crate::config::Prepare;
 use crate::database::error::Result;
@@ -13,8 +15,14 @@ use crate::limits;
 
 /// What is done to a connection whose session may have been changed. One message, so one round
 /// trip; in the order of PostgreSQL's own `DISCARD ALL`, but the statements that this host has
-/// prepared stay.
-pub const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
+/// prepared stay, and `random()` goes on from where nobody knows.
+pub fn reset() -> String {
+    // 53 bits are what the fraction of such a number has.
+    let seed = (Uuid::new_v4().as_u64_pair().1 & ((1 << 53) - 1)) as f64 / (1_u64 << 53) as f64;
+    format!("{RESET}; SELECT pg_catalog.setseed({seed})")
+}
+
+const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
     SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; \
     DO $$ DECLARE name text; BEGIN \
     FOR name IN SELECT p.name FROM pg_prepared_statements p WHERE from_sql LOOP \
@@ -76,9 +84,9 @@ impl Connection {
                 self.residue = Residue::Nothing;
                 return self.is_clean();
             }
-            (Some(Status::Idle), _) => RESET.to_owned(),
+            (Some(Status::Idle), _) => reset(),
             (_, Residue::Nothing) => "ROLLBACK".to_owned(),
-            _ => format!("ROLLBACK; {RESET}"),
+            _ => format!("ROLLBACK; {}", reset()),
         };
         if self.command(&sql).await.is_err() {
             return false;

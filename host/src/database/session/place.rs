@@ -12,9 +12,9 @@ use super::seat::Seat;
 use super::transaction::Transaction;
 use super::work::{self, Work};
 use crate::database::Batch;
-use crate::database::connection::copying::Direction;
 use crate::database::connection::pipeline::Outcome;
 use crate::database::error::Result;
+use crate::database::sql::copying::Direction;
 use crate::database::statement::{Call, Description, Key};
 
 /// The beginning of a result.

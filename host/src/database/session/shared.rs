@@ -8,15 +8,18 @@
 //! Promises: what certainly needs a session beyond its transaction is refused before it is sent; a
 //! commit is told as what it was, whatever becomes of the reset behind it.
 
+use std::cell::OnceCell;
+
 use postgres_protocol::message::backend as tags;
 
 use super::work::Work;
 use crate::config::Prepare;
 use crate::database::Database;
 use crate::database::connection::Connection;
-use crate::database::connection::settling::RESET;
+use crate::database::connection::settling::reset;
 use crate::database::error::{Error, Result};
 use crate::database::sql::lexer::{Token, Tokens};
+use crate::database::sql::parentheses::Parentheses;
 use crate::database::sql::residue::{Residue, ends_with_transaction, is_temporary};
 use crate::database::wire::reply;
 
@@ -54,7 +57,7 @@ impl Connection {
     /// Ends a transaction with this statement, and resets the session, in one message. Whether the
     /// server did what the statement says.
     pub async fn end_and_reset(&mut self, sql: &str) -> Result<bool> {
-        self.begin_command(&format!("{sql}; {RESET}"))?;
+        self.begin_command(&format!("{sql}; {}", reset()))?;
         let mut done = None;
         loop {
             match self.reply().await {
@@ -101,8 +104,10 @@ fn needs_session(sql: &str) -> bool {
             }
             "copy" | "delete" | "explain" | "insert" | "merge" | "select" | "update" | "values" | "with" => {
                 let into = |pair: &[Token]| pair[0].is("into") && is_temporary_word(&pair[1]);
-                let sets = |at: usize| sets(&rest[at..]);
-                rest.windows(2).any(|pair| into(pair) || lasts(pair)) || (0..rest.len()).any(sets)
+                let parentheses = OnceCell::new();
+                let parentheses = || parentheses.get_or_init(|| Parentheses::of(rest));
+                rest.windows(2).any(|pair| into(pair) || lasts(pair))
+                    || (0..rest.len()).any(|at| sets(rest, at, parentheses))
             }
             _ => false,
         }
@@ -130,23 +135,16 @@ fn lasts(pair: &[Token]) -> bool {
         || (pair[0] == Token::Symbol('.') && names(&pair[1]))
 }
 
-/// Whether these words begin with a call of `set_config` that does not say, as a plain `true`, that it
+/// Whether there is a call of `set_config` at this place that does not say, as a plain `true`, that it
 /// is for its transaction only.
-fn sets(tokens: &[Token]) -> bool {
-    if tokens[0].name() != Some("set_config") || tokens.get(1) != Some(&Token::Symbol('(')) {
+fn sets<'a>(tokens: &[Token], at: usize, parentheses: impl FnOnce() -> &'a Parentheses) -> bool {
+    let begin = at + 1;
+    if tokens[at].name() != Some("set_config") || tokens.get(begin) != Some(&Token::Symbol('(')) {
         return false;
     }
-    let mut depth = 0;
-    let end = tokens.iter().position(|token| {
-        match token {
-            Token::Symbol('(') => depth += 1,
-            Token::Symbol(')') => depth -= 1,
-            _ => return false,
-        }
-        depth == 0
-    });
     // Its strings are not among the words.
-    let arguments = &tokens[..end.unwrap_or(tokens.len())];
+    let end = parentheses().partner(begin).unwrap_or(tokens.len());
+    let arguments = &tokens[begin..end];
     let [.., before, last] = arguments else {
         return true;
     };

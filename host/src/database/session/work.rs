@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::database::Database;
-use crate::database::connection::copying::{Direction, misused_copy};
+use crate::database::connection::copying::misused_copy;
 use crate::database::connection::exchange::Started;
 use crate::database::connection::pipeline::Outcome;
 use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
 use crate::database::sql::alone::stands_alone;
+use crate::database::sql::copying::{Direction, direction, moves_data};
 use crate::database::sql::ending::ends_transaction;
-use crate::database::sql::lexer::{Token, Tokens};
 use crate::database::statement::{Call, Description, Key};
 use crate::limits;
 
@@ -199,7 +199,12 @@ impl Work for Batch<'_> {
     type Done = ();
 
     fn check(&self) -> Result<()> {
-        check_sql(self.0)
+        check_sql(self.0)?;
+        // The statements beside it would be executed, and the caller told of none.
+        match moves_data(self.0) {
+            true => Err(misused_copy()),
+            false => Ok(()),
+        }
     }
 
     fn texts(&self) -> Vec<&str> {
@@ -219,7 +224,7 @@ impl Work for Copy<'_> {
     type Done = ();
 
     fn check(&self) -> Result<()> {
-        check_copy(self.0)
+        check_copy(self.0, self.1)
     }
 
     fn texts(&self) -> Vec<&str> {
@@ -284,32 +289,26 @@ fn check_statement(key: &Key) -> Result<()> {
     if first.is_some_and(|first| first.is_ascii_alphabetic() && !matches!(first, b'c' | b'C')) {
         return Ok(());
     }
-    let mut words = Tokens::statement(&key.sql);
-    if !words.next().is_some_and(|word| word.is("copy")) {
-        return Ok(());
-    }
-    let rest: Vec<Token> = words.collect();
-    let moves = rest.iter().any(|word| word.is_one_of(&["stdin", "stdout"]));
     // Of several statements in one text the server executes none.
-    let is_alone = rest.iter().all(|word| *word != Token::Symbol(';'));
-    match moves && is_alone {
-        true => Err(misused_copy()),
-        false => Ok(()),
+    match direction(&key.sql) {
+        Some(_) => Err(misused_copy()),
+        None => Ok(()),
     }
 }
 
-/// Refuses what is certainly no `COPY`, before it is executed in vain.
-fn check_copy(sql: &str) -> Result<()> {
+/// Refuses what does not copy in this direction, and would be executed in vain.
+fn check_copy(sql: &str, wanted: Direction) -> Result<()> {
     check_sql(sql)?;
-    if Tokens::statement(sql)
-        .next()
-        .is_some_and(|word| word.is("copy"))
-    {
+    if direction(sql) == Some(wanted) {
         return Ok(());
     }
-    Err(Error::Invalid(
-        "only a COPY statement moves data beside itself".to_owned(),
-    ))
+    let form = match wanted {
+        Direction::In => "copy-in takes COPY … FROM STDIN",
+        Direction::Out => "copy-out takes COPY … TO STDOUT",
+    };
+    Err(Error::Invalid(format!(
+        "{form}, and nothing else; a COPY from or to a file of the server's is executed as other statements are"
+    )))
 }
 
 /// Takes note of what an error says of a statement that was taken for something else.

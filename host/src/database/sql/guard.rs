@@ -8,6 +8,7 @@
 //! changes a setting, or that runs text. The role should not be allowed to use such things; the
 //! strongest form of a permission is to log in as that role.
 
+use super::copying::writes_there;
 use super::kinds::statements;
 use super::lexer::{Token, Tokens};
 use crate::limits;
@@ -76,8 +77,8 @@ pub fn risks(sql: &str, protected: &[String], read_only: bool) -> Vec<Risk> {
             _ => None,
         },
     };
-    let of_statements =
-        statements(&tokens).filter_map(|statement| of_statement(statement, &is_protected));
+    let of_statements = statements(&tokens)
+        .filter_map(|statement| of_statement(statement, &is_protected, read_only));
     let of_tokens = (0..tokens.len()).filter_map(of_token);
     of_tokens.chain(of_statements).collect()
 }
@@ -87,7 +88,11 @@ pub fn decides_reading(setting: &str) -> bool {
     READING.contains(&setting)
 }
 
-fn of_statement(tokens: &[Token], is_protected: &impl Fn(&str) -> bool) -> Option<Risk> {
+fn of_statement(
+    tokens: &[Token],
+    is_protected: &impl Fn(&str) -> bool,
+    read_only: bool,
+) -> Option<Risk> {
     // PostgreSQL makes an update of this view a call of `set_config`.
     let reads = tokens[0].is_one_of(&["select", "with", "table", "explain", "declare"]);
     let writes = ["update", "insert", "delete", "merge", "into"];
@@ -98,6 +103,10 @@ fn of_statement(tokens: &[Token], is_protected: &impl Fn(&str) -> bool) -> Optio
         return Some(Risk::UnknownSetting);
     }
     match &tokens[0] {
+        Token::Word(verb) if verb == "copy" => {
+            let risk = || Risk::Write("COPY, to a file of the server's".to_owned());
+            (read_only && writes_there(tokens)).then(risk)
+        }
         Token::Word(verb) if verb == "set" => set(&tokens[1..], is_protected),
         Token::Word(verb) if verb == "reset" => reset(&tokens[1..], is_protected),
         Token::Word(verb) if verb == "discard" && tokens.get(1).is_some_and(|t| t.is("all")) => {
@@ -117,16 +126,24 @@ fn of_statement(tokens: &[Token], is_protected: &impl Fn(&str) -> bool) -> Optio
 }
 
 /// Behind `SET`.
-fn set(tokens: &[Token], is_protected: &impl Fn(&str) -> bool) -> Option<Risk> {
+fn set(mut tokens: &[Token], is_protected: &impl Fn(&str) -> bool) -> Option<Risk> {
     let is_setting = |name: &str| is_protected(name).then(|| Risk::Setting(name.to_owned()));
-    let is = |index: usize, word: &str| tokens.get(index).is_some_and(|token| token.is(word));
+    // How long it holds, which a guest may repeat as often as it likes.
+    let holds = |tokens: &[Token]| match tokens {
+        [scope, name, ..] if scope.is("session") => {
+            !name.is_one_of(&["authorization", "characteristics"])
+        }
+        [scope, ..] => scope.is_one_of(&["local", "session"]),
+        [] => false,
+    };
     // `SET local.x`, as any of these words, is a setting of that name.
+    while tokens.get(1) != Some(&Token::Symbol('.')) && holds(tokens) {
+        tokens = &tokens[1..];
+    }
     if tokens.get(1) == Some(&Token::Symbol('.')) {
         return named(tokens, is_protected);
     }
-    if is(0, "local") || is(0, "session") && !is(1, "authorization") && !is(1, "characteristics") {
-        return set(&tokens[1..], is_protected);
-    }
+    let is = |index: usize, word: &str| tokens.get(index).is_some_and(|token| token.is(word));
     if is(0, "session") && is(1, "authorization") {
         return Some(Risk::Setting("session_authorization".to_owned()));
     }
@@ -276,20 +293,25 @@ const RUNS_TEXT: [&str; 21] = [
     "schema_to_xml_and_xmlschema", "table_import_from_s3", "ts_rewrite", "ts_stat", "xpath_table",
 ];
 
-/// Functions of PostgreSQL's own that write and that everybody may call: sequences; large objects, which
-/// PostgreSQL before 16 allows in a transaction that may only read; the log of writes, which each allows there; and
-/// what looks after indexes, statistics and slots.
+/// Functions of PostgreSQL's own that write: sequences; large objects, which PostgreSQL before 16 allows in a
+/// transaction that may only read; the log of writes, which each allows there; what looks after indexes,
+/// statistics and slots; files of the server's. And those that end what others do, which may be others' calls
+/// on the connections of the same pool.
 #[rustfmt::skip]
-const WRITES: [&str; 28] = [
+const WRITES: [&str; 45] = [
     "brin_desummarize_range", "brin_summarize_new_values", "brin_summarize_range",
-    "gin_clean_pending_list", "lo_creat", "lo_create", "lo_from_bytea", "lo_import", "lo_put",
-    "lo_truncate", "lo_truncate64", "lo_unlink", "lowrite", "nextval",
-    "pg_clear_attribute_stats", "pg_clear_relation_stats", "pg_copy_logical_replication_slot",
-    "pg_copy_physical_replication_slot", "pg_create_logical_replication_slot",
-    "pg_create_physical_replication_slot", "pg_drop_replication_slot",
-    "pg_logical_emit_message", "pg_logical_slot_get_binary_changes",
-    "pg_logical_slot_get_changes", "pg_replication_slot_advance", "pg_restore_attribute_stats",
-    "pg_restore_relation_stats", "setval",
+    "gin_clean_pending_list", "lo_creat", "lo_create", "lo_export", "lo_from_bytea", "lo_import",
+    "lo_put", "lo_truncate", "lo_truncate64", "lo_unlink", "lowrite", "nextval",
+    "pg_cancel_backend", "pg_clear_attribute_stats", "pg_clear_relation_stats",
+    "pg_copy_logical_replication_slot", "pg_copy_physical_replication_slot",
+    "pg_create_logical_replication_slot", "pg_create_physical_replication_slot",
+    "pg_create_restore_point", "pg_drop_replication_slot", "pg_file_rename", "pg_file_unlink",
+    "pg_file_write", "pg_import_system_collations", "pg_logical_emit_message",
+    "pg_logical_slot_get_binary_changes", "pg_logical_slot_get_changes", "pg_promote",
+    "pg_reload_conf", "pg_replication_origin_advance", "pg_replication_origin_create",
+    "pg_replication_origin_drop", "pg_replication_slot_advance", "pg_restore_attribute_stats",
+    "pg_restore_relation_stats", "pg_rotate_logfile", "pg_stat_reset", "pg_switch_wal",
+    "pg_terminate_backend", "pg_wal_replay_pause", "setval",
 ];
 
 /// How the names of functions that run text begin, where an extension has many.

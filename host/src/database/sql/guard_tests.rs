@@ -277,3 +277,11 @@ fn a_risk_hides_no_other_behind_it() {
         ]
     );
 }
+
+#[test]
+fn no_text_is_too_deep_to_be_judged() {
+    for words in ["local ", "session ", "local session "] {
+        let sql = format!("set {}role = x", words.repeat(50_000));
+        assert_eq!(risks(&sql, &[], false), [Risk::Setting("role".to_owned())]);
+    }
+}

@@ -6,15 +6,52 @@
 //! What cannot be seen here: a function of the database that is called as one of PostgreSQL's own, for
 //! arguments of other types.
 
+use std::cell::OnceCell;
+
 use super::lexer::Token;
+use super::parentheses::Parentheses;
+
+/// A statement, with what is found out about all of it once, if that is asked for.
+pub struct Statement<'a> {
+    pub tokens: &'a [Token],
+    parentheses: OnceCell<Parentheses>,
+    first_set: OnceCell<Option<usize>>,
+}
+
+impl<'a> Statement<'a> {
+    /// The one of these tokens.
+    pub fn new(tokens: &'a [Token]) -> Self {
+        Self {
+            tokens,
+            parentheses: OnceCell::new(),
+            first_set: OnceCell::new(),
+        }
+    }
+
+    fn partner(&self, index: usize) -> Option<usize> {
+        let parentheses = self
+            .parentheses
+            .get_or_init(|| Parentheses::of(self.tokens));
+        parentheses.partner(index)
+    }
+
+    /// Whether there is a `SET` before this place.
+    fn is_behind_set(&self, index: usize) -> bool {
+        let find = || self.tokens.iter().position(|token| token.is("set"));
+        self.first_set
+            .get_or_init(find)
+            .is_some_and(|first| first < index)
+    }
+}
 
 /// Whether a word before an opening parenthesis calls nothing, or nothing that leaves anything.
-pub fn is_harmless(tokens: &[Token], index: usize, name: &str) -> bool {
+pub fn is_harmless(statement: &Statement, index: usize, name: &str) -> bool {
+    let tokens = statement.tokens;
     if index > 0 && tokens[index - 1] == Token::Symbol('.') {
         // A function of another schema is anybody's.
         return is_builtin(name) && index > 1 && tokens[index - 2].is_one_of(&["pg_catalog"]);
     }
-    is_builtin(name) || RESERVED.contains(&name) || is_clause(tokens, index, name)
+    is_builtin(name) || RESERVED.contains(&name) || is_clause(statement, index, name)
 }
 
 /// Whether a function of this name is PostgreSQL's own, and leaves nothing behind.
@@ -23,18 +60,19 @@ pub fn is_builtin(name: &str) -> bool {
 }
 
 /// Whether a word that could name a function is part of a clause here.
-fn is_clause(tokens: &[Token], index: usize, name: &str) -> bool {
+fn is_clause(statement: &Statement, index: usize, name: &str) -> bool {
+    let tokens = statement.tokens;
     let is = |back: usize, words: &[&str]| {
         let at = index.checked_sub(back);
         at.is_some_and(|at| tokens[at].is_one_of(words))
     };
-    let (before, behind) = (&tokens[..index], &tokens[index + 1..]);
+    let behind = &tokens[index + 1..];
     match name {
         "by" => is(1, &["group", "order", "partition"]),
-        "conflict" => is(1, &["on"]) && is_upsert(behind),
+        "conflict" => is(1, &["on"]) && is_upsert(statement, index + 1),
         "copy" => index == 0,
         "cube" | "rollup" => is(1, &["by"]) && is(2, &["group"]),
-        "filter" | "include" | "over" => follows_parenthesis(before),
+        "filter" | "include" | "over" => follows_parenthesis(statement, index),
         // `join(select 1)` is no call: there the query would have parentheses of its own.
         "join" => behind
             .get(1)
@@ -42,7 +80,7 @@ fn is_clause(tokens: &[Token], index: usize, name: &str) -> bool {
         "key" => is(1, &["foreign", "primary"]),
         "materialized" => is(1, &["not"]) && is(2, &["as"]),
         "set" if is(1, &["update"]) => is(2, &["do"]),
-        "set" => tokens[0].is("update") && !before.iter().any(|token| token.is("set")),
+        "set" => tokens[0].is("update") && !statement.is_behind_set(index),
         "sets" => is(1, &["grouping"]),
         // `DELETE FROM t USING f(x)` calls.
         "brin" | "btree" | "gin" | "gist" | "hash" | "spgist" if is(1, &["using"]) => {
@@ -50,29 +88,16 @@ fn is_clause(tokens: &[Token], index: usize, name: &str) -> bool {
         }
         // Else it may be a window's: `OVER (PARTITION BY range(x))`.
         "hash" | "list" | "range" => {
-            is(1, &["by"]) && is(2, &["partition"]) && follows_parenthesis(&before[..index - 2])
+            is(1, &["by"]) && is(2, &["partition"]) && follows_parenthesis(statement, index - 2)
         }
         _ => false,
     }
 }
 
-/// Whether as many parentheses were closed as opened by a token, of all that were asked about, from either side.
-fn balances() -> impl FnMut(&Token) -> bool {
-    let mut depth = 0;
-    move |token| {
-        match token {
-            Token::Symbol('(') => depth += 1,
-            Token::Symbol(')') => depth -= 1,
-            _ => {}
-        }
-        depth == 0
-    }
-}
-
 /// Whether the columns that begin here are those of an `ON CONFLICT`, and no condition of a join.
-fn is_upsert(tokens: &[Token]) -> bool {
-    let end = tokens.iter().position(balances());
-    let Some(behind) = end.and_then(|end| tokens.get(end + 1..)) else {
+fn is_upsert(statement: &Statement, begin: usize) -> bool {
+    let end = statement.partner(begin);
+    let Some(behind) = end.and_then(|end| statement.tokens.get(end + 1..)) else {
         return false;
     };
     match behind.first() {
@@ -85,15 +110,21 @@ fn is_upsert(tokens: &[Token]) -> bool {
     }
 }
 
-/// Whether these tokens end with a parenthesis behind which no value can begin: any but that of
+/// Whether a parenthesis ends before this place behind which no value can begin: any but that of
 /// `OPERATOR(+)`.
-fn follows_parenthesis(tokens: &[Token]) -> bool {
-    if tokens.last() != Some(&Token::Symbol(')')) {
+fn follows_parenthesis(statement: &Statement, index: usize) -> bool {
+    let tokens = statement.tokens;
+    let Some(end) = index
+        .checked_sub(1)
+        .filter(|end| tokens[*end] == Token::Symbol(')'))
+    else {
         return false;
-    }
-    let begin = tokens.iter().rposition(balances());
-    let before = begin.and_then(|begin| begin.checked_sub(1));
-    begin.is_some() && !before.is_some_and(|before| tokens[before].is("operator"))
+    };
+    let Some(begin) = statement.partner(end) else {
+        return false;
+    };
+    let before = begin.checked_sub(1);
+    !before.is_some_and(|before| tokens[before].is("operator"))
 }
 
 /// Words that name no function unless they are quoted.

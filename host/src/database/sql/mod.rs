@@ -9,6 +9,7 @@
 //! [`crate::database::connection`]).
 
 pub mod alone;
+pub mod copying;
 pub mod ending;
 pub mod guard;
 mod harmless;
@@ -16,5 +17,6 @@ pub mod heading;
 pub mod kinds;
 pub mod lexer;
 pub mod listening;
+pub mod parentheses;
 pub mod residue;
 pub mod varying;
