@@ -101,6 +101,8 @@ pub const LOGIN_BYTES_MAX: usize = 256 * 1024;
 pub const LOGIN_READ_BYTES: usize = 4 * 1024;
 /// A password or a token, in bytes. A token of RDS is about 2,000 long.
 pub const PASSWORD_BYTES_MAX: usize = 16 * 1024;
+/// What is read of a file of passwords, in bytes: one has a line for each server.
+pub const PASSFILE_BYTES_MAX: usize = 1024 * 1024;
 /// The credentials that are fetched for a token, in bytes. Session tokens have about 2,000.
 pub const CREDENTIALS_BYTES_MAX: usize = 64 * 1024;
 /// How long a command that prints the password may take; connecting may have less.

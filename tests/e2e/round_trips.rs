@@ -301,6 +301,41 @@ behind_both_doors! {
         }
     }
 
+    /// It has done something by then that no rollback takes back.
+    async fn a_function_that_fails_as_a_forgotten_statement_does_is_called_once(door) {
+        let (database, _proxy, trial) = trial(door, "\"serial\"").await;
+        database.run(
+            "create sequence calls; create function fail() returns void language plpgsql as $$ begin \
+             perform nextval('calls'); raise exception 'gone' using errcode = '26000'; end $$",
+        ).await;
+        let fail = json!({ "query": "select fail()" });
+        for step in [fail.clone(), json!({ "transaction": [fail], "end": "commit" })] {
+            let results = trial.value(json!({ "steps": [step] })).await;
+            assert!(results.to_string().contains("26000"), "{results}");
+        }
+        assert_eq!(database.value("select last_value from calls").await.as_deref(), Some("2"));
+    }
+
+    /// It is no news that who may only read cannot write.
+    async fn a_write_that_was_not_allowed_makes_no_connection_doubted(door) {
+        let database = Database::with("create table things (id int)").await;
+        let proxy = Proxy::of(&database);
+        let trial = Setup::of(&QUERY)
+            .through(&proxy)
+            .database("pool_max", "1")
+            .toml("[function.tested.database.default]\nread_only = true\n")
+            .start(door)
+            .await;
+        let look = json!([{ "query": "select 1" }]);
+        steps(&trial, look.clone()).await;
+        let usual = flushes(&proxy, &trial, look.clone()).await;
+        let refused = trial.value(json!({ "steps": [{ "execute": "insert into things values (1)" }] })).await;
+        assert_eq!(refused[0]["error"]["code"], "25006", "{refused}");
+        // It takes along that the refused statement is to be forgotten.
+        let after = flushes(&proxy, &trial, look).await;
+        assert_eq!(after.len(), usual.len(), "{after:?}");
+    }
+
     async fn too_few_arguments_are_an_error_that_fails_nothing(door) {
         let (_database, _proxy, trial) = trial(door, "\"serial\"").await;
         let wrong = json!({ "typed": "select $1 || $2::text", "values": [["a", "text"]] });

@@ -171,8 +171,10 @@ impl Error {
     pub(super) fn is_stale_plan(&self) -> bool {
         match self {
             Self::InPipeline { error, .. } => error.is_stale_plan(),
+            // What has a context befell a function in its middle.
+            Self::Server(error) if error.context.is_some() => false,
             Self::Server(error) => match error.code.as_str() {
-                "26000" => true,
+                "26000" => error.is_from(&WITHOUT_STATEMENT, "prepared statement "),
                 "0A000" => error.is_from(&["RevalidateCachedQuery"], "cached plan"),
                 "08P01" => error.is_from(
                     &["exec_bind_message", "PortalSetResultFormat"],
@@ -198,6 +200,13 @@ impl Error {
         }
     }
 }
+
+/// The routines in which a server finds that a prepared statement is not there.
+const WITHOUT_STATEMENT: [&str; 3] = [
+    "FetchPreparedStatement",
+    "exec_bind_message",
+    "exec_describe_statement_message",
+];
 
 /// The routines in which a server finds that values of a type, or what they are made of, have no
 /// binary form.
@@ -230,6 +239,8 @@ mod tests {
         #[rustfmt::skip]
         let cases = [
             ("26000", "vorbereitete Anweisung »s1« existiert nicht", Some("FetchPreparedStatement"), true),
+            ("26000", "prepared statement \"s1\" does not exist", None, true),
+            ("26000", "raised by a function", Some("exec_stmt_raise"), false),
             ("0A000", plan, Some("RevalidateCachedQuery"), true),
             ("0A000", "cached plan must not change result type", None, true),
             ("0A000", "cached plan must not change result type", Some("exec_stmt_raise"), false),

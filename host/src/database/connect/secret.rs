@@ -76,9 +76,13 @@ impl Secret {
             Self::Given(password) => Ok(password.clone()),
             Self::File(path) => file(path).await.map(Some),
             Self::LookedUp { path, database } => {
-                let lines = contents(path).await?;
-                if lines.len() > limits::PASSWORD_BYTES_MAX {
-                    return Err(too_long(&named(path)));
+                let bytes_max = limits::PASSFILE_BYTES_MAX;
+                let lines = contents(path, bytes_max).await?;
+                if lines.len() > bytes_max {
+                    return Err(Failure::Secret(format!(
+                        "{} has more than {bytes_max} bytes",
+                        named(path)
+                    )));
                 }
                 Ok(passfile::password(&lines, host, database, user))
             }
@@ -160,19 +164,23 @@ fn variable(name: &str) -> Result<Password, Failure> {
 }
 
 async fn file(path: &Path) -> Result<Password, Failure> {
-    checked(contents(path).await?, &named(path))
+    checked(
+        contents(path, limits::PASSWORD_BYTES_MAX).await?,
+        &named(path),
+    )
 }
 
 fn named(path: &Path) -> String {
     format!("the password file {}", path.display())
 }
 
-async fn contents(path: &Path) -> Result<Vec<u8>, Failure> {
+/// What is in a file, or one byte more than what is taken of one.
+async fn contents(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Failure> {
     let what = named(path);
     let unreadable = |error| Failure::Secret(format!("{what} cannot be read: {error}"));
     let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
     let mut bytes = Vec::new();
-    file.take(limits::PASSWORD_BYTES_MAX as u64 + 1)
+    file.take(bytes_max as u64 + 1)
         .read_to_end(&mut bytes)
         .await
         .map_err(unreadable)?;

@@ -67,6 +67,8 @@ pub struct Connection {
     forgotten: BytesMut,
     /// The `BEGIN` of a transaction in which nothing was done yet.
     beginning: Option<Command>,
+    /// Whether the transaction that was begun last may only read.
+    only_reads: bool,
     /// The `BEGIN` in the request under way.
     began: Option<Command>,
     /// How many of the host's own statements go before the guest's in the request under way.
@@ -112,6 +114,9 @@ pub struct Connection {
     rested: SystemTime,
     turn: Turn,
 }
+
+/// As the host's own `BEGIN` has it.
+pub const READ_ONLY: &str = "READ ONLY";
 
 /// When a connection was last given back, in relation to others: no clock can mix that up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,6 +164,7 @@ impl Connection {
             forgetting: BytesMut::new(),
             forgotten: BytesMut::new(),
             beginning: None,
+            only_reads: false,
             began: None,
             leading: 0,
             guarding: false,
@@ -183,7 +189,14 @@ impl Connection {
 
     /// The next statement begins a transaction first; so does nothing else, if none follows.
     pub fn begin_later(&mut self, begin: String) {
+        self.only_reads = begin.contains(READ_ONLY);
         self.beginning = Some(Command::new(begin));
+    }
+
+    /// Whether it was the host that told the server to take no writes now.
+    pub fn may_only_read(&self) -> bool {
+        let prelude = self.terms.prelude.as_ref();
+        self.only_reads || prelude.is_some_and(|prelude| prelude.is_read_only())
     }
 
     /// Takes back a transaction in which nothing was done. False if something was.
@@ -280,6 +293,7 @@ impl Connection {
     /// Begins a loan.
     pub fn lend(&mut self) {
         (self.has_sequences, self.had_sequences) = (false, false);
+        self.only_reads = false;
         // They were said to whoever had it before, or to the host.
         self.wire.take_notices();
         self.timeouts.begin_loan();

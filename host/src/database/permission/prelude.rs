@@ -45,6 +45,11 @@ impl Prelude {
         }))
     }
 
+    /// Whether it has the server take no writes.
+    pub fn is_read_only(&self) -> bool {
+        self.command.texts().contains(&"transaction_read_only")
+    }
+
     /// The same with one more statement in front, for a batch.
     pub fn after(statement: &str, prelude: Option<Arc<Self>>) -> Arc<Self> {
         Arc::new(match prelude {

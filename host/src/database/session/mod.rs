@@ -313,8 +313,9 @@ impl Session {
         overheard::tell(loan, &self.account, seat.database().name());
         match result.as_ref().err().map(Error::verdict) {
             Some(Verdict::Lost) => loan.doom(),
-            Some(Verdict::Demoted) => seat.database().doubt(),
-            Some(Verdict::Usable) | None => {}
+            // Elsewhere it is news that a server takes no writes.
+            Some(Verdict::Demoted) if !loan.may_only_read() => seat.database().doubt(),
+            Some(Verdict::Demoted | Verdict::Usable) | None => {}
         }
         match result.is_ok() && loan.is_busy() {
             true => seat.begin_flow(loan.flowing.as_deref()),

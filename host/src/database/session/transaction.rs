@@ -13,6 +13,7 @@ use super::Session;
 use super::seat::{Role, Seat};
 use super::work::{Work, check_sql};
 use crate::database::Database;
+use crate::database::connection::READ_ONLY;
 use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
 
@@ -35,7 +36,7 @@ impl Options {
             modes.push(format!("ISOLATION LEVEL {level}"));
         }
         if let Some(read_only) = self.read_only {
-            modes.push(if read_only { "READ ONLY" } else { "READ WRITE" }.to_owned());
+            modes.push(if read_only { READ_ONLY } else { "READ WRITE" }.to_owned());
         }
         if let Some(deferrable) = self.deferrable {
             modes.push(
