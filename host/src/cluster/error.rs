@@ -34,7 +34,7 @@ pub enum ClusterError {
     #[error(
         "PostgreSQL does not run as root, and there is neither a user postgres nor a user nobody"
     )]
-    NoAccount,
+    NoUser,
     /// A file or folder of the cluster cannot be made, read or given away.
     #[error("{act} {}", path.display())]
     File {

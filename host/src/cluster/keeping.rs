@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use super::account::Account;
+use super::user::User;
 use super::{Cluster, ClusterError, log_in, server};
 
 /// How often it is looked whether the server still runs.
@@ -61,11 +61,11 @@ impl Cluster {
 
     async fn restart(&mut self) -> Result<(), ClusterError> {
         let options = self.options.clone();
-        let account = Account::for_server(&options.directory.join("data"))?;
+        let user = User::for_server(&options.directory.join("data"))?;
         // Of all hosts that used it, the one that has the claim first starts it.
         self.server = None;
         self.claim = None;
-        let next = Self::open(options, account.as_ref(), Some(&self.sockets)).await?;
+        let next = Self::open(options, user.as_ref(), Some(&self.sockets)).await?;
         // The folder goes on with the next one.
         self.sockets_are_temporary = false;
         *self = next;

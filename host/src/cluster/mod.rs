@@ -9,13 +9,13 @@
 //!
 //! Left to others: what is in it. Lambda never sees any of this.
 
-mod account;
 mod claim;
 mod error;
 mod keeping;
 mod notes;
 mod programs;
 mod server;
+mod user;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -26,12 +26,12 @@ use uuid::Uuid;
 
 pub use error::ClusterError;
 
-use account::Account;
 use claim::Claim;
 use error::last_words;
 use notes::{Owner, Running, owner_of};
 use programs::Programs;
 use server::Server;
+use user::User;
 
 /// The socket's file name: the port is part of it though nothing listens on a port.
 const SOCKET: &str = ".s.PGSQL.5432";
@@ -70,25 +70,25 @@ impl Cluster {
     pub async fn start(options: Options) -> Result<Self, ClusterError> {
         let directory = std::path::absolute(&options.directory)
             .map_err(ClusterError::file("cannot find", &options.directory))?;
-        let account = Account::for_server(&directory.join("data"))?;
-        let directory = account::prepare(&directory, account.as_ref())?;
+        let user = User::for_server(&directory.join("data"))?;
+        let directory = user::prepare(&directory, user.as_ref())?;
         let options = Options {
             directory,
             ..options
         };
-        Self::open(options, account.as_ref(), None).await
+        Self::open(options, user.as_ref(), None).await
     }
 
     /// The same in a folder that is ready, with the sockets in this one, if it is said.
     async fn open(
         options: Options,
-        account: Option<&Account>,
+        user: Option<&User>,
         sockets: Option<&Path>,
     ) -> Result<Self, ClusterError> {
         let begin = Instant::now();
         loop {
             if let Some(claim) = Claim::take(&options.directory)? {
-                return Self::claimed(claim, options, account, sockets).await;
+                return Self::claimed(claim, options, user, sockets).await;
             }
             // The other host has started it, or is about to; or it stops it, and gives up the claim.
             if let Some(running) = notes::running(&options.directory.join("data")).await {
@@ -109,7 +109,7 @@ impl Cluster {
     async fn claimed(
         claim: Claim,
         options: Options,
-        account: Option<&Account>,
+        user: Option<&User>,
         sockets: Option<&Path>,
     ) -> Result<Self, ClusterError> {
         let data = options.directory.join("data");
@@ -122,10 +122,10 @@ impl Cluster {
         }
         let programs = Programs::find(&data)?;
         if !data.join("PG_VERSION").is_file() {
-            initialize(&programs, account, &data).await?;
+            initialize(&programs, user, &data).await?;
         }
         let log = log_in(&options.directory);
-        let mut cluster = Self::launch(&programs, account, options.clone(), sockets)?;
+        let mut cluster = Self::launch(&programs, user, options.clone(), sockets)?;
         let url = cluster.url();
         let Some(server) = &mut cluster.server else {
             return Ok(cluster);
@@ -189,7 +189,7 @@ impl Cluster {
 
     fn launch(
         programs: &Programs,
-        account: Option<&Account>,
+        user: Option<&User>,
         options: Options,
         sockets: Option<&Path>,
     ) -> Result<Self, ClusterError> {
@@ -201,7 +201,7 @@ impl Cluster {
                 sockets = PathBuf::from(format!("/tmp/hearth-{}", Uuid::new_v4().simple()));
             }
             if !sockets.is_dir() {
-                account::make_private(&sockets, account)?;
+                user::make_private(&sockets, user)?;
             }
         }
         // From here on whatever goes wrong takes the folder and the process with it.
@@ -217,7 +217,7 @@ impl Cluster {
         let log_too = log
             .try_clone()
             .map_err(ClusterError::file("cannot write", &directory))?;
-        let mut command = programs.command("postgres", account);
+        let mut command = programs.command("postgres", user);
         command
             .arg("-D")
             .arg(directory.join("data"))
@@ -279,11 +279,11 @@ fn url(sockets: &Path) -> String {
 /// Makes a new cluster beside its place and moves it there, so that one half made is never used.
 async fn initialize(
     programs: &Programs,
-    account: Option<&Account>,
+    user: Option<&User>,
     data: &Path,
 ) -> Result<(), ClusterError> {
     let begun = Begun(data.with_file_name(format!("data-{}", Uuid::new_v4().simple())));
-    let mut command = programs.command("initdb", account);
+    let mut command = programs.command("initdb", user);
     command.arg("-D").arg(&begun.0).args([
         "--username=postgres",
         "--auth-local=trust",
@@ -332,13 +332,13 @@ impl Drop for Begun {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::address::{AddressParts, Place};
+    use crate::config::address::{AddressParts, HostName};
 
     #[test]
     fn an_address_holds_any_path() {
         for path in ["/run/hearth", "/a b/it's", "/back\\slash"] {
             let parts = AddressParts::parse(&url(Path::new(path))).unwrap();
-            assert_eq!(parts.hosts[0].place, Place::Folder(PathBuf::from(path)));
+            assert_eq!(parts.hosts[0].name, HostName::Folder(PathBuf::from(path)));
             assert_eq!(parts.user.as_deref(), Some("postgres"));
         }
     }

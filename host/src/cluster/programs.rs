@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::ClusterError;
-use super::account::Account;
+use super::user::User;
 
 const DEBIAN: &str = "/usr/lib/postgresql";
 
@@ -71,13 +71,13 @@ impl Programs {
     }
 
     /// One of them, ready to be given arguments.
-    pub(super) fn command(&self, program: &str, account: Option<&Account>) -> Command {
-        command(self.path(program).as_os_str(), account)
+    pub(super) fn command(&self, program: &str, user: Option<&User>) -> Command {
+        command(self.path(program).as_os_str(), user)
     }
 }
 
-/// Any program, as this account.
-pub(super) fn command(program: &OsStr, account: Option<&Account>) -> Command {
+/// Any program, as this user.
+pub(super) fn command(program: &OsStr, user: Option<&User>) -> Command {
     let mut command = Command::new(program);
     command
         .env_clear()
@@ -90,8 +90,8 @@ pub(super) fn command(program: &OsStr, account: Option<&Account>) -> Command {
             command.env(kept, value);
         }
     }
-    if let Some(account) = account {
-        command.uid(account.uid).gid(account.gid);
+    if let Some(user) = user {
+        command.uid(user.uid).gid(user.gid);
     }
     command
 }

@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::session::with_environment;
-use super::{Place, runtime, shutdown};
+use super::{ConfigFile, runtime, shutdown};
 use crate::config::Config;
 use crate::database::Error;
 use crate::database::session::Session;
@@ -29,7 +29,7 @@ mod compare;
 mod report;
 mod rust;
 
-use report::{Finding, Place as At};
+use report::{Finding, Location};
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
@@ -37,7 +37,7 @@ pub(super) struct Check {
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     #[command(flatten)]
-    place: Place,
+    file: ConfigFile,
 }
 
 /// What was looked at, and what was found.
@@ -52,7 +52,7 @@ struct Outcome {
 
 impl Check {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
-        let config = self.place.load()?;
+        let config = self.file.load()?;
         telemetry::start_on_stderr(&config.log);
         let names = self.names(&config)?;
         let outcome = runtime()?.block_on(check(config, names))?;
@@ -115,7 +115,7 @@ async fn check_function(function: &Function, outcome: &mut Outcome) -> anyhow::R
     let session = function.session(Deadline::after(function.timeout()));
     for query in &queries {
         outcome.queries += 1;
-        let at = At {
+        let at = Location {
             function: function.name(),
             query,
         };
@@ -157,7 +157,7 @@ async fn findings(
 }
 
 impl Outcome {
-    fn add(&mut self, at: &At<'_>, finding: &Finding) {
+    fn add(&mut self, at: &Location<'_>, finding: &Finding) {
         match finding.is_error {
             true => self.errors += 1,
             false => self.warnings += 1,

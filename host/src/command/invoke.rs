@@ -14,7 +14,7 @@ use clap::Args;
 use uuid::Uuid;
 
 use super::session::with_environment;
-use super::{Place, runtime, shutdown};
+use super::{ConfigFile, runtime, shutdown};
 use crate::config::Config;
 use crate::event::local::{self, FunctionName, InvocationType};
 use crate::fault::Fault;
@@ -34,12 +34,12 @@ pub(super) struct Invoke {
     #[arg(long, value_name = "TENANT")]
     tenant_id: Option<String>,
     #[command(flatten)]
-    place: Place,
+    file: ConfigFile,
 }
 
 impl Invoke {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
-        let config = self.place.load()?;
+        let config = self.file.load()?;
         telemetry::start_on_stderr(&config.log);
         if !config.functions.contains_key(&self.name) {
             let known: Vec<&str> = config.functions.keys().map(String::as_str).collect();

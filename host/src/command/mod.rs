@@ -55,13 +55,13 @@ enum Command {
 
 /// Where the configuration is; the same for all commands.
 #[derive(Debug, Args)]
-struct Place {
+struct ConfigFile {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "hearth.toml")]
     config: PathBuf,
 }
 
-impl Place {
+impl ConfigFile {
     fn load(&self) -> anyhow::Result<Config> {
         let path: &Path = &self.config;
         Ok(Config::load(path, &|name| std::env::var(name).ok())?)

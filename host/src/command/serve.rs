@@ -8,7 +8,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::session::with_environment;
-use super::{Place, runtime, shutdown};
+use super::{ConfigFile, runtime, shutdown};
 use crate::config::Config;
 use crate::serve::local;
 use crate::telemetry;
@@ -16,7 +16,7 @@ use crate::telemetry;
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     #[command(flatten)]
-    place: Place,
+    file: ConfigFile,
     /// The port to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 9000)]
     port: u16,
@@ -27,7 +27,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
-        let config = self.place.load()?;
+        let config = self.file.load()?;
         telemetry::start(&config.log);
         runtime()?.block_on(self.serve(config))
     }

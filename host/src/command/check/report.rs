@@ -6,7 +6,7 @@ use crate::database::server_error::ServerError;
 use crate::instance::declared::Query;
 
 /// Where something was found.
-pub(super) struct Place<'a> {
+pub(super) struct Location<'a> {
     /// The function's name.
     pub(super) function: &'a str,
     /// The query.
@@ -54,7 +54,7 @@ impl Finding {
     }
 
     /// All of it, in several lines.
-    pub(super) fn display(&self, place: &Place<'_>) -> String {
+    pub(super) fn display(&self, place: &Location<'_>) -> String {
         let word = if self.is_error { "error" } else { "warning" };
         let Query {
             file, line, name, ..
@@ -155,7 +155,7 @@ mod tests {
             help: Some("cast it".to_owned()),
             ..Finding::error("mismatched types".to_owned())
         };
-        let place = Place {
+        let place = Location {
             function: "orders",
             query: &query,
         };

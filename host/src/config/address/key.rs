@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::super::source::nearest;
 use super::{
-    AddressParts, AddressProblem, ChannelBinding, Host, Keepalive, PORT_DEFAULT, Place, Roots,
+    AddressParts, AddressProblem, ChannelBinding, Host, HostName, Keepalive, PORT_DEFAULT, Roots,
     SslMode, Target,
 };
 
@@ -280,9 +280,9 @@ impl Draft {
             let address = self.addresses.get(index).filter(|text| !text.is_empty());
             let address = address.map(|text| IpAddr::from_str(text)).transpose();
             Ok(Host {
-                place: match name.starts_with('/') {
-                    true => Place::Folder(name.into()),
-                    false => Place::Name(name.clone()),
+                name: match name.starts_with('/') {
+                    true => HostName::Folder(name.into()),
+                    false => HostName::Name(name.clone()),
                 },
                 port: port as u16,
                 address: address

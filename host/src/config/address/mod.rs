@@ -64,7 +64,7 @@ pub struct AddressParts {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     /// Its name, address or folder.
-    pub place: Place,
+    pub name: HostName,
     /// Its port; for a folder, a part of the socket's name.
     pub port: u16,
     /// Where to connect to instead of asking for the name's addresses (`hostaddr`).
@@ -73,7 +73,7 @@ pub struct Host {
 
 /// What stands for a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum HostName {
     /// A name or an IP address.
     Name(String),
     /// The folder of a Unix socket.
@@ -208,10 +208,12 @@ impl fmt::Debug for AddressParts {
 
 impl fmt::Display for Host {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Name(name) if name.contains(':') => write!(formatter, "[{name}]:{}", self.port),
-            Place::Name(name) => write!(formatter, "{name}:{}", self.port),
-            Place::Folder(folder) => {
+        match &self.name {
+            HostName::Name(name) if name.contains(':') => {
+                write!(formatter, "[{name}]:{}", self.port)
+            }
+            HostName::Name(name) => write!(formatter, "{name}:{}", self.port),
+            HostName::Folder(folder) => {
                 write!(formatter, "{}/.s.PGSQL.{}", folder.display(), self.port)
             }
         }

@@ -7,12 +7,12 @@ fn parse(text: &str) -> AddressParts {
 }
 
 fn host(name: &str, port: u16) -> Host {
-    let place = match name.starts_with('/') {
-        true => Place::Folder(name.into()),
-        false => Place::Name(name.to_owned()),
+    let name = match name.starts_with('/') {
+        true => HostName::Folder(name.into()),
+        false => HostName::Name(name.to_owned()),
     };
     Host {
-        place,
+        name,
         port,
         address: None,
     }
@@ -39,11 +39,11 @@ fn hosts_are_read_in_every_form() {
         assert_eq!(parse(text).hosts, expected, "{text}");
     }
     let both = parse("host=db hostaddr=192.0.2.7");
-    assert_eq!(both.hosts[0].place, Place::Name("db".to_owned()));
+    assert_eq!(both.hosts[0].name, HostName::Name("db".to_owned()));
     assert_eq!(both.hosts[0].address, "192.0.2.7".parse().ok());
     assert_eq!(
-        parse("hostaddr=::1").hosts[0].place,
-        Place::Name("::1".to_owned())
+        parse("hostaddr=::1").hosts[0].name,
+        HostName::Name("::1".to_owned())
     );
 }
 

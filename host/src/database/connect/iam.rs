@@ -24,7 +24,7 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::address::{Host, Place};
+use crate::config::address::{Host, HostName};
 use crate::limits;
 
 /// How long a token is good for a login: what RDS allows.
@@ -133,7 +133,7 @@ pub(super) fn token(
     variable: impl Fn(&str) -> Option<String>,
     now: SystemTime,
 ) -> Result<String, String> {
-    let Place::Name(name) = &host.place else {
+    let HostName::Name(name) = &host.name else {
         return Err("`iam` needs the name of an RDS host, and this is a Unix socket".to_owned());
     };
     let region = region.map(str::to_owned);
@@ -187,7 +187,7 @@ mod tests {
 
     fn host(name: &str, port: u16) -> Host {
         Host {
-            place: Place::Name(name.to_owned()),
+            name: HostName::Name(name.to_owned()),
             port,
             address: None,
         }
@@ -301,7 +301,7 @@ mod tests {
         let error = credentials(unset).await.unwrap_err();
         assert!(error.contains("AWS_ACCESS_KEY_ID"), "{error}");
         let socket = Host {
-            place: Place::Folder("/run".into()),
+            name: HostName::Folder("/run".into()),
             port: 1,
             address: None,
         };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::address::{Host, Place};
+use crate::config::address::{Host, HostName};
 
 /// Where a socket's folder is the one that goes without saying, a line calls the host by this name.
 const LOCAL: &str = "localhost";
@@ -13,12 +13,12 @@ const FOLDERS: [&str; 2] = ["/tmp", "/var/run/postgresql"];
 /// The password of the first line that is for this.
 pub(super) fn password(file: &[u8], host: &Host, database: &str, user: &str) -> Option<Vec<u8>> {
     let port = host.port.to_string();
-    let name = match &host.place {
-        Place::Name(name) => name.as_bytes(),
-        Place::Folder(folder) if FOLDERS.iter().any(|own| folder == Path::new(own)) => {
+    let name = match &host.name {
+        HostName::Name(name) => name.as_bytes(),
+        HostName::Folder(folder) if FOLDERS.iter().any(|own| folder == Path::new(own)) => {
             LOCAL.as_bytes()
         }
-        Place::Folder(folder) => folder.as_os_str().as_encoded_bytes(),
+        HostName::Folder(folder) => folder.as_os_str().as_encoded_bytes(),
     };
     let wanted = [name, port.as_bytes(), database.as_bytes(), user.as_bytes()];
     let lines = file.split(|byte| *byte == b'\n');
@@ -70,9 +70,9 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn found(file: &str, place: Place, port: u16) -> Option<String> {
+    fn found(file: &str, name: HostName, port: u16) -> Option<String> {
         let host = Host {
-            place,
+            name,
             port,
             address: None,
         };
@@ -80,8 +80,8 @@ mod tests {
             .map(|found| String::from_utf8(found).unwrap())
     }
 
-    fn db() -> Place {
-        Place::Name("db".to_owned())
+    fn db() -> HostName {
+        HostName::Name("db".to_owned())
     }
 
     #[test]
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_socket_is_called_by_its_folder_or_localhost() {
-        let folder = |path: &str| Place::Folder(path.into());
+        let folder = |path: &str| HostName::Folder(path.into());
         let file = "localhost:*:*:*:default\n/run/pg:*:*:*:own";
         for (place, expected) in [
             (folder("/tmp"), "default"),

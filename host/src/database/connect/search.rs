@@ -17,7 +17,7 @@ use super::local::LocalStream;
 use super::login::{Credentials, Exchange};
 use super::stream::{self, Endpoint, Stream};
 use super::{Address, Backend, Established, progress, role};
-use crate::config::address::{Host, Place, Target};
+use crate::config::address::{Host, HostName, Target};
 
 /// A round that is under way.
 pub(super) struct Search<'a> {
@@ -159,9 +159,9 @@ impl<'a> Search<'a> {
             }
             Endpoint::Tcp(address) => {
                 let stream = stream::tcp(*address, &parts.keepalive).await;
-                let name = match &host.place {
-                    Place::Name(name) => name.as_str(),
-                    Place::Folder(_) => "",
+                let name = match &host.name {
+                    HostName::Name(name) => name.as_str(),
+                    HostName::Folder(_) => "",
                 };
                 tls.begin(stream.map_err(unreachable)?, name).await?
             }

@@ -288,7 +288,7 @@ mod tests {
 
     fn host() -> Host {
         Host {
-            place: crate::config::address::Place::Name("db.test".to_owned()),
+            name: crate::config::address::HostName::Name("db.test".to_owned()),
             port: 5432,
             address: None,
         }

@@ -22,7 +22,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::certificate;
 use super::local::LocalStream;
-use crate::config::address::{Host, Keepalive, Place};
+use crate::config::address::{Host, HostName, Keepalive};
 use crate::limits;
 
 /// A stream to the server.
@@ -62,10 +62,10 @@ pub(super) async fn tcp(address: SocketAddr, keepalive: &Keepalive) -> io::Resul
 
 /// Every endpoint of a host, as its name resolves now.
 pub(super) async fn endpoints(host: &Host) -> io::Result<Vec<Endpoint>> {
-    match (&host.place, host.address) {
-        (Place::Folder(folder), _) => Ok(vec![Endpoint::in_folder(folder, host.port)]),
-        (Place::Name(_), Some(address)) => Ok(vec![Endpoint::Tcp((address, host.port).into())]),
-        (Place::Name(name), None) => {
+    match (&host.name, host.address) {
+        (HostName::Folder(folder), _) => Ok(vec![Endpoint::in_folder(folder, host.port)]),
+        (HostName::Name(_), Some(address)) => Ok(vec![Endpoint::Tcp((address, host.port).into())]),
+        (HostName::Name(name), None) => {
             let addresses = tokio::net::lookup_host((name.as_str(), host.port)).await?;
             Ok(addresses.map(Endpoint::Tcp).collect())
         }

@@ -1,9 +1,9 @@
-//! Who runs the server, and the folder that this account can use.
+//! Who runs the server, and the folder that this user can use.
 //!
 //! PostgreSQL refuses to run as root. A host that is root (in a container, mostly) runs it as
 //! `postgres` or `nobody`, which must be able to reach the folder.
 //!
-//! Promises: the folder is there, is the account's own, and nobody else's to read.
+//! Promises: the folder is there, is the user's own, and nobody else's to read.
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::ClusterError;
 use super::programs::command;
 
-/// Where clusters go that the account cannot reach in their project.
+/// Where clusters go that the user cannot reach in their project.
 const ELSEWHERE: &str = "/var/lib/hearth";
 
 /// How much of the project's path stays readable in the other folder's name: with it a socket's
@@ -20,13 +20,13 @@ const READABLE_BYTES: usize = 40;
 
 /// A user of this machine that is not root.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Account {
+pub(super) struct User {
     pub(super) name: String,
     pub(super) uid: u32,
     pub(super) gid: u32,
 }
 
-impl Account {
+impl User {
     /// Who runs the server, if that cannot be this process's own user.
     ///
     /// A cluster that exists goes on with its owner.
@@ -45,10 +45,10 @@ impl Account {
             }));
         }
         let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let account = ["postgres", "nobody"]
+        let user = ["postgres", "nobody"]
             .iter()
             .find_map(|name| find(&passwd, name));
-        account.map(Some).ok_or(ClusterError::NoAccount)
+        user.map(Some).ok_or(ClusterError::NoUser)
     }
 
     fn reaches(&self, directory: &Path) -> bool {
@@ -66,16 +66,13 @@ impl Account {
     }
 }
 
-/// Makes the folder ready for this account; answers with another one if the account cannot reach it.
-pub(super) fn prepare(
-    directory: &Path,
-    account: Option<&Account>,
-) -> Result<PathBuf, ClusterError> {
-    make(directory, account)?;
-    let Some(account) = account else {
+/// Makes the folder ready for this user; answers with another one if the user cannot reach it.
+pub(super) fn prepare(directory: &Path, user: Option<&User>) -> Result<PathBuf, ClusterError> {
+    make(directory, user)?;
+    let Some(user) = user else {
         return Ok(directory.to_owned());
     };
-    if account.reaches(directory) {
+    if user.reaches(directory) {
         return Ok(directory.to_owned());
     }
     // Only an empty folder goes away, which nobody can miss.
@@ -83,27 +80,24 @@ pub(super) fn prepare(
     let elsewhere = Path::new(ELSEWHERE).join(stable_name(directory));
     tracing::warn!(
         "PostgreSQL does not run as root, and the user {} cannot reach {}; the database is kept in {} instead",
-        account.name,
+        user.name,
         directory.display(),
         elsewhere.display()
     );
-    make(&elsewhere, Some(account))?;
+    make(&elsewhere, Some(user))?;
     Ok(elsewhere)
 }
 
-/// A fresh folder that only this account can enter.
-pub(super) fn make_private(
-    directory: &Path,
-    account: Option<&Account>,
-) -> Result<(), ClusterError> {
+/// A fresh folder that only this user can enter.
+pub(super) fn make_private(directory: &Path, user: Option<&User>) -> Result<(), ClusterError> {
     std::fs::DirBuilder::new()
         .mode(0o700)
         .create(directory)
         .map_err(ClusterError::file("cannot make the folder", directory))?;
-    account.map_or(Ok(()), |account| account.own(directory))
+    user.map_or(Ok(()), |user| user.own(directory))
 }
 
-fn make(directory: &Path, account: Option<&Account>) -> Result<(), ClusterError> {
+fn make(directory: &Path, user: Option<&User>) -> Result<(), ClusterError> {
     if directory.is_dir() {
         return Ok(());
     }
@@ -114,15 +108,15 @@ fn make(directory: &Path, account: Option<&Account>) -> Result<(), ClusterError>
         "cannot make private the folder",
         directory,
     ))?;
-    account.map_or(Ok(()), |account| account.own(directory))
+    user.map_or(Ok(()), |user| user.own(directory))
 }
 
-fn find(passwd: &str, name: &str) -> Option<Account> {
+fn find(passwd: &str, name: &str) -> Option<User> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
         let found = fields.next()? == name;
         let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
-        (found && uid != 0).then(|| Account {
+        (found && uid != 0).then(|| User {
             name: name.to_owned(),
             uid,
             gid,
@@ -153,7 +147,7 @@ mod tests {
     #[test]
     fn an_account_is_found_by_its_whole_name() {
         let passwd = "root:x:0:0:root:/root:/bin/sh\npostgresql:x:7:7::/:\nbroken\npostgres:x:101:104:PostgreSQL,,,:/var/lib/postgresql:/bin/bash\n";
-        let postgres = Account {
+        let postgres = User {
             name: "postgres".to_owned(),
             uid: 101,
             gid: 104,
