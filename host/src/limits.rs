@@ -213,8 +213,9 @@ pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// by side.
 pub const SETTLE_ALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One line of a guest's output, in bytes; a longer one is cut into several.
-pub const OUTPUT_LINE_BYTES_MAX: usize = 16 * 1024;
+/// One line of a guest's output, in bytes as it is written; a longer one is cut into several. What
+/// the host says beside it has to fit as well into what Lambda takes as one line: 256 KiB.
+pub const OUTPUT_LINE_BYTES_MAX: usize = 250 * 1024;
 /// Output of one invocation, in bytes; what comes after is dropped, and the log says so.
 pub const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// The end of the output that a caller may ask to see with its answer, in bytes: Lambda's limit.
@@ -332,6 +333,7 @@ const _: () = assert!(PAYLOAD_BYTES_MAX <= STREAM_BYTES_MAX);
 const _: () = assert!(EVENT_ASYNC_BYTES_MAX <= EVENT_BYTES_MAX);
 const _: () =
     assert!(OUTPUT_TAIL_BYTES < OUTPUT_LINE_BYTES_MAX && OUTPUT_LINE_BYTES_MAX < OUTPUT_BYTES_MAX);
+const _: () = assert!(OUTPUT_LINE_BYTES_MAX + OUTPUT_TAIL_BYTES <= 256 * 1024);
 const _: () = assert!(LOGIN_READ_BYTES < LOGIN_BYTES_MAX);
 const _: () = assert!(LOGIN_PAUSE.as_millis() < LOGIN_PAUSE_MAX.as_millis());
 const _: () = assert!(LOGIN_PAUSE_MAX.as_millis() < FAILOVER_PATIENCE.as_millis());

@@ -58,6 +58,33 @@ behind_both_doors! {
         assert_eq!(trial.host.lines("too quiet"), 0);
     }
 
+    /// What is cut is no JSON any more, and no metrics.
+    async fn a_long_line_is_written_as_one_as_far_as_lambda_takes_it(door) {
+        let mut trial = Setup::of(&MISBEHAVE).toml(JSON).start(door).await;
+        let directives = json!([{ "Namespace": "Shop", "Dimensions": [[]], "Metrics": [{ "Name": "Sold" }] }]);
+        let figures = json!({ "_aws": { "Timestamp": 1, "CloudWatchMetrics": directives }, "Sold": vec![1.5; 5000] });
+        let words = json!({ "level": "ERROR", "message": "x".repeat(200 * 1024) });
+        let text = [figures.to_string(), words.to_string(), "y".repeat(600 * 1024)];
+        let answer = trial.invoke(json!({ "act": "print", "text": text.join("\n") })).await;
+        trial.host.line("on the other output").await;
+        let log = trial.host.log();
+        let all = |mark: &str| {
+            let lines = log.iter().filter(|line| line.contains(mark));
+            let values = lines.map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}")));
+            values.collect::<Vec<_>>()
+        };
+        assert_eq!(all("Sold"), [figures]);
+        let said = all("xxx");
+        assert_eq!((said.len(), &said[0]["message"]), (1, &words["message"]));
+        assert_eq!((&said[0]["level"], &said[0]["requestId"]), (&json!("ERROR"), &json!(answer.request_id)));
+        let parts = all("yyy");
+        let whole: String = parts.iter().map(|part| part["message"].as_str().unwrap()).collect();
+        assert_eq!(whole, text[2]);
+        let continues: Vec<bool> = parts.iter().map(|part| part["continues"] == true).collect();
+        assert_eq!(continues, [true, true, false]);
+        assert!(log.iter().all(|line| line.len() <= 256 * 1024), "a line is too long");
+    }
+
     async fn a_line_of_an_init_belongs_to_no_request(door) {
         let mut trial = Setup::of(&STARTING).toml(JSON).start(door).await;
         trial.value(json!(1)).await;

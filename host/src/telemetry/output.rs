@@ -1,8 +1,9 @@
 //! What a guest prints during one invocation, on its way to the log.
 //!
 //! Promises:
-//! - a line is logged once it is complete, in the order in which the guest completed them, cut at
-//!   [`limits::OUTPUT_LINE_BYTES_MAX`];
+//! - a line is logged once it is complete, in the order in which the guest completed them; one that
+//!   would be longer than [`limits::OUTPUT_LINE_BYTES_MAX`] in several, of which each but the last one
+//!   says that it `continues`;
 //! - after [`limits::OUTPUT_BYTES_MAX`] nothing more is logged, and the log says so once;
 //! - the end of the output and a panic's message are kept for the answer, the message even past
 //!   the limit and below the log's level.
@@ -119,14 +120,15 @@ impl Output {
                 Some(end) => {
                     line.extend_from_slice(&rest[..end]);
                     rest = &rest[end + 1..];
-                    self.log(state, stream, line.strip_suffix(b"\r").unwrap_or(&line));
+                    let whole = line.strip_suffix(b"\r").unwrap_or(&line);
+                    self.log(state, stream, whole, false);
                     line.clear();
                 }
                 None if rest.len() > room => {
                     line.extend_from_slice(&rest[..room]);
                     rest = &rest[room..];
                     let whole = line.len() - split_character(&line);
-                    self.log(state, stream, &line[..whole]);
+                    self.log(state, stream, &line[..whole], true);
                     line.drain(..whole);
                 }
                 None => {
@@ -142,33 +144,59 @@ impl Output {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let line = std::mem::take(state.begun(stream));
             if !line.is_empty() {
-                self.log(state, stream, &line);
+                self.log(state, stream, &line, false);
             }
         }
     }
 
-    fn log(&self, state: &mut State, stream: Stream, line: &[u8]) {
+    /// Logs a line, or the part of one that `continues`.
+    fn log(&self, state: &mut State, stream: Stream, line: &[u8], continues: bool) {
         keep_end(&mut state.tail, line, limits::OUTPUT_TAIL_BYTES);
         keep_end(&mut state.tail, b"\n", limits::OUTPUT_TAIL_BYTES);
-        let (level, members) = match structured::read(line) {
+        // A part says nothing of the whole, even if it could be one.
+        let structured = match continues {
+            true => None,
+            false => structured::read(line),
+        };
+        let text = String::from_utf8_lossy(line);
+        match structured {
             Some(Structured::Figures(mut figures)) => {
                 figures.push(b'\n');
-                return super::write_line(&figures);
+                super::write_line(&figures);
             }
-            Some(Structured::Words { level, members }) => (level, Some(members)),
-            None => (Level::INFO, None),
-        };
-        let (stream, members, text) = (
-            stream.as_str(),
-            members.as_deref(),
-            String::from_utf8_lossy(line),
-        );
+            Some(Structured::Words { level, members }) => {
+                self.say(level, stream, &text, Some(&members), None);
+            }
+            None => {
+                let mut rest = &*text;
+                loop {
+                    let (part, more) = rest.split_at(fitting(rest));
+                    let continues = (continues || !more.is_empty()).then_some(true);
+                    self.say(Level::INFO, stream, part, None, continues);
+                    rest = more;
+                    if rest.is_empty() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn say(
+        &self,
+        level: Level,
+        stream: Stream,
+        text: &str,
+        members: Option<&str>,
+        continues: Option<bool>,
+    ) {
+        let (account, stream) = (&*self.account, stream.as_str());
         match level {
-            Level::TRACE => line_of!(self.account, trace, stream, members, "{text}"),
-            Level::DEBUG => line_of!(self.account, debug, stream, members, "{text}"),
-            Level::INFO => line_of!(self.account, info, stream, members, "{text}"),
-            Level::WARN => line_of!(self.account, warn, stream, members, "{text}"),
-            Level::ERROR => line_of!(self.account, error, stream, members, "{text}"),
+            Level::TRACE => line_of!(account, trace, stream, members, continues, "{text}"),
+            Level::DEBUG => line_of!(account, debug, stream, members, continues, "{text}"),
+            Level::INFO => line_of!(account, info, stream, members, continues, "{text}"),
+            Level::WARN => line_of!(account, warn, stream, members, continues, "{text}"),
+            Level::ERROR => line_of!(account, error, stream, members, continues, "{text}"),
         }
     }
 
@@ -193,6 +221,27 @@ fn keep_end(end: &mut Vec<u8>, bytes: &[u8], bytes_max: usize) {
     if end.len() > 2 * bytes_max {
         end.drain(..end.len() - bytes_max);
     }
+}
+
+/// How many bytes of a text fit into one line, where some characters are written as several.
+fn fitting(text: &str) -> usize {
+    const WIDEST: usize = 6;
+    if text.len() * WIDEST <= limits::OUTPUT_LINE_BYTES_MAX {
+        return text.len();
+    }
+    let mut written = 0;
+    for (at, c) in text.char_indices() {
+        written += match c {
+            '"' | '\\' | '\t' => 2,
+            '\u{2028}' | '\u{2029}' => 8,
+            c if c.is_control() => WIDEST,
+            c => c.len_utf8(),
+        };
+        if written > limits::OUTPUT_LINE_BYTES_MAX {
+            return at;
+        }
+    }
+    text.len()
 }
 
 /// How many bytes at the end are the beginning of a character whose rest is to come.
@@ -276,7 +325,40 @@ mod tests {
             text,
             format!("x{}", "ä".repeat(limits::OUTPUT_LINE_BYTES_MAX))
         );
-        assert_eq!(lines.len(), 3);
+        let continue_: Vec<bool> = lines.iter().map(|line| line.ends_with("continues=true")).collect();
+        assert_eq!(continue_, [true, true, false]);
+    }
+
+    /// What is escaped takes more room than it did.
+    #[test]
+    fn a_line_is_cut_by_how_long_it_is_when_it_is_written() {
+        for text in ["\u{1}", "\u{85}", "\u{2028}", "\"", "\\"] {
+            let line = text.repeat(limits::OUTPUT_LINE_BYTES_MAX / text.len());
+            let lines = lines_of("", |output| {
+                output.write(Stream::Stdout, line.as_bytes());
+                output.finish();
+            });
+            assert!(lines.len() > 1, "{text:?}");
+            assert!(
+                lines.iter().all(|line| line.len() < limits::OUTPUT_LINE_BYTES_MAX + 100),
+                "{text:?}"
+            );
+            let part = serde_json::to_string(&line[..fitting(&line)]).unwrap();
+            assert!(part.len() <= limits::OUTPUT_LINE_BYTES_MAX + 2, "{text:?}");
+        }
+    }
+
+    /// No part of it is taken for more than a part.
+    #[test]
+    fn an_object_with_more_behind_it_is_no_object() {
+        let mut line = br#"{"level":"ERROR","message":"x"}"#.to_vec();
+        line.resize(limits::OUTPUT_LINE_BYTES_MAX + 1, b' ');
+        let lines = lines_of("", |output| {
+            output.write(Stream::Stdout, &line);
+            output.finish();
+        });
+        assert!(lines[0].starts_with("INFO  {"), "{}", &lines[0][..40]);
+        assert_eq!(lines.len(), 2);
     }
 
     #[test]
@@ -300,7 +382,8 @@ mod tests {
                 );
                 output.finish();
             });
-            assert!((3..=4).contains(&lines.len()), "{byte:x}: {}", lines.len());
+            // Each of them is written as three.
+            assert!((9..=12).contains(&lines.len()), "{byte:x}: {}", lines.len());
         }
     }
 
