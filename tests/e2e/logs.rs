@@ -226,7 +226,33 @@ async fn the_line_that_says_why_there_is_no_configuration_has_lambdas_format() {
     assert_eq!(trial.host.end(PATIENCE).await.code(), Some(1));
     let line = trial.host.line("functoin").await;
     let line: Value = serde_json::from_str(&line).unwrap();
-    assert_eq!(line["level"], "ERROR");
+    assert_eq!(line["level"], "FATAL");
+}
+
+/// Who asks for nothing else hears what a guest calls so, and no error; figures are no matter of level.
+#[tokio::test]
+async fn fatal_is_more_than_an_error() {
+    let setup = Setup::of(&MISBEHAVE)
+        .toml("[log]\nmetrics = \"emf\"\n")
+        .variable("AWS_LAMBDA_LOG_FORMAT", "JSON")
+        .variable("AWS_LAMBDA_LOG_LEVEL", "FATAL");
+    let mut trial = setup.start(Door::Lambda).await;
+    let said = |level: &str, what: &str| json!({ "level": level, "message": what }).to_string();
+    let text = [said("ERROR", "not so bad"), said("FATAL", "very bad")].join("\n");
+    trial.value(json!({ "act": "print", "text": text })).await;
+    trial.invoke(json!({ "act": "trap" })).await;
+    let text = said("CRITICAL", "the last one");
+    trial.value(json!({ "act": "print", "text": text })).await;
+    trial.lambda().parked(1).await;
+    trial.host.terminate();
+    trial.host.end(PATIENCE).await;
+    let log = trial.host.log();
+    let lines = log.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let (figures, words): (Vec<_>, Vec<_>) = lines.partition(|line| line["_aws"].is_object());
+    let words: Vec<_> = words.iter().map(|line| &line["message"]).collect();
+    assert_eq!(words, ["very bad", "the last one"], "{log:?}");
+    assert_eq!(figures.len(), 3);
+    assert!(log.iter().all(|line| line.contains(r#""level":"FATAL""#)), "{log:?}");
 }
 
 /// Lambda's own setting decides what of the guest's and of the host's lines is written, whatever the file says.

@@ -25,7 +25,7 @@ use crate::limits;
 use crate::serve::lambda::Ending;
 use crate::serve::{self, Environment, Function};
 use crate::shutdown::Shutdown;
-use crate::telemetry;
+use crate::telemetry::{self, FATAL};
 
 mod choice;
 mod files;
@@ -76,6 +76,7 @@ pub fn bootstrap() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             tracing::error!(
+                target: FATAL,
                 fault = fault.kind.error_type(),
                 blame = fault.blame.as_str(),
                 "{}",

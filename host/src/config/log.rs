@@ -14,7 +14,63 @@ pub struct LogConfig {
     /// How a line is written.
     pub format: LogFormat,
     /// The least important level that is written.
-    pub level: Level,
+    pub level: LogLevel,
+}
+
+/// How important a line is, the most important first: Lambda's levels, of which `tracing` lacks the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// What ends the environment, or what a guest calls so.
+    Fatal,
+    /// What has failed.
+    Error,
+    /// What may be about to fail.
+    Warn,
+    /// What is worth knowing.
+    Info,
+    /// What helps to find an error.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The level of this name, in whatever letters.
+    pub fn named(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "trace" => Some(Self::Trace),
+            "debug" => Some(Self::Debug),
+            "info" => Some(Self::Info),
+            "warn" => Some(Self::Warn),
+            "error" => Some(Self::Error),
+            "fatal" => Some(Self::Fatal),
+            _ => None,
+        }
+    }
+
+    /// Its name, in capitals.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fatal => "FATAL",
+            Self::Error => "ERROR",
+            Self::Warn => "WARN",
+            Self::Info => "INFO",
+            Self::Debug => "DEBUG",
+            Self::Trace => "TRACE",
+        }
+    }
+}
+
+impl From<Level> for LogLevel {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::ERROR => Self::Error,
+            Level::WARN => Self::Warn,
+            Level::INFO => Self::Info,
+            Level::DEBUG => Self::Debug,
+            Level::TRACE => Self::Trace,
+        }
+    }
 }
 
 /// Where the figures of invocations go.
@@ -37,7 +93,7 @@ impl Default for LogConfig {
     fn default() -> Self {
         Self {
             format: LogFormat::Text,
-            level: Level::INFO,
+            level: LogLevel::Info,
         }
     }
 }
@@ -49,7 +105,7 @@ const NAMESPACE_VARIABLE: &str = "HEARTH_METRICS_NAMESPACE";
 const FORMATS: &[&str] = &["text", "json"];
 const METRICS: &[&str] = &["off", "emf"];
 const NAMESPACE: &str = "Hearth";
-const LEVELS: &[&str] = &["trace", "debug", "info", "warn", "error"];
+const LEVELS: &[&str] = &["trace", "debug", "info", "warn", "error", "fatal"];
 
 impl LogConfig {
     pub(super) fn read(
@@ -63,7 +119,7 @@ impl LogConfig {
                 log.format = format(entry.text()?).ok_or_else(|| unknown(&entry, FORMATS))?;
             }
             if let Some(entry) = section.get("level") {
-                log.level = level(entry.text()?).ok_or_else(|| unknown(&entry, LEVELS))?;
+                log.level = LogLevel::named(entry.text()?).ok_or_else(|| unknown(&entry, LEVELS))?;
             }
         }
         log.obey(&|name| source.variable(name));
@@ -86,7 +142,10 @@ impl LogConfig {
         {
             self.format = format;
         }
-        if let Some(level) = variable("AWS_LAMBDA_LOG_LEVEL").as_deref().and_then(level) {
+        if let Some(level) = variable("AWS_LAMBDA_LOG_LEVEL")
+            .as_deref()
+            .and_then(LogLevel::named)
+        {
             self.level = level;
         }
     }
@@ -152,18 +211,6 @@ fn format(word: &str) -> Option<LogFormat> {
     match word.to_ascii_lowercase().as_str() {
         "text" => Some(LogFormat::Text),
         "json" => Some(LogFormat::Json),
-        _ => None,
-    }
-}
-
-// Lambda's FATAL has no counterpart here: nothing that ends the environment is less than an error.
-fn level(word: &str) -> Option<Level> {
-    match word.to_ascii_lowercase().as_str() {
-        "trace" => Some(Level::TRACE),
-        "debug" => Some(Level::DEBUG),
-        "info" => Some(Level::INFO),
-        "warn" => Some(Level::WARN),
-        "error" | "fatal" => Some(Level::ERROR),
         _ => None,
     }
 }

@@ -30,7 +30,7 @@ pub use database::{DatabaseConfig, Prepare, Reset};
 pub use error::ConfigError;
 pub use function::{AfterAnswer, FunctionConfig, Isolation, Response, Retire};
 pub use lambda::LambdaConfig;
-pub use log::{LogConfig, LogFormat, MetricsConfig};
+pub use log::{LogConfig, LogFormat, LogLevel, MetricsConfig};
 pub use permission::{PermissionConfig, Setting, StatementKind, StatementKinds, Statements};
 
 use source::{Entry, Section, Source};

@@ -3,7 +3,6 @@
 use super::*;
 use crate::limits;
 use std::time::Duration;
-use tracing::Level;
 
 // This folder holds `Cargo.toml`, which serves as a component that exists.
 const DIRECTORY: &str = env!("CARGO_MANIFEST_DIR");
@@ -78,7 +77,7 @@ fn everything_that_is_said_is_kept() {
         config.log,
         LogConfig {
             format: LogFormat::Json,
-            level: Level::DEBUG
+            level: LogLevel::Debug
         }
     );
     let hello = &config.functions["hello"];
@@ -233,11 +232,11 @@ fn the_default_database_needs_no_section_and_takes_database_url() {
 fn lambdas_log_settings_win_over_the_file() {
     #[rustfmt::skip]
     let cases = [
-        ("JSON", "FATAL", LogFormat::Json, Level::ERROR),
-        ("json", "trace", LogFormat::Json, Level::TRACE),
-        ("Text", "DEBUG", LogFormat::Text, Level::DEBUG),
-        ("", "", LogFormat::Text, Level::WARN),
-        ("xml", "loud", LogFormat::Text, Level::WARN),
+        ("JSON", "FATAL", LogFormat::Json, LogLevel::Fatal),
+        ("json", "trace", LogFormat::Json, LogLevel::Trace),
+        ("Text", "DEBUG", LogFormat::Text, LogLevel::Debug),
+        ("", "", LogFormat::Text, LogLevel::Warn),
+        ("xml", "loud", LogFormat::Text, LogLevel::Warn),
     ];
     for (format, level, expected_format, expected_level) in cases {
         let text = "[log]\nlevel = 'warn'\n[function.a]\ncomponent = 'Cargo.toml'";
@@ -316,7 +315,7 @@ fn a_mistake_outside_a_function_is_said_in_one_line() {
         ),
         (
             "[log]\nlevel = 'inof'",
-            "hearth.toml:2: log.level: expected one of trace, debug, info, warn, error (perhaps \"info\"), got \"inof\"",
+            "hearth.toml:2: log.level: expected one of trace, debug, info, warn, error, fatal (perhaps \"info\"), got \"inof\"",
         ),
         ("[log]\nformat = 'xml'", "hearth.toml:2: log.format: expected one of text, json, got \"xml\""),
         ("[log]\nmetrics = 'enf'", "hearth.toml:2: log.metrics: expected one of off, emf (perhaps \"emf\"), got \"enf\""),

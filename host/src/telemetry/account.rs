@@ -155,9 +155,16 @@ fn root(header: &str) -> &str {
 
 /// Writes a line of the log that belongs to an invocation.
 macro_rules! line_of {
-    ($account:expr, $level:ident, $($rest:tt)+) => {{
+    ($account:expr, fatal, $($rest:tt)+) => {
+        $crate::telemetry::line_of!(@ $account, error, $crate::telemetry::FATAL, $($rest)+)
+    };
+    ($account:expr, $level:ident, $($rest:tt)+) => {
+        $crate::telemetry::line_of!(@ $account, $level, module_path!(), $($rest)+)
+    };
+    (@ $account:expr, $level:ident, $target:expr, $($rest:tt)+) => {{
         let account: &$crate::telemetry::Account = &$account;
         tracing::$level!(
+            target: $target,
             function = account.function(),
             request_id = account.request_id(),
             tenant_id = account.tenant_id(),

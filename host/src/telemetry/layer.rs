@@ -10,13 +10,16 @@ use std::fmt::{Debug, Write as _};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::line::{Field as LineField, Line, Value};
 use super::timestamp::Timestamp;
-use crate::config::LogConfig;
+use crate::config::{LogConfig, LogLevel};
+
+/// The target of events that are more than errors, for which `tracing` has no level.
+pub(crate) const FATAL: &str = "hearth::fatal";
 
 /// Where whole lines go.
 pub(super) trait Lines: Send + Sync + 'static {
@@ -42,14 +45,21 @@ impl<L: Lines> LineLayer<L> {
         let level_max = if ours {
             self.config.level
         } else {
-            self.config.level.min(Level::WARN)
+            self.config.level.min(LogLevel::Warn)
         };
         // A span is kept whatever the level: a warning inside it needs the request id it carries.
         if metadata.is_span() {
-            ours && *metadata.level() <= Level::INFO
+            ours && *metadata.level() <= tracing::Level::INFO
         } else {
-            *metadata.level() <= level_max
+            level_of(metadata) <= level_max
         }
+    }
+}
+
+fn level_of(metadata: &Metadata<'_>) -> LogLevel {
+    match metadata.target() {
+        FATAL => LogLevel::Fatal,
+        _ => (*metadata.level()).into(),
     }
 }
 
@@ -100,7 +110,7 @@ where
         event.record(&mut fields);
         let line = Line {
             timestamp: Timestamp::now(),
-            level: *event.metadata().level(),
+            level: level_of(event.metadata()),
             message: &fields.message,
             fields: &fields.values,
         };
@@ -184,7 +194,7 @@ pub(super) mod tests {
     }
 
     /// The text lines that `act` logs at this level, without their timestamps.
-    pub(crate) fn logged(level: Level, act: impl FnOnce()) -> Vec<String> {
+    pub(crate) fn logged(level: LogLevel, act: impl FnOnce()) -> Vec<String> {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let config = LogConfig {
             format: LogFormat::Text,
@@ -201,7 +211,7 @@ pub(super) mod tests {
 
     #[test]
     fn an_event_carries_the_fields_of_its_spans() {
-        let lines = logged(Level::WARN, || {
+        let lines = logged(LogLevel::Warn, || {
             let span = tracing::info_span!(
                 "invocation",
                 request_id = "r-1",
@@ -220,8 +230,18 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn what_is_fatal_is_more_than_an_error() {
+        let act = || {
+            tracing::error!(target: FATAL, "the end");
+            tracing::error!("bad");
+        };
+        assert_eq!(logged(LogLevel::Fatal, act), ["FATAL the end"]);
+        assert_eq!(logged(LogLevel::Error, act), ["FATAL the end", "ERROR bad"]);
+    }
+
+    #[test]
     fn other_crates_are_heard_from_warnings_up() {
-        let lines = logged(Level::TRACE, || {
+        let lines = logged(LogLevel::Trace, || {
             tracing::trace!("ours");
             tracing::info!(target: "hyper::proto", "theirs");
             tracing::warn!(target: "hyper::proto", "theirs, and important");

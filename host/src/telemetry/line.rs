@@ -5,10 +5,8 @@
 
 use std::fmt::Write as _;
 
-use tracing::Level;
-
 use super::timestamp::Timestamp;
-use crate::config::LogFormat;
+use crate::config::{LogFormat, LogLevel};
 
 /// The value of a field, as the event gave it.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +26,7 @@ const MEMBERS: &str = "members";
 /// What a line says.
 pub(super) struct Line<'a> {
     pub(super) timestamp: Timestamp,
-    pub(super) level: Level,
+    pub(super) level: LogLevel,
     pub(super) message: &'a str,
     /// In this order; of several with one name the last counts.
     pub(super) fields: &'a [Field],
@@ -79,7 +77,8 @@ impl Line<'_> {
         let _ = write!(
             line,
             "{{\"timestamp\":\"{}\",\"level\":\"{}\"",
-            self.timestamp, self.level
+            self.timestamp,
+            self.level.as_str()
         );
         match self.members() {
             Some(members) => _ = write!(line, ",{members}"),
@@ -176,7 +175,7 @@ mod tests {
     fn render(format: LogFormat, message: &str, fields: &[Field]) -> String {
         let line = Line {
             timestamp: Timestamp::now(),
-            level: Level::INFO,
+            level: LogLevel::Info,
             message,
             fields,
         };

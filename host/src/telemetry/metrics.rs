@@ -7,12 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tracing::Level;
-
 use super::emf::{self, Metric, Property};
 use super::tally::Tally;
 use super::timestamp::Timestamp;
-use crate::config::{LogConfig, LogFormat, MetricsConfig};
+use crate::config::{LogConfig, LogFormat, LogLevel, MetricsConfig};
 use crate::invocation::unix_ms_now;
 
 /// What an environment remembers from one invocation to the next, to measure them.
@@ -20,7 +18,7 @@ use crate::invocation::unix_ms_now;
 pub struct Metrics {
     namespace: String,
     /// The level that a line claims, where Lambda looks for one.
-    level: Option<Level>,
+    level: Option<LogLevel>,
     /// Whether there was an invocation before.
     begun: AtomicBool,
     /// Those that have no answer yet.
@@ -34,7 +32,7 @@ impl Metrics {
     pub fn new(config: &MetricsConfig, log: &LogConfig) -> Arc<Self> {
         // Lambda drops lines of JSON below the level that it was told, and takes one without a level
         // for INFO.
-        let level = (log.format == LogFormat::Json).then(|| log.level.min(Level::INFO));
+        let level = (log.format == LogFormat::Json).then(|| log.level.min(LogLevel::Info));
         Arc::new(Self {
             namespace: config.namespace.clone(),
             level,

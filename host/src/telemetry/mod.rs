@@ -27,6 +27,7 @@ mod timestamp;
 
 pub(crate) use account::line_of;
 pub use account::{Account, Observers};
+pub(crate) use layer::FATAL;
 pub use metrics::Metrics;
 pub use otlp::{CallSpan, Spans};
 pub use output::{Output, Stream};

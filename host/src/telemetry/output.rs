@@ -13,11 +13,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tracing::Level;
-
 use super::account::{Account, line_of};
 use super::panic_message;
 use super::structured::{self, Structured};
+use crate::config::LogLevel;
 use crate::limits;
 
 /// Where a guest wrote to.
@@ -172,7 +171,7 @@ impl Output {
                 loop {
                     let (part, more) = rest.split_at(fitting(rest));
                     let continues = (continues || !more.is_empty()).then_some(true);
-                    self.say(Level::INFO, stream, part, None, continues);
+                    self.say(LogLevel::Info, stream, part, None, continues);
                     rest = more;
                     if rest.is_empty() {
                         return;
@@ -184,7 +183,7 @@ impl Output {
 
     fn say(
         &self,
-        level: Level,
+        level: LogLevel,
         stream: Stream,
         text: &str,
         members: Option<&str>,
@@ -192,11 +191,12 @@ impl Output {
     ) {
         let (account, stream) = (&*self.account, stream.as_str());
         match level {
-            Level::TRACE => line_of!(account, trace, stream, members, continues, "{text}"),
-            Level::DEBUG => line_of!(account, debug, stream, members, continues, "{text}"),
-            Level::INFO => line_of!(account, info, stream, members, continues, "{text}"),
-            Level::WARN => line_of!(account, warn, stream, members, continues, "{text}"),
-            Level::ERROR => line_of!(account, error, stream, members, continues, "{text}"),
+            LogLevel::Trace => line_of!(account, trace, stream, members, continues, "{text}"),
+            LogLevel::Debug => line_of!(account, debug, stream, members, continues, "{text}"),
+            LogLevel::Info => line_of!(account, info, stream, members, continues, "{text}"),
+            LogLevel::Warn => line_of!(account, warn, stream, members, continues, "{text}"),
+            LogLevel::Error => line_of!(account, error, stream, members, continues, "{text}"),
+            LogLevel::Fatal => line_of!(account, fatal, stream, members, continues, "{text}"),
         }
     }
 
@@ -264,7 +264,6 @@ mod tests {
     use super::super::account::{Observers, tests::invocation};
     use super::super::layer::tests::logged;
     use super::*;
-    use tracing::Level;
 
     fn output_of(request_id: &str) -> Output {
         let invocation = Arc::new(invocation(request_id));
@@ -273,7 +272,7 @@ mod tests {
 
     fn lines_of(request_id: &str, act: impl FnOnce(&Output)) -> Vec<String> {
         let output = output_of(request_id);
-        logged(Level::INFO, || act(&output))
+        logged(LogLevel::Info, || act(&output))
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Lines of a guest's that are JSON objects already, as loggers write them.
 //!
 //! Promises:
-//! - such a line has the level that it names, and [`Level::INFO`] if it names none;
+//! - such a line has the level that it names, and [`LogLevel::Info`] if it names none;
 //! - in a log of JSON it is not encoded a second time: its members stand beside the host's own, whose
 //!   names they cannot take;
 //! - figures in CloudWatch's embedded metric format pass as they are, which else are none.
 
 use serde_json::{Map, Value};
-use tracing::Level;
+
+use crate::config::LogLevel;
 
 /// What the host's own members are called, but for the message.
 const TAKEN: [&str; 7] = [
@@ -24,7 +25,7 @@ const TAKEN: [&str; 7] = [
 pub(super) enum Structured {
     /// Words for the log.
     Words {
-        level: Level,
+        level: LogLevel,
         /// The members as JSON has them, without the braces.
         members: String,
     },
@@ -42,7 +43,7 @@ pub(super) fn read(line: &[u8]) -> Option<Structured> {
         return serde_json::to_vec(&object).ok().map(Structured::Figures);
     }
     let level = object.get("level").and_then(Value::as_str);
-    let level = level.map_or(Level::INFO, level_named);
+    let level = level.map_or(LogLevel::Info, level_named);
     object.retain(|name, _| !TAKEN.contains(&name.as_str()));
     if object.is_empty() {
         return None;
@@ -53,21 +54,20 @@ pub(super) fn read(line: &[u8]) -> Option<Structured> {
 }
 
 /// The level of this name; loggers have several names for some.
-fn level_named(name: &str) -> Level {
-    match name.to_ascii_uppercase().as_str() {
-        "TRACE" => Level::TRACE,
-        "DEBUG" => Level::DEBUG,
-        "WARN" | "WARNING" => Level::WARN,
-        "ERROR" | "FATAL" | "CRITICAL" => Level::ERROR,
-        _ => Level::INFO,
-    }
+fn level_named(name: &str) -> LogLevel {
+    let other = || match name.to_ascii_lowercase().as_str() {
+        "warning" => LogLevel::Warn,
+        "critical" => LogLevel::Fatal,
+        _ => LogLevel::Info,
+    };
+    LogLevel::named(name).unwrap_or_else(other)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn words(line: &str) -> Option<(Level, String)> {
+    fn words(line: &str) -> Option<(LogLevel, String)> {
         match read(line.as_bytes())? {
             Structured::Words { level, members } => Some((level, members)),
             Structured::Figures(_) => None,
@@ -78,15 +78,16 @@ mod tests {
     fn an_object_has_its_level_and_its_own_members() {
         let line = r#"{"level":"warning","message":"low \"stock\"","left":3,"requestId":"no","a":{"b":[null]}}"#;
         let (level, members) = words(line).unwrap();
-        assert_eq!(level, Level::WARN);
+        assert_eq!(level, LogLevel::Warn);
         let members: Value = serde_json::from_str(&format!("{{{members}}}")).unwrap();
         let expected = r#"{"message":"low \"stock\"","left":3,"a":{"b":[null]}}"#;
         assert_eq!(members, serde_json::from_str::<Value>(expected).unwrap());
         for (name, level) in [
-            ("trace", Level::TRACE),
-            ("Debug", Level::DEBUG),
-            ("FATAL", Level::ERROR),
-            ("loud", Level::INFO),
+            ("trace", LogLevel::Trace),
+            ("Debug", LogLevel::Debug),
+            ("FATAL", LogLevel::Fatal),
+            ("critical", LogLevel::Fatal),
+            ("loud", LogLevel::Info),
         ] {
             let line = format!(r#"{{"level":"{name}","message":"m"}}"#);
             assert_eq!(words(&line).unwrap().0, level, "{name}");
