@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use e2e::guests::{MISBEHAVE, QUERY, STARTING};
+use e2e::guests::{MISBEHAVE, ONWARD, QUERY, STARTING};
+use e2e::lambda::Fate;
 use e2e::trial::FUNCTION;
 use e2e::{Database, Door, PATIENCE, Setup};
 use futures_util::future::join_all;
@@ -212,6 +213,31 @@ behind_both_doors! {
         good.invoke(json!({ "steps": [step] })).await;
         for line in trial.host.log().iter().chain(&good.host.log()) {
             assert!(!line.contains("geheim"), "{line}");
+        }
+    }
+}
+
+/// What becomes of an answer is told with whose it is: refused, lost, or lost while it was streamed.
+#[tokio::test]
+async fn an_answer_that_does_not_arrive_is_told_as_its_invocations() {
+    let stream = ("response", "\"stream\"");
+    let cases = [
+        (&MISBEHAVE, ("isolation", "\"serial\""), 1, Fate::Refused(413), "with status 413"),
+        (&MISBEHAVE, ("isolation", "\"serial\""), 2, Fate::AnswersLost(3), "failures"),
+        (&ONWARD, stream, 1, Fate::AnswersLost(1), "did not arrive"),
+    ];
+    for (guest, (key, value), slots, fate, text) in cases {
+        let setup = Setup::of(guest).function(key, value).toml(JSON).concurrency(slots);
+        let mut trial = setup.start(Door::Lambda).await;
+        let event = trial.event("{}").header("Lambda-Runtime-Aws-Tenant-Id", "blue");
+        let id = event.id.clone();
+        trial.lambda().invoke(event, Some(fate)).await.unwrap();
+        trial.host.line(text).await;
+        for line in trial.host.log().iter().filter(|line| line.contains(text)) {
+            let line: Value = serde_json::from_str(line).unwrap();
+            assert_eq!((&line["level"], &line["requestId"]), (&json!("WARN"), &json!(id)), "{line}");
+            assert_eq!(line["tenantId"], "blue", "{line}");
+            assert!(line["xrayTraceId"].as_str().is_some_and(|id| id.starts_with("1-")), "{line}");
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::fault::{Fault, Kind};
 use crate::invocation::{Invocation, Response, Streamed};
 use crate::limits;
 use crate::shutdown::Shutdown;
+use crate::telemetry::line_for;
 
 /// What the end of an environment is made of.
 #[derive(Clone)]
@@ -150,7 +151,8 @@ impl Slot {
                 Ok(()) => failures = Failures::default(),
                 Err(error) => {
                     let pause = failures.add(&error)?;
-                    tracing::warn!(failures = failures.count(), "{error}");
+                    let whose = self.api.owing();
+                    line_for!(whose, warn, failures = failures.count(), "{error}");
                     tokio::select! {
                         () = &mut ending => return Ok(()),
                         () = tokio::time::sleep(pause) => {}

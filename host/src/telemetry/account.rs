@@ -85,7 +85,7 @@ impl Account {
 
     /// The trace to which it belongs: that alone, without its place in it.
     pub fn trace_id(&self) -> Option<&str> {
-        self.invocation.as_ref()?.trace_id.as_deref().map(root)
+        self.invocation.as_deref().and_then(trace_of)
     }
 
     /// What it takes, if that is counted.
@@ -145,6 +145,11 @@ impl Account {
     }
 }
 
+/// The trace to which an invocation belongs: that alone, without its place in it.
+pub(crate) fn trace_of(invocation: &Invocation) -> Option<&str> {
+    invocation.trace_id.as_deref().map(root)
+}
+
 /// The trace in an X-Ray trace header, `Root=1-5759e988-bd862e3fe1be46a994272793;Parent=…`.
 fn root(header: &str) -> &str {
     let mut parts = header.split(';').map(str::trim);
@@ -174,7 +179,21 @@ macro_rules! line_of {
     }};
 }
 
-pub(crate) use line_of;
+/// The same for an invocation on its way in or out, where there is no account of it; of none, if it is
+/// `None`.
+macro_rules! line_for {
+    ($invocation:expr, $level:ident, $($rest:tt)+) => {{
+        let invocation: Option<&$crate::invocation::Invocation> = $invocation;
+        tracing::$level!(
+            request_id = invocation.map(|invocation| invocation.request_id.as_str()),
+            tenant_id = invocation.and_then(|invocation| invocation.tenant_id.as_deref()),
+            trace_id = invocation.and_then($crate::telemetry::trace_of),
+            $($rest)+
+        )
+    }};
+}
+
+pub(crate) use {line_for, line_of};
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -183,7 +202,7 @@ pub(super) mod tests {
     use std::time::Duration;
 
     /// An invocation with this request id, and nothing else that is known of it.
-    pub(in crate::telemetry) fn invocation(request_id: &str) -> Invocation {
+    pub(crate) fn invocation(request_id: &str) -> Invocation {
         Invocation {
             request_id: request_id.to_owned(),
             event: bytes::Bytes::new(),

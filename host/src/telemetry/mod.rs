@@ -25,7 +25,9 @@ mod structured;
 mod tally;
 mod timestamp;
 
-pub(crate) use account::line_of;
+pub(crate) use account::{line_for, line_of, trace_of};
+#[cfg(test)]
+pub(crate) use account::tests::invocation as invocation_of;
 pub use account::{Account, Observers};
 pub(crate) use layer::FATAL;
 pub use metrics::Metrics;

@@ -20,8 +20,9 @@ use http::{Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::fault::{Fault, Kind};
-use crate::invocation::Answer;
+use crate::invocation::{Answer, Invocation};
 use crate::limits;
+use crate::telemetry::line_for;
 use connection::Endpoint;
 use http1::{Lost, Reply, Request};
 use patience::{Limit, pause};
@@ -128,13 +129,20 @@ impl RuntimeApi {
         }
     }
 
+    /// The invocation whose answer could not be posted, while somebody waits for that.
+    pub fn owing(&self) -> Option<&Invocation> {
+        let (receipt, _) = self.undelivered.as_ref()?;
+        let invocation = &*receipt.invocation;
+        (Instant::now() < invocation.deadline.instant).then_some(invocation)
+    }
+
     /// Posts the answer that could not be posted, unless it is too late for whoever waits for it.
     /// What still cannot be posted is kept, should the event be handed out again.
     async fn deliver(&mut self) -> Result<(), Error> {
         let Some((receipt, answer)) = self.undelivered.clone() else {
             return Ok(());
         };
-        if Instant::now() < receipt.deadline.settled_by() {
+        if Instant::now() < receipt.invocation.deadline.settled_by() {
             self.post_answer(&receipt, &answer).await?;
             self.undelivered = None;
         }
@@ -230,7 +238,7 @@ impl RuntimeApi {
         what: &str,
     ) -> Result<(), Error> {
         let mut cause = fault.and_then(cause::cause);
-        let deadline = receipt.map(|receipt| receipt.deadline.instant);
+        let deadline = receipt.map(|receipt| receipt.invocation.deadline.instant);
         let limit = Limit::new(deadline, body.len() > limits::API_PROMPT_BYTES_MAX);
         loop {
             let invocation_id = receipt.and_then(|receipt| receipt.invocation_id.clone());
@@ -290,7 +298,7 @@ fn asks(path: &str) -> Request<'_> {
 
 /// Where an answer or an error is posted.
 fn place(receipt: &Receipt, what: &str) -> String {
-    let id = utf8_percent_encode(&receipt.request_id, ENCODED);
+    let id = utf8_percent_encode(&receipt.invocation.request_id, ENCODED);
     format!("{INVOCATION}/{id}/{what}")
 }
 
@@ -307,8 +315,8 @@ fn judged(
     match refused(what, status, body) {
         fatal @ Error::Fatal(_) => Err(fatal),
         refusal => {
-            let request_id = receipt.map(|receipt| receipt.request_id.as_str());
-            tracing::warn!(request_id, "{refusal}");
+            let invocation = receipt.map(|receipt| &*receipt.invocation);
+            line_for!(invocation, warn, "{refusal}");
             Ok(())
         }
     }

@@ -35,17 +35,16 @@ pub struct Received {
 /// What identifies one attempt at an invocation to the Runtime API.
 #[derive(Debug, Clone)]
 pub struct Receipt {
-    pub(super) request_id: String,
+    pub(super) invocation: Arc<Invocation>,
     /// Unique to the attempt, where the request id may repeat. Echoed if it was given.
     pub(super) invocation_id: Option<HeaderValue>,
-    /// After that nobody waits for an answer.
-    pub(super) deadline: Deadline,
 }
 
 impl Receipt {
     /// Whether both are of one event that was handed out twice.
     pub(super) fn is_of_same_attempt(&self, other: &Self) -> bool {
-        self.request_id == other.request_id && self.invocation_id == other.invocation_id
+        self.invocation.request_id == other.invocation.request_id
+            && self.invocation_id == other.invocation_id
     }
 }
 
@@ -78,25 +77,25 @@ pub(super) fn received(
     };
     let invocation_id = headers.get(INVOCATION_ID.as_str());
     let invocation_id = invocation_id.filter(|id| !id.is_empty());
+    let invocation = Arc::new(Invocation {
+        request_id,
+        event,
+        deadline,
+        function_name: identity.name.clone(),
+        function_version: identity.version.clone(),
+        function_arn: header(ARN).unwrap_or_default(),
+        trace_id: header(TRACE_ID),
+        client_context: header(CLIENT_CONTEXT),
+        identity: header(IDENTITY),
+        tenant_id: header(TENANT_ID),
+        headers: unknown(headers),
+    });
     Ok(Received {
         receipt: Receipt {
-            request_id: request_id.clone(),
+            invocation: invocation.clone(),
             invocation_id: invocation_id.and_then(|id| HeaderValue::from_bytes(id).ok()),
-            deadline,
         },
-        invocation: Arc::new(Invocation {
-            request_id,
-            event,
-            deadline,
-            function_name: identity.name.clone(),
-            function_version: identity.version.clone(),
-            function_arn: header(ARN).unwrap_or_default(),
-            trace_id: header(TRACE_ID),
-            client_context: header(CLIENT_CONTEXT),
-            identity: header(IDENTITY),
-            tenant_id: header(TENANT_ID),
-            headers: unknown(headers),
-        }),
+        invocation,
     })
 }
 

@@ -33,6 +33,7 @@ use super::{ERROR_TYPE, Error, INVOCATION_ID, Receipt, RuntimeApi, judged, pause
 use crate::fault::{Fault, Kind};
 use crate::invocation::Streamed;
 use crate::limits;
+use crate::telemetry::line_for;
 
 const RESPONSE_MODE: HeaderName = HeaderName::from_static("lambda-runtime-function-response-mode");
 const ERROR_BODY: HeaderName = HeaderName::from_static("lambda-runtime-function-error-body");
@@ -73,11 +74,11 @@ impl RuntimeApi {
             headers.insert(INVOCATION_ID, id.clone());
         }
         let posting = async {
-            let stream = self.opened().await;
+            let stream = self.opened(receipt).await;
             let posted = post(stream, request).await;
             posted.map_err(|error| format!("it was not taken to its end: {error}"))
         };
-        let until = receipt.deadline.settled_by();
+        let until = receipt.invocation.deadline.settled_by();
         let problem = match tokio::time::timeout_at(until.into(), posting).await {
             Ok(Ok((status, body))) => {
                 return judged("a streamed answer", status, &body, Some(receipt));
@@ -86,7 +87,7 @@ impl RuntimeApi {
             Err(_) => "it was not taken to its end before the deadline".to_owned(),
         };
         let message = format!("a streamed answer did not arrive: {problem}");
-        tracing::warn!(request_id = receipt.request_id, "{message}");
+        line_for!(Some(&receipt.invocation), warn, "{message}");
         // Lambda may have seen nothing of it. If it has, an error as well is refused, or ends it.
         let fault = Fault::new(Kind::Internal, message);
         self.undelivered = Some((receipt.clone(), Err(fault)));
@@ -95,14 +96,15 @@ impl RuntimeApi {
 
     /// A connection for one answer. Nothing of that has been sent before there is one, so it can be asked
     /// for until nobody waits for it any more.
-    async fn opened(&self) -> TcpStream {
+    async fn opened(&self, receipt: &Receipt) -> TcpStream {
         let mut failures = 0;
         loop {
             match self.endpoint.open().await {
                 Ok(stream) => return stream,
                 Err(error) => {
                     failures += 1;
-                    tracing::warn!(failures, "a streamed answer waits: {error}");
+                    let whose = Some(&*receipt.invocation);
+                    line_for!(whose, warn, failures, "a streamed answer waits: {error}");
                     tokio::time::sleep(pause(failures)).await;
                 }
             }
@@ -183,6 +185,7 @@ fn trailers(fault: &Fault) -> HeaderMap {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -190,13 +193,17 @@ mod tests {
 
     use super::super::FunctionIdentity;
     use super::*;
-    use crate::invocation::Deadline;
+    use crate::invocation::{Deadline, Invocation};
+    use crate::telemetry::invocation_of;
 
     fn receipt(deadline: Deadline) -> Receipt {
-        Receipt {
-            request_id: "r".to_owned(),
-            invocation_id: None,
+        let invocation = Invocation {
             deadline,
+            ..invocation_of("r")
+        };
+        Receipt {
+            invocation: Arc::new(invocation),
+            invocation_id: None,
         }
     }
 

@@ -24,8 +24,9 @@ use super::report::Report;
 use super::{Host, closed};
 use crate::event::local::{ErrorType, InvocationType, Invoke, Refusal, VERSION};
 use crate::fault::{Fault, Kind};
-use crate::invocation::{Answer, Deadline};
+use crate::invocation::{Answer, Deadline, Invocation};
 use crate::serve::Function;
+use crate::telemetry::line_for;
 
 /// How long an event waits before its second and its third attempt.
 const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
@@ -249,29 +250,31 @@ async fn attempts(
         // The request id stays the same, by which a function can tell that it is a retry.
         let deadline = Deadline::after(function.timeout());
         let invocation = invoke.invocation(request_id, event.clone(), deadline);
-        let mut handled = host.environment.handle(function, invocation).await;
+        let handling = host.environment.handle(function, invocation.clone());
+        let mut handled = handling.await;
         let fault = handled.collect().await.err();
         handled.settle().await;
         let Some(fault) = fault else {
             return;
         };
         let Some(delay) = delays.next() else {
-            return given_up(function, request_id, &fault, "it failed three times");
+            return given_up(function, &invocation, &fault, "it failed three times");
         };
         tokio::select! {
             () = tokio::time::sleep(*delay) => {}
             () = closed(host.closing.clone()) => {
-                return given_up(function, request_id, &fault, "the host is closing");
+                return given_up(function, &invocation, &fault, "the host is closing");
             }
         }
     }
 }
 
-fn given_up(function: &Function, request_id: &str, fault: &Fault, reason: &str) {
+fn given_up(function: &Function, invocation: &Invocation, fault: &Fault, reason: &str) {
     let (function, error) = (function.name(), fault.error_type.as_str());
-    tracing::error!(
+    line_for!(
+        Some(invocation),
+        error,
         function,
-        request_id,
         error,
         "an event was given up: {reason}"
     );
