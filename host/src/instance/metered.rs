@@ -1,14 +1,16 @@
 //! What is noted whenever a guest's code begins and ceases to run.
 //!
 //! Promises: what it does and the time that it takes are of the invocation for which it runs, and the
-//! time is that of the guest's code alone; where nothing has to be noted, nothing is called.
+//! time is what the processor has spent on the guest's code alone; where nothing has to be noted, nothing
+//! is called.
 //!
-//! A guest waits in the host's functions only, so nothing else runs between two of these marks, except
-//! what a guest that computes for long lets run at a tick ([`super::ticker`]): that counts as its own.
+//! A guest waits in the host's functions only, and it is one of those that lets others run while a guest
+//! computes ([`super::ticker`]). So between two of these marks there is one thread, and nothing else on it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{CallHook, Store};
 
 use super::Vitals;
@@ -35,15 +37,24 @@ pub(super) fn watch(store: &mut Store<State>, vitals: &Arc<Vitals>, shared: bool
     });
 }
 
-/// Looks at the clock. For how long the guest ran, if it ceases to.
+/// Looks at the clock, which is a call to the system. For how long the guest ran, if it ceases to.
 fn note(state: &mut State, mark: CallHook) -> Option<Duration> {
     match mark {
         CallHook::CallingWasm | CallHook::ReturningFromHost => {
-            state.runs_since = Some(Instant::now());
+            state.runs_since = Some(now());
             None
         }
         CallHook::CallingHost | CallHook::ReturningFromWasm => {
-            state.runs_since.take().map(|since| since.elapsed())
+            let since = state.runs_since.take()?;
+            Some(now().saturating_sub(since))
         }
     }
+}
+
+/// What the processors have spent on this thread so far.
+fn now() -> Duration {
+    // It cannot be negative.
+    clock_gettime(ClockId::ThreadCPUTime)
+        .try_into()
+        .unwrap_or_default()
 }

@@ -37,8 +37,8 @@ pub struct State {
     /// Where the output goes that belongs to no invocation.
     output: Arc<Output>,
     running: HashMap<GuestTaskId, Running>,
-    /// Since when the guest runs, if that is measured.
-    pub(super) runs_since: Option<Instant>,
+    /// What its thread had had of the processors when the guest began to run, if that is measured.
+    pub(super) runs_since: Option<Duration>,
     /// The memory that the guest has, and may have.
     pub memory: Memory,
 }
@@ -203,7 +203,7 @@ impl Running {
 
     fn ran(&self, time: Option<Duration>) {
         if let (Some(time), Some(tally)) = (time, self.output.account().tally()) {
-            tally.guest.add(time);
+            tally.guest_ran(time);
         }
     }
 }

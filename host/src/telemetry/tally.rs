@@ -3,7 +3,8 @@
 //! Promises: whatever is counted belongs to this invocation alone, however many share its instance
 //! and its connections; counting waits for nobody.
 //!
-//! Times are sums: of two calls that wait side by side, both count.
+//! Times are sums: of two calls that wait side by side, both count. They are by the clock, but for the guest's,
+//! which is the processors'.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -27,8 +28,10 @@ pub struct Tally {
     entered: OnceLock<Entered>,
     answered: OnceLock<Instant>,
     fault: OnceLock<Failed>,
-    /// In which the guest's own code ran.
-    pub guest: Time,
+    /// What the processors have spent on the guest's own code up to the answer.
+    guest: Time,
+    /// The same after it.
+    guest_after: Time,
     /// In which it waited for a connection that another invocation, or another call, has.
     pub pool: Time,
     /// In which connections were made for it.
@@ -88,6 +91,7 @@ impl Tally {
             answered: OnceLock::new(),
             fault: OnceLock::new(),
             guest: Time::default(),
+            guest_after: Time::default(),
             pool: Time::default(),
             connecting: Time::default(),
             database: Time::default(),
@@ -123,6 +127,15 @@ impl Tally {
         });
     }
 
+    /// The guest's own code has had so much more of the processors. What it began before the answer was out,
+    /// and ended after it, is at most a tick, and counts as after it.
+    pub fn guest_ran(&self, time: Duration) {
+        match self.answered.get() {
+            None => self.guest.add(time),
+            Some(_) => self.guest_after.add(time),
+        }
+    }
+
     /// A call to the database has ended in an error that the guest is told.
     pub fn database_failed(&self) {
         self.database_errors.add(1);
@@ -152,6 +165,8 @@ impl Tally {
         let entered_at = entered.map_or(answered, |entered| entered.at);
         let memory_bytes = entered.map(|entered| entered.memory_bytes.load(Ordering::Relaxed));
         let fault = self.fault.get();
+        // Few do anything then, and each metric costs money.
+        let guest_after = Some(self.guest_after.total()).filter(|time| !time.is_zero());
         let metrics = [
             emf::time("Duration", Some(answered - self.begun)),
             emf::time("InstanceWait", Some(entered_at - self.begun)),
@@ -160,6 +175,7 @@ impl Tally {
             emf::time("ConnectTime", Some(self.connecting.total())),
             emf::time("DatabaseTime", Some(self.database.total())),
             emf::time("AfterAnswer", Some(answered.elapsed())),
+            emf::time("GuestTimeAfter", guest_after),
             emf::time("ThawGap", self.thaw_gap),
             emf::count("ColdStart", Some(self.first.into())),
             emf::count("NewInstance", entered.map(|entered| entered.first.into())),
