@@ -3,15 +3,19 @@
 //! Promises:
 //! - such a line has the level that it names, and [`LogLevel::Info`] if it names none;
 //! - in a log of JSON it is not encoded a second time: its members stand beside the host's own, whose
-//!   names they cannot take;
+//!   names they cannot take, as the guest wrote them and in its order; of several of a name the last counts;
 //! - figures in CloudWatch's embedded metric format pass as they are, which else are none.
 
-use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 use crate::config::LogLevel;
 
 /// What the host's own members are called, but for the message.
-const TAKEN: [&str; 7] = [
+const TAKEN: [&str; 8] = [
     "timestamp",
     "level",
     "requestId",
@@ -19,6 +23,7 @@ const TAKEN: [&str; 7] = [
     "xrayTraceId",
     "function",
     "stream",
+    "continues",
 ];
 
 /// What a line is.
@@ -30,27 +35,98 @@ pub(super) enum Structured {
         members: String,
     },
     /// Figures, as a line of their own, without its break.
-    Figures(Vec<u8>),
+    Figures(String),
+}
+
+/// An object's members.
+#[derive(Default)]
+struct Members<'a> {
+    /// The names and the values, as they were written.
+    written: Vec<(&'a RawValue, &'a RawValue)>,
+    /// Where the last of each name is.
+    places: HashMap<String, usize>,
+}
+
+/// What makes figures of an object: where they are said to be.
+#[derive(serde::Deserialize)]
+struct Directives {
+    #[serde(rename = "CloudWatchMetrics")]
+    _metrics: Vec<IgnoredAny>,
 }
 
 /// Reads a line, if it is a JSON object with something in it.
 pub(super) fn read(line: &[u8]) -> Option<Structured> {
-    if line.first() != Some(&b'{') {
+    if line.trim_ascii_start().first() != Some(&b'{') {
         return None;
     }
-    let mut object: Map<String, Value> = serde_json::from_slice(line).ok()?;
-    if object.get("_aws").is_some_and(Value::is_object) {
-        return serde_json::to_vec(&object).ok().map(Structured::Figures);
+    let line = std::str::from_utf8(line).ok()?;
+    let members: Members<'_> = serde_json::from_str(line).ok()?;
+    if members.get::<Directives>("_aws").is_some() {
+        return Some(Structured::Figures(on_one_line(line)));
     }
-    let level = object.get("level").and_then(Value::as_str);
-    let level = level.map_or(LogLevel::Info, level_named);
-    object.retain(|name, _| !TAKEN.contains(&name.as_str()));
-    if object.is_empty() {
-        return None;
+    let level = members.get::<String>("level");
+    let level = level.map_or(LogLevel::Info, |name| level_named(&name));
+    let members = members.but_for(&TAKEN);
+    (!members.is_empty()).then_some(Structured::Words { level, members })
+}
+
+impl Members<'_> {
+    /// The member of this name, if it is what is asked for.
+    fn get<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Option<T> {
+        let (_, value) = self.written[*self.places.get(name)?];
+        serde_json::from_str(value.get()).ok()
     }
-    let object = Value::Object(object).to_string();
-    let members = object[1..object.len() - 1].to_owned();
-    Some(Structured::Words { level, members })
+
+    /// All but those of these names.
+    fn but_for(&self, names: &[&str]) -> String {
+        let others = self.places.iter();
+        let others = others.filter(|(name, _)| !names.contains(&name.as_str()));
+        let mut places: Vec<usize> = others.map(|(_, place)| *place).collect();
+        places.sort_unstable();
+        let mut text = String::new();
+        for place in places {
+            let (name, value) = self.written[place];
+            if !text.is_empty() {
+                text.push(',');
+            }
+            text.push_str(name.get());
+            text.push(':');
+            text.push_str(&on_one_line(value.get()));
+        }
+        text
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reading;
+
+        impl<'de> Visitor<'de> for Reading {
+            type Value = Members<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Members::default();
+                while let Some(name) = map.next_key::<&'de RawValue>()? {
+                    let plain = serde_json::from_str(name.get()).map_err(serde::de::Error::custom)?;
+                    members.places.insert(plain, members.written.len());
+                    members.written.push((name, map.next_value()?));
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(Reading)
+    }
+}
+
+/// JSON without what a reader could take for the end of a line: between its parts, where alone it may be, a
+/// carriage return means nothing.
+fn on_one_line(json: &str) -> String {
+    json.replace('\r', " ")
 }
 
 /// The level of this name; loggers have several names for some.
@@ -75,13 +151,34 @@ mod tests {
     }
 
     #[test]
-    fn an_object_has_its_level_and_its_own_members() {
-        let line = r#"{"level":"warning","message":"low \"stock\"","left":3,"requestId":"no","a":{"b":[null]}}"#;
-        let (level, members) = words(line).unwrap();
-        assert_eq!(level, LogLevel::Warn);
-        let members: Value = serde_json::from_str(&format!("{{{members}}}")).unwrap();
-        let expected = r#"{"message":"low \"stock\"","left":3,"a":{"b":[null]}}"#;
-        assert_eq!(members, serde_json::from_str::<Value>(expected).unwrap());
+    fn an_object_has_its_level_and_its_own_members_as_they_were_written() {
+        let cases = [
+            (
+                r#"{"level":"warning","message":"low \"stock\"","left":3,"requestId":"no","a":{"b":[null]}}"#,
+                r#""message":"low \"stock\"","left":3,"a":{"b":[null]}"#,
+            ),
+            (
+                r#" {"z":123456789012345678901234567890, "level" : "warn", "b" : 1e400 , "a":0.10,"s":"\u00e4\/"} "#,
+                r#""z":123456789012345678901234567890,"b":1e400,"a":0.10,"s":"\u00e4\/""#,
+            ),
+            (
+                "{\"a\":1,\"\\u0061\":{\"b\":\r\t[\"c\"\r]},\"Level\":4,\"level\":\"WARN\",\"\\u006cevel\":\"warn\"}",
+                "\"\\u0061\":{\"b\": \t[\"c\" ]},\"Level\":4",
+            ),
+            (
+                r#"{"level":"warn","fault":"x","_aws":{"CloudWatchMetrics":"none"}}"#,
+                r#""fault":"x","_aws":{"CloudWatchMetrics":"none"}"#,
+            ),
+            (r#"{"level":"warn","_aws":1}"#, r#""_aws":1"#),
+        ];
+        for (line, expected) in cases {
+            let (level, members) = words(line).unwrap();
+            assert_eq!((level, members.as_str()), (LogLevel::Warn, expected));
+        }
+    }
+
+    #[test]
+    fn an_object_has_the_level_that_it_names() {
         for (name, level) in [
             ("trace", LogLevel::Trace),
             ("Debug", LogLevel::Debug),
@@ -92,6 +189,10 @@ mod tests {
             let line = format!(r#"{{"level":"{name}","message":"m"}}"#);
             assert_eq!(words(&line).unwrap().0, level, "{name}");
         }
+        assert_eq!(
+            words(r#"{"level":30,"msg":"m"}"#).unwrap().0,
+            LogLevel::Info
+        );
     }
 
     #[test]
@@ -104,6 +205,8 @@ mod tests {
             "1",
             "{oh}",
             "{\"a\":1} b",
+            "{\"a\":1e}",
+            "{\"a\":\"\u{1}\"}",
             r#"{"level":"WARN"}"#,
         ] {
             assert!(read(line.as_bytes()).is_none(), "{line}");
@@ -111,13 +214,11 @@ mod tests {
     }
 
     #[test]
-    fn figures_pass() {
-        let line = br#"{"_aws":{"Timestamp":1,"CloudWatchMetrics":[]},"Orders":2}"#;
-        let Some(Structured::Figures(passed)) = read(line) else {
+    fn figures_pass_as_they_are() {
+        let line = r#"{"Orders" : 2.50, "_aws":{"Timestamp":1,"CloudWatchMetrics":[]},"id":12345678901234567890123}"#;
+        let Some(Structured::Figures(passed)) = read(line.as_bytes()) else {
             panic!("it is none");
         };
-        let values =
-            [line.as_slice(), &passed].map(|line| serde_json::from_slice::<Value>(line).unwrap());
-        assert_eq!(values[0], values[1]);
+        assert_eq!(passed, line);
     }
 }
