@@ -216,6 +216,9 @@ pub const SETTLE_ALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// One line of a guest's output, in bytes as it is written; a longer one is cut into several. What
 /// the host says beside it has to fit as well into what Lambda takes as one line: 256 KiB.
 pub const OUTPUT_LINE_BYTES_MAX: usize = 250 * 1024;
+/// How long whoever reads the log is waited for who reads nothing; what is to be written after that is lost
+/// until it reads again. It keeps everything else on the thread from going on.
+pub const LOG_PATIENCE: Duration = Duration::from_secs(1);
 /// Output of one invocation, in bytes; what comes after is dropped, and the log says so.
 pub const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// The end of the output that a caller may ask to see with its answer, in bytes: Lambda's limit.

@@ -11,6 +11,8 @@ use std::time::Instant;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::telemetry;
+
 /// Tells whoever listens that the environment is to end.
 #[derive(Debug, Clone)]
 pub struct Shutdown(watch::Receiver<Asked>);
@@ -62,6 +64,7 @@ impl Shutdown {
         tokio::spawn(async move {
             let name = next(&mut signals).await;
             let since = Some(Instant::now());
+            telemetry::hurry();
             sender.send_replace(Asked {
                 since,
                 twice: false,

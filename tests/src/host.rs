@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -16,8 +17,8 @@ use crate::{binary, eventually, run, within};
 pub struct Host {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
-    /// Who reads its two outputs.
-    readers: [JoinHandle<()>; 2],
+    /// Who reads its outputs.
+    readers: Vec<JoinHandle<()>>,
 }
 
 /// What a process holds of the machine.
@@ -39,6 +40,17 @@ impl Host {
         api: &str,
         environment: &[(String, String)],
     ) -> Self {
+        Self::bootstrap_writing_to(task_root, handler, api, environment, None)
+    }
+
+    /// The same with an output of the test's own, which is then not in its log.
+    pub fn bootstrap_writing_to(
+        task_root: &Path,
+        handler: &str,
+        api: &str,
+        environment: &[(String, String)],
+        stdout: Option<OwnedFd>,
+    ) -> Self {
         let mut command = Command::new(binary("bootstrap-under-test"));
         command
             .current_dir(task_root)
@@ -50,17 +62,21 @@ impl Host {
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")
             .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
             .env("AWS_REGION", "eu-central-1");
-        Self::spawn(command, environment)
+        Self::spawn(command, environment, stdout)
     }
 
     /// Starts `hearth` with these arguments in this directory.
     pub fn hearth(directory: &Path, arguments: &[&str], environment: &[(String, String)]) -> Self {
         let mut command = Command::new(binary("hearth-under-test"));
         command.current_dir(directory).args(arguments);
-        Self::spawn(command, environment)
+        Self::spawn(command, environment, None)
     }
 
-    fn spawn(mut command: Command, environment: &[(String, String)]) -> Self {
+    fn spawn(
+        mut command: Command,
+        environment: &[(String, String)],
+        stdout: Option<OwnedFd>,
+    ) -> Self {
         // Whoever runs the tests has settings of their own, which are none of the test's.
         let foreign = ["AWS_", "DATABASE_URL", "HEARTH", "PG", "RUST_"];
         for (name, _) in std::env::vars() {
@@ -72,7 +88,7 @@ impl Host {
         command.envs(environment.iter().cloned());
         let mut child = command
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(stdout.map_or_else(Stdio::piped, Stdio::from))
             .stderr(Stdio::piped())
             .spawn()
             .expect("cargo builds the binaries before the tests");
@@ -80,12 +96,12 @@ impl Host {
             .ask(&format!("guard {}", child.id()))
             .expect("the keeper lives as long as the run");
         let log = Arc::default();
-        let stdout = follow(child.stdout.take().expect("it is piped"), &log);
-        let stderr = follow(child.stderr.take().expect("it is piped"), &log);
+        let stdout = child.stdout.take().map(|output| follow(output, &log));
+        let stderr = child.stderr.take().map(|output| follow(output, &log));
         Self {
             child,
             log,
-            readers: [stdout, stderr],
+            readers: stdout.into_iter().chain(stderr).collect(),
         }
     }
 

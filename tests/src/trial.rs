@@ -1,5 +1,6 @@
 //! One function behind one front door: how a test starts it, calls it, and reads what came back.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,7 @@ pub struct Setup {
     under_path: &'static str,
     clock: Option<Clock>,
     replies: Vec<(What, u16)>,
+    stdout: Option<OwnedFd>,
 }
 
 impl Setup {
@@ -58,6 +60,7 @@ impl Setup {
             under_path: "",
             clock: None,
             replies: Vec::new(),
+            stdout: None,
         }
     }
 
@@ -131,6 +134,12 @@ impl Setup {
         self
     }
 
+    /// With an output of the test's own, which is then not in the log. Behind Lambda's door alone.
+    pub fn stdout(mut self, descriptor: impl Into<OwnedFd>) -> Self {
+        self.stdout = Some(descriptor.into());
+        self
+    }
+
     /// With a Lambda that answers a call of this kind with this status, once.
     pub fn reply(mut self, what: What, status: u16) -> Self {
         self.replies.push((what, status));
@@ -199,10 +208,14 @@ impl Setup {
                         self.concurrency.to_string(),
                     ));
                 }
-                (
-                    Host::bootstrap(&directory, FUNCTION, &address, &environment),
-                    Way::Lambda(lambda),
-                )
+                let host = Host::bootstrap_writing_to(
+                    &directory,
+                    FUNCTION,
+                    &address,
+                    &environment,
+                    self.stdout,
+                );
+                (host, Way::Lambda(lambda))
             }
             Door::Local => {
                 let arguments = ["serve", "--port", "0"];

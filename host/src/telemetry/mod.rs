@@ -1,10 +1,9 @@
 //! The log: one line per event, on standard output, in the words that Lambda documents.
 //!
 //! Promises:
-//! - one line is one `write`, so that lines of several threads never mix;
+//! - lines of several threads never mix, and a reader that stalls stops nothing else ([`sink`]);
 //! - nothing in a message or a field can begin a second line ([`line`]);
-//! - what is below the configured level is never formatted;
-//! - a closed output is survived in silence: there is nowhere left to complain.
+//! - what is below the configured level is never formatted.
 //!
 //! Left to others: what is worth a line; what a guest prints ([`Output`] brings it here); what an
 //! invocation takes, which is told where its [`Account`] is closed.
@@ -21,6 +20,7 @@ mod otlp;
 mod otlp;
 mod output;
 mod panic_message;
+mod sink;
 mod structured;
 mod tally;
 mod timestamp;
@@ -35,7 +35,6 @@ pub use otlp::{CallSpan, Spans};
 pub use output::{Output, Stream};
 pub use tally::{Lending, Measured, Tally, Time, Traffic};
 
-use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -43,6 +42,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogConfig;
+use sink::Sink;
 
 /// Starts the log on standard output. Only the first start in a process has an effect.
 pub fn start(config: &LogConfig) {
@@ -58,27 +58,32 @@ fn start_on(config: &LogConfig, descriptor: std::os::fd::BorrowedFd<'_>) {
     let Ok(duplicate) = descriptor.try_clone_to_owned() else {
         return;
     };
-    let layer = layer::LineLayer::new(*config, Sink);
+    let sink = Sink::new(duplicate, config.format);
+    let layer = layer::LineLayer::new(*config, ToSink);
     // A second start happens in tests alone, where the first one's settings are as good.
-    let _ = FILE.set(Mutex::new(File::from(duplicate)));
+    let _ = SINK.set(Mutex::new(sink));
     let _ = tracing_subscriber::registry().with(layer).try_init();
 }
 
-/// Where lines go: a descriptor without a buffer, since a frozen process cannot flush one.
-static FILE: OnceLock<Mutex<File>> = OnceLock::new();
+static SINK: OnceLock<Mutex<Sink>> = OnceLock::new();
 
-struct Sink;
+struct ToSink;
 
-impl layer::Lines for Sink {
+impl layer::Lines for ToSink {
     fn write_line(&self, line: &[u8]) {
         write_line(line);
     }
 }
 
+/// From now on nobody waits for whoever reads the log: the environment ends.
+pub(crate) fn hurry() {
+    sink::hurry();
+}
+
 /// Writes a whole line, line break included.
 fn write_line(line: &[u8]) {
-    let Some(file) = FILE.get() else { return };
-    // A pipe takes long lines in several pieces; the lock keeps them together.
-    let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-    let _ = std::io::Write::write_all(&mut *file, line);
+    let Some(sink) = SINK.get() else { return };
+    sink.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .write_line(line);
 }

@@ -1,0 +1,172 @@
+//! Where lines go: a descriptor without a buffer, since a frozen process cannot flush one.
+//!
+//! Promises:
+//! - one line is one `write`, so that lines of several threads never mix. Only where a reader is behind, and
+//!   where a line is longer than a pipe, it goes in pieces, as the system would take it;
+//! - a reader that takes nothing keeps nobody waiting for more than [`limits::LOG_PATIENCE`] once it has begun
+//!   to, and the end of the environment not at all; what is lost by that is counted, and told once it
+//!   reads again;
+//! - a closed output is survived in silence: there is nowhere left to complain.
+//!
+//! The descriptor is not made one that never waits: whoever else has it would find it so.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, ioctl_fionread};
+use rustix::net::SocketType;
+use rustix::net::sockopt::socket_type;
+
+use super::line::Line;
+use super::timestamp::Timestamp;
+use crate::config::{LogFormat, LogLevel};
+use crate::limits;
+
+/// What a pipe that can be written to takes at once.
+const PIPE_PIECE_BYTES: usize = 4 * 1024;
+/// What an empty pipe takes at once, and a socket that can be written to.
+const EMPTY_BYTES: usize = 64 * 1024;
+/// How long is waited before it is looked whether the environment ends.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Whether nobody is to wait for a reader any more.
+static HURRIES: AtomicBool = AtomicBool::new(false);
+
+/// From now on nobody waits for whoever reads the log.
+pub(super) fn hurry() {
+    HURRIES.store(true, Ordering::Relaxed);
+}
+
+/// Where lines go.
+pub(super) struct Sink {
+    file: File,
+    kind: Kind,
+    format: LogFormat,
+    /// Whether the reader was waited for in vain, and has read nothing since.
+    is_stalled: bool,
+    /// Whether the last line is there in part.
+    is_torn: bool,
+    /// How many lines were lost since.
+    lost: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Pipe,
+    /// A socket without messages.
+    Stream,
+    /// What takes a line at once, such as a file, or whoever holds a terminal, and may mean to wait.
+    Other,
+}
+
+impl Sink {
+    pub(super) fn new(descriptor: OwnedFd, format: LogFormat) -> Self {
+        let file = File::from(descriptor);
+        let kind = match file.metadata().map(|metadata| metadata.file_type()) {
+            Ok(kind) if kind.is_fifo() => Kind::Pipe,
+            Ok(kind) if kind.is_socket() && socket_type(&file) == Ok(SocketType::STREAM) => {
+                Kind::Stream
+            }
+            _ => Kind::Other,
+        };
+        Self {
+            file,
+            kind,
+            format,
+            is_stalled: false,
+            is_torn: false,
+            lost: 0,
+        }
+    }
+
+    /// Writes a whole line, line break included.
+    pub(super) fn write_line(&mut self, line: &[u8]) {
+        if (self.lost == 0 || self.tell_of_lost()) && self.write(line) {
+            return;
+        }
+        self.lost += 1;
+    }
+
+    /// Says how many lines were lost, if it can.
+    fn tell_of_lost(&mut self) -> bool {
+        let message = format!(
+            "{} lines of the log were lost, since nobody read it",
+            self.lost
+        );
+        let note = Line {
+            timestamp: Timestamp::now(),
+            level: LogLevel::Warn,
+            message: &message,
+            fields: &[],
+        };
+        let mut note = note.render(self.format);
+        if self.is_torn {
+            note.insert(0, b'\n');
+        }
+        let told = self.write(&note);
+        if told {
+            self.lost = 0;
+        }
+        told
+    }
+
+    /// Whether all of it is written, or never will be.
+    fn write(&mut self, line: &[u8]) -> bool {
+        for (index, piece) in line.chunks(self.piece_bytes(line.len())).enumerate() {
+            if !self.has_room() {
+                self.is_torn |= index > 0;
+                return false;
+            }
+            if self.file.write_all(piece).is_err() {
+                return true;
+            }
+        }
+        self.is_torn = false;
+        true
+    }
+
+    /// How much of a line of this size is written at once, so that it has not to be waited for.
+    fn piece_bytes(&self, line_bytes: usize) -> usize {
+        match self.kind {
+            Kind::Pipe if line_bytes > PIPE_PIECE_BYTES => {
+                let is_empty = ioctl_fionread(&self.file) == Ok(0);
+                match is_empty && line_bytes <= EMPTY_BYTES {
+                    true => line_bytes,
+                    false => PIPE_PIECE_BYTES,
+                }
+            }
+            Kind::Stream => EMPTY_BYTES,
+            Kind::Pipe | Kind::Other => line_bytes.max(1),
+        }
+    }
+
+    /// Waits until a piece can be written without waiting for more, as long as there is patience for it.
+    fn has_room(&mut self) -> bool {
+        if self.kind == Kind::Other {
+            return true;
+        }
+        let begun = Instant::now();
+        self.is_stalled = loop {
+            let waits = !self.is_stalled && !HURRIES.load(Ordering::Relaxed);
+            match self.poll(if waits { LOOK } else { Duration::ZERO }) {
+                Ok(false) if waits && begun.elapsed() < limits::LOG_PATIENCE => {}
+                // A signal, and it may be this thread that has to hear what it says.
+                Ok(false) | Err(Errno::INTR) => break true,
+                Ok(true) | Err(_) => break false,
+            }
+        };
+        !self.is_stalled
+    }
+
+    /// Whether it can be written to within this time, or has been closed.
+    fn poll(&self, time: Duration) -> rustix::io::Result<bool> {
+        let mut watched = [PollFd::new(&self.file, PollFlags::OUT)];
+        let time = Timespec::try_from(time).map_err(|_| Errno::INVAL)?;
+        Ok(poll(&mut watched, Some(&time))? > 0)
+    }
+}
