@@ -54,8 +54,7 @@ behind_both_doors! {
         assert_eq!((&line["level"], &line["message"]), (&json!("ERROR"), &json!("out of stock")));
         assert_eq!((&line["sku"], &line["left"]), (&json!("a"), &json!([0])));
         assert_eq!((&line["requestId"], &line["function"]), (&json!(answer.request_id), &json!(FUNCTION)));
-        let figures: Value = serde_json::from_str(&trial.host.line("Sold").await).unwrap();
-        assert_eq!(figures, serde_json::from_str::<Value>(text[2]).unwrap());
+        assert_eq!(trial.host.line("Sold").await, text[2]);
         assert_eq!(trial.host.lines("too quiet"), 0);
     }
 
@@ -214,6 +213,42 @@ behind_both_doors! {
         for line in trial.host.log().iter().chain(&good.host.log()) {
             assert!(!line.contains("geheim"), "{line}");
         }
+    }
+}
+
+/// Each with a tenant and a trace of its own, in one instance.
+#[tokio::test]
+async fn ids_of_neighbours_do_not_mix() {
+    let setup = Setup::of(&MISBEHAVE).isolation("{ concurrent = 8 }").function("instances_max", "1");
+    let setup = setup.toml("[log]\nformat = \"json\"\nmetrics = \"emf\"\n").concurrency(8);
+    let trial = setup.start(Door::Lambda).await;
+    let trace = |n: usize| format!("1-5bef4de7-ad49b0e87f6ef6c87fc2e{n:03}");
+    let sending = (0..80).map(|n| {
+        let lines: Vec<String> = (0..20).map(|line| format!("mark-{n}-{line}.")).collect();
+        let event = json!({ "act": "print", "text": lines.join("\n") });
+        let header = format!("Root={};Parent=9a9197af755a6419;Sampled=1", trace(n));
+        let event = trial.event(event.to_string()).header("Lambda-Runtime-Trace-Id", &header);
+        let event = event.header("Lambda-Runtime-Aws-Tenant-Id", &format!("tenant-{n}"));
+        let id = event.id.clone();
+        trial.lambda().send(event);
+        let trial = &trial;
+        async move { trial.lambda().answer(&id).await.id }
+    });
+    let ids = join_all(sending).await;
+    let lines = e2e::eventually("all lines", async || {
+        let log = trial.host.log();
+        let lines = log.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let lines: Vec<Value> = lines.filter(|line| line.get("tenantId").is_some()).collect();
+        // Those that were said, the one on the other output, and the figures.
+        (lines.len() == 80 * 22).then_some(lines)
+    })
+    .await;
+    for line in lines {
+        let tenant = line["tenantId"].as_str().unwrap();
+        let n: usize = tenant.strip_prefix("tenant-").unwrap().parse().unwrap();
+        assert_eq!((&line["requestId"], &line["xrayTraceId"]), (&json!(ids[n]), &json!(trace(n))), "{line}");
+        let text = line["message"].as_str().unwrap_or_default();
+        assert!(!text.starts_with("mark-") || text.starts_with(&format!("mark-{n}-")), "{line}");
     }
 }
 
