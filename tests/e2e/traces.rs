@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use e2e::authority::{self, Authority};
 use e2e::collector::{Collector, Received};
 use e2e::guests::{MISBEHAVE, QUERY};
+use e2e::terminator::Terminator;
 use e2e::{Database, Door, Setup, Trial};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -99,6 +101,47 @@ behind_both_doors! {
         assert!(trial.host.log().iter().all(|line| !line.contains("could not be exported")));
         trial.host.line("could not be exported").await;
         trial.value(json!({})).await;
+    }
+
+    /// In full, as everywhere else: whose certificate it is, and for which host.
+    async fn a_collector_behind_tls_is_checked(door) {
+        let (ours, theirs) = (Authority::new("Ours"), Authority::new("Theirs"));
+        let collector = Collector::start().await;
+        let exported = async |authority: &Authority, host: &str, variable: &str| {
+            let identity = ours.issue(host);
+            let terminator = Terminator::before(collector.address(), &identity, &[]).await;
+            let endpoint = format!("https://{}", terminator.address());
+            let setup = Setup::of(&MISBEHAVE).variable("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint);
+            let file = authority.file().display().to_string();
+            let mut trial = setup.variable(variable, &file).start(door).await;
+            let answer = trial.invoke(json!({})).await;
+            assert!(!answer.failed);
+            let told = tokio::select! {
+                (own, _) = of(&collector, &answer.request_id) => own.attributes["faas.invocation_id"].to_string(),
+                line = trial.host.line("could not be exported") => line,
+            };
+            told.contains(&answer.request_id)
+        };
+        let (named, systems) = ("OTEL_EXPORTER_OTLP_CERTIFICATE", "SSL_CERT_FILE");
+        assert!(exported(&ours, "127.0.0.1", named).await);
+        assert!(exported(&ours, "127.0.0.1", "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE").await);
+        assert!(exported(&ours, "127.0.0.1", systems).await);
+        assert!(!exported(&theirs, "127.0.0.1", named).await);
+        assert!(!exported(&theirs, "127.0.0.1", systems).await);
+        assert!(!exported(&ours, "collector.test", named).await);
+    }
+
+    async fn authorities_that_cannot_be_read_are_told_at_the_start(door) {
+        let collector = Collector::start().await;
+        for file in [authority::file("ca.pem", "none"), "/nowhere/ca.pem".into()] {
+            let setup = traced(Setup::of(&MISBEHAVE), &collector);
+            let file = file.display().to_string();
+            let mut trial = setup.variable("OTEL_EXPORTER_OTLP_CERTIFICATE", &file).start(door).await;
+            trial.value(json!({})).await;
+            let line = trial.host.line("no spans are exported").await;
+            assert!(line.contains("OTEL_EXPORTER_OTLP_CERTIFICATE") && line.contains(&file), "{line}");
+        }
+        assert!(collector.spans().is_empty());
     }
 
     async fn nothing_is_exported_that_nobody_asked_for(door) {

@@ -1,7 +1,8 @@
 //! The way of spans to their collector: one HTTP request on a connection of its own.
 //!
 //! Promises: no connection is kept, since a freeze would break it; with `https` the certificate is
-//! checked against the system's authorities; an answer of absurd size is not read.
+//! checked in full, against the authorities that OpenTelemetry's variables name, or else the system's;
+//! an answer of absurd size is not read.
 //!
 //! Left to others: how long it may take ([`super::Spans::flush`]), and what is in it.
 
@@ -19,19 +20,40 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use crate::limits;
 
+/// Name a file with certificates in PEM, the first of them that is set: whom to trust with `https`.
+const AUTHORITIES: [&str; 2] = [
+    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_CERTIFICATE",
+];
+
 /// Sends requests.
-#[derive(Default)]
 pub(super) struct Client {
+    /// Those that a variable names.
+    authorities: Option<RootCertStore>,
     /// Made for the first request that needs it.
     tls: OnceCell<TlsConnector>,
 }
 
 impl Client {
+    /// As OpenTelemetry's variables have it. Fails if they name a file that is none of certificates.
+    pub(super) fn from_variables() -> Result<Self, String> {
+        let mut variables = AUTHORITIES.iter();
+        let named = variables.find_map(|name| {
+            let file = std::env::var(name).ok().filter(|file| !file.is_empty())?;
+            Some(authorities(&file).map_err(|error| format!("{name}: {file:?}: {error}")))
+        });
+        Ok(Self {
+            authorities: named.transpose()?,
+            tls: OnceCell::new(),
+        })
+    }
+
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let (mut head, body) = request.into_parts();
         let uri = std::mem::take(&mut head.uri);
@@ -58,8 +80,22 @@ impl Client {
             return exchange(stream, request).await;
         }
         let name = ServerName::try_from(host.to_owned())?;
-        let tls = self.tls.get_or_try_init(async || connector()).await?;
+        let tls = self.tls.get_or_try_init(async || self.connector()).await?;
         exchange(tls.connect(name, stream).await?, request).await
+    }
+
+    fn connector(&self) -> Result<TlsConnector, HttpError> {
+        let roots = self.authorities.clone().unwrap_or_else(|| {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
+        });
+        let provider = Arc::new(crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(TlsConnector::from(Arc::new(config)))
     }
 }
 
@@ -110,13 +146,14 @@ async fn exchange(
     }
 }
 
-fn connector() -> Result<TlsConnector, HttpError> {
+/// The certificates in a file, of which there has to be one.
+fn authorities(file: &str) -> Result<RootCertStore, Box<dyn std::error::Error>> {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+    for certificate in CertificateDer::pem_file_iter(file)? {
+        roots.add(certificate?)?;
+    }
+    match roots.is_empty() {
+        true => Err("there is no certificate in it".into()),
+        false => Ok(roots),
+    }
 }

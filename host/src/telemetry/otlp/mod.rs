@@ -76,13 +76,7 @@ impl Spans {
         if !is_wanted(&|name| std::env::var(name).ok()) {
             return None;
         }
-        let exporter = opentelemetry_otlp::SpanExporter::builder()
-            .with_http()
-            .with_http_client(Client::default())
-            // It would keep the thread from everything else between two attempts.
-            .with_retry_policy(RetryPolicy::disabled())
-            .build();
-        let mut exporter = match exporter {
+        let mut exporter = match exporter() {
             Ok(exporter) => exporter,
             Err(error) => {
                 tracing::error!(
@@ -289,6 +283,16 @@ impl SpanProcessor for Queue {
     fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
         Ok(())
     }
+}
+
+fn exporter() -> Result<opentelemetry_otlp::SpanExporter, String> {
+    opentelemetry_otlp::SpanExporter::builder()
+        .with_http()
+        .with_http_client(Client::from_variables()?)
+        // It would keep the thread from everything else between two attempts.
+        .with_retry_policy(RetryPolicy::disabled())
+        .build()
+        .map_err(|error| error.to_string())
 }
 
 /// Whether OpenTelemetry's variables ask for an export.
