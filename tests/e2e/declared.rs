@@ -26,6 +26,14 @@ behind_both_doors! {
         assert_eq!(trial.value(json!({ "thing": 3 })).await["thing"], json!(null));
     }
 
+    async fn declared_queries_are_pipelined_and_streamed_with_their_types(door) {
+        let (_database, trial) = limited(door).await;
+        let names = json!([["chair"], ["lantern"]]);
+        let others = json!([{ "Ok": ["lantern"] }]);
+        let expected = json!([1, names, ["chair"], others]);
+        assert_eq!(trial.value(json!({ "pipelined": true })).await, expected);
+    }
+
     async fn a_function_can_be_limited_to_what_it_declares(door) {
         let (database, trial) = limited(door).await;
         let others = [

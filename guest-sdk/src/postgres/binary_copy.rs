@@ -4,7 +4,10 @@
 //! the copy itself ([`super::copy`]).
 
 use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use futures_core::Stream;
 use postgres_types::{BorrowToSql, ToSql, Type};
 
 use super::cells::{self, Batch};
@@ -107,7 +110,7 @@ impl fmt::Debug for BinaryCopyInWriter {
     }
 }
 
-/// Reads rows from a `COPY … TO STDOUT (FORMAT binary)`.
+/// Reads rows from a `COPY … TO STDOUT (FORMAT binary)`. It is a [`Stream`] and `Unpin`.
 ///
 /// ```
 /// use hearth::postgres::types::Type;
@@ -147,21 +150,35 @@ impl BinaryCopyOutStream {
         }
     }
 
-    /// The next row, `None` after the last.
+    /// The next row, `None` after the last. An error is the end, too.
     pub async fn try_next(&mut self) -> Result<Option<Row>, Error> {
-        loop {
+        std::future::poll_fn(|cx| self.poll_row(cx))
+            .await
+            .transpose()
+    }
+
+    fn poll_row(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Row, Error>>> {
+        let failed = loop {
             if let Some(row) = self.rows.next() {
-                return Ok(Some(row));
+                return Poll::Ready(Some(Ok(row)));
             }
-            match self.copy.try_next().await? {
-                Some(bytes) => {
+            let error = match std::task::ready!(self.copy.poll_piece(cx)) {
+                Some(Ok(bytes)) => {
                     self.pending.extend_from_slice(&bytes);
-                    self.take_rows()?;
+                    self.take_rows().err()
                 }
-                None if self.has_ended => return Ok(None),
-                None => return Err(malformed("it has no end")),
+                None if self.has_ended => return Poll::Ready(None),
+                None => Some(malformed("it has no end")),
+                Some(Err(error)) => Some(error),
+            };
+            if let Some(error) = error {
+                break error;
             }
-        }
+        };
+        // Nothing follows an error.
+        self.copy.stop();
+        self.has_ended = true;
+        Poll::Ready(Some(Err(failed)))
     }
 
     /// Takes what has arrived whole.
@@ -196,6 +213,14 @@ impl BinaryCopyOutStream {
         let batch = Batch::parse(wire::Batch { rows, cells, last }, columns)?;
         self.rows = Row::all(&self.statement, batch).into_iter();
         Ok(())
+    }
+}
+
+impl Stream for BinaryCopyOutStream {
+    type Item = Result<Row, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_row(cx)
     }
 }
 

@@ -4,6 +4,10 @@
 //! nothing. Left to others: the format of the bytes, which the statement says.
 
 use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
 
 use super::error::Error;
 use super::transact::{Trouble, noted};
@@ -55,25 +59,86 @@ impl fmt::Debug for CopyIn {
     }
 }
 
-/// Rows on their way out of a table; see [`Client::copy_out`](super::Client::copy_out).
+type Reading = Pin<Box<dyn Future<Output = (wire::CopyOut, Result<Vec<u8>, wire::Error>)>>>;
+
+/// Rows on their way out of a table; see [`Client::copy_out`](super::Client::copy_out). It is a [`Stream`]
+/// and `Unpin`, so that it can be an answer as it is:
+///
+/// ```
+/// use hearth::Streamed;
+///
+/// #[hearth::function]
+/// async fn handle(_: serde_json::Value) -> Result<Streamed, hearth::Error> {
+///     let db = hearth::postgres::default()?;
+///     let copy = db.copy_out("COPY product TO STDOUT WITH (FORMAT csv, HEADER)").await?;
+///     Ok(Streamed::from_stream(copy))
+/// }
+/// ```
 ///
 /// Until its end is read it occupies its connection. Dropping it before has the server stop, which
 /// in a transaction may fail that.
 pub struct CopyOut {
-    handle: wire::CopyOut,
+    rest: Rest,
     trouble: Option<Trouble>,
+}
+
+enum Rest {
+    /// The end, or an error, was read.
+    None,
+    There(wire::CopyOut),
+    Coming(Reading),
 }
 
 impl CopyOut {
     pub(super) fn new(handle: wire::CopyOut, trouble: Option<Trouble>) -> Self {
-        Self { handle, trouble }
+        let rest = Rest::There(handle);
+        Self { rest, trouble }
     }
 
-    /// The next bytes, `None` at the end. They end where a row does.
+    /// The next bytes, `None` at the end. They end where a row does. An error is the end, too.
     pub async fn try_next(&mut self) -> Result<Option<Vec<u8>>, Error> {
-        let read = self.handle.read(PIECE_BYTES).await;
-        let bytes = noted(self.trouble.as_ref(), read)?;
-        Ok((!bytes.is_empty()).then_some(bytes))
+        std::future::poll_fn(|cx| self.poll_piece(cx))
+            .await
+            .transpose()
+    }
+
+    /// Gives up what was not read.
+    pub(super) fn stop(&mut self) {
+        self.rest = Rest::None;
+    }
+
+    pub(super) fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Vec<u8>, Error>>> {
+        let mut reading = match std::mem::replace(&mut self.rest, Rest::None) {
+            Rest::None => return Poll::Ready(None),
+            Rest::There(handle) => Box::pin(async move {
+                let read = handle.read(PIECE_BYTES).await;
+                (handle, read)
+            }),
+            Rest::Coming(reading) => reading,
+        };
+        let Poll::Ready((handle, read)) = reading.as_mut().poll(cx) else {
+            self.rest = Rest::Coming(reading);
+            return Poll::Pending;
+        };
+        Poll::Ready(match noted(self.trouble.as_ref(), read) {
+            Ok(bytes) if bytes.is_empty() => None,
+            Ok(bytes) => {
+                self.rest = Rest::There(handle);
+                Some(Ok(bytes))
+            }
+            Err(error) => Some(Err(error)),
+        })
+    }
+}
+
+impl Stream for CopyOut {
+    type Item = Result<Vec<u8>, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_piece(cx)
     }
 }
 

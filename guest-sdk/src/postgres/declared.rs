@@ -11,12 +11,17 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use futures_core::Stream;
 use postgres_types::{FromSqlOwned, ToSql};
 
-use super::error::{Error, Kind};
+use super::error::Error;
 use super::generic_client::GenericClient;
+use super::pipeline::Outcome;
 use super::row::Row;
+use super::row_stream::RowStream;
 
 /// A declared query with its arguments, ready to be executed; see [`declare!`](crate::declare).
 #[must_use = "a query does nothing before it is executed"]
@@ -41,6 +46,10 @@ impl<P: Parameters, R> Declared<P, R> {
         self.sql
     }
 
+    pub(super) fn list(&self) -> Vec<&(dyn ToSql + Sync)> {
+        self.parameters.list()
+    }
+
     /// Executes it and returns how many rows it affected.
     pub async fn execute(self, on: &impl GenericClient) -> Result<u64, Error> {
         on.execute(self.sql, &self.parameters.list()).await
@@ -57,18 +66,78 @@ impl<P: Parameters, R: Columns> Declared<P, R> {
     /// As [`query`](Self::query), for one row or none. Fails if there are more
     /// ([`Error::is_row_count`]); it is executed all the same.
     pub async fn query_opt(self, on: &impl GenericClient) -> Result<Option<R>, Error> {
-        let rows = on.query(self.sql, &self.parameters.list()).await?;
-        match rows.as_slice() {
-            [] => Ok(None),
-            [row] => R::read(row).map(Some),
-            _ => Err(Error::new(Kind::RowCount { is_none: false })),
-        }
+        let row = on.query_opt(self.sql, &self.parameters.list()).await?;
+        row.as_ref().map(R::read).transpose()
     }
 
     /// As [`query_opt`](Self::query_opt), for exactly one row.
     pub async fn query_one(self, on: &impl GenericClient) -> Result<R, Error> {
-        let row = self.query_opt(on).await?;
-        row.ok_or_else(|| Error::new(Kind::RowCount { is_none: true }))
+        R::read(&on.query_one(self.sql, &self.parameters.list()).await?)
+    }
+
+    /// As [`query`](Self::query), returning the rows as they arrive; see
+    /// [`Client::query_raw`](super::Client::query_raw).
+    pub async fn query_raw(self, on: &impl GenericClient) -> Result<DeclaredRows<R>, Error> {
+        let rows = on.query_raw(self.sql, self.parameters.list()).await?;
+        let row = PhantomData;
+        Ok(DeclaredRows { rows, row })
+    }
+
+    /// Its rows, from what a pipeline has answered to it.
+    ///
+    /// ```
+    /// use hearth::postgres::{Client, Error};
+    ///
+    /// hearth::declare! {
+    ///     fn sell(sku: &str) = "UPDATE product SET stock = stock - 1 WHERE sku = $1";
+    ///     fn left() -> (String, i32) = "SELECT sku, stock FROM product";
+    /// }
+    ///
+    /// async fn example(db: &Client) -> Result<Vec<(String, i32)>, Error> {
+    ///     let (sell, left) = (sell("lamp"), left());
+    ///     let mut pipeline = db.pipeline();
+    ///     pipeline.add_declared(&sell).add_declared(&left);
+    ///     let outcomes = pipeline.run().await?;
+    ///     left.read(&outcomes[1])
+    /// }
+    /// # fn main() {}
+    /// ```
+    pub fn read(&self, outcome: &Outcome) -> Result<Vec<R>, Error> {
+        outcome.rows.iter().map(R::read).collect()
+    }
+}
+
+/// The rows of a declared query, as they arrive; as a [`RowStream`], with each row converted.
+pub struct DeclaredRows<R> {
+    rows: RowStream,
+    row: PhantomData<fn() -> R>,
+}
+
+impl<R: Columns> DeclaredRows<R> {
+    /// The next row, `None` after the last. An error is the end of the rows, too, unless it is about the
+    /// conversion of one.
+    pub async fn try_next(&mut self) -> Result<Option<R>, Error> {
+        let row = self.rows.try_next().await?;
+        row.as_ref().map(R::read).transpose()
+    }
+}
+
+impl<R: Columns> Stream for DeclaredRows<R> {
+    type Item = Result<R, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let row = Pin::new(&mut self.rows).poll_next(cx);
+        row.map(|next| next.map(|row| R::read(&row?)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.rows.size_hint()
+    }
+}
+
+impl<R> fmt::Debug for DeclaredRows<R> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.rows.fmt(formatter)
     }
 }
 

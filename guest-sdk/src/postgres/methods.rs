@@ -217,7 +217,20 @@ macro_rules! statement_methods {
         /// # Ok(())
         /// # }
         /// ```
-        $visible fn pipeline(&self) -> Pipeline<'_, impl Host> {
+        ///
+        /// What adds to it for any of a client, a transaction and a session names the
+        /// [`GenericClient`](super::GenericClient):
+        ///
+        /// ```
+        /// use hearth::postgres::{GenericClient, Pipeline};
+        ///
+        /// fn restock<'a, H: GenericClient>(pipeline: &mut Pipeline<'a, H>, lines: &'a [(String, i32)]) {
+        ///     for (sku, by) in lines {
+        ///         pipeline.add("UPDATE product SET stock = stock + $2 WHERE sku = $1", &[sku, by]);
+        ///     }
+        /// }
+        /// ```
+        $visible fn pipeline(&self) -> Pipeline<'_, Self> {
             Pipeline::new(self)
         }
 

@@ -309,8 +309,10 @@
 //!
 //! # async fn example(db: &hearth::postgres::Client) -> Result<(), hearth::postgres::Error> {
 //! let stocked: Vec<(String, i32)> = in_stock(1).query(db).await?;
+//! let mut rows = in_stock(1).query_raw(db).await?; // as they arrive, with their types
+//! let first: Option<(String, i32)> = rows.try_next().await?;
 //! let sold: u64 = sell("lamp").execute(db).await?;
-//! # drop((stocked, sold));
+//! # drop((stocked, first, sold));
 //! # Ok(())
 //! # }
 //! # fn main() {}
@@ -371,7 +373,7 @@ pub use copy::{CopyIn, CopyOut};
 pub use db_error::DbError;
 #[doc(hidden)]
 pub use declared::record;
-pub use declared::{Columns, Declared, Parameters};
+pub use declared::{Columns, Declared, DeclaredRows, Parameters};
 pub use error::Error;
 pub use generic_client::GenericClient;
 pub use numeric::{Numeric, ParseNumericError};

@@ -9,6 +9,7 @@ use postgres_types::{Oid, ToSql, Type};
 
 use super::call::{self, Host};
 use super::cells::{self, Batch};
+use super::declared::{Declared, Parameters};
 use super::error::{Error, Kind};
 use super::row::Row;
 use super::statement::sealed::Source;
@@ -75,6 +76,11 @@ impl<'a, H: Host> Pipeline<'a, H> {
             Source::Prepared(statement) => Text::Prepared(statement.clone()),
         };
         self.push(text, params.to_vec())
+    }
+
+    /// Adds a declared query, whose [`read`](Declared::read) then takes its rows from the outcome.
+    pub fn add_declared<P: Parameters, R>(&mut self, query: &'a Declared<P, R>) -> &mut Self {
+        self.add(query.sql(), &query.list())
     }
 
     /// As [`add`](Self::add), naming the type of each parameter, so that the server need not be asked

@@ -29,6 +29,9 @@ struct Event {
     /// Whether to ask the other database.
     #[serde(default)]
     archived: bool,
+    /// Whether to do several in one round trip, and to read rows as they arrive.
+    #[serde(default)]
+    pipelined: bool,
 }
 
 #[hearth::function]
@@ -37,6 +40,22 @@ async fn handle(event: Event, _: Context) -> Result<Value, hearth::Error> {
     if event.archived {
         let archive = hearth::postgres::open("archive")?;
         return Ok(json!(archived().query_one(&archive).await?.0));
+    }
+    if event.pipelined {
+        use futures_util::StreamExt;
+        let (rename, all) = (rename(1, "lantern"), names());
+        let mut pipeline = database.pipeline();
+        pipeline.add_declared(&rename).add_declared(&all);
+        let outcomes = pipeline.run().await?;
+        let mut rows = names().query_raw(&database).await?;
+        let first = rows.try_next().await?;
+        let others: Vec<_> = rows.map(|row| row.map_err(describe)).collect().await;
+        return Ok(json!([
+            outcomes[0].affected,
+            all.read(&outcomes[1])?,
+            first,
+            others
+        ]));
     }
     let Some(id) = event.thing else {
         return Ok(json!(run(&database, event.steps).await));
