@@ -30,6 +30,28 @@ behind_both_doors! {
         assert_eq!(trial.value(json!("copy")).await, json!([20000, 0]));
     }
 
+    async fn streams_count_their_rows_and_a_copy_is_one(door) {
+        let (_database, trial) = trial(door).await;
+        let digits = (1..=20000).map(|number: u32| number.to_string().len() + 1).sum::<usize>();
+        let first = 4 + 4 + 4 + 4 + 20 + 2 * 12;
+        assert_eq!(trial.value(json!("streams")).await, json!([
+            digits,
+            [first, null, 20000],
+            [first, null, 20000],
+            [8, null, 9],
+            [null, 9, 9],
+            [8, null, null],
+        ]));
+    }
+
+    async fn a_refusal_has_what_the_server_says_of_where(door) {
+        let (_database, trial) = trial(door).await;
+        assert_eq!(trial.value(json!("refusals")).await, json!([
+            [8, true, [true, true], true],
+            [[9, "(select no from things)"], true, [true, true], true],
+        ]));
+    }
+
     async fn what_does_not_fit_a_copy_is_named_and_harms_nothing(door) {
         let (_database, trial) = trial(door).await;
         let said = trial.value(json!("misfits")).await;

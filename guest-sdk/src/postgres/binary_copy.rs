@@ -210,7 +210,14 @@ impl BinaryCopyOutStream {
         }
         self.pending = rest.to_vec();
         let last = self.has_ended;
-        let batch = Batch::parse(wire::Batch { rows, cells, last }, columns)?;
+        let affected = 0;
+        let batch = wire::Batch {
+            rows,
+            cells,
+            last,
+            affected,
+        };
+        let batch = Batch::parse(batch, columns)?;
         self.rows = Row::all(&self.statement, batch).into_iter();
         Ok(())
     }

@@ -23,8 +23,8 @@ use super::statement::sealed::Source;
 use super::transact::Trouble;
 use crate::bindings::hearth::postgres::client as wire;
 
-/// What executes statements: a database, a transaction or a session. Public as the bound of a
-/// [`Pipeline`](super::Pipeline), but nobody outside can name it.
+/// What executes statements: a database, a transaction or a session. Public as the bound of
+/// [`GenericClient`](super::GenericClient), but nobody outside can name it.
 #[expect(
     async_fn_in_trait,
     reason = "a guest has one thread, and no one else implements it"
@@ -42,13 +42,13 @@ pub trait Host {
     async fn send_prepare(
         &self,
         drafts: Vec<wire::Draft>,
-    ) -> Result<Vec<wire::Statement>, wire::Error>;
+    ) -> Result<Vec<wire::Statement>, wire::PipelineError>;
     async fn send_query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error>;
     async fn send_execute(&self, call: wire::Call) -> Result<u64, wire::Error>;
     async fn send_pipeline(
         &self,
         calls: Vec<wire::Call>,
-    ) -> Result<Vec<wire::Outcome>, wire::Error>;
+    ) -> Result<Vec<wire::Outcome>, wire::PipelineError>;
     async fn send_batch(&self, sql: String) -> Result<(), wire::Error>;
     async fn send_copy_in(&self, sql: String) -> Result<wire::CopyIn, wire::Error>;
     async fn send_copy_out(&self, sql: String) -> Result<wire::CopyOut, wire::Error>;

@@ -10,6 +10,8 @@ use super::super::cache::StatementCache;
 use super::super::statement::{Statement, ToStatement};
 use super::*;
 use crate::poll_ready;
+use crate::postgres::db_error::ErrorPosition;
+use crate::postgres::db_error::tests::refused;
 
 /// A description with parameters and columns of types that are built in.
 pub(crate) fn described(
@@ -85,13 +87,13 @@ impl Host for Script {
     async fn send_prepare(
         &self,
         drafts: Vec<wire::Draft>,
-    ) -> Result<Vec<wire::Statement>, wire::Error> {
+    ) -> Result<Vec<wire::Statement>, wire::PipelineError> {
         let [wire::Draft { sql, types }] = drafts.as_slice() else {
             panic!("no script prepares several statements");
         };
         match self.next(format!("prepare {sql} {types:?}")) {
             Line::Statement(statement) => Ok(vec![statement]),
-            Line::Error(error) => Err(error),
+            Line::Error(error) => Err(wire::PipelineError { index: None, error }),
             _ => panic!("the script has another line"),
         }
     }
@@ -110,6 +112,7 @@ impl Host for Script {
                     rows,
                     cells: cells.to_vec(),
                     last: true,
+                    affected: rows.into(),
                 },
                 rest: None,
             }),
@@ -130,7 +133,10 @@ impl Host for Script {
         }
     }
 
-    async fn send_pipeline(&self, _: Vec<wire::Call>) -> Result<Vec<wire::Outcome>, wire::Error> {
+    async fn send_pipeline(
+        &self,
+        _: Vec<wire::Call>,
+    ) -> Result<Vec<wire::Outcome>, wire::PipelineError> {
         unreachable!("no script has a pipeline")
     }
 
@@ -299,18 +305,8 @@ fn the_number_of_arguments_is_checked_before_the_call() {
 #[test]
 fn a_refusal_carries_what_the_server_said() {
     let host = Script::new([Line::Error(wire::Error::Database(wire::DatabaseError {
-        severity: "ERROR".to_owned(),
-        code: "42P01".to_owned(),
-        message: "relation \"ordres\" does not exist".to_owned(),
-        detail: None,
-        hint: None,
         position: Some(15),
-        context: None,
-        schema: None,
-        table: None,
-        column: None,
-        data_type: None,
-        constraint: None,
+        ..refused("42P01", "relation \"ordres\" does not exist")
     }))]);
     let error = first(&host, "SELECT * FROM ordres", &[]).expect_err("there is no such table");
     assert_eq!(
@@ -323,7 +319,7 @@ fn a_refusal_carries_what_the_server_said() {
     );
     assert_eq!(
         error.as_db_error().and_then(|error| error.position()),
-        Some(15)
+        Some(&ErrorPosition::Original(15))
     );
     assert!(!error.may_have_executed() && !error.is_closed());
 }

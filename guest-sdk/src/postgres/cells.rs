@@ -109,6 +109,7 @@ pub(super) struct Batch {
     values: Vec<Place>,
     columns: usize,
     rows: usize,
+    affected: u64,
 }
 
 impl Batch {
@@ -147,12 +148,25 @@ impl Batch {
             values,
             columns,
             rows,
+            affected: batch.affected,
         })
     }
 
     /// How many rows there are.
     pub(super) fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// How many rows the statement affected, as far as the host says so with this batch.
+    pub(super) fn affected(&self) -> u64 {
+        self.affected
+    }
+
+    /// How many bytes a row has, the lengths of its values included.
+    pub(super) fn row_bytes(&self, row: usize) -> usize {
+        let values = &self.values[row * self.columns..][..self.columns];
+        let bytes = |place: &Place| LENGTH_BYTES + usize::try_from(place.length).unwrap_or(0);
+        values.iter().map(bytes).sum()
     }
 
     /// The bytes of a value, `None` for NULL. Both numbers must be within the batch.
@@ -198,6 +212,7 @@ mod tests {
             rows,
             cells: cells.to_vec(),
             last: true,
+            affected: 0,
         }
     }
 
@@ -268,6 +283,7 @@ mod tests {
         assert_eq!(batch.value(0, 1), None);
         assert_eq!(batch.value(1, 0), Some(&b""[..]));
         assert_eq!(batch.value(1, 1), Some(&b"bc"[..]));
+        assert_eq!((batch.row_bytes(0), batch.row_bytes(1)), (9, 10));
     }
 
     #[test]

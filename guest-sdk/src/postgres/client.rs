@@ -68,8 +68,8 @@ pub fn default() -> Result<Client, Error> {
 /// A statement whose text may leave something in PostgreSQL's session keeps its connection for all later calls
 /// of the invocation, and that is reset afterwards: `SET`, a temporary table, an advisory lock, `CALL`, and each
 /// function but those of PostgreSQL's own that are known to leave nothing. `SET LOCAL` and `pg_advisory_xact_lock`
-/// leave nothing. What a sequence has last returned (`currval`, `lastval`) is asked where it was made to: in one transaction or
-/// [`Session`].
+/// leave nothing. What a sequence has last returned (`currval`, `lastval`) is asked where it was made to: in
+/// one transaction or [`Session`].
 ///
 /// Dropping a future before it is ready asks the host to cancel the call; whether its statement
 /// was executed is then unknown.
@@ -160,7 +160,7 @@ impl Host for Client {
     async fn send_prepare(
         &self,
         drafts: Vec<wire::Draft>,
-    ) -> Result<Vec<wire::Statement>, wire::Error> {
+    ) -> Result<Vec<wire::Statement>, wire::PipelineError> {
         self.database
             .handle
             .prepare(drafts, call::millis(self.timeout))
@@ -182,7 +182,7 @@ impl Host for Client {
     async fn send_pipeline(
         &self,
         calls: Vec<wire::Call>,
-    ) -> Result<Vec<wire::Outcome>, wire::Error> {
+    ) -> Result<Vec<wire::Outcome>, wire::PipelineError> {
         self.database.handle.pipeline(calls).await
     }
 

@@ -12,20 +12,84 @@ use crate::bindings::hearth::postgres::client as wire;
 #[derive(Clone, Debug)]
 pub struct DbError {
     code: SqlState,
+    position: Option<ErrorPosition>,
     fields: wire::DatabaseError,
 }
 
+/// How grave what a server says is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// `PANIC`: all sessions of the server end.
+    Panic,
+    /// `FATAL`: the session ends.
+    Fatal,
+    /// `ERROR`: the statement, and a transaction around it, has failed.
+    Error,
+    /// `WARNING`
+    Warning,
+    /// `NOTICE`
+    Notice,
+    /// `DEBUG`
+    Debug,
+    /// `INFO`
+    Info,
+    /// `LOG`
+    Log,
+}
+
+impl Severity {
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "PANIC" => Self::Panic,
+            "FATAL" => Self::Fatal,
+            "ERROR" => Self::Error,
+            "WARNING" => Self::Warning,
+            "NOTICE" => Self::Notice,
+            "DEBUG" => Self::Debug,
+            "INFO" => Self::Info,
+            "LOG" => Self::Log,
+            _ => return None,
+        })
+    }
+}
+
+/// Where in a statement an error was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ErrorPosition {
+    /// The character of the SQL text of the call, counted from 1.
+    Original(u32),
+    /// Within a statement that the server had made up itself, such as that of a function.
+    Internal {
+        /// The character of that text, counted from 1.
+        position: u32,
+        /// That text, which may have values in it.
+        query: String,
+    },
+}
+
 impl DbError {
-    pub(super) fn new(fields: wire::DatabaseError) -> Self {
+    pub(super) fn new(mut fields: wire::DatabaseError) -> Self {
+        let internal = fields.internal_position.zip(fields.internal_query.take());
+        let position = match (fields.position, internal) {
+            (Some(position), _) => Some(ErrorPosition::Original(position)),
+            (None, Some((position, query))) => Some(ErrorPosition::Internal { position, query }),
+            (None, None) => None,
+        };
         Self {
             code: SqlState::from_code(&fields.code),
+            position,
             fields,
         }
     }
 
-    /// `ERROR`, `FATAL` or `PANIC`; the server may write it in its own language.
+    /// `ERROR`, `FATAL` or `PANIC`; a server before PostgreSQL 9.6 may write it in its own language.
     pub fn severity(&self) -> &str {
         &self.fields.severity
+    }
+
+    /// The same, unless it is in another language.
+    pub fn parsed_severity(&self) -> Option<Severity> {
+        Severity::named(self.severity())
     }
 
     /// The SQLSTATE.
@@ -48,9 +112,9 @@ impl DbError {
         self.fields.hint.as_deref()
     }
 
-    /// The character of the SQL text at which the error was found, counted from 1.
-    pub fn position(&self) -> Option<u32> {
-        self.fields.position
+    /// Where in the SQL text the error was found.
+    pub fn position(&self) -> Option<&ErrorPosition> {
+        self.position.as_ref()
     }
 
     /// Where in functions and triggers it happened, innermost first.
@@ -101,10 +165,25 @@ impl DbError {
     pub fn constraint(&self) -> Option<&str> {
         self.fields.constraint.as_deref()
     }
+
+    /// The file of the server's own source that says so.
+    pub fn file(&self) -> Option<&str> {
+        self.fields.file.as_deref()
+    }
+
+    /// The line of that file.
+    pub fn line(&self) -> Option<u32> {
+        self.fields.line
+    }
+
+    /// The function of the server's own source that says so: the same in every language.
+    pub fn routine(&self) -> Option<&str> {
+        self.fields.routine.as_deref()
+    }
 }
 
-/// The parameter or the place in a `COPY`, the message, the SQLSTATE, the position and the hint; not the detail, which may have
-/// values of the database in it.
+/// The parameter or the place in a `COPY`, the message, the SQLSTATE, the position and the hint; not the
+/// detail, which may have values of the database in it.
 impl fmt::Display for DbError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(parameter) = self.parameter() {
@@ -114,7 +193,7 @@ impl fmt::Display for DbError {
             write!(formatter, "{copied}: ")?;
         }
         write!(formatter, "{} (SQLSTATE {}", self.message(), self.code)?;
-        if let Some(position) = self.position() {
+        if let Some(ErrorPosition::Original(position)) = self.position() {
             write!(formatter, ", at character {position}")?;
         }
         formatter.write_str(")")?;
@@ -128,24 +207,63 @@ impl fmt::Display for DbError {
 impl StdError for DbError {}
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn error(context: &str) -> DbError {
-        DbError::new(wire::DatabaseError {
+    /// A refusal with nothing but these.
+    pub(crate) fn refused(code: &str, message: &str) -> wire::DatabaseError {
+        wire::DatabaseError {
             severity: "ERROR".to_owned(),
-            code: "22P02".to_owned(),
-            message: "invalid".to_owned(),
-            detail: Some("the value 7".to_owned()),
-            hint: Some("Try another.".to_owned()),
-            position: Some(8),
-            context: Some(context.to_owned()),
+            code: code.to_owned(),
+            message: message.to_owned(),
+            detail: None,
+            hint: None,
+            position: None,
+            context: None,
             schema: None,
             table: None,
             column: None,
             data_type: None,
             constraint: None,
+            internal_query: None,
+            internal_position: None,
+            file: None,
+            line: None,
+            routine: None,
+        }
+    }
+
+    fn error(context: &str) -> DbError {
+        DbError::new(wire::DatabaseError {
+            detail: Some("the value 7".to_owned()),
+            hint: Some("Try another.".to_owned()),
+            position: Some(8),
+            context: Some(context.to_owned()),
+            ..refused("22P02", "invalid")
         })
+    }
+
+    #[test]
+    fn a_position_is_in_the_calls_text_or_in_one_of_the_servers() {
+        let at = |position, internal_position, internal_query: Option<&str>| {
+            let error = DbError::new(wire::DatabaseError {
+                position,
+                internal_position,
+                internal_query: internal_query.map(str::to_owned),
+                ..refused("42703", "no column")
+            });
+            assert_eq!(error.parsed_severity(), Some(Severity::Error));
+            assert!(!error.to_string().contains("secret"), "{error}");
+            error.position().cloned()
+        };
+        let internal = ErrorPosition::Internal {
+            position: 3,
+            query: "secret".to_owned(),
+        };
+        assert_eq!(at(Some(8), None, None), Some(ErrorPosition::Original(8)));
+        assert_eq!(at(None, Some(3), Some("secret")), Some(internal));
+        assert_eq!(at(None, None, Some("secret")), None);
+        assert_eq!(at(None, None, None), None);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::fmt;
 
 use postgres_types::Type;
 
-use super::db_error::DbError;
-use super::sql_state::SqlState;
+pub use super::db_error::{DbError, ErrorPosition, Severity};
+pub use super::sql_state::SqlState;
 use crate::bindings::hearth::postgres::client as wire;
 
 mod display;
@@ -131,6 +131,14 @@ impl Error {
         self.as_db_error().map(DbError::code)
     }
 
+    /// What led to it, out of the error: what the server said, or why a value could not be converted.
+    pub fn into_source(self) -> Option<Box<dyn StdError + Send + Sync>> {
+        match self.0.kind {
+            Kind::Database(error) => Some(Box::new(error)),
+            _ => self.0.cause,
+        }
+    }
+
     /// Which statement of a [`Pipeline`](super::Pipeline) it is about, counted from 0; `None` outside of
     /// one, or if it is about all of them.
     pub fn pipeline_index(&self) -> Option<usize> {
@@ -183,8 +191,8 @@ impl Error {
     }
 
     /// Whether another call still had the connection: its rows were being read, on a
-    /// [`Session`](super::Session) or more than the host holds, or a `COPY` had not ended. Nothing was executed: read or drop the
-    /// [`RowStream`](super::RowStream), end or drop the copy, then call again.
+    /// [`Session`](super::Session) or more than the host holds, or a `COPY` had not ended. Nothing was
+    /// executed: read or drop the [`RowStream`](super::RowStream), end or drop the copy, then call again.
     pub fn is_in_use(&self) -> bool {
         matches!(self.0.kind, Kind::InUse)
     }
@@ -292,17 +300,20 @@ impl From<wire::Error> for Error {
             wire::Error::Aborted => Kind::Aborted,
             wire::Error::Ended => Kind::Ended,
             wire::Error::Deadline => Kind::Deadline,
-            wire::Error::InPipeline(error) => {
-                let kind = match error.database {
-                    Some(refusal) => Kind::Database(DbError::new(refusal)),
-                    None => Kind::Other(error.message),
-                };
-                return Self::new(kind).of_call(error.index as usize);
-            }
             wire::Error::TooLarge(bytes_max) => Kind::TooLarge { bytes_max },
             wire::Error::Unsupported(text) => Kind::Unsupported(text),
             wire::Error::Other(text) => Kind::Other(text),
         })
+    }
+}
+
+impl From<wire::PipelineError> for Error {
+    fn from(error: wire::PipelineError) -> Self {
+        let of_all = Self::from(error.error);
+        match error.index {
+            Some(index) => of_all.of_call(index as usize),
+            None => of_all,
+        }
     }
 }
 
@@ -319,3 +330,21 @@ impl fmt::Debug for Error {
 
 // The cause is part of what is displayed; as a source it would be told twice.
 impl StdError for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_of_a_pipelines_statement_keeps_its_kind() {
+        let of = |index, error| Error::from(wire::PipelineError { index, error });
+        let unsupported = of(Some(1), wire::Error::Unsupported("not here".to_owned()));
+        assert!(unsupported.is_unsupported() && !unsupported.may_have_executed());
+        assert_eq!(unsupported.pipeline_index(), Some(1));
+        let text = "statement 2 of the pipeline: the database call failed: not here";
+        assert_eq!(unsupported.to_string(), text);
+        let deadline = of(None, wire::Error::Deadline);
+        assert!(deadline.is_deadline() && deadline.may_have_executed());
+        assert_eq!(deadline.pipeline_index(), None);
+    }
+}

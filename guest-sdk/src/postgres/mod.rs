@@ -83,7 +83,7 @@
 //! # }
 //! ```
 //!
-//! It is a `Stream` as well. An error in the middle comes after the rows before it, and ends them.
+//! It is a `Stream` as well, and at its end [`RowStream::rows_affected`] is known. An error in the middle comes after the rows before it, and ends them.
 //! Dropping the stream early is free: the host stops the statement. A single row may have 8 MiB
 //! ([`Error::is_too_large`]); read a larger value in pieces, with `substring(value FROM $1 FOR $2)`.
 //!
@@ -327,16 +327,21 @@
 //! | `client.transaction()` borrows the client | it does not: others may run beside it |
 //! | several futures at a time share one connection | each call of a [`Client`] has its own; see [`Session`] |
 //! | pipelining by polling futures together | [`Client::pipeline`] |
-//! | `simple_query` | [`Client::batch_execute`], or [`Client::query`] for rows |
+//! | `prepare_cached` of `deadpool_postgres` | plain text is remembered by itself: here 256 texts of up to 64 KiB for each database in an instance, and in the host `statements_max` for each connection |
+//! | `simple_query` | [`Client::batch_execute`], or [`Client::query`] for rows, which have their types |
+//! | `Transaction::client`, `GenericClient::client` | none: another call of the client would not be in the transaction. Hand on the transaction, as a [`GenericClient`] |
+//! | `Client::is_closed`, `check_connection` | none: each call takes a connection that works, and nothing is left to be done about one that does not |
 //! | `bind`, `query_portal` | [`Client::query_raw`] in a transaction: its rows are fetched from a portal |
 //! | text is prepared anew for each call | it is remembered as a prepared statement is, on both sides |
 //! | `Error::is_closed` is not so for a server's last words | it is ([`Error::is_closed`]) |
 //! | `cancel_token` | dropping the future, [`Client::set_timeout`] |
-//! | `copy_in` is a `Sink`, `copy_out` a `Stream` | [`CopyIn::write`], [`CopyOut::try_next`] |
-//! | `binary_copy` | [`BinaryCopyInWriter`], [`BinaryCopyOutStream`] |
+//! | `copy_in` is a `Sink`; `copy_out` a `Stream` of `Bytes` | [`CopyIn::write`]; [`CopyOut`] is a `Stream` of `Vec<u8>` |
+//! | `binary_copy` | [`BinaryCopyInWriter`], [`BinaryCopyOutStream`], whose rows are [`Row`]s |
+//! | `error::{SqlState, DbError, Severity, ErrorPosition}` | the same, in [`error`] |
 //! | notices and notifications from the connection | [`Session::notification`]; notices are lines of the log |
 //! | a `commit` that the server turned into a rollback is `Ok` | it is an error, [`Error::is_aborted`] |
-//! | `Error::source` is the server's error | [`Error::as_db_error`]; what an error displays is all of it |
+//! | `DbError::severity` is in the server's language | it is not ([`DbError::severity`], [`DbError::parsed_severity`]) |
+//! | `Error::source` is the server's error | [`Error::as_db_error`], [`Error::into_source`]; what an error displays is all of it |
 //!
 //! [`tokio_postgres`]: https://docs.rs/tokio-postgres
 //! [`postgres-types`]: https://docs.rs/postgres-types
@@ -351,7 +356,7 @@ mod client;
 mod copy;
 mod db_error;
 mod declared;
-mod error;
+pub mod error;
 mod fitting;
 mod generic_client;
 mod methods;
@@ -370,7 +375,7 @@ mod transaction;
 pub use binary_copy::{BinaryCopyInWriter, BinaryCopyOutStream};
 pub use client::{Client, IsolationLevel, TransactionBuilder, default, open};
 pub use copy::{CopyIn, CopyOut};
-pub use db_error::DbError;
+pub use db_error::{DbError, ErrorPosition, Severity};
 #[doc(hidden)]
 pub use declared::record;
 pub use declared::{Columns, Declared, DeclaredRows, Parameters};

@@ -133,11 +133,10 @@ impl<'a, H: Host> Pipeline<'a, H> {
         for _ in 0..=calls.len() {
             match self.host.send_pipeline(self.encoded(&calls, &known)?).await {
                 Ok(outcomes) => return self.outcomes(&calls, known, outcomes),
-                Err(wire::Error::InPipeline(wire::PipelineError {
-                    index,
-                    changed: Some(newer),
-                    ..
-                })) => {
+                Err(wire::PipelineError {
+                    index: Some(index),
+                    error: wire::Error::StatementChanged(newer),
+                }) => {
                     let Some(changed) = calls.get(index as usize) else {
                         return Err(Error::malformed("it names a statement that there is not"));
                     };
@@ -233,10 +232,11 @@ impl<'a, H: Host> Pipeline<'a, H> {
                 (None, Some(statement)) => statement,
                 (None, None) => return Err(Error::malformed("it does not describe a statement")),
             };
+            let affected = outcome.rows.affected;
             let batch = Batch::parse(outcome.rows, statement.columns().len())?;
             Ok(Outcome {
                 rows: Row::all(&statement, batch),
-                affected: outcome.affected,
+                affected,
             })
         });
         read.collect()

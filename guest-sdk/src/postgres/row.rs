@@ -26,7 +26,6 @@ pub struct Row {
 }
 
 impl Row {
-    /// The row with this number, which must be within the batch; its columns are the statement's.
     /// Every row of a batch.
     pub(super) fn all(statement: &Statement, batch: Batch) -> Vec<Self> {
         let batch = Arc::new(batch);
@@ -35,6 +34,7 @@ impl Row {
             .collect()
     }
 
+    /// The row with this number, which must be within the batch; its columns are the statement's.
     pub(super) fn new(statement: Statement, batch: Arc<Batch>, index: usize) -> Self {
         Self {
             statement,
@@ -56,6 +56,11 @@ impl Row {
     /// Whether there are no values at all.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How many bytes its values have as they came, with the four of each length.
+    pub fn raw_size_bytes(&self) -> usize {
+        self.batch.row_bytes(self.index)
     }
 
     /// The value of a column, which is given by its name or by its number, counted from 0.
@@ -189,6 +194,7 @@ mod tests {
             rows: 1,
             cells: cells.to_vec(),
             last: true,
+            affected: 1,
         };
         let batch = Batch::parse(batch, columns.len()).expect("it is well formed");
         Row::new(
@@ -202,6 +208,7 @@ mod tests {
     fn a_value_is_found_by_number_or_name() {
         let row = row();
         assert_eq!((row.len(), row.is_empty()), (4, false));
+        assert_eq!(row.raw_size_bytes(), 30);
         assert_eq!(row.get::<_, i32>(0), 7);
         assert_eq!(row.get::<_, &str>("name"), "ab");
         assert_eq!(row.get::<_, String>("NAME"), "ab");

@@ -28,14 +28,17 @@ type Fetch = Pin<Box<dyn Future<Output = (wire::Cursor, Result<wire::Batch, wire
 ///
 /// In a [`Transaction`](super::Transaction) other calls may be made while it is read, other streams
 /// included: the host then holds the rows that are on their way, unless they are more than 4 MiB
-/// ([`Error::is_in_use`]). A commit or rollback does not wait for them: with the transaction the rows that have not arrived end ([`Error::is_ended`]). Elsewhere the
-/// result occupies its connection until the last row is fetched: on a [`Session`](super::Session), read or
-/// drop the stream before the next call, which otherwise fails ([`Error::is_in_use`]).
+/// ([`Error::is_in_use`]). A commit or rollback does not wait for them: with the transaction the rows that
+/// have not arrived end ([`Error::is_ended`]). Elsewhere the result occupies its connection until the last
+/// row is fetched: on a [`Session`](super::Session), read or drop the stream before the next call, which
+/// otherwise fails ([`Error::is_in_use`]).
 pub struct RowStream {
     statement: Statement,
     batch: Arc<Batch>,
     /// The next row of `batch`.
     next: usize,
+    /// How many rows were in the batches before it.
+    before: u64,
     rest: Rest,
     trouble: Option<Trouble>,
 }
@@ -43,6 +46,8 @@ pub struct RowStream {
 enum Rest {
     /// `batch` is the last one.
     None,
+    /// An error was the end.
+    Failed,
     There(wire::Cursor),
     Coming(Fetch),
 }
@@ -64,6 +69,7 @@ impl RowStream {
             statement,
             batch,
             next: 0,
+            before: 0,
             rest,
             trouble,
         })
@@ -72,6 +78,15 @@ impl RowStream {
     /// The columns of the rows, also when there is no row.
     pub fn columns(&self) -> &[Column] {
         self.statement.columns()
+    }
+
+    /// How many rows the statement affected, or returned, if it returns any; `None` before the last row is
+    /// read.
+    pub fn rows_affected(&self) -> Option<u64> {
+        let rows = self.batch.rows();
+        let is_over = self.next == rows && matches!(self.rest, Rest::None);
+        // Of a portal the server counts the rows that it was asked for last.
+        is_over.then(|| self.batch.affected().max(self.before + rows as u64))
     }
 
     /// The next row, `None` after the last. An error is the end of the rows, too.
@@ -113,8 +128,11 @@ impl RowStream {
 
     fn poll_row(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Row, Error>>> {
         while self.next == self.batch.rows() {
-            let result = match std::mem::replace(&mut self.rest, Rest::None) {
-                Rest::None => return Poll::Ready(None),
+            let result = match std::mem::replace(&mut self.rest, Rest::Failed) {
+                end @ (Rest::None | Rest::Failed) => {
+                    self.rest = end;
+                    return Poll::Ready(None);
+                }
                 Rest::There(cursor) => {
                     self.rest = Rest::Coming(Box::pin(async move {
                         let batch = cursor.next(BATCH_BYTES).await;
@@ -146,11 +164,14 @@ impl RowStream {
     ) -> Result<(), Error> {
         let batch = noted(self.trouble.as_ref(), batch)?;
         let last = batch.last;
-        self.batch = Arc::new(Batch::parse(batch, self.columns().len())?);
+        let batch = Arc::new(Batch::parse(batch, self.columns().len())?);
+        self.before += self.batch.rows() as u64;
+        self.batch = batch;
         self.next = 0;
-        if !last {
-            self.rest = Rest::There(cursor);
-        }
+        self.rest = match last {
+            true => Rest::None,
+            false => Rest::There(cursor),
+        };
         Ok(())
     }
 }
@@ -164,7 +185,7 @@ impl Stream for RowStream {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let here = self.batch.rows() - self.next;
-        let all = matches!(self.rest, Rest::None).then_some(here);
+        let all = matches!(self.rest, Rest::None | Rest::Failed).then_some(here);
         (here, all)
     }
 }

@@ -131,7 +131,7 @@ impl Host for Session {
     async fn send_prepare(
         &self,
         drafts: Vec<wire::Draft>,
-    ) -> Result<Vec<wire::Statement>, wire::Error> {
+    ) -> Result<Vec<wire::Statement>, wire::PipelineError> {
         self.handle
             .prepare(drafts, call::millis(self.timeout))
             .await
@@ -148,7 +148,7 @@ impl Host for Session {
     async fn send_pipeline(
         &self,
         calls: Vec<wire::Call>,
-    ) -> Result<Vec<wire::Outcome>, wire::Error> {
+    ) -> Result<Vec<wire::Outcome>, wire::PipelineError> {
         self.handle.pipeline(calls).await
     }
 

@@ -50,13 +50,27 @@ pub(super) fn noted<T>(
     })
 }
 
+/// The errors of which a transaction takes note.
+pub(super) trait Told {
+    /// What happened, to whichever statement.
+    fn error(&self) -> &wire::Error;
+}
+
+impl Told for wire::Error {
+    fn error(&self) -> &wire::Error {
+        self
+    }
+}
+
+impl Told for wire::PipelineError {
+    fn error(&self) -> &wire::Error {
+        &self.error
+    }
+}
+
 impl Trouble {
     /// Takes note of a call's result.
-    #[expect(
-        clippy::result_large_err,
-        reason = "the shape of the bindings' own calls"
-    )]
-    pub(super) fn note<T>(&self, result: Result<T, wire::Error>) -> Result<T, wire::Error> {
+    pub(super) fn note<T, E: Told>(&self, result: Result<T, E>) -> Result<T, E> {
         let Noted { conflict, failure } = &*self.0;
         match &result {
             Ok(_) => {
@@ -65,6 +79,7 @@ impl Trouble {
             }
             // What follows in a transaction that has failed says nothing new.
             Err(error) => {
+                let error = error.error();
                 let code = code(error);
                 if matches!(code, Some("40001" | "40P01")) {
                     conflict.store(true, Ordering::Relaxed);
@@ -96,12 +111,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The SQLSTATE, if it was the server that refused.
 fn code(error: &wire::Error) -> Option<&str> {
-    let refusal = match error {
-        wire::Error::Database(refusal) => Some(refusal),
-        wire::Error::InPipeline(error) => error.database.as_ref(),
+    match error {
+        wire::Error::Database(refusal) => Some(&*refusal.code),
         _ => None,
-    };
-    refusal.map(|refusal| &*refusal.code)
+    }
 }
 
 impl<'a> TransactionBuilder<'a> {
@@ -158,6 +171,7 @@ fn wait(attempt: u32, random: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres::db_error::tests::refused;
 
     #[test]
     fn waits_grow_up_to_a_limit() {
@@ -180,22 +194,7 @@ mod tests {
 
     #[test]
     fn a_conflict_is_forgotten_when_something_succeeds_after_it() {
-        let refusal = |code: &str| {
-            wire::Error::Database(wire::DatabaseError {
-                severity: "ERROR".to_owned(),
-                code: code.to_owned(),
-                message: "refused".to_owned(),
-                detail: None,
-                hint: None,
-                position: None,
-                context: None,
-                schema: None,
-                table: None,
-                column: None,
-                data_type: None,
-                constraint: None,
-            })
-        };
+        let refusal = |code: &str| wire::Error::Database(refused(code, "refused"));
         let trouble = Trouble::default();
         for (result, is_noted) in [
             (Err(refusal("22012")), false),
@@ -208,8 +207,12 @@ mod tests {
             let _ = trouble.note(result);
             assert_eq!(trouble.is_conflict(), is_noted);
         }
-        let _ = trouble.note::<()>(Err(refusal("22012")));
-        let _ = trouble.note::<()>(Err(refusal("25P02")));
+        let of_a_pipeline = wire::PipelineError {
+            index: Some(1),
+            error: refusal("22012"),
+        };
+        let _ = trouble.note::<(), _>(Err(of_a_pipeline));
+        let _ = trouble.note::<(), _>(Err(refusal("25P02")));
         let aborted = || Error::from(wire::Error::Aborted);
         let explained = trouble.explain(aborted());
         assert!(
@@ -218,7 +221,7 @@ mod tests {
                     .to_string()
                     .ends_with(": refused (SQLSTATE 22012)")
         );
-        let _ = trouble.note(Ok(()));
+        let _ = trouble.note::<_, wire::Error>(Ok(()));
         assert_eq!(
             trouble.explain(aborted()).to_string(),
             aborted().to_string()

@@ -195,6 +195,11 @@ impl Open {
     }
 }
 
+/// An error before any of several statements was sent.
+fn of_all(error: wire::Error) -> wire::PipelineError {
+    wire::PipelineError { index: None, error }
+}
+
 impl Host for Transaction<'_> {
     fn statements(&self) -> &Mutex<StatementCache> {
         &self.open.database.statements
@@ -211,8 +216,8 @@ impl Host for Transaction<'_> {
     async fn send_prepare(
         &self,
         drafts: Vec<wire::Draft>,
-    ) -> Result<Vec<wire::Statement>, wire::Error> {
-        self.open.settle().await?;
+    ) -> Result<Vec<wire::Statement>, wire::PipelineError> {
+        self.open.settle().await.map_err(of_all)?;
         let Open {
             handle, trouble, ..
         } = &*self.open;
@@ -238,8 +243,8 @@ impl Host for Transaction<'_> {
     async fn send_pipeline(
         &self,
         calls: Vec<wire::Call>,
-    ) -> Result<Vec<wire::Outcome>, wire::Error> {
-        self.open.settle().await?;
+    ) -> Result<Vec<wire::Outcome>, wire::PipelineError> {
+        self.open.settle().await.map_err(of_all)?;
         let Open {
             handle, trouble, ..
         } = &*self.open;

@@ -39,6 +39,10 @@ pub struct ServerError {
     pub data_type: Option<String>,
     /// The constraint that it is about.
     pub constraint: Option<String>,
+    /// The file of the server's own source that says so.
+    pub file: Option<String>,
+    /// The line of that file.
+    pub line: Option<u32>,
     /// The function of the server's own source that says so: the same in every language.
     pub routine: Option<String>,
 }
@@ -81,8 +85,10 @@ impl ServerError {
                 b'c' => error.column = Some(text),
                 b'd' => error.data_type = Some(text),
                 b'n' => error.constraint = Some(text),
+                b'F' => error.file = Some(text),
+                b'L' => error.line = text.parse().ok(),
                 b'R' => error.routine = Some(text),
-                // The file and line of the server's own source, and what later versions may add.
+                // What later versions may add.
                 _ => {}
             }
         }
@@ -177,7 +183,7 @@ mod tests {
     #[test]
     fn every_field_is_kept_and_the_untranslated_severity_wins() {
         let error = read(
-            b"SFEHLER\0VERROR\0C23505\0Mdoppelt\0Dd\0Hh\0P7\0p8\0qq\0Ww\0ss\0tt\0cc\0dd\0nn\0Ffile\0Rroutine\0\0",
+            b"SFEHLER\0VERROR\0C23505\0Mdoppelt\0Dd\0Hh\0P7\0p8\0qq\0Ww\0ss\0tt\0cc\0dd\0nn\0Ffile\0L9\0Rroutine\0\0",
         );
         let some = |text: &str| Some(text.to_owned());
         let expected = ServerError {
@@ -195,6 +201,8 @@ mod tests {
             column: some("c"),
             data_type: some("d"),
             constraint: some("n"),
+            file: some("file"),
+            line: Some(9),
             routine: some("routine"),
         };
         assert_eq!(error, expected);

@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use hearth::postgres::error::{DbError, ErrorPosition, Severity};
 use hearth::postgres::types::Type;
 use hearth::postgres::{
-    BinaryCopyInWriter, BinaryCopyOutStream, Client, Error, GenericClient, IsolationLevel, RawValue,
+    BinaryCopyInWriter, BinaryCopyOutStream, Client, Error, GenericClient, IsolationLevel,
+    Pipeline, RawValue,
 };
 use serde_json::{Value, json};
 
@@ -17,6 +20,8 @@ async fn handle(part: String) -> Result<Value, hearth::Error> {
     Ok(match part.as_str() {
         "alike" => alike(db).await?,
         "copy" => copy(&db).await?,
+        "streams" => streams(&db).await?,
+        "refusals" => refusals(&db).await?,
         "misfits" => misfits(&db).await?,
         "time" => time(&db).await?,
         "odd" => odd(&db).await?,
@@ -30,12 +35,15 @@ async fn write(on: &mut impl GenericClient, id: i32) -> Result<i64, Error> {
     on.execute(sql, &[&id]).await?;
     let tx = on.transaction().await?;
     let mut pipeline = tx.pipeline();
-    pipeline
-        .add(sql, &[&id])
-        .add("select count(*) from things", &[]);
+    add(&mut pipeline, sql, &id);
+    pipeline.add("select count(*) from things", &[]);
     let outcomes = pipeline.run().await?;
     tx.commit().await?;
     outcomes[1].rows[0].try_get(0)
+}
+
+fn add<'a, H: GenericClient>(pipeline: &mut Pipeline<'a, H>, sql: &str, id: &'a i32) {
+    pipeline.add(sql, &[id]);
 }
 
 async fn alike(mut db: Client) -> Result<Value, Error> {
@@ -74,7 +82,7 @@ async fn copy(db: &Client) -> Result<Value, Error> {
     let copy = db.copy_in("copy same from stdin (format binary)").await?;
     let mut rows = BinaryCopyOutStream::new(out, &TYPES);
     let mut writer = BinaryCopyInWriter::new(copy, &TYPES);
-    while let Some(row) = rows.try_next().await? {
+    while let Some(row) = rows.next().await.transpose()? {
         let id: i32 = row.try_get(0)?;
         let name: Option<&str> = row.try_get("column2")?;
         let sizes: Vec<f64> = row.try_get(2)?;
@@ -84,6 +92,68 @@ async fn copy(db: &Client) -> Result<Value, Error> {
     let sql = "select count(*) from ((table many except table same) union (table same except table many)) x";
     let others: i64 = db.query_one_scalar(sql, &[]).await?;
     Ok(json!([copied, others]))
+}
+
+/// How many rows a stream says that it had, before and after they are read.
+async fn rows(on: &impl GenericClient, sql: &str) -> Result<Value, Error> {
+    let mut rows = on.query_raw(sql, [0_i32; 0]).await?;
+    let first = rows
+        .try_next()
+        .await
+        .map(|row| row.map(|row| row.raw_size_bytes()));
+    let before = rows.rows_affected();
+    while let Ok(Some(_)) = rows.try_next().await {}
+    Ok(json!([first.ok(), before, rows.rows_affected()]))
+}
+
+/// What a copy is as a stream of bytes, and how rows are counted on the different ways that they take.
+async fn streams(db: &Client) -> Result<Value, Error> {
+    let copy = db.copy_out("copy many (id) to stdout").await?;
+    let bytes = copy.fold(0, async |bytes, piece| {
+        bytes + piece.map_or(0, |piece| piece.len())
+    });
+    let bytes = bytes.await;
+    let tx = db.transaction().await?;
+    let many = "select * from many";
+    Ok(json!([
+        bytes,
+        rows(db, many).await?,
+        rows(&tx, many).await?,
+        rows(
+            &tx,
+            "insert into same select * from many where id <= 9 returning 1"
+        )
+        .await?,
+        rows(&tx, "update same set name = null").await?,
+        rows(db, "select 1 / (20 - id) from many").await?,
+    ]))
+}
+
+/// What the server says of a failure, as far as `tokio_postgres` tells it.
+async fn refusals(db: &Client) -> Result<Value, Error> {
+    let sql = "create function pg_temp.f() returns int language plpgsql as 'begin return (select no from things); end'";
+    let session = db.session().await?;
+    session.batch_execute(sql).await?;
+    let mut said = Vec::new();
+    for sql in ["select no from things", "select pg_temp.f()"] {
+        let error = session
+            .query(sql, &[])
+            .await
+            .expect_err("there is no such column");
+        let source = error
+            .into_source()
+            .and_then(|source| source.downcast::<DbError>().ok());
+        let error = source.expect("the server said it");
+        let at = error.position().map(|at| match at {
+            ErrorPosition::Original(at) => json!(at),
+            ErrorPosition::Internal { position, query } => json!([position, query]),
+        });
+        let is_error = error.parsed_severity() == Some(Severity::Error);
+        let source =
+            [error.file(), error.routine()].map(|text| text.is_some_and(|text| !text.is_empty()));
+        said.push(json!([at, is_error, source, error.line() > Some(0)]));
+    }
+    Ok(json!(said))
 }
 
 async fn misfits(db: &Client) -> Result<Value, Error> {

@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures_util::future::{Either, FutureExt, join_all, select};
 use hearth::postgres::types::Type;
 use hearth::postgres::{
-    Client, CopyIn, CopyOut, Error, Outcome, RowStream, Session, Statement, ToSql, Transaction,
+    Client, CopyIn, CopyOut, Error, ErrorPosition, Outcome, RowStream, Session, Statement, ToSql,
+    Transaction,
 };
 use serde_json::{Value, json};
 
@@ -303,7 +304,10 @@ pub fn describe(error: Error) -> Value {
     json!({ "error": {
         "code": error.code().map(|code| code.code()),
         "constraint": error.as_db_error().and_then(|error| error.constraint()),
-        "position": error.as_db_error().and_then(|error| error.position()),
+        "position": error.as_db_error().and_then(|error| error.position()).and_then(|at| match at {
+            ErrorPosition::Original(at) => Some(at),
+            ErrorPosition::Internal { .. } => None,
+        }),
         "message": error.to_string(),
     }})
 }

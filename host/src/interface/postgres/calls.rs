@@ -18,10 +18,10 @@ macro_rules! calls {
             handle: Resource<$handle>,
             drafts: Vec<wit::Draft>,
             timeout_ms: Option<u32>,
-        ) -> Outcome<Vec<wit::Statement>> {
+        ) -> wasmtime::Result<Result<Vec<wit::Statement>, wit::PipelineError>> {
             match $place(accessor, &handle)? {
                 Ok(place) => Ok(Box::pin(calls::prepare(&place, drafts, timeout_ms)).await),
-                Err(error) => Ok(Err(error)),
+                Err(error) => Ok(Err(error.into())),
             }
         }
 
@@ -51,10 +51,10 @@ macro_rules! calls {
             accessor: &Accessor<T, Self>,
             handle: Resource<$handle>,
             calls: Vec<wit::Call>,
-        ) -> Outcome<Vec<wit::Outcome>> {
+        ) -> wasmtime::Result<Result<Vec<wit::Outcome>, wit::PipelineError>> {
             match $place(accessor, &handle)? {
                 Ok(place) => Ok(Box::pin(calls::pipeline(&place, calls)).await),
-                Err(error) => Ok(Err(error)),
+                Err(error) => Ok(Err(error.into())),
             }
         }
 
@@ -106,7 +106,7 @@ pub(super) async fn prepare(
     place: &Place,
     drafts: Vec<wit::Draft>,
     timeout_ms: Option<u32>,
-) -> Result<Vec<wit::Statement>, wit::Error> {
+) -> Result<Vec<wit::Statement>, wit::PipelineError> {
     let keys: Vec<Key> = drafts.into_iter().map(Key::from).collect();
     let described = place.prepare(&keys, convert::timeout(timeout_ms)).await?;
     Ok(described
@@ -131,7 +131,7 @@ pub(super) async fn execute(place: &Place, call: wit::Call) -> Result<u64, wit::
 pub(super) async fn pipeline(
     place: &Place,
     calls: Vec<wit::Call>,
-) -> Result<Vec<wit::Outcome>, wit::Error> {
+) -> Result<Vec<wit::Outcome>, wit::PipelineError> {
     let calls: Vec<Call> = calls.into_iter().map(Call::from).collect();
     let outcomes = place.pipeline(&calls).await?;
     Ok(convert::outcomes(&calls, outcomes))

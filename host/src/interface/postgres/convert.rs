@@ -68,6 +68,7 @@ impl From<Batch> for wit::Batch {
             rows: batch.rows,
             cells: batch.cells,
             last: batch.last,
+            affected: batch.affected,
         }
     }
 }
@@ -90,21 +91,28 @@ impl From<Error> for wit::Error {
             Error::Ended => Self::Ended,
             Error::Deadline => Self::Deadline,
             Error::TooLarge(bytes) => Self::TooLarge(bytes as u64),
-            Error::InPipeline { index, error } => Self::InPipeline(wit::PipelineError {
-                index: index as u32,
-                message: error.to_string(),
-                changed: match &*error {
-                    Error::StatementChanged(description) => Some((&**description).into()),
-                    _ => None,
-                },
-                database: match *error {
-                    Error::Server(error) => Some(database_error(*error)),
-                    _ => None,
-                },
-            }),
+            // Where there are several statements, which of them it was is told beside it.
+            Error::InPipeline { error, .. } => (*error).into(),
             Error::Unsupported(_) => Self::Unsupported(text),
             Error::Protocol(_) => Self::Other(text),
         }
+    }
+}
+
+impl From<Error> for wit::PipelineError {
+    fn from(error: Error) -> Self {
+        let index = match &error {
+            Error::InPipeline { index, .. } => Some(*index as u32),
+            _ => None,
+        };
+        let error = error.into();
+        Self { index, error }
+    }
+}
+
+impl From<wit::Error> for wit::PipelineError {
+    fn from(error: wit::Error) -> Self {
+        Self { index: None, error }
     }
 }
 
@@ -129,7 +137,6 @@ pub(super) fn outcomes(calls: &[Call], outcomes: Vec<Outcome>) -> Vec<wit::Outco
     each.map(|(call, outcome)| wit::Outcome {
         statement: (call.version != outcome.description.version)
             .then(|| (&*outcome.description).into()),
-        affected: outcome.rows.affected,
         rows: outcome.rows.into(),
     })
     .collect()
@@ -190,5 +197,33 @@ fn database_error(error: ServerError) -> wit::DatabaseError {
         column: error.column,
         data_type: error.data_type,
         constraint: error.constraint,
+        internal_query: error.internal_query,
+        internal_position: error.internal_position,
+        file: error.file,
+        line: error.line,
+        routine: error.routine,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_of_a_call_of_several_keeps_its_kind() {
+        let of_one = |error| {
+            let error = Box::new(error);
+            wit::PipelineError::from(Error::InPipeline { index: 2, error })
+        };
+        let unsupported = of_one(Error::Unsupported("not here".to_owned()));
+        assert_eq!(unsupported.index, Some(2));
+        assert!(matches!(&unsupported.error, wit::Error::Unsupported(text) if text == "not here"));
+        let lost = wit::PipelineError::from(Error::ConnectionLost {
+            maybe_executed: true,
+        });
+        assert_eq!(lost.index, None);
+        assert!(matches!(lost.error, wit::Error::ConnectionLost(true)));
+        let deadline = of_one(Error::Deadline);
+        assert!(matches!(deadline.error, wit::Error::Deadline));
     }
 }
