@@ -29,6 +29,34 @@ use crate::failure::Failure;
 ///         .cookie("seen=1; HttpOnly"))
 /// }
 /// ```
+///
+/// In the document a body that is UTF-8 is text, and any other is base64, with `isBase64Encoded`.
+///
+/// # Requests
+///
+/// They come as an event of JSON, for which the crate `aws_lambda_events` has types: of function URLs
+/// `LambdaFunctionUrlRequest` (its feature `lambda_function_urls`), of API Gateway's HTTP APIs
+/// `ApiGatewayV2httpRequest` (`apigw`), with the same fields. A whole function:
+///
+#[doc = concat!("```ignore\n", include_str!("../../tests/guests/examples/web.rs"), "```")]
+///
+/// ```toml
+/// aws_lambda_events = { version = "1", default-features = false, features = ["lambda_function_urls"] }
+/// base64 = "0.22"
+/// ```
+///
+/// The local host speaks Lambda's Invoke API and has no function URLs: there the event is written by hand.
+///
+/// # Errors
+///
+/// What HTTP, or Lambda, has no form for fails the invocation when the handler has returned. Its caller reads
+/// `Function.Error` and what is wrong:
+///
+/// - a status below 200 or above 599;
+/// - a header `set-cookie`: use [`cookie`](Self::cookie), since several of one name are joined;
+/// - a name that cannot be a header's;
+/// - a value, or a cookie, that cannot be one, such as with a line break;
+/// - any `Http` where the setting is `response = "stream"`.
 #[derive(Debug)]
 pub struct Http<B> {
     head: HttpHead,
@@ -36,7 +64,8 @@ pub struct Http<B> {
 }
 
 impl<B: Answer> Http<B> {
-    /// An answer with this status, from 200 to 599, and this body.
+    /// An answer with this status, from 200 to 599, and this body. Another status is an
+    /// [error](Self#errors) later.
     pub fn new(status: u16, body: B) -> Self {
         let head = HttpHead {
             status,

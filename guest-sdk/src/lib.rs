@@ -151,6 +151,23 @@
 //! What is printed to stdout and stderr becomes the log, line by line, each with the request id of
 //! its invocation; so do panic messages. `println!` is enough. An invocation may print 1 MiB.
 //!
+//! A line that is a JSON object keeps its `level`, and in a log of JSON its other members stand beside
+//! the host's own (`timestamp`, `requestId`, `function` …, which are the host's to say). So loggers that write
+//! JSON fit, such as `tracing-subscriber` with its features `fmt` and `json`, set up by `init`; here with types
+//! of other crates as values of the database besides:
+//!
+#![doc = concat!("```ignore\n", include_str!("../../tests/guests/examples/crates.rs"), "```")]
+//!
+//! ```toml
+//! postgres_array = "0.11"
+//! postgres_range = "0.11"
+//! tracing = { version = "0.1", default-features = false }
+//! tracing-subscriber = { version = "0.3", default-features = false, features = ["fmt", "json"] }
+//! ```
+//!
+//! It is `flatten_event` that puts `message` and the fields where the host looks for them. The subscriber lets
+//! `INFO` and what is graver through, unless `with_max_level` says otherwise; then the host's level decides.
+//!
 //! # Time
 //!
 //! [`Context::remaining`] is the time until the deadline. Shortly before that the host answers with
@@ -162,7 +179,8 @@
 //! # The environment
 //!
 //! `std::env::var` sees the variables that `environment = { … }` of the function's section lists, and
-//! no others. There is no network: a guest reaches databases by the host alone.
+//! no others. There is no network: a guest reaches databases by the host, and nothing else. HTTP clients, AWS's
+//! SDK, S3, SQS and Redis are out of its reach, though some of their crates compile.
 //!
 //! There are no files either, unless `temporary_mib = 64` gives the function a temporary directory: `/tmp`, for
 //! `std::fs` as usual (`std::env::temp_dir` does not know of it). It is empty when an invocation begins and holds
@@ -184,6 +202,8 @@
 //!     Ok(row.get(0))
 //! }
 //! ```
+//!
+#![doc = include_str!("lambda_runtime.md")]
 //!
 //! # Features
 //!

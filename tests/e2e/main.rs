@@ -37,6 +37,7 @@ mod cancellation;
 mod caps;
 mod configuration;
 mod connecting;
+mod crates;
 mod credentials;
 mod deadlines;
 mod declared;

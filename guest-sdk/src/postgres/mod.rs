@@ -111,13 +111,17 @@
 //! | NULL | `Option<T>` | |
 //! | any | [`RawValue`] | |
 //!
-//! What is missing there (`interval`, `tsvector`, `money`, ranges, the other geometric types …) can be
+//! Types of other crates fit if they implement the traits of `postgres-types` 0.2, such as those of
+//! `postgres_array` (several dimensions) and `postgres_range`. `rust_decimal` leaves them out in WebAssembly:
+//! a [`Numeric`] becomes a `Decimal`, and the other way round, by its text.
+//!
+//! What is missing then (`interval`, `tsvector`, `money`, the other geometric types …) can be
 //! read and written as text, with a cast in SQL:
 //! `SELECT age::text, $1::text::interval FROM person`. A [`RawValue`] carries a value of any type as
 //! it is; a type of yours can implement [`ToSql`] and [`FromSql`] for whatever bytes PostgreSQL uses.
 //!
-//! Three things to know of `postgres-types`: an array of several dimensions is no `Vec<Vec<T>>` (select it
-//! as text, or `unnest` it); a NULL in an array needs a `Vec<Option<T>>`; and `infinity` as a timestamp
+//! Three things to know of `postgres-types`: an array of several dimensions is no `Vec<Vec<T>>` (take
+//! `postgres_array::Array`, or `unnest` it); a NULL in an array needs a `Vec<Option<T>>`; and `infinity` as a timestamp
 //! or a date is an error to `jiff`, `chrono` and `time` and some far day to `SystemTime`, so ask
 //! `isfinite(day)` where it may occur.
 //!
