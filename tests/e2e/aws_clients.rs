@@ -1,5 +1,6 @@
 //! AWS's own clients work on the local host as they are: the one for Python, and the one for the shell.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::LazyLock;
@@ -70,23 +71,28 @@ async fn boto3_invokes_in_all_three_ways_and_reads_streams() {
 /// The AWS CLI, with only an endpoint given. Its credentials are checked by nobody.
 struct Cli<'a> {
     trial: &'a Trial,
+    program: PathBuf,
+    /// What this version of it needs besides.
+    options: &'static [&'static str],
     directory: PathBuf,
 }
 
 impl Cli<'_> {
     fn invoke(&self, function: &str, payload: &Value, options: &[&str]) -> Output {
-        let mut command = Command::new(CLIENTS.join("aws"));
+        let mut command = Command::new(&self.program);
         command
             .env("AWS_ACCESS_KEY_ID", "none")
             .env("AWS_SECRET_ACCESS_KEY", "none")
             .env("AWS_DEFAULT_REGION", "eu-central-1")
             .env("HOME", &self.directory)
+            .env("AWS_PAGER", "")
             .args(["lambda", "invoke", "--function-name", function])
             .args([
                 "--endpoint-url",
                 &format!("http://{}", self.trial.address()),
             ])
             .args(["--payload", &payload.to_string()])
+            .args(self.options)
             .args(options)
             .arg(self.directory.join("answer.json"));
         command.output().expect("it was installed")
@@ -105,9 +111,33 @@ impl Cli<'_> {
 
 #[tokio::test]
 async fn the_aws_cli_invokes_in_all_three_ways() {
+    invokes_in_all_three_ways(CLIENTS.join("aws"), &[]).await;
+}
+
+/// It is not on PyPI, but on some machines, and a package of some systems.
+#[tokio::test]
+async fn the_aws_cli_of_version_2_does_too_where_there_is_one() {
+    let program = PathBuf::from("/usr/bin/aws");
+    let version = Command::new(&program).arg("--version").output();
+    match version {
+        Ok(output) if output.stdout.starts_with(b"aws-cli/2.") => {
+            let options = &["--cli-binary-format", "raw-in-base64-out"];
+            invokes_in_all_three_ways(program, options).await;
+        }
+        // Past the capture of tests that pass, or nobody would read it.
+        _ => {
+            let why = "the AWS CLI of version 2 is not installed; Debian's package is `awscli`";
+            let _ = writeln!(std::io::stderr(), "NOT RUN: {why}");
+        }
+    }
+}
+
+async fn invokes_in_all_three_ways(program: PathBuf, options: &'static [&'static str]) {
     let trial = Setup::of(&MISBEHAVE).start(Door::Local).await;
     let cli = Cli {
         trial: &trial,
+        program,
+        options,
         directory: run::fresh_directory(),
     };
     let (said, answer) = cli.invoked(&json!({ "act": "count" }), &["--log-type", "Tail"]);
