@@ -1,5 +1,7 @@
 //! Where a password comes from, and that changing it costs nobody an error.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 
 use e2e::authority::file;
@@ -73,7 +75,53 @@ async fn rotate(database: &Database, password: &str) {
     database.observe(kill).await;
 }
 
+/// What answers as AWS's extension for secrets does, to who shows this token. Returns its port.
+fn secrets_extension(token: &'static str, secret: &Value) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let body = json!({ "Name": "orders", "SecretString": secret.to_string() }).to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                match stream.read(&mut byte) {
+                    Ok(1) => request.push(byte[0]),
+                    _ => break,
+                }
+            }
+            let request = String::from_utf8_lossy(&request);
+            let is_asked = request.starts_with("GET /secretsmanager/get?secretId=orders ")
+                && request.contains(&format!("X-Aws-Parameters-Secrets-Token: {token}\r\n"));
+            let (status, body) = if is_asked {
+                ("200 OK", &*body)
+            } else {
+                ("401 Unauthorized", "{}")
+            };
+            let length = body.len();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            );
+        }
+    });
+    port
+}
+
 behind_both_doors! {
+    /// By the command that README has, at another port.
+    async fn a_password_comes_from_the_extension_for_secrets(door) {
+        let database = database("sesame").await;
+        let port = secrets_extension("let-me-in", &json!({ "username": "orders", "password": "sesame" }));
+        let (_, section) = include_str!("../../README.md").split_once("[database.default.password]\ncommand = ").unwrap();
+        let (command, _) = section.split_once("```").unwrap();
+        let command = command.trim().replace("localhost:2773", &format!("127.0.0.1:{port}"));
+        let setup = setup(&database)
+            .database("password", &format!("{{ command = {command} }}"))
+            .variable("AWS_SESSION_TOKEN", "let-me-in");
+        assert_eq!(ask(&setup.start(door).await).await["rows"], json!([[database.name]]));
+    }
+
     async fn a_password_is_read_from_a_file_at_each_connect(door) {
         let database = database("sesame").await;
         let path = file("password", "sesame\n");
