@@ -153,6 +153,26 @@ async fn an_answer_is_taken_by_a_reply_that_says_nothing_of_its_length() {
     }
 }
 
+#[tokio::test]
+async fn an_event_with_many_headers_is_understood() {
+    is_understood(|id| {
+        let many: String = (0..500).map(|n| format!("X-{n}: {n}\r\n")).collect();
+        Reply::event_with(id, &many, "[1]")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_with_older_forms_of_headers_is_understood() {
+    for lines in [
+        "X-Folded: a\r\n b\r\n",
+        "Transfer-Encoding: identity\r\n",
+        "Content-Length: 3, 3\r\n",
+    ] {
+        is_understood(|id| Reply::event_with(id, lines, "[1]")).await;
+    }
+}
+
 /// For longer than a Runtime API that says nothing at all would be asked.
 #[tokio::test]
 async fn whoever_talks_nonsense_is_asked_again_however_often() {

@@ -2,13 +2,15 @@
 //! no HTTP at all.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hyper::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex as Turn, mpsc};
+use tokio::sync::{Mutex as Turn, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::call::{What, what};
@@ -30,7 +32,23 @@ struct Shared {
     replies: Turn<mpsc::UnboundedReceiver<Reply>>,
     /// What is said to everything else.
     taken: Bytes,
+    receipts: watch::Sender<Receipts>,
     answers: Mutex<Vec<Answer>>,
+    /// How many requests for an event there were.
+    asked: AtomicUsize,
+}
+
+/// Who is told that an answer was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receipts {
+    /// Whoever posts one.
+    Sent,
+    /// Nobody for now.
+    Held,
+    /// Whoever has posted the first copy of one; nobody else for now.
+    SentToFirst,
+    /// Nobody: its connection is closed instead.
+    Lost,
 }
 
 /// What is said to one request for the next event.
@@ -68,11 +86,34 @@ impl Reply {
         }
     }
 
+    /// The same without its last bytes.
+    pub fn cut(mut self, bytes: usize) -> Self {
+        self.bytes.truncate(self.bytes.len() - bytes);
+        self
+    }
+
     /// An event as there is nothing odd about it, but that it tells no time.
     pub fn event(id: &str, event: &str) -> Self {
+        Self::event_with(id, "", event)
+    }
+
+    /// An event with so much time.
+    pub fn event_within(id: &str, time: Duration, event: &str) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let deadline = now.expect("it is after 1970") + time;
+        let deadline = deadline.as_millis();
+        Self::event_with(
+            id,
+            &format!("Lambda-Runtime-Deadline-Ms: {deadline}\r\n"),
+            event,
+        )
+    }
+
+    /// An event with these lines in its head, each with its end.
+    pub fn event_with(id: &str, lines: &str, event: &str) -> Self {
         let length = event.len();
         Self::open(format!(
-            "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: {id}\r\nContent-Length: {length}\r\n\r\n{event}"
+            "HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: {id}\r\n{lines}Content-Length: {length}\r\n\r\n{event}"
         ))
     }
 }
@@ -93,7 +134,9 @@ impl Handmade {
         let shared = Arc::new(Shared {
             replies: Turn::new(replies),
             taken: Bytes::from_static(taken),
+            receipts: watch::Sender::new(Receipts::Sent),
             answers: Mutex::default(),
+            asked: AtomicUsize::new(0),
         });
         let server = tokio::spawn(serve(listener, Arc::clone(&shared)));
         Self {
@@ -115,6 +158,19 @@ impl Handmade {
         said.expect("it is received as long as this serves");
     }
 
+    /// From now on it is told like this that an answer was taken, also of those that wait for it.
+    pub fn receipts(&self, receipts: Receipts) {
+        self.shared.receipts.send_replace(receipts);
+    }
+
+    /// Waits until there were so many answers to an event.
+    pub async fn answered(&self, id: &str, count: usize) {
+        within(PATIENCE, &format!("{count} answers to {id}"), async || {
+            (self.answers(id) >= count).then_some(())
+        })
+        .await;
+    }
+
     /// Waits for the answer to an event.
     pub async fn answer(&self, id: &str) -> Answer {
         within(PATIENCE, &format!("an answer to {id}"), async || {
@@ -122,6 +178,18 @@ impl Handmade {
             answers.iter().find(|answer| answer.id == id).cloned()
         })
         .await
+    }
+
+    /// The last answer so far to an event that has one.
+    pub fn last_answer(&self, id: &str) -> Answer {
+        let answers = self.shared.answers.lock().unwrap();
+        let last = answers.iter().rfind(|answer| answer.id == id);
+        last.expect("there is one").clone()
+    }
+
+    /// How many requests for an event there were.
+    pub fn asked(&self) -> usize {
+        self.shared.asked.load(Ordering::SeqCst)
     }
 
     /// How many answers there were to an event.
@@ -149,6 +217,7 @@ async fn converse(mut socket: TcpStream, shared: Arc<Shared>) {
     while let Some((what, id, body)) = request(&mut socket, &mut input).await {
         let reply = match what {
             What::Next => {
+                shared.asked.fetch_add(1, Ordering::SeqCst);
                 let mut replies = shared.replies.lock().await;
                 let mut more = [0];
                 let reply = tokio::select! {
@@ -159,16 +228,37 @@ async fn converse(mut socket: TcpStream, shared: Arc<Shared>) {
                 let Some(reply) = reply else { return };
                 reply
             }
-            _ => {
-                let answer = Answer { what, id, body };
-                shared.answers.lock().unwrap().push(answer);
-                Reply::open(shared.taken.clone())
-            }
+            _ => match receipt(&shared, Answer { what, id, body }).await {
+                Some(receipt) => receipt,
+                None => return,
+            },
         };
         if socket.write_all(&reply.bytes).await.is_err() || reply.closes {
             return;
         }
     }
+}
+
+/// Notes an answer. Returns what is said of it, if anything, once that is to be said.
+async fn receipt(shared: &Shared, answer: Answer) -> Option<Reply> {
+    let is_answer = matches!(answer.what, What::Response | What::Error);
+    let is_first = {
+        let mut answers = shared.answers.lock().unwrap();
+        let is_first = answers.iter().all(|known| known.id != answer.id);
+        answers.push(answer);
+        is_first
+    };
+    let mut receipts = shared.receipts.subscribe();
+    let is_told = |receipts: &Receipts| match receipts {
+        Receipts::Sent | Receipts::Lost => true,
+        Receipts::SentToFirst => is_first,
+        Receipts::Held => false,
+    };
+    let receipts = match is_answer {
+        true => *receipts.wait_for(is_told).await.ok()?,
+        false => Receipts::Sent,
+    };
+    (receipts != Receipts::Lost).then(|| Reply::open(shared.taken.clone()))
 }
 
 /// The next request on a connection: what it is, to which event, and its body.
@@ -182,6 +272,15 @@ async fn request(socket: &mut TcpStream, input: &mut Vec<u8>) -> Option<(What, S
         }
     };
     let text = String::from_utf8_lossy(&input[..head]).to_lowercase();
+    if text.contains("transfer-encoding: chunked") {
+        while !input.ends_with(b"0\r\n\r\n") {
+            if socket.read_buf(input).await.ok()? == 0 {
+                return None;
+            }
+        }
+        let (what, id) = what(&Method::POST, text.split(' ').nth(1)?);
+        return Some((what, id, Bytes::from(input.split_off(head))));
+    }
     let (_, length) = text.split_once("content-length: ").unwrap_or(("", "0"));
     let length: usize = length.lines().next()?.trim().parse().ok()?;
     while input.len() < head + length {

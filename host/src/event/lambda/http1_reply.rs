@@ -12,8 +12,10 @@ use httparse::{ParserConfig, Status};
 use super::super::chunk;
 use super::http1::Lost;
 
-/// Headers that a reply may have.
-const HEADERS_MAX: usize = 100;
+/// Headers for which there is room in any case, and those that a reply may have at most.
+const HEADERS_USUAL: usize = 64;
+const HEADERS_MAX: usize = 512;
+const TOO_MANY: &str = "too many headers";
 
 /// The head of a reply.
 #[derive(Debug)]
@@ -25,7 +27,8 @@ pub(super) struct Head {
     pub(super) keeps_open: bool,
 }
 
-/// The headers of a reply as they came. They are few, so they are looked through, and not hashed.
+/// The headers of a reply as they came, of one that is folded the line breaks too. They are few, so they are
+/// looked through, and not hashed.
 #[derive(Debug)]
 pub(super) struct Headers {
     head: Box<[u8]>,
@@ -39,6 +42,12 @@ impl Headers {
         let is_of_name =
             move |(given, _): &(&[u8], &[u8])| given.eq_ignore_ascii_case(name.as_bytes());
         self.iter().filter(is_of_name).map(|(_, value)| value)
+    }
+
+    /// What these values say, where each may be a list.
+    fn words<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        let words = |value: &'a [u8]| value.split(|&byte| byte == b',');
+        self.all(name).flat_map(words).map(<[u8]>::trim_ascii)
     }
 
     /// The first value of this name.
@@ -70,12 +79,24 @@ pub(super) enum Framing {
 
 /// Reads a head, and says how many bytes it has; none while it is not whole.
 pub(super) fn parse(input: &[u8]) -> Result<Option<(Head, usize)>, Lost> {
-    let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    match parse_in(&mut [const { MaybeUninit::uninit() }; HEADERS_USUAL], input) {
+        Err(Lost::Garbage(TOO_MANY)) => {
+            parse_in(&mut vec![MaybeUninit::uninit(); HEADERS_MAX], input)
+        }
+        parsed => parsed,
+    }
+}
+
+fn parse_in<'a>(
+    room: &mut [MaybeUninit<httparse::Header<'a>>],
+    input: &'a [u8],
+) -> Result<Option<(Head, usize)>, Lost> {
     let mut reply = httparse::Response::new(&mut []);
     let parsed = ParserConfig::default()
-        .parse_response_with_uninit_headers(&mut reply, input, &mut room)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .parse_response_with_uninit_headers(&mut reply, input, room)
         .map_err(|error| match error {
-            httparse::Error::TooManyHeaders => Lost::Garbage("too many headers"),
+            httparse::Error::TooManyHeaders => Lost::Garbage(TOO_MANY),
             _ => Lost::Garbage("a head that cannot be read"),
         })?;
     let Status::Complete(length) = parsed else {
@@ -122,14 +143,18 @@ fn framing(status: StatusCode, headers: &Headers) -> Result<Framing, Lost> {
     {
         return Ok(Framing::Length(0));
     }
-    if let Some(last) = headers.all("transfer-encoding").last() {
+    // That was how a body was said to be as it is, in an older version.
+    let mut codings = headers
+        .words("transfer-encoding")
+        .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"));
+    if let Some(coding) = codings.next() {
         // By anything else a body ends with the connection, but its bytes would not be the body's.
-        return match last.eq_ignore_ascii_case(b"chunked") {
+        return match coding.eq_ignore_ascii_case(b"chunked") && codings.next().is_none() {
             true => Ok(Framing::Chunks),
             false => Err(Lost::Garbage("an unknown transfer encoding")),
         };
     }
-    let mut lengths = headers.all("content-length");
+    let mut lengths = headers.words("content-length");
     let Some(first) = lengths.next() else {
         return Ok(Framing::Close);
     };
@@ -145,9 +170,8 @@ fn framing(status: StatusCode, headers: &Headers) -> Result<Framing, Lost> {
 
 fn keeps_open(is_1_1: bool, headers: &Headers) -> bool {
     let says = |word: &str| {
-        let values = headers.all("connection");
-        let mut words = values.flat_map(|value| value.split(|&byte| byte == b','));
-        words.any(|given| given.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+        let mut words = headers.words("connection");
+        words.any(|given| given.eq_ignore_ascii_case(word.as_bytes()))
     };
     // Most replies say nothing of it.
     match headers.get("connection") {
@@ -190,7 +214,14 @@ mod tests {
                 "Content-Length: 7\r\nContent-Length: 7\r\n",
                 Framing::Length(7),
             ),
+            ("Content-Length: 7, 7\r\n", Framing::Length(7)),
             ("Transfer-Encoding: Chunked\r\n", Framing::Chunks),
+            ("Transfer-Encoding: identity, chunked\r\n", Framing::Chunks),
+            ("Transfer-Encoding: identity\r\n", Framing::Close),
+            (
+                "Transfer-Encoding: identity\r\nContent-Length: 7\r\n",
+                Framing::Length(7),
+            ),
             (
                 "Content-Length: 7\r\nTransfer-Encoding: chunked\r\n",
                 Framing::Chunks,
@@ -205,6 +236,16 @@ mod tests {
                 Framing::Length(0)
             );
         }
+    }
+
+    #[test]
+    fn a_reply_may_have_many_headers_and_folded_ones() {
+        let many = "X: y\r\n".repeat(HEADERS_MAX - 1);
+        let head = head(&format!(
+            "HTTP/1.1 200 OK\r\n{many}Folded: a\r\n\t b\r\n\r\n"
+        ));
+        assert_eq!(head.headers.iter().count(), HEADERS_MAX);
+        assert_eq!(head.headers.get("folded"), Some(&b"a\r\n\t b"[..]));
     }
 
     #[test]
@@ -227,10 +268,13 @@ mod tests {
         for text in [
             "SSH-2.0-OpenSSH_9.2\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1,\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
             "HTTP/1.1 099 Odd\r\n\r\n",
             &format!("HTTP/1.1 200 OK\r\n{many}\r\n"),
         ] {
