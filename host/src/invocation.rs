@@ -110,7 +110,8 @@ pub struct Invocation {
 /// How long the invocations of a function may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeout {
-    /// Where an event brings no deadline that can be true: some emulators send one that is years off.
+    /// Where an event brings no deadline that can be true: some emulators send one that is years off. What
+    /// the last one had that could be takes its place.
     pub assumed: Duration,
     /// At most, so that a deadline further away cannot be true.
     pub most: Duration,
@@ -154,13 +155,12 @@ impl Deadline {
     ///
     /// The sender is on this machine as a rule, so this machine's clock is the one that is meant. It
     /// is not if the sender's is ahead, for nothing arrives before it was sent, or if the deadline is
-    /// past or further away than any timeout can be; then what is left by the sender's clock
+    /// past or further away than `most`; then what is left by the sender's clock
     /// counts, if that can be. If the sender does not show its clock, a deadline that is only just
-    /// past is, and one that is further past is by another clock. If nothing can be true, the assumed
-    /// timeout is taken.
-    pub fn told(unix_ms: u64, sender_ms: Option<u64>, timeout: Timeout) -> Self {
+    /// past is, and one that is further past is by another clock. None if nothing can be true.
+    pub fn told(unix_ms: u64, sender_ms: Option<u64>, most: Duration) -> Option<Self> {
         let now_ms = unix_ms_now();
-        let max_ms = timeout.most.as_millis() as u64;
+        let max_ms = most.as_millis() as u64;
         let possible = |left_ms: &u64| (1..=max_ms).contains(left_ms);
         let by_own = unix_ms.checked_sub(now_ms).filter(possible);
         let by_sender = sender_ms
@@ -176,13 +176,13 @@ impl Deadline {
         };
         match (by_own, by_sender) {
             (_, Some(left_ms)) if sender_is_ahead || by_own.is_none() => {
-                Self::after(Duration::from_millis(left_ms))
+                Some(Self::after(Duration::from_millis(left_ms)))
             }
-            (Some(left_ms), _) => Self::new(unix_ms, Duration::from_millis(left_ms)),
+            (Some(left_ms), _) => Some(Self::new(unix_ms, Duration::from_millis(left_ms))),
             (None, _) if (unix_ms..=unix_ms.saturating_add(late_ms)).contains(&now_ms) => {
-                Self::new(unix_ms, Duration::ZERO)
+                Some(Self::new(unix_ms, Duration::ZERO))
             }
-            (None, _) => Self::after(timeout.assumed),
+            (None, _) => None,
         }
     }
 
@@ -230,6 +230,10 @@ mod tests {
 
     const SECOND: u64 = 1_000;
 
+    fn told(unix_ms: u64, sender_ms: Option<u64>) -> Option<Deadline> {
+        Deadline::told(unix_ms, sender_ms, limits::TIMEOUT_MAX)
+    }
+
     fn remaining_s(deadline: Deadline) -> f64 {
         deadline.remaining().as_secs_f64()
     }
@@ -251,7 +255,7 @@ mod tests {
             Some(now_ms - now_ms % SECOND),
             Some(now_ms - 3_600 * SECOND),
         ] {
-            let deadline = Deadline::told(now_ms + 3 * SECOND, sender_ms, Timeout::default());
+            let deadline = told(now_ms + 3 * SECOND, sender_ms).unwrap();
             assert_eq!(deadline.unix_ms, now_ms + 3 * SECOND);
             assert!(remaining_s(deadline) <= 3.0);
             assert!(deadline.enforced < deadline.settled_by());
@@ -264,8 +268,7 @@ mod tests {
     fn a_sender_with_another_clock_is_believed_as_to_the_time_that_is_left() {
         for shift in [-3_600, -60, 2, 60, 3_600] {
             let sender_ms = unix_ms_now().saturating_add_signed(shift * SECOND as i64);
-            let deadline =
-                Deadline::told(sender_ms + 10 * SECOND, Some(sender_ms), Timeout::default());
+            let deadline = told(sender_ms + 10 * SECOND, Some(sender_ms)).unwrap();
             let left = remaining_s(deadline);
             assert!((8.0..=10.0).contains(&left), "{shift} s: {left}");
             assert!(deadline.unix_ms.abs_diff(unix_ms_now()) <= 10 * SECOND);
@@ -278,33 +281,29 @@ mod tests {
         let now_ms = unix_ms_now();
         for impossible in [0, 600_000, now_ms + 3 * SECOND * 1_000_000, now_ms * 2] {
             for sender_ms in [None, Some(now_ms)] {
-                let left = remaining_s(Deadline::told(impossible, sender_ms, Timeout::default()));
-                assert!((29.0..=30.0).contains(&left), "{left}");
+                assert!(told(impossible, sender_ms).is_none(), "{impossible}");
             }
         }
     }
 
     #[test]
     fn the_longest_timeout_is_believed() {
-        let timeout = Timeout {
-            most: limits::TIMEOUT_MAX_MANAGED,
-            ..Timeout::default()
-        };
         let hour = unix_ms_now() + 3_600 * SECOND;
-        let left = |timeout| remaining_s(Deadline::told(hour, Some(unix_ms_now()), timeout));
-        assert!((3_599.0..=3_600.0).contains(&left(timeout)));
-        assert!((29.0..=30.0).contains(&left(Timeout::default())));
+        let told = |most| Deadline::told(hour, Some(unix_ms_now()), most);
+        let left = remaining_s(told(limits::TIMEOUT_MAX_MANAGED).unwrap());
+        assert!((3_599.0..=3_600.0).contains(&left));
+        assert!(told(limits::TIMEOUT_MAX).is_none());
     }
 
     #[test]
     fn a_deadline_just_past_leaves_no_time() {
         for sender_ms in [None, Some(unix_ms_now())] {
-            let deadline = Deadline::told(unix_ms_now() - 5, sender_ms, Timeout::default());
+            let deadline = told(unix_ms_now() - 5, sender_ms).unwrap();
             assert_eq!(deadline.remaining(), Duration::ZERO);
         }
         // By either clock.
         let late = unix_ms_now() - 60 * SECOND;
-        let deadline = Deadline::told(late, Some(unix_ms_now()), Timeout::default());
+        let deadline = told(late, Some(unix_ms_now())).unwrap();
         assert_eq!(deadline.remaining(), Duration::ZERO);
     }
 
@@ -312,9 +311,10 @@ mod tests {
     #[test]
     fn a_deadline_long_past_is_by_another_clock() {
         for late in [3, 60, 899, 901] {
-            let deadline = Deadline::told(unix_ms_now() - late * SECOND, None, Timeout::default());
-            let left = remaining_s(deadline);
-            assert!((29.0..=30.0).contains(&left), "{late} s: {left}");
+            assert!(
+                told(unix_ms_now() - late * SECOND, None).is_none(),
+                "{late} s"
+            );
         }
     }
 
@@ -339,7 +339,7 @@ mod tests {
     fn the_same_clock_is_believed_to_the_millisecond() {
         let now_ms = unix_ms_now();
         let sender_ms = Some(now_ms - now_ms % SECOND);
-        let deadline = Deadline::told(now_ms + SECOND, sender_ms, Timeout::default());
+        let deadline = told(now_ms + SECOND, sender_ms).unwrap();
         assert_eq!(deadline.unix_ms, now_ms + SECOND);
     }
 }

@@ -115,7 +115,7 @@ impl RuntimeApi {
                 Err(Lost::TooLong) => (Bytes::new(), Some(too_large())),
                 Err(lost) => return Err(lost.into()),
             };
-            let received = received::received(&reply.headers, event, &self.identity)?;
+            let received = received::received(&reply.headers, event, &mut self.identity)?;
             let answer = match self.undelivered.take() {
                 // Lambda hands out again what it has no answer to; handling it again would do
                 // everything twice.

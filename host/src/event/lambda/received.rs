@@ -59,11 +59,12 @@ pub struct FunctionIdentity {
     pub timeout: Timeout,
 }
 
-/// Reads an event out of the Runtime API's reply.
+/// Reads an event out of the Runtime API's reply. How long it has is what is assumed of the next one, should
+/// that bring no deadline that can be true.
 pub(super) fn received(
     headers: &Headers,
     event: Bytes,
-    identity: &FunctionIdentity,
+    identity: &mut FunctionIdentity,
 ) -> Result<Received, Error> {
     let header = |name: &str| headers.get(name).and_then(text);
     let Some(request_id) = header(REQUEST_ID) else {
@@ -71,10 +72,13 @@ pub(super) fn received(
             "an event came without the header Lambda-Runtime-Aws-Request-Id".to_owned(),
         ));
     };
-    let deadline = match header(DEADLINE).and_then(|ms| ms.parse().ok()) {
-        Some(unix_ms) => Deadline::told(unix_ms, sent_ms(headers), identity.timeout),
-        None => Deadline::after(identity.timeout.assumed),
-    };
+    let told = told(headers, identity.timeout);
+    let deadline = told.unwrap_or_else(|| Deadline::after(identity.timeout.assumed));
+    if let Some(left) = told.map(|told| told.remaining())
+        && !left.is_zero()
+    {
+        identity.timeout.assumed = left;
+    }
     let invocation_id = headers.get(INVOCATION_ID.as_str());
     let invocation_id = invocation_id.filter(|id| !id.is_empty());
     let invocation = Arc::new(Invocation {
@@ -97,6 +101,12 @@ pub(super) fn received(
         },
         invocation,
     })
+}
+
+/// The end of an event's time as it can be true.
+fn told(headers: &Headers, timeout: Timeout) -> Option<Deadline> {
+    let told = headers.get(DEADLINE).map(std::str::from_utf8)?;
+    Deadline::told(told.ok()?.parse().ok()?, sent_ms(headers), timeout.most)
 }
 
 /// What the clock of the other side showed when it sent the reply, to the second.
@@ -153,7 +163,7 @@ mod tests {
         let head = format!("HTTP/1.1 200 OK\r\n{}\r\n", lines.collect::<String>());
         let (head, _) = parse(head.as_bytes()).unwrap().unwrap();
         let event = Bytes::from_static(b"null");
-        received(&head.headers, event, &FunctionIdentity::default())
+        received(&head.headers, event, &mut FunctionIdentity::default())
     }
 
     #[test]
