@@ -250,6 +250,8 @@ pub const DEADLINE_LATE_MAX: Duration = Duration::from_secs(2);
 pub const API_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may take at least to reply to an answer, however little time is left.
 pub const API_REPLY_TIMEOUT_LEAST: Duration = Duration::from_millis(500);
+/// How long the rest of a reply is waited for whose head says already what became of an answer.
+pub const API_RECEIPT_TIMEOUT: Duration = Duration::from_millis(100);
 /// The longest answer, in bytes, that is replied to so soon, whoever reads it: it fits into the
 /// buffers on the way. A longer one has half of the time that is left, whatever that is.
 pub const API_PROMPT_BYTES_MAX: usize = 64 * 1024;
@@ -363,6 +365,7 @@ const _: () = assert!(
 const _: () = assert!(6 * ERROR_TYPE_BYTES_MAX + 100 < TRAILER_FAULT_BYTES_MAX);
 const _: () = assert!(6 * ERROR_TYPE_BYTES_MAX + 100 < CAUSE_BYTES_MAX);
 const _: () = assert!(API_REPLY_TIMEOUT_LEAST.as_millis() < API_REPLY_TIMEOUT.as_millis());
+const _: () = assert!(API_RECEIPT_TIMEOUT.as_millis() < API_REPLY_TIMEOUT_LEAST.as_millis());
 const _: () = assert!(SETTLE_TIMEOUT.as_secs() < SETTLE_ALL_TIMEOUT.as_secs());
 const _: () = assert!(SETTLE_ALL_TIMEOUT.as_secs() < DRAIN_TIMEOUT_LOCAL.as_secs());
 const _: () = assert!(DRAIN_TIMEOUT.as_secs() < DRAIN_TIMEOUT_MAX.as_secs());

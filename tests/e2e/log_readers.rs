@@ -40,7 +40,9 @@ async fn an_environment_ends_in_the_midst_of_a_line_that_nobody_reads() {
     let (reader, writer) = std::io::pipe().unwrap();
     let setup = Setup::of(&MISBEHAVE).stdout(writer);
     let mut trial = setup.start(Door::Lambda).await;
-    trial.lambda().send(trial.event(json!({ "act": "flood" }).to_string()));
+    trial
+        .lambda()
+        .send(trial.event(json!({ "act": "flood" }).to_string()));
     // A pipe has room for 64 KiB, or less where pages are not full.
     e2e::eventually("a pipe that is all but full", async || {
         let bytes = rustix::io::ioctl_fionread(&reader).unwrap();
@@ -60,7 +62,9 @@ async fn lines_that_were_lost_are_counted_once_the_log_is_read_again() {
         lines.map_while(Result::ok).collect::<Vec<String>>()
     });
     e2e::eventually("a log that is read", async || {
-        let answer = trial.invoke(json!({ "act": "print", "text": "the last" })).await;
+        let answer = trial
+            .invoke(json!({ "act": "print", "text": "the last" }))
+            .await;
         (answer.took < Duration::from_millis(500)).then_some(())
     })
     .await;
@@ -68,13 +72,21 @@ async fn lines_that_were_lost_are_counted_once_the_log_is_read_again() {
     trial.host.terminate();
     trial.host.end(PATIENCE).await;
     let log = log.join().unwrap();
-    let lost = log.iter().find_map(|line| line.split_once(" lines of the log were lost"));
+    let lost = log
+        .iter()
+        .find_map(|line| line.split_once(" lines of the log were lost"));
     let (before, _) = lost.unwrap_or_else(|| panic!("{log:?}"));
     let lost: usize = before.rsplit(' ').next().unwrap().parse().unwrap();
     let kept = log.iter().filter(|line| line.contains("xxx")).count();
     // The guest wrote 3,000 lines, of which a mebibyte is taken.
-    assert!(kept > 0 && (1000..1100).contains(&(kept + lost)), "{kept} {lost}");
-    assert!(log.last().is_some_and(|line| line.contains("stopping")), "{log:?}");
+    assert!(
+        kept > 0 && (1000..1100).contains(&(kept + lost)),
+        "{kept} {lost}"
+    );
+    assert!(
+        log.last().is_some_and(|line| line.contains("stopping")),
+        "{log:?}"
+    );
     assert!(log.iter().any(|line| line.contains("the last")), "{log:?}");
 }
 
@@ -84,8 +96,12 @@ async fn each_line_is_one_write() {
     let (reader, writer) = Datagrams::pair().unwrap();
     reader.set_nonblocking(true).unwrap();
     let reader = UnixDatagram::from_std(reader).unwrap();
-    let setup = Setup::of(&MISBEHAVE).isolation("{ concurrent = 4 }").concurrency(4);
-    let setup = setup.toml("[log]\nformat = \"json\"\nmetrics = \"emf\"\n").stdout(writer);
+    let setup = Setup::of(&MISBEHAVE)
+        .isolation("{ concurrent = 4 }")
+        .concurrency(4);
+    let setup = setup
+        .toml("[log]\nformat = \"json\"\nmetrics = \"emf\"\n")
+        .stdout(writer);
     let trial = setup.start(Door::Lambda).await;
     let print = |n: usize| {
         let lines = (0..20).map(|line| format!("mark-{n}-{line}.{}", "x".repeat(line * 5000)));
@@ -98,11 +114,17 @@ async fn each_line_is_one_write() {
         while marks.len() < 80 || figures < 4 {
             let read = tokio::time::timeout(PATIENCE, reader.recv(&mut message)).await;
             let bytes = read.expect("there is more to come").unwrap();
-            let line = message[..bytes].strip_suffix(b"\n").expect("it is a whole line");
+            let line = message[..bytes]
+                .strip_suffix(b"\n")
+                .expect("it is a whole line");
             let line: Value = serde_json::from_slice(line).expect("it is a line alone");
             figures += usize::from(line["_aws"].is_object());
             let text = line["message"].as_str().unwrap_or_default();
-            marks.extend(text.split_once('.').filter(|(mark, _)| mark.starts_with("mark-")).map(|(mark, _)| mark.to_owned()));
+            marks.extend(
+                text.split_once('.')
+                    .filter(|(mark, _)| mark.starts_with("mark-"))
+                    .map(|(mark, _)| mark.to_owned()),
+            );
         }
         marks
     };

@@ -219,15 +219,21 @@ behind_both_doors! {
 /// Each with a tenant and a trace of its own, in one instance.
 #[tokio::test]
 async fn ids_of_neighbours_do_not_mix() {
-    let setup = Setup::of(&MISBEHAVE).isolation("{ concurrent = 8 }").function("instances_max", "1");
-    let setup = setup.toml("[log]\nformat = \"json\"\nmetrics = \"emf\"\n").concurrency(8);
+    let setup = Setup::of(&MISBEHAVE)
+        .isolation("{ concurrent = 8 }")
+        .function("instances_max", "1");
+    let setup = setup
+        .toml("[log]\nformat = \"json\"\nmetrics = \"emf\"\n")
+        .concurrency(8);
     let trial = setup.start(Door::Lambda).await;
     let trace = |n: usize| format!("1-5bef4de7-ad49b0e87f6ef6c87fc2e{n:03}");
     let sending = (0..80).map(|n| {
         let lines: Vec<String> = (0..20).map(|line| format!("mark-{n}-{line}.")).collect();
         let event = json!({ "act": "print", "text": lines.join("\n") });
         let header = format!("Root={};Parent=9a9197af755a6419;Sampled=1", trace(n));
-        let event = trial.event(event.to_string()).header("Lambda-Runtime-Trace-Id", &header);
+        let event = trial
+            .event(event.to_string())
+            .header("Lambda-Runtime-Trace-Id", &header);
         let event = event.header("Lambda-Runtime-Aws-Tenant-Id", &format!("tenant-{n}"));
         let id = event.id.clone();
         trial.lambda().send(event);
@@ -237,8 +243,12 @@ async fn ids_of_neighbours_do_not_mix() {
     let ids = join_all(sending).await;
     let lines = e2e::eventually("all lines", async || {
         let log = trial.host.log();
-        let lines = log.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        let lines: Vec<Value> = lines.filter(|line| line.get("tenantId").is_some()).collect();
+        let lines = log
+            .iter()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let lines: Vec<Value> = lines
+            .filter(|line| line.get("tenantId").is_some())
+            .collect();
         // Those that were said, the one on the other output, and the figures.
         (lines.len() == 80 * 22).then_some(lines)
     })
@@ -246,9 +256,16 @@ async fn ids_of_neighbours_do_not_mix() {
     for line in lines {
         let tenant = line["tenantId"].as_str().unwrap();
         let n: usize = tenant.strip_prefix("tenant-").unwrap().parse().unwrap();
-        assert_eq!((&line["requestId"], &line["xrayTraceId"]), (&json!(ids[n]), &json!(trace(n))), "{line}");
+        assert_eq!(
+            (&line["requestId"], &line["xrayTraceId"]),
+            (&json!(ids[n]), &json!(trace(n))),
+            "{line}"
+        );
         let text = line["message"].as_str().unwrap_or_default();
-        assert!(!text.starts_with("mark-") || text.starts_with(&format!("mark-{n}-")), "{line}");
+        assert!(
+            !text.starts_with("mark-") || text.starts_with(&format!("mark-{n}-")),
+            "{line}"
+        );
     }
 }
 
@@ -257,22 +274,48 @@ async fn ids_of_neighbours_do_not_mix() {
 async fn an_answer_that_does_not_arrive_is_told_as_its_invocations() {
     let stream = ("response", "\"stream\"");
     let cases = [
-        (&MISBEHAVE, ("isolation", "\"serial\""), 1, Fate::Refused(413), "with status 413"),
-        (&MISBEHAVE, ("isolation", "\"serial\""), 2, Fate::AnswersLost(3), "failures"),
+        (
+            &MISBEHAVE,
+            ("isolation", "\"serial\""),
+            1,
+            Fate::Refused(413),
+            "with status 413",
+        ),
+        (
+            &MISBEHAVE,
+            ("isolation", "\"serial\""),
+            2,
+            Fate::AnswersLost(3),
+            "failures",
+        ),
         (&ONWARD, stream, 1, Fate::AnswersLost(1), "did not arrive"),
     ];
     for (guest, (key, value), slots, fate, text) in cases {
-        let setup = Setup::of(guest).function(key, value).toml(JSON).concurrency(slots);
+        let setup = Setup::of(guest)
+            .function(key, value)
+            .toml(JSON)
+            .concurrency(slots);
         let mut trial = setup.start(Door::Lambda).await;
-        let event = trial.event("{}").header("Lambda-Runtime-Aws-Tenant-Id", "blue");
+        let event = trial
+            .event("{}")
+            .header("Lambda-Runtime-Aws-Tenant-Id", "blue");
         let id = event.id.clone();
         trial.lambda().invoke(event, Some(fate)).await.unwrap();
         trial.host.line(text).await;
         for line in trial.host.log().iter().filter(|line| line.contains(text)) {
             let line: Value = serde_json::from_str(line).unwrap();
-            assert_eq!((&line["level"], &line["requestId"]), (&json!("WARN"), &json!(id)), "{line}");
+            assert_eq!(
+                (&line["level"], &line["requestId"]),
+                (&json!("WARN"), &json!(id)),
+                "{line}"
+            );
             assert_eq!(line["tenantId"], "blue", "{line}");
-            assert!(line["xrayTraceId"].as_str().is_some_and(|id| id.starts_with("1-")), "{line}");
+            assert!(
+                line["xrayTraceId"]
+                    .as_str()
+                    .is_some_and(|id| id.starts_with("1-")),
+                "{line}"
+            );
         }
     }
 }
@@ -308,12 +351,17 @@ async fn fatal_is_more_than_an_error() {
     trial.host.terminate();
     trial.host.end(PATIENCE).await;
     let log = trial.host.log();
-    let lines = log.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let lines = log
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
     let (figures, words): (Vec<_>, Vec<_>) = lines.partition(|line| line["_aws"].is_object());
     let words: Vec<_> = words.iter().map(|line| &line["message"]).collect();
     assert_eq!(words, ["very bad", "the last one"], "{log:?}");
     assert_eq!(figures.len(), 3);
-    assert!(log.iter().all(|line| line.contains(r#""level":"FATAL""#)), "{log:?}");
+    assert!(
+        log.iter().all(|line| line.contains(r#""level":"FATAL""#)),
+        "{log:?}"
+    );
 }
 
 /// Lambda's own setting decides what of the guest's and of the host's lines is written, whatever the file says.

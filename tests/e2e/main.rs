@@ -72,6 +72,7 @@ mod permissions;
 mod poolers;
 mod property;
 mod queries;
+mod receipts;
 mod results;
 mod retiring;
 mod reuse;

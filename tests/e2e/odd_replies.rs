@@ -153,6 +153,20 @@ async fn an_answer_is_taken_by_a_reply_that_says_nothing_of_its_length() {
     }
 }
 
+/// And an event whose rest does not come by its deadline.
+#[tokio::test]
+async fn a_reply_without_an_end_is_given_up() {
+    let event = Reply::event_within("r-x", Duration::from_secs(2), "[1, 2, 3]");
+    for reply in [
+        Reply::open("HTTP/1.1 503 Service Unavailable\r\n\r\n"),
+        Reply::open("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 5\r\n\r\n"),
+        Reply::open("HTTP/1.1 200 OK\r\nLambda-Runtime-"),
+        event.cut(3),
+    ] {
+        is_survived(reply).await;
+    }
+}
+
 #[tokio::test]
 async fn an_event_with_many_headers_is_understood() {
     is_understood(|id| {

@@ -119,7 +119,8 @@ impl LogConfig {
                 log.format = format(entry.text()?).ok_or_else(|| unknown(&entry, FORMATS))?;
             }
             if let Some(entry) = section.get("level") {
-                log.level = LogLevel::named(entry.text()?).ok_or_else(|| unknown(&entry, LEVELS))?;
+                log.level =
+                    LogLevel::named(entry.text()?).ok_or_else(|| unknown(&entry, LEVELS))?;
             }
         }
         log.obey(&|name| source.variable(name));

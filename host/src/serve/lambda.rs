@@ -137,20 +137,28 @@ impl Slot {
             if shutdown.requested_at().is_some() {
                 return Ok(());
             }
+            let asked = Instant::now();
             let Some(next) = unless_ending(self.api.next(), ending.as_mut()).await else {
                 return Ok(());
             };
             if ending.is_terminated() {
                 ending.set(shutdown.requested().fuse());
             }
-            let outcome = match next {
-                Ok(received) => self.handle(received, ending.as_mut()).await,
-                Err(error) => Err(error),
+            let (outcome, lasted) = match next {
+                Ok(received) => {
+                    let handled = self.handle(received, ending.as_mut()).await;
+                    (handled, Duration::ZERO)
+                }
+                Err(error) => (Err(error), asked.elapsed()),
             };
             match outcome {
                 Ok(()) => failures = Failures::default(),
                 Err(error) => {
-                    let pause = failures.add(&error)?;
+                    let pause = failures.add(&error, lasted)?;
+                    if pause.is_zero() {
+                        tracing::debug!("the wait for an event was cut: {error}");
+                        continue;
+                    }
                     let whose = self.api.owing();
                     line_for!(whose, warn, failures = failures.count(), "{error}");
                     tokio::select! {
@@ -179,7 +187,7 @@ impl Slot {
         };
         let mut handled = match handled.unwrap_or_else(|| Err(cut_short())) {
             Ok(handled) => handled,
-            Err(fault) => return self.api.answer(&receipt, &Err(fault)).await,
+            Err(fault) => return self.api.answer(&receipt, Err(fault)).await,
         };
         let api = &mut self.api;
         let posted = match handled.respond() {
@@ -196,8 +204,8 @@ impl Slot {
                     }
                 }
             }
-            Ok(Response::Whole(bytes)) => api.answer(&receipt, &Ok(bytes)).await,
-            Err(fault) => api.answer(&receipt, &Err(fault)).await,
+            Ok(Response::Whole(bytes)) => api.answer(&receipt, Ok(bytes)).await,
+            Err(fault) => api.answer(&receipt, Err(fault)).await,
         };
         // What a drain gives up here is made clean by the environment's end.
         let settled = pin!(self.settled(handled));

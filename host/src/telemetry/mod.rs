@@ -25,10 +25,10 @@ mod structured;
 mod tally;
 mod timestamp;
 
-pub(crate) use account::{line_for, line_of, trace_of};
 #[cfg(test)]
 pub(crate) use account::tests::invocation as invocation_of;
 pub use account::{Account, Observers};
+pub(crate) use account::{line_for, line_of, trace_of};
 pub(crate) use layer::FATAL;
 pub use metrics::Metrics;
 pub use otlp::{CallSpan, Spans};

@@ -324,7 +324,10 @@ mod tests {
             text,
             format!("x{}", "ä".repeat(limits::OUTPUT_LINE_BYTES_MAX))
         );
-        let continue_: Vec<bool> = lines.iter().map(|line| line.ends_with("continues=true")).collect();
+        let continue_: Vec<bool> = lines
+            .iter()
+            .map(|line| line.ends_with("continues=true"))
+            .collect();
         assert_eq!(continue_, [true, true, false]);
     }
 
@@ -339,7 +342,9 @@ mod tests {
             });
             assert!(lines.len() > 1, "{text:?}");
             assert!(
-                lines.iter().all(|line| line.len() < limits::OUTPUT_LINE_BYTES_MAX + 100),
+                lines
+                    .iter()
+                    .all(|line| line.len() < limits::OUTPUT_LINE_BYTES_MAX + 100),
                 "{text:?}"
             );
             let part = serde_json::to_string(&line[..fitting(&line)]).unwrap();
@@ -356,7 +361,11 @@ mod tests {
             output.write(Stream::Stdout, &line);
             output.finish();
         });
-        assert!(lines.len() > 1 && lines[0].starts_with("INFO  {"), "{}", &lines[0][..40]);
+        assert!(
+            lines.len() > 1 && lines[0].starts_with("INFO  {"),
+            "{}",
+            &lines[0][..40]
+        );
     }
 
     #[test]

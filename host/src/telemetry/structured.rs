@@ -111,7 +111,8 @@ impl<'de> Deserialize<'de> for Members<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Members::default();
                 while let Some(name) = map.next_key::<&'de RawValue>()? {
-                    let plain = serde_json::from_str(name.get()).map_err(serde::de::Error::custom)?;
+                    let plain =
+                        serde_json::from_str(name.get()).map_err(serde::de::Error::custom)?;
                     members.places.insert(plain, members.written.len());
                     members.written.push((name, map.next_value()?));
                 }

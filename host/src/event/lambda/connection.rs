@@ -3,16 +3,24 @@
 //! Promises:
 //! - kept open, and opened anew when the other side has closed it;
 //! - waiting for an event has no time limit, since the process may be frozen meanwhile; a reply to
-//!   anything else has a [`Limit`], and then the request is sent once more;
+//!   anything else has a [`Limit`], and then the request is sent once more, and never a third time: the
+//!   first copy is still waited for, and whichever has a reply is the one that counts;
 //! - it moves only while an exchange is under way, in the task that makes it: a task of its own
 //!   would cost a hand-over in each direction.
 
+use std::pin::{Pin, pin};
+use std::time::{Duration, Instant};
+
+use futures_util::TryFutureExt as _;
+use futures_util::future::{Either, select};
+use http::StatusCode;
 use http::header::HeaderValue;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::Error;
 use super::http1::{Always, Connection, Lost, Reply, Request};
-use super::patience::{self, Limit, NoReply, Patience};
+use super::patience::{self, Limit, Patience};
 use crate::limits;
 
 const RELEASE: HeaderValue =
@@ -54,13 +62,13 @@ impl Endpoint {
     /// gives no reply within `limit`.
     pub(super) async fn exchange(
         &mut self,
-        limit: Option<Limit>,
+        mut limit: Option<Limit>,
         request: &Request<'_>,
     ) -> Result<Reply, Error> {
         if let Some(mut connection) = self.connection.take() {
-            match self.attempt(&mut connection, limit, request).await {
+            match self.attempt(&mut connection, limit, request).await? {
                 Ok(reply) => {
-                    self.connection = Some(connection).filter(Connection::is_reusable);
+                    self.keep(connection);
                     return Ok(reply);
                 }
                 // It was closed while nobody looked. The other side tells a second copy from the
@@ -69,42 +77,54 @@ impl Endpoint {
                     tracing::debug!(%error, "the connection to the Runtime API was closed");
                 }
             }
+            limit = limit.map(Limit::last);
         }
-        let mut connection = Connection::new(self.open().await?);
-        connection.expect_receipt(true);
-        let reply = self.attempt(&mut connection, limit, request).await;
-        let reply = reply.map_err(|error| self.odd_or_none(&error))?;
-        self.connection = Some(connection).filter(Connection::is_reusable);
+        let mut connection = fresh(&self.address).await?;
+        let reply = self.attempt(&mut connection, limit, request).await?;
+        let reply = reply.map_err(|lost| unanswered(&self.address, &lost))?;
+        self.keep(connection);
         Ok(reply)
     }
 
+    /// Sends a request on this connection, and beside it on another one if there is no reply in time.
     async fn attempt(
         &mut self,
         connection: &mut Connection,
         limit: Option<Limit>,
         request: &Request<'_>,
-    ) -> Result<Reply, NoReply> {
-        let is_long = request.body.len() > limits::API_PROMPT_BYTES_MAX;
+    ) -> Result<Result<Reply, Lost>, Error> {
+        let is_long = is_long(request);
         if is_long {
             connection.expect_receipt(false);
         }
-        let exchange = connection.exchange(&self.always, request);
-        let reply = self.patience.reply(limit, exchange).await;
+        let mut other = None;
+        let reply = {
+            let mut exchange = pin!(connection.exchange(&self.always, request));
+            let patience = &mut self.patience;
+            match (patience.reply(limit, exchange.as_mut()).await, limit) {
+                (Ok(reply), _) => reply,
+                (Err(late), Some(limit)) if !limit.is_last() => {
+                    tracing::debug!(%late, "a request to the Runtime API is made once more");
+                    let to = (self.address.as_str(), &self.always);
+                    let twice = twice(exchange, &mut other, to, patience, limit, request);
+                    Ok(Box::pin(twice).await?)
+                }
+                (Err(late), _) => return Err(unanswered(&self.address, &late)),
+            }
+        };
+        if let Some(other) = other {
+            self.keep(other);
+        }
         if is_long {
             connection.expect_receipt(true);
         }
-        reply
+        Ok(reply)
     }
 
-    /// Whoever says something that is no reply is there all the same.
-    fn odd_or_none(&self, error: &NoReply) -> Error {
-        let message = format!(
-            "the Runtime API at {} did not answer: {error}",
-            self.address
-        );
-        match error {
-            NoReply::Lost(Lost::Garbage(_) | Lost::TooLong) => Error::Transient(message),
-            _ => Error::Unreachable(message),
+    /// Keeps a connection for the next exchange, if it is good for one.
+    fn keep(&mut self, connection: Connection) {
+        if connection.is_reusable() {
+            self.connection = Some(connection);
         }
     }
 
@@ -115,22 +135,169 @@ impl Endpoint {
 
     /// A connection beside the one that is kept.
     pub(super) async fn open(&self) -> Result<TcpStream, Error> {
-        let opening = async {
-            let stream = TcpStream::connect(&self.address).await?;
-            stream.set_nodelay(true)?;
-            patience::keep_alive(&stream)?;
-            Ok(stream)
-        };
-        match tokio::time::timeout(limits::API_REPLY_TIMEOUT, opening).await {
-            Ok(opened) => opened.map_err(|error: std::io::Error| self.unreachable(&error)),
-            Err(late) => Err(self.unreachable(&late)),
+        open(&self.address).await
+    }
+}
+
+/// Sends a second copy on a connection of its own, which is left in `other`, while the reply to the first
+/// one is still waited for.
+async fn twice(
+    first: Pin<&mut impl Future<Output = Result<Reply, Lost>>>,
+    other: &mut Option<Connection>,
+    (address, always): (&str, &Always),
+    patience: &mut Patience,
+    limit: Limit,
+    request: &Request<'_>,
+) -> Result<Reply, Error> {
+    let first = first.map_err(|lost| unanswered(address, &lost));
+    let second = pin!(async {
+        let connection = other.insert(fresh(address).await?);
+        if is_long(request) {
+            connection.expect_receipt(false);
+        }
+        let reply = connection.exchange(always, request).await;
+        reply.map_err(|lost| unanswered(address, &lost))
+    });
+    let now = Instant::now();
+    let further = limit.end(now) - now;
+    let reply = pin!(either(first, second, further));
+    match patience.reply(Some(limit.last()), reply).await {
+        Ok(reply) => reply,
+        Err(late) => Err(unanswered(address, &late)),
+    }
+}
+
+/// The reply to one of two copies. That one is refused because there is another says only that the other
+/// has arrived; so that one's reply is waited for further.
+async fn either<E>(
+    first: impl Future<Output = Result<Reply, E>> + Unpin,
+    second: impl Future<Output = Result<Reply, E>> + Unpin,
+    further: Duration,
+) -> Result<Reply, E> {
+    let (reply, other) = match select(first, second).await {
+        Either::Left((reply, second)) => (reply, Either::Right(second)),
+        Either::Right((reply, first)) => (reply, Either::Left(first)),
+    };
+    match reply {
+        Ok(refusal) if is_of_a_copy(&refusal) => match timeout(further, other).await {
+            Ok(Ok(reply)) => Ok(reply),
+            _ => Ok(refusal),
+        },
+        Ok(reply) => Ok(reply),
+        Err(_) => other.await,
+    }
+}
+
+/// As Lambda refuses what is posted for an invocation that has an answer, or is getting one.
+fn is_of_a_copy(reply: &Reply) -> bool {
+    matches!(
+        reply.status,
+        StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN
+    )
+}
+
+fn is_long(request: &Request<'_>) -> bool {
+    request.body.len() > limits::API_PROMPT_BYTES_MAX
+}
+
+async fn fresh(address: &str) -> Result<Connection, Error> {
+    let connection = Connection::new(open(address).await?);
+    connection.expect_receipt(true);
+    Ok(connection)
+}
+
+async fn open(address: &str) -> Result<TcpStream, Error> {
+    let unreachable = |error: &dyn std::fmt::Display| {
+        let message = format!("the Runtime API at {address} cannot be reached: {error}");
+        Error::Unreachable(message)
+    };
+    let opening = async {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        patience::keep_alive(&stream)?;
+        Ok(stream)
+    };
+    match timeout(limits::API_REPLY_TIMEOUT, opening).await {
+        Ok(opened) => opened.map_err(|error: std::io::Error| unreachable(&error)),
+        Err(late) => Err(unreachable(&late)),
+    }
+}
+
+/// Whoever takes a connection is there, whatever becomes of it.
+fn unanswered(address: &str, error: &dyn std::fmt::Display) -> Error {
+    Error::Transient(format!(
+        "the Runtime API at {address} did not answer: {error}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use bytes::Bytes;
+    use http::Method;
+    use tokio::net::TcpListener;
+
+    use super::super::http1_reply;
+    use super::*;
+
+    fn asks() -> Request<'static> {
+        Request {
+            method: Method::GET,
+            path: "/next",
+            headers: &[],
+            body: Bytes::new(),
+            rest: &|_| limits::API_REPLY_TIMEOUT,
         }
     }
 
-    fn unreachable(&self, error: &dyn std::fmt::Display) -> Error {
-        Error::Unreachable(format!(
-            "the Runtime API at {} cannot be reached: {error}",
-            self.address
-        ))
+    fn reply(status: u16) -> Result<Reply, Lost> {
+        let head = format!("HTTP/1.1 {status} X\r\n\r\n");
+        let (head, _) = http1_reply::parse(head.as_bytes()).unwrap().unwrap();
+        Ok(Reply {
+            status: head.status,
+            headers: head.headers,
+            body: Ok(Bytes::new()),
+        })
+    }
+
+    #[tokio::test]
+    async fn whoever_takes_a_connection_is_there() {
+        // Nobody else listens there meanwhile: other tests do so at 127.0.0.1.
+        let listener = TcpListener::bind("127.0.0.78:0").await.unwrap();
+        let mut endpoint = Endpoint::new(&listener.local_addr().unwrap().to_string());
+        let request = asks();
+        let closing = async { drop(listener.accept().await.unwrap()) };
+        let (cut, ()) = tokio::join!(endpoint.exchange(None, &request), closing);
+        assert!(matches!(cut, Err(Error::Transient(_))));
+        drop(listener);
+        let refused = endpoint.exchange(None, &request).await;
+        assert!(matches!(refused, Err(Error::Unreachable(_))));
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_is_refused_as_one_is_not_the_end_of_the_other() {
+        let (least, most) = (Duration::from_millis(1), Duration::from_secs(60));
+        let after_a_turn = |reply| {
+            Box::pin(async {
+                tokio::task::yield_now().await;
+                reply
+            })
+        };
+        for refused in [400, 403] {
+            let (first, second) = (after_a_turn(reply(202)), ready(reply(refused)));
+            assert_eq!(either(first, second, most).await.unwrap().status, 202);
+            let (first, second) = (ready(reply(refused)), after_a_turn(Err(Lost::Closed)));
+            assert_eq!(either(first, second, most).await.unwrap().status, refused);
+            let (first, second) = (pending(), ready(reply(refused)));
+            assert_eq!(either(first, second, least).await.unwrap().status, refused);
+        }
+        // Of these nobody knows the other.
+        for told in [202, 410, 413, 500] {
+            let replied = either(pending(), ready(reply(told)), most).await;
+            assert_eq!(replied.unwrap().status, told);
+        }
+        let (first, second) = (ready(Err(Lost::Closed)), after_a_turn(reply(202)));
+        assert_eq!(either(first, second, most).await.unwrap().status, 202);
     }
 }

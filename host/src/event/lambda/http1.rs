@@ -5,8 +5,8 @@
 //!   meanwhile is heard: it may refuse a body that it has not read;
 //! - a reply is read to its end, however that is told: by a length, by chunks, or by the end of the
 //!   connection; what is none, or has no bounds, is an error;
-//! - nobody waits for the end of a connection that brings no event: what was posted is taken or
-//!   refused with the head of the reply;
+//! - nobody waits for the rest of a reply that has begun for longer than it is worth: what was posted is
+//!   taken or refused with its head;
 //! - nothing is sent on a connection that has been closed or has said something unasked.
 //!
 //! Left to others: when a connection is made, and what is done when it is lost
@@ -16,10 +16,12 @@
 use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::poll;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use tokio::net::TcpStream;
@@ -43,7 +45,12 @@ pub(super) struct Request<'a> {
     /// What it says besides what every one does; some of it only at times.
     pub(super) headers: &'a [Option<(HeaderName, HeaderValue)>],
     pub(super) body: Bytes,
+    /// How long the rest of a reply is waited for whose head is there.
+    pub(super) rest: Rest<'a>,
 }
+
+/// How long the rest of a reply with this head is waited for.
+pub(super) type Rest<'a> = &'a (dyn Fn(&Head) -> Duration + Sync);
 
 /// An open connection.
 pub(super) struct Connection {
@@ -75,6 +82,9 @@ pub(super) enum Lost {
     /// What came is longer than [`limits::HOST_CALL_BYTES_MAX`].
     #[error("it is too long")]
     TooLong,
+    /// The rest of what came has not come in time.
+    #[error("the rest of it did not come")]
+    Stalled,
 }
 
 impl Connection {
@@ -116,12 +126,16 @@ impl Connection {
         always.encode(request, &mut self.head);
         let head = std::mem::take(&mut self.head);
         let mut unsent = head.chain(request.body.clone());
-        let result = self.answered(&request.method, &mut unsent).await;
+        let result = self.answered(request, &mut unsent).await;
         self.head = unsent.into_inner().0;
         result
     }
 
-    async fn answered(&mut self, method: &Method, unsent: &mut impl Buf) -> Result<Reply, Lost> {
+    async fn answered(
+        &mut self,
+        request: &Request<'_>,
+        unsent: &mut impl Buf,
+    ) -> Result<Reply, Lost> {
         let head = self.head(unsent).await?;
         // A refusal may come before all was said; then the rest would be said to nobody.
         let complete = !unsent.has_remaining();
@@ -130,8 +144,8 @@ impl Connection {
         }
         let body = match head.framing {
             // Some say neither how long it is nor that it has ended, and leave the connection open.
-            Framing::Close if method != Method::GET => Ok(self.input.split().freeze()),
-            framing => self.body(&framing).await,
+            Framing::Close if request.method != Method::GET => Ok(self.input.split().freeze()),
+            framing => self.rest(&framing, || (request.rest)(&head)).await,
         };
         self.reusable = complete
             && head.keeps_open
@@ -143,6 +157,20 @@ impl Connection {
             headers: head.headers,
             body,
         })
+    }
+
+    /// The body, which as a rule has come with its head.
+    async fn rest(
+        &mut self,
+        framing: &Framing,
+        within: impl FnOnce() -> Duration,
+    ) -> Result<Bytes, Lost> {
+        let mut body = pin!(self.body(framing));
+        if let Poll::Ready(body) = poll!(body.as_mut()) {
+            return body;
+        }
+        let end = Instant::now() + within();
+        patience::by(end, body).await.unwrap_or(Err(Lost::Stalled))
     }
 
     /// What the socket is known to hold is the end, or something unasked for; this asks the system
@@ -160,7 +188,8 @@ impl Connection {
     async fn head(&mut self, unsent: &mut impl Buf) -> Result<Head, Lost> {
         let mut broken = None;
         loop {
-            let received = poll_fn(|cx| {
+            let has_begun = !self.input.is_empty();
+            let received = pin!(poll_fn(|cx| {
                 while broken.is_none() && unsent.has_remaining() {
                     match self.poll_send(cx, unsent) {
                         Poll::Ready(Ok(())) => {}
@@ -170,8 +199,17 @@ impl Connection {
                     }
                 }
                 self.poll_receive(cx)
-            })
-            .await;
+            }));
+            // For its beginning there may be no limit.
+            let received = match has_begun {
+                false => received.await,
+                true => {
+                    let end = Instant::now() + limits::API_REPLY_TIMEOUT;
+                    patience::by(end, received)
+                        .await
+                        .unwrap_or(Err(Lost::Stalled))
+                }
+            };
             if let Err(error) = received {
                 return Err(broken.unwrap_or(error));
             }

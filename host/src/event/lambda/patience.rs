@@ -1,20 +1,22 @@
 //! How long the Runtime API is waited for, how often it is asked again, and how a peer that is gone is
 //! noticed.
 //!
-//! Promises: what has a limit ends by it; waiting with one costs no system call as a rule; whoever replies,
-//! if only to refuse or with nonsense, is never given up.
+//! Promises: what has a limit ends by it, but not before what had come by then was looked at; waiting with
+//! one costs no system call as a rule; whoever takes a connection, if only to refuse, to talk nonsense or to
+//! close it again, is never given up.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use rustix::net::sockopt;
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
+use tokio::task::yield_now;
+use tokio::time::{Sleep, timeout_at};
 
 use super::Error;
-use super::http1::Lost;
 use crate::fault::{Fault, Kind};
 use crate::limits;
 
@@ -45,26 +47,57 @@ pub(super) fn expect_receipt(_: &TcpStream, _: bool) -> std::io::Result<()> {
     Ok(())
 }
 
+/// What comes of this by then. Where the process stood still past the end, what came meanwhile is there, but
+/// the runtime runs timers before it has seen it: so it looks at the sockets once more.
+pub(super) async fn by<F: Future>(end: Instant, mut doing: Pin<&mut F>) -> Option<F::Output> {
+    if let Ok(done) = timeout_at(end.into(), doing.as_mut()).await {
+        return Some(done);
+    }
+    yield_now().await;
+    doing.now_or_never()
+}
+
 /// How long a reply is waited for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limit {
     deadline: Option<Instant>,
     is_long: bool,
+    is_last: bool,
 }
 
 impl Limit {
     /// That of a post for which somebody waits until `deadline`, if anybody does. The reply to a long one
     /// may come only when that somebody has read it.
     pub(super) fn new(deadline: Option<Instant>, is_long: bool) -> Self {
-        Self { deadline, is_long }
+        Self {
+            deadline,
+            is_long,
+            is_last: false,
+        }
+    }
+
+    /// The same for a copy after which there is no other: all of the time that is left.
+    pub(super) fn last(self) -> Self {
+        Self {
+            is_last: true,
+            ..self
+        }
+    }
+
+    /// Whether there is to be no other copy.
+    pub(super) fn is_last(self) -> bool {
+        self.is_last
     }
 
     /// [`limits::API_REPLY_TIMEOUT`], but no more than half of the time that is left: the other half is
     /// for the second copy. Who may read slowly has all of that half.
-    fn end(self, begin: Instant) -> Instant {
+    pub(super) fn end(self, begin: Instant) -> Instant {
         let Some(deadline) = self.deadline else {
             return begin + limits::API_REPLY_TIMEOUT;
         };
+        if self.is_last {
+            return deadline.max(begin + limits::API_REPLY_TIMEOUT_LEAST);
+        }
         let half = deadline.saturating_duration_since(begin) / 2;
         let most = match self.is_long {
             true => half,
@@ -74,14 +107,10 @@ impl Limit {
     }
 }
 
-/// Why there is no reply.
+/// There was no reply within this time.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoReply {
-    #[error("{0}")]
-    Lost(#[from] Lost),
-    #[error("there was no reply within {:.1} s", .0.as_secs_f64())]
-    Late(Duration),
-}
+#[error("there was no reply within {:.1} s", .0.as_secs_f64())]
+pub(super) struct Late(Duration);
 
 /// Waits for replies with one timer for all of them: arming one each time would cost system calls,
 /// so it is armed anew only where it has run out too early.
@@ -89,14 +118,14 @@ pub(super) enum NoReply {
 pub(super) struct Patience(Option<Pin<Box<Sleep>>>);
 
 impl Patience {
-    /// The reply, if it comes within the limit, should there be one.
-    pub(super) async fn reply<R>(
+    /// What comes of an exchange within the limit, should there be one. One that is late may go on.
+    pub(super) async fn reply<F: Future>(
         &mut self,
         limit: Option<Limit>,
-        exchange: impl Future<Output = Result<R, Lost>>,
-    ) -> Result<R, NoReply> {
+        mut exchange: Pin<&mut F>,
+    ) -> Result<F::Output, Late> {
         let Some(limit) = limit else {
-            return Ok(exchange.await?);
+            return Ok(exchange.await);
         };
         let begin = Instant::now();
         let end = limit.end(begin);
@@ -106,23 +135,27 @@ impl Patience {
         if timer.deadline().into_std() > end {
             timer.as_mut().reset(end.into());
         }
-        let mut exchange = pin!(exchange);
-        poll_fn(|cx| {
+        let in_time = poll_fn(|cx| {
             if let Poll::Ready(reply) = exchange.as_mut().poll(cx) {
-                return Poll::Ready(Ok(reply?));
+                return Poll::Ready(Some(reply));
             }
             while timer.as_mut().poll(cx).is_ready() {
                 let now = Instant::now();
                 if now >= end {
-                    return Poll::Ready(Err(NoReply::Late(end - begin)));
+                    return Poll::Ready(None);
                 }
                 // No further: the next exchange may have the shortest limit.
                 let next = end.min(now + limits::API_REPLY_TIMEOUT);
                 timer.as_mut().reset(next.into());
             }
             Poll::Pending
-        })
-        .await
+        });
+        if let Some(reply) = in_time.await {
+            return Ok(reply);
+        }
+        // As in `by`: a copy of what has a reply would be one too many.
+        yield_now().await;
+        exchange.now_or_never().ok_or(Late(end - begin))
     }
 }
 
@@ -130,7 +163,7 @@ impl Patience {
 #[derive(Debug, Default)]
 pub struct Failures {
     count: u32,
-    /// Since when nobody has replied at all, and how many of them that were.
+    /// Since when nobody has taken a connection, and how often that was.
     unreachable: Option<(Instant, u32)>,
 }
 
@@ -140,19 +173,25 @@ impl Failures {
         self.count
     }
 
-    /// Takes note of one more. Returns how long to wait before the next attempt, or why there is to be
-    /// none.
-    pub fn add(&mut self, error: &Error) -> Result<Duration, Fault> {
-        self.add_at(error, Instant::now())
+    /// Takes note of one more, of an exchange that lasted so long. Returns how long to wait before the next
+    /// attempt, or why there is to be none.
+    pub fn add(&mut self, error: &Error, lasted: Duration) -> Result<Duration, Fault> {
+        self.add_at(error, lasted, Instant::now())
     }
 
-    fn add_at(&mut self, error: &Error, now: Instant) -> Result<Duration, Fault> {
+    fn add_at(&mut self, error: &Error, lasted: Duration, now: Instant) -> Result<Duration, Fault> {
         let given_up = |message| Err(Fault::new(Kind::Internal, message));
-        self.count += 1;
         match error {
             Error::Fatal(_) => return given_up(error.to_string()),
-            // Whoever replies may have an event later; and to end would end the invocations of other slots.
-            Error::Transient(_) => self.unreachable = None,
+            // Whoever is there may have an event later; and to end would end the invocations of other slots.
+            Error::Transient(_) => {
+                self.unreachable = None;
+                // A wait that was cut after a while is none of a series, and nobody may ask meanwhile.
+                if lasted > limits::API_PAUSE_MAX {
+                    self.count = 0;
+                    return Ok(Duration::ZERO);
+                }
+            }
             Error::Unreachable(_) => {
                 let (since, times) = self.unreachable.unwrap_or((now, 0));
                 self.unreachable = Some((since, times + 1));
@@ -164,6 +203,7 @@ impl Failures {
                 }
             }
         }
+        self.count += 1;
         Ok(pause(self.count))
     }
 }
@@ -197,12 +237,15 @@ mod tests {
             (Some(s(3)), s(3) / 2, s(3) / 2),
             (Some(s(60)), most, s(30)),
         ] {
-            let end = |is_long| Limit::new(left.map(|left| begin + left), is_long).end(begin);
+            let limit = |is_long| Limit::new(left.map(|left| begin + left), is_long);
+            let end = |is_long| limit(is_long).end(begin);
             assert_eq!(
                 (end(false), end(true)),
                 (begin + short, begin + long),
                 "{left:?}"
             );
+            let last = left.map_or(most, |left| left.max(least));
+            assert_eq!(limit(false).last().end(begin), begin + last, "{left:?}");
         }
     }
 
@@ -214,10 +257,8 @@ mod tests {
         ))));
         let begun = Instant::now();
         let limit = Limit::new(Some(begun), false);
-        let late = patience
-            .reply(Some(limit), pending::<Result<(), Lost>>())
-            .await;
-        assert!(matches!(late, Err(NoReply::Late(_))));
+        let never = std::pin::pin!(pending::<()>());
+        assert!(patience.reply(Some(limit), never).await.is_err());
         assert!(begun.elapsed() < limits::API_REPLY_TIMEOUT);
     }
 
@@ -227,27 +268,61 @@ mod tests {
             true => Error::Unreachable("nobody".to_owned()),
             false => Error::Transient("nonsense".to_owned()),
         };
-        let begin = Instant::now();
+        let (begin, quick) = (Instant::now(), Duration::ZERO);
         let mut failures = Failures::default();
         for second in 0..1_000 {
             let now = begin + Duration::from_secs(second);
-            let pause = failures.add_at(&error(second % 50 != 0), now).unwrap();
+            let pause = failures
+                .add_at(&error(second % 50 != 0), quick, now)
+                .unwrap();
             assert!(pause <= limits::API_PAUSE_MAX);
         }
         let mut failures = Failures::default();
         let mut given_up = (0..1_000).filter(|second| {
             let now = begin + Duration::from_secs(*second);
-            failures.add_at(&error(true), now).is_err()
+            failures.add_at(&error(true), quick, now).is_err()
         });
         assert_eq!(given_up.next(), Some(limits::API_AWAY_MAX.as_secs() + 1));
         // It stood still between two attempts.
         let mut failures = Failures::default();
         for hour in 0..limits::API_FAILURES_MAX {
             let now = begin + Duration::from_secs(3_600 * u64::from(hour));
-            assert!(failures.add_at(&error(true), now).is_ok());
+            assert!(failures.add_at(&error(true), quick, now).is_ok());
         }
         let fatal = Error::Fatal("beyond repair".to_owned());
-        assert!(Failures::default().add(&fatal).is_err());
+        assert!(Failures::default().add(&fatal, quick).is_err());
+    }
+
+    #[test]
+    fn a_wait_that_lasted_begins_again_at_once_and_one_that_did_not_after_a_while() {
+        let cut = Error::Transient("the connection was closed".to_owned());
+        let long = limits::API_PAUSE_MAX + Duration::from_millis(1);
+        let mut failures = Failures::default();
+        for _ in 0..100 {
+            assert_eq!(failures.add(&cut, long).unwrap(), Duration::ZERO);
+        }
+        let mut quick = || failures.add(&cut, Duration::ZERO).unwrap();
+        assert!(Duration::ZERO < quick());
+        assert!(quick() < quick());
+        let nobody = Error::Unreachable("nobody".to_owned());
+        assert!(Duration::ZERO < failures.add(&nobody, long).unwrap());
+    }
+
+    /// As after a freeze: both are there at once, and the timer is heard of first.
+    #[tokio::test]
+    async fn what_has_come_by_the_end_is_not_late() {
+        let stands_still = || async {
+            std::thread::sleep(limits::API_REPLY_TIMEOUT_LEAST + Duration::from_millis(10));
+            yield_now().await;
+            1
+        };
+        let now = Instant::now();
+        let mut patience = Patience(Some(Box::pin(tokio::time::sleep(Duration::ZERO))));
+        let exchange = std::pin::pin!(stands_still());
+        let limit = Limit::new(Some(now), false);
+        assert_eq!(patience.reply(Some(limit), exchange).await.unwrap(), 1);
+        assert_eq!(by(now, std::pin::pin!(stands_still())).await, Some(1));
+        assert_eq!(by(now, std::pin::pin!(pending::<u8>())).await, None);
     }
 
     /// Armed for a long wait, the timer would sleep through the end of a short one after it.
@@ -256,11 +331,10 @@ mod tests {
         let mut patience = Patience(Some(Box::pin(tokio::time::sleep(Duration::ZERO))));
         let long = Limit::new(Some(Instant::now() + Duration::from_secs(900)), true);
         // The timer has run out by the second look, and is then armed anew.
-        let exchange = async {
+        let exchange = std::pin::pin!(async {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            tokio::task::yield_now().await;
-            Ok(())
-        };
+            yield_now().await;
+        });
         patience.reply(Some(long), exchange).await.unwrap();
         let armed = patience.0.unwrap().deadline().into_std();
         assert!(armed <= Instant::now() + limits::API_REPLY_TIMEOUT);

@@ -4,13 +4,14 @@
 //! the guest; a reply that is no event is an error, never a panic.
 
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{DATE, HeaderValue};
 
+use super::Error;
 use super::http1_reply::Headers;
-use super::{Error, INVOCATION_ID};
+use super::posting::INVOCATION_ID;
 use crate::invocation::{Deadline, Invocation, Timeout};
 
 const REQUEST_ID: &str = "lambda-runtime-aws-request-id";
@@ -38,6 +39,8 @@ pub struct Receipt {
     pub(super) invocation: Arc<Invocation>,
     /// Unique to the attempt, where the request id may repeat. Echoed if it was given.
     pub(super) invocation_id: Option<HeaderValue>,
+    /// The end of its time as it was told, which is another for each attempt.
+    pub(super) told_ms: Option<u64>,
 }
 
 impl Receipt {
@@ -45,6 +48,7 @@ impl Receipt {
     pub(super) fn is_of_same_attempt(&self, other: &Self) -> bool {
         self.invocation.request_id == other.invocation.request_id
             && self.invocation_id == other.invocation_id
+            && self.told_ms == other.told_ms
     }
 }
 
@@ -72,7 +76,7 @@ pub(super) fn received(
             "an event came without the header Lambda-Runtime-Aws-Request-Id".to_owned(),
         ));
     };
-    let told = told(headers, identity.timeout);
+    let (told_ms, told) = told(headers, identity.timeout);
     let deadline = told.unwrap_or_else(|| Deadline::after(identity.timeout.assumed));
     if let Some(left) = told.map(|told| told.remaining())
         && !left.is_zero()
@@ -98,15 +102,24 @@ pub(super) fn received(
         receipt: Receipt {
             invocation: invocation.clone(),
             invocation_id: invocation_id.and_then(|id| HeaderValue::from_bytes(id).ok()),
+            told_ms,
         },
         invocation,
     })
 }
 
-/// The end of an event's time as it can be true.
-fn told(headers: &Headers, timeout: Timeout) -> Option<Deadline> {
-    let told = headers.get(DEADLINE).map(std::str::from_utf8)?;
-    Deadline::told(told.ok()?.parse().ok()?, sent_ms(headers), timeout.most)
+/// How long the event of a reply with these headers has.
+pub(super) fn time_left(headers: &Headers, timeout: Timeout) -> Duration {
+    let (_, told) = told(headers, timeout);
+    told.map_or(timeout.assumed, |told| told.remaining())
+}
+
+/// The end of an event's time as it was told, and as it can be true.
+fn told(headers: &Headers, timeout: Timeout) -> (Option<u64>, Option<Deadline>) {
+    let told = headers.get(DEADLINE).map(std::str::from_utf8);
+    let unix_ms = told.and_then(|ms| ms.ok()?.parse().ok());
+    let told = unix_ms.and_then(|ms| Deadline::told(ms, sent_ms(headers), timeout.most));
+    (unix_ms, told)
 }
 
 /// What the clock of the other side showed when it sent the reply, to the second.
@@ -193,6 +206,21 @@ mod tests {
         .unwrap();
         let kept = [("lambda-runtime-weather".to_owned(), "mild".to_owned())];
         assert_eq!(event.invocation.headers, kept);
+    }
+
+    /// Each attempt has an end of its own, where nothing else tells a retry from what is handed out again.
+    #[test]
+    fn another_deadline_is_another_attempt() {
+        let receipt = |deadline| {
+            let headers = [
+                ("lambda-runtime-aws-request-id", "r-1"),
+                ("lambda-runtime-deadline-ms", deadline),
+            ];
+            read(&headers).unwrap().receipt
+        };
+        let (first, same, other) = (receipt("600000"), receipt("600000"), receipt("600001"));
+        assert!(first.is_of_same_attempt(&same));
+        assert!(!first.is_of_same_attempt(&other));
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! - a fault before the first byte is posted as any other; one after it goes behind the bytes, in
 //!   HTTP trailers, as Lambda wants it;
 //! - the function is slowed down to the pace at which Lambda reads, and told when it does no more;
-//! - it is over shortly before the invocation's deadline, whoever does not go on;
+//! - it is over shortly before the invocation's deadline, whoever does not go on; once it is taken and all of
+//!   it has left, nobody waits for the rest of a reply;
 //! - one that did not arrive is told of by an error, and its event not handed out again.
 //!
 //! A streamed answer has a connection of its own, closed behind it as Lambda's documentation asks,
@@ -14,6 +15,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::Poll;
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -29,7 +31,9 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::{ERROR_TYPE, Error, INVOCATION_ID, Receipt, RuntimeApi, judged, pause, place};
+use super::posting::{ERROR_TYPE, INVOCATION_ID, error_type, judged, place};
+use super::sent::{Sent, Tracked};
+use super::{Error, Receipt, RuntimeApi, patience, pause};
 use crate::fault::{Fault, Kind};
 use crate::invocation::Streamed;
 use crate::limits;
@@ -52,11 +56,12 @@ impl RuntimeApi {
     pub async fn stream(&mut self, receipt: &Receipt, streamed: Streamed) -> Result<(), Error> {
         let Streamed { http, mut pieces } = streamed;
         let first = match pieces.next().await {
-            Some(Err(fault)) => return self.answer(receipt, &Err(fault)).await,
+            Some(Err(fault)) => return self.answer(receipt, Err(fault)).await,
             first => first,
         };
+        let sent = Sent::default();
         let frames = stream::iter(first).chain(pieces).map(frame);
-        let mut request = Request::new(StreamBody::new(frames));
+        let mut request = Request::new(StreamBody::new(sent.clone().ended_by(frames)));
         *request.method_mut() = Method::POST;
         let always = self.endpoint.always();
         let path = format!("{}{}", always.prefix, place(receipt, "response"));
@@ -73,18 +78,20 @@ impl RuntimeApi {
         if let Some(id) = &receipt.invocation_id {
             headers.insert(INVOCATION_ID, id.clone());
         }
-        let posting = async {
-            let stream = self.opened(receipt).await;
-            let posted = post(stream, request).await;
-            posted.map_err(|error| format!("it was not taken to its end: {error}"))
+        let posted = {
+            let posting = pin!(async {
+                let stream = self.opened(receipt).await;
+                let posted = post(stream, request, sent).await;
+                posted.map_err(|error| format!("it was not taken to its end: {error}"))
+            });
+            patience::by(receipt.invocation.deadline.settled_by(), posting).await
         };
-        let until = receipt.invocation.deadline.settled_by();
-        let problem = match tokio::time::timeout_at(until.into(), posting).await {
-            Ok(Ok((status, body))) => {
+        let problem = match posted {
+            Some(Ok((status, body))) => {
                 return judged("a streamed answer", status, &body, Some(receipt));
             }
-            Ok(Err(problem)) => problem,
-            Err(_) => "it was not taken to its end before the deadline".to_owned(),
+            Some(Err(problem)) => problem,
+            None => "it was not taken to its end before the deadline".to_owned(),
         };
         let message = format!("a streamed answer did not arrive: {problem}");
         line_for!(Some(&receipt.invocation), warn, "{message}");
@@ -117,28 +124,28 @@ impl RuntimeApi {
 async fn post<S>(
     stream: TcpStream,
     request: Request<StreamBody<S>>,
+    sent: Sent,
 ) -> hyper::Result<(StatusCode, Bytes)>
 where
     S: Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static,
 {
-    let (mut sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
+    let tracked = Tracked::new(stream, sent.clone());
+    let (mut sender, driver) = http1::handshake(TokioIo::new(tracked)).await?;
     let mut driver = Some(Box::pin(driver));
     let exchange = async move {
         let (head, body) = sender.send_request(request).await?.into_parts();
-        let body = Limited::new(body, limits::HOST_CALL_BYTES_MAX);
+        if head.status.is_success() {
+            // It may be said before the body's end. Whoever drops the reply ends the request as well.
+            sent.all().await;
+        }
+        let body = pin!(Limited::new(body, limits::HOST_CALL_BYTES_MAX).collect());
+        let end = Instant::now() + limits::API_RECEIPT_TIMEOUT;
         // An answer that is cut short says enough with its status.
-        let body = body.collect().await.map(|body| body.to_bytes());
-        Ok((head.status, body.unwrap_or_default()))
+        let body = patience::by(end, body).await.and_then(Result::ok);
+        let body = body.map_or_else(Bytes::new, |body| body.to_bytes());
+        Ok((head.status, body))
     };
-    let reply = moved(&mut driver, exchange).await;
-    if let Ok((status, _)) = &reply
-        && status.is_success()
-        && let Some(driver) = driver
-    {
-        // It may be said before the body's end.
-        let _: hyper::Result<()> = driver.await;
-    }
-    reply
+    moved(&mut driver, exchange).await
 }
 
 /// Moves a connection as long as an exchange on it is under way. It is dropped when it has ended:
@@ -173,10 +180,7 @@ fn frame(piece: Result<Bytes, Fault>) -> Result<Frame<Bytes>, Infallible> {
 fn trailers(fault: &Fault) -> HeaderMap {
     let body = BASE64_STANDARD.encode(fault.body_within(limits::TRAILER_FAULT_BYTES_MAX));
     let mut trailers = HeaderMap::new();
-    trailers.insert(
-        ERROR_TYPE,
-        HeaderValue::from_static(fault.kind.error_type()),
-    );
+    trailers.insert(ERROR_TYPE, error_type(fault));
     if let Ok(body) = HeaderValue::from_maybe_shared(Bytes::from(body)) {
         trailers.insert(ERROR_BODY, body);
     }
@@ -204,6 +208,7 @@ mod tests {
         Receipt {
             invocation: Arc::new(invocation),
             invocation_id: None,
+            told_ms: None,
         }
     }
 
@@ -236,6 +241,44 @@ mod tests {
         streamed.unwrap();
         assert!(request.contains("\r\nwhole\r\n"), "{request}");
         assert!(api.undelivered.is_none());
+    }
+
+    /// The reply has no end, and whoever reads is slower than the function.
+    #[tokio::test]
+    async fn an_answer_that_is_taken_early_is_sent_to_its_end_all_the_same() {
+        const PIECES: usize = 64;
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap().to_string();
+        let mut api = RuntimeApi::new(&address, FunctionIdentity::default());
+        let receipt = receipt(Deadline::after(Duration::from_secs(600)));
+        let piece = || Ok(Bytes::from(vec![b'x'; limits::STREAM_PIECE_BYTES]));
+        let end = Err(Fault::new(Kind::Panic, "in the middle"));
+        let pieces = (0..PIECES).map(move |_| piece()).chain([end]);
+        let streamed = Streamed {
+            http: false,
+            pieces: stream::iter(pieces).boxed(),
+        };
+        let reading = async {
+            let (mut socket, _) = server.accept().await.unwrap();
+            let mut request = Vec::new();
+            socket.read_buf(&mut request).await.unwrap();
+            let reply = b"HTTP/1.1 202 Accepted\r\ncontent-length: 16\r\n\r\n{";
+            socket.write_all(reply).await.unwrap();
+            let mut piece = vec![0; 4 * 1024];
+            loop {
+                tokio::task::yield_now().await;
+                match socket.read(&mut piece).await.unwrap() {
+                    0 => return String::from_utf8(request).unwrap(),
+                    length => request.extend_from_slice(&piece[..length]),
+                }
+            }
+        };
+        let (streamed, request) = tokio::join!(api.stream(&receipt, streamed), reading);
+        streamed.unwrap();
+        assert!(api.undelivered.is_none());
+        assert!(request.len() > PIECES * limits::STREAM_PIECE_BYTES);
+        let (_, trailers) = request.rsplit_once("\r\n0\r\n").unwrap();
+        assert!(trailers.contains("Function.Panic"), "{trailers}");
     }
 
     /// Lambda's own deadline is for the request for the next event.

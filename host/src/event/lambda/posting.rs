@@ -1,0 +1,187 @@
+//! What is posted to the Runtime API, and what its replies mean.
+//!
+//! Promises: a refusal that concerns one invocation alone is logged and is no error, since Lambda has told
+//! the caller already; an error is posted under a type that Lambda keeps.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::cause;
+use super::connection::Endpoint;
+use super::http1::Request;
+use super::patience::Limit;
+use super::{Error, JSON, Receipt};
+use crate::fault::Fault;
+use crate::invocation::Answer;
+use crate::limits;
+use crate::telemetry::line_for;
+
+const INVOCATION: &str = "/2018-06-01/runtime/invocation";
+pub(super) const ERROR_TYPE: HeaderName =
+    HeaderName::from_static("lambda-runtime-function-error-type");
+const CAUSE: HeaderName = HeaderName::from_static("lambda-runtime-function-xray-error-cause");
+pub(super) const INVOCATION_ID: HeaderName =
+    HeaderName::from_static("lambda-runtime-invocation-id");
+
+/// What must be encoded in a segment of a path: all that no segment may have. An id is the caller's
+/// own, where the other side lets callers choose it.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
+
+/// Something to post.
+pub(super) struct Post<'a> {
+    pub(super) path: &'a str,
+    pub(super) body: Bytes,
+    /// What is told, if it is an error.
+    pub(super) fault: Option<&'a Fault>,
+    /// Whose it is, if an invocation's.
+    pub(super) receipt: Option<&'a Receipt>,
+    /// For the log.
+    pub(super) what: &'static str,
+    /// Whether it was posted before, so that there is to be no second copy.
+    pub(super) again: bool,
+}
+
+/// Posts the answer of an invocation.
+pub(super) async fn answer(
+    endpoint: &mut Endpoint,
+    receipt: &Receipt,
+    answer: &Answer,
+    again: bool,
+) -> Result<(), Error> {
+    let (place, body, fault, what) = match answer {
+        Ok(bytes) => ("response", bytes.clone(), None, "an answer"),
+        Err(fault) => (
+            "error",
+            fault.body().into(),
+            Some(fault),
+            "an error as an answer",
+        ),
+    };
+    let post = Post {
+        path: &self::place(receipt, place),
+        body,
+        fault,
+        receipt: Some(receipt),
+        what,
+        again,
+    };
+    send(endpoint, post).await
+}
+
+/// Posts something.
+pub(super) async fn send(endpoint: &mut Endpoint, post: Post<'_>) -> Result<(), Error> {
+    let Post {
+        path,
+        body,
+        fault,
+        receipt,
+        what,
+        again,
+    } = post;
+    let mut cause = fault.and_then(cause::cause);
+    let deadline = receipt.map(|receipt| receipt.invocation.deadline.instant);
+    let mut limit = Limit::new(deadline, body.len() > limits::API_PROMPT_BYTES_MAX);
+    if again {
+        limit = limit.last();
+    }
+    loop {
+        let invocation_id = receipt.and_then(|receipt| receipt.invocation_id.clone());
+        let request = Request {
+            method: Method::POST,
+            path,
+            headers: &[
+                Some((CONTENT_TYPE, JSON)),
+                fault.map(|fault| (ERROR_TYPE, error_type(fault))),
+                cause.clone().map(|cause| (CAUSE, cause)),
+                invocation_id.map(|id| (INVOCATION_ID, id)),
+            ],
+            body: body.clone(),
+            rest: &|_| limits::API_RECEIPT_TIMEOUT,
+        };
+        let reply = endpoint.exchange(Some(limit), &request).await?;
+        // Where there is less room for headers than on Lambda, X-Ray's can be done without.
+        let too_large = reply.status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        if !too_large || cause.take().is_none() {
+            let body = reply.body.unwrap_or_default();
+            return judged(what, reply.status, &body, receipt);
+        }
+    }
+}
+
+/// The type under which Lambda counts a fault.
+pub(super) fn error_type(fault: &Fault) -> HeaderValue {
+    HeaderValue::from_static(fault.kind.error_type())
+}
+
+/// Where an answer or an error is posted.
+pub(super) fn place(receipt: &Receipt, what: &str) -> String {
+    let id = utf8_percent_encode(&receipt.invocation.request_id, ENCODED);
+    format!("{INVOCATION}/{id}/{what}")
+}
+
+/// What the status of a posted answer means. A refusal of that answer alone is logged.
+pub(super) fn judged(
+    what: &str,
+    status: StatusCode,
+    body: &[u8],
+    receipt: Option<&Receipt>,
+) -> Result<(), Error> {
+    if status.is_success() {
+        return Ok(());
+    }
+    match refused(what, status, body) {
+        fatal @ Error::Fatal(_) => Err(fatal),
+        refusal => {
+            let invocation = receipt.map(|receipt| &*receipt.invocation);
+            line_for!(invocation, warn, "{refusal}");
+            Ok(())
+        }
+    }
+}
+
+/// What a refusal is.
+pub(super) fn refused(what: &str, status: StatusCode, body: &[u8]) -> Error {
+    let body = String::from_utf8_lossy(&body[..body.len().min(1024)]);
+    let text = format!("{what} was refused with status {}: {body}", status.as_u16());
+    match status {
+        StatusCode::INTERNAL_SERVER_ERROR => Error::Fatal(text),
+        _ => Error::Transient(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_500_is_the_end() {
+        let refused = |status| super::refused("x", status, b"");
+        assert!(matches!(
+            refused(StatusCode::INTERNAL_SERVER_ERROR),
+            Error::Fatal(_)
+        ));
+        assert!(matches!(
+            refused(StatusCode::SERVICE_UNAVAILABLE),
+            Error::Transient(_)
+        ));
+    }
+}
