@@ -252,6 +252,12 @@ pub const API_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 pub const API_REPLY_TIMEOUT_LEAST: Duration = Duration::from_millis(500);
 /// How long the rest of a reply is waited for whose head says already what became of an answer.
 pub const API_RECEIPT_TIMEOUT: Duration = Duration::from_millis(100);
+/// The pauses between the attempts to report a failed start or restore, and after how long there is none
+/// any more.
+pub const API_REPORT_PAUSES: [Duration; 2] =
+    [Duration::from_millis(500), Duration::from_millis(1_000)];
+/// See [`API_REPORT_PAUSES`].
+pub const API_REPORT_MAX: Duration = Duration::from_secs(2);
 /// The longest answer, in bytes, that is replied to so soon, whoever reads it: it fits into the
 /// buffers on the way. A longer one has half of the time that is left, whatever that is.
 pub const API_PROMPT_BYTES_MAX: usize = 64 * 1024;
@@ -366,6 +372,10 @@ const _: () = assert!(6 * ERROR_TYPE_BYTES_MAX + 100 < TRAILER_FAULT_BYTES_MAX);
 const _: () = assert!(6 * ERROR_TYPE_BYTES_MAX + 100 < CAUSE_BYTES_MAX);
 const _: () = assert!(API_REPLY_TIMEOUT_LEAST.as_millis() < API_REPLY_TIMEOUT.as_millis());
 const _: () = assert!(API_RECEIPT_TIMEOUT.as_millis() < API_REPLY_TIMEOUT_LEAST.as_millis());
+const _: () = assert!(
+    API_REPORT_PAUSES[0].as_millis() + API_REPORT_PAUSES[1].as_millis()
+        < API_REPORT_MAX.as_millis()
+);
 const _: () = assert!(SETTLE_TIMEOUT.as_secs() < SETTLE_ALL_TIMEOUT.as_secs());
 const _: () = assert!(SETTLE_ALL_TIMEOUT.as_secs() < DRAIN_TIMEOUT_LOCAL.as_secs());
 const _: () = assert!(DRAIN_TIMEOUT.as_secs() < DRAIN_TIMEOUT_MAX.as_secs());

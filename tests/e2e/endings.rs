@@ -26,6 +26,19 @@ async fn a_failed_start_whose_report_is_refused_ends_all_the_same() {
     }
 }
 
+/// Lambda would know of nothing but an end.
+#[tokio::test]
+async fn the_report_of_a_failed_start_is_made_again_if_it_is_lost() {
+    for times in [1, 2] {
+        let setup = Setup::of(&ECHO)
+            .toml("[functoin.other]\n")
+            .lose(What::InitError, times);
+        let mut trial = setup.launch(Door::Lambda).await;
+        assert_eq!(trial.host.end(PATIENCE).await.code(), Some(1), "{times}");
+        assert_eq!(calls(&trial, What::InitError), 1, "{times}");
+    }
+}
+
 #[tokio::test]
 async fn a_500_to_a_request_for_an_event_ends_the_process_and_every_connection() {
     let database = Database::create().await;

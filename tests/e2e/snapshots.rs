@@ -188,6 +188,17 @@ async fn a_hook_that_fails_after_a_restore_is_reported_and_ends_the_environment(
     }
 }
 
+/// Lambda would know of nothing but an end.
+#[tokio::test]
+async fn the_report_of_a_restore_that_failed_is_made_again_if_it_is_lost() {
+    let setup = told(&COPIED, "{ RESTORED = \"fail\" }").lose(What::RestoreError, 2);
+    let mut trial = setup.launch(Door::Lambda).await;
+    trial.lambda().snapshot().await;
+    trial.lambda().restore();
+    let (error_type, _) = told_of(&mut trial, What::RestoreError).await;
+    assert_eq!(error_type, "Function.RestoreFailed");
+}
+
 #[tokio::test]
 async fn a_hook_that_does_not_return_after_a_restore_is_ended_and_reported() {
     let database = Database::create().await;

@@ -31,7 +31,7 @@ pub mod rules;
 pub use event::Event;
 pub use rules::{Fate, Mode};
 
-use rules::Rules;
+use rules::{LOST, Rules};
 
 /// The fake, serving until it is dropped.
 pub struct Lambda {
@@ -123,6 +123,11 @@ impl Lambda {
     /// Answers the next call of this kind with this status.
     pub fn reply(&self, what: What, status: u16) {
         self.shared.statuses.lock().unwrap().push((what, status));
+    }
+
+    /// Lets the next call of this kind get lost: its connection ends without a reply.
+    pub fn lose(&self, what: What) {
+        self.reply(what, LOST);
     }
 
     /// From now on answers are read like this.
@@ -254,7 +259,7 @@ async fn handle(request: Request<Incoming>, shared: &Shared) -> io::Result<Respo
     };
     call.status = match what {
         What::Response | What::Error => shared.judge(&call)?,
-        _ => shared.status(what),
+        _ => shared.status(what)?,
     };
     let success = call.status == 200;
     match what {
@@ -312,12 +317,16 @@ impl Shared {
     }
 
     /// The status for a call of this kind: the one that a test chose, or that of success.
-    fn status(&self, what: What) -> u16 {
-        self.chosen(what).unwrap_or(match what {
-            What::Next | What::Restore | What::Register | What::Wait => 200,
-            What::Other => 404,
-            _ => 202,
-        })
+    fn status(&self, what: What) -> io::Result<u16> {
+        match self.chosen(what) {
+            Some(LOST) => Err(io::Error::other("the call is lost")),
+            Some(status) => Ok(status),
+            None => Ok(match what {
+                What::Next | What::Restore | What::Register | What::Wait => 200,
+                What::Other => 404,
+                _ => 202,
+            }),
+        }
     }
 
     /// The status for an answer, if it arrives.

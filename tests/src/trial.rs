@@ -38,6 +38,7 @@ pub struct Setup {
     clock: Option<Clock>,
     replies: Vec<(What, u16)>,
     stdout: Option<OwnedFd>,
+    lost: Vec<What>,
 }
 
 impl Setup {
@@ -61,6 +62,7 @@ impl Setup {
             clock: None,
             replies: Vec::new(),
             stdout: None,
+            lost: Vec::new(),
         }
     }
 
@@ -146,6 +148,12 @@ impl Setup {
         self
     }
 
+    /// With a Lambda that such a call does not reach, so many times.
+    pub fn lose(mut self, what: What, times: usize) -> Self {
+        self.lost.extend(vec![what; times]);
+        self
+    }
+
     /// With a Runtime API whose address is a URL with this path: `/.rt/tested`.
     pub fn under_path(mut self, path: &'static str) -> Self {
         self.under_path = path;
@@ -191,6 +199,7 @@ impl Setup {
                 for (what, status) in &self.replies {
                     lambda.reply(*what, *status);
                 }
+                self.lost.iter().for_each(|what| lambda.lose(*what));
                 let mut address = lambda.address();
                 if let Some(delay) = self.behind_middlebox {
                     let between = Middlebox::before(&address).await;

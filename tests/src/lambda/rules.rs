@@ -13,6 +13,8 @@ use super::{Call, Event, What};
 
 /// Lambda's limit for an answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 6 * 1024 * 1024 + 100;
+/// In the place of a status: there is no reply.
+pub(super) const LOST: u16 = 0;
 const INVOCATION_ID: &str = "Lambda-Runtime-Invocation-Id";
 
 /// How Lambda sends events.

@@ -173,7 +173,27 @@ impl RuntimeApi {
         self.report(RESTORE_ERROR, fault, "a failed restore").await
     }
 
+    /// Posts the last words of a process, again if they get lost: of a second copy Lambda says that it has
+    /// the first.
     async fn report(&mut self, path: &str, fault: &Fault, what: &'static str) -> Result<(), Error> {
+        let begun = Instant::now();
+        for pause in limits::API_REPORT_PAUSES {
+            match self.report_once(path, fault, what).await {
+                Err(Error::Transient(_) | Error::Unreachable(_))
+                    if begun.elapsed() < limits::API_REPORT_MAX => {}
+                posted => return posted,
+            }
+            tokio::time::sleep(pause).await;
+        }
+        self.report_once(path, fault, what).await
+    }
+
+    async fn report_once(
+        &mut self,
+        path: &str,
+        fault: &Fault,
+        what: &'static str,
+    ) -> Result<(), Error> {
         let post = Post {
             path,
             body: fault.body().into(),
