@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::guests::{ECHO, MISBEHAVE};
+use e2e::guests::{ECHO, MISBEHAVE, ONWARD};
 use e2e::lambda::{Call, Event, What};
 use e2e::{Door, PATIENCE, Setup, Trial};
 use serde_json::{Value, json};
@@ -82,6 +82,18 @@ async fn a_500_ends_the_process() {
     let mut trial = Setup::of(&ECHO).start(Door::Lambda).await;
     trial.lambda().reply(What::Response, 500);
     call(&trial, Event::new("1", TIMEOUT)).await;
+    let status = trial.host.end(PATIENCE).await;
+    assert!(status.code().is_some_and(|code| code != 0), "{status}");
+}
+
+/// It is to be prompt.
+#[tokio::test]
+async fn a_500_ends_the_process_before_the_work_after_the_answer() {
+    let setup = Setup::of(&ONWARD).timeout(PATIENCE * 10);
+    let mut trial = setup.start(Door::Lambda).await;
+    trial.lambda().reply(What::Response, 500);
+    let event = json!({ "after": [[{ "sleep": 3_600_000 }]] });
+    trial.lambda().send(trial.event(event.to_string()));
     let status = trial.host.end(PATIENCE).await;
     assert!(status.code().is_some_and(|code| code != 0), "{status}");
 }

@@ -207,6 +207,11 @@ impl Slot {
             Ok(Response::Whole(bytes)) => api.answer(&receipt, Ok(bytes)).await,
             Err(fault) => api.answer(&receipt, Err(fault)).await,
         };
+        // The end of the process waits for no work, only for what has to be made clean.
+        if matches!(posted, Err(Error::Fatal(_))) {
+            give_up(self.workers.as_ref(), handled);
+            return posted;
+        }
         // What a drain gives up here is made clean by the environment's end.
         let settled = pin!(self.settled(handled));
         unless(out_of_time, settled).await;
