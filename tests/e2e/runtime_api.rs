@@ -98,6 +98,25 @@ async fn a_500_ends_the_process_before_the_work_after_the_answer() {
     assert!(status.code().is_some_and(|code| code != 0), "{status}");
 }
 
+/// Others would be made `Function.Unknown`.
+#[tokio::test]
+async fn lambda_counts_an_error_by_the_functions_own_name_where_it_can() {
+    let trial = Setup::of(&MISBEHAVE).start(Door::Lambda).await;
+    for (own, expected) in [
+        ("Function.OutOfStock", "Function.OutOfStock"),
+        ("OutOfStock", "Function.Error"),
+    ] {
+        let event = json!({ "act": "fail", "text": own });
+        let answer = call(&trial, Event::new(event.to_string(), TIMEOUT)).await;
+        assert_eq!(
+            answer.header("Lambda-Runtime-Function-Error-Type"),
+            expected
+        );
+        let told: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(told["errorType"], own);
+    }
+}
+
 #[tokio::test]
 async fn the_invocation_id_is_echoed_if_there_was_one() {
     let trial = Setup::of(&MISBEHAVE).start(Door::Lambda).await;

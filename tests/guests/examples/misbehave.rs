@@ -26,7 +26,7 @@ struct Event {
     /// How much memory `swell` takes.
     #[serde(default = "much")]
     mib: usize,
-    /// What `print` prints.
+    /// What `print` prints, or what `fail` calls its failure.
     #[serde(default)]
     text: String,
 }
@@ -83,7 +83,13 @@ async fn handle(event: Event, cx: Context) -> Result<Value, hearth::Error> {
             black_box(vec![1_u8; event.mib << 20]);
             json!("swollen")
         }
-        Act::Fail => return Err(Failure::new("Misbehaved", "as it was told").into()),
+        Act::Fail => {
+            let name = match event.text.as_str() {
+                "" => "Misbehaved",
+                text => text,
+            };
+            return Err(Failure::new(name, "as it was told").into());
+        }
         Act::Err => return Err("as it was told".into()),
         act => misbehave(act, &event.text),
     };

@@ -1,7 +1,7 @@
 //! What is posted to the Runtime API, and what its replies mean.
 //!
 //! Promises: a refusal that concerns one invocation alone is logged and is no error, since Lambda has told
-//! the caller already; an error is posted under a type that Lambda keeps.
+//! the caller already; an error is posted under a type that Lambda keeps, the guest's own where it is one.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -127,9 +127,21 @@ pub(super) async fn send(endpoint: &mut Endpoint, post: Post<'_>) -> Result<(), 
     }
 }
 
-/// The type under which Lambda counts a fault.
+/// The type under which Lambda counts a fault: the guest's own if it is one that Lambda keeps.
 pub(super) fn error_type(fault: &Fault) -> HeaderValue {
-    HeaderValue::from_static(fault.kind.error_type())
+    let is_kept = |name: &str| {
+        let name = name
+            .strip_prefix("Function.")
+            .or(name.strip_prefix("Runtime."));
+        name.is_some_and(|name| {
+            name.len() > 1
+                && name.starts_with(|first: char| first.is_ascii_uppercase())
+                && name.bytes().all(|byte| byte.is_ascii_alphabetic())
+        })
+    };
+    let own = Some(fault.error_type.as_str()).filter(|name| is_kept(name));
+    own.and_then(|own| HeaderValue::from_str(own).ok())
+        .unwrap_or(HeaderValue::from_static(fault.kind.error_type()))
 }
 
 /// Where an answer or an error is posted.
@@ -171,6 +183,7 @@ pub(super) fn refused(what: &str, status: StatusCode, body: &[u8]) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::Kind;
 
     #[test]
     fn only_a_500_is_the_end() {
@@ -183,5 +196,29 @@ mod tests {
             refused(StatusCode::SERVICE_UNAVAILABLE),
             Error::Transient(_)
         ));
+    }
+
+    /// Lambda makes `Function.Unknown` or `Runtime.Unknown` of others.
+    #[test]
+    fn a_type_that_lambda_keeps_is_the_guests_own() {
+        let told = |own: &str| {
+            let fault = Fault::new(Kind::Failed, "x").named(own.to_owned());
+            error_type(&fault).to_str().unwrap().to_owned()
+        };
+        for own in ["Function.OutOfStock", "Runtime.Xy"] {
+            assert_eq!(told(own), own);
+        }
+        for own in [
+            "OutOfStock",
+            "Function.outOfStock",
+            "Function.Out Of Stock",
+            "Function.X",
+            "Function.",
+            "Function.Zo\u{eb}",
+            "Extension.Crash",
+            "",
+        ] {
+            assert_eq!(told(own), "Function.Error", "{own}");
+        }
     }
 }
