@@ -187,6 +187,23 @@ async fn an_event_with_older_forms_of_headers_is_understood() {
     }
 }
 
+/// Whoever hands the tenant on may not know of UTF-8.
+#[tokio::test]
+async fn two_tenants_are_never_one() {
+    let (api, _host) = start(&ECHO, &[]).await;
+    for (number, (letter, expected)) in [(0xfc, "bl\u{fc}"), (0xf6, "bl\u{f6}")].iter().enumerate()
+    {
+        let id = format!("r-{number}");
+        let mut said = format!("HTTP/1.1 200 OK\r\n{ID}: {id}\r\nLambda-Runtime-Aws-Tenant-Id: bl")
+            .into_bytes();
+        said.push(*letter);
+        said.extend_from_slice(b"\r\nContent-Length: 9\r\n\r\n\"context\"");
+        api.say(Reply::open(said));
+        let told: serde_json::Value = serde_json::from_slice(&api.answer(&id).await.body).unwrap();
+        assert_eq!(told["tenant_id"], *expected);
+    }
+}
+
 /// For longer than a Runtime API that says nothing at all would be asked.
 #[tokio::test]
 async fn whoever_talks_nonsense_is_asked_again_however_often() {

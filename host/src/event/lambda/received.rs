@@ -1,7 +1,7 @@
 //! An event as the Runtime API hands it out: a body, and headers that say the rest.
 //!
-//! Promises: an empty header means the same as none; what this program does not know is kept for
-//! the guest; a reply that is no event is an error, never a panic.
+//! Promises: an empty header means the same as none, and different ones never the same; what this program
+//! does not know is kept for the guest; a reply that is no event is an error, never a panic.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -130,11 +130,18 @@ fn sent_ms(headers: &Headers) -> Option<u64> {
     u64::try_from(since.as_millis()).ok()
 }
 
+/// A header's text, which is in Latin-1 where it is not in UTF-8; where it was folded it has a space.
 fn text(value: &[u8]) -> Option<String> {
-    (!value.is_empty()).then(|| match std::str::from_utf8(value) {
+    let text = match std::str::from_utf8(value) {
         Ok(text) => text.to_owned(),
-        Err(_) => String::from_utf8_lossy(value).into_owned(),
-    })
+        Err(_) => value.iter().copied().map(char::from).collect(),
+    };
+    if text.contains(['\r', '\n']) {
+        let lines = text.split(['\r', '\n']).map(str::trim);
+        let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+        return Some(lines.join(" ")).filter(|text| !text.is_empty());
+    }
+    (!text.is_empty()).then_some(text)
 }
 
 /// Lambda's headers that this program has no name for: newer than it is.
@@ -221,6 +228,15 @@ mod tests {
         let (first, same, other) = (receipt("600000"), receipt("600000"), receipt("600001"));
         assert!(first.is_of_same_attempt(&same));
         assert!(!first.is_of_same_attempt(&other));
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_not_the_same_as_something_else() {
+        assert_eq!(text(b"bl\xfc").unwrap(), "bl\u{fc}");
+        assert_eq!(text(b"bl\xf6").unwrap(), "bl\u{f6}");
+        assert_eq!(text("bl\u{fc}".as_bytes()).unwrap(), "bl\u{fc}");
+        assert_eq!(text(b"a\r\n\t b\r\n c").unwrap(), "a b c");
+        assert_eq!(text(b""), None);
     }
 
     #[test]
