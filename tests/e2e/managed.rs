@@ -1,8 +1,10 @@
 //! Lambda Managed Instances with one event at a time: as with many, nothing is frozen, and an event is
 //! asked for as soon as there can be one.
 
+use e2e::arrival::Reading;
 use e2e::guests::{ECHO, ONWARD, QUERY};
-use e2e::{Database, Door, Setup, Trial};
+use e2e::lambda::What;
+use e2e::{Database, Door, PATIENCE, Setup, Trial};
 use serde_json::{Value, json};
 
 const CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
@@ -59,6 +61,64 @@ async fn an_event_is_asked_for_while_the_last_one_is_cleaned_up_after() {
     trial.lambda().parked(1).await;
     table.batch_execute("commit").await.unwrap();
     assert_eq!(step(&trial, pid).await, before);
+}
+
+/// An event that finds nobody asking is refused, however soon the answer arrives.
+#[tokio::test]
+async fn an_event_is_asked_for_before_the_last_ones_answer_has_arrived() {
+    let trial = Setup::of(&ECHO).concurrency(2).start(Door::Lambda).await;
+    let lambda = trial.lambda();
+    let connections = || trial.host.holdings().descriptors;
+    let mut at_first = None;
+    for number in 0..5 {
+        lambda.read(Reading::Held);
+        let (first, second) = (trial.event("[1]"), trial.event("[2]"));
+        lambda.send(first.clone());
+        lambda.arrived(&first.id, 3).await;
+        lambda.parked(2).await;
+        // By the same slot or the other: neither is busy.
+        lambda.send(second.clone());
+        lambda.arrived(&second.id, 3).await;
+        lambda.parked(2).await;
+        lambda.read(Reading::Freely);
+        for event in [first, second] {
+            let answer = lambda.answer(&event.id).await;
+            assert_eq!((answer.what, answer.status), (What::Response, 202));
+        }
+        let now = connections();
+        let most = *at_first.get_or_insert(now) + 2;
+        assert!(now <= most, "{now} after {number}");
+    }
+}
+
+/// The process ends with it, but not before.
+#[tokio::test]
+async fn an_answer_on_its_way_arrives_before_the_end() {
+    let mut trial = Setup::of(&ECHO)
+        .concurrency(2)
+        .toml("[lambda]\ndrain_timeout_ms = 10000\n")
+        .start(Door::Lambda)
+        .await;
+    let lambda = trial.lambda();
+    lambda.read(Reading::Held);
+    let event = trial.event("[1]");
+    lambda.send(event.clone());
+    lambda.arrived(&event.id, 3).await;
+    lambda.parked(2).await;
+    trial.host.terminate();
+    lambda.parked(0).await;
+    lambda.read(Reading::Freely);
+    assert_eq!(lambda.answer(&event.id).await.status, 202);
+    assert!(trial.host.end(PATIENCE).await.success());
+}
+
+/// Lambda says that its container is beyond repair.
+#[tokio::test]
+async fn a_500_to_an_answer_ends_the_process() {
+    let mut trial = Setup::of(&ECHO).concurrency(2).start(Door::Lambda).await;
+    trial.lambda().reply(What::Response, 500);
+    trial.lambda().send(trial.event("[1]"));
+    assert!(!trial.host.end(PATIENCE).await.success());
 }
 
 #[tokio::test]

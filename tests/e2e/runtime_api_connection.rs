@@ -138,7 +138,7 @@ async fn an_answer_that_cannot_be_posted_is_posted_later() {
 
 /// Managed Instances hand out no event twice: only the host can see to it that the answer arrives.
 #[tokio::test]
-async fn an_answer_that_cannot_be_posted_is_posted_again_before_the_next_event_is_asked_for() {
+async fn an_answer_that_cannot_be_posted_is_posted_again_beside_the_next_events() {
     let trial = Setup::of(&COUNTER)
         .timeout(TIMEOUT)
         .concurrency(2)

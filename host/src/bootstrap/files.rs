@@ -8,8 +8,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Those that have nothing to do with slots, generously.
 const OTHERS: u64 = 64;
-/// A slot's own: its connection to the Runtime API, and one to a database.
-const OF_SLOT: u64 = 2;
+/// A slot's own: its connections to the Runtime API, one for events and one for answers, and one to a
+/// database.
+const OF_SLOT: u64 = 3;
 
 /// Raises the limit to the highest there can be. Where that is refused, it stays as it is.
 pub(super) fn raise_limit() {
@@ -38,10 +39,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_has_two_files_open_and_there_is_always_one() {
+    fn a_slot_has_three_files_open_and_there_is_always_one() {
         let cases = [
             (None, u32::MAX),
-            (Some(1_024), 480),
+            (Some(1_024), 320),
             (Some(65), 1),
             (Some(3), 1),
         ];

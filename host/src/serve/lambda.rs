@@ -5,7 +5,7 @@
 //!   done, unless the function lets that go on beside later events; on classic Lambda, only when its
 //!   loans are settled too, or its deadline is near;
 //! - on Managed Instances, all slots ask on a thread of their own, which no guest can keep busy, and
-//!   ask again before they clean up: an event that finds nobody asking is refused;
+//!   ask again beside the answer and before they clean up: an event that finds nobody asking is refused;
 //! - a Runtime API that refuses is asked again at growing intervals; one that nobody reaches is given up
 //!   after a while;
 //! - an environment that is to end does so within `drain_timeout`, of which running invocations
@@ -129,6 +129,12 @@ struct Slot {
 
 impl Slot {
     async fn serve(mut self) -> Result<(), Fault> {
+        self.run().await?;
+        self.api.delivered().await;
+        Ok(())
+    }
+
+    async fn run(&mut self) -> Result<(), Fault> {
         let mut failures = Failures::default();
         let shutdown = self.ending.shutdown.clone();
         // One listener for the slot's whole life: making one costs more than asking it.
@@ -187,13 +193,14 @@ impl Slot {
         };
         let mut handled = match handled.unwrap_or_else(|| Err(cut_short())) {
             Ok(handled) => handled,
-            Err(fault) => return self.api.answer(&receipt, Err(fault)).await,
+            Err(fault) => return self.api.answer(&receipt, Err(fault), true).await,
         };
+        let frees = !handled.goes_on();
         let api = &mut self.api;
         let posted = match handled.respond() {
             Ok(Response::Streamed(streamed)) => {
                 let (cut, cutting) = oneshot::channel();
-                let mut sending = pin!(api.stream(&receipt, until(streamed, cutting)));
+                let mut sending = pin!(api.stream(&receipt, until(streamed, cutting), frees));
                 match unless(out_of_time.as_mut(), sending.as_mut()).await {
                     Some(sent) => sent,
                     None => {
@@ -204,8 +211,8 @@ impl Slot {
                     }
                 }
             }
-            Ok(Response::Whole(bytes)) => api.answer(&receipt, Ok(bytes)).await,
-            Err(fault) => api.answer(&receipt, Err(fault)).await,
+            Ok(Response::Whole(bytes)) => api.answer(&receipt, Ok(bytes), frees).await,
+            Err(fault) => api.answer(&receipt, Err(fault), frees).await,
         };
         // The end of the process waits for no work, only for what has to be made clean.
         if matches!(posted, Err(Error::Fatal(_))) {

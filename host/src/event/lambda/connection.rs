@@ -53,6 +53,11 @@ impl Endpoint {
         }
     }
 
+    /// Its `host:port`, with a path if it has one.
+    pub(super) fn address(&self) -> String {
+        format!("{}{}", self.address, self.always.prefix)
+    }
+
     /// Gives the connection up, if there is one: the next exchange makes a new one.
     pub(super) fn hang_up(&mut self) {
         self.connection = None;

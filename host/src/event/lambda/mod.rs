@@ -3,8 +3,8 @@
 //! Promises:
 //! - waiting for an event has no time limit: the process may be frozen meanwhile;
 //! - an answer is taken once, and never followed by an error for the same invocation;
-//! - one that could not be posted is posted again before the next event is asked for, as long as
-//!   somebody may wait for it;
+//! - one that could not be posted is posted again before the next event is asked for, on Managed Instances
+//!   beside that, as long as somebody may wait for it;
 //! - an event is handed out once: one that Lambda repeats, because its answer got lost, gets that; one
 //!   that is too large is answered with an error;
 //! - whoever says that there is no event yet, as emulators do, is asked again at growing intervals;
@@ -21,12 +21,14 @@ use http::{Method, StatusCode};
 use crate::fault::{Fault, Kind};
 use crate::invocation::{Answer, Invocation};
 use crate::limits;
+use beside::Beside;
 use connection::Endpoint;
 use http1::{Lost, Reply, Request, Rest};
 use http1_reply::Head;
 use patience::pause;
 use posting::Post;
 
+mod beside;
 mod cause;
 mod connection;
 pub mod extension;
@@ -53,6 +55,8 @@ pub struct RuntimeApi {
     identity: FunctionIdentity,
     /// The answer that could not be posted.
     undelivered: Option<(Receipt, Answer)>,
+    /// Where the next event is asked for at once: the answers that are on their way then.
+    beside: Option<Beside>,
 }
 
 /// Why the Runtime API could not be used.
@@ -77,14 +81,30 @@ impl RuntimeApi {
             endpoint: Endpoint::new(address),
             identity,
             undelivered: None,
+            beside: None,
         }
+    }
+
+    /// The same, with answers that are posted beside the request for the next event. For Managed Instances
+    /// only: elsewhere whoever asks without having answered gets the same event again.
+    pub fn answering_beside(mut self) -> Self {
+        self.beside = Some(Beside::new(self.endpoint.address()));
+        self
     }
 
     /// Waits for the next event.
     pub async fn next(&mut self) -> Result<Received, Error> {
         loop {
             self.deliver().await?;
-            let reply = asked(&mut self.endpoint, &self.identity).await?;
+            let asking = asked(&mut self.endpoint, &self.identity);
+            let reply = match &mut self.beside {
+                None => asking.await?,
+                Some(beside) => tokio::select! {
+                    biased;
+                    reply = asking => reply?,
+                    error = beside.failed() => return Err(error),
+                },
+            };
             let (event, refusal) = match reply.body {
                 Ok(event) => (event, None),
                 // Asked again, Lambda would hand the same out again.
@@ -106,7 +126,7 @@ impl RuntimeApi {
                     None => return Ok(received),
                 },
             };
-            self.answer(&received.receipt, answer).await?;
+            self.answer(&received.receipt, answer, true).await?;
         }
     }
 
@@ -126,19 +146,40 @@ impl RuntimeApi {
         if receipt.invocation.deadline.settled_by() <= Instant::now() {
             return Ok(());
         }
-        posting::answer(&mut self.endpoint, receipt, answer, true).await?;
+        match &mut self.beside {
+            Some(beside) => beside.post(receipt.clone(), answer.clone(), true),
+            None => posting::answer(&mut self.endpoint, receipt, answer, true).await?,
+        }
         self.undelivered = None;
         Ok(())
     }
 
-    /// Posts the answer of an invocation. A refusal that concerns this invocation alone is logged
-    /// and is no error: Lambda has told the caller already.
-    pub async fn answer(&mut self, receipt: &Receipt, answer: Answer) -> Result<(), Error> {
+    /// Posts the answer of an invocation, of which nothing else is left if the answer `frees` the slot. A
+    /// refusal that concerns this invocation alone is logged and is no error: Lambda has told the caller
+    /// already. Where answers are posted beside the next event, one that frees the slot is only begun to be
+    /// posted, and what ends the process is an error of [`Self::next`].
+    pub async fn answer(
+        &mut self,
+        receipt: &Receipt,
+        answer: Answer,
+        frees: bool,
+    ) -> Result<(), Error> {
+        if frees && let Some(beside) = &mut self.beside {
+            beside.post(receipt.clone(), answer, false);
+            return Ok(());
+        }
         let posted = posting::answer(&mut self.endpoint, receipt, &answer, false).await;
         if matches!(posted, Err(Error::Transient(_) | Error::Unreachable(_))) {
             self.undelivered = Some((receipt.clone(), answer));
         }
         posted
+    }
+
+    /// Waits until no answer is on its way any more.
+    pub async fn delivered(&mut self) {
+        if let Some(beside) = &mut self.beside {
+            beside.delivered().await;
+        }
     }
 
     /// Reports that the environment could not be started.

@@ -52,11 +52,17 @@ const HTTP: HeaderValue =
 
 impl RuntimeApi {
     /// Posts the answer of an invocation while it is made. What concerns this invocation alone is
-    /// logged and is no error, as with [`RuntimeApi::answer`].
-    pub async fn stream(&mut self, receipt: &Receipt, streamed: Streamed) -> Result<(), Error> {
+    /// logged and is no error, as with [`RuntimeApi::answer`]; what is posted instead of an answer whose
+    /// beginning fails may free the slot.
+    pub async fn stream(
+        &mut self,
+        receipt: &Receipt,
+        streamed: Streamed,
+        frees: bool,
+    ) -> Result<(), Error> {
         let Streamed { http, mut pieces } = streamed;
         let first = match pieces.next().await {
-            Some(Err(fault)) => return self.answer(receipt, Err(fault)).await,
+            Some(Err(fault)) => return self.answer(receipt, Err(fault), frees).await,
             first => first,
         };
         let sent = Sent::default();
@@ -224,7 +230,7 @@ mod tests {
             http: false,
             pieces: stream::iter([Ok(Bytes::from_static(b"whole"))]).boxed(),
         };
-        let streaming = api.stream(&receipt, streamed);
+        let streaming = api.stream(&receipt, streamed, true);
         // Polled after that, by which time it has been refused.
         let back = async {
             let back = TcpListener::bind(&address).await.unwrap();
@@ -273,7 +279,7 @@ mod tests {
                 }
             }
         };
-        let (streamed, request) = tokio::join!(api.stream(&receipt, streamed), reading);
+        let (streamed, request) = tokio::join!(api.stream(&receipt, streamed, true), reading);
         streamed.unwrap();
         assert!(api.undelivered.is_none());
         assert!(request.len() > PIECES * limits::STREAM_PIECE_BYTES);
@@ -299,7 +305,7 @@ mod tests {
             http: false,
             pieces: first.chain(stream::pending()).boxed(),
         };
-        api.stream(&receipt, streamed).await.unwrap();
+        api.stream(&receipt, streamed, true).await.unwrap();
         assert!(deadline.remaining() > Duration::ZERO);
         let (kept, answer) = api.undelivered.unwrap();
         assert!(kept.is_of_same_attempt(&receipt) && answer.is_err());
