@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use e2e::guests::{MISBEHAVE, QUERY};
-use e2e::lambda::Event;
+use e2e::lambda::{Event, What};
 use e2e::{Answer, Database, Door, Proxy, Setup, Trial};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -167,14 +167,27 @@ async fn as_many_as_there_can_be_reach_their_deadline_together() {
     let slots = 64;
     let setup = Setup::of(&MISBEHAVE).concurrency(slots);
     let trial = setup.timeout(TIMEOUT).start(Door::Lambda).await;
-    trial.lambda().parked(slots).await;
-    let events = (0..slots).map(|_| trial.event(json!({ "act": "spin" }).to_string()));
-    let calls = join_all(events.map(|event| trial.lambda().invoke(event, None))).await;
-    for call in calls {
-        let call = call.expect("all were asked for");
-        let told = String::from_utf8_lossy(&call.body);
-        assert!(told.contains("Function.DeadlineExceeded"), "{told}");
+    let mut in_time = 0;
+    // Late is 410, which a machine that is busy with something else as well makes of some of them.
+    for _ in 0..10 {
+        trial.lambda().parked(slots).await;
+        let events = (0..slots).map(|_| trial.event(json!({ "act": "spin" }).to_string()));
+        let calls = join_all(events.map(|event| trial.lambda().invoke(event, None))).await;
+        in_time = 0;
+        for call in calls {
+            let call = call.expect("all were asked for");
+            let told = String::from_utf8_lossy(&call.body);
+            assert!(told.contains("Function.DeadlineExceeded"), "{told}");
+            in_time += usize::from((call.what, call.status) == (What::Error, 202));
+        }
+        if in_time >= slots * 3 / 4 {
+            break;
+        }
     }
+    assert!(
+        in_time >= slots * 3 / 4,
+        "{in_time} of {slots} were in time"
+    );
     trial.lambda().parked(slots).await;
     trial.value(json!({})).await;
 }
