@@ -6,9 +6,14 @@
 //!
 //! A guest waits in the host's functions only, and it is one of those that lets others run while a guest
 //! computes ([`super::ticker`]). So between two of these marks there is one thread, and nothing else on it.
+//!
+//! An echo has dozens of marks, and the processor's time is asked of the system: at each of them that would
+//! be a good part of what an echo takes. So what is brief is measured by the other clock, which is not: nobody
+//! else can have had the processor for long in it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{CallHook, Store};
@@ -25,7 +30,7 @@ pub(super) fn watch(store: &mut Store<State>, vitals: &Arc<Vitals>, shared: bool
     let vitals = vitals.clone();
     store.call_hook(move |mut store, mark| {
         let state = store.data_mut();
-        let ran = measures.then(|| note(state, mark)).flatten();
+        let ran = measures.then(|| state.meter.note(mark)).flatten();
         match mark {
             _ if !shared => state.attribute_to_only_one(ran),
             CallHook::CallingHost => vitals.held.call(State::attribute_call(store, ran)?),
@@ -37,24 +42,78 @@ pub(super) fn watch(store: &mut Store<State>, vitals: &Arc<Vitals>, shared: bool
     });
 }
 
-/// Looks at the clock, which is a call to the system. For how long the guest ran, if it ceases to.
-fn note(state: &mut State, mark: CallHook) -> Option<Duration> {
-    match mark {
-        CallHook::CallingWasm | CallHook::ReturningFromHost => {
-            state.runs_since = Some(now());
-            None
-        }
-        CallHook::CallingHost | CallHook::ReturningFromWasm => {
-            let since = state.runs_since.take()?;
-            Some(now().saturating_sub(since))
-        }
-    }
+/// What is so brief that the other clock does for it.
+const BRIEF: Duration = Duration::from_micros(100);
+
+/// Measures for how long a guest runs.
+pub(super) struct Meter {
+    runs: bool,
+    /// The last mark.
+    marked: Instant,
+    /// What the processors had spent on this thread when they were asked last.
+    asked: Option<(ThreadId, Duration)>,
+    /// What was brief since then, whoever ran.
+    passed: Duration,
 }
 
-/// What the processors have spent on this thread so far.
-fn now() -> Duration {
-    // It cannot be negative.
-    clock_gettime(ClockId::ThreadCPUTime)
-        .try_into()
-        .unwrap_or_default()
+impl Meter {
+    /// The guest does not run.
+    pub(super) fn new() -> Self {
+        Self {
+            runs: false,
+            marked: Instant::now(),
+            asked: None,
+            passed: Duration::ZERO,
+        }
+    }
+
+    /// Takes a mark. For how long the guest ran, if it ceases to.
+    fn note(&mut self, mark: CallHook) -> Option<Duration> {
+        match mark {
+            CallHook::CallingWasm | CallHook::ReturningFromHost => {
+                self.begin();
+                None
+            }
+            CallHook::CallingHost | CallHook::ReturningFromWasm => self.end(),
+        }
+    }
+
+    fn begin(&mut self) {
+        let gap = self.mark();
+        let is_here = |(asked, _): &(ThreadId, _)| *asked == thread::current().id();
+        match self.asked.filter(is_here) {
+            Some(_) if gap <= BRIEF => self.passed += gap,
+            _ => _ = self.ask(),
+        }
+        self.runs = true;
+    }
+
+    fn end(&mut self) -> Option<Duration> {
+        let took = self.mark();
+        if !std::mem::take(&mut self.runs) {
+            return None;
+        }
+        if took <= BRIEF {
+            self.passed += took;
+            return Some(took);
+        }
+        let (_, asked) = self.asked?;
+        let before = asked + self.passed;
+        Some(self.ask().saturating_sub(before).min(took))
+    }
+
+    /// The time since the last mark.
+    fn mark(&mut self) -> Duration {
+        let last = std::mem::replace(&mut self.marked, Instant::now());
+        self.marked.saturating_duration_since(last)
+    }
+
+    /// What the processors have spent on this thread so far.
+    fn ask(&mut self) -> Duration {
+        // It cannot be negative.
+        let spent = Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
+        self.asked = Some((thread::current().id(), spent));
+        self.passed = Duration::ZERO;
+        spent
+    }
 }

@@ -17,6 +17,7 @@ use wasmtime::component::{GuestTaskId, ResourceTable};
 use wasmtime::{AsContextMut, ResourceLimiter, StoreContextMut};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
+use super::metered::Meter;
 use super::stdio::Stdio;
 use crate::config::FunctionConfig;
 use crate::database::Databases;
@@ -37,8 +38,8 @@ pub struct State {
     /// Where the output goes that belongs to no invocation.
     output: Arc<Output>,
     running: HashMap<GuestTaskId, Running>,
-    /// What its thread had had of the processors when the guest began to run, if that is measured.
-    pub(super) runs_since: Option<Duration>,
+    /// For how long the guest runs, if that is measured.
+    pub(super) meter: Meter,
     /// The memory that the guest has, and may have.
     pub memory: Memory,
 }
@@ -75,7 +76,7 @@ impl State {
             stdio,
             output,
             running: HashMap::new(),
-            runs_since: None,
+            meter: Meter::new(),
             memory,
         }
     }
