@@ -75,7 +75,7 @@ impl layer::Lines for ToSink {
     }
 }
 
-/// From now on nobody waits for whoever reads the log: the environment ends.
+/// The environment ends: from now on nobody waits for a reader of the log that stalls.
 pub(crate) fn hurry() {
     sink::hurry();
 }

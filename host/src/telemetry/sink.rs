@@ -4,7 +4,7 @@
 //! - one line is one `write`, so that lines of several threads never mix. Only where a reader is behind, and
 //!   where a line is longer than a pipe, it goes in pieces, as the system would take it;
 //! - a reader that takes nothing keeps nobody waiting for more than [`limits::LOG_PATIENCE`] once it has begun
-//!   to, and the end of the environment not at all; what is lost by that is counted, and told once it
+//!   to, and the end of the environment hardly at all; what is lost by that is counted, and told once it
 //!   reads again;
 //! - a closed output is survived in silence: there is nowhere left to complain.
 //!
@@ -31,15 +31,23 @@ use crate::limits;
 const PIPE_PIECE_BYTES: usize = 4 * 1024;
 /// What an empty pipe takes at once, and a socket that can be written to.
 const EMPTY_BYTES: usize = 64 * 1024;
-/// How long is waited before it is looked whether the environment ends.
+/// How long is waited before it is looked whether the environment ends, and if it does.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Whether nobody is to wait for a reader any more.
+/// Whether nobody is to wait for a reader that stalls.
 static HURRIES: AtomicBool = AtomicBool::new(false);
 
-/// From now on nobody waits for whoever reads the log.
+/// From now on nobody waits for a reader that stalls.
 pub(super) fn hurry() {
     HURRIES.store(true, Ordering::Relaxed);
+}
+
+/// How long a reader is waited for that reads nothing.
+fn patience() -> Duration {
+    match HURRIES.load(Ordering::Relaxed) {
+        true => LOOK,
+        false => limits::LOG_PATIENCE,
+    }
 }
 
 /// Where lines go.
@@ -152,9 +160,9 @@ impl Sink {
         }
         let begun = Instant::now();
         self.is_stalled = loop {
-            let waits = !self.is_stalled && !HURRIES.load(Ordering::Relaxed);
+            let waits = !self.is_stalled;
             match self.poll(if waits { LOOK } else { Duration::ZERO }) {
-                Ok(false) if waits && begun.elapsed() < limits::LOG_PATIENCE => {}
+                Ok(false) if waits && begun.elapsed() < patience() => {}
                 // A signal, and it may be this thread that has to hear what it says.
                 Ok(false) | Err(Errno::INTR) => break true,
                 Ok(true) | Err(_) => break false,
