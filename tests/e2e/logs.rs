@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e::guests::{MISBEHAVE, ONWARD, QUERY, STARTING};
 use e2e::lambda::Fate;
 use e2e::trial::FUNCTION;
-use e2e::{Database, Door, PATIENCE, Setup};
+use e2e::{Database, Door, PATIENCE, Setup, local};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -318,6 +318,33 @@ async fn an_answer_that_does_not_arrive_is_told_as_its_invocations() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn an_event_that_is_given_up_is_told_as_its_invocations() {
+    let mut trial = Setup::of(&MISBEHAVE).toml(JSON).start(Door::Local).await;
+    let headers = [
+        ("x-amz-invocation-type", "Event"),
+        ("x-amz-tenant-id", "blue"),
+    ];
+    let event = json!({ "act": "trap" }).to_string();
+    let accepted = local::invoke(trial.address(), FUNCTION, &headers, event.into()).await;
+    let id = &accepted.headers()["x-amzn-requestid"];
+    trial.host.line("Function.Trap").await;
+    trial.host.terminate();
+    let line = trial.host.line("an event was given up").await;
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(
+        (&line["requestId"], &line["tenantId"]),
+        (&json!(id.to_str().unwrap()), &json!("blue")),
+        "{line}"
+    );
+    assert!(
+        line["xrayTraceId"]
+            .as_str()
+            .is_some_and(|id| id.starts_with("1-")),
+        "{line}"
+    );
 }
 
 /// Whoever reads the log as JSON is to find out why nothing starts.
