@@ -58,6 +58,7 @@ mod lifecycle;
 mod local_api;
 mod local_refusals;
 mod local_streaming;
+mod log_levels;
 mod log_readers;
 mod logs;
 mod long_errors;
