@@ -15,6 +15,7 @@ use super::connection::Endpoint;
 use super::patience::pause;
 use super::{Error, Receipt, posting};
 use crate::invocation::Answer;
+use crate::telemetry::line_for;
 
 /// The answers of one slot that are on their way.
 pub(super) struct Beside {
@@ -92,9 +93,9 @@ async fn deliver(
         };
         failures += 1;
         again = true;
-        tracing::warn!(failures, request_id = receipt.request_id, "{error}");
+        line_for!(Some(&receipt.invocation), warn, failures, "{error}");
         tokio::time::sleep(pause(failures)).await;
-        if receipt.deadline.settled_by() < Instant::now() {
+        if receipt.invocation.deadline.settled_by() < Instant::now() {
             return (endpoint, Ok(()));
         }
     }
