@@ -16,31 +16,27 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{self, AfterAnswer, Config, FunctionConfig};
-use crate::database::permission::Permissions;
+use crate::config::Config;
 use crate::database::session::Session;
 use crate::database::session::grants::Grants;
 use crate::database::warming;
 use crate::database::{self, Databases};
 use crate::fault::{Blame, Fault, Kind};
-use crate::instance::answered::{Answered, Body};
+use crate::instance::Blueprint;
 use crate::instance::engine::{Capacity, Engine};
-use crate::instance::pool::{self, InstancePool, Lease};
-use crate::instance::ticker::Watch;
-use crate::instance::{Blueprint, Job};
-use crate::invocation::{Deadline, Invocation, Response};
+use crate::instance::pool::{self, InstancePool};
+use crate::invocation::Invocation;
 use crate::limits;
 use crate::telemetry::{Account, Metrics, Observers, Output, Spans, line_of};
 
 pub mod ahead;
+mod function;
 mod handled;
 mod http;
 pub mod lambda;
@@ -49,11 +45,11 @@ mod permissions;
 mod response;
 mod work;
 
+pub use function::Function;
 pub use handled::Handled;
 
+use function::Called;
 use handled::Ending;
-use response::Bounds;
-use work::Work;
 
 /// What one host process keeps warm.
 pub struct Environment {
@@ -66,20 +62,6 @@ pub struct Environment {
     observers: Observers,
     /// Cancelled when the environment ends.
     closing: CancellationToken,
-}
-
-/// One function, ready to be invoked.
-pub struct Function {
-    config: FunctionConfig,
-    databases: Arc<Databases>,
-    permissions: Permissions,
-    instances: Arc<InstancePool>,
-}
-
-/// What comes of handing an invocation to an instance.
-struct Called {
-    answer: Result<Response, Fault>,
-    work: Option<Work>,
 }
 
 impl Environment {
@@ -231,144 +213,6 @@ impl Environment {
         let ending = timeout_at(until.into(), ending);
         let _ = tokio::join!(ending, timeout_at(until.into(), self.cool()));
         let _ = timeout_at(until.into(), database::close(&self.databases)).await;
-    }
-}
-
-impl Function {
-    /// Its name in the configuration.
-    pub fn name(&self) -> &str {
-        &self.config.name
-    }
-
-    /// Its settings.
-    pub fn config(&self) -> &FunctionConfig {
-        &self.config
-    }
-
-    /// What it could borrow of its databases without any event: for looking at them, not for code.
-    pub fn session(&self, deadline: Deadline) -> Arc<Session> {
-        let grants = Grants::without_event(&self.permissions);
-        let account = Account::outside(&self.config.name, "");
-        Session::new(self.databases.clone(), grants, account, deadline, false)
-    }
-
-    /// What an invocation may take where nobody else says so.
-    pub fn timeout(&self) -> Duration {
-        self.config.timeout
-    }
-
-    /// Builds an instance ahead of the first invocation.
-    pub async fn warm(&self) -> Result<(), Fault> {
-        self.instances.warm().await
-    }
-
-    async fn call(
-        &self,
-        invocation: &Arc<Invocation>,
-        session: &Arc<Session>,
-        output: &Arc<Output>,
-    ) -> Called {
-        let enforced = invocation.deadline.enforced;
-        let lease = match self.instances.lease(enforced).await {
-            Ok(lease) => lease,
-            Err(fault) => return Called::failed(fault),
-        };
-        let (reply, answer) = oneshot::channel();
-        lease.instance().submit(Job {
-            invocation: invocation.clone(),
-            session: session.clone(),
-            output: output.clone(),
-            reply,
-        });
-        let mut watch = lease.watch(enforced);
-        let answer = tokio::select! {
-            biased;
-            answer = answer => answer,
-            () = &mut watch => return Called::failed(overdue(invocation)),
-        };
-        match answer {
-            Ok(Ok(answered)) => {
-                self.answered(session.account(), invocation, answered, lease, watch)
-                    .await
-            }
-            Ok(Err(fault)) => {
-                if is_well(&fault) {
-                    lease.finish();
-                }
-                Called::failed(fault)
-            }
-            // The instance ended before the invocation had begun. There are others.
-            Err(_) if Instant::now() < enforced => {
-                drop((lease, watch));
-                Box::pin(self.call(invocation, session, output)).await
-            }
-            Err(_) => Called::failed(overdue(invocation)),
-        }
-    }
-
-    /// Puts an answer into its form. If the guest goes on, the lease stays out.
-    async fn answered(
-        &self,
-        account: &Arc<Account>,
-        invocation: &Arc<Invocation>,
-        answered: Answered,
-        lease: Lease,
-        watch: Watch,
-    ) -> Called {
-        let form = self.config.response;
-        let (rest, body) = match (answered.rest, answered.body) {
-            (None, Body::Whole(bytes)) => {
-                lease.finish();
-                return Called {
-                    answer: response::whole(form, answered.head.as_ref(), bytes),
-                    work: None,
-                };
-            }
-            (None, Body::Streamed(_)) => {
-                let broken = Fault::new(Kind::Internal, "a body came without its end");
-                return Called::failed(broken);
-            }
-            (Some(rest), body) => (rest, body),
-        };
-        let told = Arc::new(AtomicBool::new(false));
-        let bounds = Bounds {
-            invocation: invocation.clone(),
-            account: account.clone(),
-            watch: lease.watch(invocation.deadline.enforced),
-            told: told.clone(),
-        };
-        let is_whole = matches!(body, Body::Whole(_));
-        let mut answer = response::respond(form, answered.head, body, bounds).await;
-        let work = Work {
-            invocation: invocation.clone(),
-            account: account.clone(),
-            lease,
-            rest,
-            suspended: answered.suspended,
-            watch,
-            told,
-        };
-        // A body that is sent while it is made cannot be held back.
-        let holds_back = is_whole || form == config::Response::Buffered;
-        if self.config.after_answer != AfterAnswer::Await || !holds_back {
-            let work = Some(work);
-            return Called { answer, work };
-        }
-        if let Err(fault) = work.finish().await
-            && answer.is_ok()
-        {
-            answer = Err(fault);
-        }
-        Called { answer, work: None }
-    }
-}
-
-impl Called {
-    fn failed(fault: Fault) -> Self {
-        Self {
-            answer: Err(fault),
-            work: None,
-        }
     }
 }
 

@@ -1,0 +1,180 @@
+//! One function: the way of an invocation to an instance of it, and of the answer back.
+//!
+//! Promises: the answer is there by the invocation's enforced deadline, whatever the guest does; an instance
+//! goes back to the others only if it is well.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::response::{self, Bounds};
+use super::work::Work;
+use super::{is_well, overdue, report};
+use crate::config::{self, AfterAnswer, FunctionConfig};
+use crate::database::Databases;
+use crate::database::permission::Permissions;
+use crate::database::session::Session;
+use crate::database::session::grants::Grants;
+use crate::fault::{Fault, Kind};
+use crate::instance::Job;
+use crate::instance::answered::{Answered, Body};
+use crate::instance::pool::{InstancePool, Lease};
+use crate::instance::ticker::Watch;
+use crate::invocation::{Deadline, Invocation, Response};
+use crate::telemetry::{Account, Output};
+
+/// One function, ready to be invoked.
+pub struct Function {
+    pub(super) config: FunctionConfig,
+    pub(super) databases: Arc<Databases>,
+    pub(super) permissions: Permissions,
+    pub(super) instances: Arc<InstancePool>,
+}
+
+/// What comes of handing an invocation to an instance.
+pub(super) struct Called {
+    pub(super) answer: Result<Response, Fault>,
+    pub(super) work: Option<Work>,
+}
+
+impl Function {
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &FunctionConfig {
+        &self.config
+    }
+
+    /// What it could borrow of its databases without any event: for looking at them, not for code.
+    pub fn session(&self, deadline: Deadline) -> Arc<Session> {
+        let grants = Grants::without_event(&self.permissions);
+        let account = Account::outside(&self.config.name, "");
+        Session::new(self.databases.clone(), grants, account, deadline, false)
+    }
+
+    /// What an invocation may take where nobody else says so.
+    pub fn timeout(&self) -> Duration {
+        self.config.timeout
+    }
+
+    /// Builds an instance ahead of the first invocation.
+    pub async fn warm(&self) -> Result<(), Fault> {
+        self.instances.warm().await
+    }
+
+    /// Hands an invocation to an instance, and waits for its answer until its enforced deadline.
+    pub(super) async fn call(
+        &self,
+        invocation: &Arc<Invocation>,
+        session: &Arc<Session>,
+        output: &Arc<Output>,
+    ) -> Called {
+        let enforced = invocation.deadline.enforced;
+        let lease = match self.instances.lease(enforced).await {
+            Ok(lease) => lease,
+            Err(fault) => return Called::failed(fault),
+        };
+        let (reply, answer) = oneshot::channel();
+        lease.instance().submit(Job {
+            invocation: invocation.clone(),
+            session: session.clone(),
+            output: output.clone(),
+            reply,
+        });
+        let mut watch = lease.watch(enforced);
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = &mut watch => return Called::failed(overdue(invocation)),
+        };
+        match answer {
+            Ok(Ok(answered)) => {
+                self.answered(session.account(), invocation, answered, lease, watch)
+                    .await
+            }
+            Ok(Err(fault)) => {
+                if is_well(&fault) {
+                    lease.finish();
+                }
+                Called::failed(fault)
+            }
+            // The instance ended before the invocation had begun. There are others.
+            Err(_) if Instant::now() < enforced => {
+                drop((lease, watch));
+                Box::pin(self.call(invocation, session, output)).await
+            }
+            Err(_) => Called::failed(overdue(invocation)),
+        }
+    }
+
+    /// Puts an answer into its form. If the guest goes on, the lease stays out.
+    async fn answered(
+        &self,
+        account: &Arc<Account>,
+        invocation: &Arc<Invocation>,
+        answered: Answered,
+        lease: Lease,
+        watch: Watch,
+    ) -> Called {
+        let form = self.config.response;
+        let (rest, body) = match (answered.rest, answered.body) {
+            (None, Body::Whole(bytes)) => {
+                lease.finish();
+                return Called {
+                    answer: response::whole(form, answered.head.as_ref(), bytes),
+                    work: None,
+                };
+            }
+            (None, Body::Streamed(_)) => {
+                let broken = Fault::new(Kind::Internal, "a body came without its end");
+                return Called::failed(broken);
+            }
+            (Some(rest), body) => (rest, body),
+        };
+        let told = Arc::new(AtomicBool::new(false));
+        let bounds = Bounds {
+            invocation: invocation.clone(),
+            account: account.clone(),
+            watch: lease.watch(invocation.deadline.enforced),
+            told: told.clone(),
+        };
+        let is_whole = matches!(body, Body::Whole(_));
+        let mut answer = response::respond(form, answered.head, body, bounds).await;
+        let work = Work {
+            invocation: invocation.clone(),
+            account: account.clone(),
+            lease,
+            rest,
+            suspended: answered.suspended,
+            watch,
+            told,
+        };
+        // A body that is sent while it is made cannot be held back.
+        let holds_back = is_whole || form == config::Response::Buffered;
+        if self.config.after_answer != AfterAnswer::Await || !holds_back {
+            let work = Some(work);
+            return Called { answer, work };
+        }
+        if let Err(fault) = work.finish().await
+            && answer.is_ok()
+        {
+            answer = Err(fault);
+        }
+        Called { answer, work: None }
+    }
+}
+
+impl Called {
+    /// There is no answer, and nothing goes on.
+    pub(super) fn failed(fault: Fault) -> Self {
+        Self {
+            answer: Err(fault),
+            work: None,
+        }
+    }
+}
