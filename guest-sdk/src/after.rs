@@ -1,7 +1,8 @@
 //! Work that goes on after the answer.
 //!
 //! Promises: what [`wait_until`] is given runs as a part of its invocation, deadline and database
-//! included, and the host learns when all of it is done and how it ended.
+//! included, and not before the answer is out of the guest; the host learns when all of it is done and
+//! how it ended.
 //! Left to others: when the answer goes out and what happens at the deadline, which the host decides.
 
 use std::cell::{Cell, RefCell};
@@ -20,8 +21,10 @@ thread_local! {
 
 /// Goes on with something after the answer: an entry in a log, a cache to fill, a message to send.
 ///
-/// It begins at once, beside the handler, and goes on when the handler has returned. What the host
-/// does meanwhile is the function's setting `after_answer`:
+/// It begins when the handler has returned and the host has the answer, the last piece of a
+/// [`Streamed`](crate::Streamed) one included: however long it computes, no caller waits for it. What is to run
+/// beside the handler is for `join!` there; a handler that waits for this work waits until its deadline. What
+/// the host does meanwhile is the function's setting `after_answer`:
 ///
 /// - `"finish"`, the default: the caller has its answer; the work is finished before the function
 ///   gets its next event.
@@ -33,9 +36,9 @@ thread_local! {
 /// In any case it belongs to this invocation: it has the invocation's deadline, at which it is
 /// ended; it may use databases until then; and its output carries the invocation's request id.
 ///
-/// The work returns `()`, or a `Result<(), _>` whose error is logged as a fault of the invocation. If the
-/// handler itself fails, its error is told when the work is done, and the work's own error
-/// goes to stderr. A panic ends the instance, as everywhere.
+/// The work returns `()`, or a `Result<(), _>` whose error is logged as a fault of the invocation. The
+/// error of a handler goes out as an answer would, and the work is done after it. A panic ends the
+/// instance, as everywhere.
 ///
 /// ```
 /// # async fn record(visitor: &str) -> Result<(), hearth::Error> { Ok(()) }
@@ -87,20 +90,55 @@ pub struct Work {
     open: Cell<usize>,
     failure: RefCell<Option<bindings::Failure>>,
     waiting: Cell<Option<Waker>>,
+    /// Whether the answer is out.
+    answered: Cell<bool>,
+    /// What is to begin then.
+    held: RefCell<Vec<Waker>>,
 }
 
 impl Work {
-    /// Begins to do something.
-    pub(crate) fn spawn(
+    /// Does something once the answer is out.
+    fn spawn(
         self: Rc<Self>,
         deadline_ms: u64,
         work: impl Future<Output = Result<(), bindings::Failure>> + 'static,
     ) {
         self.open.set(self.open.get() + 1);
         wit_bindgen::spawn_local(async move {
+            self.answered().await;
             let (outcome, _) = within(deadline_ms, Some(self.clone()), work).await;
             self.end(outcome);
         });
+    }
+
+    /// Does the rest of the answer in a turn after the one in which `handle` returns, since the host has what
+    /// that returned only then; and, in another one, what waits for the answer.
+    pub(crate) fn follow(
+        self: Rc<Self>,
+        deadline_ms: u64,
+        rest: impl Future<Output = ()> + 'static,
+    ) {
+        self.open.set(self.open.get() + 1);
+        wit_bindgen::spawn_local(async move {
+            turn().await;
+            let ((), _) = within(deadline_ms, Some(self.clone()), rest).await;
+            turn().await;
+            self.answered.set(true);
+            self.held.take().into_iter().for_each(Waker::wake);
+            self.end(Ok(()));
+        });
+    }
+
+    /// Waits until the answer is out.
+    async fn answered(&self) {
+        std::future::poll_fn(|cx| match self.answered.get() {
+            true => Poll::Ready(()),
+            false => {
+                self.held.borrow_mut().push(cx.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await;
     }
 
     /// Promises the host to tell when all is done; nothing if it is.
@@ -120,7 +158,7 @@ impl Work {
     }
 
     /// Waits until all is done, and says how it ended.
-    pub(crate) async fn done(&self) -> Result<(), bindings::Failure> {
+    async fn done(&self) -> Result<(), bindings::Failure> {
         std::future::poll_fn(|cx| match self.open.get() {
             0 => Poll::Ready(()),
             _ => {
@@ -150,8 +188,14 @@ impl Work {
     }
 }
 
+/// Lets the host have its turn. What wakes itself may be polled once more before that, but not twice.
+async fn turn() {
+    wit_bindgen::yield_async().await;
+    wit_bindgen::yield_async().await;
+}
+
 /// Writes a failure that nobody else is told of.
-pub(crate) fn say(failure: &bindings::Failure) {
+fn say(failure: &bindings::Failure) {
     eprintln!("work after the answer failed: {}", failure.message);
 }
 

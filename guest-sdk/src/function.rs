@@ -51,28 +51,30 @@ pub async fn run<F: Future>(deadline_ms: u64, handler: F) -> (F::Output, Option<
     after::within(deadline_ms, None, handler).await
 }
 
-/// Hands over the answer, and what goes on after it; or the failure, once nothing goes on.
-pub async fn answer<O: Outcome>(outcome: O, deadline_ms: u64, work: Option<Rc<Work>>) -> Answered {
-    let encoded = match (outcome.into_answer(), &work) {
-        (Ok(encoded), _) => encoded,
-        (Err(failure), None) => return Err(failure),
-        (Err(failure), Some(work)) => {
-            if let Err(other) = work.done().await {
-                after::say(&other);
-            }
-            return Err(failure);
-        }
+/// Hands over the answer or the failure, and what goes on after it.
+pub fn answer<O: Outcome>(outcome: O, deadline_ms: u64, work: Option<Rc<Work>>) -> Answered {
+    let (head, content) = match outcome.into_answer() {
+        Ok(encoded) => (encoded.head, Ok(encoded.content)),
+        Err(failure) => (None, Err(failure)),
     };
-    let (body, work) = match encoded.content {
-        Content::Whole(bytes) => (Body::Whole(bytes), work),
-        Content::Streamed(streamed) => {
+    let whole = |body, work: Option<Rc<Work>>| {
+        if let Some(work) = &work {
+            work.clone().follow(deadline_ms, async {});
+        }
+        (body, work)
+    };
+    let (body, work) = match content {
+        Err(failure) if work.is_none() => return Err(failure),
+        Err(failure) => whole(Body::Failed(failure), work),
+        Ok(Content::Whole(bytes)) => whole(Body::Whole(bytes), work),
+        Ok(Content::Streamed(streamed)) => {
             let work = work.unwrap_or_default();
             let streamed = streamed.start(deadline_ms, work.clone());
             (Body::Streamed(streamed), Some(work))
         }
     };
     Ok(bindings::Answer {
-        head: encoded.head,
+        head,
         body,
         rest: work.and_then(Work::announce),
     })
@@ -105,7 +107,7 @@ mod tests {
     use crate::{Failure, poll_ready};
 
     fn answered<O: Outcome>(outcome: O) -> Answered {
-        poll_ready(answer(outcome, 1, None))
+        answer(outcome, 1, None)
     }
 
     #[test]

@@ -132,12 +132,11 @@ impl Streamed {
             let message = "the answer was given up before its end";
             Err(Failure::new(crate::failure::ERROR, message).into())
         });
-        work.spawn(deadline_ms, async move {
+        work.follow(deadline_ms, async move {
             let outcome = (self.producer)(Body { writer }).await;
             // Whether the host still wants to know makes no difference here. It hears of a failure
             // in this way alone.
             let _ = teller.write(outcome).await;
-            Ok(())
         });
         wit::Streamed { content, end }
     }

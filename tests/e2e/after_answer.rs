@@ -215,12 +215,69 @@ behind_both_doors! {
         assert_eq!(trial.value(json!({})).await["served"], 1);
     }
 
-    /// Its error comes when the work is done, which is not lost.
-    async fn a_function_that_fails_finishes_its_work_first(door) {
-        let trial = Setup::of(&ONWARD).start(door).await;
-        let (error_type, _) = trial.error(json!({ "fails": true, "after": [[{ "sleep": 20 }]] })).await;
-        assert_eq!(error_type, "Failed");
-        assert_eq!(trial.value(json!({})).await["done"], 1);
+    /// However the work goes about it, and although the handler has still to wait when it is given.
+    async fn work_that_computes_or_blocks_holds_no_answer_back(door) {
+        for after_answer in ["\"finish\"", "\"suspend\""] {
+            for work in [json!("spin"), json!({ "block": 600_000 })] {
+                let wait = json!([{ "then": [work] }, { "sleep": 5 }]);
+                for event in [
+                    json!({ "after": [[work], [work]] }),
+                    json!({ "first": wait }),
+                    json!({ "first": wait, "stream": [{ "sleep": 5 }, { "send": "all" }] }),
+                ] {
+                    let setup = Setup::of(&ONWARD).function("after_answer", after_answer).timeout(SOON);
+                    let answer = setup.start(door).await.invoke(event.clone()).await;
+                    assert!(!answer.failed, "{after_answer} {event}: {answer:?}");
+                }
+            }
+        }
+    }
+
+    /// In a stream too, which is collected here.
+    async fn an_answer_is_announced_before_it_is_made(door) {
+        let trial = Setup::of(&ONWARD).timeout(SOON).start(door).await;
+        let (error_type, message) = trial.error(json!({ "stream": ["spin"] })).await;
+        assert_eq!(error_type, "Function.DeadlineExceeded", "{message}");
+        assert_eq!(trial.value(json!({})).await["served"], 1);
+    }
+
+    async fn an_error_waits_for_no_work(door) {
+        for after_answer in ["\"finish\"", "\"suspend\""] {
+            let (database, gate) = held().await;
+            let trial = Setup::of(&ONWARD)
+                .with(&database)
+                .function("after_answer", after_answer)
+                .function("instances_max", "1")
+                .start(door)
+                .await;
+            let error = trial.error(json!({ "fails": true, "after": [waiting()] })).await;
+            assert_eq!(error.0, "Failed", "{after_answer}: {error:?}");
+            gate.batch_execute(RELEASE).await.unwrap();
+            let done = async || {
+                let counts = trial.value(json!({ "first": [{ "sleep": 1 }] })).await;
+                (counts["done"] == 1).then_some(())
+            };
+            e2e::eventually("the work is done", done).await;
+            noted(&database).await;
+        }
+    }
+
+    /// Of which the host was told nothing.
+    async fn an_error_waits_for_no_other_task(door) {
+        let trial = Setup::of(&ONWARD).timeout(SOON).start(door).await;
+        let error = trial.error(json!({ "first": [{ "stray": "on and on" }], "fails": true })).await;
+        assert_eq!(error.0, "Failed", "{error:?}");
+    }
+
+    /// The caller hears of the first failure only, and the log of both.
+    async fn a_function_that_fails_and_awaits_its_work_tells_its_error_then(door) {
+        let mut trial = Setup::of(&ONWARD).function("after_answer", "\"await\"").start(door).await;
+        let work = json!([[{ "sleep": 20 }, { "print": "done" }, { "fail": "no paper" }]]);
+        let error = trial.error(json!({ "fails": true, "after": work })).await;
+        assert_eq!(error, ("Failed".to_owned(), "as it was told".to_owned()));
+        trial.host.line("no paper").await;
+        assert_eq!(trial.host.lines("done"), 1);
+        assert_eq!(trial.value(json!({})).await["served"], 2);
     }
 
     /// One waits after its answer, and the other is answered meanwhile.

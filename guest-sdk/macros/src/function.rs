@@ -70,7 +70,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
         ReturnType::Type(_, output) => output.span(),
     };
     let answer = quote_spanned!(place=>
-        ::hearth::__private::answer(__outcome, __deadline_ms, __work).await
+        ::hearth::__private::answer(__outcome, __deadline_ms, __work)
     );
     let hooks = hooks(&arguments);
 

@@ -19,6 +19,7 @@ use wasmtime::component::{
 };
 
 use super::state::State;
+use super::waiting::fault_of;
 use crate::fault::Fault;
 use crate::interface::bindings::hearth::function::invocation as wit;
 use crate::interface::bindings::{Answer, Failure};
@@ -37,12 +38,26 @@ pub struct Answered {
     pub suspended: bool,
 }
 
+impl Answered {
+    /// An answer after which nothing goes on.
+    pub(super) fn new(head: Option<wit::HttpHead>, body: Body) -> Self {
+        Self {
+            head,
+            body,
+            rest: None,
+            suspended: false,
+        }
+    }
+}
+
 /// The bytes of an answer.
 pub enum Body {
     /// All of them.
     Whole(Bytes),
     /// They come while the guest goes on.
     Streamed(Flow),
+    /// There are none, since the guest failed.
+    Failed(Fault),
 }
 
 /// A body on its way out of the guest. When it is dropped, the guest learns that nobody reads any
@@ -99,6 +114,7 @@ pub(super) fn receive(
     }
     let body = match answer.body {
         wit::Body::Whole(bytes) => Body::Whole(bytes.into()),
+        wit::Body::Failed(failure) => Body::Failed(fault_of(failure)),
         wit::Body::Streamed(streamed) => {
             let (sender, pieces) = mpsc::channel(limits::STREAM_PIECES);
             let (told_end, end) = oneshot::channel();
@@ -115,13 +131,7 @@ pub(super) fn receive(
             })
         }
     };
-    let answered = Answered {
-        head: answer.head,
-        body,
-        rest: None,
-        suspended: false,
-    };
-    Ok((answered, course, ends))
+    Ok((Answered::new(answer.head, body), course, ends))
 }
 
 fn told(

@@ -12,7 +12,7 @@ use wasmtime::component::{Accessor, TypedFunc};
 use wasmtime::{AsContextMut, Store, Trap, UpdateDeadline};
 
 use super::after::{After, idle};
-use super::answered::{self, Course, Ends};
+use super::answered::{self, Answered, Body, Course, Ends};
 use super::hooks;
 use super::state::{Memory, Running, State};
 use super::waiting::{Waiter, Waiting, fault_of};
@@ -25,6 +25,9 @@ use crate::telemetry::{Account, Output};
 
 /// `handle`, as the guest exports it.
 type Handle = TypedFunc<(Vec<u8>, Context), (Result<Answer, Failure>,)>;
+
+/// Turns that the guest has before what it does after an answer is suspended. The SDK takes four to begin it.
+const TURNS: u32 = 16;
 
 /// Owns one store.
 pub(super) struct Keeper {
@@ -287,10 +290,12 @@ impl Keeper {
                 }
                 Box::pin(self.conclude(accessor, after, answered, ends)).await
             }
+            // It goes out at once, also where the guest has told nobody of what it goes on with.
+            Err(failure) if after.alone => {
+                let answered = Answered::new(None, Body::Failed(fault_of(failure)));
+                Box::pin(self.conclude(accessor, after, answered, Ends::default())).await
+            }
             Err(failure) => {
-                if after.alone {
-                    idle(accessor).await;
-                }
                 after.leave(accessor);
                 self.waiting.answer(number, Err(fault_of(failure)));
                 Ok(())
@@ -303,7 +308,7 @@ impl Keeper {
         &self,
         accessor: &Accessor<State>,
         mut after: After,
-        mut answered: answered::Answered,
+        mut answered: Answered,
         mut ends: Ends,
     ) -> wasmtime::Result<()> {
         let (told, rest) = oneshot::channel();
@@ -318,6 +323,10 @@ impl Keeper {
         // A body is written while its invocation lasts. What is suspended is the rest.
         after.written().await;
         accessor.spawn(after)?;
+        // So that it is begun, and its first statement on its way.
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+        }
         Ok(())
     }
 

@@ -130,6 +130,10 @@ impl Function {
                     work: None,
                 };
             }
+            (None, Body::Failed(fault)) => {
+                lease.finish();
+                return Called::failed(fault);
+            }
             (None, Body::Streamed(_)) => {
                 let broken = Fault::new(Kind::Internal, "a body came without its end");
                 return Called::failed(broken);
@@ -143,7 +147,7 @@ impl Function {
             watch: lease.watch(invocation.deadline.enforced),
             told: told.clone(),
         };
-        let is_whole = matches!(body, Body::Whole(_));
+        let is_whole = !matches!(body, Body::Streamed(_));
         let mut answer = response::respond(form, answered.head, body, bounds).await;
         let work = Work {
             invocation: invocation.clone(),
@@ -160,10 +164,14 @@ impl Function {
             let work = Some(work);
             return Called { answer, work };
         }
-        if let Err(fault) = work.finish().await
-            && answer.is_ok()
-        {
-            answer = Err(fault);
+        match (work.finish().await, &answer) {
+            (Err(fault), Ok(_)) => answer = Err(fault),
+            // The caller is told of the first one, and the log of both.
+            (Err(fault), Err(first)) => {
+                account.failed(first);
+                report(&fault, account);
+            }
+            (Ok(()), _) => {}
         }
         Called { answer, work: None }
     }

@@ -51,6 +51,7 @@ pub(super) async fn respond(
 ) -> Result<Response, Fault> {
     let flow = match body {
         Body::Whole(bytes) => return whole(form, head.as_ref(), bytes),
+        Body::Failed(fault) => return Err(fault),
         Body::Streamed(flow) => flow,
     };
     let outgoing = Outgoing {
