@@ -81,8 +81,8 @@ pub const INVOCATIONS_PER_INSTANCE_DEFAULT: u64 = 100_000;
 pub const INSTANCE_AGE_DEFAULT: Duration = Duration::from_secs(4 * 60 * 60);
 /// How often a running guest is asked to look at the clock and to let others run.
 pub const EPOCH_TICK: Duration = Duration::from_millis(5);
-/// How long a guest that shares its instance may go on computing past its deadline, or stay in one call
-/// to the host that keeps its neighbours from moving.
+/// How long a guest that shares its instance may go on computing past its deadline, whenever it does, or stay
+/// in one call to the host that keeps its neighbours from moving.
 pub const OVERRUN_MAX: Duration = Duration::from_millis(50);
 
 /// Connections to one database, where nothing else is said: as many as there may be invocations at a
@@ -330,6 +330,7 @@ pub const CUT_TIMEOUT: Duration = Duration::from_millis(50);
 /// it are not for running invocations.
 pub const DRAIN_TIMEOUT_LOCAL: Duration = Duration::from_secs(7);
 
+const _: () = assert!(EPOCH_TICK.as_millis() < OVERRUN_MAX.as_millis());
 const _: () = assert!(GUEST_STACK_BYTES < FIBER_STACK_BYTES);
 const _: () = assert!(FIBER_STACK_BYTES_KEPT < GUEST_STACK_BYTES);
 const _: () = assert!(8 * (LINGERS_MAX as usize) < HANDLES_MAX);

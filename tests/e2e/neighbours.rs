@@ -1,5 +1,6 @@
 //! Invocations that share an instance have its end in common. Who goes on past its deadline there costs
-//! the others what they had begun, and is told apart from them; who had not begun loses nothing.
+//! the others what they had begun, and is told apart from them; who had not begun loses nothing. Who only
+//! waits past it costs nobody anything.
 
 use std::time::Duration;
 
@@ -82,4 +83,61 @@ async fn suspended_work_that_keeps_the_instance_to_itself_ends_with_its_own_dead
         .await;
     assert_eq!(error_type, "Function.Trap", "{message}");
     assert_eq!(trial.value(json!({})).await["served"], 1);
+}
+
+/// When it wakes up, nobody waits for it any more, and it has next to nothing left to do.
+#[tokio::test]
+async fn who_only_waits_past_its_deadline_harms_nobody() {
+    let trial = Setup::of(&ONWARD)
+        .isolation("{ concurrent = 2 }")
+        .concurrency(2)
+        .start(Door::Lambda)
+        .await;
+    let late = json!({ "first": [{ "sleep": 2_500 }, { "print": "late" }] });
+    let neighbour = json!({ "first": [{ "sleep": 4_000 }] });
+    let (late, neighbour) = tokio::join!(trial.invoke_within(BRIEF, late), trial.invoke(neighbour));
+    assert_eq!(late.error().0, "Function.DeadlineExceeded");
+    assert_eq!(neighbour.value()["done"], 0);
+}
+
+#[tokio::test]
+async fn suspended_work_that_only_waits_past_its_deadline_harms_nobody() {
+    let mut trial = Setup::of(&ONWARD)
+        .function("after_answer", "\"suspend\"")
+        .start(Door::Lambda)
+        .await;
+    let work = json!([{ "sleep": 2_500 }, { "print": "late" }]);
+    trial.invoke_within(BRIEF, json!({ "after": [work] })).await;
+    let neighbour = trial.value(json!({ "first": [{ "sleep": 4_000 }] })).await;
+    assert_eq!(neighbour["served"], 2);
+    trial.host.line("Function.DeadlineExceeded").await;
+}
+
+/// One that gives the others their turns takes a part of the processor from them.
+#[tokio::test]
+async fn who_begins_to_compute_past_its_deadline_is_ended() {
+    for act in ["spin", "turn"] {
+        let database = Database::create().await;
+        let gate = database.client().await;
+        gate.batch_execute("select pg_advisory_lock(1)")
+            .await
+            .unwrap();
+        let trial = Setup::of(&ONWARD)
+            .with(&database)
+            .isolation("{ concurrent = 2 }")
+            .concurrency(2)
+            .start(Door::Lambda)
+            .await;
+        let waits = json!([{ "step": { "batch": "select pg_advisory_lock(1)" } }]);
+        let late = async {
+            database.until(WAITS, "1").await;
+            let event = json!({ "first": [{ "sleep": 2_500 }, act] });
+            trial.invoke_within(BRIEF, event).await
+        };
+        let waiting = trial.invoke(json!({ "first": waits }));
+        let (neighbour, late) = tokio::join!(waiting, late);
+        assert_eq!(late.error().0, "Function.DeadlineExceeded", "{act}");
+        let (error_type, message) = neighbour.error();
+        assert_eq!(error_type, "Function.Trap", "{act}: {message}");
+    }
 }

@@ -1,8 +1,8 @@
 //! What is noted whenever a guest's code begins and ceases to run.
 //!
 //! Promises: what it does and the time that it takes are of the invocation for which it runs, and the
-//! time is what the processor has spent on the guest's code alone; where nothing has to be noted, nothing
-//! is called.
+//! time is what the processor has spent on the guest's code alone; who runs past its deadline is known by what
+//! it has run since it was last entered ([`super::overrun`]); where nothing has to be noted, nothing is called.
 //!
 //! A guest waits in the host's functions only, and it is one of those that lets others run while a guest
 //! computes ([`super::ticker`]). So between two of these marks there is one thread, and nothing else on it.
@@ -36,7 +36,7 @@ pub(super) fn watch(store: &mut Store<State>, vitals: &Arc<Vitals>, shared: bool
             CallHook::CallingHost => vitals.held.call(State::attribute_call(store, ran)?),
             CallHook::ReturningFromHost => vitals.held.come_back(),
             CallHook::ReturningFromWasm => State::attribute_time(store, ran)?,
-            CallHook::CallingWasm => {}
+            CallHook::CallingWasm => store.data_mut().unseen_since = Some(Instant::now()),
         }
         Ok(())
     });

@@ -39,6 +39,7 @@ mod held;
 pub mod hooks;
 mod keeper;
 mod metered;
+mod overrun;
 pub mod pool;
 pub mod reuse;
 pub mod state;

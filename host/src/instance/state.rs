@@ -18,6 +18,7 @@ use wasmtime::{AsContextMut, ResourceLimiter, StoreContextMut};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::metered::Meter;
+use super::overrun::Overrun;
 use super::stdio::Stdio;
 use crate::config::FunctionConfig;
 use crate::database::Databases;
@@ -40,6 +41,10 @@ pub struct State {
     running: HashMap<GuestTaskId, Running>,
     /// For how long the guest runs, if that is measured.
     pub(super) meter: Meter,
+    /// Since when it has run without a look at who it is that does, where several may be in the instance.
+    pub(super) unseen_since: Option<Instant>,
+    /// Whether one was seen to run past its deadline.
+    overruns: bool,
     /// The memory that the guest has, and may have.
     pub memory: Memory,
 }
@@ -52,6 +57,7 @@ pub struct Running {
     output: Arc<Output>,
     /// Emptied with this.
     directory: Option<Directory>,
+    overrun: Overrun,
 }
 
 impl State {
@@ -77,6 +83,8 @@ impl State {
             output,
             running: HashMap::new(),
             meter: Meter::new(),
+            unseen_since: None,
+            overruns: false,
             memory,
         }
     }
@@ -129,6 +137,7 @@ impl State {
     pub fn leave(&mut self, task: GuestTaskId, session: &Arc<Session>) {
         if self.postgres.leave(task, session) {
             self.running.remove(&task);
+            self.overruns &= !self.running.is_empty();
         }
     }
 
@@ -153,17 +162,22 @@ impl State {
         Ok(running.map(Running::enforced))
     }
 
-    /// The invocation that is running now, if there is one, ran for so long.
+    /// The invocation that is running now, if there is one, ceases to, and ran for so long.
     pub fn attribute_time(
         mut store: StoreContextMut<'_, Self>,
         ran: Option<Duration>,
     ) -> wasmtime::Result<()> {
-        if ran.is_none() || store.data().running.is_empty() {
+        let state = store.data();
+        if (ran.is_none() && !state.overruns) || state.running.is_empty() {
             return Ok(());
         }
         let root = store.as_context_mut().async_call_stack()?.last();
-        if let Some(running) = root.and_then(|task| store.data().running.get(&task)) {
+        let state = store.data_mut();
+        let unseen_since = state.unseen_since;
+        if let Some(running) = root.and_then(|task| state.running.get_mut(&task)) {
             running.ran(ran);
+            // If that is too much, it is ended when it is seen the next time.
+            running.overrun(unseen_since);
         }
         Ok(())
     }
@@ -175,15 +189,15 @@ impl State {
         }
     }
 
-    /// Whether the code that is running now belongs to an invocation that should have ended a
-    /// while ago.
+    /// Whether the code that is running now belongs to an invocation that goes on past its deadline.
     pub fn is_overrun(mut store: StoreContextMut<'_, Self>) -> wasmtime::Result<bool> {
         let root = store.as_context_mut().async_call_stack()?.last();
-        let running = root.and_then(|task| store.data().running.get(&task));
-        Ok(
-            running
-                .is_some_and(|running| Instant::now() > running.enforced() + limits::OVERRUN_MAX),
-        )
+        let state = store.data_mut();
+        let unseen_since = state.unseen_since.replace(Instant::now());
+        let running = root.and_then(|task| state.running.get_mut(&task));
+        let overrun = running.and_then(|running| running.overrun(unseen_since));
+        state.overruns |= overrun.is_some();
+        Ok(overrun == Some(true))
     }
 }
 
@@ -195,11 +209,19 @@ impl Running {
             invocation,
             output,
             directory: None,
+            overrun: Overrun::default(),
         }
     }
 
     fn enforced(&self) -> Instant {
         self.invocation.deadline.enforced
+    }
+
+    /// It has run since then. Whether that is too much, if it is past its deadline.
+    fn overrun(&mut self, since: Option<Instant>) -> Option<bool> {
+        let (now, enforced) = (Instant::now(), self.enforced());
+        let since = since.map_or(enforced, |since| since.max(enforced));
+        (now > enforced).then(|| self.overrun.add(since, now))
     }
 
     fn ran(&self, time: Option<Duration>) {

@@ -70,6 +70,8 @@ enum Act {
     /// Begins work after the answer.
     Then(Vec<Act>),
     Spin,
+    /// Computes for ever too, but gives others their turns.
+    Turn,
 }
 
 enum Reply {
@@ -167,6 +169,9 @@ async fn act(acts: Vec<Act>, mut body: Option<Body>) -> Result<(), hearth::Error
             Act::Then(work) => begin(work),
             Act::Spin => loop {
                 black_box(0);
+            },
+            Act::Turn => loop {
+                wit_bindgen::yield_async().await;
             },
         }
     }
