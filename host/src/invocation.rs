@@ -196,6 +196,15 @@ impl Deadline {
         }
     }
 
+    /// The deadline so much later.
+    pub fn later(self, by: Duration) -> Self {
+        Self {
+            unix_ms: self.unix_ms.saturating_add(by.as_millis() as u64),
+            instant: self.instant + by,
+            enforced: self.enforced + by,
+        }
+    }
+
     /// Until when what is to be done after an answer may keep the next event from being asked for:
     /// half of the time between the host's own end and the deadline. Lambda takes an invocation for
     /// one that has ended in time only if it is asked for the next event.

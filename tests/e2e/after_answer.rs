@@ -180,23 +180,27 @@ behind_both_doors! {
         database.settles(1).await;
     }
 
-    /// While nobody else is in the instance, and although the guest never waits.
+    /// What counts is the time in which its instance runs, here for others.
     async fn suspended_work_ends_at_its_own_deadline(door) {
         let database = Database::create().await;
-        let mut trial = Setup::of(&ONWARD)
+        let trial = Setup::of(&ONWARD)
             .with(&database)
             .database("pool_max", "1")
             .function("after_answer", "\"suspend\"")
             .timeout(SOON)
             .start(door)
             .await;
-        let sleeps = json!([{ "step": { "batch": "begin; select pg_sleep(600)" } }]);
-        let answer = trial.invoke(json!({ "after": [sleeps] })).await;
+        let held = json!({ "step": { "transaction": [{ "query": "select 'held'" }], "end": "forget" } });
+        let answer = trial.invoke(json!({ "after": [[held, { "sleep": 600_000 }]] })).await;
         assert!(!answer.failed);
-        let line = trial.host.line("Function.DeadlineExceeded").await;
+        let ended = async || {
+            trial.value(json!({ "first": [{ "sleep": 20 }] })).await;
+            trial.host.last_line("Function.DeadlineExceeded")
+        };
+        let line = e2e::eventually("the end of the work", ended).await;
         assert!(line.contains(&answer.request_id), "{line}");
         let query = json!({ "step": { "query": "select 'whole'" } });
-        assert_eq!(trial.value(json!({ "first": [query] })).await["served"], 1);
+        trial.value(json!({ "first": [query] })).await;
         database.settles(1).await;
     }
 
@@ -354,4 +358,27 @@ async fn suspended_work_goes_on_after_a_freeze() {
     e2e::eventually("the work goes on", done).await;
     drop(gate);
     database.settles(1).await;
+}
+
+/// No event comes for longer than its invocation had. Its calls have their time too.
+#[tokio::test]
+async fn a_rest_between_events_takes_no_time_from_suspended_work() {
+    let database = Database::with("create table notes (note text)").await;
+    let trial = Setup::of(&ONWARD)
+        .with(&database)
+        .function("after_answer", "\"suspend\"")
+        .timeout(SOON)
+        .start(Door::Lambda)
+        .await;
+    let note = json!({ "step": { "execute": "insert into notes values ('done')" } });
+    let work = json!([{ "sleep": 50 }, note, { "sleep": 50 }]);
+    trial.value(json!({ "after": [work] })).await;
+    trial.lambda().parked(1).await;
+    let rest = database.client().await;
+    rest.batch_execute("select pg_sleep(2.5)").await.unwrap();
+    let counts = trial.value(json!({ "first": [{ "sleep": 1_000 }] })).await;
+    assert_eq!(counts["served"], 2);
+    noted(&database).await;
+    assert_eq!(trial.value(json!({})).await["done"], 1);
+    assert_eq!(trial.host.lines("Function.DeadlineExceeded"), 0);
 }

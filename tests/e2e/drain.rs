@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use e2e::emf::Figures;
 use e2e::guests::{MISBEHAVE, ONWARD, QUERY};
 use e2e::lambda::What;
 use e2e::{Cut, Database, Door, Middlebox, Proxy, Server, Setup, Trial, eventually};
@@ -73,6 +74,41 @@ behind_both_doors! {
         trial.host.terminate();
         trial.host.end(DRAINED).await;
         database.settles(0).await;
+    }
+
+    /// It has some of the drain's time, although no event will come any more.
+    async fn suspended_work_is_done_before_the_end(door) {
+        let database = Database::with("create table notes (note text)").await;
+        let mut trial = Setup::of(&ONWARD)
+            .with(&database)
+            .function("after_answer", "\"suspend\"")
+            .toml(THREE_SECONDS)
+            .start(door)
+            .await;
+        let note = json!({ "step": { "execute": "insert into notes values ('done')" } });
+        trial.value(json!({ "after": [[{ "sleep": 100 }, note]] })).await;
+        trial.host.terminate();
+        assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
+        assert_eq!(database.value("select count(*) from notes").await.as_deref(), Some("1"));
+        assert_eq!(trial.host.lines("given up"), 0);
+        database.settles(0).await;
+    }
+
+    /// That is nobody's fault.
+    async fn suspended_work_without_end_is_given_up(door) {
+        let mut trial = Setup::of(&ONWARD)
+            .function("after_answer", "\"suspend\"")
+            .timeout(Duration::from_secs(600))
+            .toml("[log]\nmetrics = \"emf\"\n")
+            .start(door)
+            .await;
+        let answer = trial.invoke(json!({ "after": [[{ "sleep": 600_000 }]] })).await;
+        trial.host.terminate();
+        let line = trial.host.line("is given up with the environment").await;
+        assert!(line.contains(&answer.request_id), "{line}");
+        assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
+        assert_eq!(trial.host.lines("ERROR"), 0);
+        assert_eq!(Figures::of(&trial.host, &answer.request_id).await.get("Faults"), 0.0);
     }
 }
 

@@ -4,7 +4,7 @@
 use e2e::arrival::Reading;
 use e2e::guests::{ECHO, ONWARD, QUERY};
 use e2e::lambda::What;
-use e2e::{Database, Door, PATIENCE, Setup, Trial};
+use e2e::{Database, Door, PATIENCE, Setup, Trial, eventually};
 use serde_json::{Value, json};
 
 const CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
@@ -130,6 +130,39 @@ async fn an_odd_number_of_events_at_a_time_is_the_nearest_that_can_be() {
         let trial = setup.launch(Door::Lambda).await;
         trial.lambda().parked(polls).await;
         assert_eq!(trial.value(json!([number])).await, json!([number]));
+    }
+}
+
+/// No process is frozen here, nor on the local host, and no event comes.
+#[tokio::test]
+async fn suspended_work_goes_on_between_events() {
+    for (door, isolation) in [
+        (Door::Lambda, "\"serial\""),
+        (Door::Lambda, "{ concurrent = 2 }"),
+        (Door::Local, "\"serial\""),
+    ] {
+        let database = Database::with("create table notes (note text)").await;
+        let trial = Setup::of(&ONWARD)
+            .with(&database)
+            .isolation(isolation)
+            .function("after_answer", "\"suspend\"")
+            .concurrency(2)
+            .start(door)
+            .await;
+        let note = json!({ "step": { "execute": "insert into notes values ('done')" } });
+        let work = json!([{ "sleep": 20 }, note]);
+        trial.value(json!({ "after": [work] })).await;
+        let noted = async || {
+            let count = database.value("select count(*) from notes").await;
+            (count.as_deref() == Some("1")).then_some(())
+        };
+        eventually("the note", noted).await;
+        // The instance is used again, and while something goes on in it.
+        let counts = trial
+            .value(json!({ "after": [[{ "sleep": 600_000 }]] }))
+            .await;
+        assert_eq!(counts, json!({ "served": 2, "done": 1, "gone": 0 }));
+        assert_eq!(trial.value(json!({})).await["served"], 3);
     }
 }
 

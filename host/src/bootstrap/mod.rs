@@ -211,12 +211,13 @@ async fn build(
     for _ in 0..ASKING_TURNS {
         tokio::task::yield_now().await;
     }
-    let loading = tokio::task::spawn_blocking(move || Environment::start(&config, databases));
+    let loading =
+        tokio::task::spawn_blocking(move || Environment::start(&config, databases, freezes));
     let environment = loading.await.unwrap_or_else(|error| {
         let message = format!("the start ended oddly: {error}");
         Err(Fault::new(Kind::Internal, message))
     })?;
-    let environment = Arc::new(environment.freezing(freezes));
+    let environment = Arc::new(environment);
     let function = environment.function(handler).cloned().ok_or_else(|| {
         let message = format!("the function {handler:?} was not loaded");
         Fault::new(Kind::Internal, message)

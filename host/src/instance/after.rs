@@ -6,8 +6,10 @@
 use std::future::{pending, poll_fn};
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
 use wasmtime::component::{Accessor, AccessorTask, GuestTaskId};
 
+use super::Job;
 use super::answered::Course;
 use super::state::State;
 use super::waiting::Waiting;
@@ -77,7 +79,35 @@ impl AccessorTask<State> for After {
     }
 }
 
+/// Lets go on what earlier invocations have left, until the next one comes or nothing is left.
+pub(super) async fn linger(
+    accessor: &Accessor<State>,
+    jobs: &mut mpsc::UnboundedReceiver<Job>,
+) -> Option<Job> {
+    loop {
+        let job = tokio::select! {
+            biased;
+            job = jobs.recv() => job?,
+            () = emptied(accessor) => return None,
+        };
+        if job.is_wanted() {
+            return Some(job);
+        }
+    }
+}
+
+/// Waits until nothing is left of any invocation.
+async fn emptied(accessor: &Accessor<State>) {
+    poll_fn(|cx| accessor.with(|mut access| access.data_mut().poll_emptied(cx))).await;
+}
+
+/// Waits until no task of the guest is left, and whoever waits for one has been told.
+pub(super) async fn finished(accessor: &Accessor<State>) {
+    idle(accessor).await;
+    emptied(accessor).await;
+}
+
 /// Waits until no task of the guest is left.
-pub(super) async fn idle(accessor: &Accessor<State>) {
+async fn idle(accessor: &Accessor<State>) {
     poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
 }

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use wasmtime::component::{Accessor, TypedFunc};
 use wasmtime::{AsContextMut, Store, Trap, UpdateDeadline};
 
-use super::after::{After, idle};
+use super::after::{After, finished, linger};
 use super::answered::{self, Answered, Body, Course, Ends};
 use super::hooks;
 use super::state::{Memory, Running, State};
@@ -79,7 +79,9 @@ impl Keeper {
         };
         let handle = function.func_handle();
         let (mut winding_down, mut winds_down) = (pin!(self.vitals.winding_down()), false);
+        let mut rests_since = None;
         loop {
+            rests_since = rests_since.or_else(|| self.rest(&store));
             let job = tokio::select! {
                 biased;
                 () = &mut condemned => return,
@@ -100,9 +102,7 @@ impl Keeper {
                     continue;
                 }
             };
-            // Re-armed here: the epoch has moved on while the guest was at rest.
-            store.set_epoch_deadline(1);
-            store.data_mut().memory.forget_refusal();
+            self.wake(&mut store, rests_since.take());
             let ticking = self.blueprint.engine.ticker().tick();
             let ended = {
                 let running = pin!(store.run_concurrent(async |accessor| {
@@ -194,15 +194,24 @@ impl Keeper {
         first: Option<Job>,
         jobs: &mut mpsc::UnboundedReceiver<Job>,
     ) -> wasmtime::Result<()> {
-        let Some(first) = first else {
-            idle(accessor).await;
+        let Some(mut job) = first else {
+            finished(accessor).await;
             return Ok(());
         };
-        // What is seldom needed is in a box, here and below: whatever is awaited in place makes this
-        // future larger, which is moved several times before it runs.
-        match self.slots {
-            1 => self.handle(accessor, handle, first).await,
-            _ => Box::pin(self.share(accessor, handle, first, jobs)).await,
+        loop {
+            // What is seldom needed is in a box, here and below: whatever is awaited in place makes this
+            // future larger, which is moved several times before it runs.
+            match self.slots {
+                1 => self.handle(accessor, handle, job).await?,
+                _ => Box::pin(self.share(accessor, handle, job, jobs)).await?,
+            }
+            if self.blueprint.freezes || !self.suspends() {
+                return Ok(());
+            }
+            job = match Box::pin(linger(accessor, jobs)).await {
+                Some(next) => next,
+                None => return Ok(()),
+            };
         }
     }
 
@@ -249,7 +258,7 @@ impl Keeper {
         } = job;
         let number = self.vitals.invocations.fetch_add(1, Ordering::Relaxed);
         let context = told::context(&invocation, number);
-        let waiter = Waiter::new(reply, output.clone(), invocation.deadline.enforced);
+        let waiter = Waiter::new(reply, output.clone(), session.clone());
         self.waiting.add(number, waiter);
         if let Some(tally) = session.account().tally() {
             tally.entered(number == 0, self.vitals.memory_bytes.clone());
@@ -257,10 +266,8 @@ impl Keeper {
         let call = accessor.with(|mut access| -> wasmtime::Result<_> {
             let call =
                 handle.start_call_concurrent(&mut access, (invocation.event.to_vec(), context))?;
-            let running = Running::new(number, invocation, output);
-            access
-                .data_mut()
-                .enter(call.task(), running, session.clone());
+            let running = Running::new(number, invocation, output, session.clone());
+            access.data_mut().enter(call.task(), running);
             Ok(call)
         })?;
         let mut after = After {

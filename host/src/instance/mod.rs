@@ -4,8 +4,8 @@
 //! builds it, runs the guest's invocations in it, and drops it.
 //!
 //! Promises:
-//! - the guest runs only while an invocation is in the instance, or a hook ([`hooks`]), or when no
-//!   invocation will come any more and it has something left to do;
+//! - the guest runs only while an invocation is in the instance, or a hook ([`hooks`]); what earlier ones
+//!   have left runs also where the process is not frozen between two, and when none will come any more;
 //! - every [`Job`] that is begun is answered: by the guest, or by the fault that ended the instance;
 //!   one that is not begun is dropped, and can be handed to another instance;
 //! - what goes on after an answer is told of when it is done, or when the instance ended under it;
@@ -41,6 +41,7 @@ mod keeper;
 mod metered;
 mod overrun;
 pub mod pool;
+mod resting;
 pub mod reuse;
 pub mod state;
 mod stdio;
@@ -68,6 +69,8 @@ pub struct Blueprint {
     pub databases: Arc<Databases>,
     /// Whether it is measured for how long their guests run.
     pub measures: bool,
+    /// Whether the process is frozen between two invocations.
+    pub freezes: bool,
 }
 
 /// One invocation for an instance.
@@ -112,6 +115,8 @@ struct Vitals {
     invocations: AtomicU64,
     /// Those that have left work in it.
     lingers: AtomicU32,
+    /// Whether that stands still.
+    rests: watch::Sender<bool>,
     memory_bytes: Arc<AtomicUsize>,
     /// Whether one invocation keeps it from the others, where there may be several.
     held: Held,
@@ -136,6 +141,7 @@ impl Instance {
             ending: AtomicWaker::new(),
             invocations: AtomicU64::new(0),
             lingers: AtomicU32::new(0),
+            rests: watch::Sender::new(false),
             memory_bytes: Arc::new(AtomicUsize::new(0)),
             held: Held::default(),
             born_ms: AtomicU64::new(unix_ms_now()),

@@ -25,6 +25,7 @@ use super::hooks::Hook;
 use super::ticker::Watch;
 use super::{Blueprint, Instance};
 use crate::config::Isolation;
+use crate::database::session::Session;
 use crate::fault::{Fault, Kind};
 use crate::interface::bindings::hearth::function::invocation::Verdict;
 
@@ -196,12 +197,17 @@ impl InstancePool {
         self.blueprint.engine.ticker().watch(deadline)
     }
 
-    /// Ends every instance, wherever its guest is.
+    /// Ends every instance, wherever its guest is. Where nothing but work after answers is left, that goes on
+    /// until it is done or given up.
     pub fn close(&self) {
         self.permits.close();
         self.room.close();
         for instance in self.instances().drain(..) {
-            instance.condemn();
+            instance.retired.store(true, Ordering::SeqCst);
+            match instance.leases.load(Ordering::SeqCst) {
+                0 => instance.end_if_left(),
+                _ => instance.condemn(),
+            }
         }
     }
 
@@ -333,6 +339,21 @@ impl Drop for Lease {
 }
 
 impl Linger {
+    /// Ends when the deadline of its invocation is reached. While the instance rests, so does its time.
+    pub async fn overdue(&self, session: &Session) {
+        let mut rests = self.instance.vitals.rests.subscribe();
+        loop {
+            // It cannot fail: the instance is here.
+            let _ = rests.wait_for(|rests| !rests).await;
+            let enforced = session.deadline().enforced;
+            tokio::select! {
+                biased;
+                _ = rests.wait_for(|rests| *rests) => {}
+                () = tokio::time::sleep_until(enforced.into()) => return,
+            }
+        }
+    }
+
     /// The work is done, and the instance survived it.
     pub fn finish(mut self) {
         self.healthy = true;

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
@@ -43,6 +44,8 @@ pub struct State {
     pub(super) meter: Meter,
     /// Since when it has run without a look at who it is that does, where several may be in the instance.
     pub(super) unseen_since: Option<Instant>,
+    /// Who waits until none is left.
+    emptied: Option<Waker>,
     /// Whether one was seen to run past its deadline.
     overruns: bool,
     /// The memory that the guest has, and may have.
@@ -55,6 +58,8 @@ pub struct Running {
     number: u64,
     invocation: Arc<Invocation>,
     output: Arc<Output>,
+    /// Which knows its deadline.
+    session: Arc<Session>,
     /// Emptied with this.
     directory: Option<Directory>,
     overrun: Overrun,
@@ -84,6 +89,7 @@ impl State {
             running: HashMap::new(),
             meter: Meter::new(),
             unseen_since: None,
+            emptied: None,
             overruns: false,
             memory,
         }
@@ -117,9 +123,9 @@ impl State {
     }
 
     /// From now on the task handles this invocation.
-    pub fn enter(&mut self, task: GuestTaskId, mut running: Running, session: Arc<Session>) {
+    pub fn enter(&mut self, task: GuestTaskId, mut running: Running) {
         self.stdio.attribute(running.output.clone());
-        self.postgres.enter(task, session);
+        self.postgres.enter(task, running.session.clone());
         running.directory = self.mount.make();
         self.mount.enter(running.directory.as_ref());
         self.running.insert(task, running);
@@ -138,7 +144,32 @@ impl State {
         if self.postgres.leave(task, session) {
             self.running.remove(&task);
             self.overruns &= !self.running.is_empty();
+            if self.running.is_empty()
+                && let Some(waker) = self.emptied.take()
+            {
+                waker.wake();
+            }
         }
+    }
+
+    /// Whether invocations have something left to do.
+    pub fn is_running(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    /// Waits until none has anything left to do. One at a time may.
+    pub fn poll_emptied(&mut self, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        if self.running.is_empty() {
+            return Poll::Ready(());
+        }
+        self.emptied = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The instance has rested for so long, and those in it with it.
+    pub fn rested(&self, time: Duration) {
+        let running = self.running.values();
+        running.for_each(|running| running.session.rested(time));
     }
 
     /// Attributes what is done next to the invocation that is running now: what is written, and whose
@@ -203,18 +234,24 @@ impl State {
 
 impl Running {
     /// The instance's invocation with this number, whose output goes there.
-    pub fn new(number: u64, invocation: Arc<Invocation>, output: Arc<Output>) -> Self {
+    pub fn new(
+        number: u64,
+        invocation: Arc<Invocation>,
+        output: Arc<Output>,
+        session: Arc<Session>,
+    ) -> Self {
         Self {
             number,
             invocation,
             output,
+            session,
             directory: None,
             overrun: Overrun::default(),
         }
     }
 
     fn enforced(&self) -> Instant {
-        self.invocation.deadline.enforced
+        self.session.deadline().enforced
     }
 
     /// It has run since then. Whether that is too much, if it is past its deadline.

@@ -10,6 +10,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::answered::{Answered, Ends};
+use crate::database::session::Session;
 use crate::fault::{Blame, Fault, Kind};
 use crate::interface::bindings::Failure;
 use crate::interface::bindings::hearth::function::invocation::Blame as WitBlame;
@@ -24,7 +25,7 @@ pub(super) struct Waiter {
     reply: Option<oneshot::Sender<Result<Answered, Fault>>>,
     ends: Ends,
     output: Arc<Output>,
-    enforced: Instant,
+    session: Arc<Session>,
 }
 
 impl Waiting {
@@ -87,13 +88,13 @@ impl Waiter {
     pub(super) fn new(
         reply: oneshot::Sender<Result<Answered, Fault>>,
         output: Arc<Output>,
-        enforced: Instant,
+        session: Arc<Session>,
     ) -> Self {
         Self {
             reply: Some(reply),
             ends: Ends::default(),
             output,
-            enforced,
+            session,
         }
     }
 
@@ -104,7 +105,7 @@ impl Waiter {
 
     /// Whether the invocation is past its deadline.
     pub(super) fn is_overdue(&self) -> bool {
-        Instant::now() >= self.enforced
+        Instant::now() >= self.session.deadline().enforced
     }
 
     /// Tells of the invocation's sudden end, in the one place where it is waited for next.

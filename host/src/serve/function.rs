@@ -94,7 +94,7 @@ impl Function {
         };
         match answer {
             Ok(Ok(answered)) => {
-                self.answered(session.account(), invocation, answered, lease, watch)
+                self.answered(session, invocation, answered, lease, watch)
                     .await
             }
             Ok(Err(fault)) => {
@@ -115,13 +115,13 @@ impl Function {
     /// Puts an answer into its form. If the guest goes on, the lease stays out.
     async fn answered(
         &self,
-        account: &Arc<Account>,
+        session: &Arc<Session>,
         invocation: &Arc<Invocation>,
         answered: Answered,
         lease: Lease,
         watch: Watch,
     ) -> Called {
-        let form = self.config.response;
+        let (form, account) = (self.config.response, session.account());
         let (rest, body) = match (answered.rest, answered.body) {
             (None, Body::Whole(bytes)) => {
                 lease.finish();
@@ -151,7 +151,7 @@ impl Function {
         let mut answer = response::respond(form, answered.head, body, bounds).await;
         let work = Work {
             invocation: invocation.clone(),
-            account: account.clone(),
+            session: session.clone(),
             lease,
             rest,
             suspended: answered.suspended,

@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::Either;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::report;
-use super::work::Work;
+use super::work::{Suspended, Work};
 use crate::database::session::Session;
 use crate::fault::Fault;
 use crate::invocation::{Answer, Response};
@@ -31,8 +30,8 @@ pub struct Handled {
 /// Work that goes on after an answer.
 pub(super) struct Going {
     pub(super) work: Work,
-    /// What ends it with the environment, if it goes on beside later invocations.
-    pub(super) suspended: Option<CancellationToken>,
+    /// What it has to do with the environment's end, if it goes on beside later invocations.
+    pub(super) suspended: Option<Suspended>,
 }
 
 /// Ends an invocation's session, also when the invocation is given up.
@@ -89,7 +88,7 @@ impl Handled {
     /// Waits for the end of the work, and then does what is left.
     async fn conclude(mut self, going: Going) {
         let outcome = match going.suspended {
-            Some(closing) => going.work.suspend(closing).await,
+            Some(suspended) => going.work.suspend(suspended).await,
             None => going.work.finish().await,
         };
         self.output.finish();

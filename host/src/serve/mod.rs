@@ -50,6 +50,7 @@ pub use handled::Handled;
 
 use function::Called;
 use handled::Ending;
+use work::Suspended;
 
 /// What one host process keeps warm.
 pub struct Environment {
@@ -60,14 +61,17 @@ pub struct Environment {
     endings: TaskTracker,
     /// Who wants to know of the invocations.
     observers: Observers,
-    /// Cancelled when the environment ends.
+    /// What goes on beside later invocations.
+    working: TaskTracker,
+    /// Cancelled when that is not waited for any more.
     closing: CancellationToken,
 }
 
 impl Environment {
     /// Loads every function of a configuration, which may take seconds where a component has to be
-    /// compiled. Nothing is connected to and no instance is built yet.
-    pub fn start(config: &Config, databases: Databases) -> Result<Self, Fault> {
+    /// compiled. Nothing is connected to and no instance is built yet. `freezes` says whether Lambda freezes
+    /// the process between two invocations.
+    pub fn start(config: &Config, databases: Databases, freezes: bool) -> Result<Self, Fault> {
         let memory_mib = config
             .functions
             .values()
@@ -103,6 +107,7 @@ impl Environment {
                 engine: engine.clone(),
                 databases: own.clone(),
                 measures: metrics.is_some(),
+                freezes,
             }));
             let function = Function {
                 permissions: permissions::read(&config)?,
@@ -115,19 +120,15 @@ impl Environment {
         Ok(Self {
             functions,
             databases,
-            freezes: false,
+            freezes,
             endings: TaskTracker::new(),
             observers: Observers {
                 metrics,
                 spans: Spans::start(),
             },
+            working: TaskTracker::new(),
             closing: CancellationToken::new(),
         })
-    }
-
-    /// The same, where Lambda freezes the process between two invocations.
-    pub fn freezing(self, freezes: bool) -> Self {
-        Self { freezes, ..self }
     }
 
     /// The functions' names, in order.
@@ -155,7 +156,7 @@ impl Environment {
             report(fault, output.account());
         }
         let going = work.map(|work| handled::Going {
-            suspended: work.suspended.then(|| self.closing.clone()),
+            suspended: (work.suspended).then(|| Suspended::new(&self.working, &self.closing)),
             work,
         });
         Handled {
@@ -195,14 +196,22 @@ impl Environment {
     }
 
     /// Ends every instance and every session and says good-bye to every database, for which it waits so
-    /// long at most. By its end each good-bye has left, whether or not the server has replied.
+    /// long at most; two thirds of that are for work that is suspended. By its end each good-bye has left,
+    /// whether or not the server has replied.
     pub async fn drain(&self, patience: Duration) {
-        let until = Instant::now() + patience;
+        let begun = Instant::now();
+        let until = begun + patience;
+        // First: whose instance ends by that is given up with the environment.
+        self.working.close();
         for function in self.functions.values() {
             function.instances.close();
         }
-        self.closing.cancel();
         self.endings.close();
+        let working = async {
+            let until = begun + patience * 2 / 3;
+            let _ = timeout_at(until.into(), self.working.wait()).await;
+            self.closing.cancel();
+        };
         let ending = async {
             self.endings.wait().await;
             if let Some(spans) = &self.observers.spans {
@@ -211,7 +220,7 @@ impl Environment {
         };
         // Neither a session that hangs nor a silent server keeps the others from being closed in time.
         let ending = timeout_at(until.into(), ending);
-        let _ = tokio::join!(ending, timeout_at(until.into(), self.cool()));
+        let _ = tokio::join!(working, ending, timeout_at(until.into(), self.cool()));
         let _ = timeout_at(until.into(), database::close(&self.databases)).await;
     }
 }

@@ -1,25 +1,28 @@
 //! What an invocation does after its answer.
 //!
-//! Promises: it ends at the invocation's enforced deadline, whatever the guest does; the instance
-//! goes back if it survived.
+//! Promises: it ends at the invocation's enforced deadline, whatever the guest does, or with the environment,
+//! which leaves it some of its last time; the instance goes back if it survived.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::is_well;
+use crate::database::session::Session;
 use crate::fault::{Fault, Kind};
 use crate::instance::answered::Rest;
 use crate::instance::pool::Lease;
 use crate::instance::ticker::Watch;
 use crate::invocation::Invocation;
-use crate::telemetry::{Account, line_of};
+use crate::telemetry::line_of;
 
 /// An invocation that goes on after its answer.
 pub(super) struct Work {
     pub(super) invocation: Arc<Invocation>,
-    pub(super) account: Arc<Account>,
+    pub(super) session: Arc<Session>,
     pub(super) lease: Lease,
     pub(super) rest: Rest,
     /// Whether it goes on beside later invocations.
@@ -28,6 +31,30 @@ pub(super) struct Work {
     pub(super) watch: Watch,
     /// Whether the caller was told of a fault in the body of the answer.
     pub(super) told: Arc<AtomicBool>,
+}
+
+/// What work that goes on beside later invocations has to do with the environment's end, which waits for it
+/// for a while.
+pub(super) struct Suspended {
+    working: TaskTracker,
+    _counted: TaskTrackerToken,
+    closing: CancellationToken,
+}
+
+impl Suspended {
+    /// It is one of those that are `working`, until it is given up by `closing`.
+    pub(super) fn new(working: &TaskTracker, closing: &CancellationToken) -> Self {
+        Self {
+            working: working.clone(),
+            _counted: working.token(),
+            closing: closing.clone(),
+        }
+    }
+
+    /// Whether the environment is about to end.
+    fn is_ending(&self) -> bool {
+        self.working.is_closed()
+    }
 }
 
 impl Work {
@@ -47,21 +74,30 @@ impl Work {
         unless_told(outcome, &self.told)
     }
 
-    /// Gives the instance back at once, and waits until the rest is done, the deadline is reached,
-    /// or the environment ends. Returns the fault of which nobody was told yet.
-    pub(super) async fn suspend(self, closing: CancellationToken) -> Result<(), Fault> {
-        let enforced = self.invocation.deadline.enforced;
+    /// Gives the instance back at once, and waits until the rest is done, the deadline is reached, which does
+    /// not come nearer while the instance rests, or the environment ends. Returns the fault of which nobody
+    /// was told yet.
+    pub(super) async fn suspend(self, suspended: Suspended) -> Result<(), Fault> {
         let linger = self.lease.suspend();
         // A watch would keep the ticker awake while everything rests.
         drop(self.watch);
         let outcome = tokio::select! {
             biased;
-            ended = self.rest => ended.unwrap_or_else(|_| Err(ended_from_outside())),
-            () = tokio::time::sleep_until(enforced.into()) => Err(overdue_work(&self.invocation)),
-            () = closing.cancelled() => {
-                line_of!(self.account, info, "work after an answer is given up with the environment");
-                return Ok(());
-            }
+            ended = self.rest => match ended {
+                Err(_) if suspended.is_ending() => None,
+                ended => Some(ended.unwrap_or_else(|_| Err(ended_from_outside()))),
+            },
+            () = linger.overdue(&self.session) => Some(Err(overdue_work(&self.invocation))),
+            () = suspended.closing.cancelled() => None,
+        };
+        let Some(outcome) = outcome else {
+            let account = self.session.account();
+            line_of!(
+                account,
+                info,
+                "work after an answer is given up with the environment"
+            );
+            return Ok(());
         };
         match &outcome {
             Ok(()) => linger.finish(),

@@ -71,7 +71,7 @@ impl Session {
     /// Until when a connection is waited for: a little less than the guest has, so that it still
     /// learns why there was none; or as long as the call has.
     fn lend_until(&self, timeout: Option<Duration>) -> Instant {
-        let (now, enforced) = (Instant::now(), self.deadline.enforced);
+        let (now, enforced) = (Instant::now(), self.deadline().enforced);
         let left = enforced.saturating_duration_since(now);
         let until = enforced.checked_sub(left / 20).unwrap_or(enforced);
         timeout.map_or(until, |timeout| until.min(now + timeout))

@@ -13,7 +13,7 @@
 //! are then told that it has ended.
 
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -57,7 +57,9 @@ pub struct Session {
     databases: Arc<Databases>,
     pub(in crate::database) grants: Grants,
     pub(in crate::database) account: Arc<Account>,
-    pub(in crate::database) deadline: Deadline,
+    deadline: Deadline,
+    /// For how long its invocation's work has rested, in milliseconds.
+    rested_ms: AtomicU64,
     freezes: bool,
     ended: AtomicBool,
     ending: Notify,
@@ -82,6 +84,7 @@ impl Session {
             grants,
             account,
             deadline,
+            rested_ms: AtomicU64::new(0),
             freezes,
             ended: AtomicBool::new(false),
             ending: Notify::new(),
@@ -190,9 +193,16 @@ impl Session {
         })
     }
 
-    /// By when the invocation has to be answered.
+    /// By when the invocation has to be answered, and its work to be done.
     pub fn deadline(&self) -> Deadline {
-        self.deadline
+        let rested = Duration::from_millis(self.rested_ms.load(Ordering::Relaxed));
+        self.deadline.later(rested)
+    }
+
+    /// The invocation's work has rested for so long, which does not count.
+    pub fn rested(&self, time: Duration) {
+        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.rested_ms.fetch_add(time, Ordering::Relaxed);
     }
 
     /// Does a piece of work on a connection of its own, or on the one that the invocation keeps. A
@@ -327,7 +337,7 @@ impl Session {
     fn terms(&self, database: &Database) -> Result<Terms> {
         Ok(Terms {
             prelude: self.grants.prelude(database.name())?,
-            time: Some(self.deadline.remaining()),
+            time: Some(self.deadline().remaining()),
         })
     }
 

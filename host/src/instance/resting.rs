@@ -1,0 +1,33 @@
+//! The rest of an instance between two invocations, where earlier ones have left something to do in it.
+//!
+//! Promises: while it rests, nothing in it runs, and the time of what is left there does not either.
+//!
+//! Left to others: whether it rests or goes on ([`super::keeper`]).
+
+use std::time::Instant;
+
+use wasmtime::Store;
+
+use super::keeper::Keeper;
+use super::state::State;
+
+impl Keeper {
+    /// What is suspended in the instance stands still until the next event, and so does its time: from when on,
+    /// if there is anything.
+    pub(super) fn rest(&self, store: &Store<State>) -> Option<Instant> {
+        let since = store.data().is_running().then(Instant::now)?;
+        self.vitals.rests.send_replace(true);
+        Some(since)
+    }
+
+    /// Something is going to run.
+    pub(super) fn wake(&self, store: &mut Store<State>, rests_since: Option<Instant>) {
+        if let Some(since) = rests_since {
+            store.data().rested(since.elapsed());
+            self.vitals.rests.send_replace(false);
+        }
+        // Re-armed here: the epoch has moved on while the guest was at rest.
+        store.set_epoch_deadline(1);
+        store.data_mut().memory.forget_refusal();
+    }
+}
