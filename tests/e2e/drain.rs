@@ -110,24 +110,61 @@ behind_both_doors! {
         assert_eq!(trial.host.lines("ERROR"), 0);
         assert_eq!(Figures::of(&trial.host, &answer.request_id).await.get("Faults"), 0.0);
     }
+
+    /// As whoever presses ctrl-c again.
+    async fn a_second_signal_waits_for_nothing(door) {
+        let database = Database::create().await;
+        let mut trial = Setup::of(&QUERY)
+            .with(&database)
+            .timeout(Duration::from_secs(60))
+            .toml("[lambda]\ndrain_timeout_ms = 10000\n")
+            .start(door)
+            .await;
+        leave_sleeping(&trial, &database).await;
+        let begun = Instant::now();
+        for line in ["stopping on", "waiting for nothing more"] {
+            trial.host.terminate();
+            trial.host.line(line).await;
+        }
+        assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
+        assert_eq!(trial.host.lines("were still running"), 0);
+        // Two thirds of the time that there is, it would have been.
+        assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    }
 }
 
-/// As whoever presses ctrl-c again.
+/// Wherever guests run, and however much of the answer is out.
 #[tokio::test]
-async fn a_second_signal_waits_for_nothing() {
-    let database = Database::create().await;
-    let setup = Setup::of(&QUERY).with(&database);
-    let mut trial = setup
-        .timeout(Duration::from_secs(60))
-        .start(Door::Local)
-        .await;
-    leave_sleeping(&trial, &database).await;
-    for line in ["stopping on", "waiting for nothing more"] {
-        trial.host.terminate();
-        trial.host.line(line).await;
+async fn what_is_cut_short_is_logged_and_counted() {
+    for concurrency in [1, 2] {
+        let begun = json!({ "print": "begun" });
+        let waits = json!([begun, { "sleep": 600_000 }]);
+        for event in [
+            json!({ "first": waits }),
+            json!({ "stream": [{ "send": "half" }, begun, { "sleep": 600_000 }] }),
+        ] {
+            let mut trial = Setup::of(&ONWARD)
+                .function("response", "\"stream\"")
+                .timeout(Duration::from_secs(600))
+                .concurrency(concurrency)
+                .toml("[log]\nmetrics = \"emf\"\n[lambda]\ndrain_timeout_ms = 3000\n")
+                .start(Door::Lambda)
+                .await;
+            let sent = trial.event(event.to_string());
+            let id = sent.id.clone();
+            trial.lambda().send(sent);
+            trial.host.line("begun").await;
+            trial.host.terminate();
+            assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
+            let line = trial.host.last_line("ERROR").unwrap_or_default();
+            assert!(line.contains(&id), "{concurrency} {event}: {line}");
+            let faults = Figures::of(&trial.host, &id).await.get("Faults");
+            assert_eq!(faults, 1.0, "{concurrency} {event}");
+            let answer = trial.lambda().answer(&id).await;
+            let is_streamed = event.get("stream").is_some();
+            assert_eq!(answer.what == What::Error, !is_streamed, "{answer:?}");
+        }
     }
-    assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
-    assert_eq!(trial.host.lines("were still running"), 0);
 }
 
 /// An event whose statement would go on for ten minutes.

@@ -9,21 +9,24 @@
 //! - a Runtime API that refuses is asked again at growing intervals; one that nobody reaches is given up
 //!   after a while;
 //! - an environment that is to end does so within `drain_timeout`, of which running invocations
-//!   have the larger part, whatever the Runtime API does; an event that had arrived is answered.
+//!   have the larger part, whatever the Runtime API does; an event that had arrived is answered. After a
+//!   second signal nothing is waited for.
 
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::FusedFuture;
+use futures_util::future::{FusedFuture, maybe_done};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Environment, Function, Handled};
+use super::{Environment, Function, Handled, cut_short, report};
 use crate::event::lambda::{Error, Failures, Received, RuntimeApi};
 use crate::fault::{Fault, Kind};
 use crate::invocation::{Invocation, Response, Streamed};
@@ -75,12 +78,30 @@ pub async fn serve(
     let outcome = tokio::select! {
         outcome = serving => outcome,
         // Where the Runtime API takes no answer, the databases are told good-bye all the same.
-        () = out_of_time(ending.shutdown.requested(), grace) => Ok(()),
+        () = given_up(&ending.shutdown, grace) => Ok(()),
     };
     let begun = ending.shutdown.requested_at().unwrap_or_else(Instant::now);
     let left = ending.timeout.saturating_sub(begun.elapsed());
-    environment.drain(left).await;
+    tokio::select! {
+        biased;
+        () = environment.drain(left) => {}
+        // The databases are told good-bye all the same.
+        () = ending.shutdown.insisted() => environment.drain(Duration::ZERO).await,
+    }
     outcome
+}
+
+/// When a drain does not wait for the slots any more: after so long, or soon after a second signal.
+async fn given_up(shutdown: &Shutdown, grace: Duration) {
+    shutdown.requested().await;
+    let insisted = async {
+        shutdown.insisted().await;
+        tokio::time::sleep(limits::CUT_TIMEOUT).await;
+    };
+    tokio::select! {
+        () = tokio::time::sleep(grace) => {}
+        () = insisted => {}
+    }
 }
 
 /// Runs the slots on a thread of their own, with a runtime of its own.
@@ -185,13 +206,14 @@ impl Slot {
             invocation,
             receipt,
         } = received;
-        let mut out_of_time = pin!(out_of_time(ending, self.ending.grace()));
+        let out_of_time = out_of_time(ending, &self.ending.shutdown, self.ending.grace());
+        let mut out_of_time = pin!(maybe_done(out_of_time));
         // Pinned where it is made, here and below: it is large, and would be moved several times.
         let handled = {
-            let answered = pin!(self.answered(invocation));
-            unless(out_of_time.as_mut(), answered).await
+            let answered = pin!(self.answered(invocation, out_of_time.as_mut()));
+            answered.await
         };
-        let mut handled = match handled.unwrap_or_else(|| Err(cut_short())) {
+        let mut handled = match handled {
             Ok(handled) => handled,
             Err(fault) => return self.api.answer(&receipt, Err(fault), true).await,
         };
@@ -204,8 +226,10 @@ impl Slot {
                 match unless(out_of_time.as_mut(), sending.as_mut()).await {
                     Some(sent) => sent,
                     None => {
-                        let _ = cut.send(cut_short());
-                        let sent = tokio::time::timeout(limits::CUT_TIMEOUT, sending).await;
+                        let fault = cut_short();
+                        report(&fault, handled.output.account());
+                        let _ = cut.send(fault);
+                        let sent = timeout(limits::CUT_TIMEOUT, sending).await;
                         give_up(self.workers.as_ref(), handled);
                         return sent.unwrap_or(Ok(()));
                     }
@@ -245,36 +269,56 @@ impl Slot {
         }
     }
 
-    /// Runs the invocation up to its answer.
-    async fn answered(&self, invocation: Arc<Invocation>) -> Result<Handled, Fault> {
-        let Some(workers) = &self.workers else {
-            return Ok(self.environment.handle(&self.function, invocation).await);
-        };
-        let late = self
-            .function
-            .instances
-            .watch(invocation.deadline.settled_by());
+    /// Runs the invocation up to its answer, which it gets in any case once a drain is out of time.
+    async fn answered(
+        &self,
+        invocation: Arc<Invocation>,
+        out_of_time: impl Future<Output = ()>,
+    ) -> Result<Handled, Fault> {
         let (environment, function) = (self.environment.clone(), self.function.clone());
+        let Some(workers) = &self.workers else {
+            let handled = environment.handle_until(out_of_time, &function, invocation);
+            return Ok(handled.await);
+        };
+        let late = (function.instances).watch(invocation.deadline.settled_by());
+        let (cut, cutting) = oneshot::channel();
+        let cutting = async move {
+            if cutting.await.is_err() {
+                pending().await
+            }
+        };
         let handling = {
             let (invocation, endings) = (invocation.clone(), &self.environment.endings);
             // Given up, it is waited for until what it has borrowed is among the endings itself.
-            let handling = async move { environment.handle(&function, invocation).await };
-            workers.spawn(endings.track_future(handling))
+            workers.spawn(endings.track_future(async move {
+                let handling = environment.handle_until(cutting, &function, invocation);
+                handling.await
+            }))
         };
         let mut handling = AbortOnDropHandle::new(handling);
-        tokio::select! {
+        let told_late = tokio::select! {
             biased;
-            handled = &mut handling => handled.map_err(|error| {
-                let message = format!("the invocation ended oddly: {error}");
-                Fault::new(Kind::Internal, message)
-            }),
-            // Where guests keep all workers busy, theirs may be told too late. They end it all the same.
-            () = late => {
-                drop(handling.detach());
-                Err(super::overdue(&invocation))
+            handled = &mut handling => return in_time(handled),
+            () = late => super::overdue(&invocation),
+            () = out_of_time => {
+                let _ = cut.send(());
+                match timeout(limits::CUT_TIMEOUT / 2, &mut handling).await {
+                    Ok(handled) => return in_time(handled),
+                    Err(_) => cut_short(),
+                }
             }
-        }
+        };
+        // Where guests keep all workers busy, theirs may be told too late. They end it all the same.
+        drop(handling.detach());
+        Err(told_late)
     }
+}
+
+fn in_time(handled: Result<Handled, JoinError>) -> Result<Handled, Fault> {
+    handled.map_err(|error| {
+        let message = format!("the invocation ended oddly: {error}");
+        Fault::new(Kind::Internal, message)
+    })
 }
 
 /// Gives an invocation up where guests run: what is to be ended of it may outlive the slots. It is counted
@@ -303,12 +347,6 @@ fn until(streamed: Streamed, cutting: oneshot::Receiver<Fault>) -> Streamed {
     }
 }
 
-/// The answer where a drain has no time for a better one.
-fn cut_short() -> Fault {
-    let message = "the environment was ended before the function had answered";
-    Fault::new(Kind::Internal, message)
-}
-
 /// What comes of this, or None if the end comes first. What is there by then is not thrown away.
 async fn unless<T>(end: impl Future<Output = ()>, doing: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
@@ -335,15 +373,18 @@ async fn unless_ending<T>(
     asking.now_or_never()
 }
 
-/// The end of the time that a drain leaves to running invocations.
-async fn out_of_time(ending: impl Future<Output = ()>, grace: Duration) {
+/// The end of the time that a drain leaves to running invocations: none, after a second signal.
+async fn out_of_time(ending: impl Future<Output = ()>, shutdown: &Shutdown, grace: Duration) {
     ending.await;
-    tokio::time::sleep(grace).await;
+    tokio::select! {
+        () = tokio::time::sleep(grace) => {}
+        () = shutdown.insisted() => {}
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, ready};
+    use std::future::ready;
 
     use super::*;
 

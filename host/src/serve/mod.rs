@@ -15,6 +15,8 @@
 //! Left to others: where events come from and answers go to ([`lambda`], [`local`]).
 
 use std::collections::BTreeMap;
+use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -143,6 +145,16 @@ impl Environment {
 
     /// Handles one invocation up to its answer.
     pub async fn handle(&self, function: &Function, invocation: Arc<Invocation>) -> Handled {
+        self.handle_until(pending(), function, invocation).await
+    }
+
+    /// The same, up to when the environment has no time for it any more; that is then the answer.
+    async fn handle_until(
+        &self,
+        out_of_time: impl Future<Output = ()>,
+        function: &Function,
+        invocation: Arc<Invocation>,
+    ) -> Handled {
         let name = &function.config.name;
         let account = Account::open(name, invocation.clone(), &self.observers);
         let grants = Grants::new(&function.permissions, &invocation);
@@ -150,7 +162,16 @@ impl Environment {
         let session = Session::new(databases, grants, account.clone(), deadline, self.freezes);
         let ending = Ending::new(session.clone(), self.endings.clone());
         let output = Arc::new(Output::new(account));
-        let Called { answer, work } = function.call(&invocation, &session, &output).await;
+        let called = {
+            // Pinned where it is made: it is large, and would be moved several times.
+            let calling = pin!(function.call(&invocation, &session, &output));
+            tokio::select! {
+                biased;
+                called = calling => called,
+                () = out_of_time => Called::failed(cut_short()),
+            }
+        };
+        let Called { answer, work } = called;
         output.finish();
         if let Err(fault) = &answer {
             report(fault, output.account());
@@ -238,6 +259,12 @@ fn report(fault: &Fault, account: &Account) {
 /// Whether the guest is none the worse for it: it answered, if only with an error of its own.
 fn is_well(fault: &Fault) -> bool {
     matches!(fault.kind, Kind::Failed | Kind::InvalidEvent)
+}
+
+/// The answer where a drain has no time for a better one.
+fn cut_short() -> Fault {
+    let message = "the environment was ended before the function had answered";
+    Fault::new(Kind::Internal, message)
 }
 
 fn overdue(invocation: &Invocation) -> Fault {
