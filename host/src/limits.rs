@@ -310,8 +310,8 @@ pub const BUILD_PATIENCE: Duration = Duration::from_secs(10);
 /// Connections to one database that are open before the first event, where nothing else is said.
 pub const WARM_DEFAULT: u32 = 1;
 
-/// How long a function's hook before a snapshot may take. Lambda gives it and the start before it at
-/// least 130 s.
+/// How long a function's hook before a snapshot may take, if the start before it has left so much of
+/// `INIT_TIMEOUT`. Lambda gives both at least 130 s.
 pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long an instance may take after a restore, for the function's hook and for being built anew, where
 /// nothing else is said: a second less than Lambda gives the whole restore, so that it hears why.

@@ -76,6 +76,17 @@ async fn a_wait_for_a_restore_that_is_interrupted_begins_again() {
     assert_eq!(trial.value(json!(1)).await["restores"], 1);
 }
 
+/// After that, Lambda ends a start without a word.
+#[tokio::test]
+async fn a_hook_before_a_snapshot_has_what_the_start_has_left() {
+    let setup = told(&COPIED, "{ SNAPSHOT = \"wait\" }");
+    let setup = setup.toml("[lambda]\ninit_timeout_ms = 3000\n");
+    let mut trial = setup.launch(Door::Lambda).await;
+    let (error_type, message) = told_of(&mut trial, What::InitError).await;
+    assert_eq!(error_type, "Function.SnapshotFailed", "{message}");
+    assert!(message.contains("had not returned after"), "{message}");
+}
+
 #[tokio::test]
 async fn an_instance_is_told_of_a_restore_once_and_serves_on() {
     let trial = restored(snapshotted(&COPIED)).await;

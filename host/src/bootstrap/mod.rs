@@ -138,6 +138,7 @@ async fn start(address: &str) -> Result<Option<Started>, Fault> {
     };
     let restore_timeout = config.lambda.restore_timeout;
     let databases = database::open(&config.databases)?;
+    let begun = Instant::now();
     let limit = choice::is_ahead().then_some(config.lambda.init_timeout);
     let building = build(config, databases.clone(), &handler, !choice::is_managed());
     let building = within(limit, building);
@@ -149,7 +150,9 @@ async fn start(address: &str) -> Result<Option<Started>, Fault> {
         };
         let ((environment, function), ()) = tokio::try_join!(building, joining)?;
         if choice::is_snapshot() {
-            environment.prepare(&function).await?;
+            let left = limit.map_or(Duration::MAX, |limit| limit.saturating_sub(begun.elapsed()));
+            let timeout = left.min(limits::SNAPSHOT_TIMEOUT);
+            environment.prepare(&function, timeout).await?;
         }
         Ok((environment, function))
     };

@@ -34,7 +34,6 @@ use crate::instance::Blueprint;
 use crate::instance::engine::{Capacity, Engine};
 use crate::instance::pool::{self, InstancePool};
 use crate::invocation::Invocation;
-use crate::limits;
 use crate::telemetry::{Account, Metrics, Observers, Output, Spans, line_of};
 
 pub mod ahead;
@@ -188,10 +187,10 @@ impl Environment {
         }
     }
 
-    /// Makes an environment ready for a snapshot: the guests are told, and every connection to a
-    /// database is closed.
-    pub async fn prepare(&self, function: &Function) -> Result<(), Fault> {
-        function.instances.prepare(limits::SNAPSHOT_TIMEOUT).await?;
+    /// Makes an environment ready for a snapshot: the guests are told, for which they have so much time, and
+    /// every connection to a database is closed.
+    pub async fn prepare(&self, function: &Function, timeout: Duration) -> Result<(), Fault> {
+        function.instances.prepare(timeout).await?;
         self.cool().await;
         Ok(())
     }
