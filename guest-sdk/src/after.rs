@@ -29,8 +29,8 @@ thread_local! {
 /// - `"finish"`, the default: the caller has its answer; the work is finished before the function
 ///   gets its next event.
 /// - `"suspend"`: the next event comes at once, and the work goes on while that and later ones are
-///   handled. Between two events it stands still, as after `callbackWaitsForEmptyEventLoop = false`
-///   in Node.js.
+///   handled. Between two events it stands still where Lambda freezes the process, as after
+///   `callbackWaitsForEmptyEventLoop = false` in Node.js, and so does the time that it has.
 /// - `"await"`: the caller gets its answer when the work is done, and an error if it fails.
 ///
 /// In any case it belongs to this invocation: it has the invocation's deadline, at which it is
