@@ -1,7 +1,7 @@
 //! In a transaction other calls have their turn while rows are read, however large those are.
 
 use e2e::guests::QUERY;
-use e2e::{Database, Door, Setup, Trial};
+use e2e::{Database, Door, Harm, Proxy, Setup, Trial};
 use serde_json::{Value, json};
 
 /// More than a batch, in the first rows that are fetched.
@@ -105,5 +105,41 @@ behind_both_doors! {
             assert_eq!(outcome["steps"][0], json!([2000, 1, 2000, 2000, 1]), "{result}");
             assert!(outcome["end"].is_null(), "{result}");
         }
+    }
+
+    /// What the other call has read until then stands before what is on its way.
+    async fn rows_stay_whole_and_in_their_order_when_another_call_does_not_get_its_turn(door) {
+        let (_database, trial) = trial(door).await;
+        let slow = |rows: u32| format!(
+            "select g, repeat('x', 20000), pg_sleep(0.001)::text from generate_series(1, {rows}) g"
+        );
+        for rows in [215, 225, 235, 245] {
+            let steps = json!([{ "at_once": [slow(rows), "select 1"] }]);
+            let result = result(&trial, &transactions(&steps, "commit")[0]).await;
+            assert_eq!(result["steps"][0][0], json!(rows), "{result}");
+        }
+        for given_up_ms in [60, 120, 180] {
+            let steps = json!([{ "at_once": [slow(110), "select 1"], "given_up_ms": given_up_ms }]);
+            let result = result(&trial, &transactions(&steps, "commit")[0]).await;
+            assert_eq!(result["steps"][0][0], json!(110), "{result}");
+        }
+    }
+
+    /// The server has said why, and not yet that it is ready, when the other call is given up.
+    async fn an_error_is_told_though_a_call_that_was_given_up_has_read_it(door) {
+        let database = Database::with("create table noted (id int4)").await;
+        let proxy = Proxy::of(&database);
+        let trial = Setup::of(&QUERY).through(&proxy).start(door).await;
+        proxy.harm(Harm::HoldFailed);
+        let steps = json!([{ "streamed": FAILING, "meanwhile": ["select 1"], "given_up_ms": 300 }]);
+        let later = json!({ "session": [{ "query": "select pg_sleep(1)::text" }, { "query": "select 'given up by now'" }] });
+        let both = json!({ "parallel": [transactions(&steps, "rollback")[0], later] });
+        let release = async {
+            let seen = "select count(*) from pg_stat_activity where query like 'select ''given up by%'";
+            database.until(seen, "1").await;
+            proxy.release();
+        };
+        let (results, ()) = tokio::join!(result(&trial, &both), release);
+        assert_eq!(results[0]["steps"][0]["error"]["code"], "22012", "{results}");
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::{Database, run};
@@ -41,6 +41,8 @@ pub enum Harm {
     Replace(Vec<u8>),
     /// Passes nothing of the server's on any more over the connection on which it speaks next.
     Silence,
+    /// Holds back that a transaction has failed, once the server has told why, until [`Proxy::release`].
+    HoldFailed,
 }
 
 struct Shared {
@@ -50,6 +52,8 @@ struct Shared {
     held: watch::Sender<bool>,
     /// Whether what the server says comes byte by byte.
     dripping: AtomicBool,
+    /// Lets go what [`Harm::HoldFailed`] holds back.
+    release: Notify,
 }
 
 #[derive(Default)]
@@ -71,6 +75,7 @@ impl Proxy {
             state: Mutex::default(),
             held: watch::Sender::new(false),
             dripping: AtomicBool::new(false),
+            release: Notify::new(),
         });
         let name = shared.socket.file_name().expect("a socket has a name");
         let listener = UnixListener::bind(directory.join(name)).expect("the directory is new");
@@ -132,6 +137,11 @@ impl Proxy {
     /// Holds back what the server says, or lets it go.
     pub fn hold(&self, held: bool) {
         self.shared.held.send_replace(held);
+    }
+
+    /// Lets go what [`Harm::HoldFailed`] holds back.
+    pub fn release(&self) {
+        self.shared.release.notify_one();
     }
 
     /// Passes on what the server says byte by byte, from now on.
@@ -224,11 +234,12 @@ async fn answers(
     while let Ok(length @ 1..) = server.read(&mut buffer).await {
         let mut passing = buffer[..length].to_vec();
         let ready = framing.feed(&passing).matches('Z').count();
-        let mut ends = false;
+        let (mut ends, mut late) = (false, Vec::new());
         if logged_in.load(Ordering::Relaxed) {
             let mut state = shared.state();
             state.answers += ready;
             state.answer_bytes += length;
+            late = state.hold_back(&mut passing);
             ends = state.harm_answer(&mut passing, &mut silent);
         } else if ready > 0 {
             logged_in.store(true, Ordering::Relaxed);
@@ -247,13 +258,31 @@ async fn answers(
             }
             tokio::task::yield_now().await;
         }
+        if !late.is_empty() {
+            shared.release.notified().await;
+            if host.write_all(&late).await.is_err() {
+                return;
+            }
+        }
         if ends {
             return;
         }
     }
 }
 
+/// A transaction that was open has failed, and the server is ready to be told so.
+const FAILED: &[u8] = b"Z\0\0\0\x05E";
+
 impl State {
+    /// Cuts off what is to come later.
+    fn hold_back(&mut self, bytes: &mut Vec<u8>) -> Vec<u8> {
+        if !(matches!(self.harm, Some(Harm::HoldFailed)) && bytes.ends_with(FAILED)) {
+            return Vec::new();
+        }
+        self.harm = None;
+        bytes.split_off(bytes.len() - FAILED.len())
+    }
+
     /// Does the harm that is due to what the server says. Whether the connection ends with it.
     fn harm_answer(&mut self, bytes: &mut Vec<u8>, silent: &mut bool) -> bool {
         match &mut self.harm {
@@ -276,7 +305,7 @@ impl State {
                 *silent = true;
                 self.harm = None;
             }
-            Some(Harm::CutRequest(_)) | None => {}
+            Some(Harm::CutRequest(_) | Harm::HoldFailed) | None => {}
         }
         false
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::{Either, FutureExt, join_all, select};
 use hearth::postgres::types::Type;
 use hearth::postgres::{
-    Client, CopyIn, CopyOut, Error, ErrorPosition, Outcome, RowStream, Session, Statement, ToSql,
+    Client, CopyIn, CopyOut, Error, ErrorPosition, Outcome, Row, RowStream, Session, Statement, ToSql,
     Transaction,
 };
 use serde_json::{Value, json};
@@ -63,13 +63,15 @@ macro_rules! run_on {
                 streamed,
                 meanwhile,
                 leaked,
+                given_up_ms,
             } => match $on.query_raw(&streamed, [0_i32; 0]).await {
                 Ok(mut stream) => {
                     let mut done = stream.try_next().await.map(|_| 1);
                     for sql in meanwhile {
-                        done = match (done, $on.execute(&sql, &[]).await) {
-                            (Ok(rows), Ok(_)) => Ok(rows),
-                            (Err(error), _) | (_, Err(error)) => Err(error),
+                        let call = $on.execute(&sql, &[]);
+                        done = match (done, within(given_up_ms, call).await) {
+                            (Ok(rows), None | Some(Ok(_))) => Ok(rows),
+                            (Err(error), _) | (_, Some(Err(error))) => Err(error),
                         };
                     }
                     match leaked {
@@ -86,11 +88,14 @@ macro_rules! run_on {
                 }
                 Err(error) => Err(error),
             },
-            Step::AtOnce { at_once } => {
-                let all = at_once.iter().map(|sql| $on.query(sql, &[]));
-                let all = join_all(all).await.into_iter();
-                let counts = all.map(|rows| rows.map_or_else(describe, |rows| json!(rows.len())));
-                Ok(counts.collect())
+            Step::AtOnce {
+                at_once,
+                given_up_ms,
+            } => {
+                let all = at_once.iter().enumerate().map(|(index, sql)| {
+                    within(given_up_ms.filter(|_| index > 0), $on.query(sql, &[]))
+                });
+                Ok(join_all(all).await.into_iter().map(counted).collect())
             }
             Step::CopyIn {
                 copy_in,
@@ -281,6 +286,28 @@ fn columns(statement: Statement) -> Value {
     let columns = statement.columns().iter();
     let kinds = columns.map(|column| format!("{} {:?}", column.name(), column.type_().kind()));
     kinds.collect()
+}
+
+/// What comes of a call, unless it is given up after so many milliseconds.
+async fn within<R>(given_up_ms: Option<u64>, call: impl Future<Output = R>) -> Option<R> {
+    let Some(ms) = given_up_ms else {
+        return Some(call.await);
+    };
+    let late = Box::pin(hearth::sleep(Duration::from_millis(ms)));
+    match select(Box::pin(call), late).await {
+        Either::Left((done, _)) => Some(done),
+        Either::Right(_) => None,
+    }
+}
+
+/// How many rows there are, in the order of their first column.
+fn counted(rows: Option<Result<Vec<Row>, Error>>) -> Value {
+    match rows {
+        None => Value::Null,
+        Some(Err(error)) => describe(error),
+        Some(Ok(rows)) if rows.is_sorted_by_key(|row| row.get::<_, i32>(0)) => json!(rows.len()),
+        Some(Ok(rows)) => json!(format!("{} rows, out of order", rows.len())),
+    }
 }
 
 async fn rows(stream: Result<RowStream, Error>) -> Result<Value, Error> {

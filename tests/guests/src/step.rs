@@ -126,11 +126,18 @@ pub enum Step {
         /// Whether the other rows are never read, nor given up.
         #[serde(default)]
         leaked: bool,
+        /// After how many milliseconds each of the other statements is given up, if at all.
+        #[serde(default)]
+        given_up_ms: Option<u64>,
     },
-    /// Queries at the same time, on the same connection; the number of rows of each.
+    /// Queries at the same time, on the same connection; the number of rows of each, if those are in the
+    /// order of their first column.
     AtOnce {
         /// The SQL.
         at_once: Vec<String>,
+        /// After how many milliseconds all but the first are given up, if at all.
+        #[serde(default)]
+        given_up_ms: Option<u64>,
     },
     /// Steps at the same time.
     Parallel {

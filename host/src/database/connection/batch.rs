@@ -12,8 +12,6 @@ pub struct Batch {
     pub cells: Vec<u8>,
     /// Whether no rows follow.
     pub last: bool,
-    /// Whether the server has said that more can be fetched.
-    pub suspended: bool,
     /// How many rows the statement has affected; only known with the last batch.
     pub affected: u64,
     /// What comes after these rows, if that is an error and no further rows.

@@ -58,9 +58,10 @@ impl Connection {
         std::mem::swap(&mut self.forgetting, &mut self.forgotten);
         self.forgetting.clear();
         self.leading = leaders.len() as u32;
-        (self.executing, self.bound) = (false, false);
+        (self.executing, self.bound, self.refusal) = (false, false, None);
         self.copying_out = false;
         self.flowing = None;
+        self.suspended = false;
         self.began = self.beginning.take();
         (self.was_guarded, self.had_sequences) = (self.guarded, self.has_sequences);
         self.guarded = std::mem::take(&mut self.guarding);

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::config::Prepare;
 use crate::database::connect::{Address, Backend};
-use crate::database::error::Result;
+use crate::database::error::{Error, Result};
 use crate::database::permission::prelude::Prelude;
 use crate::database::sql::residue::Residue;
 use crate::database::statement::Prepared;
@@ -81,6 +81,8 @@ pub struct Connection {
     was_guarded: bool,
     /// Whether the server may have begun with the guest's own statement.
     executing: bool,
+    /// What the server has refused the request under way with, until that is told.
+    refusal: Option<Error>,
     /// Whether it has bound the statement whose answer is due.
     bound: bool,
     /// Whether the request under way is a `COPY` whose data come here.
@@ -91,6 +93,9 @@ pub struct Connection {
     pub portals: Portals,
     /// The portal whose rows are on their way, if those of one are.
     pub flowing: Option<String>,
+    /// Whether the server has said that more can be fetched from the portal of the request under way. Not
+    /// whoever reads says so: they may give up before the end of the answer, and others go on.
+    suspended: bool,
     pub timeouts: ServerTimeouts,
     /// How long the next request may take, if that is less than its terms say.
     pub call_timeout: Option<Duration>,
@@ -171,11 +176,13 @@ impl Connection {
             guarded: false,
             was_guarded: false,
             executing: false,
+            refusal: None,
             bound: false,
             copying_out: false,
             pieces: Pieces::default(),
             portals: Portals::default(),
             flowing: None,
+            suspended: false,
             call_timeout: None,
             has_sequences: false,
             had_sequences: false,

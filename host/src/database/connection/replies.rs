@@ -15,14 +15,14 @@ use crate::limits;
 
 impl Connection {
     /// Waits for the next message that answers the guest's own statement. An error of the server's
-    /// is returned once it has said what became of the transaction.
+    /// is returned once it has said what became of the transaction, to whoever waits by then.
     pub async fn reply(&mut self) -> Result<u8> {
         loop {
+            if self.refusal.is_some() {
+                return Err(self.refused().await);
+            }
             match self.wire.message().await? {
-                tags::ERROR_RESPONSE_TAG => {
-                    let error = reply::error(&mut self.wire);
-                    return Err(self.refused(error).await);
-                }
+                tags::ERROR_RESPONSE_TAG => self.refusal = Some(reply::error(&mut self.wire)),
                 tags::COMMAND_COMPLETE_TAG | tags::EMPTY_QUERY_RESPONSE_TAG if self.leading > 0 => {
                     self.leading -= 1;
                 }
@@ -34,18 +34,24 @@ impl Connection {
         }
     }
 
-    async fn refused(&mut self, error: Error) -> Error {
-        let Error::Server(server) = &error else {
-            return error;
+    /// Takes the refusal, once the server has said what became of the transaction. Until then it stays
+    /// here: whoever waits may give that up, and without it the rows before it would look like all of them.
+    async fn refused(&mut self) -> Error {
+        let is_fatal = match &self.refusal {
+            Some(Error::Server(server)) => server.is_fatal(),
+            _ => return self.refusal.take().unwrap_or(Error::Ended),
         };
         self.timeouts.refused();
-        if server.is_fatal() {
+        if !is_fatal {
+            self.forget_parsing();
+            // The refusal says more than a loss that came after it.
+            let _ = self.wire.drain().await;
+        }
+        let error = self.refusal.take().unwrap_or(Error::Ended);
+        if is_fatal {
             self.wire.end();
             return self.last_words(error);
         }
-        self.forget_parsing();
-        // The refusal says more than a loss that came after it.
-        let _ = self.wire.drain().await;
         match &self.terms.prelude {
             Some(prelude) if self.leading > 0 => prelude.refused(error),
             _ => error,
@@ -135,12 +141,12 @@ impl Connection {
                     }
                 }
                 tags::COMMAND_COMPLETE_TAG => batch.affected = reply::affected(&self.wire),
-                tags::PORTAL_SUSPENDED_TAG => batch.suspended = true,
+                tags::PORTAL_SUSPENDED_TAG => self.suspended = true,
                 tag @ (tags::COPY_IN_RESPONSE_TAG | tags::COPY_OUT_RESPONSE_TAG) => {
                     return Err(self.misused_copy(tag).await);
                 }
                 tags::READY_FOR_QUERY_TAG => {
-                    batch.last = !batch.suspended;
+                    batch.last = !self.suspended;
                     return Ok(());
                 }
                 _ => {}

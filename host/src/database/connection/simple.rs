@@ -27,6 +27,7 @@ impl Connection {
         self.leading = 0;
         self.executing = true;
         self.bound = true;
+        self.refusal = None;
         Ok(())
     }
 

@@ -68,7 +68,7 @@ struct Reading<'a> {
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
         let batch = std::mem::take(&mut self.batch);
-        if batch.rows > 0 || batch.last || batch.suspended || batch.failed.is_some() {
+        if batch.rows > 0 || batch.last || batch.failed.is_some() {
             lock(self.aside).put(self.portal, batch);
         }
     }

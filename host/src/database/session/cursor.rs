@@ -128,10 +128,22 @@ impl Cursor {
         // Rows that arrive while nobody waits are lost, and so are those after them.
         place.over = true;
         let (flow, portal) = (place.flow, place.portal.as_deref());
-        let rows_max = place.rows_for(bytes);
+        let (rows_max, timeout) = (place.rows_for(bytes), place.timeout);
         let fetched = self
             .session
-            .fetch(&self.seat, flow, portal, rows_max, bytes, place.timeout)
+            .with_loan(&self.seat, flow, false, async |loan| {
+                // Whoever had the turn before has read some of them, but did not come to the end: what is
+                // on its way now comes behind those.
+                if let Some(batch) = self.seat.take_aside(portal) {
+                    return Ok(batch);
+                }
+                // What is on its way then is nobody's, and not the portal's.
+                if flow.is_none() {
+                    self.seat.tidy(loan).await?;
+                }
+                loan.call_timeout = timeout;
+                loan.fetch(portal, rows_max, bytes).await
+            })
             .await;
         place.over = false;
         fetched

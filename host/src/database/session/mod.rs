@@ -21,7 +21,6 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::database::connection::Terms;
-use crate::database::connection::batch::Batch;
 use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
 use crate::database::server_error::Verdict;
@@ -253,27 +252,6 @@ impl Session {
             .await;
         call.end(done.as_ref().err().map(Error::kind));
         done
-    }
-
-    /// Reads more rows of a statement that a seat's connection has executed.
-    pub(in crate::database) async fn fetch(
-        self: &Arc<Self>,
-        seat: &Arc<Seat>,
-        flow: Option<Flow>,
-        portal: Option<&str>,
-        rows_max: u32,
-        bytes: usize,
-        timeout: Option<Duration>,
-    ) -> Result<Batch> {
-        self.with_loan(seat, flow, false, async |loan| {
-            // What is on its way then is nobody's, and not the portal's.
-            if flow.is_none() {
-                seat.tidy(loan).await?;
-            }
-            loan.call_timeout = timeout;
-            loan.fetch(portal, rows_max, bytes).await
-        })
-        .await
     }
 
     /// Uses a seat's connection until the work is done or the session ends, while this flows there and
