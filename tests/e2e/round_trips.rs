@@ -100,6 +100,29 @@ behind_both_doors! {
         }
     }
 
+    /// What it leaves is forgotten with the next statement.
+    async fn a_nested_transaction_is_rolled_back_in_one_flush(door) {
+        let (_database, proxy, trial) = trial(door, "\"serial\"").await;
+        let query = json!({ "query": "select 1" });
+        for end in ["rollback", "drop"] {
+            let nested = json!({ "transaction": [query], "end": end });
+            let step = json!([{ "transaction": [query, nested, query, nested, nested], "end": "commit" }]);
+            steps(&trial, step.clone()).await;
+            // But for the portal of the statement before.
+            let seen: Vec<String> = flushes(&proxy, &trial, step).await;
+            let seen: Vec<&str> = seen.iter().map(|flush| flush.trim_start_matches('C')).collect();
+            let nested = ["PBES", "BES", "PBES"];
+            let again = ["PBEPBES", "BES", "PBES"];
+            let expected = [&["PBEBES"][..], &nested, &["PBEBES"], &nested, &again, &["PBES"]].concat();
+            assert_eq!(seen, expected, "{end}");
+        }
+        let fails = json!({ "query": "select 1 / 0" });
+        let nested = json!({ "transaction": [fails], "end": "drop" });
+        let step = json!([{ "transaction": [query, nested, { "batch": "select 1" }, nested], "end": "commit" }]);
+        let results = trial.value(json!({ "steps": step })).await;
+        assert!(results[0]["end"].is_null() && results[0]["steps"][2].is_null(), "{results}");
+    }
+
     async fn a_cursors_first_rows_come_with_the_call(door) {
         let (_database, proxy, trial) = trial(door, "\"serial\"").await;
         let few = json!({ "query": "select generate_series(1, 3)" });

@@ -165,14 +165,22 @@ async fn run_one(database: &Client, step: Step) -> Value {
 }
 
 async fn within_transaction(
-    transaction: Transaction<'_>,
+    mut transaction: Transaction<'_>,
     steps: Vec<Step>,
     end: End,
 ) -> Result<Value, Error> {
     let mut results = Vec::new();
     for step in steps {
-        let other =
-            async |_| Ok(json!({ "error": { "message": "no such step within a transaction" } }));
+        let mut other = async |step| match step {
+            Step::Transaction {
+                transaction: steps,
+                end,
+            } => {
+                let nested = transaction.transaction().await?;
+                Box::pin(within_transaction(nested, steps, end)).await
+            }
+            _ => Ok(json!({ "error": { "message": "no such step within a transaction" } })),
+        };
         results.push(run_on!(transaction, step, other).unwrap_or_else(describe));
     }
     let end = match end {

@@ -46,7 +46,7 @@ pub enum Step {
         /// The SQL.
         batch: String,
     },
-    /// Steps within a transaction.
+    /// Steps within a transaction, which may be nested in another.
     Transaction {
         /// The steps.
         transaction: Vec<Step>,

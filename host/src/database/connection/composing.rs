@@ -52,6 +52,7 @@ impl Connection {
         if let Err(error) = written {
             out.truncate(start);
             self.guarding = false;
+            self.savepoints.take_back();
             self.timeouts.refused();
             return Err(error);
         }
@@ -78,6 +79,7 @@ impl Connection {
     fn leaders(&mut self, effects: Effects) -> Vec<Command> {
         let mut leaders = Vec::new();
         let call_timeout = self.call_timeout.take();
+        let releasing = self.savepoints.begin();
         if self.status() == Some(Status::Failed) {
             // The server takes nothing any more but the end of the transaction.
             return leaders;
@@ -95,6 +97,7 @@ impl Connection {
         leaders.extend(prelude.map(|prelude| prelude.command.clone()));
         leaders.extend(self.timeouts.of_call(call_timeout, in_block));
         if in_block && self.beginning.is_none() {
+            leaders.extend(releasing);
             leaders.extend(self.guards());
         }
         leaders

@@ -41,6 +41,7 @@ pub mod pipeline;
 mod portals;
 mod preparation;
 mod replies;
+mod savepoints;
 mod server_timeouts;
 pub mod settling;
 mod simple;
@@ -49,6 +50,7 @@ use cancelling::{Canceller, Cancelling};
 use copying::Pieces;
 use demotion::Vouched;
 use portals::Portals;
+use savepoints::Savepoints;
 use server_timeouts::ServerTimeouts;
 
 /// One connection. Whoever holds it has it alone.
@@ -79,6 +81,8 @@ pub struct Connection {
     pub guarded: bool,
     /// Whether it was before the request under way.
     was_guarded: bool,
+    /// The guest's own that are to be forgotten.
+    pub savepoints: Savepoints,
     /// Whether the server may have begun with the guest's own statement.
     executing: bool,
     /// What the server has refused the request under way with, until that is told.
@@ -175,6 +179,7 @@ impl Connection {
             guarding: false,
             guarded: false,
             was_guarded: false,
+            savepoints: Savepoints::default(),
             executing: false,
             refusal: None,
             bound: false,

@@ -109,6 +109,7 @@ impl Connection {
             self.beginning = self.began.take();
             self.has_sequences = self.had_sequences;
             self.guarded = self.was_guarded;
+            self.savepoints.take_back();
             self.forgetting.extend_from_slice(&self.forgotten);
             self.forgotten.clear();
             return Ok(());

@@ -22,6 +22,7 @@ impl Connection {
         self.wire.begin();
         self.wire.simple_query(sql)?;
         self.began = None;
+        self.savepoints.end();
         self.was_guarded = self.guarded;
         self.forgotten.clear();
         self.leading = 0;

@@ -16,6 +16,7 @@ use crate::database::Database;
 use crate::database::connection::READ_ONLY;
 use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
+use crate::database::wire::Status;
 
 /// How a transaction runs; what is not given is the database's default.
 #[derive(Debug, Clone, Copy, Default)]
@@ -232,11 +233,23 @@ impl Work for Control<'_> {
     }
 
     async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
-        loan.control(&self.0.sql()?).await?;
+        let sql = self.0.sql()?;
+        let later = match self.0 {
+            Savepoint::Release(name) if loan.status() == Some(Status::Open) => {
+                loan.savepoints.release_later(name, &sql)
+            }
+            _ => false,
+        };
+        if !later {
+            loan.control(&sql).await?;
+        }
         let transaction = loan.wire.transactions;
         match self.0 {
             Savepoint::Set(name) => loan.portals.set(name, transaction),
-            Savepoint::GoBack(name) => loan.portals.go_back(name, transaction),
+            Savepoint::GoBack(name) => {
+                loan.savepoints.went_back(name);
+                loan.portals.go_back(name, transaction);
+            }
             Savepoint::Release(name) => loan.portals.release(name, transaction),
         }
         Ok(())
@@ -276,6 +289,7 @@ impl Work for Conclude {
         // Nothing follows for which they would be in force.
         loan.terms.prelude = None;
         loan.guarded = false;
+        loan.savepoints.end();
         let ended = match loan.call_timeout.take() {
             None => end(loan, self.0).await,
             Some(timeout) => Box::pin(end_within(loan, self.0, timeout)).await,
