@@ -139,6 +139,44 @@ behind_both_doors! {
         }
     }
 
+    /// Of a message of several statements the server skips the rest.
+    async fn what_a_transaction_leaves_behind_is_gone_also_if_its_commit_fails(door) {
+        let Some((database, _pooler, trial)) = trial(door).await else { return };
+        database.run("create table noted (id int4 references things deferrable initially deferred)").await;
+        let steps = json!([{ "query": "select spoil()" }, { "execute": "insert into noted values (99)" }]);
+        let result = &results(&trial, json!([{ "transaction": steps, "end": "commit" }])).await[0];
+        assert_eq!(result["end"]["error"]["code"], "23503", "{result}");
+        let locks = "select count(*) from pg_locks where locktype = 'advisory'
+                     and database = (select oid from pg_database where datname = $name)";
+        assert_eq!(database.observe(locks).await.as_deref(), Some("0"), "it is gone before the error is told");
+    }
+
+    /// The session would go to others before it could be reset.
+    async fn a_transaction_is_ended_by_its_handle_alone(door) {
+        let Some((database, _pooler, trial)) = trial(door).await else { return };
+        for end in [
+            json!({ "execute": "commit" }),
+            json!({ "query": "ROLLBACK" }),
+            json!({ "batch": "select 1; commit; select 2" }),
+            json!({ "pipeline": [["select 1", []], ["commit and chain", []]] }),
+        ] {
+            let write = json!({ "execute": "update things set name = 'uno'" });
+            let steps = json!([{ "batch": "set work_mem = '77MB'" }, { "query": "select spoil()" }, end, write]);
+            let transaction = json!({ "transaction": steps, "end": "commit" });
+            let show = json!({ "query": "show work_mem" });
+            let results = results(&trial, json!([transaction, { "session": [transaction] }, { "parallel": [show, show] }])).await;
+            for transaction in [&results[0], &results[1][0]] {
+                assert!(message(&transaction["steps"][2]).contains("`prepare = \"never\"`"), "{end}: {transaction}");
+                assert_eq!(transaction["steps"][3], json!({ "affected": 1 }), "{end}: {transaction}");
+                assert!(transaction["end"].is_null(), "{end}: {transaction}");
+            }
+            for seen in results[2].as_array().expect("two") {
+                assert_eq!(seen["rows"], json!([["4MB"]]), "{end}");
+            }
+        }
+        drop(database);
+    }
+
     async fn what_needs_a_session_of_its_own_is_refused(door) {
         let Some((_database, _pooler, trial)) = trial(door).await else { return };
         let results = results(&trial, json!([

@@ -2,11 +2,12 @@
 //! what an invocation may do to a session there, and how that is undone.
 //!
 //! Nothing can be undone later: the next request may meet another session. So a transaction that may
-//! have changed its session is ended, and the session reset, by one message, during which a
-//! pooler gives it to nobody else.
+//! have changed its session is ended, and the session reset, by two messages that leave together: while a pooler
+//! owes an answer, it gives the session to nobody else. They are not one message, since of a commit that fails the
+//! server skips the rest of that.
 //!
-//! Promises: what certainly needs a session beyond its transaction is refused before it is sent; a
-//! commit is told as what it was, whatever becomes of the reset behind it.
+//! Promises: what certainly needs a session beyond its transaction is refused before it is sent, and so is what would end
+//! a transaction in another way; a commit is told as what it was, whatever becomes of the reset behind it.
 
 use std::cell::OnceCell;
 
@@ -18,6 +19,7 @@ use crate::database::Database;
 use crate::database::connection::Connection;
 use crate::database::connection::settling::reset;
 use crate::database::error::{Error, Result};
+use crate::database::sql::ending::ends_somewhere;
 use crate::database::sql::lexer::{Token, Tokens};
 use crate::database::sql::parentheses::Parentheses;
 use crate::database::sql::residue::{Residue, ends_with_transaction, is_temporary};
@@ -30,6 +32,18 @@ pub fn permit(database: &Database, work: &impl Work) -> Result<()> {
         return Err(Error::Unsupported(
             "the statement changes its session, which a pooler shares with others (`prepare = \"never\"`): \
              do it in a transaction, at whose end it is undone"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses, within a transaction, what would end it without the reset of its session.
+pub fn permit_within(database: &Database, work: &impl Work) -> Result<()> {
+    if database.shares_sessions && work.texts().into_iter().any(ends_somewhere) {
+        return Err(Error::Unsupported(
+            "the statement ends its transaction, and what that has changed in its session would stay for others, with \
+             whom a pooler shares that (`prepare = \"never\"`): end it by `commit` or `rollback` of its handle"
                 .to_owned(),
         ));
     }
@@ -54,25 +68,44 @@ impl Connection {
         self.prepare == Prepare::Never && self.residue == Residue::Session
     }
 
-    /// Ends a transaction with this statement, and resets the session, in one message. Whether the
+    /// Ends a transaction with this statement, and resets the session, in one flush. Whether the
     /// server did what the statement says.
     pub async fn end_and_reset(&mut self, sql: &str) -> Result<bool> {
-        self.begin_command(&format!("{sql}; {}", reset()))?;
-        let mut done = None;
+        self.begin_command(sql)?;
+        self.wire.simple_query(&reset())?;
+        let ended = self.ended(sql).await;
+        if self.wire.is_dead() {
+            return ended;
+        }
+        // It has its own answer, also where the transaction's end has failed.
+        match self.wire.owed() > 0 && self.finish().await.is_ok() {
+            true => self.was_reset(),
+            false => self.doom(),
+        }
+        ended
+    }
+
+    /// The answer to the statement that ends a transaction, and to nothing behind it.
+    async fn ended(&mut self, sql: &str) -> Result<bool> {
+        let (mut done, mut refused) = (None, None);
         loop {
-            match self.reply().await {
-                Ok(tags::COMMAND_COMPLETE_TAG) if done.is_none() => {
+            let error = match self.wire.message().await {
+                Ok(tags::ERROR_RESPONSE_TAG) => reply::error(&mut self.wire),
+                Ok(tags::COMMAND_COMPLETE_TAG) => {
                     let tag = reply::tag(&self.wire);
                     done = Some(sql.starts_with(tag.split(' ').next().unwrap_or_default()));
+                    continue;
                 }
                 Ok(tags::READY_FOR_QUERY_TAG) => {
-                    self.was_reset();
-                    return Ok(done.unwrap_or(false));
+                    return refused.map_or(Ok(done.unwrap_or(false)), Err);
                 }
-                Ok(_) => {}
-                Err(error) => {
-                    // It is the reset's if the transaction has ended before.
-                    self.doom();
+                Ok(_) => continue,
+                Err(error) => error,
+            };
+            match &error {
+                Error::Server(server) if !server.is_fatal() => refused = Some(error),
+                _ => {
+                    self.wire.end();
                     return done.ok_or(error);
                 }
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::Session;
 use super::seat::{Role, Seat};
+use super::shared;
 use super::work::{Work, check_sql};
 use crate::database::Database;
 use crate::database::connection::READ_ONLY;
@@ -137,6 +138,7 @@ impl Transaction {
             return Err(Error::Ended);
         }
         self.session.admit(self.seat.database().name(), &work)?;
+        shared::permit_within(self.seat.database(), &work)?;
         let within = Within(&work);
         let fresh = self.fresh.swap(false, Ordering::AcqRel);
         let result = self.session.perform(&self.seat, &within).await;

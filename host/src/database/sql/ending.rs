@@ -5,7 +5,17 @@ use super::lexer::{Token, Tokens};
 
 /// Whether a statement ends its transaction, by its text: a procedure may do so too.
 pub fn ends_transaction(sql: &str) -> bool {
-    let tokens: Vec<Token> = Tokens::statement(sql).collect();
+    of_statement(&Tokens::statement(sql).collect::<Vec<_>>())
+}
+
+/// Whether any statement of a text does. What stands between `BEGIN ATOMIC` and `END` is taken for statements, too.
+pub fn ends_somewhere(sql: &str) -> bool {
+    let tokens: Vec<Token> = Tokens::words(sql).collect();
+    let mut statements = tokens.split(|token| *token == Token::Symbol(';'));
+    statements.any(of_statement)
+}
+
+fn of_statement(tokens: &[Token]) -> bool {
     let Some((Token::Word(verb), rest)) = tokens.split_first() else {
         return false;
     };
@@ -34,6 +44,7 @@ mod tests {
             "prepare transaction 'x'",
         ] {
             assert!(ends_transaction(sql), "{sql}");
+            assert!(ends_somewhere(&format!("select 1; {sql}")), "{sql}");
         }
         for sql in [
             "",
@@ -46,6 +57,10 @@ mod tests {
             "\"commit\"",
         ] {
             assert!(!ends_transaction(sql), "{sql}");
+            assert!(
+                !ends_somewhere(&format!("select ';commit'; {sql}")),
+                "{sql}"
+            );
         }
     }
 }
