@@ -42,6 +42,7 @@ mod credentials;
 mod deadlines;
 mod declared;
 mod disguises;
+mod doubted;
 mod drain;
 mod emulators;
 mod endings;

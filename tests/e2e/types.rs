@@ -335,6 +335,7 @@ async fn the_values_of_rusts_types_go_both_ways() {
         create type mood as enum ('very_fine', 'so "so"');
         create domain short as varchar(4);
         create type person as (name short, "Feels" mood[], born int4);
+        create type household as (owner person, others person[]);
     "#;
     let database = Database::with(schema).await;
     let trial = Setup::of(&TYPED).with(&database).start(Door::Lambda).await;

@@ -19,14 +19,9 @@ const SQL_BYTES_MAX: usize = 64 * 1024;
 pub struct StatementCache(Vec<Statement>);
 
 impl StatementCache {
-    /// The newest description of this SQL text with these named types, unless it is doubted: that is
-    /// forgotten.
+    /// The newest description of this SQL text with these named types, which may be doubted.
     pub(super) fn get(&mut self, sql: &str, named: &[Oid]) -> Option<Statement> {
         let index = self.find(sql, named)?;
-        if self.0[index].is_doubted() {
-            self.0.remove(index);
-            return None;
-        }
         self.0[..=index].rotate_right(1);
         Some(self.0[0].clone())
     }
@@ -87,16 +82,6 @@ mod tests {
         assert_eq!(version(&mut cache, &[]), Some(3));
         assert_eq!(version(&mut cache, &[23]), Some(2));
         assert_eq!(version(&mut cache, &[25]), None);
-    }
-
-    #[test]
-    fn what_is_doubted_is_forgotten() {
-        let mut cache = StatementCache::default();
-        cache.put(&statement("SELECT 1", &[], 1));
-        cache.get("SELECT 1", &[]).expect("it is there").doubt();
-        assert!(cache.get("SELECT 1", &[]).is_none());
-        cache.put(&statement("SELECT 1", &[], 1));
-        assert!(cache.get("SELECT 1", &[]).is_some());
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Arguments are encoded for a version of their statement. It comes from the cache; failing that,
 //! the host is asked to prepare first, unless there are no arguments or their types are named. If the host says that the
 //! version is out of date, it has executed nothing: the arguments are encoded anew and the call is
-//! made once more.
+//! made once more. An argument that does not fit may be right, and what is remembered wrong: the server is asked, and if
+//! it says something else, the arguments are encoded for that.
 //!
 //! Promises: one call of the host for a statement that is known, has no arguments, or whose
 //! arguments' types are named, two otherwise; no lock is held across a call. Left to others: who the host is to a
@@ -61,10 +62,10 @@ pub(super) async fn prepare(
     named: &[Type],
 ) -> Result<Statement, Error> {
     let named: Vec<Oid> = named.iter().map(number).collect();
-    let cached = lock(host).get(sql, &named);
-    match cached {
+    let source = Source::Typed(sql, &named, &[]);
+    match remembered(host, source) {
         Some(statement) => Ok(statement),
-        None => describe_one(host, Source::Typed(sql, &named, &[])).await,
+        None => describe_one(host, source).await,
     }
 }
 
@@ -110,9 +111,16 @@ async fn call<P: BorrowToSql, R>(
 ) -> Result<(R, Option<Statement>), Error> {
     let (sql, named) = parts(source);
     let mut known = known(host, source, arguments.is_empty()).await?;
-    let mut changed = false;
+    let (mut changed, mut asked) = (false, false);
     loop {
-        let call = encoded(host, source, known.as_ref(), arguments)?;
+        let call = match encoded(host, source, known.as_ref(), arguments) {
+            Err(misfit) if misfit.may_be_of_an_older_type() && known.is_some() && !asked => {
+                asked = true;
+                known = Some(described_otherwise(host, source, known, misfit).await?);
+                continue;
+            }
+            call => call?,
+        };
         match make(call).await {
             Ok(result) => return Ok((result, known)),
             Err(wire::Error::StatementChanged(newer)) => {
@@ -126,6 +134,21 @@ async fn call<P: BorrowToSql, R>(
     }
 }
 
+/// What the server says of a statement for which an argument did not fit; the misfit, if that is nothing new.
+async fn described_otherwise(
+    host: &impl Host,
+    source: Source<'_>,
+    known: Option<Statement>,
+    misfit: Error,
+) -> Result<Statement, Error> {
+    let version = known.as_ref().map(Statement::version);
+    match describe_one(host, source).await {
+        Ok(described) if Some(described.version()) != version => Ok(described),
+        // Also if it cannot be asked: nothing was executed, and that is what the caller can mend.
+        Ok(_) | Err(_) => Err(misfit),
+    }
+}
+
 /// What is known of a statement, after asking if it has to be known to encode arguments for it.
 async fn known(
     host: &impl Host,
@@ -134,29 +157,39 @@ async fn known(
 ) -> Result<Option<Statement>, Error> {
     match remembered(host, source) {
         Some(statement) => Ok(Some(statement)),
-        None if must_be_known(source, without_arguments) => {
+        None if must_be_known(host, source, without_arguments) => {
             Ok(Some(describe_one(host, source).await?))
         }
         None => Ok(None),
     }
 }
 
-/// What is known of a statement without asking.
+/// What is known of a statement without asking; nothing, if it is doubted.
 pub(super) fn remembered(host: &impl Host, source: Source<'_>) -> Option<Statement> {
+    newest(host, source).filter(|statement| !statement.is_doubted())
+}
+
+fn newest(host: &impl Host, source: Source<'_>) -> Option<Statement> {
     let (sql, named) = parts(source);
     let cached = lock(host).get(sql, named);
-    match (cached, source) {
-        (None, Source::Prepared(statement)) if !statement.is_doubted() => Some(statement.clone()),
-        (cached, _) => cached,
+    match source {
+        Source::Prepared(statement) => cached.or_else(|| Some(statement.clone())),
+        Source::Text(_) | Source::Typed(..) => cached,
     }
 }
 
-/// Whether the server has to be asked of a statement before its arguments can be encoded.
-pub(super) fn must_be_known(source: Source<'_>, without_arguments: bool) -> bool {
-    match source {
-        Source::Typed(_, _, types) => !types.iter().all(has_binary_form),
-        Source::Text(_) | Source::Prepared(_) => !without_arguments,
-    }
+fn is_doubted(host: &impl Host, source: Source<'_>) -> bool {
+    newest(host, source).is_some_and(|statement| statement.is_doubted())
+}
+
+/// Whether the server has to be asked of a statement before it can be executed: to encode its arguments, or since
+/// a value did not fit.
+pub(super) fn must_be_known(host: &impl Host, source: Source<'_>, without_arguments: bool) -> bool {
+    is_doubted(host, source)
+        || match source {
+            Source::Typed(_, _, types) => !types.iter().all(has_binary_form),
+            Source::Text(_) | Source::Prepared(_) => !without_arguments,
+        }
 }
 
 /// A call with its arguments.
@@ -204,7 +237,11 @@ pub(super) async fn describe<'s>(
     let drafts = sources.clone().map(|source| {
         let (sql, named) = parts(source);
         let (sql, types) = (cells::sql(sql)?, named.to_vec());
-        Ok(wire::Draft { sql, types })
+        Ok(wire::Draft {
+            sql,
+            types,
+            doubted: is_doubted(host, source),
+        })
     });
     let described = host
         .send_prepare(drafts.collect::<Result<_, Error>>()?)

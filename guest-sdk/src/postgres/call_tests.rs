@@ -88,10 +88,18 @@ impl Host for Script {
         &self,
         drafts: Vec<wire::Draft>,
     ) -> Result<Vec<wire::Statement>, wire::PipelineError> {
-        let [wire::Draft { sql, types }] = drafts.as_slice() else {
+        let [
+            wire::Draft {
+                sql,
+                types,
+                doubted,
+            },
+        ] = drafts.as_slice()
+        else {
             panic!("no script prepares several statements");
         };
-        match self.next(format!("prepare {sql} {types:?}")) {
+        let anew = if *doubted { " anew" } else { "" };
+        match self.next(format!("prepare {sql} {types:?}{anew}")) {
             Line::Statement(statement) => Ok(vec![statement]),
             Line::Error(error) => Err(wire::PipelineError { index: None, error }),
             _ => panic!("the script has another line"),
@@ -255,6 +263,7 @@ fn a_changed_statement_is_encoded_anew_once() {
     let host = Script::new([
         Line::Statement(int4(7)),
         Line::Error(wire::Error::StatementChanged(int8())),
+        Line::Statement(int8()),
     ]);
     let error = first(&host, "SELECT $1", argument).expect_err("an i32 is no int8");
     assert!(
@@ -263,7 +272,55 @@ fn a_changed_statement_is_encoded_anew_once() {
             .starts_with("parameter $1: cannot convert"),
         "{error}"
     );
-    assert_eq!(host.asked().len(), 2);
+    assert_eq!(host.asked().len(), 3);
+}
+
+#[test]
+fn what_does_not_fit_is_asked_for_anew() {
+    let text = || described(7, &[Type::TEXT], &[("n", Type::INT4)]);
+    let host = Script::new([
+        Line::Statement(text()),
+        Line::Statement(int4(8)),
+        Line::Answer(None, 1, ONE),
+        Line::Answer(None, 1, ONE),
+    ]);
+    for _ in 0..2 {
+        assert_eq!(first(&host, "SELECT $1", &[&1_i32]).expect("it answers"), 1);
+    }
+    assert_eq!(
+        host.asked(),
+        [
+            "prepare SELECT $1 []",
+            "prepare SELECT $1 [] anew",
+            "query v8 [] 8",
+            "query v8 [] 8"
+        ]
+    );
+
+    let host = Script::new([
+        Line::Statement(text()),
+        Line::Error(wire::Error::Ended),
+        Line::Statement(int4(8)),
+        Line::Answer(None, 1, ONE),
+    ]);
+    let error = first(&host, "SELECT $1", &[&1_i32]).expect_err("an i32 is no text");
+    assert!(error.to_string().contains("`text`"), "{error}");
+    assert_eq!(first(&host, "SELECT $1", &[&1_i32]).expect("it answers"), 1);
+    assert_eq!(host.asked()[2], "prepare SELECT $1 [] anew");
+
+    let host = Script::new([
+        Line::Answer(Some(described(3, &[], &[("n", Type::INT4)])), 1, ONE),
+        Line::Statement(described(4, &[], &[("n", Type::INT4)])),
+        Line::Answer(None, 1, ONE),
+    ]);
+    first(&host, "SELECT 1", &[]).expect("it answers");
+    let known = remembered(&host, Source::Text("SELECT 1"));
+    known.expect("it was told").doubt();
+    first(&host, "SELECT 1", &[]).expect("it answers");
+    assert_eq!(
+        host.asked(),
+        ["query v0 [] 0", "prepare SELECT 1 [] anew", "query v4 [] 0"]
+    );
 }
 
 #[test]

@@ -151,14 +151,15 @@ impl Error {
         matches!(self.0.kind, Kind::ConnectionLost { .. }) || self.is_last_words()
     }
 
-    /// Whether a value may not have fitted for what its type was when the server described it: types that are
-    /// built in are never altered.
+    /// Whether a value may not have fitted for what the server said when it described the statement: what a
+    /// parameter is may change with its table. Rows come with their own columns, and types that are built in are
+    /// never altered.
     pub(super) fn may_be_of_an_older_type(&self) -> bool {
         match &self.0.kind {
             Kind::FromSql { type_, is_null, .. } => {
                 !is_null && Type::from_oid(type_.oid()).is_none()
             }
-            Kind::ToSql { type_, .. } => Type::from_oid(type_.oid()).is_none(),
+            Kind::ToSql { .. } => true,
             _ => false,
         }
     }

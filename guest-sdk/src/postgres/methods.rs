@@ -9,8 +9,8 @@ macro_rules! statement_methods {
         /// A statement is SQL text or a [`Statement`]; its parameters are `$1`, `$2` and so on. The
         /// first use of a text with parameters in an instance costs one more round trip.
         ///
-        /// Fails without calling the database if the number of parameters is wrong or one has
-        /// another type than the statement's.
+        /// Fails before anything is executed if the number of parameters is wrong or one has
+        /// another type than the statement's; of that the database is asked once more before.
         $visible async fn query<T>(
             &self,
             statement: &T,

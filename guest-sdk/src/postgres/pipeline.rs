@@ -131,7 +131,14 @@ impl<'a, H: Host> Pipeline<'a, H> {
         let mut known = self.known(&calls).await?;
         // Each of them may have changed since it was last used, and is told of alone.
         for _ in 0..=calls.len() {
-            match self.host.send_pipeline(self.encoded(&calls, &known)?).await {
+            let encoded = match self.encoded(&calls, &known) {
+                Err(misfit) if misfit.may_be_of_an_older_type() => {
+                    known = self.known_otherwise(&calls, &known, misfit).await?;
+                    continue;
+                }
+                encoded => encoded?,
+            };
+            match self.host.send_pipeline(encoded).await {
                 Ok(outcomes) => return self.outcomes(&calls, known, outcomes),
                 Err(wire::PipelineError {
                     index: Some(index),
@@ -164,7 +171,7 @@ impl<'a, H: Host> Pipeline<'a, H> {
         for (index, planned) in calls.iter().enumerate() {
             let own = call::parts(planned.source());
             let is_asked = known[index].is_none()
-                && call::must_be_known(planned.source(), planned.params.is_empty());
+                && call::must_be_known(self.host, planned.source(), planned.params.is_empty());
             if is_asked
                 && !missing
                     .iter()
@@ -191,6 +198,21 @@ impl<'a, H: Host> Pipeline<'a, H> {
             }
         }
         Ok(known)
+    }
+
+    /// What the server says of the statements, if a parameter did not fit what was known of one; the misfit, if it
+    /// says nothing new.
+    async fn known_otherwise(
+        &self,
+        calls: &[Planned<'a>],
+        known: &[Option<Statement>],
+        misfit: Error,
+    ) -> Result<Vec<Option<Statement>>, Error> {
+        let version = |known: &Option<Statement>| known.as_ref().map(Statement::version);
+        match self.known(calls).await {
+            Ok(newer) if !newer.iter().map(version).eq(known.iter().map(version)) => Ok(newer),
+            Ok(_) | Err(_) => Err(misfit),
+        }
     }
 
     fn encoded(

@@ -28,7 +28,7 @@ struct Inner {
     version: u64,
     params: Vec<Type>,
     columns: Vec<Column>,
-    /// Whether a type of it seems to have been altered since.
+    /// Whether a value did not fit, so that it or a type of it may have been altered since.
     doubted: AtomicBool,
 }
 
@@ -108,7 +108,7 @@ impl Statement {
         self.0.version
     }
 
-    /// A value did not fit: its type may have been altered since it was described.
+    /// A value did not fit: the server is asked again before the next use.
     pub(super) fn doubt(&self) {
         self.0.doubted.store(true, Ordering::Relaxed);
     }

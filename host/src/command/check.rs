@@ -17,7 +17,7 @@ use super::session::with_environment;
 use super::{ConfigFile, runtime, shutdown};
 use crate::config::Config;
 use crate::database::Error;
-use crate::database::session::Session;
+use crate::database::session::{Session, work};
 use crate::database::statement::Key;
 use crate::instance::declared::{self, Query};
 use crate::invocation::Deadline;
@@ -142,7 +142,12 @@ async fn findings(
         sql: query.sql.clone(),
         types: Vec::new(),
     };
-    match session.prepare(&query.database, &[key], None).await {
+    let prepare = work::Prepare {
+        keys: &[key],
+        doubted: &[],
+        timeout: None,
+    };
+    match session.prepare(&query.database, prepare).await {
         Ok(described) => Ok(described
             .iter()
             .flat_map(|description| compare::compare(query, description))

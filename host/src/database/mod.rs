@@ -163,7 +163,7 @@ impl Database {
         let mut descriptions = self.descriptions();
         if descriptions
             .get(key)
-            .is_none_or(|known| known.version != description.version || !known.is_current())
+            .is_none_or(|known| description.supersedes(known) || !known.is_current())
         {
             descriptions.put(key.clone(), description.clone());
         }

@@ -37,6 +37,13 @@ struct Person {
 }
 
 #[derive(Debug, PartialEq, ToSql, FromSql)]
+#[postgres(name = "household")]
+struct Household {
+    owner: Person,
+    others: Vec<Person>,
+}
+
+#[derive(Debug, PartialEq, ToSql, FromSql)]
 #[postgres(transparent)]
 struct Cents(i64);
 
@@ -108,11 +115,21 @@ async fn handle(_: Value, _: Context) -> Result<Vec<Value>, hearth::Error> {
         "short" Short("ab".to_owned()), "ab";
         "person" Person { name: Short("Ada".to_owned()), feels: vec![Some(Mood::SoSo), None], born: None },
             "(Ada,\"{\"\"so \\\\\"\"so\\\\\"\"\"\",NULL}\",)";
+        "household" Household { owner: ada(), others: vec![ada(), ada()] },
+            "(\"(Ada,{very_fine},7)\",\"{\"\"(Ada,{very_fine},7)\"\",\"\"(Ada,{very_fine},7)\"\"}\")";
         "hstore" HashMap::from([("a".to_owned(), None::<String>)]), "\"a\"=>NULL";
         "citext" "Grüße".to_owned(), "Grüße";
         "ltree" "Top.Science".to_owned(), "Top.Science";
     }
     Ok(wrong)
+}
+
+fn ada() -> Person {
+    Person {
+        name: Short("Ada".to_owned()),
+        feels: vec![Some(Mood::VeryFine)],
+        born: Some(7),
+    }
 }
 
 /// Sends a value and reads it back; what is wrong with it, or with what PostgreSQL takes it for.

@@ -69,6 +69,7 @@ impl Connection {
         // A failed transaction executes nothing.
         self.has_sequences |= effects.sequences.moves && self.status() != Some(Status::Failed);
         self.mark(effects.residue);
+        self.renamed |= effects.renames;
         if effects.forgets {
             self.forget_statements();
         }
@@ -111,5 +112,6 @@ impl Effects {
         sequences: Sequences::NONE,
         only_modes: false,
         forgets: false,
+        renames: false,
     };
 }

@@ -218,7 +218,10 @@ impl Connection {
             _ => (String::new(), 0),
         };
         let assumed = match self.statements.get(&call.key) {
-            Some(prepared) if !prepared.description.serves(call.version) => Ok(None),
+            // What the host has been told since, the guest knows already.
+            Some(prepared) if !prepared.still_serves(call, known.as_ref()) => {
+                Ok(known.filter(|known| known.version == call.version))
+            }
             Some(prepared) if self.prepare == Prepare::Always => Err(prepared.clone()),
             Some(prepared) => Ok(Some(prepared.description.clone())),
             None => Ok(known.filter(|known| known.version == call.version || given == 0)),

@@ -23,8 +23,8 @@ use crate::database::connect::{Address, Backend};
 use crate::database::error::{Error, Result};
 use crate::database::permission::prelude::Prelude;
 use crate::database::sql::residue::Residue;
-use crate::database::statement::Prepared;
 use crate::database::statement::kept::Kept;
+use crate::database::statement::{Key, Prepared};
 use crate::database::wire::notification::Notification;
 use crate::database::wire::request::{self, Command};
 use crate::database::wire::{Status, Wire};
@@ -117,6 +117,9 @@ pub struct Connection {
     /// How long it took to be made, until somebody takes account of it.
     pub connecting: Option<Duration>,
     pub residue: Residue,
+    /// Whether names may mean something else on it than for the next borrower: what the server says of statements
+    /// now is for this one alone.
+    pub renamed: bool,
     /// Whether it is not to be lent again, though it may still serve who has it.
     doomed: bool,
     /// When it was last given back, by the wall clock: no other clock runs while frozen.
@@ -193,6 +196,7 @@ impl Connection {
             had_sequences: false,
             terms: Terms::default(),
             residue: Residue::Nothing,
+            renamed: false,
             doomed: false,
             rested: SystemTime::now(),
             turn: Turn::next(),
@@ -306,6 +310,11 @@ impl Connection {
     pub fn lend(&mut self) {
         (self.has_sequences, self.had_sequences) = (false, false);
         self.only_reads = false;
+        if std::mem::take(&mut self.renamed) {
+            for prepared in self.statements.take_if(|prepared| prepared.renamed) {
+                self.forget_statement(&prepared.name);
+            }
+        }
         // They were said to whoever had it before, or to the host.
         self.wire.take_notices();
         self.timeouts.begin_loan();
@@ -334,6 +343,13 @@ impl Connection {
     pub fn forget_parsing(&mut self) {
         for name in std::mem::take(&mut self.parsing) {
             self.forget_statement(&name);
+        }
+    }
+
+    /// What was remembered of a statement has turned out not to fit, and is forgotten.
+    pub fn doubt(&mut self, key: &Key) {
+        if let Some(prepared) = self.statements.pop(key) {
+            self.forget_statement(&prepared.name);
         }
     }
 

@@ -136,7 +136,7 @@ impl Connection {
                 true => index,
                 false => *first.entry(&call.key).or_insert(index),
             };
-            let prepared = prepared.filter(|known| known.description.serves(call.version));
+            let prepared = prepared.filter(|own| own.still_serves(call, known.as_ref()));
             let prepared = prepared.cloned();
             let is_right = |known: &Arc<Description>| known.version == call.version || given == 0;
             let description = match &prepared {
@@ -217,6 +217,7 @@ impl Connection {
             },
             only_modes: false,
             forgets: all.forgets || plan.effects.forgets,
+            renames: all.renames || plan.effects.renames,
         });
         let between = self.terms.prelude.clone();
         self.send(effects, |out| {

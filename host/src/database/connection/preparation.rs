@@ -217,6 +217,7 @@ impl Connection {
             name,
             description,
             effects: Effects::of(&key.sql),
+            renamed: self.renamed,
         };
         if varies(&key.sql) {
             return prepared;
@@ -280,12 +281,7 @@ impl Connection {
             // Something had the session forget what is prepared there, and hardly this one alone.
             "26000" => self.forget_statements(),
             _ => {
-                for key in keys {
-                    let stale = self.statements.pop(key);
-                    stale
-                        .into_iter()
-                        .for_each(|stale| self.forget_statement(&stale.name));
-                }
+                keys.iter().for_each(|key| self.doubt(key));
             }
         }
         // Once begun, a procedure may have committed, whatever its error looks like.

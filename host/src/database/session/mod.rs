@@ -25,7 +25,7 @@ use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
 use crate::database::server_error::Verdict;
 use crate::database::sql::listening::listens;
-use crate::database::statement::{Description, Key};
+use crate::database::statement::Description;
 use crate::database::{Database, Databases, lock};
 use crate::invocation::Deadline;
 use crate::telemetry::Account;
@@ -120,17 +120,17 @@ impl Session {
             .ok_or_else(|| Error::UnknownDatabase(name.to_owned()))
     }
 
-    /// What the server says of statements; from memory, if it has said so of all of them before.
+    /// What the server says of statements; from memory, if it has said so of all of them before and none of
+    /// them is doubted.
     pub async fn prepare(
         self: &Arc<Self>,
         database: &str,
-        keys: &[Key],
-        timeout: Option<Duration>,
+        work: work::Prepare<'_>,
     ) -> Result<Vec<Arc<Description>>> {
-        let work = work::Prepare(keys, timeout);
         let known = self.database(database)?;
         self.grants.permit(known.name(), &work)?;
-        let described: Option<Vec<_>> = keys.iter().map(|key| known.known(key)).collect();
+        let told = |key| known.known(key).filter(|_| work.doubted.is_empty());
+        let described: Option<Vec<_>> = work.keys.iter().map(told).collect();
         match described {
             Some(described) => Ok(described),
             None => Ok(self.call(database, work).await?.0),

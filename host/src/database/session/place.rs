@@ -15,7 +15,7 @@ use crate::database::Batch;
 use crate::database::connection::pipeline::Outcome;
 use crate::database::error::Result;
 use crate::database::sql::copying::Direction;
-use crate::database::statement::{Call, Description, Key};
+use crate::database::statement::{Call, Description};
 
 /// The beginning of a result.
 pub struct Answer {
@@ -40,17 +40,11 @@ pub enum Place {
 
 impl Place {
     /// What the server says of statements.
-    pub async fn prepare(
-        &self,
-        keys: &[Key],
-        timeout: Option<Duration>,
-    ) -> Result<Vec<Arc<Description>>> {
+    pub async fn prepare(&self, work: work::Prepare<'_>) -> Result<Vec<Arc<Description>>> {
         match self {
             // They may be known without a connection.
-            Self::Database(session, name) => {
-                session.told(session.prepare(name, keys, timeout).await)
-            }
-            _ => Ok(self.perform(work::Prepare(keys, timeout)).await?.0),
+            Self::Database(session, name) => session.told(session.prepare(name, work).await),
+            _ => Ok(self.perform(work).await?.0),
         }
     }
 

@@ -53,7 +53,14 @@ pub trait Work: Sync {
 }
 
 /// Asks what the server says of statements.
-pub struct Prepare<'a>(pub &'a [Key], pub Option<Duration>);
+pub struct Prepare<'a> {
+    /// The statements.
+    pub keys: &'a [Key],
+    /// Those of them of which nothing that is remembered is to be believed.
+    pub doubted: &'a [Key],
+    /// How long it may take.
+    pub timeout: Option<Duration>,
+}
 
 /// Executes a statement and reads its first rows.
 pub struct Query<'a>(pub &'a Call);
@@ -74,16 +81,16 @@ impl Work for Prepare<'_> {
     type Done = Vec<Arc<Description>>;
 
     fn check(&self) -> Result<()> {
-        check_number(self.0.len())?;
-        self.0.iter().try_for_each(check_key)
+        check_number(self.keys.len())?;
+        self.keys.iter().try_for_each(check_key)
     }
 
     fn texts(&self) -> Vec<&str> {
-        self.0.iter().map(|key| key.sql.as_str()).collect()
+        self.keys.iter().map(|key| key.sql.as_str()).collect()
     }
 
     fn timeout(&self) -> Option<Duration> {
-        self.1
+        self.timeout
     }
 
     fn operation(&self) -> Option<&str> {
@@ -91,9 +98,10 @@ impl Work for Prepare<'_> {
     }
 
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {
-        let descriptions = loan.prepare_each(self.0).await?;
-        for (key, description) in self.0.iter().zip(&descriptions) {
-            database.learn(key, description);
+        self.doubted.iter().for_each(|key| loan.doubt(key));
+        let descriptions = loan.prepare_each(self.keys).await?;
+        for (key, description) in self.keys.iter().zip(&descriptions) {
+            learn(loan, database, key, description);
         }
         Ok(descriptions)
     }
@@ -123,7 +131,7 @@ impl Work for Query<'_> {
         let started = loan.query(self.0, known, limits::BATCH_BYTES).await;
         match &started {
             Ok(started) if started.description.version != self.0.version => {
-                database.learn(&self.0.key, &started.description);
+                learn(loan, database, &self.0.key, &started.description);
             }
             Ok(_) => {}
             Err(error) => heed(error, self.0, loan, database),
@@ -189,7 +197,7 @@ impl Work for Pipeline<'_> {
         }
         let outcomes = outcomes?;
         for (call, outcome) in self.0.iter().zip(&outcomes) {
-            database.learn(&call.key, &outcome.description);
+            learn(loan, database, &call.key, &outcome.description);
         }
         Ok(outcomes)
     }
@@ -311,10 +319,17 @@ fn check_copy(sql: &str, wanted: Direction) -> Result<()> {
     )))
 }
 
+/// Has the database remember what a server says of a statement, unless that is true for this session alone.
+fn learn(loan: &Loan, database: &Database, key: &Key, description: &Arc<Description>) {
+    if !loan.renamed {
+        database.learn(key, description);
+    }
+}
+
 /// Takes note of what an error says of a statement that was taken for something else.
 fn heed(error: &Error, call: &Call, loan: &Loan, database: &Database) {
     match error {
-        Error::StatementChanged(description) => database.learn(&call.key, description),
+        Error::StatementChanged(description) => learn(loan, database, &call.key, description),
         error if loan.is_outdated(error) => database.forget(&call.key),
         _ => {}
     }

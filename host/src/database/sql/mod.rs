@@ -17,6 +17,7 @@ pub mod heading;
 pub mod kinds;
 pub mod lexer;
 pub mod listening;
+pub mod naming;
 pub mod parentheses;
 pub mod residue;
 pub mod varying;

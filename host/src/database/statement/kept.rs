@@ -64,6 +64,13 @@ impl<V> Kept<V> {
         Some(value)
     }
 
+    /// Forgets those of which this is so.
+    pub fn take_if(&mut self, is_so: impl Fn(&V) -> bool) -> Vec<V> {
+        let each = self.entries.iter().filter(|(_, value)| is_so(value));
+        let keys: Vec<Key> = each.map(|(key, _)| key.clone()).collect();
+        keys.iter().filter_map(|key| self.pop(key)).collect()
+    }
+
     /// Forgets all of them.
     pub fn take(&mut self) -> Vec<V> {
         self.bytes = 0;
@@ -103,6 +110,8 @@ mod tests {
         assert_eq!(kept.put(key('c', 1), 'c'), ['b']);
         assert_eq!(kept.put(key('c', 1), 'd'), ['c'], "it takes its own place");
         assert!(kept.contains(&key('a', 1)));
+        assert_eq!(kept.take_if(|value| *value == 'd'), ['d']);
+        assert!(kept.put(key('c', 1), 'd').is_empty());
         assert_eq!(kept.take(), ['a', 'd']);
         assert!(kept.put(key('a', 1), 'a').is_empty());
     }

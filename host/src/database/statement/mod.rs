@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use postgres_types::{Field, Kind, Type};
 
+use crate::database::sql::naming;
 use crate::database::sql::residue::{self, Residue, Sequences};
 use crate::database::wire::reply::{Shape, ShapeColumn};
 use crate::database::wire::request::{self, Formats};
@@ -95,6 +96,8 @@ pub struct Prepared {
     pub description: Arc<Description>,
     /// What executing it may leave behind on the connection.
     pub effects: Effects,
+    /// Whether names may have meant something else then than they will for the next borrower.
+    pub renamed: bool,
 }
 
 /// What a statement's text tells of what executing it does to its connection.
@@ -108,6 +111,8 @@ pub struct Effects {
     pub only_modes: bool,
     /// Whether it may have the session forget statements that are prepared there.
     pub forgets: bool,
+    /// Whether names may mean something else behind it: what is said of statements then is for this session.
+    pub renames: bool,
 }
 
 impl Effects {
@@ -119,6 +124,7 @@ impl Effects {
             sequences: residue::sequences(sql, residue),
             only_modes: residue::only_modes(sql),
             forgets: residue::forgets(sql, residue),
+            renames: naming::renames(sql),
         }
     }
 }
@@ -128,6 +134,19 @@ impl Call {
     pub fn names_all(&self) -> bool {
         !self.key.types.contains(&0)
             && request::count(&self.arguments) == Some(self.key.types.len())
+    }
+}
+
+impl Prepared {
+    /// Whether it serves a call; `known` is what the host was last told of the statement. What this session alone was
+    /// told does, whatever that is.
+    pub fn still_serves(&self, call: &Call, known: Option<&Arc<Description>>) -> bool {
+        let superseded = || {
+            known.is_some_and(|known| {
+                known.version == call.version && known.supersedes(&self.description)
+            })
+        };
+        self.description.serves(call.version) && (self.renamed || !superseded())
     }
 }
 
@@ -160,6 +179,11 @@ impl Description {
     /// Whether it serves a guest that has been told this version.
     pub fn serves(&self, version: u64) -> bool {
         self.version == version || self.is_current()
+    }
+
+    /// Whether this was said after the other, and is something else.
+    pub fn supersedes(&self, older: &Self) -> bool {
+        self.version != older.version && self.described > older.described
     }
 
     /// The parameters' types by number.

@@ -7,6 +7,7 @@ use wasmtime::component::{Accessor, Resource};
 use super::{CopyIn, CopyOut, Cursor, HasPostgres, Outcome, convert, hand, wit};
 use crate::database;
 use crate::database::session::place::{Answer, Place};
+use crate::database::session::work;
 use crate::database::statement::{Call, Key};
 
 /// The methods that execute statements, for one kind of handle; `$place` finds out where. What they
@@ -107,8 +108,19 @@ pub(super) async fn prepare(
     drafts: Vec<wit::Draft>,
     timeout_ms: Option<u32>,
 ) -> Result<Vec<wit::Statement>, wit::PipelineError> {
-    let keys: Vec<Key> = drafts.into_iter().map(Key::from).collect();
-    let described = place.prepare(&keys, convert::timeout(timeout_ms)).await?;
+    let (mut keys, mut doubted) = (Vec::with_capacity(drafts.len()), Vec::new());
+    for draft in drafts {
+        let is_doubted = draft.doubted;
+        let key = Key::from(draft);
+        doubted.extend(is_doubted.then(|| key.clone()));
+        keys.push(key);
+    }
+    let prepare = work::Prepare {
+        keys: &keys,
+        doubted: &doubted,
+        timeout: convert::timeout(timeout_ms),
+    };
+    let described = place.prepare(prepare).await?;
     Ok(described
         .iter()
         .map(|description| wit::Statement::from(&**description))

@@ -1,0 +1,75 @@
+//! Which statements change what the names in those behind them mean.
+//!
+//! A temporary table hides another one of its name, and the search path says where names are looked up. What
+//! the server says of a statement then is true for this session alone. A doubt makes a text one of these; what
+//! a function does is not in the text.
+
+use super::lexer::{Token, Tokens};
+use super::residue::is_temporary;
+
+/// Whether a text may change what names mean, for its session or its transaction.
+pub fn renames(sql: &str) -> bool {
+    let tokens: Vec<Token> = Tokens::words(sql).collect();
+    let mut statements = tokens.split(|token| *token == Token::Symbol(';'));
+    statements.any(of_statement) || tokens.iter().any(of_token)
+}
+
+fn of_statement(tokens: &[Token]) -> bool {
+    let Some((first, rest)) = tokens.split_first() else {
+        return false;
+    };
+    // Names are looked up in the schema that is called like the role, among others.
+    let settings = ["authorization", "role", "schema", "search_path"];
+    match first {
+        Token::Word(verb) if verb == "set" => rest
+            .iter()
+            .filter_map(Token::name)
+            .any(|name| settings.contains(&name)),
+        _ => first.is_one_of(&["call", "discard", "do", "load", "reset"]),
+    }
+}
+
+fn of_token(token: &Token) -> bool {
+    match token {
+        Token::Ambiguous | Token::Escaped | Token::Folded => true,
+        _ => token
+            .name()
+            .is_some_and(|name| name == "set_config" || is_temporary(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_the_meaning_of_names_is_told_from_what_does_not() {
+        for sql in [
+            "create temp table t (a int)",
+            "select 1 as a into temporary t",
+            "create table pg_temp.t (a int)",
+            "select 1; set search_path = x",
+            "set local \"search_path\" to x",
+            "set schema 'x'",
+            "set role x",
+            "select set_config('search_path', $1, true)",
+            "do $$ begin end $$",
+            "call p()",
+            "discard temp",
+            "reset all",
+        ] {
+            assert!(renames(sql), "{sql}");
+        }
+        for sql in [
+            "",
+            "select 'search_path', 'temp' from t where role = $1",
+            "select my_function($1)",
+            "set local work_mem = '1MB'",
+            "set constraints all deferred",
+            "create table t (a int)",
+            "begin; insert into t values ($1); commit",
+        ] {
+            assert!(!renames(sql), "{sql}");
+        }
+    }
+}
