@@ -69,6 +69,7 @@ mod neighbours;
 mod odd_replies;
 mod orders;
 mod outages;
+mod overlapping;
 mod own_database;
 mod permissions;
 mod poolers;

@@ -68,8 +68,9 @@ pub fn default() -> Result<Client, Error> {
 /// A statement whose text may leave something in PostgreSQL's session keeps its connection for all later calls
 /// of the invocation, and that is reset afterwards: `SET`, a temporary table, an advisory lock, `CALL`, and each
 /// function but those of PostgreSQL's own that are known to leave nothing. `SET LOCAL` and `pg_advisory_xact_lock`
-/// leave nothing. What a sequence has last returned (`currval`, `lastval`) is asked where it was made to: in
-/// one transaction or [`Session`].
+/// leave nothing. A call that is made while another uses that connection takes a different one if the pool
+/// has one to spare, unless a transaction is open there (a `BEGIN` by SQL). What a sequence has last returned
+/// (`currval`, `lastval`) is asked where it was made to: in one transaction or [`Session`].
 ///
 /// Dropping a future before it is ready asks the host to cancel the call; whether its statement
 /// was executed is then unknown.

@@ -32,7 +32,7 @@ pub use connection::pipeline::Outcome;
 pub use error::{Error, Result};
 
 use connect::Address;
-use pool::{Loan, Pool};
+use pool::{Loan, Patience, Pool};
 use sql::residue::Residue;
 use sql::varying::varies;
 use statement::kept::Kept;
@@ -93,9 +93,15 @@ impl Database {
         self.pool.close().await;
     }
 
-    async fn lend(&self, until: Instant, held: usize, account: &Arc<Account>) -> Result<Loan> {
+    async fn lend(
+        &self,
+        until: Instant,
+        held: usize,
+        patience: Patience,
+        account: &Arc<Account>,
+    ) -> Result<Loan> {
         let mut lending = account.tally().map(Tally::lending);
-        let lent = self.pool.lend(until, held).await;
+        let lent = self.pool.lend(until, held, patience).await;
         if let Some(lending) = &mut lending {
             match &lent {
                 Ok(loan) => loan

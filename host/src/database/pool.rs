@@ -39,6 +39,15 @@ pub struct Pool {
     database: String,
 }
 
+/// How long a connection is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as there is time.
+    Deadline,
+    /// Not at all: one that rests, or that may still be opened, or none.
+    None,
+}
+
 /// A connection on loan.
 pub struct Loan {
     /// None once it is given back.
@@ -105,9 +114,9 @@ impl Pool {
         }
     }
 
-    /// Borrows a connection, waiting for one until `until` at most. `held` is how many the
+    /// Borrows a connection, waiting for one until `until` at most, or not at all. `held` is how many the
     /// borrower has already.
-    pub async fn lend(&self, until: Instant, held: usize) -> Result<Loan> {
+    pub async fn lend(&self, until: Instant, held: usize, patience: Patience) -> Result<Loan> {
         let status = self.inner.status();
         if held >= status.max_size {
             return Err(Error::Busy(format!(
@@ -117,10 +126,13 @@ impl Pool {
             )));
         }
         let asked = Instant::now();
-        let unlimited = Timeouts::default();
+        let waiting = Timeouts {
+            wait: (patience == Patience::None).then_some(Duration::ZERO),
+            ..Timeouts::default()
+        };
         // In a block: whoever has given up is none of those that the error counts.
         let lent = {
-            let mut lending = pin!(connect::watched(self.inner.timeout_get(&unlimited)));
+            let mut lending = pin!(connect::watched(self.inner.timeout_get(&waiting)));
             match futures_util::poll!(lending.as_mut()) {
                 // The common case: one rests in the pool, and no timer is needed.
                 Poll::Ready(lent) => Ok(lent),

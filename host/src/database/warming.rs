@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 use crate::database::connection::Terms;
-use crate::database::pool::Loan;
+use crate::database::pool::{Loan, Patience};
 use crate::database::session::work::check_sql;
 use crate::database::statement::{Effects, Key};
 use crate::database::{Database, Databases, Error, Result};
@@ -52,7 +52,7 @@ impl Database {
         time: Option<Duration>,
         until: Instant,
     ) -> Option<Loan> {
-        let mut loan = match self.pool.lend(until, 0).await {
+        let mut loan = match self.pool.lend(until, 0, Patience::Deadline).await {
             Ok(loan) => loan,
             Err(error) => {
                 tracing::warn!(

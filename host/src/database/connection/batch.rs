@@ -18,6 +18,15 @@ pub struct Batch {
     pub failed: Option<Box<Error>>,
 }
 
+/// The rows of a result that are still to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rest {
+    /// What the connection calls them; no others of its.
+    pub name: String,
+    /// Whether they are those of a portal of this name, from which more can be fetched.
+    pub is_portal: bool,
+}
+
 impl Batch {
     /// The rows before an error, if there are any; it comes when the next are asked for. What makes
     /// the connection useless is told at once.

@@ -16,7 +16,7 @@ use postgres_protocol::message::backend as tags;
 use super::Connection;
 use super::preparation::Ground;
 use crate::config::Prepare;
-use crate::database::connection::batch::Batch;
+use crate::database::connection::batch::{Batch, Rest};
 use crate::database::error::{Error, Result};
 use crate::database::statement::{Call, Description, Effects};
 use crate::database::wire::reply::{self, Shape};
@@ -29,8 +29,8 @@ pub struct Started {
     pub description: Arc<Description>,
     /// Its first rows.
     pub first: Batch,
-    /// The portal from which more can be fetched, if the statement runs in a transaction.
-    pub portal: Option<String>,
+    /// Those that follow, if any do.
+    pub rest: Option<Rest>,
 }
 
 impl Started {
@@ -42,7 +42,7 @@ impl Started {
                 last: true,
                 ..Batch::default()
             },
-            portal: None,
+            rest: None,
         }
     }
 }
@@ -93,30 +93,23 @@ impl Connection {
 
     /// Fetches more rows, about `bytes` of them: from those that are on their way, or else from the
     /// portal.
-    pub async fn fetch(
-        &mut self,
-        portal: Option<&str>,
-        rows_max: u32,
-        bytes: usize,
-    ) -> Result<Batch> {
+    pub async fn fetch(&mut self, rest: &Rest, rows_max: u32, bytes: usize) -> Result<Batch> {
         if !self.is_busy() {
-            let Some(portal) = portal else {
-                return Err(Error::Ended);
-            };
-            if !self.portals.fetch(portal, self.wire.transactions) {
+            let portal = &rest.name;
+            if !rest.is_portal || !self.portals.fetch(portal, self.wire.transactions) {
                 return Err(Error::Ended);
             }
             self.send(Effects::NONE, |out| request::execute(portal, rows_max, out))?;
         }
-        let batch = self.rows(bytes, portal.is_none()).await?;
-        self.note_flow(portal);
+        let batch = self.rows(bytes, !rest.is_portal).await?;
+        self.note_flow(rest);
         Ok(batch)
     }
 
     /// Notes whose rows are on their way, if any are.
-    fn note_flow(&mut self, portal: Option<&str>) {
+    fn note_flow(&mut self, rest: &Rest) {
         if self.is_busy() {
-            self.flowing = portal.map(str::to_owned);
+            self.flowing = Some(rest.clone());
         }
     }
 
@@ -185,18 +178,28 @@ impl Connection {
         first: Batch,
         portal: Option<String>,
     ) -> Started {
-        match &portal {
-            Some(portal) if first.last => self.forget_portal(portal),
-            Some(portal) => {
-                self.portals.open(portal, self.wire.transactions);
-                self.note_flow(Some(portal));
+        let is_portal = portal.is_some();
+        let rest = match portal {
+            Some(portal) if first.last => {
+                self.forget_portal(&portal);
+                None
             }
-            None => {}
-        }
+            None if first.last => None,
+            Some(portal) => {
+                self.portals.open(&portal, self.wire.transactions);
+                Some(portal)
+            }
+            None => {
+                self.names += 1;
+                Some(format!("r{:x}", self.names))
+            }
+        };
+        let rest = rest.map(|name| Rest { name, is_portal });
+        rest.iter().for_each(|rest| self.note_flow(rest));
         Started {
-            portal: portal.filter(|_| !first.last),
             description,
             first,
+            rest,
         }
     }
 

@@ -46,6 +46,7 @@ mod server_timeouts;
 pub mod settling;
 mod simple;
 
+use batch::Rest;
 use cancelling::{Canceller, Cancelling};
 use copying::Pieces;
 use demotion::Vouched;
@@ -95,8 +96,8 @@ pub struct Connection {
     pieces: Pieces,
     /// What its transaction has left open.
     pub portals: Portals,
-    /// The portal whose rows are on their way, if those of one are.
-    pub flowing: Option<String>,
+    /// Whose rows are on their way, if any are.
+    pub flowing: Option<Rest>,
     /// Whether the server has said that more can be fetched from the portal of the request under way. Not
     /// whoever reads says so: they may give up before the end of the answer, and others go on.
     suspended: bool,

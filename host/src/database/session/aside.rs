@@ -1,8 +1,8 @@
-//! Rows of portals that were read before the guest has asked for them, since something else was to have
-//! its turn.
+//! Rows that were read before the guest has asked for them, since something else was to have its turn:
+//! those of portals, and on a connection that is kept those of other results too.
 //!
-//! Promises: those of a portal come in their order, in batches no larger than others, and an error after
-//! the rows before it; no more than [`limits::ASIDE_BYTES_MAX`] of all portals are held, but for the last row;
+//! Promises: those of a result come in their order, in batches no larger than others, and an error after
+//! the rows before it; no more than [`limits::ASIDE_BYTES_MAX`] of all are held, but for the last row;
 //! reading them can be given up at any await, and none is lost.
 
 use std::collections::VecDeque;
@@ -14,42 +14,42 @@ use crate::database::error::{Error, Result};
 use crate::database::lock;
 use crate::limits;
 
-/// What was read ahead, by portal.
+/// What was read ahead, by the names of the results.
 #[derive(Default)]
 pub struct Aside(Vec<(String, VecDeque<Batch>)>);
 
 impl Aside {
-    /// The next rows of a portal.
-    pub fn take(&mut self, portal: &str) -> Option<Batch> {
-        self.change(portal, VecDeque::pop_front)
+    /// The next rows of a result.
+    pub fn take(&mut self, result: &str) -> Option<Batch> {
+        self.change(result, VecDeque::pop_front)
     }
 
-    /// The rows of a portal that were read last, to go on with.
-    fn take_newest(&mut self, portal: &str) -> Option<Batch> {
-        self.change(portal, VecDeque::pop_back)
+    /// The rows of a result that were read last, to go on with.
+    fn take_newest(&mut self, result: &str) -> Option<Batch> {
+        self.change(result, VecDeque::pop_back)
     }
 
     fn change(
         &mut self,
-        portal: &str,
+        result: &str,
         take: fn(&mut VecDeque<Batch>) -> Option<Batch>,
     ) -> Option<Batch> {
-        let held = self.0.iter_mut().find(|(name, _)| name == portal);
+        let held = self.0.iter_mut().find(|(name, _)| name == result);
         let batch = held.and_then(|(_, batches)| take(batches));
         self.0.retain(|(_, batches)| !batches.is_empty());
         batch
     }
 
-    fn put(&mut self, portal: &str, batch: Batch) {
-        match self.0.iter_mut().find(|(name, _)| name == portal) {
+    fn put(&mut self, result: &str, batch: Batch) {
+        match self.0.iter_mut().find(|(name, _)| name == result) {
             Some((_, batches)) => batches.push_back(batch),
-            None => self.0.push((portal.to_owned(), VecDeque::from([batch]))),
+            None => self.0.push((result.to_owned(), VecDeque::from([batch]))),
         }
     }
 
-    /// Nobody will read the rows of a portal any more.
-    pub fn forget(&mut self, portal: &str) {
-        self.0.retain(|(name, _)| name != portal);
+    /// Nobody will read the rows of a result any more.
+    pub fn forget(&mut self, result: &str) {
+        self.0.retain(|(name, _)| name != result);
     }
 
     fn bytes(&self) -> usize {
@@ -61,7 +61,7 @@ impl Aside {
 /// Rows that are being read, and are held however that ends.
 struct Reading<'a> {
     aside: &'a Mutex<Aside>,
-    portal: &'a str,
+    result: &'a str,
     batch: Batch,
 }
 
@@ -69,19 +69,19 @@ impl Drop for Reading<'_> {
     fn drop(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         if batch.rows > 0 || batch.last || batch.failed.is_some() {
-            lock(self.aside).put(self.portal, batch);
+            lock(self.aside).put(self.result, batch);
         }
     }
 }
 
-/// Reads the rows of a portal that are on their way. Refused once more are held than may be.
-pub async fn read(aside: &Mutex<Aside>, portal: &str, connection: &mut Connection) -> Result<()> {
+/// Reads the rows of a result that are on their way. Refused once more are held than may be.
+pub async fn read(aside: &Mutex<Aside>, result: &str, connection: &mut Connection) -> Result<()> {
     // Reading them may have been given up in its middle.
-    let mut begun = lock(aside).take_newest(portal);
+    let mut begun = lock(aside).take_newest(result);
     while connection.is_busy() {
         let mut reading = Reading {
             aside,
-            portal,
+            result,
             batch: begun.take().unwrap_or_default(),
         };
         let others = lock(aside).bytes();
@@ -91,7 +91,7 @@ pub async fn read(aside: &Mutex<Aside>, portal: &str, connection: &mut Connectio
         connection.read_on(&mut reading.batch).await?;
     }
     if let Some(batch) = begun {
-        lock(aside).put(portal, batch);
+        lock(aside).put(result, batch);
     }
     Ok(())
 }

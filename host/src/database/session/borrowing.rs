@@ -12,11 +12,15 @@ use super::Session;
 use super::seat::{Role, Seat};
 use crate::database::Database;
 use crate::database::error::{Error, Result};
+use crate::database::pool::Patience;
 use crate::limits;
 
 impl Session {
-    /// A seat for one call: the kept one, or a new one with a connection of the pool's. One that is
+    /// A seat for one call: a kept one, or a new one with a connection of the pool's. One that is
     /// kept while the pool has none to lend is used as well: it may be the one that is waited for.
+    ///
+    /// While another call uses the one that is kept, this one takes another connection if the pool has one to
+    /// spare, as it would if none were kept; but for a transaction, which is where it belongs.
     pub(in crate::database) async fn seat(
         self: &Arc<Self>,
         database: &Arc<Database>,
@@ -24,27 +28,37 @@ impl Session {
     ) -> Result<Arc<Seat>> {
         loop {
             let kept_by_now = self.keeping.notified();
-            let kept = self
-                .seats()
-                .iter()
-                .find(|seat| Arc::ptr_eq(seat.database(), database) && seat.role() == Role::Kept)
-                .cloned();
-            if let Some(seat) = kept {
-                return Ok(seat);
+            let kept = self.kept(database);
+            let in_transaction = kept.iter().find(|seat| seat.has_transaction());
+            if let Some(seat) = in_transaction.or_else(|| kept.iter().find(|seat| seat.is_free())) {
+                return Ok(seat.clone());
+            }
+            if let Some(seat) = kept.into_iter().next() {
+                let spare = Box::pin(self.borrow(database, Role::Call, timeout, Patience::None));
+                return Ok(spare.await.unwrap_or(seat));
             }
             tokio::select! {
                 biased;
-                seat = self.borrow(database, Role::Call, timeout) => return seat,
+                seat = self.borrow(database, Role::Call, timeout, Patience::Deadline) => return seat,
                 () = kept_by_now => {}
             }
         }
     }
 
+    /// The seats that are kept for all further calls, the oldest first.
+    fn kept(&self, database: &Arc<Database>) -> Vec<Arc<Seat>> {
+        let is_kept =
+            |seat: &&Arc<Seat>| Arc::ptr_eq(seat.database(), database) && seat.role() == Role::Kept;
+        self.seats().iter().filter(is_kept).cloned().collect()
+    }
+
+    /// Borrows a connection for a new seat.
     pub(in crate::database) async fn borrow(
         self: &Arc<Self>,
         database: &Arc<Database>,
         role: Role,
         timeout: Option<Duration>,
+        patience: Patience,
     ) -> Result<Arc<Seat>> {
         let held = {
             let seats = self.seats();
@@ -60,7 +74,7 @@ impl Session {
             seats.iter().filter(is_held).count()
         };
         let until = self.lend_until(timeout);
-        let lending = pin!(database.lend(until, held, &self.account));
+        let lending = pin!(database.lend(until, held, patience, &self.account));
         let loan = self.unless_ended(lending).await?;
         let seat = Seat::new(database.clone(), self.account.clone(), loan, role);
         let seat = Arc::new(seat);
@@ -80,7 +94,8 @@ impl Session {
     /// Gives a seat on which nothing was done another connection.
     pub(in crate::database) async fn replace(self: &Arc<Self>, seat: &Arc<Seat>) -> Result<()> {
         let lending = seat.database();
-        let lending = pin!(lending.lend(self.lend_until(None), 0, &self.account));
+        let lending =
+            pin!(lending.lend(self.lend_until(None), 0, Patience::Deadline, &self.account));
         let loan = self.unless_ended(lending).await?;
         *seat.loan.lock().await = Some(loan);
         self.admit_seat(seat)

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::Session;
 use super::grants::Meter;
 use super::seat::{Flow, Seat};
-use crate::database::connection::batch::Batch;
+use crate::database::connection::batch::{Batch, Rest};
 use crate::database::connection::exchange::Started;
 use crate::database::error::{Error, Result};
 use crate::limits;
@@ -28,7 +28,7 @@ pub struct Cursor {
 
 /// How far the rows have been read.
 struct Fetch {
-    portal: Option<String>,
+    rest: Rest,
     /// Bytes of the rows so far, and their number: how large the next ones may be.
     bytes: usize,
     rows: usize,
@@ -52,14 +52,15 @@ impl Cursor {
         meter: Meter,
         timeout: Option<Duration>,
     ) -> Option<Self> {
-        (!started.first.last).then(|| Self {
+        let rest = started.rest.take()?;
+        Some(Self {
             session: session.clone(),
             seat: seat.clone(),
             place: tokio::sync::Mutex::new(Fetch {
-                portal: started.portal.clone(),
                 bytes: started.first.cells.len(),
                 rows: started.first.rows as usize,
-                flow: seat.flow_of(started.portal.as_deref()),
+                flow: seat.flow_of(&rest),
+                rest,
                 over: false,
                 failed: started.first.failed.take(),
                 meter,
@@ -83,7 +84,7 @@ impl Cursor {
             abandon(&self.session, &self.seat, &mut place);
             return Err(*error);
         }
-        let mut fetched = match self.seat.take_aside(place.portal.as_deref()) {
+        let mut fetched = match self.seat.take_aside(&place.rest) {
             Some(batch) => Ok(batch),
             None => self.fetch_more(&mut place, bytes).await,
         };
@@ -92,12 +93,12 @@ impl Cursor {
             Err(Error::InUse) => return fetched,
             // They may have been read by another call while this one waited for its turn.
             Err(Error::Ended) => {
-                let batch = self.seat.take_aside(place.portal.as_deref());
+                let batch = self.seat.take_aside(&place.rest);
                 fetched = batch.map_or(fetched, Ok);
             }
             _ => {}
         }
-        place.flow = self.seat.flow_of(place.portal.as_deref());
+        place.flow = self.seat.flow_of(&place.rest);
         match &mut fetched {
             Ok(batch) if place.meter.count(batch).is_err() => {
                 abandon(&self.session, &self.seat, &mut place);
@@ -110,8 +111,8 @@ impl Cursor {
             }
             _ => {
                 place.over = true;
-                let flows = self.seat.flow_of(place.portal.as_deref()).is_some();
-                self.seat.end_portal(place.portal.take());
+                let flows = self.seat.flow_of(&place.rest).is_some();
+                self.seat.end_rows(&place.rest);
                 if flows {
                     self.seat.stop_flow();
                 }
@@ -127,14 +128,14 @@ impl Cursor {
         self.seat.may_admit(place.flow)?;
         // Rows that arrive while nobody waits are lost, and so are those after them.
         place.over = true;
-        let (flow, portal) = (place.flow, place.portal.as_deref());
+        let (flow, rest) = (place.flow, &place.rest);
         let (rows_max, timeout) = (place.rows_for(bytes), place.timeout);
         let fetched = self
             .session
             .with_loan(&self.seat, flow, false, async |loan| {
                 // Whoever had the turn before has read some of them, but did not come to the end: what is
                 // on its way now comes behind those.
-                if let Some(batch) = self.seat.take_aside(portal) {
+                if let Some(batch) = self.seat.take_aside(rest) {
                     return Ok(batch);
                 }
                 // What is on its way then is nobody's, and not the portal's.
@@ -142,7 +143,7 @@ impl Cursor {
                     self.seat.tidy(loan).await?;
                 }
                 loan.call_timeout = timeout;
-                loan.fetch(portal, rows_max, bytes).await
+                loan.fetch(rest, rows_max, bytes).await
             })
             .await;
         place.over = false;
@@ -164,7 +165,7 @@ impl Fetch {
 fn abandon(session: &Arc<Session>, seat: &Arc<Seat>, place: &mut Fetch) {
     place.over = true;
     let flows = place.flow.is_some() && place.flow == seat.flow();
-    seat.end_portal(place.portal.take());
+    seat.end_rows(&place.rest);
     if flows {
         session.end_flow(seat);
     }

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::database::connection::Terms;
 use crate::database::error::{Error, Result};
-use crate::database::pool::Loan;
+use crate::database::pool::{Loan, Patience};
 use crate::database::server_error::Verdict;
 use crate::database::sql::listening::listens;
 use crate::database::statement::Description;
@@ -146,7 +146,8 @@ impl Session {
     ) -> Result<Transaction> {
         let database = self.database(database)?;
         let begin = self.grants.begin(database.name(), options)?.sql();
-        let seat = self.borrow(&database, Role::Transaction, timeout).await?;
+        let seat = self.borrow(&database, Role::Transaction, timeout, Patience::Deadline);
+        let seat = seat.await?;
         seat.begin_later(&begin).await;
         Ok(Transaction::new(self.clone(), seat, begin))
     }
@@ -158,7 +159,8 @@ impl Session {
         timeout: Option<Duration>,
     ) -> Result<Pinned> {
         let database = self.database(database)?;
-        let seat = self.borrow(&database, Role::Pinned, timeout).await?;
+        let seat = self.borrow(&database, Role::Pinned, timeout, Patience::Deadline);
+        let seat = seat.await?;
         Ok(Pinned::new(self.clone(), seat))
     }
 
@@ -239,6 +241,7 @@ impl Session {
         seat: &Arc<Seat>,
         work: &W,
     ) -> Result<W::Done> {
+        let _calling = seat.begin_call();
         seat.may_admit(None)?;
         let texts = || work.texts().into_iter().map(str::to_owned).collect();
         let name = seat.database().name();
@@ -298,6 +301,7 @@ impl Session {
         loan.terms = self.terms(seat.database())?;
         let _measured = self.account.tally().map(|tally| tally.database.measure());
         let result = work(loan).await;
+        seat.look_at(loan);
         overheard::tell(loan, &self.account, seat.database().name());
         match result.as_ref().err().map(Error::verdict) {
             Some(Verdict::Lost) => loan.doom(),
@@ -306,7 +310,7 @@ impl Session {
             Some(Verdict::Demoted | Verdict::Usable) | None => {}
         }
         match result.is_ok() && loan.is_busy() {
-            true => seat.begin_flow(loan.flowing.as_deref()),
+            true => seat.begin_flow(loan.flowing.as_ref()),
             false => seat.stop_flow(),
         }
         result

@@ -1,12 +1,13 @@
 //! The place of one borrowed connection within a session.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::aside::{self, Aside};
 use super::overheard;
 use crate::database::Database;
+use crate::database::connection::batch::Rest;
 use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
 use crate::database::{Batch, lock};
@@ -24,6 +25,10 @@ pub(in crate::database) struct Seat {
     given_up: AtomicBool,
     /// Whether the transaction that is open was dropped.
     dropped: AtomicBool,
+    /// How many calls use it, or wait for it.
+    calls: AtomicUsize,
+    /// Whether a transaction was open when its last call was over.
+    in_transaction: AtomicBool,
     /// The portals whose rows nobody will read any more.
     ended_portals: Mutex<Vec<String>>,
     /// The rows that were read before their turn.
@@ -38,8 +43,24 @@ pub(in crate::database) struct Flow(u64);
 struct FlowState {
     count: u64,
     now: Option<Flow>,
-    /// The portal whose rows these are, if they are one's.
-    portal: Option<String>,
+    /// Whose rows these are, if they are rows.
+    rows: Option<Rest>,
+}
+
+/// One of the calls that are counted, however it ends.
+struct Calling<'a>(&'a AtomicUsize);
+
+impl<'a> Calling<'a> {
+    fn on(calls: &'a AtomicUsize) -> Self {
+        calls.fetch_add(1, Ordering::AcqRel);
+        Self(calls)
+    }
+}
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What a seat is occupied for.
@@ -79,6 +100,8 @@ impl Seat {
             flow: Mutex::default(),
             given_up: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
+            calls: AtomicUsize::new(0),
+            in_transaction: AtomicBool::new(false),
             ended_portals: Mutex::default(),
             aside: Mutex::default(),
         }
@@ -104,6 +127,27 @@ impl Seat {
         self.loan.try_lock().is_ok_and(|place| place.is_none())
     }
 
+    /// Whether nothing of the guest's is under way on it. What the host does there by itself ends soon.
+    pub(in crate::database) fn is_free(&self) -> bool {
+        self.calls.load(Ordering::Acquire) == 0 && !self.is_flowing()
+    }
+
+    /// A call uses it, or waits for it, until this is dropped.
+    pub(in crate::database) fn begin_call(&self) -> impl Drop + use<'_> {
+        Calling::on(&self.calls)
+    }
+
+    /// Whether a transaction was open on it when its last call was over.
+    pub(in crate::database) fn has_transaction(&self) -> bool {
+        self.in_transaction.load(Ordering::Acquire)
+    }
+
+    /// Takes note of what a call has left behind.
+    pub(in crate::database) fn look_at(&self, loan: &Loan) {
+        let open = loan.wire.in_transaction();
+        self.in_transaction.store(open, Ordering::Release);
+    }
+
     /// It stays with the invocation, for all of its further calls.
     pub(in crate::database) fn keep(&self) {
         let mut role = lock(&self.role);
@@ -117,19 +161,23 @@ impl Seat {
         lock(&self.flow).now
     }
 
-    /// The same, if it is the rows of this portal, or of none.
-    pub(in crate::database) fn flow_of(&self, portal: Option<&str>) -> Option<Flow> {
+    /// The same, if it is these rows.
+    pub(in crate::database) fn flow_of(&self, rows: &Rest) -> Option<Flow> {
         let flow = lock(&self.flow);
-        flow.now.filter(|_| flow.portal.as_deref() == portal)
+        flow.now.filter(|_| flow.rows.as_ref() == Some(rows))
     }
 
     pub(in crate::database) fn is_flowing(&self) -> bool {
         self.flow().is_some()
     }
 
-    /// The portal whose rows flow.
-    fn flowing_portal(&self) -> Option<String> {
-        lock(&self.flow).portal.clone()
+    /// The rows that flow, if they can make way: those of a portal, or all on a connection that later calls have
+    /// to use, whoever makes them.
+    fn flowing_aside(&self) -> Option<Rest> {
+        let is_kept = self.role() == Role::Kept;
+        let flow = lock(&self.flow);
+        let rows = flow.rows.as_ref();
+        rows.filter(|rows| rows.is_portal || is_kept).cloned()
     }
 
     /// Whether a call may have its turn that needs this to flow: nothing, or what it goes on with itself.
@@ -142,55 +190,55 @@ impl Seat {
         }
     }
 
-    /// The same, of a call that can wait for the rows of a portal to make way.
+    /// The same, of a call that can wait for rows to make way.
     pub(in crate::database) fn may_admit(&self, needed: Option<Flow>) -> Result<()> {
         match self.admits(needed) {
-            Err(Error::InUse) if self.flowing_portal().is_some() => Ok(()),
+            Err(Error::InUse) if self.flowing_aside().is_some() => Ok(()),
             admitted => admitted,
         }
     }
 
-    /// Something flows now, perhaps the rows of a portal, or goes on to flow.
-    pub(in crate::database) fn begin_flow(&self, portal: Option<&str>) {
+    /// Something flows now, perhaps these rows, or goes on to flow.
+    pub(in crate::database) fn begin_flow(&self, rows: Option<&Rest>) {
         let mut flow = lock(&self.flow);
         if flow.now.is_none() {
             flow.count += 1;
             flow.now = Some(Flow(flow.count));
-            flow.portal = portal.map(str::to_owned);
+            flow.rows = rows.cloned();
         }
     }
 
     /// Nothing flows any more.
     pub(in crate::database) fn stop_flow(&self) {
         let mut flow = lock(&self.flow);
-        (flow.now, flow.portal) = (None, None);
+        (flow.now, flow.rows) = (None, None);
     }
 
     /// Nobody will read these rows any more.
-    pub(in crate::database) fn end_portal(&self, portal: Option<String>) {
-        if let Some(portal) = &portal {
-            lock(&self.aside).forget(portal);
+    pub(in crate::database) fn end_rows(&self, rows: &Rest) {
+        lock(&self.aside).forget(&rows.name);
+        if rows.is_portal {
+            lock(&self.ended_portals).push(rows.name.clone());
         }
-        lock(&self.ended_portals).extend(portal);
     }
 
-    /// The next rows of a portal that were read before their turn.
-    pub(in crate::database) fn take_aside(&self, portal: Option<&str>) -> Option<Batch> {
-        lock(&self.aside).take(portal?)
+    /// The next of these rows that were read before their turn.
+    pub(in crate::database) fn take_aside(&self, rows: &Rest) -> Option<Batch> {
+        lock(&self.aside).take(&rows.name)
     }
 
-    /// Makes way for a call behind the rows of a portal that flow: they are read, to be taken later, or
-    /// nobody will read them any more.
+    /// Makes way for a call behind rows that flow: they are read, to be taken later, or nobody will read
+    /// them any more.
     pub(in crate::database) async fn make_way(
         &self,
         loan: &mut Loan,
         ends_rows: bool,
     ) -> Result<()> {
-        let Some(portal) = self.flowing_portal() else {
+        let Some(rows) = self.flowing_aside() else {
             return Ok(());
         };
         if !ends_rows {
-            aside::read(&self.aside, &portal, loan).await?;
+            aside::read(&self.aside, &rows.name, loan).await?;
         }
         self.stop_flow();
         Ok(())
@@ -245,12 +293,12 @@ impl Seat {
             return;
         }
         let Some(loan) = place.as_mut() else { return };
-        if !matches!(
-            tokio::time::timeout(within, self.tidy(loan)).await,
-            Ok(Ok(()))
-        ) {
-            *place = None;
-            self.report_retired();
+        match tokio::time::timeout(within, self.tidy(loan)).await {
+            Ok(Ok(())) => self.look_at(loan),
+            Ok(Err(_)) | Err(_) => {
+                *place = None;
+                self.report_retired();
+            }
         }
     }
 
@@ -307,17 +355,19 @@ impl Seat {
 }
 
 /// Whether a call can be made once more, on another connection: the first turned out to have been
-/// gone before anything was sent.
+/// gone before anything was sent, or to be in use.
 pub(in crate::database) fn may_try_again<R>(
     first: &mut bool,
     seat: &Seat,
     result: &Result<R>,
 ) -> bool {
-    let unsent = matches!(
-        result,
+    let elsewhere = match result {
         Err(Error::ConnectionLost {
-            maybe_executed: false
-        })
-    );
-    std::mem::take(first) && unsent && seat.role() == Role::Call
+            maybe_executed: false,
+        }) => seat.role() == Role::Call,
+        // Something began to flow while it waited for its turn.
+        Err(Error::InUse) => seat.role() == Role::Kept && !seat.has_transaction(),
+        _ => false,
+    };
+    elsewhere && std::mem::take(first)
 }

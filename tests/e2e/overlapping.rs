@@ -1,0 +1,109 @@
+//! Calls that an invocation makes at the same time overlap, also once an earlier one has left something behind.
+
+use e2e::guests::QUERY;
+use e2e::{Database, Door, Setup, Trial};
+use serde_json::{Value, json};
+
+const SCHEMA: &str =
+    "create function kept() returns int4 language sql as 'select 1'; create table things (n int4)";
+/// More than is sent at once, and less than is held.
+const WIDE: &str = "select n, repeat('x', 300) from generate_series(1, 5000) n";
+/// More than is held.
+const HUGE: &str = "select n, repeat('x', 1000) from generate_series(1, 20000) n";
+/// Something that stays with the invocation, with the connection on which it was done.
+const KEEP: [&str; 2] = ["select kept()", "set work_mem = '77MB'"];
+
+async fn trial(door: Door, pool_max: &str) -> (Database, Trial) {
+    let database = Database::with(SCHEMA).await;
+    let setup = Setup::of(&QUERY)
+        .with(&database)
+        .database("pool_max", pool_max);
+    (database, setup.start(door).await)
+}
+
+async fn results(trial: &Trial, steps: Value) -> Value {
+    trial.value(json!({ "steps": steps })).await
+}
+
+fn rows(result: &Value) -> usize {
+    let rows = result["rows"].as_array();
+    rows.unwrap_or_else(|| panic!("no rows: {result}")).len()
+}
+
+behind_both_doors! {
+    /// On other connections, or where there is only one, one after another.
+    async fn large_results_are_read_beside_others_on_a_connection_that_is_kept(door) {
+        for pool_max in ["1", "2", "8"] {
+            let (_database, trial) = trial(door, pool_max).await;
+            for keep in KEEP {
+                let (wide, one) = (json!({ "query": WIDE }), json!({ "query": "select 1" }));
+                let results = results(&trial, json!([{ "batch": keep }, { "parallel": [wide, wide, one] }])).await;
+                let seen: Vec<usize> = (0..3).map(|at| rows(&results[1][at])).collect();
+                assert_eq!(seen, [5000, 5000, 1], "{keep}, {pool_max}");
+            }
+        }
+    }
+
+    async fn rows_are_streamed_beside_other_calls_on_a_connection_that_is_kept(door) {
+        let (_database, trial) = trial(door, "2").await;
+        for keep in KEEP {
+            let steps = json!([{ "batch": keep }, { "streamed": HUGE, "meanwhile": ["select 1", keep, "select 1"] }]);
+            let results = results(&trial, steps).await;
+            assert_eq!(results[1], json!({ "rows": 20000 }), "{keep}");
+        }
+    }
+
+    /// Where there is no other connection, up to what is held.
+    async fn more_rows_than_are_held_keep_others_from_the_only_connection(door) {
+        let (_database, trial) = trial(door, "1").await;
+        let steps = json!([
+            { "batch": KEEP[0] },
+            { "streamed": WIDE, "meanwhile": ["select 1"] },
+            { "streamed": HUGE, "meanwhile": ["select 1"] },
+            { "query": "select 1" },
+        ]);
+        let results = results(&trial, steps).await;
+        assert_eq!(results[1], json!({ "rows": 5000 }));
+        assert!(results[2].to_string().contains("busy with the rows"), "{}", results[2]);
+        assert_eq!(rows(&results[3]), 1);
+    }
+
+    /// Two calls are at the server when neither has ended.
+    async fn calls_at_the_same_time_wait_for_nothing_of_each_other(door) {
+        let (database, trial) = trial(door, "4").await;
+        let gate = database.client().await;
+        for keep in KEEP {
+            gate.batch_execute("select pg_advisory_lock(1)").await.unwrap();
+            let meet = json!({ "query": "select pg_advisory_xact_lock(1)::text" });
+            let open = async {
+                let waiting = "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
+                database.until(waiting, "3").await;
+                gate.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
+            };
+            let steps = json!([{ "batch": keep }, { "parallel": [meet, meet, meet] }]);
+            let (results, ()) = tokio::join!(results(&trial, steps), open);
+            assert_eq!((0..3).map(|at| rows(&results[1][at])).sum::<usize>(), 3, "{results}");
+        }
+    }
+
+    async fn a_call_that_runs_alone_finds_what_an_earlier_one_has_left(door) {
+        let (_database, trial) = trial(door, "4").await;
+        let (show, wide) = (json!({ "query": "show work_mem" }), json!({ "query": WIDE }));
+        let steps = json!([{ "batch": KEEP[1] }, show, { "parallel": [wide, { "query": KEEP[0] }, wide] }, show,
+            { "abandon": "select pg_sleep(600)", "after_ms": 100 }, show]);
+        let results = results(&trial, steps).await;
+        for at in [1, 3, 5] {
+            assert_eq!(results[at]["rows"], json!([["77MB"]]), "{at}: {}", results[at]);
+        }
+    }
+
+    async fn calls_at_the_same_time_belong_to_the_transaction_that_is_open(door) {
+        let (database, trial) = trial(door, "4").await;
+        let insert = json!({ "execute": "insert into things values (1)" });
+        let together = json!({ "parallel": [{ "query": WIDE }, insert, insert, { "query": WIDE }, insert] });
+        let steps = json!([{ "batch": "begin" }, together, insert, { "batch": "rollback" }, insert]);
+        let results = results(&trial, steps).await;
+        assert_eq!((rows(&results[1][0]), rows(&results[1][3])), (5000, 5000));
+        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("1"));
+    }
+}
