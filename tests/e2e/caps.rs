@@ -81,6 +81,20 @@ behind_both_doors! {
         }
     }
 
+    /// The server is told to stop, or had ended by then.
+    async fn a_statement_whose_rows_are_too_many_has_done_all_or_nothing(door) {
+        let database = database("create table noted (n int4); grant all on noted to $app").await;
+        let trial = start(door, &database, "rows_max = 10").await;
+        for rows in [11, 1000, 200_000] {
+            let insert = format!("insert into noted select generate_series(1, {rows}) returning n");
+            let capped = results(&trial, json!([{ "query": insert }])).await;
+            assert!(message(&capped[0]).contains("10 rows"), "{capped:?}");
+            let count = database.value("select count(*) from noted").await.unwrap_or_default();
+            assert!(count == "0" || count == rows.to_string(), "{count} of {rows}");
+            database.run("truncate noted").await;
+        }
+    }
+
     async fn what_fits_its_cap_is_read_in_each_of_these_ways(door) {
         let database = database("").await;
         let trial = start(door, &database, CAPS).await;

@@ -223,8 +223,9 @@ impl Error {
         matches!(self.0.kind, Kind::Denied(_))
     }
 
-    /// Whether the result has more rows or bytes than the function may read. What the statement
-    /// did is done; in a transaction it can be rolled back.
+    /// Whether the result has more rows or bytes than the function may read. In a transaction, what the
+    /// statement did until then can be rolled back. Outside of one the server is told to stop, which undoes all that it
+    /// did, unless it had ended by then: nobody knows which ([`may_have_executed`](Self::may_have_executed)).
     pub fn is_capped(&self) -> bool {
         matches!(self.0.kind, Kind::Capped(_))
     }
