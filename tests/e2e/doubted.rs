@@ -127,4 +127,20 @@ behind_both_doors! {
         assert_eq!(results[2]["rows"], json!([[1]]), "{results}");
         assert_eq!(database.value("select count(*) from moods").await.as_deref(), Some("1"));
     }
+
+    /// It has done something by then that no rollback takes back.
+    async fn a_function_that_fails_as_a_forgotten_statement_does_is_called_once(door) {
+        let (database, trial) = trial(
+            door,
+            "create sequence calls; create function fail() returns void language plpgsql as $$ begin \
+             perform nextval('calls'); raise exception 'gone' using errcode = '26000'; end $$",
+            "\"serial\"",
+        ).await;
+        let fail = json!({ "query": "select fail()" });
+        for step in [fail.clone(), json!({ "transaction": [fail], "end": "commit" })] {
+            let results = trial.value(json!({ "steps": [step] })).await;
+            assert!(results.to_string().contains("26000"), "{results}");
+        }
+        assert_eq!(database.value("select last_value from calls").await.as_deref(), Some("2"));
+    }
 }

@@ -324,21 +324,6 @@ behind_both_doors! {
         }
     }
 
-    /// It has done something by then that no rollback takes back.
-    async fn a_function_that_fails_as_a_forgotten_statement_does_is_called_once(door) {
-        let (database, _proxy, trial) = trial(door, "\"serial\"").await;
-        database.run(
-            "create sequence calls; create function fail() returns void language plpgsql as $$ begin \
-             perform nextval('calls'); raise exception 'gone' using errcode = '26000'; end $$",
-        ).await;
-        let fail = json!({ "query": "select fail()" });
-        for step in [fail.clone(), json!({ "transaction": [fail], "end": "commit" })] {
-            let results = trial.value(json!({ "steps": [step] })).await;
-            assert!(results.to_string().contains("26000"), "{results}");
-        }
-        assert_eq!(database.value("select last_value from calls").await.as_deref(), Some("2"));
-    }
-
     /// It is no news that who may only read cannot write.
     async fn a_write_that_was_not_allowed_makes_no_connection_doubted(door) {
         let database = Database::with("create table things (id int)").await;
