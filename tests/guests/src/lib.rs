@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::future::{Either, FutureExt, join_all, select};
 use hearth::postgres::types::Type;
 use hearth::postgres::{
-    Client, CopyIn, CopyOut, Error, ErrorPosition, Outcome, Row, RowStream, Session, Statement, ToSql,
-    Transaction,
+    Client, CopyIn, CopyOut, Error, ErrorPosition, Outcome, Row, RowStream, Session, Statement,
+    ToSql, Transaction,
 };
 use serde_json::{Value, json};
 
