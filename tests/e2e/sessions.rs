@@ -155,7 +155,7 @@ behind_both_doors! {
         for (index, wrong) in results[..10].iter().enumerate() {
             let words = match index {
                 ..3 => "copy-in takes COPY … FROM STDIN",
-                ..5 => "copy-out takes COPY … TO STDOUT",
+                3..5 => "copy-out takes COPY … TO STDOUT",
                 _ => "use copy-in or copy-out",
             };
             assert!(message(wrong).contains(words), "{index}: {results:?}");
