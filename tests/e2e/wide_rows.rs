@@ -135,7 +135,7 @@ behind_both_doors! {
         let later = json!({ "session": [{ "query": "select pg_sleep(1)::text" }, { "query": "select 'given up by now'" }] });
         let both = json!({ "parallel": [transactions(&steps, "rollback")[0], later] });
         let release = async {
-            let seen = "select count(*) from pg_stat_activity where query like 'select ''given up by%'";
+            let seen = "select count(*) from pg_stat_activity where datname = $name and query like 'select ''given up by%'";
             database.until(seen, "1").await;
             proxy.release();
         };
