@@ -8,7 +8,8 @@ use e2e::{Database, Door, Setup, Trial, within};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-const TIMEOUT: Duration = Duration::from_millis(600);
+/// What an invocation has, and what opens three connections afterwards.
+const TIMEOUT: Duration = Duration::from_millis(1200);
 /// What an invocation has whose host is killed meanwhile.
 const LONGER: Duration = Duration::from_secs(4);
 
