@@ -121,7 +121,8 @@ impl Runtime {
                 self.hand_out(connection, event, next)?;
                 next += 1;
             }
-            if self.waiting.len() == concurrency {
+            // Whoever takes several at a time may wait for the next event before the last answer is here.
+            if self.waiting.len() == concurrency && times.len() == events {
                 break;
             }
             let request = self.request()?;
