@@ -20,6 +20,7 @@ use crate::database::connection::Connection;
 use crate::database::connection::settling::reset;
 use crate::database::error::{Error, Result};
 use crate::database::sql::ending::ends_somewhere;
+use crate::database::sql::kinds::statements;
 use crate::database::sql::lexer::{Token, Tokens};
 use crate::database::sql::parentheses::Parentheses;
 use crate::database::sql::residue::{Residue, ends_with_transaction, is_temporary};
@@ -117,8 +118,7 @@ impl Connection {
 /// transaction. What is not known to do so does not: a function may do anything.
 fn needs_session(sql: &str) -> bool {
     let tokens: Vec<Token> = Tokens::words(sql).collect();
-    let statements = tokens.split(|token| *token == Token::Symbol(';'));
-    let mut statements = statements.filter_map(|statement| statement.split_first());
+    let mut statements = statements(&tokens).filter_map(|statement| statement.split_first());
     statements.any(|(first, rest)| {
         let second = |words: &[&str]| rest.first().is_some_and(|token| token.is_one_of(words));
         let verb = match first {

@@ -1,6 +1,6 @@
 //! Which statements end the transaction that they run in.
 
-use super::kinds::goes_back_to_a_savepoint;
+use super::kinds::{goes_back_to_a_savepoint, statements};
 use super::lexer::{Token, Tokens};
 
 /// Whether a statement ends its transaction, by its text: a procedure may do so too.
@@ -11,8 +11,7 @@ pub fn ends_transaction(sql: &str) -> bool {
 /// Whether any statement of a text does. What stands between `BEGIN ATOMIC` and `END` is taken for statements, too.
 pub fn ends_somewhere(sql: &str) -> bool {
     let tokens: Vec<Token> = Tokens::words(sql).collect();
-    let mut statements = tokens.split(|token| *token == Token::Symbol(';'));
-    statements.any(of_statement)
+    statements(&tokens).any(of_statement)
 }
 
 fn of_statement(tokens: &[Token]) -> bool {

@@ -4,14 +4,14 @@
 //! the server says of a statement then is true for this session alone. A doubt makes a text one of these; what
 //! a function does is not in the text.
 
+use super::kinds::statements;
 use super::lexer::{Token, Tokens};
 use super::residue::is_temporary;
 
 /// Whether a text may change what names mean, for its session or its transaction.
 pub fn renames(sql: &str) -> bool {
     let tokens: Vec<Token> = Tokens::words(sql).collect();
-    let mut statements = tokens.split(|token| *token == Token::Symbol(';'));
-    statements.any(of_statement) || tokens.iter().any(of_token)
+    statements(&tokens).any(of_statement) || tokens.iter().any(of_token)
 }
 
 fn of_statement(tokens: &[Token]) -> bool {

@@ -15,6 +15,7 @@ use std::iter;
 
 use super::guard::runs_text;
 use super::harmless::{Statement, is_builtin, is_harmless};
+use super::kinds::statements;
 use super::lexer::{Token, Tokens};
 
 /// What executing a statement may leave behind on its connection.
@@ -102,8 +103,7 @@ fn readings(sql: &str) -> impl Iterator<Item = Vec<Token>> {
 }
 
 fn of_statements(tokens: &[Token]) -> Residue {
-    tokens
-        .split(|token| *token == Token::Symbol(';'))
+    statements(tokens)
         .map(of_statement)
         .max()
         .unwrap_or(Residue::Nothing)
