@@ -140,6 +140,19 @@ async fn a_fault_is_told_in_the_last_frame() {
     }
 }
 
+#[tokio::test]
+async fn a_head_alone_is_an_answer() {
+    let setup = setup(None).await;
+    let setup = setup.function("response", "\"http-stream\"");
+    let trial = setup.start(Door::Local).await;
+    let event = json!({ "http": { "status": 204 }, "stream": [] });
+    for _ in 0..2 {
+        let frames = frames(&trial, &event).await;
+        assert!(has(&frames, "\"statusCode\":204") && has(&frames, "InvokeComplete"));
+        assert!(!has(&frames, "ErrorCode"));
+    }
+}
+
 /// The guest is told; the invocation comes to its own end.
 #[tokio::test]
 async fn a_caller_who_goes_away_is_noticed_by_the_guest() {

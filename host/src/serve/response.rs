@@ -110,8 +110,10 @@ fn streamed(
 /// told of it by more than what stands behind a status that promises something else.
 async fn preceded(
     prelude: [Bytes; 2],
-    mut pieces: BoxStream<'static, Result<Bytes, Fault>>,
+    pieces: BoxStream<'static, Result<Bytes, Fault>>,
 ) -> impl Stream<Item = Result<Bytes, Fault>> {
+    // It is asked once more behind a first piece that is none.
+    let mut pieces = pieces.fuse();
     let first = pieces.next().await;
     let prelude = (!matches!(first, Some(Err(_)))).then_some(prelude);
     let prelude = prelude.into_iter().flatten().map(Ok);

@@ -60,7 +60,9 @@ impl RuntimeApi {
         streamed: Streamed,
         frees: bool,
     ) -> Result<(), Error> {
-        let Streamed { http, mut pieces } = streamed;
+        let Streamed { http, pieces } = streamed;
+        // It is asked once more behind a first piece that is none.
+        let mut pieces = pieces.fuse();
         let first = match pieces.next().await {
             Some(Err(fault)) => return self.answer(receipt, Err(fault), frees).await,
             first => first,
