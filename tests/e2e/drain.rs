@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use e2e::arrival::Reading;
 use e2e::emf::Figures;
 use e2e::guests::{MISBEHAVE, ONWARD, QUERY};
 use e2e::lambda::What;
@@ -189,11 +190,7 @@ async fn leave_sleeping(trial: &Trial, database: &Database) {
 
 /// Sends such an event, and waits until its statement has begun.
 async fn begin(trial: &Trial, database: &Database) {
-    begin_with(trial, database, &ten_minutes()).await;
-}
-
-async fn begin_with(trial: &Trial, database: &Database, event: &Value) {
-    trial.lambda().send(trial.event(event.to_string()));
+    trial.lambda().send(trial.event(ten_minutes().to_string()));
     sleeps(database).await;
 }
 
@@ -243,24 +240,35 @@ async fn a_session_that_hangs_delays_nobody_elses_good_bye() {
     assert_eq!(good_byes(), 2);
 }
 
-/// On Managed Instances the slots end before the session does.
+/// On Managed Instances the slots end before the session does; and wherever it is, nobody may read what is
+/// left to be told.
 #[tokio::test]
 async fn a_stream_that_is_cut_short_leaves_no_statement_behind() {
-    let database = Database::create().await;
-    let mut trial = Setup::of(&ONWARD)
-        .with(&database)
-        .function("response", "\"stream\"")
-        .timeout(Duration::from_secs(60))
-        .toml(THREE_SECONDS)
-        .concurrency(2)
-        .start(Door::Lambda)
-        .await;
-    let step = json!({ "step": { "batch": "select pg_sleep(600)" } });
-    let event = json!({ "stream": [{ "send": "half" }, step] });
-    begin_with(&trial, &database, &event).await;
-    trial.host.terminate();
-    assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
-    database.settles(0).await;
+    for concurrency in [1, 2] {
+        for reading in [Reading::Freely, Reading::Held] {
+            let database = Database::create().await;
+            let mut trial = Setup::of(&ONWARD)
+                .with(&database)
+                .function("response", "\"stream\"")
+                .timeout(Duration::from_secs(60))
+                .toml("[log]\nmetrics = \"emf\"\n[lambda]\ndrain_timeout_ms = 3000\n")
+                .concurrency(concurrency)
+                .start(Door::Lambda)
+                .await;
+            trial.lambda().read(reading);
+            let step = json!({ "step": { "batch": "select pg_sleep(600)" } });
+            let event = json!({ "stream": [{ "send": "half" }, step] });
+            let event = trial.event(event.to_string());
+            let id = event.id.clone();
+            trial.lambda().send(event);
+            sleeps(&database).await;
+            trial.host.terminate();
+            assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
+            database.settles(0).await;
+            let faults = Figures::of(&trial.host, &id).await.get("Faults");
+            assert_eq!(faults, 1.0, "{concurrency} {reading:?}");
+        }
+    }
 }
 
 /// The quickest of three, since the machine may be busy: each would have waited for a second for the

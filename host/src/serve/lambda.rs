@@ -229,8 +229,9 @@ impl Slot {
                         let fault = cut_short();
                         report(&fault, handled.output.account());
                         let _ = cut.send(fault);
-                        let sent = timeout(limits::CUT_TIMEOUT, sending).await;
+                        // First: where nobody reads, there may be no time left behind the rest.
                         give_up(self.workers.as_ref(), handled);
+                        let sent = timeout(limits::CUT_TIMEOUT, sending).await;
                         return sent.unwrap_or(Ok(()));
                     }
                 }
