@@ -142,8 +142,7 @@ async fn a_fault_is_told_in_the_last_frame() {
 
 #[tokio::test]
 async fn a_head_alone_is_an_answer() {
-    let setup = setup(None).await;
-    let setup = setup.function("response", "\"http-stream\"");
+    let setup = Setup::of(&ONWARD).function("response", "\"http-stream\"");
     let trial = setup.start(Door::Local).await;
     let event = json!({ "http": { "status": 204 }, "stream": [] });
     for _ in 0..2 {

@@ -91,6 +91,19 @@ async fn an_event_is_asked_for_before_the_last_ones_answer_has_arrived() {
     }
 }
 
+/// A slot that ends by it would end all others.
+#[tokio::test]
+async fn a_stream_without_a_byte_is_an_answer() {
+    let setup = Setup::of(&ONWARD).function("response", "\"stream\"");
+    let trial = setup.concurrency(2).start(Door::Lambda).await;
+    for _ in 0..2 {
+        let event = trial.event(json!({ "stream": [] }).to_string());
+        let call = trial.lambda().invoke(event, None).await.unwrap();
+        assert_eq!((call.what, call.status), (What::Response, 202));
+        assert!(call.body.is_empty());
+    }
+}
+
 /// The process ends with it, but not before.
 #[tokio::test]
 async fn an_answer_on_its_way_arrives_before_the_end() {
