@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use e2e::arrival::Reading;
 use e2e::emf::Figures;
 use e2e::guests::{MISBEHAVE, ONWARD, QUERY};
-use e2e::lambda::What;
+use e2e::lambda::{Fate, What};
 use e2e::{Cut, Database, Door, Middlebox, Proxy, Server, Setup, Trial, eventually};
 use serde_json::{Value, json};
 
@@ -269,6 +269,37 @@ async fn a_stream_that_is_cut_short_leaves_no_statement_behind() {
             assert_eq!(faults, 1.0, "{concurrency} {reading:?}");
         }
     }
+}
+
+/// It is lost on the connection that is open, and on the next. No event will be asked for any more.
+#[tokio::test]
+async fn an_answer_that_could_not_be_posted_is_posted_again_before_the_end() {
+    let database = Database::create().await;
+    let gate = database.client().await;
+    gate.batch_execute("select pg_advisory_lock(1)")
+        .await
+        .unwrap();
+    let mut trial = Setup::of(&QUERY)
+        .with(&database)
+        .timeout(Duration::from_secs(60))
+        .toml("[lambda]\ndrain_timeout_ms = 10000\n")
+        .start(Door::Lambda)
+        .await;
+    let drain = async {
+        let waiting = "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
+        database.until(waiting, "1").await;
+        trial.host.terminate();
+        gate.batch_execute("select pg_advisory_unlock(1)")
+            .await
+            .unwrap();
+    };
+    let wait = json!({ "steps": [{ "query": "select pg_advisory_lock_shared(1)::text" }] });
+    let event = trial.event(wait.to_string());
+    let lost = Some(Fate::AnswersLost(2));
+    let (call, ()) = tokio::join!(trial.lambda().invoke(event, lost), drain);
+    let call = call.unwrap();
+    assert_eq!((call.what, call.status), (What::Response, 202));
+    assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
 }
 
 /// The quickest of three, since the machine may be busy: each would have waited for a second for the

@@ -188,6 +188,9 @@ impl Slot {
                     }
                     let whose = self.api.owing();
                     line_for!(whose, warn, failures = failures.count(), "{error}");
+                    if shutdown.requested_at().is_some() {
+                        return Ok(());
+                    }
                     tokio::select! {
                         () = &mut ending => return Ok(()),
                         () = tokio::time::sleep(pause) => {}

@@ -4,7 +4,7 @@
 //! - waiting for an event has no time limit: the process may be frozen meanwhile;
 //! - an answer is taken once, and never followed by an error for the same invocation;
 //! - one that could not be posted is posted again before the next event is asked for, on Managed Instances
-//!   beside that, as long as somebody may wait for it;
+//!   beside that, as long as somebody may wait for it, and once at the end;
 //! - an event is handed out once: one that Lambda repeats, because its answer got lost, gets that; one
 //!   that is too large is answered with an error;
 //! - whoever says that there is no event yet, as emulators do, is asked again at growing intervals;
@@ -21,6 +21,7 @@ use http::{Method, StatusCode};
 use crate::fault::{Fault, Kind};
 use crate::invocation::{Answer, Invocation};
 use crate::limits;
+use crate::telemetry::line_for;
 use beside::Beside;
 use connection::Endpoint;
 use http1::{Lost, Reply, Request, Rest};
@@ -175,8 +176,11 @@ impl RuntimeApi {
         posted
     }
 
-    /// Waits until no answer is on its way any more.
+    /// Posts the answer that could not be posted once more, and waits until none is on its way any more.
     pub async fn delivered(&mut self) {
+        if let Err(error) = self.deliver().await {
+            line_for!(self.owing(), warn, "{error}");
+        }
         if let Some(beside) = &mut self.beside {
             beside.delivered().await;
         }
