@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use e2e::guests::{COUNTER, ECHO, MISBEHAVE, ONWARD, QUERY};
 use e2e::lambda::{Fate, What};
-use e2e::{Clock, Cut, Database, Door, Setup, Trial, eventually};
+use e2e::{Clock, Cut, Database, Door, PATIENCE, Setup, Trial, eventually};
 use serde_json::json;
 
 /// Long enough for a reply to be missed once, and for a busy machine.
@@ -134,6 +134,25 @@ async fn an_answer_that_cannot_be_posted_is_posted_later() {
     let answer: serde_json::Value = serde_json::from_slice(&call.body).unwrap();
     assert_eq!(answer["served"], 1);
     assert_eq!(served(&trial, None).await, 2);
+}
+
+/// The work may take all of the time that somebody waits for the answer.
+#[tokio::test]
+async fn an_answer_that_cannot_be_posted_is_posted_again_before_the_work_after_it() {
+    for concurrency in [1, 2] {
+        for lost in [2, 4] {
+            let trial = Setup::of(&ONWARD)
+                .timeout(PATIENCE * 10)
+                .concurrency(concurrency)
+                .start(Door::Lambda)
+                .await;
+            let event = json!({ "after": [[{ "sleep": 3_600_000 }]] });
+            let event = trial.event(event.to_string());
+            let lost = Some(Fate::AnswersLost(lost));
+            let call = trial.lambda().invoke(event, lost).await.unwrap();
+            assert_eq!((call.what, call.status), (What::Response, 202));
+        }
+    }
 }
 
 /// Managed Instances hand out no event twice: only the host can see to it that the answer arrives.

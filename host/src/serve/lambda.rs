@@ -242,6 +242,9 @@ impl Slot {
             Ok(Response::Whole(bytes)) => api.answer(&receipt, Ok(bytes), frees).await,
             Err(fault) => api.answer(&receipt, Err(fault), frees).await,
         };
+        // Behind the work that goes on there may be no time left for it.
+        let posted = unless(out_of_time.as_mut(), api.posted(posted, frees)).await;
+        let posted = posted.unwrap_or(Ok(()));
         // The end of the process waits for no work, only for what has to be made clean.
         if matches!(posted, Err(Error::Fatal(_))) {
             give_up(self.workers.as_ref(), handled);

@@ -12,6 +12,7 @@
 //!
 //! Left to others: what to do after an error ([`crate::serve::lambda`]).
 
+use std::pin::pin;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -174,6 +175,29 @@ impl RuntimeApi {
             self.undelivered = Some((receipt.clone(), answer));
         }
         posted
+    }
+
+    /// The same outcome of an answer's posting, unless there is work behind it, which the answer is not to wait
+    /// for: then what comes of further attempts, if there is need of any until its invocation is to end.
+    pub async fn posted(&mut self, posted: Result<(), Error>, frees: bool) -> Result<(), Error> {
+        let receipt = match &self.undelivered {
+            Some((receipt, _)) if !frees => receipt,
+            _ => return posted,
+        };
+        let end = receipt.invocation.deadline.enforced;
+        let trying = pin!(async {
+            let (mut posted, mut failures) = (posted, 0);
+            while self.undelivered.is_some() && !matches!(posted, Err(Error::Fatal(_))) {
+                failures += 1;
+                if let Err(error) = &posted {
+                    line_for!(self.owing(), warn, failures, "{error}");
+                }
+                tokio::time::sleep(pause(failures)).await;
+                posted = self.deliver().await;
+            }
+            posted
+        });
+        patience::by(end, trying).await.unwrap_or(Ok(()))
     }
 
     /// Posts the answer that could not be posted once more, and waits until none is on its way any more.
