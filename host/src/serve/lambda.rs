@@ -32,7 +32,7 @@ use crate::fault::{Fault, Kind};
 use crate::invocation::{Invocation, Response, Streamed};
 use crate::limits;
 use crate::shutdown::Shutdown;
-use crate::telemetry::line_for;
+use crate::telemetry::{Account, Observers, line_for};
 
 /// What the end of an environment is made of.
 #[derive(Clone)]
@@ -305,12 +305,12 @@ impl Slot {
         let mut handling = AbortOnDropHandle::new(handling);
         let told_late = tokio::select! {
             biased;
-            handled = &mut handling => return in_time(handled),
+            handled = &mut handling => return in_time(handled, &invocation),
             () = late => super::overdue(&invocation),
             () = out_of_time => {
                 let _ = cut.send(());
                 match timeout(limits::CUT_TIMEOUT / 2, &mut handling).await {
-                    Ok(handled) => return in_time(handled),
+                    Ok(handled) => return in_time(handled, &invocation),
                     Err(_) => cut_short(),
                 }
             }
@@ -321,10 +321,17 @@ impl Slot {
     }
 }
 
-fn in_time(handled: Result<Handled, JoinError>) -> Result<Handled, Fault> {
+fn in_time<T>(handled: Result<T, JoinError>, whose: &Arc<Invocation>) -> Result<T, Fault> {
     handled.map_err(|error| {
         let message = format!("the invocation ended oddly: {error}");
-        Fault::new(Kind::Internal, message)
+        let fault = Fault::new(Kind::Internal, message);
+        // Its own account went with it.
+        let nobody = Observers::default();
+        report(
+            &fault,
+            &Account::open(&whose.function_name, whose.clone(), &nobody),
+        );
+        fault
     })
 }
 
@@ -394,6 +401,8 @@ mod tests {
     use std::future::ready;
 
     use super::*;
+    use crate::config::LogLevel;
+    use crate::telemetry::{invocation_of, logged};
 
     /// Often enough that chance would show.
     #[tokio::test]
@@ -403,6 +412,22 @@ mod tests {
         }
         assert_eq!(unless(ready(()), pending::<u8>()).await, None);
         assert_eq!(unless(pending(), ready(1)).await, Some(1));
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_the_hosts_own_is_told_of_with_its_invocation() {
+        let panicked = tokio::spawn(async { panic!("a mistake") });
+        let panicked: Result<(), _> = panicked.await;
+        let lines = logged(LogLevel::Info, || {
+            let fault = in_time(panicked, &Arc::new(invocation_of("r-1"))).unwrap_err();
+            assert_eq!(fault.kind, Kind::Internal);
+        });
+        assert_eq!(lines.len(), 1);
+        let expected = ["ERROR", "a mistake", "request_id=r-1", "blame=host"];
+        assert!(
+            expected.iter().all(|text| lines[0].contains(text)),
+            "{lines:?}"
+        );
     }
 
     #[tokio::test]

@@ -30,6 +30,8 @@ pub(crate) use account::tests::invocation as invocation_of;
 pub use account::{Account, Observers};
 pub(crate) use account::{line_for, line_of, trace_of};
 pub(crate) use layer::FATAL;
+#[cfg(test)]
+pub(crate) use layer::tests::logged;
 pub use metrics::Metrics;
 pub use otlp::{CallSpan, Spans};
 pub use output::{Output, Stream};
