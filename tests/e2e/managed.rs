@@ -91,6 +91,36 @@ async fn an_event_is_asked_for_before_the_last_ones_answer_has_arrived() {
     }
 }
 
+/// Each is held until somebody has read it: two on their way beside the next event, and one before that.
+#[tokio::test]
+async fn a_slot_whose_answers_nobody_reads_asks_for_no_more_events() {
+    const EVENTS: usize = 2 * 3;
+    let trial = Setup::of(&ECHO).concurrency(2).start(Door::Lambda).await;
+    let lambda = trial.lambda();
+    lambda.read(Reading::Held);
+    let mut events = Vec::new();
+    for _ in 0..EVENTS {
+        lambda.some_parked().await;
+        let event = trial.event("[1]");
+        lambda.send(event.clone());
+        lambda.arrived(&event.id, 3).await;
+        events.push(event);
+    }
+    let mut looks = 0;
+    eventually("a hundred looks", async || {
+        assert!(lambda.asked() <= EVENTS, "{}", lambda.asked());
+        looks += 1;
+        (looks > 100).then_some(())
+    })
+    .await;
+    lambda.read(Reading::Freely);
+    for event in events {
+        let answer = lambda.answer(&event.id).await;
+        assert_eq!((answer.what, answer.status), (What::Response, 202));
+    }
+    lambda.parked(2).await;
+}
+
 /// A slot that ends by it would end all others.
 #[tokio::test]
 async fn a_stream_without_a_byte_is_an_answer() {

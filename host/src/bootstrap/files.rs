@@ -6,11 +6,13 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::limits;
+
 /// Those that have nothing to do with slots, generously.
 const OTHERS: u64 = 64;
-/// A slot's own: its connections to the Runtime API, one for events and one for answers, and one to a
+/// A slot's own: its connections to the Runtime API, one for events and some for answers, and one to a
 /// database.
-const OF_SLOT: u64 = 3;
+const OF_SLOT: u64 = 2 + limits::ANSWERS_BESIDE_MAX as u64;
 
 /// Raises the limit to the highest there can be. Where that is refused, it stays as it is.
 pub(super) fn raise_limit() {
@@ -39,10 +41,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_has_three_files_open_and_there_is_always_one() {
+    fn a_slot_has_four_files_open_and_there_is_always_one() {
         let cases = [
             (None, u32::MAX),
-            (Some(1_024), 320),
+            (Some(1_024), 240),
             (Some(65), 1),
             (Some(3), 1),
         ];

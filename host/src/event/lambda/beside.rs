@@ -5,7 +5,8 @@
 //!
 //! Promises: what is posted goes on until it is taken or refused, or nobody waits for it any more, whatever
 //! the slot does meanwhile; a connection is used again, and a second one only for as long as an answer is
-//! slow.
+//! slow; there are no more than [`limits::ANSWERS_BESIDE_MAX`] of them, and whoever has another one to post
+//! waits for it.
 
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use super::connection::Endpoint;
 use super::patience::pause;
 use super::{Error, Receipt, posting};
 use crate::invocation::Answer;
+use crate::limits;
 use crate::telemetry::line_for;
 
 /// The answers of one slot that are on their way.
@@ -38,11 +40,16 @@ impl Beside {
         }
     }
 
-    /// Begins to post an answer. If it was posted before, there is to be no second copy of it.
-    pub(super) fn post(&mut self, receipt: Receipt, answer: Answer, again: bool) {
+    /// Itself, if there is room for another answer beside those that are on their way.
+    pub(super) fn with_room(&mut self) -> Option<&mut Self> {
         while let Some(ended) = self.posts.try_join_next() {
             self.note(ended);
         }
+        (self.posts.len() < limits::ANSWERS_BESIDE_MAX).then_some(self)
+    }
+
+    /// Begins to post an answer. If it was posted before, there is to be no second copy of it.
+    pub(super) fn post(&mut self, receipt: Receipt, answer: Answer, again: bool) {
         let idle = self.idle.take();
         let endpoint = idle.unwrap_or_else(|| Endpoint::new(&self.address));
         // It begins when the slot waits for the next event: the other way round, whoever gets the answer may

@@ -148,7 +148,7 @@ impl RuntimeApi {
         if receipt.invocation.deadline.settled_by() <= Instant::now() {
             return Ok(());
         }
-        match &mut self.beside {
+        match self.beside.as_mut().and_then(Beside::with_room) {
             Some(beside) => beside.post(receipt.clone(), answer.clone(), true),
             None => posting::answer(&mut self.endpoint, receipt, answer, true).await?,
         }
@@ -159,14 +159,15 @@ impl RuntimeApi {
     /// Posts the answer of an invocation, of which nothing else is left if the answer `frees` the slot. A
     /// refusal that concerns this invocation alone is logged and is no error: Lambda has told the caller
     /// already. Where answers are posted beside the next event, one that frees the slot is only begun to be
-    /// posted, and what ends the process is an error of [`Self::next`].
+    /// posted, if not too many are, and what ends the process is an error of [`Self::next`].
     pub async fn answer(
         &mut self,
         receipt: &Receipt,
         answer: Answer,
         frees: bool,
     ) -> Result<(), Error> {
-        if frees && let Some(beside) = &mut self.beside {
+        let beside = self.beside.as_mut().filter(|_| frees);
+        if let Some(beside) = beside.and_then(Beside::with_room) {
             beside.post(receipt.clone(), answer, false);
             return Ok(());
         }
