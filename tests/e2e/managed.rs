@@ -209,6 +209,19 @@ async fn suspended_work_goes_on_between_events() {
     }
 }
 
+/// It was done without, in the time of an invocation whose work still goes on.
+#[tokio::test]
+async fn memory_that_was_refused_explains_no_later_trap() {
+    for door in [Door::Lambda, Door::Local] {
+        let setup = Setup::of(&ONWARD).function("after_answer", "\"suspend\"");
+        let trial = setup.concurrency(2).start(door).await;
+        let event = json!({ "first": [{ "want": 1 << 30 }], "after": [[{ "sleep": 600_000 }]] });
+        trial.value(event).await;
+        let (error_type, _) = trial.error(json!({ "first": ["trap"] })).await;
+        assert_eq!(error_type, "Function.Trap");
+    }
+}
+
 /// An instance takes the work of so many invocations, and the next one's is finished first.
 #[tokio::test]
 async fn work_that_can_be_suspended_no_more_is_waited_for() {

@@ -264,6 +264,10 @@ impl Keeper {
             tally.entered(number == 0, self.vitals.memory_bytes.clone());
         }
         let call = accessor.with(|mut access| -> wasmtime::Result<_> {
+            if self.slots == 1 {
+                // What others have left may still run, and there was no rest in between.
+                access.data_mut().memory.forget_refusal();
+            }
             let call =
                 handle.start_call_concurrent(&mut access, (invocation.event.to_vec(), context))?;
             let running = Running::new(number, invocation, output, session.clone());

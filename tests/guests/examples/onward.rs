@@ -9,6 +9,7 @@ use futures_util::stream;
 use hearth::{Answer, Body, Encoded, Failure, Http, Streamed};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use test_guests::program::crash::trap;
 use test_guests::{Step, run};
 
 /// Invocations so far.
@@ -69,6 +70,9 @@ enum Act {
     SendForever,
     /// Begins work after the answer.
     Then(Vec<Act>),
+    /// Asks for so many bytes, and does without them.
+    Want(usize),
+    Trap,
     Spin,
     /// Computes for ever too, but gives others their turns.
     Turn,
@@ -167,6 +171,8 @@ async fn act(acts: Vec<Act>, mut body: Option<Body>) -> Result<(), hearth::Error
             Act::SendBytes(bytes) => send(writer(&mut body), bytes, &mut sent).await?,
             Act::SendForever => send(writer(&mut body), usize::MAX, &mut sent).await?,
             Act::Then(work) => begin(work),
+            Act::Want(bytes) => _ = black_box(Vec::<u8>::new()).try_reserve_exact(bytes),
+            Act::Trap => trap(),
             Act::Spin => loop {
                 black_box(0);
             },
