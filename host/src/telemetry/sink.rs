@@ -3,9 +3,9 @@
 //! Promises:
 //! - one line is one `write`, so that lines of several threads never mix. Only where a reader is behind, and
 //!   where a line is longer than a pipe, it goes in pieces, as the system would take it;
-//! - a reader that takes nothing keeps nobody waiting for more than [`limits::LOG_PATIENCE`] once it has begun
-//!   to, and the end of the environment hardly at all; what is lost by that is counted, and told once it
-//!   reads again;
+//! - a reader that takes nothing, or next to nothing, keeps nobody waiting for more than
+//!   [`limits::LOG_PATIENCE`] once it has begun to, and the end of the environment hardly at all; what is lost
+//!   by that is counted, and told once it reads again;
 //! - a closed output is survived in silence: there is nowhere left to complain.
 //!
 //! The descriptor is not made one that never waits: whoever else has it would find it so.
@@ -31,6 +31,8 @@ use crate::limits;
 const PIPE_PIECE_BYTES: usize = 4 * 1024;
 /// What an empty pipe takes at once, and a socket that can be written to.
 const EMPTY_BYTES: usize = 64 * 1024;
+/// What a reader takes in a second, or is too slow to be waited for.
+const PACE_BYTES: usize = 1024 * 1024;
 /// How long is waited before it is looked whether the environment ends, and if it does.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -42,7 +44,7 @@ pub(super) fn hurry() {
     HURRIES.store(true, Ordering::Relaxed);
 }
 
-/// How long a reader is waited for that reads nothing.
+/// How long a reader is waited for that reads next to nothing.
 fn patience() -> Duration {
     match HURRIES.load(Ordering::Relaxed) {
         true => LOOK,
@@ -57,6 +59,11 @@ pub(super) struct Sink {
     format: LogFormat,
     /// Whether the reader was waited for in vain, and has read nothing since.
     is_stalled: bool,
+    /// For how long it was waited for, less what it was worth: what it took meanwhile, at the least pace, and as
+    /// long again without a wait.
+    waited: Duration,
+    /// When it was looked at last.
+    seen: Instant,
     /// Whether the last line is there in part.
     is_torn: bool,
     /// How many lines were lost since.
@@ -87,6 +94,8 @@ impl Sink {
             kind,
             format,
             is_stalled: false,
+            waited: Duration::ZERO,
+            seen: Instant::now(),
             is_torn: false,
             lost: 0,
         }
@@ -126,7 +135,7 @@ impl Sink {
     /// Whether all of it is written, or never will be.
     fn write(&mut self, line: &[u8]) -> bool {
         for (index, piece) in line.chunks(self.piece_bytes(line.len())).enumerate() {
-            if !self.has_room() {
+            if !self.has_room(piece.len()) {
                 self.is_torn |= index > 0;
                 return false;
             }
@@ -154,20 +163,27 @@ impl Sink {
     }
 
     /// Waits until a piece can be written without waiting for more, as long as there is patience for it.
-    fn has_room(&mut self) -> bool {
+    fn has_room(&mut self, piece_bytes: usize) -> bool {
         if self.kind == Kind::Other {
             return true;
         }
         let begun = Instant::now();
+        let before = self.waited.saturating_sub(begun - self.seen);
         self.is_stalled = loop {
             let waits = !self.is_stalled;
             match self.poll(if waits { LOOK } else { Duration::ZERO }) {
-                Ok(false) if waits && begun.elapsed() < patience() => {}
+                Ok(false) if waits && before + begun.elapsed() < patience() => {}
                 // A signal, and it may be this thread that has to hear what it says.
                 Ok(false) | Err(Errno::INTR) => break true,
                 Ok(true) | Err(_) => break false,
             }
         };
+        self.seen = Instant::now();
+        self.waited = before + (self.seen - begun);
+        if !self.is_stalled {
+            let worth = Duration::from_secs(1).mul_f64(piece_bytes as f64 / PACE_BYTES as f64);
+            self.waited = self.waited.saturating_sub(worth);
+        }
         !self.is_stalled
     }
 
@@ -176,5 +192,43 @@ impl Sink {
         let mut watched = [PollFd::new(&self.file, PollFlags::OUT)];
         let time = Timespec::try_from(time).map_err(|_| Errno::INVAL)?;
         Ok(poll(&mut watched, Some(&time))? > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+
+    use super::*;
+
+    /// It takes something again and again, so that no single wait is a long one.
+    #[test]
+    fn a_reader_that_takes_next_to_nothing_is_not_waited_for_piece_by_piece() {
+        const PIECES: u32 = 64;
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let (done, is_done) = channel::<()>();
+        let pause = limits::LOG_PATIENCE / 4;
+        let reading = std::thread::spawn(move || {
+            let mut piece = [0; PIPE_PIECE_BYTES];
+            while is_done.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                reader.read_exact(&mut piece).unwrap();
+            }
+        });
+        let mut sink = Sink::new(writer.into(), LogFormat::Text);
+        let mut line = vec![b'x'; PIPE_PIECE_BYTES - 1];
+        line.push(b'\n');
+        let begun = Instant::now();
+        for _ in 0..EMPTY_BYTES / PIPE_PIECE_BYTES + PIECES as usize {
+            sink.write_line(&line);
+        }
+        assert!(
+            begun.elapsed() < pause * PIECES / 2,
+            "{:?}",
+            begun.elapsed()
+        );
+        assert!(sink.lost > 0);
+        done.send(()).unwrap();
+        reading.join().unwrap();
     }
 }
