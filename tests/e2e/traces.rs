@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use e2e::authority::{self, Authority};
 use e2e::collector::{Collector, Received};
-use e2e::guests::{MISBEHAVE, QUERY};
+use e2e::guests::{MISBEHAVE, ONWARD, QUERY};
 use e2e::terminator::Terminator;
 use e2e::{Database, Door, Setup, Trial};
 use serde_json::json;
@@ -172,6 +172,36 @@ async fn spans_have_left_when_the_next_event_is_asked_for() {
         assert_eq!(collector.spans().len(), invocation);
         trial.host.thaw();
     }
+}
+
+/// It rested for longer than its invocation had, and ends while another one waits.
+#[tokio::test]
+async fn the_span_of_suspended_work_leaves_when_that_ends() {
+    let database = Database::create().await;
+    let gate = database.client().await;
+    let (hold, wait) = (
+        "select pg_advisory_lock(1)",
+        "select pg_advisory_lock_shared(1)",
+    );
+    gate.batch_execute(hold).await.unwrap();
+    let collector = Collector::start().await;
+    let setup = Setup::of(&ONWARD)
+        .with(&database)
+        .function("after_answer", "\"suspend\"")
+        .timeout(Duration::from_secs(3));
+    let trial = traced(setup, &collector).start(Door::Lambda).await;
+    let work = json!({ "after": [[{ "sleep": 50 }]] });
+    let id = trial.invoke(work).await.request_id;
+    parked(&trial).await;
+    gate.batch_execute("select pg_sleep(3.5)").await.unwrap();
+    let waiting = trial.value(json!({ "first": [{ "step": { "batch": wait } }] }));
+    let released = async {
+        of(&collector, &id).await;
+        gate.batch_execute("select pg_advisory_unlock(1)")
+            .await
+            .unwrap();
+    };
+    tokio::join!(waiting, released);
 }
 
 #[tokio::test]

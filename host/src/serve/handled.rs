@@ -130,7 +130,8 @@ async fn close(session: Arc<Session>, settling: Option<impl Future<Output = ()>>
     if let Some(settling) = settling {
         settling.await;
     }
-    session.account().close().await;
+    let until = session.deadline().settled_by();
+    session.account().close(until).await;
 }
 
 impl Drop for Ending {

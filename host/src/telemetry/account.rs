@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use super::metrics::Metrics;
 use super::otlp::{CallSpan, Span, Spans};
@@ -130,8 +131,9 @@ impl Account {
         }
     }
 
-    /// Nothing is left of it. To be called once; ends when everybody has been told who wants to know.
-    pub async fn close(&self) {
+    /// Nothing is left of it. To be called once; ends when everybody has been told who wants to know, or
+    /// soon after `until`.
+    pub async fn close(&self, until: Instant) {
         let Some(invocation) = &self.invocation else {
             return;
         };
@@ -140,7 +142,7 @@ impl Account {
             super::write_line(&tally.line(self, invocation));
         }
         if let Some(span) = &self.span {
-            span.end(invocation).await;
+            span.end(until).await;
         }
     }
 }

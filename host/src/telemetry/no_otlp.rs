@@ -1,6 +1,7 @@
 //! What stands in for the export of spans where it is not built in: nothing, at no cost.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::fault::Fault;
 use crate::invocation::Invocation;
@@ -37,7 +38,7 @@ impl Span {
         match *self {}
     }
 
-    pub(super) async fn end(&self, _: &Invocation) {
+    pub(super) async fn end(&self, _: Instant) {
         match *self {}
     }
 }

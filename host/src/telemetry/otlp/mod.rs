@@ -195,10 +195,9 @@ impl Span {
         own.set_status(Status::error(fault.caller[..end].to_owned()));
     }
 
-    /// Nothing is left of the invocation: everything that belongs to it leaves, within its time.
-    pub(super) async fn end(&self, invocation: &Invocation) {
+    /// Nothing is left of the invocation: everything that belongs to it leaves, if there is time until then.
+    pub(super) async fn end(&self, until: Instant) {
         lock(&self.own).end();
-        let until = invocation.deadline.settled_by();
         let time = until.saturating_duration_since(Instant::now());
         let time = time.min(limits::EXPORT_TIMEOUT);
         if !time.is_zero() {
