@@ -14,9 +14,9 @@ use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::line::{Field as LineField, Line, Value};
+use super::line::{Field as LineField, Line, MEMBERS, Value};
 use super::timestamp::Timestamp;
-use crate::config::{LogConfig, LogLevel};
+use crate::config::{LogConfig, LogFormat, LogLevel};
 
 /// The target of events that are more than errors, for which `tracing` has no level.
 pub(crate) const FATAL: &str = "hearth::fatal";
@@ -107,6 +107,7 @@ where
                 fields.values.extend(of_span.values.iter().cloned());
             }
         }
+        fields.takes_members = self.config.format == LogFormat::Json;
         event.record(&mut fields);
         let line = Line {
             timestamp: Timestamp::now(),
@@ -123,6 +124,8 @@ where
 struct Fields {
     message: String,
     values: Vec<LineField>,
+    /// Whether [`MEMBERS`] are read, which are not put together before that.
+    takes_members: bool,
 }
 
 impl Visit for Fields {
@@ -136,6 +139,7 @@ impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         match field.name() {
             "message" => _ = write!(self.message, "{value:?}"),
+            MEMBERS if !self.takes_members => {}
             name => self.values.push((name, Value::Text(format!("{value:?}")))),
         }
     }
@@ -181,7 +185,6 @@ impl Visit for Fields {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::config::LogFormat;
     use std::sync::{Arc, Mutex};
     use tracing_subscriber::layer::SubscriberExt;
 
@@ -227,6 +230,22 @@ pub(super) mod tests {
             lines,
             ["WARN  look request_id=r-1 tenant_id=blue rows=3 error=bad"]
         );
+    }
+
+    #[test]
+    fn members_are_not_put_together_for_a_line_of_text() {
+        struct Unread;
+
+        impl std::fmt::Display for Unread {
+            fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                panic!("nobody reads it")
+            }
+        }
+
+        let lines = logged(LogLevel::Info, || {
+            tracing::info!(members = %Unread, "look");
+        });
+        assert_eq!(lines, ["INFO  look"]);
     }
 
     #[test]

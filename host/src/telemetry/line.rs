@@ -21,7 +21,7 @@ pub(super) enum Value {
 pub(super) type Field = (&'static str, Value);
 
 /// The name of a field that holds members of a JSON object, in place of the message.
-const MEMBERS: &str = "members";
+pub(super) const MEMBERS: &str = "members";
 
 /// What a line says.
 pub(super) struct Line<'a> {

@@ -13,9 +13,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tracing::field::display;
+
 use super::account::{Account, line_of};
 use super::panic_message;
-use super::structured::{self, Structured};
+use super::structured::{self, Structured, Words};
 use crate::config::LogLevel;
 use crate::limits;
 
@@ -163,8 +165,8 @@ impl Output {
                 figures.push('\n');
                 super::write_line(figures.as_bytes());
             }
-            Some(Structured::Words { level, members }) => {
-                self.say(level, stream, &text, Some(&members), None);
+            Some(Structured::Words(words)) => {
+                self.say(words.level, stream, &text, Some(&words), None);
             }
             None => {
                 let mut rest = &*text;
@@ -186,9 +188,10 @@ impl Output {
         level: LogLevel,
         stream: Stream,
         text: &str,
-        members: Option<&str>,
+        members: Option<&Words<'_>>,
         continues: Option<bool>,
     ) {
+        let members = members.map(display);
         let (account, stream) = (&*self.account, stream.as_str());
         match level {
             LogLevel::Trace => line_of!(account, trace, stream, members, continues, "{text}"),

@@ -4,8 +4,10 @@
 //! - such a line has the level that it names, and [`LogLevel::Info`] if it names none;
 //! - in a log of JSON it is not encoded a second time: its members stand beside the host's own, whose
 //!   names they cannot take, as the guest wrote them and in its order; of several of a name the last counts;
+//!   where nobody reads them, they are not put together;
 //! - figures in CloudWatch's embedded metric format pass as they are, which else are none.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -27,15 +29,17 @@ const TAKEN: [&str; 8] = [
 ];
 
 /// What a line is.
-pub(super) enum Structured {
+pub(super) enum Structured<'a> {
     /// Words for the log.
-    Words {
-        level: LogLevel,
-        /// The members as JSON has them, without the braces.
-        members: String,
-    },
+    Words(Words<'a>),
     /// Figures, as a line of their own, without its break.
     Figures(String),
+}
+
+/// Words for the log. Displayed, they are the members as JSON has them, without the braces.
+pub(super) struct Words<'a> {
+    pub(super) level: LogLevel,
+    members: Members<'a>,
 }
 
 /// An object's members.
@@ -55,19 +59,41 @@ struct Directives {
 }
 
 /// Reads a line, if it is a JSON object with something in it.
-pub(super) fn read(line: &[u8]) -> Option<Structured> {
+pub(super) fn read(line: &[u8]) -> Option<Structured<'_>> {
     if line.trim_ascii_start().first() != Some(&b'{') {
         return None;
     }
     let line = std::str::from_utf8(line).ok()?;
     let members: Members<'_> = serde_json::from_str(line).ok()?;
     if members.get::<Directives>("_aws").is_some() {
-        return Some(Structured::Figures(on_one_line(line)));
+        return Some(Structured::Figures(on_one_line(line).into_owned()));
     }
     let level = members.get::<String>("level");
     let level = level.map_or(LogLevel::Info, |name| level_named(&name));
-    let members = members.but_for(&TAKEN);
-    (!members.is_empty()).then_some(Structured::Words { level, members })
+    let has_own = members.places.keys().any(|name| is_own(name));
+    has_own.then_some(Structured::Words(Words { level, members }))
+}
+
+/// Whether a member of this name is the guest's own.
+fn is_own(name: &str) -> bool {
+    !TAKEN.contains(&name)
+}
+
+impl fmt::Display for Words<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let places = self.members.places.iter();
+        let own = places.filter(|(name, _)| is_own(name));
+        let mut places: Vec<usize> = own.map(|(_, place)| *place).collect();
+        places.sort_unstable();
+        let mut separator = "";
+        for place in places {
+            let (name, value) = self.members.written[place];
+            let value = on_one_line(value.get());
+            write!(formatter, "{separator}{}:{value}", name.get())?;
+            separator = ",";
+        }
+        Ok(())
+    }
 }
 
 impl Members<'_> {
@@ -75,25 +101,6 @@ impl Members<'_> {
     fn get<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Option<T> {
         let (_, value) = self.written[*self.places.get(name)?];
         serde_json::from_str(value.get()).ok()
-    }
-
-    /// All but those of these names.
-    fn but_for(&self, names: &[&str]) -> String {
-        let others = self.places.iter();
-        let others = others.filter(|(name, _)| !names.contains(&name.as_str()));
-        let mut places: Vec<usize> = others.map(|(_, place)| *place).collect();
-        places.sort_unstable();
-        let mut text = String::new();
-        for place in places {
-            let (name, value) = self.written[place];
-            if !text.is_empty() {
-                text.push(',');
-            }
-            text.push_str(name.get());
-            text.push(':');
-            text.push_str(&on_one_line(value.get()));
-        }
-        text
     }
 }
 
@@ -126,8 +133,11 @@ impl<'de> Deserialize<'de> for Members<'de> {
 
 /// JSON without what a reader could take for the end of a line: between its parts, where alone it may be, a
 /// carriage return means nothing.
-fn on_one_line(json: &str) -> String {
-    json.replace('\r', " ")
+fn on_one_line(json: &str) -> Cow<'_, str> {
+    match json.contains('\r') {
+        true => json.replace('\r', " ").into(),
+        false => json.into(),
+    }
 }
 
 /// The level of this name; loggers have several names for some.
@@ -146,7 +156,7 @@ mod tests {
 
     fn words(line: &str) -> Option<(LogLevel, String)> {
         match read(line.as_bytes())? {
-            Structured::Words { level, members } => Some((level, members)),
+            Structured::Words(words) => Some((words.level, words.to_string())),
             Structured::Figures(_) => None,
         }
     }
