@@ -128,6 +128,18 @@ behind_both_doors! {
         assert_eq!(database.value("select count(*) from moods").await.as_deref(), Some("1"));
     }
 
+    /// Which says nothing of the names that the host gives.
+    async fn a_name_that_a_function_has_never_prepared_costs_other_statements_nothing(door) {
+        let (_database, trial) = trial(door, "", "\"serial\"").await;
+        let steps = json!([
+            { "query": "select 17" }, { "query": "execute nothing" },
+            { "query": "select count(*) from pg_prepared_statements where statement = 'select 17'" },
+        ]);
+        let results = trial.value(json!({ "steps": steps })).await;
+        assert_eq!(results[1]["error"]["code"], "26000", "{results}");
+        assert_eq!(results[2]["rows"], json!([[1]]), "{results}");
+    }
+
     /// It has done something by then that no rollback takes back.
     async fn a_function_that_fails_as_a_forgotten_statement_does_is_called_once(door) {
         let (database, trial) = trial(

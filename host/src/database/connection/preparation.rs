@@ -272,6 +272,10 @@ impl Connection {
         ground: &Ground,
         error: &Error,
     ) -> bool {
+        // What it has bound was there: what is not is a name of the guest's own, or a function's.
+        if error.kind() == "26000" && self.bound {
+            return false;
+        }
         let remembered = known || keys.iter().any(|key| self.statements.contains(key));
         if !(error.is_stale_plan() || remembered && self.is_outdated(error)) {
             return false;
