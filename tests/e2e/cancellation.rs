@@ -274,6 +274,32 @@ behind_both_doors! {
         assert_ne!(results[2]["rows"], json!([["5s"]]), "{results}");
     }
 
+    /// Then it has what there is, of which the server knows.
+    async fn a_call_may_be_given_more_time_than_there_is(door) {
+        for prepare in ["\"always\"", "\"never\""] {
+            let database = Database::create().await;
+            let trial = Setup::of(&QUERY)
+                .with(&database)
+                .database("pool_max", "1")
+                .database("prepare", prepare)
+                .start(door)
+                .await;
+            let time = json!({ "query": "select current_setting('statement_timeout')" });
+            let all = json!([
+                time, { "batch": "select 1" }, { "pipeline": [["select 1", []]] },
+                { "transaction": [time], "end": "commit" },
+            ]);
+            let hurried = |millis: u32| json!({ "timeout_ms": millis, "hurried": all });
+            let steps = json!([time, hurried(60_000), hurried(u32::MAX)]);
+            let results = trial.value(json!({ "steps": steps })).await;
+            for longer in [&results[1], &results[2]] {
+                assert_eq!(longer[0], results[0], "{results}");
+                assert_eq!(longer[3]["steps"][0], results[0], "{results}");
+            }
+            assert!(!results.to_string().contains("\"error\""), "{results}");
+        }
+    }
+
     async fn a_connection_is_waited_for_no_longer_than_a_call_may_take(door) {
         let database = Database::create().await;
         let trial = Setup::of(&QUERY).with(&database).database("pool_max", "1").start(door).await;

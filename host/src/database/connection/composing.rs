@@ -3,6 +3,8 @@
 //! Promises: what the host puts first (`BEGIN`, settings, a role, limits of time) goes in the same flush, and
 //! if it fails, nothing of the guest's is executed; a request that cannot be written leaves nothing behind.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 
 use super::Connection;
@@ -76,10 +78,19 @@ impl Connection {
         Ok(())
     }
 
+    /// How long the next request may take, if that is less than its terms say.
+    pub fn take_call_timeout(&mut self) -> Option<Duration> {
+        let timeout = self.call_timeout.take()?;
+        match self.terms.time {
+            Some(time) if time <= timeout => None,
+            _ => Some(timeout),
+        }
+    }
+
     /// What the host itself executes first.
     fn leaders(&mut self, effects: Effects) -> Vec<Command> {
         let mut leaders = Vec::new();
-        let call_timeout = self.call_timeout.take();
+        let call_timeout = self.take_call_timeout();
         let releasing = self.savepoints.begin();
         if self.status() == Some(Status::Failed) {
             // The server takes nothing any more but the end of the transaction.

@@ -102,7 +102,7 @@ pub struct Connection {
     /// whoever reads says so: they may give up before the end of the answer, and others go on.
     suspended: bool,
     pub timeouts: ServerTimeouts,
-    /// How long the next request may take, if that is less than its terms say.
+    /// How long the next request may take at most, whatever its terms say.
     pub call_timeout: Option<Duration>,
     /// Whether what the session knows of sequences is this loan's own, as far as a text tells.
     has_sequences: bool,

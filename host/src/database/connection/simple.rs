@@ -37,7 +37,7 @@ impl Connection {
         let outside = self.is_outside();
         // What is put in force ends with its transaction, and outside of one with its message.
         let mut prelude = self.terms.prelude.take_if(|_| outside);
-        let timeout = self.call_timeout.take_if(|_| outside);
+        let timeout = outside.then(|| self.take_call_timeout()).flatten();
         self.lead(Effects::of(sql)).await?;
         if let Some(timeout) = timeout {
             let set = self.timeouts.of_batch(timeout);
