@@ -39,13 +39,13 @@ struct Noted {
     failure: Mutex<Option<wire::Error>>,
 }
 
-/// A result, of which the transaction takes note that it belongs to, if it does to one.
+/// The result of a call that goes on with an earlier one, of which the transaction takes note that it belongs to, if it does to one.
 pub(super) fn noted<T>(
     trouble: Option<&Trouble>,
     result: Result<T, wire::Error>,
 ) -> Result<T, Error> {
     Ok(match trouble {
-        Some(trouble) => trouble.note(result)?,
+        Some(trouble) => trouble.note_failure(result)?,
         None => result?,
     })
 }
@@ -69,24 +69,29 @@ impl Told for wire::PipelineError {
 }
 
 impl Trouble {
-    /// Takes note of a call's result.
+    /// Takes note of the result of a call that only the server can have answered.
     pub(super) fn note<T, E: Told>(&self, result: Result<T, E>) -> Result<T, E> {
         let Noted { conflict, failure } = &*self.0;
-        match &result {
-            Ok(_) => {
-                conflict.store(false, Ordering::Relaxed);
-                *lock(failure) = None;
+        if result.is_ok() {
+            conflict.store(false, Ordering::Relaxed);
+            *lock(failure) = None;
+        }
+        self.note_failure(result)
+    }
+
+    /// The same, of one that may have been answered from what was there before: that it succeeds says nothing of
+    /// the transaction.
+    pub(super) fn note_failure<T, E: Told>(&self, result: Result<T, E>) -> Result<T, E> {
+        let Noted { conflict, failure } = &*self.0;
+        if let Err(error) = &result {
+            let error = error.error();
+            let code = code(error);
+            if matches!(code, Some("40001" | "40P01")) {
+                conflict.store(true, Ordering::Relaxed);
             }
             // What follows in a transaction that has failed says nothing new.
-            Err(error) => {
-                let error = error.error();
-                let code = code(error);
-                if matches!(code, Some("40001" | "40P01")) {
-                    conflict.store(true, Ordering::Relaxed);
-                }
-                if code.is_some_and(|code| code != "25P02") {
-                    *lock(failure) = Some(error.clone());
-                }
+            if code.is_some_and(|code| code != "25P02") {
+                *lock(failure) = Some(error.clone());
             }
         }
         result
@@ -207,6 +212,8 @@ mod tests {
             let _ = trouble.note(result);
             assert_eq!(trouble.is_conflict(), is_noted);
         }
+        // Rows that were held meanwhile.
+        assert!(noted(Some(&trouble), Ok(())).is_ok() && trouble.is_conflict());
         let of_a_pipeline = wire::PipelineError {
             index: Some(1),
             error: refusal("22012"),

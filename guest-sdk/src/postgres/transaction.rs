@@ -221,7 +221,8 @@ impl Host for Transaction<'_> {
         let Open {
             handle, trouble, ..
         } = &*self.open;
-        trouble.note(handle.prepare(drafts, call::millis(self.timeout)).await)
+        let prepared = handle.prepare(drafts, call::millis(self.timeout)).await;
+        trouble.note_failure(prepared)
     }
 
     async fn send_query(&self, call: wire::Call) -> Result<wire::Answer, wire::Error> {
