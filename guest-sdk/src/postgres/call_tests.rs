@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use postgres_types::{ToSql, Type};
 
 use super::super::cache::StatementCache;
+use super::super::pipeline::Pipeline;
 use super::super::statement::{Statement, ToStatement};
 use super::*;
 use crate::poll_ready;
@@ -379,4 +380,19 @@ fn a_refusal_carries_what_the_server_said() {
         Some(&ErrorPosition::Original(15))
     );
     assert!(!error.may_have_executed() && !error.is_closed());
+}
+
+/// Only one of them had to be known, and it is not why there was no connection.
+#[test]
+fn an_error_on_the_way_to_the_server_is_that_of_a_whole_pipeline() {
+    for (error, index) in [
+        (wire::Error::Busy("none is free".to_owned()), None),
+        (wire::Error::Database(refused("42P01", "missing")), Some(1)),
+    ] {
+        let host = Script::new([Line::Error(error)]);
+        let mut pipeline = Pipeline::new(&host);
+        pipeline.add("SELECT 1", &[]).add("SELECT $1", &[&1_i32]);
+        let refused = poll_ready(pipeline.run()).expect_err("it is not known");
+        assert_eq!(refused.pipeline_index(), index, "{refused}");
+    }
 }

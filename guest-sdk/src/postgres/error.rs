@@ -170,6 +170,14 @@ impl Error {
         severity.is_some_and(|severity| matches!(severity, "FATAL" | "PANIC"))
     }
 
+    /// Whether it is about what a statement says, and not about the way to the server.
+    pub(super) fn is_of_a_statement(&self) -> bool {
+        match &self.0.kind {
+            Kind::Database(_) => !self.is_last_words(),
+            kind => matches!(kind, Kind::Denied(_) | Kind::Invalid(_)),
+        }
+    }
+
     /// Whether no connection came free in time. Nothing was executed.
     pub fn is_busy(&self) -> bool {
         matches!(self.0.kind, Kind::Busy(_))

@@ -187,7 +187,7 @@ impl<'a, H: Host> Pipeline<'a, H> {
         let described = call::describe(self.host, sources).await;
         let described = described.map_err(|error| match error.pipeline_index() {
             Some(nth) => error.of_call(missing.get(nth).copied().unwrap_or(nth)),
-            None if missing.len() == 1 => error.of_call(missing[0]),
+            None if missing.len() == 1 && error.is_of_a_statement() => error.of_call(missing[0]),
             None => error,
         })?;
         for (planned, known) in calls.iter().zip(&mut known) {
