@@ -129,6 +129,8 @@ pub const UNRECEIVED_TIMEOUT: Duration = Duration::from_secs(8);
 /// A request larger than this, in bytes, is not limited so: the server may have to wait for a lock
 /// before it takes all of it, and is not gone. The system holds as much for a server that does not read.
 pub const REQUEST_BYTES_HELD: u64 = 32 * 1024;
+/// What each of a connection's two buffers may keep in memory when the server owes nothing, in bytes.
+pub const WIRE_BYTES_KEPT: usize = 256 * 1024;
 /// How long a request to cancel may take.
 pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept per connection, where nothing else is said.

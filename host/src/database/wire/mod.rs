@@ -31,6 +31,7 @@ pub mod notification;
 mod parting;
 pub mod reply;
 pub mod request;
+mod room;
 mod words;
 
 use notice::Heard;
@@ -63,6 +64,8 @@ pub struct Wire {
     unseen: usize,
     /// Bytes of a message too large to be held that have yet to arrive, and are dropped.
     dropping: usize,
+    /// Whether room was made for a message that is larger than most.
+    swollen: bool,
     /// `ReadyForQuery` messages that the server still owes.
     owed: u32,
     status: Status,
@@ -102,6 +105,7 @@ impl Wire {
             current: 0,
             unseen: 0,
             dropping: 0,
+            swollen: false,
             owed: 0,
             status: Status::Idle,
             transactions: 0,
@@ -231,6 +235,7 @@ impl Wire {
                         };
                         self.transactions += u64::from(self.status == Status::Idle);
                         self.owed = self.owed.saturating_sub(1);
+                        self.slim();
                         return Ok(tag);
                     }
                     _ => return Ok(tag),
@@ -293,11 +298,6 @@ impl Wire {
         ))
     }
 
-    fn consume(&mut self) {
-        self.input.advance(std::mem::take(&mut self.current));
-        self.dropping += std::mem::take(&mut self.unseen);
-    }
-
     /// The tag of the message in front, once all of it is there.
     fn in_front(&mut self) -> Result<Option<u8>> {
         let dropped = self.dropping.min(self.input.len());
@@ -329,7 +329,7 @@ impl Wire {
                 _ => Err(self.garbage("a message of absurd length")),
             };
         }
-        self.input.reserve(whole - self.input.len());
+        self.make_room(whole);
         Ok(None)
     }
 
