@@ -131,6 +131,8 @@ pub const UNRECEIVED_TIMEOUT: Duration = Duration::from_secs(8);
 pub const REQUEST_BYTES_HELD: u64 = 32 * 1024;
 /// What each of a connection's two buffers may keep in memory when the server owes nothing, in bytes.
 pub const WIRE_BYTES_KEPT: usize = 256 * 1024;
+/// A text longer than this, in bytes, is judged by itself: others have their turn before the next.
+pub const SQL_BYTES_AT_ONCE: usize = 64 * 1024;
 /// How long a request to cancel may take.
 pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept per connection, where nothing else is said.

@@ -64,6 +64,7 @@ struct Execution {
     parsed_as: Option<String>,
     formats: Formats,
     portal: String,
+    effects: Effects,
 }
 
 impl Connection {
@@ -167,7 +168,7 @@ impl Connection {
             }
         };
         if first.failed.is_none() {
-            self.remember(&call.key, name, description.clone());
+            self.remember(&call.key, name, description.clone(), execution.effects);
         }
         Ok(self.started(description, first, portal))
     }
@@ -220,7 +221,9 @@ impl Connection {
             }
             _ => (String::new(), 0),
         };
-        let assumed = match self.statements.get(&call.key) {
+        let own = self.statements.get(&call.key);
+        let effects = own.map(|own| own.effects);
+        let assumed = match own {
             // What the host has been told since, the guest knows already.
             Some(prepared) if !prepared.still_serves(call, known.as_ref()) => {
                 Ok(known.filter(|known| known.version == call.version))
@@ -234,18 +237,21 @@ impl Connection {
             Ok(Some(description)) => {
                 check(call, &description, given)?;
                 let oids = description.parameter_oids();
-                return self.start_parsing(call, Some(description), &oids, (portal, rows_max));
+                let asked = (portal, rows_max);
+                return self.start_parsing(call, Some(description), &oids, asked, effects);
             }
             Ok(None) if call.names_all() && self.may_assume(assuming, &[&call.key]) => {
-                return self.start_parsing(call, None, &call.key.types, (portal, rows_max));
+                let asked = (portal, rows_max);
+                return self.start_parsing(call, None, &call.key.types, asked, effects);
             }
             // Boxed as is all that is seldom needed: the common case then moves less memory.
             Ok(None) => Box::pin(self.prepare(&call.key)).await?,
         };
         check(call, &prepared.description, given)?;
         if prepared.name.is_empty() {
-            let oids = prepared.description.parameter_oids();
-            return self.start_parsing(call, Some(prepared.description), &oids, (portal, rows_max));
+            let (oids, asked) = (prepared.description.parameter_oids(), (portal, rows_max));
+            let (description, effects) = (Some(prepared.description), Some(prepared.effects));
+            return self.start_parsing(call, description, &oids, asked, effects);
         }
         let description = prepared.description;
         self.send(prepared.effects, |out| {
@@ -265,6 +271,7 @@ impl Connection {
             description: Some(description),
             parsed_as: None,
             portal,
+            effects: prepared.effects,
         })
     }
 
@@ -275,10 +282,12 @@ impl Connection {
         description: Option<Arc<Description>>,
         types: &[u32],
         (portal, rows_max): (String, u32),
+        effects: Option<Effects>,
     ) -> Result<Execution> {
         let name = self.statement_name(&call.key);
         let (arguments, columns) = formats(description.as_ref());
-        self.send(Effects::of(&call.key.sql), |out| {
+        let effects = effects.unwrap_or_else(|| Effects::of(&call.key.sql));
+        self.send(effects, |out| {
             request::parse(&name, &call.key.sql, types, out)?;
             request::describe(&name, out)?;
             request::bind(&portal, &name, &arguments, &call.arguments, &columns, out)?;
@@ -290,6 +299,7 @@ impl Connection {
             parsed_as: Some(name),
             formats: columns,
             portal,
+            effects,
         })
     }
 

@@ -13,7 +13,7 @@ use postgres_protocol::message::backend as tags;
 
 use super::Connection;
 use super::exchange::{check, formats};
-use super::preparation::Ground;
+use super::preparation::{Ground, judged};
 use crate::config::Prepare;
 use crate::database::connection::batch::Batch;
 use crate::database::error::{Error, Result};
@@ -42,7 +42,8 @@ struct Plan {
     name: String,
     /// What it is, or is assumed to be.
     description: Option<Arc<Description>>,
-    effects: Effects,
+    /// What executing it does; none if that is said of an earlier call of the same statement.
+    effects: Option<Effects>,
 }
 
 impl Connection {
@@ -106,8 +107,8 @@ impl Connection {
                     Arc::new(resolved.map_err(Error::executed)?)
                 }
             };
-            if plan.parsed && !plan.name.is_empty() {
-                self.remember(&call.key, plan.name, description.clone());
+            if let (true, Some(effects)) = (plan.parsed && !plan.name.is_empty(), plan.effects) {
+                self.remember(&call.key, plan.name, description.clone(), effects);
             }
             outcomes.push(Outcome { description, rows });
         }
@@ -132,6 +133,7 @@ impl Connection {
             let given = request::count(&call.arguments).ok_or_else(request::not_whole);
             let given = given.map_err(|error| error.of_call(index))?;
             let prepared = self.statements.get(&call.key);
+            let effects = prepared.map(|own| own.effects);
             let same_as = match prepared.is_none() && varies(&call.key.sql) {
                 true => index,
                 false => *first.entry(&call.key).or_insert(index),
@@ -143,8 +145,6 @@ impl Connection {
                 Some(prepared) => Some(prepared.description.clone()),
                 None => known.filter(is_right),
             };
-            let effects = prepared.as_ref().map(|prepared| prepared.effects);
-            let effects = effects.unwrap_or_else(|| Effects::of(&call.key.sql));
             let own_name = prepared.map(|prepared| prepared.name).unwrap_or_default();
             let parsed = !named || (own_name.is_empty() && same_as == index);
             if same_as == index && description.is_none() {
@@ -166,6 +166,7 @@ impl Connection {
         let guarding = std::mem::take(&mut self.guarding);
         self.prepare_missing(calls, &mut plans, &missing, named)
             .await?;
+        judge(calls, &mut plans).await;
         self.guarding = guarding;
         for index in 0..plans.len() {
             if named && plans[index].parsed {
@@ -200,6 +201,7 @@ impl Connection {
         for (index, prepared) in missing.iter().zip(prepared) {
             let plan = &mut plans[*index];
             plan.description = Some(prepared.description);
+            plan.effects = Some(prepared.effects);
             if named && !prepared.name.is_empty() {
                 plan.name = prepared.name;
                 plan.parsed = false;
@@ -209,15 +211,16 @@ impl Connection {
     }
 
     fn send_all(&mut self, calls: &[Call], plans: &[Plan]) -> Result<()> {
-        let effects = plans.iter().fold(Effects::NONE, |all, plan| Effects {
-            residue: all.residue.max(plan.effects.residue),
+        let each = plans.iter().filter_map(|plan| plan.effects);
+        let effects = each.fold(Effects::NONE, |all, own| Effects {
+            residue: all.residue.max(own.residue),
             sequences: Sequences {
-                reads: all.sequences.reads || plan.effects.sequences.reads,
-                moves: all.sequences.moves || plan.effects.sequences.moves,
+                reads: all.sequences.reads || own.sequences.reads,
+                moves: all.sequences.moves || own.sequences.moves,
             },
             only_modes: false,
-            forgets: all.forgets || plan.effects.forgets,
-            renames: all.renames || plan.effects.renames,
+            forgets: all.forgets || own.forgets,
+            renames: all.renames || own.renames,
         });
         let between = self.terms.prelude.clone();
         self.send(effects, |out| {
@@ -292,6 +295,15 @@ impl Connection {
                 tags::READY_FOR_QUERY_TAG => return Err(self.wire.garbage("an early end")),
                 _ => {}
             }
+        }
+    }
+}
+
+/// Judges the texts of which that has not been done.
+async fn judge(calls: &[Call], plans: &mut [Plan]) {
+    for (index, plan) in plans.iter_mut().enumerate() {
+        if plan.effects.is_none() && plan.same_as == index {
+            plan.effects = Some(judged(&calls[index].key.sql).await);
         }
     }
 }

@@ -99,7 +99,8 @@ impl Connection {
         for (index, (name, shape)) in names.into_iter().zip(&shapes).enumerate() {
             let described = self.resolve(shape, None).await;
             let description = described.map_err(|error| (index, error))?;
-            prepared.push(self.remember(keys[index], name, Arc::new(description)));
+            let effects = judged(&keys[index].sql).await;
+            prepared.push(self.remember(keys[index], name, Arc::new(description), effects));
         }
         // The execution that follows has the same.
         self.call_timeout = call_timeout;
@@ -211,13 +212,27 @@ impl Connection {
 
     /// Notes that a statement is prepared, unless it may be another one by the next time, and has the
     /// server forget the one that makes room.
-    pub fn remember(&mut self, key: &Key, name: String, description: Arc<Description>) -> Prepared {
+    pub fn remember(
+        &mut self,
+        key: &Key,
+        name: String,
+        description: Arc<Description>,
+        effects: Effects,
+    ) -> Prepared {
         self.parsing.retain(|parsing| *parsing != name);
+        let renamed = self.renamed;
+        let is_known = |own: &&Prepared| {
+            let is_same = Arc::ptr_eq(&own.description, &description);
+            is_same && own.name == name && own.renamed == renamed
+        };
+        if let Some(own) = self.statements.get(key).filter(is_known) {
+            return own.clone();
+        }
         let prepared = Prepared {
             name,
             description,
-            effects: Effects::of(&key.sql),
-            renamed: self.renamed,
+            effects,
+            renamed,
         };
         if varies(&key.sql) {
             return prepared;
@@ -322,6 +337,15 @@ impl Connection {
     pub fn is_outdated(&self, error: &Error) -> bool {
         error.is_stale_plan() || (self.leading == 0 && !self.bound && error.is_misfit())
     }
+}
+
+/// Judges a text. Where that takes long, whoever else has something to do comes first.
+pub async fn judged(sql: &str) -> Effects {
+    let effects = Effects::of(sql);
+    if sql.len() > limits::SQL_BYTES_AT_ONCE {
+        tokio::task::yield_now().await;
+    }
+    effects
 }
 
 /// On what statements are executed: what a failure of theirs would undo.

@@ -21,3 +21,4 @@ pub mod naming;
 pub mod parentheses;
 pub mod residue;
 pub mod varying;
+pub mod words;

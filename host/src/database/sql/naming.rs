@@ -5,13 +5,15 @@
 //! a function does is not in the text.
 
 use super::kinds::statements;
-use super::lexer::{Token, Tokens};
+use super::lexer::Token;
 use super::residue::is_temporary;
+use super::words::Words;
 
 /// Whether a text may change what names mean, for its session or its transaction.
-pub fn renames(sql: &str) -> bool {
-    let tokens: Vec<Token> = Tokens::words(sql).collect();
-    statements(&tokens).any(of_statement) || tokens.iter().any(of_token)
+pub fn renames(words: &Words) -> bool {
+    let may_rename =
+        |tokens: &[Token]| statements(tokens).any(of_statement) || tokens.iter().any(of_token);
+    words.readings().any(may_rename)
 }
 
 fn of_statement(tokens: &[Token]) -> bool {
@@ -31,7 +33,7 @@ fn of_statement(tokens: &[Token]) -> bool {
 
 fn of_token(token: &Token) -> bool {
     match token {
-        Token::Ambiguous | Token::Escaped | Token::Folded => true,
+        Token::Escaped | Token::Folded => true,
         _ => token
             .name()
             .is_some_and(|name| name == "set_config" || is_temporary(name)),
@@ -41,6 +43,10 @@ fn of_token(token: &Token) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn renames(sql: &str) -> bool {
+        super::renames(&Words::of(sql))
+    }
 
     #[test]
     fn what_changes_the_meaning_of_names_is_told_from_what_does_not() {

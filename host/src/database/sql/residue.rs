@@ -11,12 +11,11 @@
 //!
 //! The transaction itself is not judged here: the server reports it ([`crate::database::wire`]).
 
-use std::iter;
-
 use super::guard::runs_text;
 use super::harmless::{Statement, is_builtin, is_harmless};
 use super::kinds::statements;
-use super::lexer::{Token, Tokens};
+use super::lexer::Token;
+use super::words::Words;
 
 /// What executing a statement may leave behind on its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,31 +47,31 @@ impl Sequences {
 }
 
 /// What a text has to do with sequences. `residue` is its own.
-pub fn sequences(sql: &str, residue: Residue) -> Sequences {
+pub fn sequences(words: &Words, residue: Residue) -> Sequences {
     let writes = ["copy", "delete", "insert", "merge", "update"];
     let mut found = Sequences {
         // Who calls what is not known here may call anything.
         reads: residue != Residue::Nothing,
         moves: residue != Residue::Nothing,
     };
-    for token in readings(sql).flatten() {
+    for token in words.readings().flatten() {
         found.moves |= token.is_one_of(&writes);
         match token.name() {
             Some("currval" | "lastval") => found.reads = true,
             Some("nextval" | "setval") => found.moves = true,
             Some(_) => {}
-            None => found.reads |= token == Token::Escaped,
+            None => found.reads |= *token == Token::Escaped,
         }
     }
     found
 }
 
 /// Whether a text is nothing but `SET TRANSACTION`.
-pub fn only_modes(sql: &str) -> bool {
-    let tokens: Vec<Token> = Tokens::statement(sql).collect();
+pub fn only_modes(words: &Words) -> bool {
+    let tokens = words.statement();
     let statement = match tokens.split_last() {
         Some((Token::Symbol(';'), statement)) => statement,
-        _ => &tokens,
+        _ => tokens,
     };
     matches!(statement, [set, transaction, ..] if set.is("set") && transaction.is("transaction"))
         && !statement.contains(&Token::Symbol(';'))
@@ -80,26 +79,18 @@ pub fn only_modes(sql: &str) -> bool {
 
 /// Whether a text has its session forget prepared statements, the host's own among them, or may: what a
 /// `DO` does stands in a string. `residue` is the text's.
-pub fn forgets(sql: &str, residue: Residue) -> bool {
-    let mut words = readings(sql).flatten();
-    residue != Residue::Nothing
-        && words.any(|word| word.is_one_of(&["deallocate", "discard", "do"]))
+pub fn forgets(words: &Words, residue: Residue) -> bool {
+    let mut each = words.readings().flatten();
+    residue != Residue::Nothing && each.any(|word| word.is_one_of(&["deallocate", "discard", "do"]))
 }
 
-/// Judges one or more statements by their text.
-pub fn residue(sql: &str) -> Residue {
-    readings(sql)
-        .map(|tokens| of_statements(&tokens))
+/// Judges one or more statements by their words.
+pub fn residue(words: &Words) -> Residue {
+    words
+        .readings()
+        .map(of_statements)
         .max()
         .unwrap_or(Residue::Nothing)
-}
-
-/// The words of a text; where those depend on what a backslash means in a string, also as they are
-/// if it means the other thing.
-fn readings(sql: &str) -> impl Iterator<Item = Vec<Token>> {
-    let is_ambiguous = sql.contains("\\'") && Tokens::new(sql).any(|t| t == Token::Ambiguous);
-    let escaped = is_ambiguous.then(|| Tokens::escaped(sql).without_strings().collect());
-    iter::once(Tokens::words(sql).collect()).chain(escaped)
 }
 
 fn of_statements(tokens: &[Token]) -> Residue {
@@ -232,6 +223,22 @@ const VERBS: [&str; 33] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn residue(sql: &str) -> Residue {
+        super::residue(&Words::of(sql))
+    }
+
+    fn only_modes(sql: &str) -> bool {
+        super::only_modes(&Words::of(sql))
+    }
+
+    fn forgets(sql: &str) -> bool {
+        super::forgets(&Words::of(sql), residue(sql))
+    }
+
+    fn sequences(sql: &str) -> Sequences {
+        super::sequences(&Words::of(sql), residue(sql))
+    }
 
     #[test]
     fn everyday_statements_leave_nothing_behind() {
@@ -375,14 +382,14 @@ mod tests {
     #[test]
     fn what_forgets_statements_is_noticed() {
         for sql in ["discard all", "select 1; DEALLOCATE p"] {
-            assert!(forgets(sql, residue(sql)), "{sql}");
+            assert!(forgets(sql), "{sql}");
         }
         for sql in [
             "select discard from t",
             "discarded",
             "select 'discard all', f()",
         ] {
-            assert!(!forgets(sql, residue(sql)), "{sql}");
+            assert!(!forgets(sql), "{sql}");
         }
     }
 
@@ -395,9 +402,9 @@ mod tests {
             "select U&\"l\\0061stval\"()",
             "select 'a\\'', lastval() --'",
         ] {
-            assert!(sequences(sql, residue(sql)).reads, "{sql}");
+            assert!(sequences(sql).reads, "{sql}");
         }
-        assert!(!sequences("select 'lastval()'", Residue::Nothing).reads);
+        assert!(!sequences("select 'lastval()'").reads);
     }
 
     #[test]
@@ -413,10 +420,10 @@ mod tests {
             "select setval('s', 1)",
             "select my_function()",
         ] {
-            assert!(sequences(sql, residue(sql)).moves, "{sql}");
+            assert!(sequences(sql).moves, "{sql}");
         }
         for sql in ["", "begin", "select 1, 'insert'", "savepoint a"] {
-            assert!(!sequences(sql, residue(sql)).moves, "{sql}");
+            assert!(!sequences(sql).moves, "{sql}");
         }
     }
 }

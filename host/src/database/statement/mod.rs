@@ -15,6 +15,7 @@ use postgres_types::{Field, Kind, Type};
 
 use crate::database::sql::naming;
 use crate::database::sql::residue::{self, Residue, Sequences};
+use crate::database::sql::words::Words;
 use crate::database::wire::reply::{Shape, ShapeColumn};
 use crate::database::wire::request::{self, Formats};
 use crate::limits;
@@ -118,13 +119,14 @@ pub struct Effects {
 impl Effects {
     /// Judges a text.
     pub fn of(sql: &str) -> Self {
-        let residue = residue::residue(sql);
+        let words = Words::of(sql);
+        let residue = residue::residue(&words);
         Self {
             residue,
-            sequences: residue::sequences(sql, residue),
-            only_modes: residue::only_modes(sql),
-            forgets: residue::forgets(sql, residue),
-            renames: naming::renames(sql),
+            sequences: residue::sequences(&words, residue),
+            only_modes: residue::only_modes(&words),
+            forgets: residue::forgets(&words, residue),
+            renames: naming::renames(&words),
         }
     }
 }
