@@ -293,7 +293,7 @@ impl Connection {
             request::bind(&portal, &name, &arguments, &call.arguments, &columns, out)?;
             request::execute(&portal, rows_max, out)
         })?;
-        self.parsing.push(name.clone());
+        self.parses([&name]);
         Ok(Execution {
             description,
             parsed_as: Some(name),

@@ -247,7 +247,7 @@ impl Connection {
             Ok(())
         })?;
         let parsed = plans.iter().filter(|plan| plan.parsed);
-        self.parsing = parsed.map(|plan| plan.name.clone()).collect();
+        self.parses(parsed.map(|plan| &plan.name));
         Ok(())
     }
 

@@ -87,7 +87,7 @@ impl Connection {
             })
         });
         sent.map_err(|error| (0, error))?;
-        self.parsing.clone_from(&names);
+        self.parses(&names);
         let mut shapes = Vec::with_capacity(keys.len());
         for index in 0..keys.len() {
             let shape = self.described().await;
@@ -208,6 +208,12 @@ impl Connection {
                 format!("s{:x}", self.names)
             }
         }
+    }
+
+    /// Notes that the server may parse statements by these names. What has none is gone with the next one.
+    pub fn parses<'a>(&mut self, names: impl IntoIterator<Item = &'a String>) {
+        let named = names.into_iter().filter(|name| !name.is_empty());
+        self.parsing.extend(named.cloned());
     }
 
     /// Notes that a statement is prepared, unless it may be another one by the next time, and has the
