@@ -63,6 +63,18 @@ behind_both_doors! {
         assert_eq!(numbers(&database).await.as_deref(), Some("2"));
     }
 
+    /// Which takes as long as the catalog is locked.
+    async fn a_call_that_is_dropped_while_its_types_are_looked_up_leaves_nothing_prepared(door) {
+        let database = Database::with("create type mood as enum ('fine'); create table moods (m mood)").await;
+        let trial = Setup::of(&QUERY).with(&database).database("pool_max", "1").start(door).await;
+        let gate = database.client().await;
+        gate.batch_execute("begin; lock table pg_catalog.pg_range").await.unwrap();
+        let left = "select count(*) from pg_prepared_statements where statement = 'select m from moods'";
+        let steps = json!([{ "abandon": "select m from moods", "after_ms": 500 }, { "query": left }]);
+        let results = results(&trial, steps).await;
+        assert_eq!(results[1]["rows"], json!([[0]]), "{results:?}");
+    }
+
     async fn a_dropped_call_leaves_settings_where_they_are(door) {
         let (_database, trial) = trial(door).await;
         let show = json!({ "query": "show work_mem" });

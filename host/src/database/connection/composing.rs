@@ -21,17 +21,28 @@ impl Connection {
         effects: Effects,
         write: impl FnOnce(&mut BytesMut) -> Result<()>,
     ) -> Result<()> {
+        self.forget_parsing();
+        self.send_meanwhile(effects, write)
+    }
+
+    /// The same, while statements are being prepared: it is not what they would be forgotten with.
+    pub fn send_meanwhile(
+        &mut self,
+        effects: Effects,
+        write: impl FnOnce(&mut BytesMut) -> Result<()>,
+    ) -> Result<()> {
         self.compose(effects, write)?;
         self.wire.sync();
         Ok(())
     }
 
-    /// The same, but leaves the request open for the data of a `COPY`.
+    /// Sends one as well, but leaves the request open for the data of a `COPY`.
     pub fn send_open(
         &mut self,
         effects: Effects,
         write: impl FnOnce(&mut BytesMut) -> Result<()>,
     ) -> Result<()> {
+        self.forget_parsing();
         self.compose(effects, write)?;
         self.wire.sync_later();
         Ok(())
@@ -42,7 +53,6 @@ impl Connection {
         effects: Effects,
         write: impl FnOnce(&mut BytesMut) -> Result<()>,
     ) -> Result<()> {
-        self.forget_parsing();
         self.wire.begin();
         let leaders = self.leaders(effects);
         let out = self.wire.output();

@@ -170,20 +170,14 @@ impl Connection {
                 other.close().await;
                 catalog?
             }
-            Some(oids) => {
-                // This request is not the one for which it would have to be forgotten.
-                let parsing = std::mem::take(&mut self.parsing);
-                let catalog = self.look_up(&oids).await;
-                self.parsing = parsing;
-                catalog?
-            }
+            Some(oids) => self.look_up(&oids).await?,
         };
         catalog.describe(shape, sent)
     }
 
     async fn look_up(&mut self, oids: &[u8]) -> Result<Catalog> {
         let binary = Formats::All(Format::Binary);
-        self.send(Effects::NONE, |out| {
+        self.send_meanwhile(Effects::NONE, |out| {
             request::parse("", catalog::QUERY, &[], out)?;
             request::bind("", "", &binary, oids, &binary, out)?;
             request::execute("", 0, out)
