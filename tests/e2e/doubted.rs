@@ -92,6 +92,38 @@ behind_both_doors! {
         assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("2"), "{results}");
     }
 
+    /// The server says of such a value only that there is one.
+    async fn a_value_that_is_too_long_or_too_large_is_named_as_far_as_can_be_known(door) {
+        let schema = "create table things (name varchar(4), price numeric(5, 2))";
+        let (database, trial) = trial(door, schema, "\"serial\"").await;
+        let insert = "insert into things (name, price) values ($1, $2::numeric)";
+        let plain = "insert into things (name) values ($1)";
+        let long = json!({ "execute": plain, "arguments": ["too long"] });
+        let large = json!({ "typed": insert, "values": [["fits", "text"], ["99999", "text"]] });
+        let cast = json!({ "query": "select $1::int8::int4", "arguments": [LARGE] });
+        let right = json!({ "execute": plain, "arguments": ["fits"] });
+        let is_told = |result: &Value, code: &str, told: &str| {
+            let message = result["error"]["message"].as_str().unwrap_or_default();
+            let end = format!("(SQLSTATE {code}): the value may be that of parameter {told}");
+            assert!(message.ends_with(&end), "{told}: {result}");
+        };
+        let steps = json!([
+            long, large, cast, { "pipeline": [["select 1", []], [plain, ["too long"]]] },
+            { "transaction": [long, right], "end": "rollback" },
+            { "transaction": [right, { "transaction": [cast], "end": "rollback" }, right], "end": "commit" },
+        ]);
+        let results = trial.value(json!({ "steps": steps })).await;
+        let in_column = "$1 (`varchar`, for `name`)";
+        is_told(&results[0], "22001", in_column);
+        is_told(&results[1], "22003", "$1 (`text`) or $2 (`text`)");
+        is_told(&results[2], "22003", "$1 (`int8`)");
+        is_told(&results[3], "22001", in_column);
+        is_told(&results[4]["steps"][0], "22001", in_column);
+        assert_eq!(results[4]["steps"][1]["error"]["code"], "25P02", "{results}");
+        is_told(&results[5]["steps"][1]["steps"][0], "22003", "$1 (`int8`)");
+        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("2"), "{results}");
+    }
+
     async fn an_enumeration_that_was_altered_meanwhile_is_read_and_written_at_once(door) {
         for isolation in ["\"serial\"", "\"fresh\""] {
             let schema = r#"

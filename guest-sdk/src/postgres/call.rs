@@ -129,7 +129,10 @@ async fn call<P: BorrowToSql, R>(
                     return Err(Error::new(Kind::StatementChanged));
                 }
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                let types = types(source, known.as_ref());
+                return Err(Error::from(error).of_values(sql, types));
+            }
         }
     }
 }
@@ -200,12 +203,7 @@ pub(super) fn encoded<P: BorrowToSql>(
     arguments: &[P],
 ) -> Result<wire::Call, Error> {
     let (sql, named) = parts(source);
-    let types = match (known, source) {
-        (Some(statement), _) => statement.params(),
-        (None, Source::Typed(_, _, types)) => types,
-        (None, _) => &[],
-    };
-    let arguments = cells::encode(arguments, types).inspect_err(|error| {
+    let arguments = cells::encode(arguments, types(source, known)).inspect_err(|error| {
         if let (Some(statement), true) = (known, error.may_be_of_an_older_type()) {
             statement.doubt();
         }
@@ -217,6 +215,15 @@ pub(super) fn encoded<P: BorrowToSql>(
         arguments,
         timeout_ms: millis(host.timeout()),
     })
+}
+
+/// The types of the parameters, as far as they are known.
+pub(super) fn types<'a>(source: Source<'a>, known: Option<&'a Statement>) -> &'a [Type] {
+    match (known, source) {
+        (Some(statement), _) => statement.params(),
+        (None, Source::Typed(_, _, types)) => types,
+        (None, _) => &[],
+    }
 }
 
 /// A timeout as the host takes it.

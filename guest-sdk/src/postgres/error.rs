@@ -11,6 +11,7 @@ use postgres_types::Type;
 
 pub use super::db_error::{DbError, ErrorPosition, Severity};
 pub use super::sql_state::SqlState;
+use super::suspects;
 use crate::bindings::hearth::postgres::client as wire;
 
 mod display;
@@ -100,6 +101,17 @@ impl Error {
     /// The same, of one statement of a pipeline.
     pub(super) fn of_call(mut self, index: usize) -> Self {
         self.0.call = Some(index);
+        self
+    }
+
+    /// The same, with the parameters of this statement that it may be about, if it is about a value and the server
+    /// does not say which.
+    pub(super) fn of_values(mut self, sql: &str, types: &[Type]) -> Self {
+        if let Kind::Database(error) = &self.0.kind
+            && error.parameter().is_none()
+        {
+            self.0.cause = suspects::of(error.code(), sql, types).map(Cause::from);
+        }
         self
     }
 

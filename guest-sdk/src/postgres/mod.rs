@@ -293,7 +293,7 @@
 //! An error displays the server's message with its SQLSTATE, the position in the SQL text and the hint,
 //! the parameter or the place in a `COPY` that it is about, and never the values of parameters or rows.
 //! (For a value that is too long or too large for its column, 22001 and 22003, PostgreSQL tells nobody which
-//! column that is.) A call with a wrong number of parameters, or one that
+//! it is: the error names the parameters that it may be.) A call with a wrong number of parameters, or one that
 //! does not fit its type, is not sent, so that a transaction goes on after it; what the server has
 //! refused fails its transaction, or the nested one around it.
 //!
@@ -373,6 +373,7 @@ mod savepoints;
 mod session;
 mod sql_state;
 mod statement;
+mod suspects;
 mod transact;
 mod transaction;
 

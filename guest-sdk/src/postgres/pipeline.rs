@@ -155,7 +155,7 @@ impl<'a, H: Host> Pipeline<'a, H> {
                         }
                     }
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(refused(error.into(), &calls, &known)),
             }
         }
         Err(Error::new(Kind::StatementChanged))
@@ -263,6 +263,18 @@ impl<'a, H: Host> Pipeline<'a, H> {
         });
         read.collect()
     }
+}
+
+/// An error, with what is known of the values that it may be about.
+fn refused(error: Error, calls: &[Planned<'_>], known: &[Option<Statement>]) -> Error {
+    let Some((planned, known)) = error
+        .pipeline_index()
+        .and_then(|index| calls.get(index).zip(known.get(index)))
+    else {
+        return error;
+    };
+    let source = planned.source();
+    error.of_values(call::parts(source).0, call::types(source, known.as_ref()))
 }
 
 impl<H> fmt::Debug for Pipeline<'_, H> {

@@ -162,7 +162,10 @@ impl RowStream {
         &mut self,
         (cursor, batch): (wire::Cursor, Result<wire::Batch, wire::Error>),
     ) -> Result<(), Error> {
-        let batch = noted(self.trouble.as_ref(), batch)?;
+        let batch = noted(self.trouble.as_ref(), batch).map_err(|error| {
+            let (sql, _) = self.statement.source();
+            error.of_values(sql, self.statement.params())
+        })?;
         let last = batch.last;
         let batch = Arc::new(Batch::parse(batch, self.columns().len())?);
         self.before += self.batch.rows() as u64;
