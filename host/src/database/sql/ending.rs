@@ -5,7 +5,10 @@ use super::lexer::{Token, Tokens};
 
 /// Whether a statement ends its transaction, by its text: a procedure may do so too.
 pub fn ends_transaction(sql: &str) -> bool {
-    of_statement(&Tokens::statement(sql).collect::<Vec<_>>())
+    let mut tokens = Tokens::statement(sql).peekable();
+    // Of most statements no more need be read.
+    let may_end = tokens.peek().is_some_and(|verb| verb.is_one_of(&VERBS));
+    may_end && of_statement(&tokens.collect::<Vec<_>>())
 }
 
 /// Whether any statement of a text does. What stands between `BEGIN ATOMIC` and `END` is taken for statements, too.
@@ -25,6 +28,9 @@ fn of_statement(tokens: &[Token]) -> bool {
         _ => false,
     }
 }
+
+/// What a statement begins with that may end its transaction.
+const VERBS: [&str; 5] = ["abort", "commit", "end", "prepare", "rollback"];
 
 #[cfg(test)]
 mod tests {
