@@ -196,7 +196,9 @@ impl Work for Pipeline<'_> {
             heed(error, &self.0[*index], loan, database);
         }
         let outcomes = outcomes?;
-        for (call, outcome) in self.0.iter().zip(&outcomes) {
+        let news =
+            |(call, outcome): &(&Call, &Outcome)| outcome.description.version != call.version;
+        for (call, outcome) in self.0.iter().zip(&outcomes).filter(news) {
             learn(loan, database, &call.key, &outcome.description);
         }
         Ok(outcomes)
