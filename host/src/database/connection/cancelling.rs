@@ -7,25 +7,31 @@
 //! whether it is, the connection is not clean.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Mutex;
 
 use crate::database::connect::Backend;
 
-/// What a connection knows of the requests to cancel that are about it. It is locked while one is under
-/// way, and true if one was lost on its way.
+/// What a connection knows of the requests to cancel that are about it.
 #[derive(Clone, Default)]
-pub struct Cancelling(Arc<Mutex<bool>>);
+pub struct Cancelling {
+    /// Locked while one is under way.
+    turn: Arc<Mutex<()>>,
+    /// Whether one is under way, or was lost on its way. To look at this costs less than the lock.
+    may_come: Arc<AtomicBool>,
+}
 
 impl Cancelling {
     /// Whether none is under way or was lost.
     pub fn is_over(&self) -> bool {
-        self.0.try_lock().is_ok_and(|lost| !*lost)
+        !self.may_come.load(Ordering::Acquire)
     }
 
     /// Waits until none is under way. False if one was lost: it may still come.
     pub async fn ends(&self) -> bool {
-        !*self.0.lock().await
+        let _turn = self.turn.lock().await;
+        self.is_over()
     }
 }
 
@@ -47,12 +53,14 @@ impl Canceller {
     /// Sends the request on a connection of its own, and waits until the server has taken it. It goes on
     /// if nobody waits any more.
     pub async fn cancel(self) {
-        let mut lost = self.cancelling.0.lock_owned().await;
+        let turn = self.cancelling.turn.clone().lock_owned().await;
+        let was_lost = self.cancelling.may_come.swap(true, Ordering::AcqRel);
         let request = tokio::spawn(async move {
-            if let Err(error) = self.backend.cancel().await {
-                tracing::debug!(%error, "a statement could not be cancelled");
-                *lost = true;
+            match self.backend.cancel().await {
+                Ok(()) => self.cancelling.may_come.store(was_lost, Ordering::Release),
+                Err(error) => tracing::debug!(%error, "a statement could not be cancelled"),
             }
+            drop(turn);
         });
         // It does not panic, and is not aborted before the runtime ends.
         let _ = request.await;
