@@ -37,6 +37,7 @@ use crate::telemetry::Account;
 pub struct Pool {
     inner: managed::Pool<Opener>,
     database: String,
+    connections_max: usize,
 }
 
 /// How long a connection is waited for.
@@ -111,18 +112,18 @@ impl Pool {
         Self {
             inner,
             database: database.to_owned(),
+            connections_max: connections_max as usize,
         }
     }
 
     /// Borrows a connection, waiting for one until `until` at most, or not at all. `held` is how many the
     /// borrower has already.
     pub async fn lend(&self, until: Instant, held: usize, patience: Patience) -> Result<Loan> {
-        let status = self.inner.status();
-        if held >= status.max_size {
+        if held >= self.connections_max {
             return Err(Error::Busy(format!(
                 "this invocation holds all {} connections to the database {:?} in sessions, open transactions or unread \
                  rows; end one of them first, or raise `pool_max`",
-                status.max_size, self.database
+                self.connections_max, self.database
             )));
         }
         let asked = Instant::now();
@@ -387,6 +388,7 @@ impl DerefMut for Loan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::DatabaseConfig;
 
     #[test]
     fn what_holds_the_connections_is_said() {
@@ -408,5 +410,18 @@ mod tests {
             let said = counts.shortage();
             assert!(said.starts_with(expected), "{said}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_pool_that_was_closed_says_so() {
+        let config = DatabaseConfig::at("postgres://nobody@localhost/nothing".to_owned());
+        let address = Address::read(&config).expect("it is an address");
+        let pool = Pool::new("default", address, 1, NonZeroUsize::MIN, Prepare::Always);
+        pool.close().await;
+        let lent = pool.lend(Instant::now(), 0, Patience::Deadline).await;
+        let Err(Error::Busy(text)) = lent else {
+            panic!("nothing is lent any more");
+        };
+        assert_eq!(text, "the host is shutting down");
     }
 }
