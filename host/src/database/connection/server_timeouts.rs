@@ -191,7 +191,7 @@ mod tests {
             let told = timeouts("15.4", Prepare::Always).due(Some(time), false);
             let told = told.expect("it is new");
             let expected = format!("SET idle_session_timeout TO {rest}");
-            assert_eq!(told[2].sql, expected, "{time:?}");
+            assert_eq!(*told[2].sql, expected, "{time:?}");
         }
     }
 

@@ -4,7 +4,7 @@
 //! included, and for no longer; no value can be taken for SQL; if the server does not take it, the error names
 //! what of the configuration that is.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::database::error::Error;
 use crate::database::server_error::ServerError;
@@ -16,8 +16,8 @@ use crate::database::wire::request::Command;
 pub struct Prelude {
     /// One statement that makes the settings. Its text differs only with their number.
     pub command: Command,
-    /// The same without arguments.
-    text: String,
+    /// The same without arguments, once a batch has asked for it.
+    text: OnceLock<String>,
     /// How many statements that are.
     pub statements: u32,
     /// Where the configuration says so.
@@ -33,14 +33,13 @@ impl Prelude {
         let names_and_values = settings.iter().flat_map(|(name, value)| [name, value]);
         let arguments: Vec<Option<String>> = names_and_values.cloned().map(Some).collect();
         let parameters = (1..=arguments.len()).map(|number| format!("${number}::pg_catalog.text"));
-        let literals = arguments.iter().flatten().map(|text| literal(text));
         Some(Arc::new(Self {
-            text: call(&literals.collect::<Vec<_>>()),
+            text: OnceLock::new(),
             statements: 1,
             section: section.clone(),
             command: Command {
-                sql: call(&parameters.collect::<Vec<_>>()),
-                arguments,
+                sql: call(&parameters.collect::<Vec<_>>()).into(),
+                arguments: arguments.into(),
             },
         }))
     }
@@ -55,13 +54,13 @@ impl Prelude {
         Arc::new(match prelude {
             Some(prelude) => Self {
                 command: prelude.command.clone(),
-                text: format!("{statement}{SEPARATOR}{}", prelude.text),
+                text: format!("{statement}{SEPARATOR}{}", prelude.text()).into(),
                 statements: 1 + prelude.statements,
                 section: prelude.section.clone(),
             },
             None => Self {
                 command: Command::new(statement),
-                text: statement.to_owned(),
+                text: statement.to_owned().into(),
                 statements: 1,
                 section: Arc::default(),
             },
@@ -70,7 +69,14 @@ impl Prelude {
 
     /// A batch with the settings in front, all of which is one transaction.
     pub fn before(&self, batch: &str) -> String {
-        format!("{}{SEPARATOR}{batch}", self.text)
+        format!("{}{SEPARATOR}{batch}", self.text())
+    }
+
+    fn text(&self) -> &str {
+        self.text.get_or_init(|| {
+            let texts = self.command.texts();
+            call(&texts.into_iter().map(literal).collect::<Vec<_>>())
+        })
     }
 
     /// What the guest is told if the server has refused this, and so executed nothing of the guest's.
@@ -133,7 +139,7 @@ impl Prelude {
     /// An error of such a batch, which points into the guest's own part of it.
     pub fn unshifted(&self, mut error: Error) -> Error {
         if let Error::Server(server) = &mut error {
-            let own = (self.text.chars().count() + SEPARATOR.len()) as u32;
+            let own = (self.text().chars().count() + SEPARATOR.len()) as u32;
             server.position = server.position.and_then(|at| at.checked_sub(own));
         }
         error

@@ -3,27 +3,30 @@
 //! Promises: arguments pass as the cells that they are, unopened; a request that cannot be written
 //! is refused whole, and nothing of it stays in the buffer.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, BytesMut};
 use postgres_protocol::message::frontend;
 
 use crate::database::error::{Error, Result};
 use crate::limits;
 
-/// A statement of the host's own that goes before a guest's, in the same flush. Its rows are dropped.
+/// A statement of the host's own that goes before a guest's, in the same flush. Its rows are dropped. It is the same
+/// for many requests, and so costs little to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
     /// The SQL text.
-    pub sql: String,
+    pub sql: Arc<str>,
     /// The arguments, as text.
-    pub arguments: Vec<Option<String>>,
+    pub arguments: Arc<[Option<String>]>,
 }
 
 impl Command {
     /// A statement without arguments.
-    pub fn new(sql: impl Into<String>) -> Self {
+    pub fn new(sql: impl Into<Arc<str>>) -> Self {
         Self {
             sql: sql.into(),
-            arguments: Vec::new(),
+            arguments: Arc::default(),
         }
     }
 
@@ -45,7 +48,7 @@ impl Command {
     /// Binds and executes it once more, where nothing else was parsed without a name since.
     pub fn write_again(&self, out: &mut BytesMut) -> Result<()> {
         let mut cells = Vec::new();
-        for argument in &self.arguments {
+        for argument in self.arguments.iter() {
             match argument {
                 Some(text) => {
                     cells.extend_from_slice(&(text.len() as i32).to_be_bytes());
