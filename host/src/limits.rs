@@ -43,6 +43,8 @@ pub const CONCURRENCY_MAX: u32 = 1_000;
 /// Invocations that may have left work in one instance; what further ones leave is finished first. One that
 /// only sleeps holds four handles.
 pub const LINGERS_MAX: u32 = 100;
+/// How late a timer is at most, unless the process stood still.
+pub const TIMER_LATE_MAX: Duration = Duration::from_secs(1);
 /// Memory of one instance, in MiB, where nothing else is said.
 pub const MEMORY_MIB_DEFAULT: u32 = 128;
 /// Memory of one instance that a configuration may ask for, in MiB: what a 32-bit guest can reach.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use e2e::guests::{COUNTER, QUERY};
+use e2e::guests::{COUNTER, ONWARD, QUERY};
 use e2e::lambda::{Call, Event, What};
 use e2e::{Clock, Cut, Database, Door, Middlebox, Server, Setup, Trial};
 use serde_json::{Value, json};
@@ -371,4 +371,28 @@ async fn a_connection_that_falls_silent_under_a_statement_is_ended_by_the_deadli
             .iter()
             .all(|line| !line.contains("panicked"))
     );
+}
+
+/// The process stands still for longer than the invocation had, before its work first waits for something.
+#[tokio::test]
+async fn a_freeze_takes_no_time_from_suspended_work_that_has_not_come_to_rest() {
+    let database = Database::with("create table notes (note text)").await;
+    let trial = Setup::of(&ONWARD)
+        .with(&database)
+        .function("after_answer", "\"suspend\"")
+        .timeout(Duration::from_secs(2))
+        .start(Door::Lambda)
+        .await;
+    let note = json!({ "step": { "execute": "insert into notes values ('done')" } });
+    let work = json!([{ "compute": 300 }, { "sleep": 50 }, note]);
+    trial.value(json!({ "after": [work] })).await;
+    trial.lambda().parked(1).await;
+    trial.host.freeze();
+    let rest = database.client().await;
+    rest.batch_execute("select pg_sleep(4)").await.unwrap();
+    trial.host.thaw();
+    trial.value(json!({ "first": [{ "sleep": 500 }] })).await;
+    let noted = database.value("select count(*) from notes").await;
+    assert_eq!(noted.as_deref(), Some("1"));
+    assert_eq!(trial.host.lines("Function.DeadlineExceeded"), 0);
 }

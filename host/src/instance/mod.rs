@@ -17,7 +17,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
@@ -115,8 +115,8 @@ struct Vitals {
     invocations: AtomicU64,
     /// Those that have left work in it.
     lingers: AtomicU32,
-    /// Whether that stands still.
-    rests: watch::Sender<bool>,
+    /// Since when that stands still, if it does.
+    rests: watch::Sender<Option<Instant>>,
     memory_bytes: Arc<AtomicUsize>,
     /// Whether one invocation keeps it from the others, where there may be several.
     held: Held,
@@ -141,7 +141,7 @@ impl Instance {
             ending: AtomicWaker::new(),
             invocations: AtomicU64::new(0),
             lingers: AtomicU32::new(0),
-            rests: watch::Sender::new(false),
+            rests: watch::Sender::new(None),
             memory_bytes: Arc::new(AtomicUsize::new(0)),
             held: Held::default(),
             born_ms: AtomicU64::new(unix_ms_now()),

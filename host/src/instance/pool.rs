@@ -28,6 +28,7 @@ use crate::config::Isolation;
 use crate::database::session::Session;
 use crate::fault::{Fault, Kind};
 use crate::interface::bindings::hearth::function::invocation::Verdict;
+use crate::limits;
 
 /// The instances of one function.
 pub struct InstancePool {
@@ -339,17 +340,28 @@ impl Drop for Lease {
 }
 
 impl Linger {
-    /// Ends when the deadline of its invocation is reached. While the instance rests, so does its time.
-    pub async fn overdue(&self, session: &Session) {
+    /// Ends when the deadline of its invocation is reached, which was answered at that time. While the instance
+    /// rests, so does its time; and while the process is frozen, which may be before the instance rests.
+    pub async fn overdue(&self, session: &Session, answered: Instant) {
+        let freezes = self.pool.blueprint.freezes;
         let mut rests = self.instance.vitals.rests.subscribe();
+        let mut since = Some(answered);
         loop {
             // It cannot fail: the instance is here.
-            let _ = rests.wait_for(|rests| !rests).await;
+            let _ = rests.wait_for(Option::is_none).await;
+            let since = since.take().unwrap_or_else(Instant::now);
             let enforced = session.deadline().enforced;
-            tokio::select! {
+            let rested = tokio::select! {
                 biased;
-                _ = rests.wait_for(|rests| *rests) => {}
-                () = tokio::time::sleep_until(enforced.into()) => return,
+                rests = rests.wait_for(Option::is_some) => rests.ok().and_then(|since| *since),
+                () = tokio::time::sleep_until(enforced.into()) => None,
+            };
+            let now = rested.unwrap_or_else(Instant::now);
+            let late = now.saturating_duration_since(enforced);
+            if freezes && since < enforced && late > limits::TIMER_LATE_MAX {
+                session.rested(now - since);
+            } else if rested.is_none() {
+                return;
             }
         }
     }

@@ -16,7 +16,7 @@ impl Keeper {
     /// if there is anything.
     pub(super) fn rest(&self, store: &Store<State>) -> Option<Instant> {
         let since = store.data().is_running().then(Instant::now)?;
-        self.vitals.rests.send_replace(true);
+        self.vitals.rests.send_replace(Some(since));
         Some(since)
     }
 
@@ -24,7 +24,7 @@ impl Keeper {
     pub(super) fn wake(&self, store: &mut Store<State>, rests_since: Option<Instant>) {
         if let Some(since) = rests_since {
             store.data().rested(since.elapsed());
-            self.vitals.rests.send_replace(false);
+            self.vitals.rests.send_replace(None);
         }
         // Re-armed here: the epoch has moved on while the guest was at rest.
         store.set_epoch_deadline(1);

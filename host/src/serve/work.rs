@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -39,6 +40,8 @@ pub(super) struct Suspended {
     working: TaskTracker,
     _counted: TaskTrackerToken,
     closing: CancellationToken,
+    /// Since when it is all that is left of its invocation.
+    since: Instant,
 }
 
 impl Suspended {
@@ -48,6 +51,7 @@ impl Suspended {
             working: working.clone(),
             _counted: working.token(),
             closing: closing.clone(),
+            since: Instant::now(),
         }
     }
 
@@ -87,7 +91,7 @@ impl Work {
                 Err(_) if suspended.is_ending() => None,
                 ended => Some(ended.unwrap_or_else(|_| Err(ended_from_outside()))),
             },
-            () = linger.overdue(&self.session) => Some(Err(overdue_work(&self.invocation))),
+            () = linger.overdue(&self.session, suspended.since) => Some(Err(overdue_work(&self.invocation))),
             () = suspended.closing.cancelled() => None,
         };
         let Some(outcome) = outcome else {

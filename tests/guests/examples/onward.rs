@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -70,6 +70,8 @@ enum Act {
     SendForever,
     /// Begins work after the answer.
     Then(Vec<Act>),
+    /// Computes for so many milliseconds, and gives nobody a turn.
+    Compute(u64),
     /// Asks for so many bytes, and does without them.
     Want(usize),
     Trap,
@@ -171,6 +173,12 @@ async fn act(acts: Vec<Act>, mut body: Option<Body>) -> Result<(), hearth::Error
             Act::SendBytes(bytes) => send(writer(&mut body), bytes, &mut sent).await?,
             Act::SendForever => send(writer(&mut body), usize::MAX, &mut sent).await?,
             Act::Then(work) => begin(work),
+            Act::Compute(ms) => {
+                let begun = Instant::now();
+                while begun.elapsed() < Duration::from_millis(ms) {
+                    black_box((0..10_000).fold(0, |sum, number| black_box(sum ^ number)));
+                }
+            }
             Act::Want(bytes) => _ = black_box(Vec::<u8>::new()).try_reserve_exact(bytes),
             Act::Trap => trap(),
             Act::Spin => loop {
