@@ -169,6 +169,7 @@ impl Sink {
         }
         let begun = Instant::now();
         let before = self.waited.saturating_sub(begun - self.seen);
+        let was_stalled = self.is_stalled;
         self.is_stalled = loop {
             let waits = !self.is_stalled;
             match self.poll(if waits { LOOK } else { Duration::ZERO }) {
@@ -180,6 +181,10 @@ impl Sink {
         };
         self.seen = Instant::now();
         self.waited = before + (self.seen - begun);
+        if was_stalled {
+            // Whoever reads again is waited for again, if not for as long.
+            self.waited = self.waited.min(limits::LOG_PATIENCE / 2);
+        }
         if !self.is_stalled {
             let worth = Duration::from_secs(1).mul_f64(piece_bytes as f64 / PACE_BYTES as f64);
             self.waited = self.waited.saturating_sub(worth);
