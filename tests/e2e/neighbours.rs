@@ -1,10 +1,10 @@
 //! Invocations that share an instance have its end in common. Who goes on past its deadline there costs
 //! the others what they had begun, and is told apart from them; who had not begun loses nothing. Who only
-//! waits past it costs nobody anything.
+//! waits past it costs nobody anything. What one of them has of the database is of no use to the others.
 
 use std::time::Duration;
 
-use e2e::guests::{MISBEHAVE, ONWARD};
+use e2e::guests::{MISBEHAVE, ONWARD, PROGRAM};
 use e2e::{Database, Door, Setup, Trial, eventually};
 use serde_json::json;
 
@@ -139,5 +139,48 @@ async fn who_begins_to_compute_past_its_deadline_is_ended() {
         assert_eq!(late.error().0, "Function.DeadlineExceeded", "{act}");
         let (error_type, message) = neighbour.error();
         assert_eq!(error_type, "Function.Trap", "{act}: {message}");
+    }
+}
+
+/// It keeps a handle where the other finds it, and is at work while that is used.
+#[tokio::test]
+async fn a_handle_works_for_its_own_invocation_alone() {
+    let rows = "select repeat('x', 1000) from generate_series(1, 2000)";
+    let copy_in =
+        json!({ "do": "copy_in", "sql": "copy things from stdin", "pieces": 1, "end": "keep" });
+    let copy_out = format!("copy ({rows}) to stdout");
+    for keep in [
+        json!({ "do": "transaction", "steps": [], "end": "keep" }),
+        json!({ "do": "session", "steps": [], "end": "keep" }),
+        json!({ "do": "query", "sql": rows, "rows": "keep" }),
+        json!({ "do": "copy_out", "sql": copy_out, "end": "keep" }),
+        copy_in,
+    ] {
+        let database = Database::with("create table things (number int)").await;
+        let gate = database.client().await;
+        gate.batch_execute("select pg_advisory_lock(1)")
+            .await
+            .unwrap();
+        let trial = Setup::of(&PROGRAM)
+            .with(&database)
+            .isolation("{ concurrent = 2 }")
+            .concurrency(2)
+            .start(Door::Lambda)
+            .await;
+        let program = |steps| json!({ "program": { "steps": steps, "fails": false } });
+        let waits = json!({ "do": "batch", "sql": "select pg_advisory_lock(1)" });
+        let neighbour = async {
+            database.until(WAITS, "1").await;
+            let answer = trial.invoke(program(json!([{ "do": "use_kept" }]))).await;
+            gate.batch_execute("select pg_advisory_unlock(1)")
+                .await
+                .unwrap();
+            answer.value()
+        };
+        let owner = trial.invoke(program(json!([keep, waits])));
+        tokio::join!(owner, neighbour);
+        let found = async || trial.host.last_line("a handle of another invocation");
+        let line = eventually("what came of the handle", found).await;
+        assert!(line.contains("have ended"), "{keep}: {line}");
     }
 }

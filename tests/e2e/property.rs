@@ -320,10 +320,7 @@ impl Scene {
         let stolen = log
             .iter()
             .find(|line| line.contains("a handle of another invocation works"));
-        assert!(
-            stolen.is_none() || self.case.callers > 1,
-            "seed {seed}: {stolen:?}"
-        );
+        assert!(stolen.is_none(), "seed {seed}: {stolen:?}");
         let mut ledger = Ledger::of(&log);
         let written = self.database.value(Ledger::WRITTEN).await;
         ledger.found(&written.unwrap_or_default());

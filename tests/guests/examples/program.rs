@@ -25,8 +25,8 @@ async fn handle(event: Event, _: Context) -> Result<Value, hearth::Error> {
     let db = hearth::postgres::default()?;
     match event {
         Event::Program { steps, fails } => {
-            program::kept::begin();
-            program::run(&db, &steps).await;
+            let invocation = program::kept::begin();
+            program::kept::within(invocation, program::run(&db, &steps)).await;
             match fails {
                 true => Err(Failure::new("Program", "fails as it was told").into()),
                 false => Ok(Value::Null),

@@ -234,7 +234,9 @@ impl Place<'_, '_> {
             Step::Spawn { steps } => {
                 if let On::Client(client) = &self.on {
                     let (client, steps) = (client.clone(), steps.clone());
-                    hearth::wait_until(async move { run(&client, &steps).await });
+                    let invocation = kept::current();
+                    let work = async move { run(&client, &steps).await };
+                    hearth::wait_until(kept::within(invocation, work));
                 }
                 Ok(())
             }

@@ -45,6 +45,11 @@ impl CopyIn {
         }
     }
 
+    /// The invocation that sends them.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
     /// Sends bytes; they need not end where a row does. Returns once the socket has taken them.
     pub async fn write(&self, bytes: &[u8]) -> Result<()> {
         self.session.told(self.send(bytes).await)
@@ -119,6 +124,11 @@ impl CopyOut {
                 meter,
             }),
         }
+    }
+
+    /// The invocation that receives them.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
     }
 
     /// The next bytes, about so many; none at the end.

@@ -69,6 +69,11 @@ impl Cursor {
         })
     }
 
+    /// The invocation that reads them.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
     /// The next rows, about `bytes` of them. After the last batch, or an error, there are none.
     pub async fn next(&self, bytes: usize) -> Result<Batch> {
         self.session.told(self.fetch(bytes).await)

@@ -78,7 +78,8 @@ impl Transaction {
         }
     }
 
-    pub(in crate::database) fn session(&self) -> &Arc<Session> {
+    /// The invocation that has begun it.
+    pub fn session(&self) -> &Arc<Session> {
         &self.session
     }
 

@@ -2,7 +2,7 @@
 
 use wasmtime::component::{Accessor, Resource};
 
-use super::{CopyIn, CopyOut, Cursor, HasPostgres, Outcome, View, get, wit};
+use super::{CopyIn, CopyOut, Cursor, HasPostgres, Outcome, View, own, wit};
 use crate::database::Batch;
 
 impl wit::HostCursor for View<'_> {
@@ -18,7 +18,7 @@ impl<T: Send + 'static> wit::HostCursorWithStore<T> for HasPostgres {
         cursor: Resource<Cursor>,
         bytes: u32,
     ) -> Outcome<wit::Batch> {
-        let cursor = get(accessor, &cursor, |handle| &handle.0)?;
+        let cursor = own!(accessor, &cursor);
         Ok(cursor
             .next(bytes as usize)
             .await
@@ -40,12 +40,12 @@ impl<T: Send + 'static> wit::HostCopyInWithStore<T> for HasPostgres {
         copy: Resource<CopyIn>,
         bytes: Vec<u8>,
     ) -> Outcome<()> {
-        let copy = get(accessor, &copy, |handle| &handle.0)?;
+        let copy = own!(accessor, &copy);
         Ok(copy.write(&bytes).await.map_err(Into::into))
     }
 
     async fn finish(accessor: &Accessor<T, Self>, copy: Resource<CopyIn>) -> Outcome<u64> {
-        let copy = get(accessor, &copy, |handle| &handle.0)?;
+        let copy = own!(accessor, &copy);
         Ok(copy.finish().await.map_err(Into::into))
     }
 }
@@ -63,7 +63,7 @@ impl<T: Send + 'static> wit::HostCopyOutWithStore<T> for HasPostgres {
         copy: Resource<CopyOut>,
         bytes: u32,
     ) -> Outcome<Vec<u8>> {
-        let copy = get(accessor, &copy, |handle| &handle.0)?;
+        let copy = own!(accessor, &copy);
         Ok(copy.read(bytes as usize).await.map_err(Into::into))
     }
 }

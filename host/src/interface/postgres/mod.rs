@@ -4,7 +4,9 @@
 //! Promises:
 //! - a call is made on the session of the invocation from which it comes, also when several
 //!   invocations share the instance: the component model's call stack says which;
-//! - a handle that a guest keeps beyond its invocation holds nothing, and says that it has ended.
+//! - a handle works for the invocation that made it, and says to all others, in the same instance at the same
+//!   time or later, that it has ended;
+//! - one that a guest keeps beyond its invocation holds nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +18,16 @@ use super::bindings::hearth::postgres::client as wit;
 use crate::database::session::Session;
 use crate::database::session::{copy, cursor, pinned, transaction};
 use crate::database::{self, Databases};
+
+/// What a handle of this invocation's stands for. Of another one's there is nothing to be had: the call ends here.
+macro_rules! own {
+    ($accessor:expr, $handle:expr) => {
+        match own($accessor, $handle)? {
+            Ok(own) => own,
+            Err(error) => return Ok(Err(error)),
+        }
+    };
+}
 
 mod calls;
 mod convert;
@@ -41,6 +53,35 @@ pub struct CopyIn(Arc<copy::CopyIn>);
 
 /// Rows that the guest receives.
 pub struct CopyOut(Arc<copy::CopyOut>);
+
+/// A handle that belongs to an invocation.
+trait Owned: 'static {
+    /// What it stands for.
+    type Own;
+
+    /// That, and whose it is.
+    fn own(&self) -> (&Arc<Self::Own>, &Arc<Session>);
+}
+
+macro_rules! owned {
+    ($($handle:ident: $own:ty,)*) => {
+        $(impl Owned for $handle {
+            type Own = $own;
+
+            fn own(&self) -> (&Arc<$own>, &Arc<Session>) {
+                (&self.0, self.0.session())
+            }
+        })*
+    };
+}
+
+owned! {
+    Transaction: transaction::Transaction,
+    Cursor: cursor::Cursor,
+    Pinned: pinned::Pinned,
+    CopyIn: copy::CopyIn,
+    CopyOut: copy::CopyOut,
+}
 
 /// The part of an instance's state that belongs to this interface.
 pub struct Postgres {
@@ -112,13 +153,20 @@ fn session<T: 'static>(
     })
 }
 
-/// What a handle stands for.
-fn get<T: 'static, R: 'static, V: Clone>(
+/// What a handle stands for, if it is the calling invocation's own. In an instance that several share, a guest
+/// may mix them up, and each has its tenant and its settings.
+fn own<T: 'static, R: Owned>(
     accessor: &Accessor<T, HasPostgres>,
     handle: &Resource<R>,
-    value: fn(&R) -> &V,
-) -> wasmtime::Result<V> {
-    accessor.with(|mut access| Ok(value(access.get().table.get(handle)?).clone()))
+) -> Outcome<Arc<R::Own>> {
+    let caller = session(accessor)?.ok();
+    accessor.with(|mut access| {
+        let (own, owner) = access.get().table.get(handle)?.own();
+        Ok(match caller {
+            Some(caller) if Arc::ptr_eq(&caller, owner) => Ok(own.clone()),
+            _ => Err(database::Error::Ended.into()),
+        })
+    })
 }
 
 /// Hands something to the guest, or the error that it could not be made.

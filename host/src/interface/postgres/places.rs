@@ -7,11 +7,11 @@ use wasmtime::component::{Accessor, Resource};
 use super::calls::{self, calls};
 use super::convert;
 use super::{CopyIn, CopyOut};
-use super::{Database, HasPostgres, Outcome, Pinned, Transaction, View, get, hand, session, wit};
+use super::{Database, HasPostgres, Outcome, Pinned, Transaction, View, hand, own, session, wit};
 use crate::database;
 use crate::database::session::Session;
 use crate::database::session::place::Place;
-use crate::database::session::transaction::{self, Options};
+use crate::database::session::transaction::Options;
 
 impl wit::HostDatabase for View<'_> {
     fn open(&mut self, name: String) -> Outcome<Resource<Database>> {
@@ -77,7 +77,7 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         name: String,
         timeout_ms: Option<u32>,
     ) -> Outcome<()> {
-        let transaction = begun(accessor, &transaction)?;
+        let transaction = own!(accessor, &transaction);
         let done = transaction.savepoint(&name, convert::timeout(timeout_ms));
         Ok(done.await.map_err(Into::into))
     }
@@ -88,7 +88,7 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         name: String,
         timeout_ms: Option<u32>,
     ) -> Outcome<()> {
-        let transaction = begun(accessor, &transaction)?;
+        let transaction = own!(accessor, &transaction);
         let done = transaction.rollback_to(&name, convert::timeout(timeout_ms));
         Ok(done.await.map_err(Into::into))
     }
@@ -99,7 +99,7 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         name: String,
         timeout_ms: Option<u32>,
     ) -> Outcome<()> {
-        let transaction = begun(accessor, &transaction)?;
+        let transaction = own!(accessor, &transaction);
         let done = transaction.release(&name, convert::timeout(timeout_ms));
         Ok(done.await.map_err(Into::into))
     }
@@ -109,7 +109,7 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         transaction: Resource<Transaction>,
         timeout_ms: Option<u32>,
     ) -> Outcome<()> {
-        let transaction = begun(accessor, &transaction)?;
+        let transaction = own!(accessor, &transaction);
         let done = transaction.commit(convert::timeout(timeout_ms));
         Ok(done.await.map_err(Into::into))
     }
@@ -119,7 +119,7 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         transaction: Resource<Transaction>,
         timeout_ms: Option<u32>,
     ) -> Outcome<()> {
-        let transaction = begun(accessor, &transaction)?;
+        let transaction = own!(accessor, &transaction);
         let done = transaction.rollback(convert::timeout(timeout_ms));
         Ok(done.await.map_err(Into::into))
     }
@@ -140,7 +140,7 @@ impl<T: Send + 'static> wit::HostSessionWithStore<T> for HasPostgres {
         pinned: Resource<Pinned>,
         options: wit::TransactionOptions,
     ) -> Outcome<Resource<Transaction>> {
-        let pinned = get(accessor, &pinned, |handle| &handle.0)?;
+        let pinned = own!(accessor, &pinned);
         let begun = pinned.begin(&Options::from(options)).await;
         let begun = pinned.session().told(begun);
         hand(accessor, begun.map(|begun| Transaction(Arc::new(begun))))
@@ -150,13 +150,13 @@ impl<T: Send + 'static> wit::HostSessionWithStore<T> for HasPostgres {
         accessor: &Accessor<T, Self>,
         pinned: Resource<Pinned>,
     ) -> Outcome<wit::Notification> {
-        let pinned = get(accessor, &pinned, |handle| &handle.0)?;
+        let pinned = own!(accessor, &pinned);
         let heard = pinned.session().told(pinned.notification().await);
         Ok(heard.map(Into::into).map_err(Into::into))
     }
 
     async fn close(accessor: &Accessor<T, Self>, pinned: Resource<Pinned>) -> Outcome<()> {
-        let pinned = get(accessor, &pinned, |handle| &handle.0)?;
+        let pinned = own!(accessor, &pinned);
         let closed = pinned.session().told(pinned.close().await);
         Ok(closed.map_err(Into::into))
     }
@@ -167,7 +167,10 @@ fn opened<T: 'static>(
     accessor: &Accessor<T, HasPostgres>,
     database: &Resource<Database>,
 ) -> Outcome<(Arc<Session>, Arc<str>)> {
-    let name = get(accessor, database, |handle| &handle.name)?;
+    let name = accessor.with(|mut access| {
+        let database = access.get().table.get(database)?;
+        Ok::<_, wasmtime::Error>(database.name.clone())
+    })?;
     Ok(session(accessor)?.map(|session| (session, name)))
 }
 
@@ -178,25 +181,16 @@ fn any_connection<T: 'static>(
     Ok(opened(accessor, database)?.map(|(session, name)| Place::Database(session, name)))
 }
 
-fn begun<T: 'static>(
-    accessor: &Accessor<T, HasPostgres>,
-    transaction: &Resource<Transaction>,
-) -> wasmtime::Result<Arc<transaction::Transaction>> {
-    get(accessor, transaction, |handle| &handle.0)
-}
-
 fn in_transaction<T: 'static>(
     accessor: &Accessor<T, HasPostgres>,
     transaction: &Resource<Transaction>,
 ) -> Outcome<Place> {
-    Ok(Ok(Place::Transaction(begun(accessor, transaction)?)))
+    Ok(own(accessor, transaction)?.map(Place::Transaction))
 }
 
 fn on_pinned<T: 'static>(
     accessor: &Accessor<T, HasPostgres>,
     pinned: &Resource<Pinned>,
 ) -> Outcome<Place> {
-    let pinned = accessor
-        .with(|mut access| Ok::<_, wasmtime::Error>(access.get().table.get(pinned)?.0.clone()))?;
-    Ok(Ok(Place::Pinned(pinned)))
+    Ok(own(accessor, pinned)?.map(Place::Pinned))
 }

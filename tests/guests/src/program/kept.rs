@@ -1,6 +1,8 @@
-//! Handles that outlive their invocation, in a guest that is warm. They must be of no use any more.
+//! Handles that are kept in the instance, where other invocations find them: later ones, and those that share
+//! it. They must be of no use to any but their own.
 
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 
 use hearth::postgres::{CopyIn, CopyOut, Error, RowStream, Session, Statement, Transaction};
 
@@ -17,17 +19,37 @@ thread_local! {
     static KEPT: RefCell<Vec<(u64, Kept)>> = const { RefCell::new(Vec::new()) };
     static STATEMENT: RefCell<Option<Statement>> = const { RefCell::new(None) };
     static INVOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// The one that is being polled.
+    static CURRENT: Cell<u64> = const { Cell::new(0) };
 }
 
-/// An invocation begins; nothing that was kept before is its own.
-pub fn begin() {
+/// The number of an invocation that begins.
+pub fn begin() -> u64 {
     INVOCATIONS.set(INVOCATIONS.get() + 1);
+    INVOCATIONS.get()
+}
+
+/// The number of the invocation that is being polled.
+pub fn current() -> u64 {
+    CURRENT.get()
+}
+
+/// Runs a part of an invocation.
+pub async fn within<F: Future>(invocation: u64, part: F) -> F::Output {
+    let mut part = pin!(part);
+    std::future::poll_fn(|cx| {
+        let outer = CURRENT.replace(invocation);
+        let polled = part.as_mut().poll(cx);
+        CURRENT.set(outer);
+        polled
+    })
+    .await
 }
 
 impl Kept {
     /// Keeps it.
     pub fn keep(self) {
-        KEPT.with_borrow_mut(|kept| kept.push((INVOCATIONS.get(), self)));
+        KEPT.with_borrow_mut(|kept| kept.push((current(), self)));
     }
 }
 
@@ -41,8 +63,7 @@ pub fn statement() -> Option<Statement> {
     STATEMENT.with_borrow(Clone::clone)
 }
 
-/// Uses what was kept last, for the last time. Says so if it works for another invocation than its
-/// own.
+/// Uses what was kept last, for the last time. If that is another invocation's, says what came of it.
 pub async fn use_one() -> Result<(), Error> {
     let Some((invocation, kept)) = KEPT.with_borrow_mut(Vec::pop) else {
         return Ok(());
@@ -50,8 +71,14 @@ pub async fn use_one() -> Result<(), Error> {
     let used = match kept {
         Kept::Transaction(transaction) => transaction.batch_execute("select 1").await,
         Kept::Session(session) => session.batch_execute("select 1").await,
-        // The first rows are here already.
-        Kept::Rows(mut rows) => return rows.try_next().await.map(|_| ()),
+        Kept::Rows(mut rows) => loop {
+            match rows.try_next().await {
+                Ok(Some(_)) => {}
+                // All of them were here already.
+                Ok(None) => return Ok(()),
+                Err(error) => break Err(error),
+            }
+        },
         Kept::CopyIn(mut copy) => copy.write("1\n").await,
         Kept::CopyOut(mut copy) => match copy.try_next().await {
             Ok(Some(_)) => Ok(()),
@@ -59,8 +86,11 @@ pub async fn use_one() -> Result<(), Error> {
             Err(error) => Err(error),
         },
     };
-    if used.is_ok() && invocation != INVOCATIONS.get() {
-        println!("a handle of another invocation works");
+    if invocation != current() {
+        match &used {
+            Ok(()) => println!("a handle of another invocation works"),
+            Err(error) => println!("a handle of another invocation: {error}"),
+        }
     }
     used
 }
