@@ -167,7 +167,7 @@ pub const BATCH_BYTES: usize = 256 * 1024;
 pub const BATCH_BYTES_EAGER: usize = 32 * 1024;
 /// What a guest may ask for in one batch, in bytes.
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Rows of one connection that are read before the guest asks for them, so that another call can have its
+/// Rows that are read before the guest of an invocation asks for them, so that another call can have its
 /// turn, in bytes, but for the last row.
 pub const ASIDE_BYTES_MAX: usize = BATCH_BYTES_MAX;
 /// Rows in one batch, for rows that have no columns and so no bytes.

@@ -173,6 +173,12 @@ behind_both_doors! {
             assert!(read["error"]["error"]["message"].as_str().unwrap().contains("ended"), "{answer}");
             assert!(answer["after"].is_i64() && answer["end"].is_null(), "{meanwhile}: {answer}");
         }
+        // The guest has some of them, and the host had others.
+        let wide = "select n, repeat('x', 4000) from generate_series(1, 2000) n";
+        let answer = trial.value(json!({ "sql": wide, "meanwhile": "call_and_next_transaction" })).await;
+        assert!(answer["read"]["rows"].as_u64().unwrap() < 500, "{answer}");
+        assert!(answer["read"]["error"]["error"]["message"].as_str().unwrap().contains("ended"), "{answer}");
+        assert!(answer["after"].is_i64() && answer["end"].is_null(), "{answer}");
         let answer = trial.value(json!({ "sql": sql, "meanwhile": "back_behind_it" })).await;
         assert_eq!(answer["read"]["rows"], 2000, "{answer}");
         assert!(answer["after"].is_i64() && answer["end"].is_null(), "{answer}");

@@ -27,7 +27,7 @@ type Fetch = Pin<Box<dyn Future<Output = (wire::Cursor, Result<wire::Batch, wire
 /// for streams, [`try_next`](Self::try_next) reads it.
 ///
 /// In a [`Transaction`](super::Transaction) other calls may be made while it is read, other streams
-/// included: the host then holds the rows that are on their way, unless they are more than 4 MiB
+/// included: the host then holds the rows that are on their way, unless an invocation's are more than 4 MiB
 /// ([`Error::is_in_use`]). A commit or rollback does not wait for them: with the transaction the rows that
 /// have not arrived end ([`Error::is_ended`]). Elsewhere the result occupies its connection until the last
 /// row is fetched: on a [`Session`](super::Session), read or drop the stream before the next call, which

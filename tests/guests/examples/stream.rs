@@ -40,6 +40,8 @@ enum Within {
 enum Meanwhile {
     /// The query's transaction is committed, and another one begins.
     NextTransaction,
+    /// The same behind another call, for which the rows on their way were read.
+    CallAndNextTransaction,
     /// A savepoint that was set before the query is gone back to.
     BackBeforeIt,
     /// A savepoint that was set after it is gone back to, in which a statement has failed.
@@ -119,8 +121,11 @@ async fn read_after(
     let mut session = db.session().await?;
     let mut tx = session.transaction().await?;
     let rows = match meanwhile {
-        Meanwhile::NextTransaction => {
+        Meanwhile::NextTransaction | Meanwhile::CallAndNextTransaction => {
             let rows = tx.query_raw(&event.sql, NONE).await?;
+            if let Meanwhile::CallAndNextTransaction = meanwhile {
+                tx.execute("select 1", &[]).await?;
+            }
             tx.commit().await?;
             tx = session.transaction().await?;
             tx.execute("select 1", &[]).await?;

@@ -2,11 +2,12 @@
 //! those of portals, and on a connection that is kept those of other results too.
 //!
 //! Promises: those of a result come in their order, in batches no larger than others, and an error after
-//! the rows before it; no more than [`limits::ASIDE_BYTES_MAX`] of all are held, but for the last row;
-//! reading them can be given up at any await, and none is lost.
+//! the rows before it; no more than [`limits::ASIDE_BYTES_MAX`] of an invocation are held on all its connections,
+//! but for the last row, and none once nobody can ask for them; reading them can be given up at any await, and
+//! none is lost.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use crate::database::Batch;
 use crate::database::connection::Connection;
@@ -14,53 +15,140 @@ use crate::database::error::{Error, Result};
 use crate::database::lock;
 use crate::limits;
 
-/// What was read ahead, by the names of the results.
+/// What was read ahead for one invocation, on all its connections.
+#[derive(Clone, Default)]
+pub struct Asides(Arc<Mutex<Held>>);
+
+/// What was read ahead on one of them.
+pub struct Aside {
+    all: Asides,
+    /// Which.
+    number: u64,
+}
+
 #[derive(Default)]
-pub struct Aside(Vec<(String, VecDeque<Batch>)>);
+struct Held {
+    results: Vec<Ahead>,
+    /// How many connections there were.
+    numbers: u64,
+    closed: bool,
+}
+
+/// What was read ahead of one result.
+struct Ahead {
+    number: u64,
+    result: String,
+    batches: VecDeque<Batch>,
+}
+
+impl Asides {
+    /// What will be read ahead on one more connection.
+    pub fn one_more(&self) -> Aside {
+        let mut held = lock(&self.0);
+        held.numbers += 1;
+        Aside {
+            all: self.clone(),
+            number: held.numbers,
+        }
+    }
+
+    /// Nobody will read anything any more, nor what is put here later.
+    pub fn close(&self) {
+        let mut held = lock(&self.0);
+        held.closed = true;
+        held.results.clear();
+    }
+
+    fn bytes(&self) -> usize {
+        let held = lock(&self.0);
+        let batches = held.results.iter().flat_map(|ahead| &ahead.batches);
+        batches.map(|batch| batch.cells.len()).sum()
+    }
+}
 
 impl Aside {
     /// The next rows of a result.
-    pub fn take(&mut self, result: &str) -> Option<Batch> {
+    pub fn take(&self, result: &str) -> Option<Batch> {
         self.change(result, VecDeque::pop_front)
     }
 
     /// The rows of a result that were read last, to go on with.
-    fn take_newest(&mut self, result: &str) -> Option<Batch> {
+    fn take_newest(&self, result: &str) -> Option<Batch> {
         self.change(result, VecDeque::pop_back)
     }
 
     fn change(
-        &mut self,
+        &self,
         result: &str,
         take: fn(&mut VecDeque<Batch>) -> Option<Batch>,
     ) -> Option<Batch> {
-        let held = self.0.iter_mut().find(|(name, _)| name == result);
-        let batch = held.and_then(|(_, batches)| take(batches));
-        self.0.retain(|(_, batches)| !batches.is_empty());
+        let mut held = lock(&self.all.0);
+        let batch = take(&mut self.find(&mut held, result)?.batches);
+        held.results.retain(|ahead| !ahead.batches.is_empty());
         batch
     }
 
-    fn put(&mut self, result: &str, batch: Batch) {
-        match self.0.iter_mut().find(|(name, _)| name == result) {
-            Some((_, batches)) => batches.push_back(batch),
-            None => self.0.push((result.to_owned(), VecDeque::from([batch]))),
+    fn find<'a>(&self, held: &'a mut Held, result: &str) -> Option<&'a mut Ahead> {
+        let mut results = held.results.iter_mut();
+        results.find(|ahead| ahead.number == self.number && ahead.result == result)
+    }
+
+    fn put(&self, result: &str, batch: Batch) {
+        let mut held = lock(&self.all.0);
+        if held.closed {
+            return;
+        }
+        match self.find(&mut held, result) {
+            Some(ahead) => ahead.batches.push_back(batch),
+            None => held.results.push(Ahead {
+                number: self.number,
+                result: result.to_owned(),
+                batches: VecDeque::from([batch]),
+            }),
         }
     }
 
     /// Nobody will read the rows of a result any more.
-    pub fn forget(&mut self, result: &str) {
-        self.0.retain(|(name, _)| name != result);
+    pub fn forget(&self, result: &str) {
+        self.retain(|ahead| ahead.result != result);
     }
 
-    fn bytes(&self) -> usize {
-        let batches = self.0.iter().flat_map(|(_, batches)| batches);
-        batches.map(|batch| batch.cells.len()).sum()
+    /// Nor those of any other.
+    pub fn forget_all(&self) {
+        self.retain(|_| false);
+    }
+
+    fn retain(&self, keep: impl Fn(&Ahead) -> bool) {
+        let mut held = lock(&self.all.0);
+        let is_kept = |ahead: &Ahead| ahead.number != self.number || keep(ahead);
+        held.results.retain(is_kept);
+    }
+
+    /// Reads the rows of a result that are on their way. Refused once more are held than may be.
+    pub async fn read(&self, result: &str, connection: &mut Connection) -> Result<()> {
+        // Reading them may have been given up in its middle.
+        let mut begun = self.take_newest(result);
+        while connection.is_busy() {
+            let mut reading = Reading {
+                aside: self,
+                result,
+                batch: begun.take().unwrap_or_default(),
+            };
+            if self.all.bytes() + reading.batch.cells.len() >= limits::ASIDE_BYTES_MAX {
+                return Err(Error::InUse);
+            }
+            connection.read_on(&mut reading.batch).await?;
+        }
+        if let Some(batch) = begun {
+            self.put(result, batch);
+        }
+        Ok(())
     }
 }
 
 /// Rows that are being read, and are held however that ends.
 struct Reading<'a> {
-    aside: &'a Mutex<Aside>,
+    aside: &'a Aside,
     result: &'a str,
     batch: Batch,
 }
@@ -69,31 +157,9 @@ impl Drop for Reading<'_> {
     fn drop(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         if batch.rows > 0 || batch.last || batch.failed.is_some() {
-            lock(self.aside).put(self.result, batch);
+            self.aside.put(self.result, batch);
         }
     }
-}
-
-/// Reads the rows of a result that are on their way. Refused once more are held than may be.
-pub async fn read(aside: &Mutex<Aside>, result: &str, connection: &mut Connection) -> Result<()> {
-    // Reading them may have been given up in its middle.
-    let mut begun = lock(aside).take_newest(result);
-    while connection.is_busy() {
-        let mut reading = Reading {
-            aside,
-            result,
-            batch: begun.take().unwrap_or_default(),
-        };
-        let others = lock(aside).bytes();
-        if others + reading.batch.cells.len() >= limits::ASIDE_BYTES_MAX {
-            return Err(Error::InUse);
-        }
-        connection.read_on(&mut reading.batch).await?;
-    }
-    if let Some(batch) = begun {
-        lock(aside).put(result, batch);
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -110,15 +176,41 @@ mod tests {
 
     #[test]
     fn the_rows_of_a_portal_come_in_their_order() {
-        let mut aside = Aside::default();
+        let all = Asides::default();
+        let aside = all.one_more();
         aside.put("a", batch(1, b"one"));
         aside.put("b", batch(1, b"other"));
         aside.put("a", batch(2, b"twothree"));
-        assert_eq!(aside.bytes(), 16);
+        assert_eq!(all.bytes(), 16);
         assert_eq!(aside.take("a").unwrap().cells, b"one");
         assert_eq!(aside.take("a").unwrap().rows, 2);
         assert!(aside.take("a").is_none());
         aside.forget("b");
-        assert_eq!(aside.bytes(), 0);
+        assert_eq!(all.bytes(), 0);
+    }
+
+    #[test]
+    fn the_connections_of_an_invocation_hold_rows_of_their_own_within_one_limit() {
+        let all = Asides::default();
+        let (one, other) = (all.one_more(), all.one_more());
+        one.put("a", batch(1, b"one"));
+        one.put("b", batch(1, b"one"));
+        other.put("a", batch(1, b"other"));
+        assert_eq!(all.bytes(), 11);
+        one.forget_all();
+        assert!(one.take("a").is_none() && one.take("b").is_none());
+        assert_eq!(other.take("a").unwrap().cells, b"other");
+    }
+
+    #[test]
+    fn nothing_is_held_for_an_invocation_that_has_ended() {
+        let all = Asides::default();
+        let aside = all.one_more();
+        aside.put("a", batch(1, b"one"));
+        all.close();
+        // It was being read at the time.
+        aside.put("a", batch(1, b"other"));
+        assert_eq!(all.bytes(), 0);
+        assert!(aside.take("a").is_none());
     }
 }

@@ -76,8 +76,8 @@ impl Session {
         let until = self.lend_until(timeout);
         let lending = pin!(database.lend(until, held, patience, &self.account));
         let loan = self.unless_ended(lending).await?;
-        let seat = Seat::new(database.clone(), self.account.clone(), loan, role);
-        let seat = Arc::new(seat);
+        let (account, aside) = (self.account.clone(), self.asides.one_more());
+        let seat = Arc::new(Seat::new(database.clone(), account, loan, role, aside));
         self.admit_seat(&seat)?;
         Ok(seat)
     }

@@ -82,7 +82,7 @@ impl Cursor {
     async fn fetch(&self, bytes: usize) -> Result<Batch> {
         let bytes = bytes.clamp(1, limits::BATCH_BYTES_MAX);
         let mut place = self.place.lock().await;
-        if place.over {
+        if place.over || self.session.has_ended() {
             return Err(Error::Ended);
         }
         if let Some(error) = place.failed.take() {

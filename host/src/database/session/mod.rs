@@ -29,6 +29,7 @@ use crate::database::statement::Description;
 use crate::database::{Database, Databases, lock};
 use crate::invocation::Deadline;
 use crate::telemetry::Account;
+use aside::Asides;
 use grants::Grants;
 
 mod aside;
@@ -65,6 +66,7 @@ pub struct Session {
     /// Tells that a connection is now kept for all further calls.
     pub(in crate::database) keeping: Notify,
     seats: Mutex<Vec<Arc<Seat>>>,
+    asides: Asides,
     pub(in crate::database) settling: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -89,6 +91,7 @@ impl Session {
             ending: Notify::new(),
             keeping: Notify::new(),
             seats: Mutex::default(),
+            asides: Asides::default(),
             settling: Mutex::default(),
         })
     }
@@ -175,6 +178,7 @@ impl Session {
     pub fn end_beside(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
         self.ended.store(true, Ordering::Release);
         self.ending.notify_waiters();
+        self.asides.close();
         let seats = std::mem::take(&mut *self.seats());
         for seat in seats {
             self.settle_later(&seat);

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::aside::{self, Aside};
+use super::aside::Aside;
 use super::overheard;
 use crate::database::Database;
 use crate::database::connection::batch::Rest;
@@ -32,7 +32,7 @@ pub(in crate::database) struct Seat {
     /// The portals whose rows nobody will read any more.
     ended_portals: Mutex<Vec<String>>,
     /// The rows that were read before their turn.
-    aside: Mutex<Aside>,
+    aside: Aside,
 }
 
 /// Rows or data that flow beside a call, from its end to theirs. No two of a seat are equal.
@@ -91,6 +91,7 @@ impl Seat {
         account: Arc<Account>,
         loan: Loan,
         role: Role,
+        aside: Aside,
     ) -> Self {
         Self {
             database,
@@ -103,7 +104,7 @@ impl Seat {
             calls: AtomicUsize::new(0),
             in_transaction: AtomicBool::new(false),
             ended_portals: Mutex::default(),
-            aside: Mutex::default(),
+            aside,
         }
     }
 
@@ -216,15 +217,20 @@ impl Seat {
 
     /// Nobody will read these rows any more.
     pub(in crate::database) fn end_rows(&self, rows: &Rest) {
-        lock(&self.aside).forget(&rows.name);
+        self.aside.forget(&rows.name);
         if rows.is_portal {
             lock(&self.ended_portals).push(rows.name.clone());
         }
     }
 
+    /// The transaction has ended, and with it all rows in it that nobody has read yet.
+    pub(in crate::database) fn end_all_rows(&self) {
+        self.aside.forget_all();
+    }
+
     /// The next of these rows that were read before their turn.
     pub(in crate::database) fn take_aside(&self, rows: &Rest) -> Option<Batch> {
-        lock(&self.aside).take(&rows.name)
+        self.aside.take(&rows.name)
     }
 
     /// Makes way for a call behind rows that flow: they are read, to be taken later, or nobody will read
@@ -238,7 +244,7 @@ impl Seat {
             return Ok(());
         };
         if !ends_rows {
-            aside::read(&self.aside, &rows.name, loan).await?;
+            self.aside.read(&rows.name, loan).await?;
         }
         self.stop_flow();
         Ok(())
@@ -324,6 +330,7 @@ impl Seat {
 
     /// Makes the connection clean and gives it back. If that cannot be done, it is returned.
     async fn clean(&self, within: Duration) -> Option<Loan> {
+        self.end_all_rows();
         let mut loan = self.loan.lock().await.take()?;
         let settled = tokio::time::timeout(within, loan.settle()).await;
         self.overhear(&mut loan);

@@ -122,6 +122,7 @@ impl Transaction {
             .told(self.perform(Conclude(sql, timeout)).await);
         if !matches!(concluded, Err(Error::InUse)) {
             self.over.store(true, Ordering::Release);
+            self.seat.end_all_rows();
         }
         if self.seat.role() == Role::Transaction {
             self.session.leave(&self.seat, true);
