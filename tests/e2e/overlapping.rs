@@ -97,6 +97,19 @@ behind_both_doors! {
         }
     }
 
+    /// When it was made, nothing was known of what the rows that were being read may leave.
+    async fn what_was_left_while_rows_were_read_is_found_when_those_have_ended(door) {
+        let (_database, trial) = trial(door, "4").await;
+        let show = json!({ "query": "show work_mem" });
+        let rows = WIDE.replace("select n", "select kept()");
+        let steps = json!([{ "streamed": rows, "meanwhile": [KEEP[1], "select 1"] }, show, { "query": "select kept()" }, show]);
+        let results = results(&trial, steps).await;
+        assert_eq!(results[0], json!({ "rows": 5000 }));
+        for at in [1, 3] {
+            assert_eq!(results[at]["rows"], json!([["77MB"]]), "{at}: {}", results[at]);
+        }
+    }
+
     async fn calls_at_the_same_time_belong_to_the_transaction_that_is_open(door) {
         let (database, trial) = trial(door, "4").await;
         let insert = json!({ "execute": "insert into things values (1)" });

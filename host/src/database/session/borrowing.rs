@@ -45,7 +45,8 @@ impl Session {
         }
     }
 
-    /// The seats that are kept for all further calls, the oldest first.
+    /// The seats that are kept for all further calls, in the order in which they came to be. So what one has left
+    /// that was made when none was kept, those after it find, whatever is kept beside it later.
     fn kept(&self, database: &Arc<Database>) -> Vec<Arc<Seat>> {
         let is_kept =
             |seat: &&Arc<Seat>| Arc::ptr_eq(seat.database(), database) && seat.role() == Role::Kept;

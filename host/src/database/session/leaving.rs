@@ -33,7 +33,7 @@ impl Session {
                 self.tidy_later(seat);
             }
         } else if looked_at(|loan| loan.is_open() && loan.is_relied_on()) {
-            seat.keep();
+            self.keep(seat);
             self.give_up(seat);
             self.keeping.notify_waiters();
         } else {
@@ -73,15 +73,27 @@ impl Session {
             *place = None;
             drop(place);
             match missed {
-                true => seat.keep(),
+                true => self.keep(seat),
                 false => self.forget(seat),
             }
         } else if role.is_held() || (loan.is_busy() && role != Role::Kept) {
             drop(place);
             self.settle_later(seat);
         } else {
-            seat.keep();
+            drop(place);
+            self.keep(seat);
             self.keeping.notify_waiters();
+        }
+    }
+
+    /// A seat stays for all further calls, behind those that do so already.
+    fn keep(&self, seat: &Arc<Seat>) {
+        let mut seats = self.seats();
+        if seat.keep()
+            && let Some(at) = seats.iter().position(|other| Arc::ptr_eq(other, seat))
+        {
+            let kept = seats.remove(at);
+            seats.push(kept);
         }
     }
 

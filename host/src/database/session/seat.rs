@@ -149,12 +149,14 @@ impl Seat {
         self.in_transaction.store(open, Ordering::Release);
     }
 
-    /// It stays with the invocation, for all of its further calls.
-    pub(in crate::database) fn keep(&self) {
+    /// It stays with the invocation, for all of its further calls. Whether it did not before.
+    pub(in crate::database) fn keep(&self) -> bool {
         let mut role = lock(&self.role);
-        if !role.is_held() {
+        let begins = !role.is_held() && *role != Role::Kept;
+        if begins {
             *role = Role::Kept;
         }
+        begins
     }
 
     /// What flows beside the last call, if anything does.
