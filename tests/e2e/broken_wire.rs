@@ -190,6 +190,40 @@ async fn a_commit_that_is_cut_says_that_it_may_have_been_done() {
     assert!(seen[0] > 0 && seen[1] > 1, "{seen:?}");
 }
 
+/// The `BEGIN` goes before the text, in a request of its own, and so the text was not sent when that is lost.
+#[tokio::test]
+async fn a_text_whose_transaction_is_cut_before_it_leaves_no_doubt() {
+    let scene = Scene::of(Duration::from_secs(30)).await;
+    let by_text = |id: usize| {
+        let text = json!({ "batch": format!("insert into things values ({id})") });
+        json!({ "transaction": [text], "end": "commit" })
+    };
+    for harm in [Harm::CutRequest(0), Harm::CutRequest(3), Harm::CutAnswer(0)] {
+        scene.warm_up().await;
+        scene.proxy.harm(harm.clone());
+        let result = scene.step(by_text(1)).await;
+        assert_eq!(result, json!({ "steps": [null], "end": null }), "{harm:?}");
+    }
+    assert_eq!(scene.count(1).await, 3);
+}
+
+/// What ends the call that was given up goes before the commit, and is lost.
+#[tokio::test]
+async fn a_commit_that_was_not_sent_leaves_no_doubt() {
+    let scene = Scene::of(Duration::from_secs(30)).await;
+    let given_up = json!({ "streamed": "select 1", "meanwhile": ["select pg_sleep(600)"], "given_up_ms": 1000 });
+    let cut = async {
+        let asleep = "select count(*) from pg_stat_activity where datname = $name and wait_event = 'PgSleep'";
+        scene.database.until(asleep, "1").await;
+        scene.proxy.harm(Harm::CutAnswer(0));
+    };
+    let step = json!({ "transaction": [insert(1), given_up], "end": "commit" });
+    let (result, ()) = tokio::join!(scene.step(step), cut);
+    let message = message(&result["end"]).unwrap_or_else(|| panic!("no error: {result}"));
+    assert!(!message.contains(DOUBT), "{result}");
+    assert_eq!(scene.count(1).await, 0);
+}
+
 #[tokio::test]
 async fn a_pipeline_that_is_cut_is_done_whole_or_not_at_all() {
     let scene = Scene::of(Duration::from_secs(30)).await;

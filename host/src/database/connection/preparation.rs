@@ -94,7 +94,8 @@ impl Connection {
             shapes.push(shape.map_err(|error| (index, error.unexecuted()))?);
         }
         let last = keys.len() - 1;
-        self.finish().await.map_err(|error| (last, error))?;
+        let done = self.finish().await;
+        done.map_err(|error| (last, error.unexecuted()))?;
         let mut prepared = Vec::with_capacity(keys.len());
         for (index, (name, shape)) in names.into_iter().zip(&shapes).enumerate() {
             let described = self.resolve(shape, None).await;

@@ -5,7 +5,7 @@
 
 use super::Connection;
 use crate::config::Prepare;
-use crate::database::error::Result;
+use crate::database::error::{Error, Result};
 use crate::database::permission::prelude::Prelude;
 use crate::database::sql::alone::stands_alone;
 use crate::database::statement::Effects;
@@ -43,7 +43,7 @@ impl Connection {
             let set = self.timeouts.of_batch(timeout);
             match self.prepare {
                 // Within the message, what takes no transaction around it would be refused.
-                Prepare::Always => self.command(&set).await?,
+                Prepare::Always => self.command(&set).await.map_err(Error::unexecuted)?,
                 Prepare::Never => prelude = Some(Prelude::after(&set, prelude)),
             }
         }
@@ -63,7 +63,7 @@ impl Connection {
         }
     }
 
-    /// Does what goes before statements that cannot be sent in the same request.
+    /// Does what goes before statements that cannot be sent in the same request. Of those nothing has left by then.
     pub async fn lead(&mut self, effects: Effects) -> Result<()> {
         self.forget_parsing();
         // They wait for a request that is not taken back.
@@ -77,6 +77,6 @@ impl Connection {
             self.wire.unsend();
             return Ok(());
         }
-        self.finish().await
+        self.finish().await.map_err(Error::unexecuted)
     }
 }

@@ -145,7 +145,7 @@ impl Cursor {
                 }
                 // What is on its way then is nobody's, and not the portal's.
                 if flow.is_none() {
-                    self.seat.tidy(loan).await?;
+                    self.seat.tidy(loan).await.map_err(Error::unexecuted)?;
                 }
                 loan.call_timeout = timeout;
                 loan.fetch(rest, rows_max, bytes).await

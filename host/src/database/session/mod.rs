@@ -252,7 +252,7 @@ impl Session {
         let call = self.account.call(name, work.operation(), texts);
         let done = self
             .with_loan(seat, None, work.ends_rows(), async |loan| {
-                seat.tidy(loan).await?;
+                seat.tidy(loan).await.map_err(Error::unexecuted)?;
                 loan.call_timeout = work.timeout();
                 work.perform(loan, seat.database()).await
             })
@@ -276,7 +276,8 @@ impl Session {
                 let mut place = seat.loan.lock().await;
                 // Whoever had the turn before may have begun something to go on with.
                 if let (Err(Error::InUse), Some(loan)) = (seat.admits(flow), place.as_mut()) {
-                    Box::pin(seat.make_way(loan, ends_rows)).await?;
+                    let made = Box::pin(seat.make_way(loan, ends_rows)).await;
+                    made.map_err(Error::unexecuted)?;
                 }
                 seat.admits(flow)?;
                 // Not before: who only waits for a turn has nothing to end.
