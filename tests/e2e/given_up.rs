@@ -56,6 +56,18 @@ behind_both_doors! {
         assert_eq!(numbers(&database).await.as_deref(), Some("3"));
     }
 
+    /// Its portal is closed on the server.
+    async fn rows_that_are_dropped_while_they_wait_for_their_turn_are_given_up(door) {
+        let (_database, trial) = trial(door).await;
+        let rows = "select n, repeat('x', 1000) from generate_series(1, 5000) n";
+        let open = "select count(*)::text from pg_cursors where statement like '%(1, 5000)%' and statement not like '%pg_cursors%'";
+        let results = results(&trial, json!([{ "transaction": [
+            { "overtaken": rows, "by": "select pg_sleep(1)", "given_up_ms": 200 }, { "query": open },
+        ], "end": "commit" }])).await;
+        assert_eq!(results[0]["steps"][0], json!({ "affected": 1 }), "{results:?}");
+        assert_eq!(results[0]["steps"][1]["rows"], json!([["0"]]), "{results:?}");
+    }
+
     async fn a_commit_after_a_dropped_call_commits_nothing(door) {
         let (database, trial) = trial(door).await;
         let steps = json!([{ "batch": "begin" }, insert(1), { "abandon": SLEEP, "after_ms": 200 }, { "batch": "commit" }, insert(2)]);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::{Either, FutureExt, join_all, select};
+use futures_util::future::{Either, FutureExt, join, join_all, select};
 use hearth::postgres::types::Type;
 use hearth::postgres::{
     Client, CopyIn, CopyOut, Error, ErrorPosition, Outcome, Row, RowStream, Session, Statement,
@@ -85,6 +85,22 @@ macro_rules! run_on {
                         }
                     }
                     done.map(|rows| json!({ "rows": rows }))
+                }
+                Err(error) => Err(error),
+            },
+            Step::Overtaken {
+                overtaken,
+                by,
+                given_up_ms,
+            } => match $on.query_raw(&overtaken, [0_i32; 0]).await {
+                Ok(mut stream) => {
+                    let call = async { $on.execute(&by, &[]).await };
+                    let reading = async {
+                        within(Some(given_up_ms), rest_of(&mut stream)).await;
+                        drop(stream);
+                    };
+                    let (done, ()) = join(call, reading).await;
+                    done.map(|count| json!({ "affected": count }))
                 }
                 Err(error) => Err(error),
             },
@@ -306,6 +322,11 @@ async fn within<R>(given_up_ms: Option<u64>, call: impl Future<Output = R>) -> O
         Either::Left((done, _)) => Some(done),
         Either::Right(_) => None,
     }
+}
+
+/// Reads rows to their end.
+async fn rest_of(stream: &mut RowStream) {
+    while let Ok(Some(_)) = stream.try_next().await {}
 }
 
 /// How many rows there are, in the order of their first column.

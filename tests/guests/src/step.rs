@@ -130,6 +130,16 @@ pub enum Step {
         #[serde(default)]
         given_up_ms: Option<u64>,
     },
+    /// A query of which the first rows are read. The others wait for another statement, and are given up meanwhile;
+    /// the number of rows that are affected by that is the result.
+    Overtaken {
+        /// The SQL.
+        overtaken: String,
+        /// The other statement.
+        by: String,
+        /// After how many milliseconds they are given up.
+        given_up_ms: u64,
+    },
     /// Queries at the same time, on the same connection; the number of rows of each, if those are in the
     /// order of their first column.
     AtOnce {

@@ -131,10 +131,8 @@ impl Cursor {
 
     async fn fetch_more(&self, place: &mut Fetch, bytes: usize) -> Result<Batch> {
         self.seat.may_admit(place.flow)?;
-        // Rows that arrive while nobody waits are lost, and so are those after them.
-        place.over = true;
-        let (flow, rest) = (place.flow, &place.rest);
-        let (rows_max, timeout) = (place.rows_for(bytes), place.timeout);
+        let (rows_max, timeout, flow) = (place.rows_for(bytes), place.timeout, place.flow);
+        let Fetch { rest, over, .. } = &mut *place;
         let fetched = self
             .session
             .with_loan(&self.seat, flow, false, async |loan| {
@@ -143,6 +141,8 @@ impl Cursor {
                 if let Some(batch) = self.seat.take_aside(rest) {
                     return Ok(batch);
                 }
+                // From here on, rows that arrive while nobody waits are lost, and so are those after them.
+                *over = true;
                 // What is on its way then is nobody's, and not the portal's.
                 if flow.is_none() {
                     self.seat.tidy(loan).await.map_err(Error::unexecuted)?;
@@ -151,7 +151,7 @@ impl Cursor {
                 loan.fetch(rest, rows_max, bytes).await
             })
             .await;
-        place.over = false;
+        *over = false;
         fetched
     }
 }
