@@ -97,6 +97,25 @@ behind_both_doors! {
         }
     }
 
+    /// The server has room for no other, and the host asks again for as long as connecting may take.
+    async fn a_call_waits_for_no_other_connection_once_the_kept_one_is_free(door) {
+        let database = Database::create().await;
+        let role = format!("{}_only", database.name);
+        database.run(&format!("create role {role} login connection limit 1")).await;
+        let trial = Setup::of(&QUERY)
+            .database("url", &format!("{:?}", database.url_as(&role, None)))
+            .database("pool_max", "2")
+            .database("connect_timeout_ms", "60000")
+            .timeout(e2e::PATIENCE)
+            .start(door)
+            .await;
+        let slow = json!({ "query": "select pg_sleep(0.2)::text" });
+        let steps = json!({ "steps": [{ "batch": KEEP[1] }, { "parallel": [slow, { "query": "show work_mem" }] }] });
+        let answer = trial.invoke(steps).await;
+        assert!(answer.took < e2e::PATIENCE / 2, "{:?}", answer.took);
+        assert_eq!(answer.value()[1][1]["rows"], json!([["77MB"]]));
+    }
+
     /// When it was made, nothing was known of what the rows that were being read may leave.
     async fn what_was_left_while_rows_were_read_is_found_when_those_have_ended(door) {
         let (_database, trial) = trial(door, "4").await;

@@ -20,7 +20,7 @@ impl Session {
     /// kept while the pool has none to lend is used as well: it may be the one that is waited for.
     ///
     /// While another call uses the one that is kept, this one takes another connection if the pool has one to
-    /// spare, as it would if none were kept; but for a transaction, which is where it belongs.
+    /// spare before that call ends, as it would if none were kept; but for a transaction, which is where it belongs.
     pub(in crate::database) async fn seat(
         self: &Arc<Self>,
         database: &Arc<Database>,
@@ -33,14 +33,46 @@ impl Session {
             if let Some(seat) = in_transaction.or_else(|| kept.iter().find(|seat| seat.is_free())) {
                 return Ok(seat.clone());
             }
-            if let Some(seat) = kept.into_iter().next() {
-                let spare = Box::pin(self.borrow(database, Role::Call, timeout, Patience::None));
-                return Ok(spare.await.unwrap_or(seat));
+            if !kept.is_empty() {
+                match Box::pin(self.spare_or_kept(database, timeout)).await {
+                    Some(seat) => return Ok(seat),
+                    None => continue,
+                }
             }
             tokio::select! {
                 biased;
                 seat = self.borrow(database, Role::Call, timeout, Patience::Deadline) => return seat,
                 () = kept_by_now => {}
+            }
+        }
+    }
+
+    /// What comes first for a call beside others: a connection that the pool has to spare, which may have to be
+    /// made, or the end of what keeps those that are kept. If there is none to spare, one of these all the same;
+    /// none if they are not kept any more.
+    async fn spare_or_kept(
+        self: &Arc<Self>,
+        database: &Arc<Database>,
+        timeout: Option<Duration>,
+    ) -> Option<Arc<Seat>> {
+        let mut spare = pin!(self.borrow(database, Role::Call, timeout, Patience::None));
+        loop {
+            let changed = self.keeping.notified();
+            let kept = self.kept(database);
+            // A transaction that has begun since then is not this call's.
+            let free = |seat: &&Arc<Seat>| seat.is_free() && !seat.has_transaction();
+            if let Some(seat) = kept.iter().find(free) {
+                return Some(seat.clone());
+            }
+            if kept.is_empty() {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                spare = &mut spare => {
+                    return spare.ok().or_else(|| self.kept(database).into_iter().next());
+                }
+                () = changed => {}
             }
         }
     }

@@ -21,6 +21,7 @@ impl Session {
     /// The rows or data that a seat's connection has yet to send, or expects, end here.
     pub(in crate::database) fn end_flow(self: &Arc<Self>, seat: &Arc<Seat>) {
         seat.stop_flow();
+        self.keeping.notify_waiters();
         if self.has_ended() {
             return;
         }
@@ -67,6 +68,9 @@ impl Session {
             drop(place);
             self.forget(seat);
             loan.into_iter().for_each(Loan::give_back);
+            if role == Role::Kept {
+                self.keeping.notify_waiters();
+            }
         } else if !loan.is_open() || (loan.is_doomed() && role == Role::Call) {
             let missed = !told && !role.is_held() && loan.is_relied_on();
             // Dropped without being given back, it is retired.
@@ -143,6 +147,7 @@ impl Session {
     /// The call under way on a seat's connection was given up.
     fn give_up(&self, seat: &Arc<Seat>) {
         seat.give_up();
+        self.keeping.notify_waiters();
         self.tidy_later(seat);
     }
 

@@ -63,7 +63,7 @@ pub struct Session {
     freezes: bool,
     ended: AtomicBool,
     ending: Notify,
-    /// Tells that a connection is now kept for all further calls.
+    /// Tells that a connection is now kept for all further calls, or that one that is has nothing to do.
     pub(in crate::database) keeping: Notify,
     seats: Mutex<Vec<Arc<Seat>>>,
     asides: Asides,
@@ -245,7 +245,7 @@ impl Session {
         seat: &Arc<Seat>,
         work: &W,
     ) -> Result<W::Done> {
-        let _calling = seat.begin_call();
+        let _calling = seat.begin_call(&self.keeping);
         seat.may_admit(None)?;
         let texts = || work.texts().into_iter().map(str::to_owned).collect();
         let name = seat.database().name();

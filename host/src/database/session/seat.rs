@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use super::aside::Aside;
 use super::overheard;
 use crate::database::Database;
@@ -48,18 +50,18 @@ struct FlowState {
 }
 
 /// One of the calls that are counted, however it ends.
-struct Calling<'a>(&'a AtomicUsize);
-
-impl<'a> Calling<'a> {
-    fn on(calls: &'a AtomicUsize) -> Self {
-        calls.fetch_add(1, Ordering::AcqRel);
-        Self(calls)
-    }
+struct Calling<'a> {
+    seat: &'a Seat,
+    /// Tells that the seat may be free for others.
+    freed: &'a Notify,
 }
 
 impl Drop for Calling<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.seat.calls.fetch_sub(1, Ordering::AcqRel);
+        if self.seat.role() == Role::Kept {
+            self.freed.notify_waiters();
+        }
     }
 }
 
@@ -133,9 +135,10 @@ impl Seat {
         self.calls.load(Ordering::Acquire) == 0 && !self.is_flowing()
     }
 
-    /// A call uses it, or waits for it, until this is dropped.
-    pub(in crate::database) fn begin_call(&self) -> impl Drop + use<'_> {
-        Calling::on(&self.calls)
+    /// A call uses it, or waits for it, until this is dropped; then who waits for a kept one is told.
+    pub(in crate::database) fn begin_call<'a>(&'a self, freed: &'a Notify) -> impl Drop + use<'a> {
+        self.calls.fetch_add(1, Ordering::AcqRel);
+        Calling { seat: self, freed }
     }
 
     /// Whether a transaction was open on it when its last call was over.
