@@ -1,7 +1,7 @@
 //! A result of any size takes a fixed amount of memory, and one that is not read to its end costs
 //! nothing afterwards.
 
-use e2e::guests::STREAM;
+use e2e::guests::{MISBEHAVE, STREAM};
 use e2e::{Database, Door, Setup, Trial};
 use serde_json::{Value, json};
 
@@ -98,6 +98,17 @@ behind_both_doors! {
             assert_eq!(read["bytes"], 2 * 499 + 1, "{within}: {answer}");
             assert_eq!(read["error"]["error"]["code"], "22012", "{within}: {answer}");
         }
+    }
+
+    /// To a guest that goes on all the same.
+    async fn what_follows_an_error_in_mid_copy_is_not_told_as_its_end(door) {
+        let database = Database::create().await;
+        let trial = Setup::of(&MISBEHAVE).with(&database).start(door).await;
+        let reads = &trial.value(json!({ "act": "read_on" })).await["act"];
+        // Zeros, but for 1 / -1, and line feeds.
+        assert_eq!(reads[0], 2 * 499 + 1, "{reads}");
+        assert!(reads[1].to_string().contains("22012"), "{reads}");
+        assert!(reads[2].to_string().contains("Ended"), "{reads}");
     }
 
     /// The result would take an hour; its connection is the only one.

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
-use hearth::__private::bindings::hearth::postgres::client::Database;
+use hearth::__private::bindings::hearth::postgres::client::{self as wire, Database};
 use hearth::{Context, Failure};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -54,6 +54,8 @@ enum Act {
     Flood,
     Keep,
     AskKept,
+    /// Reads on behind an error of a `COPY`.
+    ReadOn,
 }
 
 fn much() -> usize {
@@ -79,6 +81,7 @@ async fn handle(event: Event, cx: Context) -> Result<Value, hearth::Error> {
             let kept = KEPT.lock().expect("nobody panics here").take();
             json!(kept.expect("one was kept").request_id())
         }
+        Act::ReadOn => told(read_on().await),
         Act::Swell => {
             black_box(vec![1_u8; event.mib << 20]);
             json!("swollen")
@@ -94,6 +97,23 @@ async fn handle(event: Event, cx: Context) -> Result<Value, hearth::Error> {
         act => misbehave(act, &event.text),
     };
     Ok(json!({ "steps": steps, "act": act }))
+}
+
+fn told(done: Result<Value, wire::Error>) -> Value {
+    done.unwrap_or_else(|error| json!(format!("{error:?}")))
+}
+
+async fn read_on() -> Result<Value, wire::Error> {
+    let sql = "copy (select 1 / (n - 500) from generate_series(1, 1000) n) to stdout";
+    let copy = Database::open("default")?
+        .copy_out(sql.to_owned(), None)
+        .await?;
+    let mut reads = Vec::new();
+    for _ in 0..3 {
+        let read = copy.read(1 << 20).await;
+        reads.push(told(read.map(|piece| json!(piece.len()))));
+    }
+    Ok(json!(reads))
 }
 
 // Inlined, it would be on no stack trace.

@@ -1,7 +1,8 @@
 //! `COPY`, in and out: a table's rows as a stream of bytes beside the statement.
 //!
 //! Promises: neither side is sent more than it takes, so that no more than one piece is held; a copy
-//! that is dropped before its end, or whose invocation ends, has copied nothing; what is counted of one that
+//! that is dropped before its end, or whose invocation ends, has copied nothing; nothing but the end of the data is
+//! told as that; what is counted of one that
 //! goes out are its rows, and not what stands before and behind them.
 
 use std::sync::Arc;
@@ -29,7 +30,10 @@ pub struct CopyOut {
 }
 
 struct Reading {
-    over: bool,
+    /// Whether all data were read.
+    ended: bool,
+    /// Whether nothing can follow what was read, though that was not all.
+    broken: bool,
     /// The error that follows the data that were read.
     failed: Option<Box<Error>>,
     meter: Meter,
@@ -119,7 +123,8 @@ impl CopyOut {
             flow: seat.flow(),
             seat,
             place: tokio::sync::Mutex::new(Reading {
-                over: false,
+                ended: false,
+                broken: false,
                 failed: None,
                 meter,
             }),
@@ -139,19 +144,19 @@ impl CopyOut {
     async fn receive(&self, bytes: usize) -> Result<Vec<u8>> {
         let bytes = bytes.clamp(1, limits::BATCH_BYTES_MAX);
         let mut place = self.place.lock().await;
-        if place.over {
+        if place.ended {
             return Ok(Vec::new());
         }
         if let Some(error) = place.failed.take() {
-            place.over = true;
+            place.broken = true;
             end_flow(&self.session, &self.seat, self.flow);
             return Err(*error);
         }
-        if self.seat.flow() != self.flow {
+        if place.broken || self.seat.flow() != self.flow {
             return Err(Error::Ended);
         }
         // What arrives while nobody waits is lost.
-        place.over = true;
+        place.broken = true;
         let mut read = self
             .session
             .with_loan(&self.seat, self.flow, false, async |loan| {
@@ -159,12 +164,13 @@ impl CopyOut {
             })
             .await
             .and_then(|batch| place.meter.count(&batch).map(|()| batch));
-        match &mut read {
-            Ok(batch) if !batch.last => {
-                place.over = false;
-                place.failed = batch.failed.take();
-            }
-            _ => end_flow(&self.session, &self.seat, self.flow),
+        if let Ok(batch) = &mut read {
+            place.broken = false;
+            place.ended = batch.last;
+            place.failed = batch.failed.take();
+        }
+        if place.broken || place.ended {
+            end_flow(&self.session, &self.seat, self.flow);
         }
         Ok(read?.cells)
     }
@@ -172,7 +178,8 @@ impl CopyOut {
 
 impl Drop for CopyOut {
     fn drop(&mut self) {
-        if !self.place.get_mut().over && self.seat.flow() == self.flow {
+        let place = self.place.get_mut();
+        if !place.ended && !place.broken && self.seat.flow() == self.flow {
             self.session.end_flow(&self.seat);
         }
     }
