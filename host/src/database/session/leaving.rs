@@ -153,7 +153,12 @@ impl Session {
 
     fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            lock(&self.settling).push(runtime.spawn(work));
+            let mut settling = lock(&self.settling);
+            // A long invocation gives up any number of calls, one after another.
+            if settling.len() >= limits::LOANS_PER_INVOCATION_MAX {
+                settling.retain(|task| !task.is_finished());
+            }
+            settling.push(runtime.spawn(work));
         }
     }
 }
@@ -191,5 +196,28 @@ impl Drop for Interrupted<'_> {
             Role::Call | Role::Cursor => self.session.settle_later(self.seat),
             Role::Kept | Role::Transaction | Role::Pinned => self.session.give_up(self.seat),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invocation::Deadline;
+    use crate::telemetry::Account;
+
+    #[tokio::test]
+    async fn what_was_done_in_the_background_is_not_kept_for_the_end() {
+        let session = Session::new(
+            Arc::default(),
+            super::super::grants::Grants::default(),
+            Account::outside("tested", "test"),
+            Deadline::after(std::time::Duration::from_secs(60)),
+            false,
+        );
+        for _ in 0..10 * limits::LOANS_PER_INVOCATION_MAX {
+            session.in_background(async {});
+            tokio::task::yield_now().await;
+        }
+        assert!(lock(&session.settling).len() <= limits::LOANS_PER_INVOCATION_MAX);
     }
 }
