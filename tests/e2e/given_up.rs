@@ -1,7 +1,7 @@
 //! What a function gives up, or loses, takes nothing else with it, and nothing runs somewhere else
 //! without a word.
 
-use e2e::guests::QUERY;
+use e2e::guests::{MISBEHAVE, QUERY};
 use e2e::{Database, Door, Setup, Trial};
 use serde_json::{Value, json};
 
@@ -115,6 +115,17 @@ behind_both_doors! {
             assert!(message(&results[0]["end"]).contains("ended"), "{results:?}");
             assert_eq!(numbers(&database).await.as_deref(), Some(left), "{text}");
         }
+    }
+
+    /// It is dropped beside that, too.
+    async fn a_transaction_that_its_own_text_has_ended_is_not_the_next_one(door) {
+        let database = Database::with("create table things (name text)").await;
+        let trial = Setup::of(&MISBEHAVE).with(&database).start(door).await;
+        let ended = &trial.value(json!({ "act": "begin_another" })).await["act"];
+        for at in 0..2 {
+            assert!(ended[at].to_string().contains("Ended"), "{ended}");
+        }
+        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("2"));
     }
 
     async fn a_transaction_on_a_session_ends_and_the_session_goes_on(door) {

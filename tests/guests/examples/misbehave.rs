@@ -56,6 +56,8 @@ enum Act {
     AskKept,
     /// Reads on behind an error of a `COPY`.
     ReadOn,
+    /// Uses and drops a transaction that its own text has ended, beside the next one of its session.
+    BeginAnother,
 }
 
 fn much() -> usize {
@@ -81,6 +83,7 @@ async fn handle(event: Event, cx: Context) -> Result<Value, hearth::Error> {
             let kept = KEPT.lock().expect("nobody panics here").take();
             json!(kept.expect("one was kept").request_id())
         }
+        Act::BeginAnother => told(begin_another().await),
         Act::ReadOn => told(read_on().await),
         Act::Swell => {
             black_box(vec![1_u8; event.mib << 20]);
@@ -114,6 +117,27 @@ async fn read_on() -> Result<Value, wire::Error> {
         reads.push(told(read.map(|piece| json!(piece.len()))));
     }
     Ok(json!(reads))
+}
+
+async fn begin_another() -> Result<Value, wire::Error> {
+    let options = wire::TransactionOptions {
+        isolation_level: None,
+        read_only: None,
+        deferrable: None,
+    };
+    let insert = || "insert into things values ('left')".to_owned();
+    let session = Database::open("default")?.session(None).await?;
+    let one = session.begin(options).await?;
+    one.batch_execute("commit".to_owned(), None).await?;
+    let other = session.begin(options).await?;
+    other.batch_execute(insert(), None).await?;
+    let through_one = one.batch_execute(insert(), None).await;
+    let ended = one.commit(None).await;
+    drop(one);
+    other.batch_execute(insert(), None).await?;
+    other.commit(None).await?;
+    let all = [through_one, ended];
+    Ok(all.map(|done| told(done.map(|()| Value::Null))).into())
 }
 
 // Inlined, it would be on no stack trace.

@@ -152,7 +152,8 @@ impl Session {
         let seat = self.borrow(&database, Role::Transaction, timeout, Patience::Deadline);
         let seat = seat.await?;
         seat.begin_later(&begin).await;
-        Ok(Transaction::new(self.clone(), seat, begin))
+        let number = seat.begin_one();
+        Ok(Transaction::new(self.clone(), seat, begin, number))
     }
 
     /// Borrows a connection for as long as the guest holds it.

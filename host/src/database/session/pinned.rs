@@ -65,7 +65,8 @@ impl Pinned {
         let begin = self.session.grants.begin(name, options)?.sql();
         self.seat.may_admit(None)?;
         self.fresh.store(false, Ordering::Release);
-        self.session
+        let number = self
+            .session
             .with_loan(&self.seat, None, false, async |loan| {
                 self.seat.tidy(loan).await?;
                 if !loan.is_outside() {
@@ -75,13 +76,14 @@ impl Pinned {
                     ));
                 }
                 loan.begin_later(begin.clone());
-                Ok(())
+                Ok(self.seat.begin_one())
             })
             .await?;
         Ok(Transaction::new(
             self.session.clone(),
             self.seat.clone(),
             begin,
+            number,
         ))
     }
 

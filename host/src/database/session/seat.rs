@@ -1,6 +1,6 @@
 //! The place of one borrowed connection within a session.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(in crate::database) struct Seat {
     given_up: AtomicBool,
     /// Whether the transaction that is open was dropped.
     dropped: AtomicBool,
+    /// How many transactions were begun on it.
+    begun: AtomicU64,
     /// How many calls use it, or wait for it.
     calls: AtomicUsize,
     /// Whether a transaction was open when its last call was over.
@@ -103,6 +105,7 @@ impl Seat {
             flow: Mutex::default(),
             given_up: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
+            begun: AtomicU64::new(0),
             calls: AtomicUsize::new(0),
             in_transaction: AtomicBool::new(false),
             ended_portals: Mutex::default(),
@@ -259,6 +262,16 @@ impl Seat {
     pub(in crate::database) fn give_up(&self) {
         self.given_up.store(true, Ordering::Release);
         self.stop_flow();
+    }
+
+    /// One more transaction is begun on it. Its number.
+    pub(in crate::database) fn begin_one(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// The number of the transaction that was begun last.
+    pub(in crate::database) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
     }
 
     /// Nobody will end the transaction that is open.

@@ -2,7 +2,7 @@
 //!
 //! Promises: its calls run one after another on one connection, and never outside of it; a commit
 //! that was in truth a rollback is an error; however it ends, what it left open is rolled back before
-//! its connection does anything else.
+//! its connection does anything else, and no other that is begun there later is touched.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -60,6 +60,8 @@ pub struct Transaction {
     session: Arc<Session>,
     seat: Arc<Seat>,
     begin: String,
+    /// Which of the seat's it is.
+    number: u64,
     /// Whether nothing was tried in it yet.
     fresh: AtomicBool,
     /// Whether it was committed or rolled back, or that was tried.
@@ -67,13 +69,19 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    pub(in crate::database) fn new(session: Arc<Session>, seat: Arc<Seat>, begin: String) -> Self {
+    pub(in crate::database) fn new(
+        session: Arc<Session>,
+        seat: Arc<Seat>,
+        begin: String,
+        number: u64,
+    ) -> Self {
         Self {
             session,
             // What a connection of the guest's own holds, no other connection has.
             fresh: AtomicBool::new(seat.role() == Role::Transaction),
             seat,
             begin,
+            number,
             over: AtomicBool::new(false),
         }
     }
@@ -85,6 +93,11 @@ impl Transaction {
 
     pub(in crate::database) fn seat(&self) -> &Arc<Seat> {
         &self.seat
+    }
+
+    /// Whether no other was begun on its connection since: its own text may have ended it.
+    fn is_newest(&self) -> bool {
+        self.seat.begun() == self.number
     }
 
     /// Sets a savepoint.
@@ -122,7 +135,9 @@ impl Transaction {
             .told(self.perform(Conclude(sql, timeout)).await);
         if !matches!(concluded, Err(Error::InUse)) {
             self.over.store(true, Ordering::Release);
-            self.seat.end_all_rows();
+            if self.is_newest() {
+                self.seat.end_all_rows();
+            }
         }
         if self.seat.role() == Role::Transaction {
             self.session.leave(&self.seat, true);
@@ -141,7 +156,7 @@ impl Transaction {
         }
         self.session.admit(self.seat.database().name(), &work)?;
         shared::permit_within(self.seat.database(), &work)?;
-        let within = Within(&work);
+        let within = Within(&work, self);
         let fresh = self.fresh.swap(false, Ordering::AcqRel);
         let result = self.session.perform(&self.seat, &within).await;
         match result {
@@ -160,7 +175,7 @@ impl Transaction {
 
 /// Work that makes sense within a transaction alone, whose text may have ended it (`COMMIT`), or
 /// whose beginning was given up.
-struct Within<'a, W>(&'a W);
+struct Within<'a, W>(&'a W, &'a Transaction);
 
 impl<W: Work> Work for Within<'_, W> {
     type Done = W::Done;
@@ -186,7 +201,7 @@ impl<W: Work> Work for Within<'_, W> {
     }
 
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<W::Done> {
-        if loan.is_outside() {
+        if loan.is_outside() || !self.1.is_newest() {
             return Err(Error::Ended);
         }
         self.0.perform(loan, database).await
@@ -337,7 +352,7 @@ impl Drop for Transaction {
     fn drop(&mut self) {
         if self.seat.role() == Role::Transaction {
             self.session.settle_later(&self.seat);
-        } else if !*self.over.get_mut() && !self.session.has_ended() {
+        } else if !*self.over.get_mut() && self.is_newest() && !self.session.has_ended() {
             self.seat.drop_transaction();
             self.session.tidy_later(&self.seat);
         }
