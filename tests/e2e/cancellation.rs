@@ -318,6 +318,19 @@ behind_both_doors! {
         }
     }
 
+    async fn a_connection_that_is_kept_is_waited_for_no_longer_than_a_call_may_take(door) {
+        let database = Database::create().await;
+        let trial = Setup::of(&QUERY).with(&database).database("pool_max", "1").start(door).await;
+        let slow = json!({ "query": "select pg_sleep(2)::text" });
+        let hurried = json!({ "timeout_ms": 50, "hurried": [{ "query": "select 1" }] });
+        let steps = json!([{ "batch": "set work_mem = '77MB'" }, { "parallel": [slow, hurried] }, { "query": "show work_mem" }]);
+        let results = trial.value(json!({ "steps": steps })).await;
+        assert_eq!(results[1][0]["rows"], json!([[""]]), "{results}");
+        let message = results[1][1][0]["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains("that this invocation keeps did not come free within"), "{results}");
+        assert_eq!(results[2]["rows"], json!([["77MB"]]), "{results}");
+    }
+
     /// Nobody is left to cancel anything.
     async fn without_its_host_a_statement_ends_by_the_servers_own_clock(door) {
         let all = [

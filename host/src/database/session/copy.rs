@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::Session;
 use super::grants::Meter;
 use super::seat::{Flow, Seat};
+use super::turn::Claim;
 use crate::database::error::{Error, Result};
 use crate::limits;
 
@@ -68,7 +69,7 @@ impl CopyIn {
         *over = true;
         let written = self
             .session
-            .with_loan(&self.seat, self.flow, false, async |loan| {
+            .with_loan(&self.seat, Claim::to_go_on(self.flow), async |loan| {
                 loan.copy_write(bytes).await
             })
             .await;
@@ -91,7 +92,7 @@ impl CopyIn {
         }
         let finished = self
             .session
-            .with_loan(&self.seat, self.flow, false, async |loan| {
+            .with_loan(&self.seat, Claim::to_go_on(self.flow), async |loan| {
                 loan.copy_finish().await
             })
             .await;
@@ -159,7 +160,7 @@ impl CopyOut {
         place.broken = true;
         let mut read = self
             .session
-            .with_loan(&self.seat, self.flow, false, async |loan| {
+            .with_loan(&self.seat, Claim::to_go_on(self.flow), async |loan| {
                 loan.copy_read(bytes).await
             })
             .await

@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::Session;
 use super::grants::Meter;
 use super::seat::{Flow, Seat};
+use super::turn::Claim;
 use crate::database::connection::batch::{Batch, Rest};
 use crate::database::connection::exchange::Started;
 use crate::database::error::{Error, Result};
@@ -135,7 +136,7 @@ impl Cursor {
         let Fetch { rest, over, .. } = &mut *place;
         let fetched = self
             .session
-            .with_loan(&self.seat, flow, false, async |loan| {
+            .with_loan(&self.seat, Claim::to_go_on(flow), async |loan| {
                 // Whoever had the turn before has read some of them, but did not come to the end: what is
                 // on its way now comes behind those.
                 if let Some(batch) = self.seat.take_aside(rest) {

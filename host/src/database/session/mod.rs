@@ -44,12 +44,14 @@ pub mod place;
 mod seat;
 mod shared;
 pub mod transaction;
+mod turn;
 pub mod work;
 
 use leaving::Interrupted;
 use pinned::Pinned;
-use seat::{Flow, Role, Seat, may_try_again};
+use seat::{Role, Seat, may_try_again};
 use transaction::{Options, Transaction};
+use turn::Claim;
 use work::Work;
 
 /// The loans of one invocation.
@@ -249,10 +251,16 @@ impl Session {
         let _calling = seat.begin_call(&self.keeping);
         seat.may_admit(None)?;
         let texts = || work.texts().into_iter().map(str::to_owned).collect();
+        let claim = Claim {
+            ends_rows: work.ends_rows(),
+            // On one that the guest holds it waits for nothing but its own turn.
+            within: work.timeout().filter(|_| seat.role() == Role::Kept),
+            ..Claim::default()
+        };
         let name = seat.database().name();
         let call = self.account.call(name, work.operation(), texts);
         let done = self
-            .with_loan(seat, None, work.ends_rows(), async |loan| {
+            .with_loan(seat, claim, async |loan| {
                 seat.tidy(loan).await.map_err(Error::unexecuted)?;
                 loan.call_timeout = work.timeout();
                 work.perform(loan, seat.database()).await
@@ -262,19 +270,22 @@ impl Session {
         done
     }
 
-    /// Uses a seat's connection until the work is done or the session ends, while this flows there and
-    /// nothing else; the rows of a portal make way, and end if the work `ends_rows`. Work that is given up in
-    /// the middle is ended in the background.
+    /// Uses a seat's connection until the work is done or the session ends, when its turn has come. Work that is
+    /// given up in the middle is ended in the background.
     pub(in crate::database) async fn with_loan<R>(
         self: &Arc<Self>,
         seat: &Arc<Seat>,
-        flow: Option<Flow>,
-        ends_rows: bool,
+        claim: Claim,
         work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
     ) -> Result<R> {
+        let Claim {
+            flow,
+            ends_rows,
+            within,
+        } = claim;
         let result = {
             let using = pin!(async {
-                let mut place = seat.loan.lock().await;
+                let mut place = seat.turn(within).await?;
                 // Whoever had the turn before may have begun something to go on with.
                 if let (Err(Error::InUse), Some(loan)) = (seat.admits(flow), place.as_mut()) {
                     let made = Box::pin(seat.make_way(loan, ends_rows)).await;

@@ -12,6 +12,7 @@ use super::Session;
 use super::seat::Seat;
 use super::shared;
 use super::transaction::{Options, Transaction};
+use super::turn::Claim;
 use super::work::Work;
 use crate::database::error::{Error, Result};
 use crate::database::wire::notification::Notification;
@@ -67,7 +68,7 @@ impl Pinned {
         self.fresh.store(false, Ordering::Release);
         let number = self
             .session
-            .with_loan(&self.seat, None, false, async |loan| {
+            .with_loan(&self.seat, Claim::default(), async |loan| {
                 self.seat.tidy(loan).await?;
                 if !loan.is_outside() {
                     return Err(Error::Invalid(
