@@ -61,7 +61,7 @@ struct Execution {
     /// What the statement is for certain, or else is assumed to be.
     description: Option<Arc<Description>>,
     /// The name under which it is being prepared; none if it is already.
-    parsed_as: Option<String>,
+    parsed_as: Option<Arc<str>>,
     formats: Formats,
     portal: String,
     effects: Effects,

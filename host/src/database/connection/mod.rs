@@ -63,7 +63,7 @@ pub struct Connection {
     /// How many names it has given to statements and portals; none is given twice.
     names: u64,
     /// The names of statements that the server may have parsed, though nobody has noted it yet.
-    parsing: Vec<String>,
+    parsing: Vec<Arc<str>>,
     /// Messages that forget what the server holds for no one, for the next request to take along.
     forgetting: BytesMut,
     /// Those that the request under way has taken along.

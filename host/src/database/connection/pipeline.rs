@@ -39,7 +39,7 @@ struct Plan {
     /// Whether it is parsed on the way.
     parsed: bool,
     /// The name under which it is bound; none if it is parsed for each execution.
-    name: String,
+    name: Arc<str>,
     /// What it is, or is assumed to be.
     description: Option<Arc<Description>>,
     /// What executing it does; none if that is said of an earlier call of the same statement.
@@ -157,7 +157,7 @@ impl Connection {
             plans.push(Plan {
                 same_as,
                 parsed,
-                name: if named { own_name } else { String::new() },
+                name: if named { own_name } else { Arc::default() },
                 description,
                 effects,
             });

@@ -78,7 +78,7 @@ impl Connection {
         keys: &[&Key],
     ) -> std::result::Result<Vec<Prepared>, (usize, Error)> {
         let names = keys.iter().map(|key| self.statement_name(key));
-        let names: Vec<String> = names.collect();
+        let names: Vec<Arc<str>> = names.collect();
         let call_timeout = self.call_timeout;
         let sent = self.send(Effects::NONE, |out| {
             keys.iter().zip(&names).try_for_each(|(key, name)| {
@@ -194,19 +194,19 @@ impl Connection {
     }
 
     /// The name by which a statement is prepared; none if it is parsed anew for each execution.
-    pub fn statement_name(&mut self, key: &Key) -> String {
+    pub fn statement_name(&mut self, key: &Key) -> Arc<str> {
         match self.prepare {
-            Prepare::Never => String::new(),
-            Prepare::Always if varies(&key.sql) => String::new(),
+            Prepare::Never => Arc::default(),
+            Prepare::Always if varies(&key.sql) => Arc::default(),
             Prepare::Always => {
                 self.names += 1;
-                format!("s{:x}", self.names)
+                format!("s{:x}", self.names).into()
             }
         }
     }
 
     /// Notes that the server may parse statements by these names. What has none is gone with the next one.
-    pub fn parses<'a>(&mut self, names: impl IntoIterator<Item = &'a String>) {
+    pub fn parses<'a>(&mut self, names: impl IntoIterator<Item = &'a Arc<str>>) {
         let named = names.into_iter().filter(|name| !name.is_empty());
         self.parsing.extend(named.cloned());
     }
@@ -216,7 +216,7 @@ impl Connection {
     pub fn remember(
         &mut self,
         key: &Key,
-        name: String,
+        name: Arc<str>,
         description: Arc<Description>,
         effects: Effects,
     ) -> Prepared {

@@ -92,7 +92,7 @@ pub struct Column {
 #[derive(Debug, Clone)]
 pub struct Prepared {
     /// What the connection calls it; empty if it is parsed anew for each execution.
-    pub name: String,
+    pub name: Arc<str>,
     /// What the server said when it was prepared.
     pub description: Arc<Description>,
     /// What executing it may leave behind on the connection.
