@@ -77,7 +77,7 @@ impl Grants {
             return Ok(());
         };
         let judge = |sql| grant.permission.judge(sql);
-        work.texts().into_iter().try_for_each(judge)?;
+        work.texts().try_for_each(judge)?;
         self.prelude(database).map(|_| ())
     }
 

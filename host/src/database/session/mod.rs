@@ -236,7 +236,7 @@ impl Session {
     /// Refuses work that makes no sense, or that the function may not do.
     pub(in crate::database) fn admit(&self, database: &str, work: &impl Work) -> Result<()> {
         work.check()?;
-        if self.freezes && work.texts().into_iter().any(listens) {
+        if self.freezes && work.texts().any(listens) {
             return Err(pinned::frozen());
         }
         self.grants.permit(database, work)
@@ -250,7 +250,7 @@ impl Session {
     ) -> Result<W::Done> {
         let _calling = seat.begin_call(&self.keeping);
         seat.may_admit(None)?;
-        let texts = || work.texts().into_iter().map(str::to_owned).collect();
+        let texts = || work.texts().map(str::to_owned).collect();
         let claim = Claim {
             ends_rows: work.ends_rows(),
             // On one that the guest holds it waits for nothing but its own turn.

@@ -29,7 +29,7 @@ use crate::database::wire::reply;
 /// Refuses, outside of a transaction, what certainly changes a session for longer than that, or relies
 /// on one.
 pub fn permit(database: &Database, work: &impl Work) -> Result<()> {
-    if database.shares_sessions && work.texts().into_iter().any(needs_session) {
+    if database.shares_sessions && work.texts().any(needs_session) {
         return Err(Error::Unsupported(
             "the statement changes its session, which a pooler shares with others (`prepare = \"never\"`): \
              do it in a transaction, at whose end it is undone"
@@ -41,7 +41,7 @@ pub fn permit(database: &Database, work: &impl Work) -> Result<()> {
 
 /// Refuses, within a transaction, what would end it without the reset of its session.
 pub fn permit_within(database: &Database, work: &impl Work) -> Result<()> {
-    if database.shares_sessions && work.texts().into_iter().any(ends_somewhere) {
+    if database.shares_sessions && work.texts().any(ends_somewhere) {
         return Err(Error::Unsupported(
             "the statement ends its transaction, and what that has changed in its session would stay for others, with \
              whom a pooler shares that (`prepare = \"never\"`): end it by `commit` or `rollback` of its handle"

@@ -4,6 +4,7 @@
 //! that was in truth a rollback is an error; however it ends, what it left open is rolled back before
 //! its connection does anything else, and no other that is begun there later is touched.
 
+use std::iter;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -184,7 +185,7 @@ impl<W: Work> Work for Within<'_, W> {
         self.0.check()
     }
 
-    fn texts(&self) -> Vec<&str> {
+    fn texts(&self) -> impl Iterator<Item = &str> {
         self.0.texts()
     }
 
@@ -235,8 +236,8 @@ impl Work for Control<'_> {
         self.0.sql().map(|_| ())
     }
 
-    fn texts(&self) -> Vec<&str> {
-        Vec::new()
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        iter::empty()
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -285,8 +286,8 @@ impl Work for Conclude {
         Ok(())
     }
 
-    fn texts(&self) -> Vec<&str> {
-        Vec::new()
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        iter::empty()
     }
 
     fn timeout(&self) -> Option<Duration> {

@@ -5,6 +5,7 @@
 //!
 //! Left to others: on which connection, and whether a second time ([`super`]).
 
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ pub trait Work: Sync {
     fn check(&self) -> Result<()>;
 
     /// The guest's own texts in it, of which not all may be allowed.
-    fn texts(&self) -> Vec<&str>;
+    fn texts(&self) -> impl Iterator<Item = &str>;
 
     /// How long it may take the server, and a connection to come free, if less than the invocation has.
     fn timeout(&self) -> Option<Duration>;
@@ -85,8 +86,8 @@ impl Work for Prepare<'_> {
         self.keys.iter().try_for_each(check_key)
     }
 
-    fn texts(&self) -> Vec<&str> {
-        self.keys.iter().map(|key| key.sql.as_str()).collect()
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(|key| key.sql.as_str())
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -114,8 +115,8 @@ impl Work for Query<'_> {
         check_statement(&self.0.key)
     }
 
-    fn texts(&self) -> Vec<&str> {
-        vec![&self.0.key.sql]
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        iter::once(self.0.key.sql.as_str())
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -147,8 +148,8 @@ impl Work for Execute<'_> {
         check_statement(&self.0.key)
     }
 
-    fn texts(&self) -> Vec<&str> {
-        vec![&self.0.key.sql]
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        iter::once(self.0.key.sql.as_str())
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -180,8 +181,8 @@ impl Work for Pipeline<'_> {
         check_ends(self.0)
     }
 
-    fn texts(&self) -> Vec<&str> {
-        self.0.iter().map(|call| call.key.sql.as_str()).collect()
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|call| call.key.sql.as_str())
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -217,8 +218,8 @@ impl Work for Batch<'_> {
         }
     }
 
-    fn texts(&self) -> Vec<&str> {
-        vec![self.0]
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        iter::once(self.0)
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -237,8 +238,8 @@ impl Work for Copy<'_> {
         check_copy(self.0, self.1)
     }
 
-    fn texts(&self) -> Vec<&str> {
-        vec![self.0]
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        iter::once(self.0)
     }
 
     fn timeout(&self) -> Option<Duration> {
