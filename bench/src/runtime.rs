@@ -1,6 +1,7 @@
 //! A runtime under test behind a Runtime API of this program's own: it hands events out, takes the
 //! answers, and looks at the clock in between.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -23,6 +24,8 @@ pub struct Runtime {
     /// All that it has open; it chooses on which it asks and answers. One that it has closed leaves
     /// its place empty.
     connections: Vec<Option<BufReader<TcpStream>>>,
+    /// Those on which something has come that was not looked at yet.
+    ready: VecDeque<usize>,
     /// Those on which it waits for an event.
     waiting: Vec<usize>,
     begun: Instant,
@@ -81,6 +84,7 @@ impl Runtime {
             child,
             listener,
             connections: Vec::new(),
+            ready: VecDeque::new(),
             waiting: Vec::new(),
             begun,
             started: Duration::ZERO,
@@ -174,9 +178,16 @@ impl Runtime {
             .context("a runtime has closed a connection on which it waits")
     }
 
-    /// Waits until a request comes on any of the connections, and returns which.
+    /// Waits until a request comes on any of the connections, and returns which. Each gets its turn before
+    /// any gets another.
     fn wait(&mut self) -> Result<usize> {
         loop {
+            while let Some(index) = self.ready.pop_front() {
+                if !self.connection(index)?.fill_buf()?.is_empty() {
+                    return Ok(index);
+                }
+                self.connections[index] = None;
+            }
             let mut watched = vec![PollFd::new(&self.listener, PollFlags::IN)];
             let mut indexes = Vec::with_capacity(self.connections.len());
             for (index, connection) in self.connections.iter().enumerate() {
@@ -188,17 +199,13 @@ impl Runtime {
             rustix::event::poll(&mut watched, None)?;
             let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
             let has_new = is_ready(&watched[0]);
-            let ready = watched[1..].iter().position(is_ready);
+            let ready = indexes.iter().zip(&watched[1..]);
+            let ready = ready.filter(|(_, fd)| is_ready(fd));
+            self.ready.extend(ready.map(|(index, _)| *index));
             if has_new {
                 let (stream, _) = self.listener.accept()?;
                 stream.set_nodelay(true)?;
                 self.connections.push(Some(BufReader::new(stream)));
-            }
-            if let Some(index) = ready.map(|position| indexes[position]) {
-                if !self.connection(index)?.fill_buf()?.is_empty() {
-                    return Ok(index);
-                }
-                self.connections[index] = None;
             }
         }
     }
