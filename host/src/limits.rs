@@ -256,8 +256,6 @@ pub const DEADLINE_LATE_MAX: Duration = Duration::from_secs(2);
 pub const API_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may take at least to reply to an answer, however little time is left.
 pub const API_REPLY_TIMEOUT_LEAST: Duration = Duration::from_millis(500);
-/// The answers of one slot that may be on their way while it asks for the next event.
-pub const ANSWERS_BESIDE_MAX: usize = 2;
 /// How long the rest of a reply is waited for whose head says already what became of an answer.
 pub const API_RECEIPT_TIMEOUT: Duration = Duration::from_millis(100);
 /// The pauses between the attempts to report a failed start or restore, and after how long there is none

@@ -91,10 +91,10 @@ async fn an_event_is_asked_for_before_the_last_ones_answer_has_arrived() {
     }
 }
 
-/// Each is held until somebody has read it: two on their way beside the next event, and one before that.
+/// Each is held until somebody has read it: one on its way beside the next event, and one before that.
 #[tokio::test]
 async fn a_slot_whose_answers_nobody_reads_asks_for_no_more_events() {
-    const EVENTS: usize = 2 * 3;
+    const EVENTS: usize = 2 * 2;
     let trial = Setup::of(&ECHO).concurrency(2).start(Door::Lambda).await;
     let lambda = trial.lambda();
     lambda.read(Reading::Held);

@@ -6,13 +6,11 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::limits;
-
 /// Those that have nothing to do with slots, generously.
 const OTHERS: u64 = 64;
-/// A slot's own: its connections to the Runtime API, one for events and some for answers, and one to a
+/// A slot's own: its connections to the Runtime API, one for events and one for answers, and one to a
 /// database.
-const OF_SLOT: u64 = 2 + limits::ANSWERS_BESIDE_MAX as u64;
+const OF_SLOT: u64 = 3;
 
 /// Raises the limit to the highest there can be. Where that is refused, it stays as it is.
 pub(super) fn raise_limit() {

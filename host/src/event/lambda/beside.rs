@@ -4,28 +4,26 @@
 //! answer: a slot whose function has returned is free, whenever the answer arrives.
 //!
 //! Promises: what is posted goes on until it is taken or refused, or nobody waits for it any more, whatever
-//! the slot does meanwhile; a connection is used again, and a second one only for as long as an answer is
-//! slow; there are no more than [`limits::ANSWERS_BESIDE_MAX`] of them, and whoever has another one to post
-//! waits for it.
+//! the slot does meanwhile; there is one at a time, on a connection of its own.
 
 use std::time::Instant;
 
-use tokio::task::{JoinError, JoinSet};
+use futures_util::FutureExt as _;
+use tokio::task::{JoinError, JoinHandle};
 
 use super::connection::Endpoint;
 use super::patience::pause;
 use super::{Error, Receipt, posting};
 use crate::invocation::Answer;
-use crate::limits;
 use crate::telemetry::line_for;
 
-/// The answers of one slot that are on their way.
+/// The answer of one slot that is on its way.
 pub(super) struct Beside {
     address: String,
-    /// A connection on which nothing is on its way.
+    /// The connection on which none is.
     idle: Option<Endpoint>,
-    posts: JoinSet<(Endpoint, Result<(), Error>)>,
-    /// What one of them has found out.
+    posting: Option<JoinHandle<(Endpoint, Result<(), Error>)>>,
+    /// What the last one has found out.
     failure: Option<Error>,
 }
 
@@ -35,17 +33,21 @@ impl Beside {
         Self {
             address,
             idle: None,
-            posts: JoinSet::new(),
+            posting: None,
             failure: None,
         }
     }
 
-    /// Itself, if there is room for another answer beside those that are on their way.
+    /// Itself, if no answer is on its way.
     pub(super) fn with_room(&mut self) -> Option<&mut Self> {
-        while let Some(ended) = self.posts.try_join_next() {
+        let ended = self
+            .posting
+            .as_mut()
+            .and_then(|posting| posting.now_or_never());
+        if let Some(ended) = ended {
             self.note(ended);
         }
-        (self.posts.len() < limits::ANSWERS_BESIDE_MAX).then_some(self)
+        self.posting.is_none().then_some(self)
     }
 
     /// Begins to post an answer. If it was posted before, there is to be no second copy of it.
@@ -54,31 +56,34 @@ impl Beside {
         let endpoint = idle.unwrap_or_else(|| Endpoint::new(&self.address));
         // It begins when the slot waits for the next event: the other way round, whoever gets the answer may
         // have sent that before it is asked for.
-        self.posts.spawn(deliver(endpoint, receipt, answer, again));
+        let posting = deliver(endpoint, receipt, answer, again);
+        self.posting = Some(tokio::spawn(posting));
     }
 
     /// Waits for an answer after which the process is to end, for ever if there is none.
     pub(super) async fn failed(&mut self) -> Error {
-        loop {
-            if let Some(failure) = self.failure.take() {
-                return failure;
-            }
-            match self.posts.join_next().await {
-                Some(ended) => self.note(ended),
-                None => std::future::pending().await,
-            }
+        self.delivered().await;
+        match self.failure.take() {
+            Some(failure) => failure,
+            None => std::future::pending().await,
         }
     }
 
     /// Waits until nothing is on its way any more.
     pub(super) async fn delivered(&mut self) {
-        while self.posts.join_next().await.is_some() {}
+        if let Some(posting) = &mut self.posting {
+            let ended = posting.await;
+            self.note(ended);
+        }
     }
 
     fn note(&mut self, ended: Result<(Endpoint, Result<(), Error>), JoinError>) {
+        self.posting = None;
         match ended {
-            Ok((endpoint, Ok(()))) => self.idle = Some(endpoint),
-            Ok((_, Err(failure))) => self.failure = Some(failure),
+            Ok((endpoint, posted)) => {
+                self.idle = Some(endpoint);
+                self.failure = posted.err();
+            }
             Err(error) => tracing::error!("the posting of an answer ended oddly: {error}"),
         }
     }

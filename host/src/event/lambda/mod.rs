@@ -159,7 +159,7 @@ impl RuntimeApi {
     /// Posts the answer of an invocation, of which nothing else is left if the answer `frees` the slot. A
     /// refusal that concerns this invocation alone is logged and is no error: Lambda has told the caller
     /// already. Where answers are posted beside the next event, one that frees the slot is only begun to be
-    /// posted, if not too many are, and what ends the process is an error of [`Self::next`].
+    /// posted, if no other is, and what ends the process is an error of [`Self::next`].
     pub async fn answer(
         &mut self,
         receipt: &Receipt,
