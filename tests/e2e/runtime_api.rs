@@ -300,7 +300,7 @@ async fn a_panic_comes_with_the_functions_on_the_stack() {
     assert!(cause["working_directory"].is_string() && cause["paths"].is_array());
 }
 
-/// A guest that computes keeps a thread busy, but none that asks for events or answers them.
+/// A guest that computes keeps a thread busy, but not for long the one that asks for events and answers them.
 #[tokio::test]
 async fn guests_that_compute_in_all_other_slots_delay_no_event() {
     let slots = 8;

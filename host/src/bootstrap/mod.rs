@@ -14,13 +14,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::config::Config;
 use crate::database::{self, Databases, warming};
 use crate::event::lambda::{RuntimeApi, extension};
 use crate::fault::{Fault, Kind};
+use crate::instance::workers::Workers;
 use crate::limits;
 use crate::serve::lambda::Ending;
 use crate::serve::{self, Environment, Function};
@@ -53,25 +54,25 @@ pub fn bootstrap() -> ExitCode {
         );
         return ExitCode::FAILURE;
     };
-    // Classic Lambda sends one event at a time. That needs one thread: two would only hand things to
-    // each other.
-    let mut runtime = match choice::is_managed() {
-        true => {
-            files::raise_limit();
-            tokio::runtime::Builder::new_multi_thread()
-        }
-        false => tokio::runtime::Builder::new_current_thread(),
-    };
-    let runtime = match runtime.enable_all().build() {
-        Ok(runtime) => runtime,
+    let runtimes = match runtimes() {
+        Ok(runtimes) => runtimes,
         Err(error) => {
             eprintln!("bootstrap: the runtime cannot start: {error}");
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(run(&address));
+    let (home, workers) = runtimes;
+    let outcome = home.block_on(async {
+        let workers = workers
+            .as_ref()
+            .map(|workers| Workers::new(workers.handle().clone()));
+        run(&address, workers).await
+    });
     // Whatever still runs is past the time that a drain leaves it.
-    runtime.shutdown_background();
+    home.shutdown_background();
+    if let Some(workers) = workers {
+        workers.shutdown_background();
+    }
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
@@ -87,9 +88,23 @@ pub fn bootstrap() -> ExitCode {
     }
 }
 
-async fn run(address: &str) -> Result<(), Fault> {
+/// One thread for everything: two would only hand things to each other. Where several events come at a time,
+/// there are others beside it for guests that compute.
+fn runtimes() -> std::io::Result<(Runtime, Option<Runtime>)> {
+    let home = Builder::new_current_thread().enable_all().build()?;
+    let workers = match choice::is_managed() {
+        true => {
+            files::raise_limit();
+            Some(Builder::new_multi_thread().enable_all().build()?)
+        }
+        false => None,
+    };
+    Ok((home, workers))
+}
+
+async fn run(address: &str, workers: Option<Arc<Workers>>) -> Result<(), Fault> {
     let api = |timeout| RuntimeApi::new(address, choice::identity(timeout));
-    let started = match start(address).await {
+    let started = match start(address, workers).await {
         Ok(Some(started)) => started,
         Ok(None) => return Ok(()),
         Err(fault) => {
@@ -115,12 +130,11 @@ async fn run(address: &str) -> Result<(), Fault> {
         ending,
         ..
     } = started;
-    let workers = choice::is_managed().then(Handle::current);
-    serve::lambda::serve(&environment, &function, apis, workers, &ending).await
+    serve::lambda::serve(&environment, &function, apis, &ending).await
 }
 
 /// None if the environment is to end before it has started.
-async fn start(address: &str) -> Result<Option<Started>, Fault> {
+async fn start(address: &str, workers: Option<Arc<Workers>>) -> Result<Option<Started>, Fault> {
     let config = choice::load();
     telemetry::start(&choice::log(&config));
     let mut config = config?;
@@ -140,7 +154,7 @@ async fn start(address: &str) -> Result<Option<Started>, Fault> {
     let databases = database::open(&config.databases)?;
     let begun = Instant::now();
     let limit = choice::is_ahead().then_some(config.lambda.init_timeout);
-    let building = build(config, databases.clone(), &handler, !choice::is_managed());
+    let building = build(config, databases.clone(), &handler, workers);
     let building = within(limit, building);
     let starting = async {
         // Registered before the first event is asked for: later it is refused.
@@ -197,7 +211,7 @@ async fn build(
     config: Config,
     databases: Databases,
     handler: &str,
-    freezes: bool,
+    workers: Option<Arc<Workers>>,
 ) -> Result<(Arc<Environment>, Arc<Function>), Fault> {
     let patience = match choice::is_snapshot() {
         // What is connected only later would be in the snapshot.
@@ -214,8 +228,10 @@ async fn build(
     for _ in 0..ASKING_TURNS {
         tokio::task::yield_now().await;
     }
-    let loading =
-        tokio::task::spawn_blocking(move || Environment::start(&config, databases, freezes));
+    let freezes = !choice::is_managed();
+    let loading = tokio::task::spawn_blocking(move || {
+        Environment::start(&config, databases, freezes, workers.as_ref())
+    });
     let environment = loading.await.unwrap_or_else(|error| {
         let message = format!("the start ended oddly: {error}");
         Err(Fault::new(Kind::Internal, message))

@@ -86,5 +86,5 @@ async fn start(config: &mut Config, cluster: &mut Option<Cluster>) -> anyhow::Re
         setup::apply(database, is_own).await?;
     }
     let databases = database::open(&config.databases)?;
-    Ok(Environment::start(config, databases, false)?)
+    Ok(Environment::start(config, databases, false, None)?)
 }

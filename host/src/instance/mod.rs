@@ -49,6 +49,7 @@ pub mod ticker;
 mod told;
 mod trap;
 mod waiting;
+pub mod workers;
 
 use answered::Answered;
 use engine::Engine;
@@ -56,6 +57,7 @@ use held::Held;
 use keeper::Keeper;
 use reuse::{Life, Rule};
 use state::State;
+use workers::Workers;
 
 /// What all instances of one function are made from.
 pub struct Blueprint {
@@ -71,6 +73,8 @@ pub struct Blueprint {
     pub measures: bool,
     /// Whether the process is frozen between two invocations.
     pub freezes: bool,
+    /// Where their guests run, if there is a choice.
+    pub workers: Option<Arc<Workers>>,
 }
 
 /// One invocation for an instance.
@@ -127,12 +131,12 @@ struct Vitals {
 }
 
 impl Instance {
-    /// Begins to build an instance in which `slots` invocations may run at a time. It takes up
+    /// Begins to build an instance, the `number`th, in which `slots` invocations may run at a time. It takes up
     /// `room` until its store is gone.
     pub fn start(
         blueprint: &Arc<Blueprint>,
         slots: u32,
-        jitter: f64,
+        number: u64,
         room: OwnedSemaphorePermit,
     ) -> Arc<Self> {
         let vitals = Arc::new(Vitals {
@@ -150,7 +154,13 @@ impl Instance {
         let (inbox, jobs) = mpsc::unbounded_channel();
         let (hooks, calls) = mpsc::unbounded_channel();
         let keeper = Keeper::new(blueprint.clone(), vitals.clone(), slots, room);
-        tokio::spawn(keeper.keep(jobs, calls));
+        let keeping = keeper.keep(jobs, calls);
+        match &blueprint.workers {
+            Some(workers) => workers.run(keeping),
+            None => drop(tokio::spawn(keeping)),
+        }
+        // Spread evenly over 0..1 by the golden ratio: no two instances draw the same.
+        let jitter = (number as f64 * 0.618_033_988_749_895).fract();
         Arc::new(Self {
             inbox,
             hooks,

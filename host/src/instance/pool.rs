@@ -214,9 +214,7 @@ impl InstancePool {
 
     fn start(&self, room: OwnedSemaphorePermit) -> Arc<Instance> {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
-        // Spread evenly over 0..1 by the golden ratio: no two instances draw the same.
-        let jitter = (number as f64 * 0.618_033_988_749_895).fract();
-        Instance::start(&self.blueprint, self.slots, jitter, room)
+        Instance::start(&self.blueprint, self.slots, number, room)
     }
 
     fn exhausted(&self) -> Fault {

@@ -4,15 +4,17 @@
 //! - each slot asks for one event at a time, and only when the last one's work after its answer is
 //!   done, unless the function lets that go on beside later events; on classic Lambda, only when its
 //!   loans are settled too, or its deadline is near;
-//! - on Managed Instances, all slots ask on a thread of their own, which no guest can keep busy, and
-//!   ask again beside the answer and before they clean up: an event that finds nobody asking is refused;
+//! - on Managed Instances, slots ask again beside the answer and before they clean up: an event that finds
+//!   nobody asking is refused. No guest keeps their thread busy: one that computes runs on others
+//!   ([`crate::instance::workers`]);
 //! - a Runtime API that refuses is asked again at growing intervals; one that nobody reaches is given up
 //!   after a while;
 //! - an environment that is to end does so within `drain_timeout`, of which running invocations
 //!   have the larger part, whatever the Runtime API does; an event that had arrived is answered. After a
 //!   second signal nothing is waited for.
 
-use std::future::pending;
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,11 +22,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::{FusedFuture, maybe_done};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt};
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{Environment, Function, Handled, cut_short, report};
 use crate::event::lambda::{Error, Failures, Received, RuntimeApi};
@@ -51,35 +51,29 @@ impl Ending {
 }
 
 /// Handles events until the environment is to end, as many at a time as there are connections to
-/// the Runtime API. With `workers`, guests run there, and events are asked for beside them.
+/// the Runtime API.
 pub async fn serve(
     environment: &Arc<Environment>,
     function: &Arc<Function>,
     apis: Vec<RuntimeApi>,
-    workers: Option<Handle>,
     ending: &Ending,
 ) -> Result<(), Fault> {
-    let slot = |api, workers| Slot {
+    let slot = |api| Slot {
         environment: environment.clone(),
         function: function.clone(),
-        workers,
         api,
         ending: ending.clone(),
     };
-    let slots = apis.into_iter().map(|api| slot(api, workers.clone()));
-    let slots = slots.collect();
-    let serving = async {
-        match workers {
-            None => all(slots).await,
-            Some(_) => on_a_thread(slots).await,
-        }
-    };
+    let slots = apis.into_iter().map(|api| slot(api).serve());
+    let mut slots: JoinSet<_> = slots.collect();
     let grace = (ending.grace() + limits::CUT_TIMEOUT).min(ending.timeout);
     let outcome = tokio::select! {
-        outcome = serving => outcome,
+        outcome = all(&mut slots) => outcome,
         // Where the Runtime API takes no answer, the databases are told good-bye all the same.
         () = given_up(&ending.shutdown, grace) => Ok(()),
     };
+    // What they have borrowed is among what is waited for only when they are gone.
+    slots.shutdown().await;
     let begun = ending.shutdown.requested_at().unwrap_or_else(Instant::now);
     let left = ending.timeout.saturating_sub(begun.elapsed());
     tokio::select! {
@@ -104,32 +98,10 @@ async fn given_up(shutdown: &Shutdown, grace: Duration) {
     }
 }
 
-/// Runs the slots on a thread of their own, with a runtime of its own.
-async fn on_a_thread(slots: Vec<Slot>) -> Result<(), Fault> {
-    let failed = |error: &dyn std::fmt::Display| {
-        let message = format!("the thread that asks for events ended oddly: {error}");
-        Fault::new(Kind::Internal, message)
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| failed(&error))?;
-    let (ended, end) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("slots".to_owned())
-        .spawn(move || ended.send(runtime.block_on(all(slots))))
-        .map_err(|error| failed(&error))?;
-    end.await.unwrap_or_else(|error| Err(failed(&error)))
-}
-
-/// Runs the slots until the last one has ended, or the first one beyond repair.
-async fn all(slots: Vec<Slot>) -> Result<(), Fault> {
-    let mut running = JoinSet::new();
-    for slot in slots {
-        running.spawn(slot.serve());
-    }
-    while let Some(ended) = running.join_next().await {
-        // What is beyond repair for one slot is so for all: the set ends the others.
+/// Waits until the last slot has ended, or the first one beyond repair.
+async fn all(slots: &mut JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
+    while let Some(ended) = slots.join_next().await {
+        // What is beyond repair for one slot is so for all.
         ended.unwrap_or_else(|error| {
             let message = format!("a slot ended oddly: {error}");
             Err(Fault::new(Kind::Internal, message))
@@ -142,8 +114,6 @@ async fn all(slots: Vec<Slot>) -> Result<(), Fault> {
 struct Slot {
     environment: Arc<Environment>,
     function: Arc<Function>,
-    /// Where guests run, if not here.
-    workers: Option<Handle>,
     api: RuntimeApi,
     ending: Ending,
 }
@@ -233,7 +203,7 @@ impl Slot {
                         report(&fault, handled.output.account());
                         let _ = cut.send(fault);
                         // First: where nobody reads, there may be no time left behind the rest.
-                        give_up(self.workers.as_ref(), handled);
+                        drop(handled);
                         let sent = timeout(limits::CUT_TIMEOUT, sending).await;
                         return sent.unwrap_or(Ok(()));
                     }
@@ -247,7 +217,7 @@ impl Slot {
         let posted = posted.unwrap_or(Ok(()));
         // The end of the process waits for no work, only for what has to be made clean.
         if matches!(posted, Err(Error::Fatal(_))) {
-            give_up(self.workers.as_ref(), handled);
+            drop(handled);
             return posted;
         }
         // What a drain gives up here is made clean by the environment's end.
@@ -256,23 +226,14 @@ impl Slot {
         posted
     }
 
-    /// Waits for what is to be done before the next event is asked for. Most invocations have nothing
-    /// left; they are not worth a hand-over to the workers.
+    /// Waits for what is to be done before the next event is asked for. What is left of an invocation that
+    /// does not go on is done beside that, where nothing is frozen meanwhile.
     async fn settled(&self, handled: Handled) {
-        let goes_on = handled.goes_on();
-        let settling = {
-            let _workers = self.workers.as_ref().map(Handle::enter);
-            handled.settle_beside()
-        };
-        match (settling, &self.workers) {
-            (None, _) => {}
-            (Some(settling), None) => settling.await,
-            (Some(settling), Some(workers)) => {
-                let settling = workers.spawn(settling);
-                if goes_on {
-                    let _ = AbortOnDropHandle::new(settling).await;
-                }
-            }
+        let waits = handled.goes_on() || self.environment.freezes;
+        if let Some(settling) = handled.settle_beside()
+            && waits
+        {
+            settling.await;
         }
     }
 
@@ -282,64 +243,24 @@ impl Slot {
         invocation: Arc<Invocation>,
         out_of_time: impl Future<Output = ()>,
     ) -> Result<Handled, Fault> {
-        let (environment, function) = (self.environment.clone(), self.function.clone());
-        let Some(workers) = &self.workers else {
-            let handled = environment.handle_until(out_of_time, &function, invocation);
-            return Ok(handled.await);
-        };
-        let late = (function.instances).watch(invocation.deadline.settled_by());
-        let (cut, cutting) = oneshot::channel();
-        let cutting = async move {
-            if cutting.await.is_err() {
-                pending().await
-            }
-        };
-        let handling = {
-            let (invocation, endings) = (invocation.clone(), &self.environment.endings);
-            // Given up, it is waited for until what it has borrowed is among the endings itself.
-            workers.spawn(endings.track_future(async move {
-                let handling = environment.handle_until(cutting, &function, invocation);
-                handling.await
-            }))
-        };
-        let mut handling = AbortOnDropHandle::new(handling);
-        let told_late = tokio::select! {
-            biased;
-            handled = &mut handling => return in_time(handled, &invocation),
-            () = late => super::overdue(&invocation),
-            () = out_of_time => {
-                let _ = cut.send(());
-                match timeout(limits::CUT_TIMEOUT / 2, &mut handling).await {
-                    Ok(handled) => return in_time(handled, &invocation),
-                    Err(_) => cut_short(),
-                }
-            }
-        };
-        // Where guests keep all workers busy, theirs may be told too late. They end it all the same.
-        drop(handling.detach());
-        Err(told_late)
+        let (environment, whose) = (&self.environment, invocation.clone());
+        let handling = environment.handle_until(out_of_time, &self.function, invocation);
+        // Only one of the slots is concerned.
+        let handled = AssertUnwindSafe(handling).catch_unwind().await;
+        handled.map_err(|panicked| ended_oddly(&*panicked, whose))
     }
 }
 
-fn in_time<T>(handled: Result<T, JoinError>, whose: &Arc<Invocation>) -> Result<T, Fault> {
-    handled.map_err(|error| {
-        let message = format!("the invocation ended oddly: {error}");
-        let fault = Fault::new(Kind::Internal, message);
-        // Its own account went with it.
-        let nobody = Observers::default();
-        report(
-            &fault,
-            &Account::open(&whose.function_name, whose.clone(), &nobody),
-        );
-        fault
-    })
-}
-
-/// Gives an invocation up where guests run: what is to be ended of it may outlive the slots. It is counted
-/// among what a drain waits for before this returns.
-fn give_up(workers: Option<&Handle>, handled: Handled) {
-    let _workers = workers.map(Handle::enter);
-    drop(handled);
+/// The answer where the host itself has panicked.
+fn ended_oddly(panicked: &(dyn Any + Send), whose: Arc<Invocation>) -> Fault {
+    let text = panicked.downcast_ref::<String>().map(String::as_str);
+    let text = text.or(panicked.downcast_ref::<&str>().copied());
+    let message = format!("the invocation ended oddly: {}", text.unwrap_or("a panic"));
+    let fault = Fault::new(Kind::Internal, message);
+    // Its own account went with it.
+    let account = Account::open(&whose.function_name.clone(), whose, &Observers::default());
+    report(&fault, &account);
+    fault
 }
 
 /// A streamed answer that can be cut short.
@@ -398,7 +319,7 @@ async fn out_of_time(ending: impl Future<Output = ()>, shutdown: &Shutdown, grac
 
 #[cfg(test)]
 mod tests {
-    use std::future::ready;
+    use std::future::{pending, ready};
 
     use super::*;
     use crate::config::LogLevel;
@@ -414,12 +335,11 @@ mod tests {
         assert_eq!(unless(pending(), ready(1)).await, Some(1));
     }
 
-    #[tokio::test]
-    async fn a_panic_of_the_hosts_own_is_told_of_with_its_invocation() {
-        let panicked = tokio::spawn(async { panic!("a mistake") });
-        let panicked: Result<(), _> = panicked.await;
+    #[test]
+    fn a_panic_of_the_hosts_own_is_told_of_with_its_invocation() {
+        let panicked: Box<dyn Any + Send> = Box::new("a mistake");
         let lines = logged(LogLevel::Info, || {
-            let fault = in_time(panicked, &Arc::new(invocation_of("r-1"))).unwrap_err();
+            let fault = ended_oddly(&*panicked, Arc::new(invocation_of("r-1")));
             assert_eq!(fault.kind, Kind::Internal);
         });
         assert_eq!(lines.len(), 1);

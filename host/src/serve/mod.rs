@@ -33,6 +33,7 @@ use crate::fault::{Blame, Fault, Kind};
 use crate::instance::Blueprint;
 use crate::instance::engine::{Capacity, Engine};
 use crate::instance::pool::{self, InstancePool};
+use crate::instance::workers::Workers;
 use crate::invocation::Invocation;
 use crate::telemetry::{Account, Metrics, Observers, Output, Spans, line_of};
 
@@ -71,8 +72,13 @@ pub struct Environment {
 impl Environment {
     /// Loads every function of a configuration, which may take seconds where a component has to be
     /// compiled. Nothing is connected to and no instance is built yet. `freezes` says whether Lambda freezes
-    /// the process between two invocations.
-    pub fn start(config: &Config, databases: Databases, freezes: bool) -> Result<Self, Fault> {
+    /// the process between two invocations, `workers` where guests run if that is not everywhere.
+    pub fn start(
+        config: &Config,
+        databases: Databases,
+        freezes: bool,
+        workers: Option<&Arc<Workers>>,
+    ) -> Result<Self, Fault> {
         let memory_mib = config
             .functions
             .values()
@@ -109,6 +115,7 @@ impl Environment {
                 databases: own.clone(),
                 measures: metrics.is_some(),
                 freezes,
+                workers: workers.cloned(),
             }));
             let function = Function {
                 permissions: permissions::read(&config)?,

@@ -1,0 +1,216 @@
+//! Where guests run that have a thread beside the one on which everything begins: here, or there.
+//!
+//! Where several invocations run at a time, a guest that computes must keep nobody from asking for events,
+//! posting answers and watching deadlines. But most guests are brief, and to hand one to another thread and
+//! back takes longer than it runs. So a guest runs at home, on the thread that does all the rest, until it
+//! shows that it computes.
+//!
+//! Promises:
+//! - guests that compute have the home thread for a few turns, each of which the epoch's tick ends; then all
+//!   guests run on the workers, for so long that such turns are a small part of the time.
+//!
+//! Left to others: what is to be run ([`super::keeper`]).
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::runtime::Handle;
+
+/// From how much processor time on a turn is a long one.
+const LONG: Duration = Duration::from_micros(200);
+/// For how long after a turn that was long by the clock the processor's time is asked for.
+const DOUBT: Duration = Duration::from_millis(10);
+/// What guests may compute on the home thread in long turns, as one part of so many of the time.
+const SHARE: u32 = 20;
+/// How much of that they may take at once.
+const AT_ONCE: Duration = Duration::from_millis(10);
+
+/// The threads on which guests may run.
+pub struct Workers {
+    home: Handle,
+    workers: Handle,
+    begun: Instant,
+    turns: Turns,
+}
+
+/// How long the turns on the home thread were. All times are since it began. Only that thread writes them.
+#[derive(Default)]
+struct Turns {
+    /// Until when each turn's processor time is asked for.
+    doubted: Moment,
+    /// From when on what guests have computed in long turns is no more than their share.
+    even: Moment,
+    /// Until when all guests run on the workers.
+    away: Moment,
+}
+
+/// A time that other threads may look at, in microseconds.
+#[derive(Default)]
+struct Moment(AtomicU64);
+
+/// What owns an instance, from its building to its end, on its way between the threads.
+struct Roaming {
+    keeping: Pin<Box<dyn Future<Output = ()> + Send>>,
+    workers: Arc<Workers>,
+}
+
+impl Workers {
+    /// Guests run where this is called, or on `workers`.
+    pub fn new(workers: Handle) -> Arc<Self> {
+        Arc::new(Self {
+            home: Handle::current(),
+            workers,
+            begun: Instant::now(),
+            turns: Turns::default(),
+        })
+    }
+
+    /// Runs what keeps an instance.
+    pub(super) fn run(self: &Arc<Self>, keeping: impl Future<Output = ()> + Send + 'static) {
+        let roaming = Roaming {
+            keeping: Box::pin(keeping),
+            workers: self.clone(),
+        };
+        roaming.go_on();
+    }
+
+    fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+}
+
+impl Turns {
+    fn is_doubted(&self, now: Duration) -> bool {
+        now < self.doubted.get()
+    }
+
+    fn are_away(&self, now: Duration) -> bool {
+        now < self.away.get()
+    }
+
+    /// A turn took so long by the clock, if only because the thread itself had to wait.
+    fn seemed_long(&self, now: Duration) {
+        self.doubted.set(now + DOUBT);
+    }
+
+    /// A guest has computed for so long in one turn.
+    fn was_long(&self, computed: Duration, now: Duration) {
+        let even = self.even.get().max(now) + computed * SHARE;
+        self.even.set(even);
+        let at_once = AT_ONCE * SHARE;
+        if even - now < at_once {
+            return;
+        }
+        self.away.set(even);
+        // Whoever computes still when they are back shows it by one turn.
+        self.even.set(even + at_once);
+        self.doubted.set(even + at_once);
+    }
+}
+
+impl Moment {
+    fn get(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, time: Duration) {
+        self.0.store(time.as_micros() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Roaming {
+    /// Goes on where it is to run now, until that changes.
+    fn go_on(mut self) {
+        let away = self.workers.turns.are_away(self.workers.now());
+        let on = match away {
+            true => self.workers.workers.clone(),
+            false => self.workers.home.clone(),
+        };
+        on.spawn(async move {
+            let is_over = poll_fn(|cx| self.turn(away, cx)).await;
+            if !is_over {
+                self.go_on();
+            }
+        });
+    }
+
+    /// One turn, here if it is to be here. Whether the instance has ended, else it is to go on elsewhere.
+    fn turn(&mut self, away: bool, cx: &mut Context<'_>) -> Poll<bool> {
+        let (turns, begun) = (&self.workers.turns, self.workers.now());
+        if turns.are_away(begun) != away {
+            return Poll::Ready(false);
+        }
+        // The processor's time is asked of the system, which is not worth it for most turns.
+        let spent = (!away && turns.is_doubted(begun)).then(processor_time);
+        let polled = self.keeping.as_mut().poll(cx);
+        let now = self.workers.now();
+        if !away && now - begun >= LONG {
+            turns.seemed_long(now);
+            let computed = spent.map(|spent| processor_time().saturating_sub(spent));
+            if let Some(computed) = computed.filter(|computed| *computed >= LONG) {
+                turns.was_long(computed, now);
+            }
+        }
+        polled.map(|()| true)
+    }
+}
+
+/// What the processors have spent on this thread so far.
+fn processor_time() -> Duration {
+    // It cannot be negative.
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What guests compute on the home thread in a minute, in one turn of this length after the other with so
+    /// much time in between.
+    fn at_home(turn: Duration, pause: Duration) -> Duration {
+        let (turns, mut now, mut at_home) = (Turns::default(), Duration::ZERO, Duration::ZERO);
+        while now < Duration::from_secs(60) {
+            let away = turns.are_away(now);
+            let measured = turns.is_doubted(now);
+            now += turn;
+            if !away {
+                at_home += turn;
+                turns.seemed_long(now);
+                if measured {
+                    turns.was_long(turn, now);
+                }
+            }
+            now += pause;
+        }
+        at_home
+    }
+
+    #[test]
+    fn guests_that_compute_have_a_small_part_of_the_home_threads_time() {
+        let share = Duration::from_secs(60) / SHARE;
+        for turn in [5, 1, 50].map(Duration::from_millis) {
+            for pause in [0, 1, 5].map(Duration::from_millis) {
+                let at_home = at_home(turn, pause);
+                assert!(
+                    at_home <= share + AT_ONCE + turn,
+                    "{turn:?} {pause:?}: {at_home:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_turn_now_and_then_moves_nobody() {
+        let turns = Turns::default();
+        for second in 0..60 {
+            let now = Duration::from_secs(second);
+            turns.was_long(AT_ONCE / 2, now);
+            assert!(!turns.are_away(now), "{now:?}");
+        }
+    }
+}
