@@ -1,18 +1,16 @@
 //! The subscriber's layer that turns events into lines.
 //!
-//! Promises: an event carries the fields of the spans around it; other crates are heard from
-//! warnings up only, because their lower levels hold statements and headers, and with them data.
+//! Promises: other crates are heard from warnings up only, because their lower levels hold statements and
+//! headers, and with them data.
 //!
 //! Left to others: how a line looks ([`super::line`]).
 
 use std::fmt::{Debug, Write as _};
 
 use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
-use tracing_subscriber::registry::LookupSpan;
 
 use super::line::{Field as LineField, Line, MEMBERS, Value};
 use super::timestamp::Timestamp;
@@ -47,12 +45,7 @@ impl<L: Lines> LineLayer<L> {
         } else {
             self.config.level.min(LogLevel::Warn)
         };
-        // A span is kept whatever the level: a warning inside it needs the request id it carries.
-        if metadata.is_span() {
-            ours && *metadata.level() <= tracing::Level::INFO
-        } else {
-            level_of(metadata) <= level_max
-        }
+        level_of(metadata) <= level_max
     }
 }
 
@@ -65,7 +58,7 @@ fn level_of(metadata: &Metadata<'_>) -> LogLevel {
 
 impl<S, L> Layer<S> for LineLayer<L>
 where
-    S: Subscriber + for<'span> LookupSpan<'span>,
+    S: Subscriber,
     L: Lines,
 {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
@@ -80,34 +73,11 @@ where
         self.wants(metadata)
     }
 
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut fields = Fields::default();
-        attributes.record(&mut fields);
-        if let Some(span) = context.span(id) {
-            span.extensions_mut().insert(fields);
-        }
-    }
-
-    fn on_record(&self, id: &Id, record: &Record<'_>, context: Context<'_, S>) {
-        if let Some(span) = context.span(id)
-            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
-        {
-            record.record(fields);
-        }
-    }
-
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::default();
-        for span in context
-            .event_scope(event)
-            .into_iter()
-            .flat_map(|scope| scope.from_root())
-        {
-            if let Some(of_span) = span.extensions().get::<Fields>() {
-                fields.values.extend(of_span.values.iter().cloned());
-            }
-        }
-        fields.takes_members = self.config.format == LogFormat::Json;
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields {
+            takes_members: self.config.format == LogFormat::Json,
+            ..Fields::default()
+        };
         event.record(&mut fields);
         let line = Line {
             timestamp: Timestamp::now(),
@@ -119,7 +89,7 @@ where
     }
 }
 
-/// The fields of an event or a span, in the order they were given.
+/// The fields of an event, in the order they were given.
 #[derive(Default)]
 struct Fields {
     message: String,
@@ -213,23 +183,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_event_carries_the_fields_of_its_spans() {
+    fn an_event_carries_the_fields_that_it_has() {
         let lines = logged(LogLevel::Warn, || {
-            let span = tracing::info_span!(
-                "invocation",
-                request_id = "r-1",
-                tenant_id = tracing::field::Empty
-            );
-            span.record("tenant_id", "blue");
-            span.in_scope(|| {
-                tracing::info!("too low");
-                tracing::warn!(rows = 3, missing = Option::<u8>::None, error = %"bad", "look");
-            });
+            tracing::info!("too low");
+            tracing::warn!(rows = 3, missing = Option::<u8>::None, error = %"bad", "look");
         });
-        assert_eq!(
-            lines,
-            ["WARN  look request_id=r-1 tenant_id=blue rows=3 error=bad"]
-        );
+        assert_eq!(lines, ["WARN  look rows=3 error=bad"]);
     }
 
     #[test]
