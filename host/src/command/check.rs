@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use super::session::with_environment;
+use super::environment::with_environment;
 use super::{ConfigFile, runtime, shutdown};
 use crate::config::Config;
 use crate::database::Error;

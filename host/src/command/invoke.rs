@@ -13,7 +13,7 @@ use bytes::Bytes;
 use clap::Args;
 use uuid::Uuid;
 
-use super::session::with_environment;
+use super::environment::with_environment;
 use super::{ConfigFile, runtime, shutdown};
 use crate::config::Config;
 use crate::event::local::{self, FunctionName, InvocationType};

@@ -9,9 +9,9 @@
 mod check;
 #[cfg(feature = "compile")]
 mod compile;
+mod environment;
 mod invoke;
 mod serve;
-mod session;
 mod setup;
 
 use std::path::{Path, PathBuf};

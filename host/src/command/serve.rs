@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::session::with_environment;
+use super::environment::with_environment;
 use super::{ConfigFile, runtime, shutdown};
 use crate::config::Config;
 use crate::serve::local;
