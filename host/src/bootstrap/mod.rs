@@ -23,7 +23,7 @@ use crate::event::lambda::{RuntimeApi, extension};
 use crate::fault::{Fault, Kind};
 use crate::instance::workers::Workers;
 use crate::limits;
-use crate::serve::lambda::Ending;
+use crate::serve::lambda::Drain;
 use crate::serve::{self, Environment, Function};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, FATAL};
@@ -41,7 +41,7 @@ struct Started {
     function: Arc<Function>,
     /// How many events it takes at a time.
     slots: u32,
-    ending: Ending,
+    drain: Drain,
     restore_timeout: Duration,
 }
 
@@ -127,10 +127,10 @@ async fn run(address: &str, workers: Option<Arc<Workers>>) -> Result<(), Fault> 
     let Started {
         environment,
         function,
-        ending,
+        drain,
         ..
     } = started;
-    serve::lambda::serve(&environment, &function, apis, &ending).await
+    serve::lambda::serve(&environment, &function, apis, &drain).await
 }
 
 /// None if the environment is to end before it has started.
@@ -146,7 +146,7 @@ async fn start(address: &str, workers: Option<Arc<Workers>>) -> Result<Option<St
             format!("signals cannot be listened to: {error}"),
         )
     })?;
-    let ending = Ending {
+    let drain = Drain {
         shutdown,
         timeout: config.lambda.drain_timeout,
     };
@@ -172,17 +172,17 @@ async fn start(address: &str, workers: Option<Arc<Workers>>) -> Result<Option<St
     };
     let started = tokio::select! {
         started = starting => Some(started?),
-        () = ending.shutdown.requested() => None,
+        () = drain.shutdown.requested() => None,
     };
     let Some((environment, function)) = started else {
-        let _ = timeout(ending.timeout, database::close(&databases)).await;
+        let _ = timeout(drain.timeout, database::close(&databases)).await;
         return Ok(None);
     };
     Ok(Some(Started {
         environment,
         function,
         slots,
-        ending,
+        drain,
         restore_timeout,
     }))
 }
@@ -271,7 +271,7 @@ async fn restore(started: &Started, mut api: RuntimeApi) -> Result<(), Fault> {
     let Started {
         environment,
         function,
-        ending,
+        drain,
         restore_timeout,
         ..
     } = started;
@@ -281,14 +281,14 @@ async fn restore(started: &Started, mut api: RuntimeApi) -> Result<(), Fault> {
     };
     let restored = tokio::select! {
         restored = restoring => restored,
-        () = ending.shutdown.requested() => return Ok(()),
+        () = drain.shutdown.requested() => return Ok(()),
     };
     if let Err(fault) = &restored {
         if let Err(error) = api.restore_error(fault).await {
             tracing::error!(%error, "the failed restore could not be reported");
         }
         // Connections may have been opened meanwhile.
-        environment.drain(ending.timeout).await;
+        environment.drain(drain.timeout).await;
     }
     restored
 }

@@ -34,16 +34,16 @@ use crate::limits;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Account, Observers, line_for};
 
-/// What the end of an environment is made of.
+/// How an environment is to end.
 #[derive(Clone)]
-pub struct Ending {
+pub struct Drain {
     /// When it is to begin.
     pub shutdown: Shutdown,
     /// How long it may take.
     pub timeout: Duration,
 }
 
-impl Ending {
+impl Drain {
     /// How long running invocations have. A third of the whole time is for what comes after them.
     fn grace(&self) -> Duration {
         self.timeout * 2 / 3
@@ -56,31 +56,31 @@ pub async fn serve(
     environment: &Arc<Environment>,
     function: &Arc<Function>,
     apis: Vec<RuntimeApi>,
-    ending: &Ending,
+    drain: &Drain,
 ) -> Result<(), Fault> {
     let slot = |api| Slot {
         environment: environment.clone(),
         function: function.clone(),
         api,
-        ending: ending.clone(),
+        drain: drain.clone(),
     };
     let slots = apis.into_iter().map(|api| slot(api).serve());
     let mut slots: JoinSet<_> = slots.collect();
-    let grace = (ending.grace() + limits::CUT_TIMEOUT).min(ending.timeout);
+    let grace = (drain.grace() + limits::CUT_TIMEOUT).min(drain.timeout);
     let outcome = tokio::select! {
         outcome = all(&mut slots) => outcome,
         // Where the Runtime API takes no answer, the databases are told good-bye all the same.
-        () = given_up(&ending.shutdown, grace) => Ok(()),
+        () = given_up(&drain.shutdown, grace) => Ok(()),
     };
     // What they have borrowed is among what is waited for only when they are gone.
     slots.shutdown().await;
-    let begun = ending.shutdown.requested_at().unwrap_or_else(Instant::now);
-    let left = ending.timeout.saturating_sub(begun.elapsed());
+    let begun = drain.shutdown.requested_at().unwrap_or_else(Instant::now);
+    let left = drain.timeout.saturating_sub(begun.elapsed());
     tokio::select! {
         biased;
         () = environment.drain(left) => {}
         // The databases are told good-bye all the same.
-        () = ending.shutdown.insisted() => environment.drain(Duration::ZERO).await,
+        () = drain.shutdown.insisted() => environment.drain(Duration::ZERO).await,
     }
     outcome
 }
@@ -115,7 +115,7 @@ struct Slot {
     environment: Arc<Environment>,
     function: Arc<Function>,
     api: RuntimeApi,
-    ending: Ending,
+    drain: Drain,
 }
 
 impl Slot {
@@ -127,7 +127,7 @@ impl Slot {
 
     async fn run(&mut self) -> Result<(), Fault> {
         let mut failures = Failures::default();
-        let shutdown = self.ending.shutdown.clone();
+        let shutdown = self.drain.shutdown.clone();
         // One listener for the slot's whole life: making one costs more than asking it.
         let mut ending = pin!(shutdown.requested().fuse());
         loop {
@@ -179,7 +179,7 @@ impl Slot {
             invocation,
             receipt,
         } = received;
-        let out_of_time = out_of_time(ending, &self.ending.shutdown, self.ending.grace());
+        let out_of_time = out_of_time(ending, &self.drain.shutdown, self.drain.grace());
         let mut out_of_time = pin!(maybe_done(out_of_time));
         // Pinned where it is made, here and below: it is large, and would be moved several times.
         let handled = {
