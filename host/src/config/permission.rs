@@ -142,6 +142,13 @@ impl From<StatementKind> for StatementKinds {
     }
 }
 
+impl FromIterator<StatementKind> for StatementKinds {
+    fn from_iter<I: IntoIterator<Item = StatementKind>>(kinds: I) -> Self {
+        let kinds = kinds.into_iter().map(Self::from);
+        kinds.fold(Self::NONE, Self::and)
+    }
+}
+
 /// Their names, as a configuration has them.
 impl fmt::Display for StatementKinds {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -117,8 +117,8 @@ impl Permission {
         let may = |kind| allowed.is_some_and(|kinds| kinds.has(kind));
         let writes = |kinds: StatementKinds| {
             use StatementKind as K;
-            let rest = [K::Select, K::Set, K::Transaction, K::Listen].into_iter();
-            rest.fold(kinds, |kinds, kind| kinds.without(kind.into())) != StatementKinds::NONE
+            let rest = [K::Select, K::Set, K::Transaction, K::Listen];
+            kinds.without(rest.into_iter().collect()) != StatementKinds::NONE
         };
         let read_only = self.config.read_only || allowed.is_some_and(|kinds| !writes(kinds));
         let may_set = !self.config.has_state() && may(StatementKind::Set);
@@ -185,7 +185,7 @@ impl Permission {
             K::Listen,
         ]
         .into_iter()
-        .fold(StatementKinds::NONE, |kinds, kind| kinds.and(kind.into()))
+        .collect()
     }
 
     fn undeclared(&self) -> Error {

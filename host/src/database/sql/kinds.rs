@@ -19,9 +19,8 @@ pub fn kinds(sql: &str) -> StatementKinds {
 }
 
 fn of_statements(tokens: &[Token]) -> StatementKinds {
-    statements(tokens).fold(StatementKinds::NONE, |kinds, statement| {
-        kinds.and(of_statement(statement))
-    })
+    let kinds = statements(tokens).map(of_statement);
+    kinds.fold(StatementKinds::NONE, StatementKinds::and)
 }
 
 /// What is done by calling a function that does what a statement does.
@@ -32,8 +31,7 @@ fn called(tokens: &[Token]) -> StatementKinds {
             .find(|(name, _)| pair[0].name() == Some(name))?;
         (pair[1] == Token::Symbol('(')).then_some(*kind)
     };
-    let kinds = tokens.windows(2).filter_map(kind);
-    kinds.fold(StatementKinds::NONE, |kinds, kind| kinds.and(kind.into()))
+    tokens.windows(2).filter_map(kind).collect()
 }
 
 /// Whether a text only reads and writes data, so that a rollback undoes all that it does.
@@ -41,11 +39,7 @@ pub fn is_data(sql: &str) -> bool {
     use StatementKind as K;
     let data = [K::Select, K::Insert, K::Update, K::Delete, K::Merge];
     let tokens: Vec<Token> = Tokens::new(sql).collect();
-    let rest = data
-        .into_iter()
-        .fold(of_statements(&tokens), |kinds, kind| {
-            kinds.without(kind.into())
-        });
+    let rest = of_statements(&tokens).without(data.into_iter().collect());
     rest == StatementKinds::NONE
 }
 
