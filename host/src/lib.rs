@@ -1,7 +1,8 @@
 //! Hearth's host: WebAssembly functions on AWS Lambda and on a laptop, with instances and a
 //! PostgreSQL pool that stay warm between invocations.
 //!
-//! In the order in which an event passes through:
+//! [`bootstrap`] and [`command`] are the two binaries, put together of what follows; [`cluster`] is the
+//! local host's own PostgreSQL. In the order in which an event passes through:
 //!
 //! - [`event`]: what comes in, as an [`invocation`], and how the answer goes out;
 //! - [`serve`]: the environment, and an invocation's way through it;
@@ -9,11 +10,9 @@
 //! - [`interface`]: what guests can ask of the host, as `wit/` says it;
 //! - [`database`]: pools, connections, and what one invocation has borrowed of them.
 //!
-//! [`bootstrap`] and [`command`] put these together for the two binaries; [`cluster`] is the local
-//! host's own PostgreSQL.
-//!
-//! On the ground, for all of them: [`fault`], [`limits`], [`config`], [`telemetry`], [`shutdown`].
-//! Imports go down this list, never up. `ARCHITECTURE.md` has the whole story.
+//! On the ground, for all of them: [`invocation`], [`fault`], [`limits`], [`config`], [`telemetry`],
+//! [`shutdown`]. Imports go down this list, never up, which `tests/e2e/tidy.rs` checks. `ARCHITECTURE.md` has
+//! the whole story.
 
 pub mod bootstrap;
 pub mod cluster;

@@ -102,8 +102,8 @@ pub(super) fn slots() -> u32 {
     asked.unwrap_or(1).clamp(1, limits::SLOTS_MAX)
 }
 
-/// As many of these as the files suffice for that may be open: a slot that cannot connect would be given
-/// up in the end, and all others with it.
+/// At most as many slots as the limit of open files allows. A slot that cannot connect is given up in the
+/// end, and takes all others down.
 pub(super) fn fitting(slots: u32) -> u32 {
     let fitting = slots.min(files::slots_max());
     if fitting < slots {

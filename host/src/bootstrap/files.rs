@@ -2,7 +2,7 @@
 //! to a database.
 //!
 //! Promises: as many as the system allows at most, whatever it allows at first. That is 1,024 on many
-//! machines, for the sake of programs that this is not.
+//! machines, for programs that use `select`; this one does not.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

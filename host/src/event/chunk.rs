@@ -2,7 +2,7 @@
 
 use httparse::Status;
 
-/// What is no such line.
+/// A line that is not a chunk's size.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Broken;
 

@@ -42,10 +42,10 @@ pub(super) fn watch(store: &mut Store<State>, vitals: &Arc<Vitals>, shared: bool
     });
 }
 
-/// A run that is so brief that the other clock does for it.
+/// Up to this length of a run the other clock is exact enough.
 const BRIEF: Duration = Duration::from_micros(100);
-/// What is so brief between two runs. In more of it the thread may have waited, which no processor is spent on,
-/// and many such waits are a lot of time.
+/// The same for the time between two runs. In more of it the thread may have waited, which takes nothing of
+/// the processor, and many such waits are a lot of time.
 const BRIEF_BETWEEN: Duration = Duration::from_micros(10);
 
 /// Measures for how long a guest runs.

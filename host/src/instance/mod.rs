@@ -119,7 +119,7 @@ struct Vitals {
     invocations: AtomicU64,
     /// Those that have left work in it.
     lingers: AtomicU32,
-    /// Since when that stands still, if it does.
+    /// Since when that leftover work is paused, if it is.
     rests: watch::Sender<Option<Instant>>,
     memory_bytes: Arc<AtomicUsize>,
     /// Whether one invocation keeps it from the others, where there may be several.

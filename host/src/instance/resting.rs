@@ -12,8 +12,8 @@ use super::keeper::Keeper;
 use super::state::State;
 
 impl Keeper {
-    /// What is suspended in the instance stands still until the next event, and so does its time: from when on,
-    /// if there is anything.
+    /// What is suspended in the instance is paused until the next event, and its time with it. Returns since
+    /// when; none if nothing is suspended.
     pub(super) fn rest(&self, store: &Store<State>) -> Option<Instant> {
         let since = store.data().is_running().then(Instant::now)?;
         self.vitals.rests.send_replace(Some(since));

@@ -8,8 +8,8 @@ use crate::database::statement::Key;
 use crate::database::warming::Ahead;
 use crate::instance::declared;
 
-/// What is known of this function. A component that cannot be read is none of its problems: it will
-/// not load either.
+/// What is known of this function. A component that cannot be read is reported when it is
+/// loaded.
 pub fn read(function: &FunctionConfig) -> Ahead {
     let mut statements: BTreeMap<String, Vec<Key>> = BTreeMap::new();
     for query in declared::read(&function.component).unwrap_or_default() {

@@ -1,4 +1,4 @@
-//! A Unix socket of which the runtime is told only what can be read.
+//! A Unix socket registered for reading only; writing is waited for only while it is full.
 //!
 //! Promises: a wait for the socket to take more is registered while it lasts, and not before. Who
 //! always waits for both is woken a second time for each request: when the server has read it, a

@@ -25,7 +25,7 @@ pub struct Prelude {
 }
 
 impl Prelude {
-    /// That of these settings of a section, in their order; none of none.
+    /// The prelude that makes these settings of a section, in this order; none if there are none.
     pub fn of(section: &Arc<str>, settings: &[(String, String)]) -> Option<Arc<Self>> {
         if settings.is_empty() {
             return None;
@@ -127,7 +127,7 @@ impl Prelude {
             [name, ..] => refusal.message.contains(name),
             [] => false,
         };
-        // Nobody is refused to be who they are.
+        // `set role none` never fails, so it is not the culprit.
         let pairs = || arguments.chunks(2).filter(|pair| *pair != ["role", "none"]);
         let keys: Vec<String> = match pairs().find(names) {
             Some(pair) => vec![key(pair[0])],

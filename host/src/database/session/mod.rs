@@ -103,7 +103,7 @@ impl Session {
         &self.account
     }
 
-    /// The same result, of which the guest is told.
+    /// Counts an error that the guest is told of, and passes the result on.
     pub fn told<R>(&self, result: Result<R>) -> Result<R> {
         match &result {
             // The guest's part of the host asks again, with other bytes.

@@ -7,7 +7,7 @@
 //! - [`Wire::status`] and [`Wire::owed`] are what the server itself has said in `ReadyForQuery`;
 //! - no more is held in memory than one read ahead and the message in front, which is bounded too.
 //!
-//! Left to others: what the messages mean to a statement ([`super::exchange`]).
+//! Left to others: what the messages mean to a statement ([`super::connection`]).
 
 use std::future::poll_fn;
 use std::io;
@@ -85,7 +85,7 @@ pub struct Wire {
     copying_in: bool,
     /// Whether the `Sync` that ends the request is still to be sent.
     sync_due: bool,
-    /// Whether the server may have overlooked a `Sync`, or not: one readiness more may come.
+    /// Whether it is unknown if a `Sync` was answered: one readiness more may come.
     doubtful: bool,
     /// Whether the system waits for the server to take the request, however long that is.
     patient: bool,

@@ -45,7 +45,7 @@ pub(super) struct Request<'a> {
     /// What it says besides what every one does; some of it only at times.
     pub(super) headers: &'a [Option<(HeaderName, HeaderValue)>],
     pub(super) body: Bytes,
-    /// How long the rest of a reply is waited for whose head is there.
+    /// How long to wait for the rest of a reply once its head is there.
     pub(super) rest: Rest<'a>,
 }
 

@@ -27,7 +27,7 @@ pub(super) struct Head {
     pub(super) keeps_open: bool,
 }
 
-/// The headers of a reply as they came, of one that is folded the line breaks too. They are few, so they are
+/// The headers of a reply as they came; one that is folded still has its line breaks. They are few, so they are
 /// looked through, and not hashed.
 #[derive(Debug)]
 pub(super) struct Headers {

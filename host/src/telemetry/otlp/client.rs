@@ -41,7 +41,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// As OpenTelemetry's variables have it. Fails if they name a file that is none of certificates.
+    /// As OpenTelemetry's variables have it. Fails if they name a file without certificates.
     pub(super) fn from_variables() -> Result<Self, String> {
         let mut variables = AUTHORITIES.iter();
         let named = variables.find_map(|name| {
