@@ -77,20 +77,19 @@ impl Handled {
         let Some(going) = self.going.take() else {
             return self.ending.end().map(Either::Left);
         };
-        if going.suspended.is_some() {
-            let endings = self.ending.endings.clone();
-            endings.spawn(self.conclude(going));
-            return None;
-        }
-        Some(Either::Right(self.conclude(going)))
+        let Some(suspended) = going.suspended else {
+            let working = going.work.finish();
+            return Some(Either::Right(self.conclude(working)));
+        };
+        let lingering = going.work.suspend(suspended);
+        let endings = self.ending.endings.clone();
+        endings.spawn(self.conclude(lingering.finish()));
+        None
     }
 
     /// Waits for the end of the work, and then does what is left.
-    async fn conclude(mut self, going: Going) {
-        let outcome = match going.suspended {
-            Some(suspended) => going.work.suspend(suspended).await,
-            None => going.work.finish().await,
-        };
+    async fn conclude(mut self, working: impl Future<Output = Result<(), Fault>>) {
+        let outcome = working.await;
         self.output.finish();
         if let Err(fault) = outcome {
             report(&fault, self.output.account());

@@ -15,7 +15,7 @@ use super::is_well;
 use crate::database::session::Session;
 use crate::fault::{Fault, Kind};
 use crate::instance::answered::Rest;
-use crate::instance::pool::Lease;
+use crate::instance::pool::{Lease, Linger};
 use crate::instance::ticker::Watch;
 use crate::invocation::Invocation;
 use crate::telemetry::line_of;
@@ -78,13 +78,38 @@ impl Work {
         unless_told(outcome, &self.told)
     }
 
-    /// Gives the instance back at once, and waits until the rest is done, the deadline is reached, which does
-    /// not come nearer while the instance rests, or the environment ends. Returns the fault of which nobody
-    /// was told yet.
-    pub(super) async fn suspend(self, suspended: Suspended) -> Result<(), Fault> {
-        let linger = self.lease.suspend();
-        // A watch would keep the ticker awake while everything rests.
-        drop(self.watch);
+    /// Gives the instance back at once: one that is on loan is ended with the environment, whatever is left to
+    /// do in it.
+    pub(super) fn suspend(self, suspended: Suspended) -> Lingering {
+        Lingering {
+            invocation: self.invocation,
+            session: self.session,
+            linger: self.lease.suspend(),
+            rest: self.rest,
+            suspended,
+            told: self.told,
+        }
+    }
+}
+
+/// Work that goes on beside later invocations, in an instance that those use already. Nothing watches its
+/// deadline while the instance rests: that would keep the ticker awake.
+pub(super) struct Lingering {
+    invocation: Arc<Invocation>,
+    session: Arc<Session>,
+    linger: Linger,
+    rest: Rest,
+    suspended: Suspended,
+    told: Arc<AtomicBool>,
+}
+
+impl Lingering {
+    /// Waits until it is done, the deadline is reached, which does not come nearer while the instance rests, or
+    /// the environment ends. Returns the fault of which nobody was told yet.
+    pub(super) async fn finish(self) -> Result<(), Fault> {
+        let Self {
+            linger, suspended, ..
+        } = self;
         let outcome = tokio::select! {
             biased;
             ended = self.rest => match ended {
