@@ -1,7 +1,9 @@
-//! What is in the log is as important as was asked for.
+//! What is in the log is as important as was asked for, and written as was asked for.
+
+use std::path::Path;
 
 use e2e::guests::MISBEHAVE;
-use e2e::{Database, Door, PATIENCE, Setup};
+use e2e::{Database, Door, PATIENCE, Setup, Trial};
 use serde_json::{Value, json};
 
 /// Who asks for nothing else hears what a guest calls so, and no error; figures are no matter of level.
@@ -64,4 +66,53 @@ async fn lambdas_level_holds_for_the_guests_lines_and_for_the_hosts() {
         assert_eq!(heard, [said; 2], "{level}");
         assert_eq!(trial.host.lines(debug) > 0, pool, "{level}");
     }
+}
+
+/// What is in the last line that has these words, if it is JSON.
+async fn json_of(trial: &mut Trial, words: &str) -> Option<Value> {
+    let line = trial.host.line(words).await;
+    serde_json::from_str::<Value>(&line).ok()
+}
+
+/// Those take no other, and each line has to say to which of several invocations it belongs.
+#[tokio::test]
+async fn the_log_of_managed_instances_is_json_unless_somebody_says_otherwise() {
+    let concurrency = ("AWS_LAMBDA_MAX_CONCURRENCY", "1");
+    let kind = ("AWS_LAMBDA_INITIALIZATION_TYPE", "lambda-managed-instances");
+    let other_kind = ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand");
+    let text = "[log]\nformat = \"text\"\n";
+    for ((name, value), file, format, is_json) in [
+        (concurrency, "", "", true),
+        (kind, "", "", true),
+        (kind, "[log]\nmetrics = \"emf\"\n", "", true),
+        (kind, text, "", false),
+        (kind, text, "JSON", true),
+        (kind, "", "Text", false),
+        (other_kind, "", "", false),
+    ] {
+        let mut trial = Setup::of(&MISBEHAVE)
+            .toml(file)
+            .variable(name, value)
+            .variable("AWS_LAMBDA_LOG_FORMAT", format)
+            .start(Door::Lambda)
+            .await;
+        let event = json!({ "act": "print", "text": "said on one" });
+        let answer = trial.invoke(event).await;
+        let line = json_of(&mut trial, "said on one").await;
+        assert_eq!(line.is_some(), is_json, "{value}, {file}, {format}");
+        if let Some(line) = line {
+            assert_eq!(line["requestId"], answer.request_id);
+        }
+    }
+}
+
+/// Also where there is no configuration that could say so.
+#[tokio::test]
+async fn a_failed_start_on_managed_instances_is_told_as_json() {
+    let mut trial = Setup::component(Path::new("nowhere.wasm"))
+        .variable("AWS_LAMBDA_MAX_CONCURRENCY", "1")
+        .launch(Door::Lambda)
+        .await;
+    let line = json_of(&mut trial, "nowhere.wasm").await;
+    assert_eq!(line.expect("it is JSON")["level"], "FATAL");
 }

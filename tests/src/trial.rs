@@ -210,7 +210,12 @@ impl Setup {
                 if !self.under_path.is_empty() {
                     address = format!("http://{address}{}", self.under_path);
                 }
-                let mut environment = self.environment.clone();
+                let mut environment = Vec::new();
+                // Managed Instances have JSON where nobody says otherwise; most tests read text.
+                if self.concurrency > 1 && !self.rest.contains("format = ") {
+                    environment.push(("AWS_LAMBDA_LOG_FORMAT".to_owned(), "Text".to_owned()));
+                }
+                environment.extend(self.environment.iter().cloned());
                 if self.concurrency > 1 {
                     environment.push((
                         "AWS_LAMBDA_MAX_CONCURRENCY".to_owned(),

@@ -5,15 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::files;
-use crate::config::{Config, FunctionConfig, Isolation, LogConfig};
+use crate::config::{
+    self, Config, FunctionConfig, INITIALIZATION_TYPE, Isolation, LogConfig, MAX_CONCURRENCY,
+};
 use crate::event::lambda::FunctionIdentity;
 use crate::fault::{Fault, Kind};
 use crate::invocation::Timeout;
 use crate::limits;
 
-/// Set on Lambda Managed Instances, and nowhere else.
-const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
-const INITIALIZATION_TYPE: &str = "AWS_LAMBDA_INITIALIZATION_TYPE";
 /// The function's handler.
 const HANDLER: &str = "_HANDLER";
 
@@ -117,10 +116,9 @@ pub(super) fn fitting(slots: u32) -> u32 {
     fitting
 }
 
-/// Whether this is Lambda Managed Instances: nothing is frozen there, and an event that finds nobody
-/// asking is refused, however many there may be at a time.
+/// Whether this is Lambda Managed Instances.
 pub(super) fn is_managed() -> bool {
-    variable(MAX_CONCURRENCY).is_some() || is_initialized_as("lambda-managed-instances")
+    config::is_managed(&variable)
 }
 
 /// Whether the environment is started ahead of any event. Such a start has minutes, after which Lambda

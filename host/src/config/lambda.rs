@@ -2,9 +2,21 @@
 
 use std::time::Duration;
 
-use super::ConfigError;
 use super::source::Entry;
+use super::{ConfigError, Variables};
 use crate::limits;
+
+/// Set on Lambda Managed Instances, and nowhere else.
+pub const MAX_CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
+/// What the environment is started as.
+pub const INITIALIZATION_TYPE: &str = "AWS_LAMBDA_INITIALIZATION_TYPE";
+
+/// Whether this is Lambda Managed Instances: nothing is frozen there, and an event that finds nobody
+/// asking is refused, however many there may be at a time.
+pub fn is_managed(variable: Variables<'_>) -> bool {
+    let kind = variable(INITIALIZATION_TYPE);
+    variable(MAX_CONCURRENCY).is_some() || kind.as_deref() == Some("lambda-managed-instances")
+}
 
 /// How the environment behaves on Lambda.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,12 @@
 //! `[log]`: what is logged, and how.
 //!
-//! Promises: Lambda's own settings, which arrive as variables, win over the file.
+//! Promises: Lambda's own settings, which arrive as variables, win over the file; where neither says how a
+//! line is written, it is JSON on Lambda Managed Instances, which take no other, and text elsewhere.
 
 use tracing::Level;
 
 use super::source::{Entry, Source};
-use super::{ConfigError, Variables, source};
+use super::{ConfigError, Variables, lambda, source};
 use crate::limits;
 
 /// What is logged, and how.
@@ -112,7 +113,7 @@ impl LogConfig {
         source: &Source<'_>,
         entry: Option<&Entry<'_>>,
     ) -> Result<Self, ConfigError> {
-        let mut log = Self::default();
+        let mut log = Self::unsaid(&|name| source.variable(name));
         if let Some(entry) = entry {
             let section = entry.section(KEYS)?;
             if let Some(entry) = section.get("format") {
@@ -129,9 +130,21 @@ impl LogConfig {
 
     /// What Lambda's own settings say, and the defaults where they say nothing.
     pub fn of_variables(variables: Variables<'_>) -> Self {
-        let mut log = Self::default();
+        let mut log = Self::unsaid(variables);
         log.obey(variables);
         log
+    }
+
+    /// What holds where nobody says anything.
+    fn unsaid(variables: Variables<'_>) -> Self {
+        let format = match lambda::is_managed(variables) {
+            true => LogFormat::Json,
+            false => LogFormat::Text,
+        };
+        Self {
+            format,
+            ..Self::default()
+        }
     }
 
     fn obey(&mut self, variable: Variables<'_>) {

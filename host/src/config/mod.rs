@@ -29,7 +29,7 @@ pub use access::{PasswordSource, TlsConfig, Verify};
 pub use database::{DatabaseConfig, Prepare, Reset};
 pub use error::ConfigError;
 pub use function::{AfterAnswer, FunctionConfig, Isolation, Response, Retire};
-pub use lambda::LambdaConfig;
+pub use lambda::{INITIALIZATION_TYPE, LambdaConfig, MAX_CONCURRENCY, is_managed};
 pub use log::{LogConfig, LogFormat, LogLevel, MetricsConfig};
 pub use permission::{PermissionConfig, Setting, StatementKind, StatementKinds, Statements};
 
