@@ -3,10 +3,21 @@
 
 use std::time::Duration;
 
-use e2e::guests::{ECHO, QUERY, STARTING};
+use e2e::guests::{COPIED, ECHO, QUERY, STARTING};
 use e2e::lambda::What;
-use e2e::{Database, Door, PATIENCE, Setup, Trial, eventually};
+use e2e::{Clock, Database, Door, PATIENCE, Setup, Trial, eventually, local};
 use serde_json::{Value, json};
+
+use super::snapshots::told_of;
+
+/// What an `init` does, and words that whoever is told of its failure can go by.
+const FAILURES: [(&str, &str); 5] = [
+    ("fail", "as it was told"),
+    ("panic", "the function panicked: as it was told"),
+    ("trap", "the function trapped"),
+    ("exit", "ended its process with status 1"),
+    ("grow", "more memory than its `memory_mib`"),
+];
 
 async fn select(trial: &Trial, sql: &str) -> Value {
     trial.value(json!({ "steps": [{ "query": sql }] })).await[0]["rows"].take()
@@ -192,6 +203,64 @@ async fn an_init_without_end_is_reported_where_it_is_not_for_an_event() {
             message.contains("had not returned after 0.5 s"),
             "{message}"
         );
+    }
+}
+
+#[tokio::test]
+async fn an_init_that_fails_is_reported_once_and_ends_the_environment() {
+    for (act, expected) in FAILURES {
+        let environment = format!("{{ INIT = {act:?} }}");
+        let setup = Setup::of(&COPIED).function("environment", &environment);
+        let mut trial = setup.launch(Door::Lambda).await;
+        let (error_type, message) = told_of(&mut trial, What::InitError).await;
+        assert_eq!(error_type, "Function.InitFailed", "{act}: {message}");
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn an_init_that_fails_is_an_error_of_its_function_alone_on_the_local_host() {
+    for (act, expected) in FAILURES {
+        let environment = format!("{{ INIT = {act:?} }}");
+        let other = ECHO.compiled().display().to_string();
+        let trial = Setup::of(&COPIED)
+            .function("environment", &environment)
+            .toml(&format!("[function.other]\ncomponent = {other:?}\n"))
+            .start(Door::Local)
+            .await;
+        for _ in 0..2 {
+            let answer = trial.invoke(json!(1)).await;
+            let (error_type, message) = answer.error();
+            assert_eq!(error_type, "Function.InitFailed", "{act}: {message}");
+            assert!(message.contains(expected), "{message}");
+            assert_eq!(answer.headers["x-amz-function-error"], "Unhandled");
+            let answer = local::invoke(trial.address(), "other", &[], "2".into()).await;
+            assert_eq!(
+                (answer.status().as_u16(), &answer.body()[..]),
+                (200, &b"2"[..])
+            );
+        }
+    }
+}
+
+behind_both_doors! {
+    /// Whoever waits for the successor of an instance that trapped is told, and the next one finds another.
+    async fn an_init_that_fails_later_is_an_error_and_not_the_end(door) {
+        let clock = Clock::new();
+        let soon = clock.unix_ms_in(Duration::from_secs(1800)) / 1000;
+        let environment = format!("{{ INIT = \"fail after {soon}\" }}");
+        let trial = Setup::of(&COPIED)
+            .function("environment", &environment)
+            .clock(&clock)
+            .start(door)
+            .await;
+        assert_eq!(trial.value(json!(1)).await["served"], 1);
+        clock.shift(3600);
+        assert_eq!(trial.error(json!("trap")).await.0, "Function.Trap");
+        let (error_type, message) = trial.error(json!(1)).await;
+        assert_eq!(error_type, "Function.InitFailed", "{message}");
+        clock.shift(-3600);
+        assert_eq!(trial.value(json!(1)).await["served"], 1);
     }
 }
 

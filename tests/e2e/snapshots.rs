@@ -25,7 +25,7 @@ async fn restored(setup: Setup) -> Trial {
 }
 
 /// What Lambda is told of the one failure, once the host has ended with status 1 and has asked for no event.
-async fn told_of(trial: &mut Trial, what: What) -> (String, String) {
+pub async fn told_of(trial: &mut Trial, what: What) -> (String, String) {
     assert_eq!(trial.host.end(PATIENCE).await.code(), Some(1));
     let calls = trial.lambda().calls();
     let count = |what| calls.iter().filter(|call| call.what == what).count();

@@ -48,6 +48,13 @@ pub fn account(first: bool) -> Value {
 async fn act(hook: &str) -> Result<(), hearth::Error> {
     println!("{hook} runs");
     let told = std::env::var(hook).unwrap_or_default();
+    if let Some(time) = told.strip_prefix("fail after ") {
+        let seconds = time.parse().expect("it is a time on the wall");
+        return match is_past(seconds) {
+            true => Err("as it was told".into()),
+            false => Ok(()),
+        };
+    }
     match told.as_str() {
         "" => {}
         "fail" => return Err("as it was told".into()),
@@ -71,10 +78,14 @@ async fn act(hook: &str) -> Result<(), hearth::Error> {
         }
         // A time on the wall, after which it never returns.
         time => match time.parse() {
-            Ok(seconds) if SystemTime::now() > UNIX_EPOCH + Duration::from_secs(seconds) => spin(),
+            Ok(seconds) if is_past(seconds) => spin(),
             Ok(_) => {}
             Err(_) => panic!("as it was told"),
         },
     }
     Ok(())
+}
+
+fn is_past(seconds: u64) -> bool {
+    SystemTime::now() > UNIX_EPOCH + Duration::from_secs(seconds)
 }
