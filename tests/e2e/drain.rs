@@ -350,3 +350,45 @@ async fn a_good_bye_leaves_however_little_time_there_is() {
     })
     .await;
 }
+
+/// Lambda says that its container is beyond repair: nothing more is to come, and nothing is to be lost.
+#[tokio::test]
+async fn a_500_to_an_answer_leaves_no_connection_and_no_line_behind() {
+    for (form, concurrency) in [
+        ("buffered", 1),
+        ("buffered", 2),
+        ("stream", 1),
+        ("stream", 2),
+    ] {
+        let database = Database::create().await;
+        let proxy = Proxy::of(&database);
+        let mut trial = Setup::of(&ONWARD)
+            .through(&proxy)
+            .function("response", &format!("{form:?}"))
+            .concurrency(concurrency)
+            .start(Door::Lambda)
+            .await;
+        trial
+            .value(json!({ "first": [{ "step": { "query": "select 1" } }] }))
+            .await;
+        trial.lambda().parked(concurrency).await;
+        let connections = database.backends().await;
+        proxy.forget();
+        trial.lambda().reply(What::Response, 500);
+        let event = json!({ "stream": [
+            { "step": { "query": "select 1" } }, { "send": "1" }, { "print": "the last words" },
+        ] });
+        trial.lambda().send(trial.event(event.to_string()));
+        let status = trial.host.end(DRAINED).await;
+        assert!(status.code().is_some_and(|code| code != 0), "{status}");
+        assert_eq!(
+            trial.host.lines("the last words"),
+            1,
+            "{form}, {concurrency}"
+        );
+        database.settles(0).await;
+        let (flushes, _) = proxy.passed();
+        let farewells = flushes.iter().filter(|flush| flush.ends_with('X'));
+        assert_eq!(farewells.count() as u64, connections, "{flushes:?}");
+    }
+}
