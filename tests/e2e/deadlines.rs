@@ -1,9 +1,9 @@
 //! The deadline is kept by the host, before Lambda would keep it in its own way: the caller gets an
 //! error, the server gets a cancellation, and environment and pool stay whole.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use e2e::guests::{MISBEHAVE, QUERY};
+use e2e::guests::{MISBEHAVE, ONWARD, QUERY};
 use e2e::lambda::{Event, What};
 use e2e::{Answer, Database, Door, Proxy, Setup, Trial};
 use futures_util::future::join_all;
@@ -229,4 +229,40 @@ async fn an_event_that_arrives_late_is_answered_all_the_same() {
     trial.lambda().send(event);
     trial.lambda().answer(&id).await;
     trial.value(json!({})).await;
+}
+
+/// It always has something to say, so nothing ever waits for it.
+#[tokio::test]
+async fn a_stream_that_drips_without_end_is_ended_before_lambdas_own_deadline() {
+    for concurrency in [1, 2] {
+        let database = Database::create().await;
+        let trial = Setup::of(&ONWARD)
+            .with(&database)
+            .database("pool_max", "1")
+            .function("response", "\"stream\"")
+            .concurrency(concurrency)
+            .start(Door::Lambda)
+            .await;
+        let pid = json!({ "step": { "batch": "create table if not exists one (pid int); insert into one values (pg_backend_pid())" } });
+        let drops = [json!({ "send": "x" }), json!({ "sleep": 3 })];
+        let endless = std::iter::once(pid.clone()).chain(drops.into_iter().cycle().take(10_000));
+        let endless = json!({ "stream": endless.collect::<Vec<_>>() });
+        for _ in 0..2 {
+            let timeout = Duration::from_secs(3);
+            let begun = Instant::now();
+            let event = Event::new(endless.to_string(), timeout);
+            let call = trial.lambda().invoke(event, None).await.unwrap();
+            assert!(call.at - begun < timeout, "{:?}", call.at - begun);
+            assert_eq!((call.what, call.status), (What::Response, 202));
+            let error_type = &call.trailers["lambda-runtime-function-error-type"];
+            assert_eq!(error_type, "Function.DeadlineExceeded");
+            assert!(call.pieces.len() > 1, "{}", call.pieces.len());
+            trial
+                .value(json!({ "first": [pid], "stream": [{ "send": "1" }] }))
+                .await;
+            trial.lambda().parked(concurrency).await;
+        }
+        let backends = database.value("select count(distinct pid) from one").await;
+        assert_eq!(backends.as_deref(), Some("1"), "{concurrency}");
+    }
 }
