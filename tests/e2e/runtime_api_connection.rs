@@ -80,6 +80,22 @@ async fn a_connection_cut_while_an_event_is_waited_for_is_made_again() {
     }
 }
 
+/// As behind a gateway that has forgotten it. The event that was sent there is handed out again, to whoever
+/// asks next.
+#[tokio::test]
+async fn a_connection_that_falls_silent_while_an_event_is_waited_for_is_made_again() {
+    let trial = Setup::of(&COUNTER)
+        .timeout(PATIENCE)
+        .behind_middlebox()
+        .start(Door::Lambda)
+        .await;
+    let asked = trial.lambda().asked();
+    assert!(trial.middlebox().cut(Cut::Drop).await >= 1);
+    assert_eq!(served(&trial, None).await, 1);
+    assert!(trial.lambda().asked() > asked);
+    assert_eq!(served(&trial, None).await, 2);
+}
+
 /// It rests while the function runs. Where it falls silent, the answer is swallowed and its reply
 /// never comes.
 #[tokio::test]
