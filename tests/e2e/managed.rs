@@ -134,6 +134,26 @@ async fn a_stream_without_a_byte_is_an_answer() {
     }
 }
 
+/// A refusal ends the stream and nothing else: nothing is posted after it.
+#[tokio::test]
+async fn a_streamed_answer_that_is_refused_is_told_once() {
+    let setup = Setup::of(&ONWARD).function("response", "\"stream\"");
+    let trial = setup.concurrency(2).start(Door::Lambda).await;
+    for status in [400, 403, 410, 413] {
+        trial.lambda().reply(What::Response, status);
+        let event = trial.event(json!({ "stream": [{ "send": "1" }] }).to_string());
+        let answer = trial.lambda().invoke(event, None).await.unwrap();
+        assert_eq!(answer.status, status);
+        trial.value(json!({ "stream": [{ "send": "1" }] })).await;
+        trial.lambda().parked(2).await;
+        let calls = trial.lambda().calls();
+        let told = calls
+            .iter()
+            .filter(|call| call.id == answer.id && call.what != What::Next);
+        assert_eq!(told.count(), 1);
+    }
+}
+
 /// The process ends with it, but not before.
 #[tokio::test]
 async fn an_answer_on_its_way_arrives_before_the_end() {

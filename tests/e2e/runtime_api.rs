@@ -26,21 +26,27 @@ async fn context(trial: &Trial, headers: &[(&str, &str)]) -> Value {
 
 /// A refused answer is told once, in one way; the next event is asked for.
 async fn is_told_once(status: u16) {
-    let trial = Setup::of(&ECHO).start(Door::Lambda).await;
-    trial.lambda().reply(What::Response, status);
-    let event = Event::new("1", TIMEOUT);
-    let id = event.id.clone();
-    assert_eq!(call(&trial, event).await.status, status);
-    assert_eq!(trial.value(json!(2)).await, 2);
-    let answers = trial
-        .lambda()
-        .calls()
-        .into_iter()
-        .filter(|call| call.id == id && call.what != What::Next);
-    assert_eq!(
-        answers.map(|call| call.what).collect::<Vec<_>>(),
-        [What::Response]
-    );
+    for slots in [1, 2] {
+        let setup = Setup::of(&ECHO).concurrency(slots);
+        let trial = setup.start(Door::Lambda).await;
+        trial.lambda().reply(What::Response, status);
+        let event = Event::new("1", TIMEOUT);
+        let id = event.id.clone();
+        assert_eq!(call(&trial, event).await.status, status);
+        assert_eq!(trial.value(json!(2)).await, 2);
+        trial.lambda().parked(slots).await;
+        let calls = trial.lambda().calls();
+        let answers = calls
+            .iter()
+            .filter(|call| call.id == id && call.what != What::Next);
+        let answers: Vec<_> = answers.map(|call| call.what).collect();
+        assert_eq!(answers, [What::Response], "{slots} at a time");
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_lambda_has_no_state_for_is_not_followed_by_an_error() {
+    is_told_once(403).await;
 }
 
 #[tokio::test]

@@ -324,7 +324,7 @@ async fn a_stream_ends_at_lambdas_limit() {
 /// A refusal ends the stream, and nothing is posted after it.
 #[tokio::test]
 async fn a_streamed_answer_that_is_refused_is_told_once() {
-    for status in [400, 410, 413] {
+    for status in [400, 403, 410, 413] {
         let trial = streaming("stream").await;
         trial.lambda().reply(What::Response, status);
         let answer = call(&trial, &json!({ "stream": [{ "send": "1" }] })).await;
