@@ -105,6 +105,14 @@ behind_both_doors! {
         is_told(door, "answer", "Function.ResponseTooLarge", "or stream it (`hearth::Streamed`").await;
     }
 
+    /// The instance is none the worse for it.
+    async fn an_answer_that_json_has_no_form_for(door) {
+        is_told(door, "answer_in_no_form", "Function.InvalidAnswer", "key must be a string").await;
+        let trial = Setup::of(&MISBEHAVE).start(door).await;
+        trial.error(json!({ "act": "answer_in_no_form" })).await;
+        assert_eq!(trial.value(json!({ "act": "count" })).await["act"], 2);
+    }
+
     async fn an_event_that_the_function_does_not_take(door) {
         let trial = Setup::of(&MISBEHAVE).start(door).await;
         let (error_type, message) = trial.error(json!([1, 2, 3])).await;

@@ -1,5 +1,6 @@
 //! Does what a function should not do, on command; with some SQL before it, if the event brings any.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use hearth::__private::bindings::hearth::postgres::client::{self as wire, Database};
 use hearth::{Context, Failure};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use test_guests::program::crash::{grow, recurse, recurse_with_arrays, spin, trap};
 use test_guests::{Step, run};
@@ -50,6 +51,8 @@ enum Act {
     Leak,
     Sleep,
     Answer,
+    /// Answers with what JSON has no form for.
+    AnswerInNoForm,
     Print,
     Flood,
     Keep,
@@ -60,12 +63,20 @@ enum Act {
     BeginAnother,
 }
 
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Told {
+    Json(Value),
+    /// Keys that are no text.
+    Pairs(BTreeMap<(u32, u32), u32>),
+}
+
 fn much() -> usize {
     32
 }
 
 #[hearth::function]
-async fn handle(event: Event, cx: Context) -> Result<Value, hearth::Error> {
+async fn handle(event: Event, cx: Context) -> Result<Told, hearth::Error> {
     let invocations = INVOCATIONS.fetch_add(1, SeqCst) + 1;
     let steps = match event.steps.is_empty() {
         true => Vec::new(),
@@ -97,9 +108,10 @@ async fn handle(event: Event, cx: Context) -> Result<Value, hearth::Error> {
             return Err(Failure::new(name, "as it was told").into());
         }
         Act::Err => return Err("as it was told".into()),
+        Act::AnswerInNoForm => return Ok(Told::Pairs([((1, 2), 3)].into())),
         act => misbehave(act, &event.text),
     };
-    Ok(json!({ "steps": steps, "act": act }))
+    Ok(Told::Json(json!({ "steps": steps, "act": act })))
 }
 
 fn told(done: Result<Value, wire::Error>) -> Value {
