@@ -61,6 +61,20 @@ fn file(name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
+/// A compiled component with something else in the place of the version and of the target that it names:
+/// they stand side by side, each behind its length.
+fn respelt(name: &str, change: impl Fn(&mut [u8], &mut [u8])) -> PathBuf {
+    let mut bytes = std::fs::read(ECHO.compiled()).unwrap();
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let is_target = |bytes: &[u8]| bytes == target.as_bytes();
+    let at = bytes.windows(target.len()).position(is_target).unwrap();
+    let (before, from_target) = bytes.split_at_mut(at);
+    let version = &mut before[at - 3..at - 1];
+    assert!(version.iter().all(u8::is_ascii_digit), "{version:?}");
+    change(version, &mut from_target[..target.len()]);
+    file(name, &bytes)
+}
+
 const COMPONENT: &str = "Runtime.InvalidComponent";
 const CONFIGURATION: &str = "Runtime.InvalidConfiguration";
 
@@ -90,6 +104,21 @@ behind_both_doors! {
         let bytes = std::fs::read(ECHO.compiled()).unwrap();
         let setup = Setup::component(&file("half.cwasm", &bytes[..bytes.len() / 2]));
         is_refused(door, setup, COMPONENT, &["half.cwasm"]).await;
+    }
+
+    async fn a_component_compiled_for_another_version(door) {
+        let setup = Setup::component(&respelt("old.cwasm", |version, _| version.reverse()));
+        is_refused(door, setup, COMPONENT, &["old.cwasm", "hearth compile", "version"]).await;
+    }
+
+    async fn a_component_compiled_for_another_architecture(door) {
+        let other = |_: &mut [u8], target: &mut [u8]| {
+            // Both have as many letters as the one they stand for.
+            let architecture = if cfg!(target_arch = "x86_64") { "wasm32" } else { "riscv64" };
+            target[..architecture.len()].copy_from_slice(architecture.as_bytes());
+        };
+        let setup = Setup::component(&respelt("other.cwasm", other));
+        is_refused(door, setup, COMPONENT, &["other.cwasm", "hearth compile", "architecture"]).await;
     }
 
     async fn a_component_that_is_not_there(door) {
