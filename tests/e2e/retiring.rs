@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use e2e::guests::{MISBEHAVE, ONWARD};
 use e2e::lambda::What;
-use e2e::{Database, Door, Setup, Trial, eventually};
+use e2e::{Clock, Database, Door, Setup, Trial, eventually};
 use serde_json::json;
 use tokio_postgres::Client;
 
@@ -120,4 +120,33 @@ async fn an_instance_is_kept_where_suspended_work_leaves_no_room_for_its_success
         (notes == Some(works.to_string())).then_some(())
     })
     .await;
+}
+
+/// By the clock on the wall, which goes on. Whoever thaws it is not kept waiting for a new one.
+#[tokio::test]
+async fn an_instance_ages_while_its_environment_is_frozen() {
+    let (database, clock) = (Database::create().await, Clock::new());
+    let trial = Setup::of(&MISBEHAVE)
+        .with(&database)
+        .function("retire", "{ age_s = 60 }")
+        .clock(&clock)
+        .start(Door::Lambda)
+        .await;
+    let event = json!({ "steps": [{ "query": "select pg_backend_pid()" }], "act": "count" });
+    let first = trial.value(event.clone()).await;
+    assert_eq!(trial.value(event.clone()).await["act"], 2);
+    trial.lambda().parked(1).await;
+    trial.host.freeze();
+    clock.shift(90);
+    let thawing = trial.event(event.to_string());
+    let id = thawing.id.clone();
+    trial.lambda().send(thawing);
+    trial.lambda().parked(0).await;
+    trial.host.thaw();
+    assert_eq!(trial.lambda().answer(&id).await.what, What::Response);
+    for count in [1, 2] {
+        let later = trial.value(event.clone()).await;
+        assert_eq!(later["act"], count);
+        assert_eq!(later["steps"], first["steps"], "the connection is the same");
+    }
 }
