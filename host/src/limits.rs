@@ -95,6 +95,8 @@ pub const POOL_MAX: u32 = 1_000;
 /// What is read of what a server has said unasked on a connection that rests, in bytes, before that
 /// is used. Notices and settings are short; notifications could be many.
 pub const UNASKED_BYTES_MAX: usize = 64 * 1024;
+/// How long a connection may serve, by wall clock, where nothing else is said; each draws up to a tenth less.
+pub const LIFETIME_DEFAULT: Duration = Duration::from_secs(60 * 60);
 /// How long connecting may take, where nothing else is said.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// What a server may say during a login, in bytes; a real one needs about 500.
@@ -122,8 +124,7 @@ pub const FAILOVER_PATIENCE: Duration = Duration::from_millis(1500);
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 /// How often the system then asks, where the address says nothing else.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
-/// How many questions without an answer mean that the peer is gone, where the address says nothing
-/// else.
+/// How many questions without an answer mean that the peer is gone, where the address says nothing else.
 pub const KEEPALIVE_COUNT: u32 = 3;
 /// How long what was sent may not be received before the peer is taken to be gone, where the address
 /// says nothing else (`tcp_user_timeout`): longer than a network is away for a moment.
@@ -215,8 +216,7 @@ pub const VALIDATE_TIMEOUT: Duration = Duration::from_millis(500);
 pub const CANCEL_AFTER: Duration = Duration::from_millis(5);
 /// How long a connection may take to be made clean after an invocation before it is retired.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the end of an environment waits for all of them, where no one kills it: they run side
-/// by side.
+/// How long the end of an environment waits for all of them, side by side, where no one kills it.
 pub const SETTLE_ALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One line of a guest's output, in bytes as it is written; a longer one is cut into several. What
@@ -361,6 +361,7 @@ const _: () = assert!(IDLE_TRUSTED.as_secs() < IDLE_MAX.as_secs());
 const _: () = assert!(VALIDATE_TIMEOUT.as_millis() <= IDLE_TRUSTED.as_millis());
 const _: () = assert!(IDLE_MAX.as_secs() < 350);
 const _: () = assert!(IDLE_MAX.as_secs() < IDLE_SESSION_TIMEOUT.as_secs());
+const _: () = assert!(IDLE_MAX.as_secs() < LIFETIME_DEFAULT.as_secs());
 const _: () = assert!(NOTICES_PER_CALL_MAX < NOTICES_PER_INVOCATION_MAX);
 const _: () = assert!(NOTICE_BYTES_MAX < OUTPUT_LINE_BYTES_MAX);
 const _: () = assert!(PORTAL_ROWS_FIRST <= PORTAL_ROWS_MAX);

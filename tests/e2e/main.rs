@@ -56,6 +56,7 @@ mod in_force;
 mod isolation;
 mod library;
 mod lifecycle;
+mod lifetimes;
 mod local_api;
 mod local_refusals;
 mod local_streaming;

@@ -20,6 +20,7 @@ const KEYS: &[&str] = &[
     "tls",
     "pool_max",
     "warm",
+    "lifetime_s",
     "connect_timeout_ms",
     "statements_max",
     "prepare",
@@ -46,6 +47,8 @@ pub struct DatabaseConfig {
     pub pool_max_given: bool,
     /// The connections that are opened before the first event on Lambda.
     pub warm: u32,
+    /// How long a connection may serve, by the wall clock.
+    pub lifetime: Duration,
     /// How long connecting may take.
     pub connect_timeout: Duration,
     /// Prepared statements kept per connection.
@@ -88,6 +91,7 @@ impl fmt::Debug for DatabaseConfig {
             .field("tls", &self.tls)
             .field("pool_max", &self.pool_max)
             .field("warm", &self.warm)
+            .field("lifetime", &self.lifetime)
             .field("connect_timeout", &self.connect_timeout)
             .field("statements_max", &self.statements_max)
             .field("prepare", &self.prepare)
@@ -123,6 +127,7 @@ impl DatabaseConfig {
             pool_max: limits::POOL_DEFAULT,
             pool_max_given: false,
             warm: limits::WARM_DEFAULT,
+            lifetime: limits::LIFETIME_DEFAULT,
             connect_timeout: limits::CONNECT_TIMEOUT_DEFAULT,
             statements_max: limits::STATEMENTS_DEFAULT,
             prepare: Prepare::Always,
@@ -159,6 +164,9 @@ impl DatabaseConfig {
         if let Some(entry) = section.get("warm") {
             // More would never be open at a time.
             database.warm = entry.number_u32(0..=database.pool_max)?;
+        }
+        if let Some(entry) = section.get("lifetime_s") {
+            database.lifetime = Duration::from_secs(entry.number(1..=u64::from(u32::MAX))?);
         }
         if let Some(entry) = section.get("connect_timeout_ms") {
             let timeout_ms_max = limits::TIMEOUT_MAX.as_millis() as u64;

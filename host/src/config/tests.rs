@@ -64,6 +64,7 @@ after_answer = "suspend"
 [database.orders]
 url = { variable = "ORDERS_DATABASE_URL" }
 pool_max = 2
+lifetime_s = 900
 connect_timeout_ms = 250
 statements_max = 0x10
 reset = "always"
@@ -100,6 +101,7 @@ fn everything_that_is_said_is_kept() {
     let orders = &config.databases["orders"];
     assert_eq!(orders.url.as_deref(), Some("postgres://o:secret@db/orders"));
     assert_eq!((orders.pool_max, orders.statements_max), (2, 16));
+    assert_eq!(orders.lifetime, Duration::from_secs(900));
     assert_eq!(orders.connect_timeout, Duration::from_millis(250));
     assert_eq!(orders.reset, Reset::Always);
     assert_eq!(
@@ -390,6 +392,10 @@ fn a_mistake_outside_a_function_is_said_in_one_line() {
         (
             "[lambda]\nrestore_timeout_ms = 10_001",
             "hearth.toml:2: lambda.restore_timeout_ms: expected a whole number from 1 to 10000, got 10001",
+        ),
+        (
+            "[database.default]\nlifetime_s = 0",
+            "hearth.toml:2: database.default.lifetime_s: expected a whole number from 1 to 4294967295, got 0",
         ),
         (
             "[database.default]\nconnect_timeout_ms = 900_001",

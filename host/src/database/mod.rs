@@ -70,6 +70,7 @@ impl Database {
                 config.pool_max,
                 statements_max,
                 config.prepare,
+                config.lifetime,
             ),
             warm: config.warm,
             reset_always: config.reset == Reset::Always,

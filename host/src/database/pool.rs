@@ -5,9 +5,9 @@
 //!   to look up types while several MiB of rows are on their way, a call has another one for a moment;
 //! - waiting for one ends at the time the caller gives, with an error that names the limit, or says what
 //!   became of the connection that was being made;
-//! - a connection is looked at before it is lent: one that the server has closed is replaced, and
-//!   one that has rested long, by the wall clock, or whose server may have become a standby, is
-//!   asked or replaced;
+//! - a connection is looked at before it is lent: one that the server has closed, or that has served for
+//!   as long as it may, is replaced, and one that has rested long, by the wall clock, or whose server may
+//!   have become a standby, is asked or replaced;
 //! - a silent network costs one [`limits::VALIDATE_TIMEOUT`], however many connections rest behind it;
 //! - a [`Loan`] that is not given back is retired: nobody can vouch for its state any more.
 //!
@@ -24,10 +24,12 @@ use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
 use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, Timeouts};
+use rand::RngExt;
 
 use crate::config::Prepare;
 use crate::database::connect::{self, Address};
 use crate::database::connection::demotion::Demotion;
+use crate::database::connection::lifetime::Lifetime;
 use crate::database::connection::{Connection, Turn};
 use crate::database::error::{Error, Result};
 use crate::limits;
@@ -77,6 +79,8 @@ struct Opener {
     address: Arc<Address>,
     statements_max: NonZeroUsize,
     prepare: Prepare,
+    /// How long each connection may serve at most.
+    lifetime: Duration,
     demotion: Demotion,
     /// The last turn of a connection that gave no answer: whoever has rested as long stood behind
     /// the same network, and is not waited for as well.
@@ -93,11 +97,13 @@ impl Pool {
         connections_max: u32,
         statements_max: NonZeroUsize,
         prepare: Prepare,
+        lifetime: Duration,
     ) -> Self {
         let opener = Opener {
             address: Arc::new(address),
             statements_max,
             prepare,
+            lifetime,
             demotion: Demotion::default(),
             silent: AtomicU64::new(0),
             opening: AtomicUsize::new(0),
@@ -251,6 +257,7 @@ impl managed::Manager for Opener {
         let mut connection = Box::pin(opening).await?;
         let (told, proven) = (&connection.parameters, self.address.wants_writes());
         connection.vouched = self.demotion.connected(told, proven);
+        connection.lifetime = Lifetime::begin(self.lifetime, rand::rng().random());
         Ok(Box::new(connection))
     }
 
@@ -262,6 +269,7 @@ impl managed::Manager for Opener {
         let idle = connection.idle();
         let fit = connection.is_clean()
             && idle < limits::IDLE_MAX
+            && !connection.lifetime.is_over()
             && connection.is_open()
             && self
                 .is_there(connection, idle >= limits::IDLE_TRUSTED)
@@ -416,7 +424,8 @@ mod tests {
     async fn a_pool_that_was_closed_says_so() {
         let config = DatabaseConfig::at("postgres://nobody@localhost/nothing".to_owned());
         let address = Address::read(&config).expect("it is an address");
-        let pool = Pool::new("default", address, 1, NonZeroUsize::MIN, Prepare::Always);
+        let (one, lifetime) = (NonZeroUsize::MIN, config.lifetime);
+        let pool = Pool::new("default", address, 1, one, Prepare::Always, lifetime);
         pool.close().await;
         let lent = pool.lend(Instant::now(), 0, Patience::Deadline).await;
         let Err(Error::Busy(text)) = lent else {

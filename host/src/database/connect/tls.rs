@@ -326,6 +326,7 @@ mod tests {
             pool_max: 1,
             pool_max_given: false,
             warm: 1,
+            lifetime: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),
             statements_max: 1,
             prepare: Prepare::Always,

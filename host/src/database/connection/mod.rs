@@ -37,6 +37,7 @@ mod composing;
 pub mod copying;
 pub mod demotion;
 pub mod exchange;
+pub mod lifetime;
 pub mod pipeline;
 mod portals;
 mod preparation;
@@ -50,6 +51,7 @@ use batch::Rest;
 use cancelling::{Canceller, Cancelling};
 use copying::Pieces;
 use demotion::Vouched;
+use lifetime::Lifetime;
 use portals::Portals;
 use savepoints::Savepoints;
 use server_timeouts::ServerTimeouts;
@@ -113,6 +115,7 @@ pub struct Connection {
     /// What the server said of itself when it let us in.
     pub parameters: BTreeMap<String, String>,
     pub vouched: Vouched,
+    pub lifetime: Lifetime,
     backend: Backend,
     cancelling: Cancelling,
     /// How long it took to be made, until somebody takes account of it.
@@ -165,6 +168,7 @@ impl Connection {
             timeouts: ServerTimeouts::new(&established.parameters, prepare),
             parameters: std::mem::take(&mut established.parameters),
             vouched: Vouched::default(),
+            lifetime: Lifetime::endless(),
             backend: established.backend.clone(),
             cancelling: Cancelling::default(),
             wire: Wire::new(established),
