@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use e2e::guests::{QUERY, TRANSACT};
-use e2e::{Database, Door, Guest, Pooler, Setup, Trial};
+use e2e::{Database, Door, Guest, Pooler, Proxy, Setup, Trial};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -84,6 +84,39 @@ async fn many_at_once(trial: &Trial, database: &Database) {
 }
 
 behind_both_doors! {
+    /// It would give such a session to nobody else any more: Amazon RDS Proxy calls it pinned.
+    async fn nothing_is_said_for_which_a_pooler_would_keep_a_session_apart(door) {
+        let database = Database::with(SCHEMA).await;
+        let proxy = Proxy::of(&database);
+        let trial = Setup::of(&QUERY).through(&proxy).database("prepare", "\"never\"").start(door).await;
+        let select = json!({ "query": SELECT, "arguments": [0] });
+        let write = json!({ "execute": "insert into things values (1, 'one') on conflict do nothing" });
+        let many = json!({ "query": "select n from generate_series(1, 3000) n" });
+        let mix = json!([
+            select, write, many,
+            { "typed": SELECT, "values": [[0, "int4"]] },
+            { "pipeline": [[SELECT, [0]], ["select 1", []]] },
+            { "typed_pipeline": [[SELECT, [[0, "int4"]]]] },
+            { "batch": "select 1; select 2" },
+            { "copy_in": "copy things from stdin with (format csv)", "pieces": ["7,seven\n"] },
+            { "copy_out": "copy things to stdout" },
+            { "transaction": [many, select, { "query": "select 1 / 0" }], "end": "commit" },
+            { "transaction": [write, { "transaction": [select, write], "end": "rollback" }, select], "end": "commit" },
+            { "session": [select, { "transaction": [select], "end": "drop" }, many] },
+            { "parallel": [select, many, select] },
+        ]);
+        for _ in 0..2 {
+            assert_eq!(results(&trial, mix.clone()).await[0]["rows"], json!([["zero"]]));
+        }
+        let statements = proxy.statements();
+        assert!(statements.iter().any(|(_, text)| text == SELECT), "{statements:?}");
+        for (name, text) in statements {
+            assert_eq!(name, "", "{text}");
+            let pins = ["SET ", "set_config", "RESET", "DISCARD", "DEALLOCATE", "LISTEN"];
+            assert!(!pins.iter().any(|word| text.contains(word)), "{text}");
+        }
+    }
+
     async fn many_invocations_share_few_sessions(door) {
         let Some((database, _pooler, trial)) = trial(door).await else { return };
         many_at_once(&trial, &database).await;

@@ -1,7 +1,7 @@
 //! A proxy between the host and PostgreSQL: it notes what passes, and does harm when it is told to.
 //!
-//! What the host sends is noted message by message, as many together as have come at once: a *flush*.
-//! What belongs to a login is not noted.
+//! What the host sends is noted message by message, as many together as have come at once: a *flush*; of each
+//! statement its name and its text as well. What belongs to a login is not noted.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,6 +59,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     flushes: Vec<String>,
+    statements: Vec<(String, String)>,
     answers: usize,
     answer_bytes: usize,
     request_bytes: usize,
@@ -112,6 +113,11 @@ impl Proxy {
             .cloned()
             .partition(|flush| flush == "S");
         (flushes, state.answers - asking.len())
+    }
+
+    /// The statements that the host has sent, as a name, which may be empty, and a text.
+    pub fn statements(&self) -> Vec<(String, String)> {
+        self.shared.state().statements.clone()
     }
 
     /// How many bytes the host has sent.
@@ -201,8 +207,10 @@ async fn requests(
         {
             let mut state = shared.state();
             state.cancellations += usize::from(framing.cancels);
+            let statements = std::mem::take(&mut framing.statements);
             if logged_in.load(Ordering::Relaxed) {
                 state.request_bytes += length;
+                state.statements.extend(statements);
                 if !tags.is_empty() {
                     state.flushes.push(tags);
                 }
@@ -319,6 +327,8 @@ struct Framing {
     startup: bool,
     /// Whether that packet asked for a cancellation.
     cancels: bool,
+    /// The statements found so far; no server sends any.
+    statements: Vec<(String, String)>,
 }
 
 impl Framing {
@@ -350,9 +360,21 @@ impl Framing {
                 self.startup = false;
             } else {
                 tags.push(char::from(self.rest[0]));
+                self.statements.extend(statement(&self.rest[..whole]));
             }
             self.rest.drain(..whole);
         }
         tags
+    }
+}
+
+/// The name and the text of the statement in this message, if there is one.
+fn statement(message: &[u8]) -> Option<(String, String)> {
+    let texts = String::from_utf8_lossy(message.get(5..)?);
+    let mut texts = texts.split('\0').map(str::to_owned);
+    match message[0] {
+        b'P' => texts.next().zip(texts.next()),
+        b'Q' => texts.next().map(|text| (String::new(), text)),
+        _ => None,
     }
 }
