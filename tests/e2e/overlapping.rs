@@ -1,7 +1,7 @@
 //! Calls that an invocation makes at the same time overlap, also once an earlier one has left something behind.
 
 use e2e::guests::QUERY;
-use e2e::{Database, Door, Setup, Trial};
+use e2e::{Database, Door, Server, Setup, Trial};
 use serde_json::{Value, json};
 
 const SCHEMA: &str =
@@ -137,5 +137,26 @@ behind_both_doors! {
         let results = results(&trial, steps).await;
         assert_eq!((rows(&results[1][0]), rows(&results[1][3])), (5000, 5000));
         assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("1"));
+    }
+}
+
+/// More than it may use at a time, of more connections than that; where there are fewer, the pool has it wait.
+#[tokio::test]
+async fn calls_beyond_what_an_invocation_may_use_wait_for_those_before_them() {
+    let database = Database::create_on(&Server::own().await).await;
+    let setup = Setup::of(&QUERY).with(&database).database("pool_max", "80");
+    let trial = setup.start(Door::Lambda).await;
+    let parallel = |count| {
+        let query = json!({ "query": "select 1 from pg_sleep(0.3)" });
+        json!([{ "parallel": vec![query; count] }])
+    };
+    results(&trial, parallel(80)).await;
+    let open = database.backends().await;
+    assert!(open > 64, "{open} are enough to be too many");
+    for result in results(&trial, parallel(150)).await[0]
+        .as_array()
+        .expect("each has one")
+    {
+        assert_eq!(rows(result), 1);
     }
 }

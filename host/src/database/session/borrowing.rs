@@ -41,8 +41,31 @@ impl Session {
             }
             tokio::select! {
                 biased;
-                seat = self.borrow(database, Role::Call, timeout, Patience::Deadline) => return seat,
+                seat = self.borrow_in_turn(database, timeout) => return seat,
                 () = kept_by_now => {}
+            }
+        }
+    }
+
+    /// Borrows a connection for a call, as soon as this invocation uses fewer than it may. That is waited for as
+    /// long as other calls are among those, which end by themselves.
+    async fn borrow_in_turn(
+        self: &Arc<Self>,
+        database: &Arc<Database>,
+        timeout: Option<Duration>,
+    ) -> Result<Arc<Seat>> {
+        let until = self.lend_until(timeout);
+        loop {
+            let left = self.leaving.notified();
+            let waits = {
+                let seats = self.seats();
+                seats.len() >= limits::LOANS_PER_INVOCATION_MAX
+                    && seats.iter().any(|seat| seat.role() == Role::Call)
+            };
+            if !waits || tokio::time::timeout_at(until.into(), left).await.is_err() {
+                return self
+                    .borrow(database, Role::Call, timeout, Patience::Deadline)
+                    .await;
             }
         }
     }

@@ -67,6 +67,8 @@ pub struct Session {
     ending: Notify,
     /// Tells that a connection is now kept for all further calls, or that one that is has nothing to do.
     pub(in crate::database) keeping: Notify,
+    /// Tells that there is a seat less.
+    leaving: Notify,
     seats: Mutex<Vec<Arc<Seat>>>,
     asides: Asides,
     pub(in crate::database) settling: Mutex<Vec<JoinHandle<()>>>,
@@ -92,6 +94,7 @@ impl Session {
             ended: AtomicBool::new(false),
             ending: Notify::new(),
             keeping: Notify::new(),
+            leaving: Notify::new(),
             seats: Mutex::default(),
             asides: Asides::default(),
             settling: Mutex::default(),
@@ -183,6 +186,7 @@ impl Session {
         self.ending.notify_waiters();
         self.asides.close();
         let seats = std::mem::take(&mut *self.seats());
+        self.leaving.notify_waiters();
         for seat in seats {
             self.settle_later(&seat);
         }
@@ -368,6 +372,7 @@ impl Session {
 
     pub(in crate::database) fn forget(&self, seat: &Arc<Seat>) {
         self.seats().retain(|other| !Arc::ptr_eq(other, seat));
+        self.leaving.notify_waiters();
     }
 
     pub(in crate::database) fn seats(&self) -> MutexGuard<'_, Vec<Arc<Seat>>> {
