@@ -1,10 +1,13 @@
 //! What the local host refuses, it refuses as Lambda does, and so that its caller hears of it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use e2e::guests::ECHO;
+use e2e::guests::{ECHO, MISBEHAVE};
 use e2e::local::{header, invoke, send};
 use e2e::trial::FUNCTION;
-use e2e::{Door, Setup};
+use e2e::{Door, Setup, eventually};
+use futures_util::future::join_all;
 use hyper::Method;
 use serde_json::{Value, json};
 
@@ -74,4 +77,37 @@ async fn what_is_refused_before_its_body_is_read_is_read_all_the_same() {
         assert!(response.status().is_client_error(), "{path}");
         assert!(!header(&response, "x-amzn-errortype").is_empty(), "{path}");
     }
+}
+
+/// Those that come at the same time have their deadlines at the same time, and most of them no instance until
+/// then. Which ones, and whether all, depends on the machine.
+#[tokio::test]
+async fn an_event_for_which_no_instance_comes_free_is_throttled() {
+    let trial = Setup::of(&MISBEHAVE)
+        .function("instances_max", "1")
+        .timeout(Duration::from_millis(500))
+        .start(Door::Local)
+        .await;
+    let spin = || {
+        let event = Bytes::from(json!({ "act": "spin" }).to_string());
+        invoke(trial.address(), FUNCTION, &[], event)
+    };
+    let refused = eventually("one that is refused", async || {
+        let mut responses = join_all((0..4).map(|_| spin())).await.into_iter();
+        responses.find(|response| response.status() != 200)
+    })
+    .await;
+    assert_eq!(refused.status(), 429);
+    let error_type = header(&refused, "x-amzn-errortype");
+    assert_eq!(error_type, "TooManyRequestsException");
+    assert_eq!(header(&refused, "retry-after"), "1");
+    let body = json_of(refused.body());
+    assert_eq!(body["Reason"], "ConcurrentInvocationLimitExceeded");
+    assert_eq!(body["Type"], "User");
+    let told = body["message"].as_str().unwrap_or_default();
+    assert!(
+        told.contains("no instance") && told.contains("instances_max"),
+        "{told}"
+    );
+    assert_eq!(trial.value(json!({ "act": "count" })).await["act"], 1);
 }
