@@ -1,11 +1,12 @@
 //! A database is found among several hosts, and what is wrong with each is said.
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use e2e::guests::QUERY;
-use e2e::{Database, Door, Server, Setup};
+use e2e::{Database, Door, Server, Setup, database};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -23,6 +24,21 @@ async fn servers() -> &'static [Server; 2] {
                 server.set_up(&[("pg_hba.conf", RULES)], &[]).await;
             }
             [one, other]
+        })
+        .await
+}
+
+/// A server, and one that follows it.
+async fn followed() -> &'static [Server; 2] {
+    static SERVERS: OnceCell<[Server; 2]> = OnceCell::const_new();
+    SERVERS
+        .get_or_init(|| async {
+            let primary = Server::listening().await;
+            primary
+                .set_up(&[("pg_hba.conf", database::RULES)], &[])
+                .await;
+            let standby = primary.standby().await;
+            [primary, standby]
         })
         .await
 }
@@ -176,6 +192,48 @@ behind_both_doors! {
                 (Err(error), Err(words)) => assert!(error.contains(words), "{target}: {error}"),
                 (found, expected) => panic!("{target}: {found:?} instead of {expected:?}"),
             }
+        }
+    }
+
+    async fn a_standby_is_found_where_one_is_wanted_wherever_it_is_named(door) {
+        let [primary, standby] = followed().await;
+        let alone = [host(primary), dead().await];
+        let is_standby = async |hosts: &[String], target: &str| {
+            let more = format!("target_session_attrs={target}");
+            let setup = Setup::of(&QUERY).database("url", &url("postgres", hosts, &more));
+            ask(door, setup, "select pg_is_in_recovery()").await
+        };
+        for hosts in [[host(primary), host(standby)], [host(standby), host(primary)]] {
+            for (target, expected) in [
+                ("standby", true),
+                ("prefer-standby", true),
+                ("read-only", true),
+                ("primary", false),
+                ("read-write", false),
+            ] {
+                let found = is_standby(&hosts, target).await;
+                assert_eq!(found, Ok(json!(expected)), "{target} of {hosts:?}");
+            }
+        }
+        assert_eq!(is_standby(&alone, "prefer-standby").await, Ok(json!(false)));
+        let error = is_standby(&alone, "standby").await.unwrap_err();
+        assert!(error.contains("it is no standby"), "{error}");
+    }
+
+    async fn load_is_spread_over_the_hosts_where_that_is_wanted(door) {
+        let hosts = servers().await.each_ref().map(host);
+        let query = json!({ "query": "select host(inet_server_addr()) from pg_sleep(0.3)" });
+        let steps = json!({ "steps": [{ "parallel": vec![query; 40] }] });
+        for (more, expected) in [("", 1), ("load_balance_hosts=random", 2)] {
+            let setup = Setup::of(&QUERY).database("url", &url("postgres", &hosts, more));
+            let trial = setup.database("pool_max", "40").start(door).await;
+            let answer = trial.value(steps.clone()).await;
+            let results = answer[0].as_array().expect("each has one");
+            let reached: HashSet<&str> = results
+                .iter()
+                .map(|result| result["rows"][0][0].as_str().unwrap_or_else(|| panic!("{result}")))
+                .collect();
+            assert_eq!(reached.len(), expected, "{more}: {reached:?}");
         }
     }
 
