@@ -50,14 +50,19 @@ pub fn every_way(sql: &str) -> Value {
         { "batch": sql },
         { "batch": format!("select 1; {sql}") },
         { "transaction": [{ "query": sql }, { "batch": sql }, { "execute": sql }], "end": "commit" },
+        { "transaction": [{ "transaction": [{ "query": sql }], "end": "rollback" }], "end": "commit" },
+        { "pipeline": [["select 1", []], [sql, []]] },
+        { "typed_pipeline": [["select 1", []], [sql, []]] },
+        { "session": [{ "query": sql }, { "batch": sql }] },
+        { "streamed": sql, "meanwhile": [] },
     ])
 }
 
-/// All results of [`every_way`], those within the transaction included.
+/// All results of [`every_way`], those within transactions and the session included.
 pub fn flat(results: Vec<Value>) -> Vec<Value> {
-    let steps = |result: Value| match result["steps"].as_array() {
-        Some(steps) => steps.clone(),
-        None => vec![result],
+    let steps = |result: Value| match result.get("steps").unwrap_or(&result) {
+        Value::Array(steps) => flat(steps.clone()),
+        _ => vec![result],
     };
     results.into_iter().flat_map(steps).collect()
 }

@@ -44,7 +44,13 @@ async fn results(trial: &Trial, tenant: &str, steps: Value) -> Vec<Value> {
 
 const READ: &str = "select coalesce(string_agg(body, ',' order by body), '') from notes";
 
-/// What the tenant sees in a single statement, a transaction, one prepared before, and a batch's.
+/// The same as data to be copied, and one by one.
+const COPY: &str =
+    "copy (select coalesce(string_agg(body, ',' order by body), '') from notes) to stdout";
+const EACH: &str = "select body from notes";
+
+/// What the tenant sees in a single statement, a transaction, one prepared before, a batch's, and in every other
+/// way in which a function can ask.
 async fn sees(trial: &Trial, tenant: &str, bodies: &str) {
     let steps = json!([
         { "query": READ },
@@ -52,20 +58,44 @@ async fn sees(trial: &Trial, tenant: &str, bodies: &str) {
         { "transaction": [{ "query": READ }, { "batch": "savepoint a" }, { "query": READ }], "end": "commit" },
         { "batch": "insert into spoils select tenant from notes" },
         { "query": READ },
+        { "session": [{ "query": READ }, { "copy_out": COPY }, { "transaction": [{ "query": READ }], "end": "drop" }] },
+        { "transaction": [{ "transaction": [{ "query": READ }, { "copy_out": COPY }], "end": "rollback" }, { "query": READ }], "end": "rollback" },
+        { "copy_out": COPY },
+        { "pipeline": [["select 1", []], [EACH, []]] },
+        { "typed_pipeline": [["select 1", []], [format!("{EACH} where tenant <> $1"), [["nobody", "text"]]]] },
+        { "typed": format!("{READ} where tenant <> $1"), "values": [["nobody", "text"]] },
+        { "streamed": format!("select '' union all {EACH}"), "meanwhile": [EACH] },
+        { "parallel": [{ "query": READ }, { "query": READ }] },
     ]);
     let results = results(trial, tenant, steps).await;
     let expected = json!([[bodies]]);
-    let inside = &results[2]["steps"];
+    let (inside, held, nested) = (&results[2]["steps"], &results[5], &results[6]["steps"]);
     for result in [
         &results[0],
         &results[1],
         &inside[0],
         &inside[2],
         &results[4],
+        &held[0],
+        &held[2]["steps"][0],
+        &nested[0]["steps"][0],
+        &nested[1],
+        &results[10],
+        &results[12][0],
+        &results[12][1],
     ] {
         assert_eq!(result["rows"], expected, "{tenant}: {result}");
     }
     assert_eq!(results[3], Value::Null, "{tenant}");
+    let copied = format!("{bodies}\n");
+    for result in [&held[1], &nested[0]["steps"][1], &results[7]] {
+        assert_eq!(result["text"], copied, "{tenant}: {result}");
+    }
+    let count = bodies.split(',').filter(|body| !body.is_empty()).count();
+    for result in [&results[8][1], &results[9][1]] {
+        assert_eq!(result["rows"], count, "{tenant}: {result}");
+    }
+    assert_eq!(results[11]["rows"], 1 + count, "{tenant}");
 }
 
 /// What a pooler in transaction mode does to its server sessions is no way to another tenant's rows.
