@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use e2e::guests::PROGRAM;
+use e2e::guests::{MISBEHAVE, PROGRAM};
+use e2e::lambda::Event;
 use e2e::{Cut, Database, Door, Middlebox, Server, Setup, Trial};
 use serde_json::{Value, json};
 
@@ -107,4 +108,44 @@ async fn a_server_that_does_not_read_for_a_while_is_not_taken_to_be_gone() {
     let tx = json!([{ "do": "transaction", "steps": [copy, { "do": "write", "key": 3 }], "end": "commit" }]);
     scene.run(tx).await;
     assert!(scene.said("key 3 done"), "{:?}", scene.trial.host.log());
+}
+
+/// Nobody is left to tell the server that a transaction is over: what it was told of time before must do.
+#[tokio::test]
+async fn what_a_killed_host_has_locked_behind_a_silent_network_is_free_in_time() {
+    let server = Server::listening().await;
+    server.set_up(&[("pg_hba.conf", RULES)], &[]).await;
+    let database = Database::create_on(&server).await;
+    database
+        .run("create table things (n int); insert into things values (0)")
+        .await;
+    let update = json!({ "execute": "update things set n = n + 10" });
+    let sleep = json!({ "query": "select pg_sleep(600)::text" });
+    for (steps, once) in [
+        (json!([update]), "state = 'idle in transaction'"),
+        (json!([update, sleep]), "wait_event = 'PgSleep'"),
+    ] {
+        let middlebox = Middlebox::before(&format!("{}:5432", server.address())).await;
+        let (address, name) = (middlebox.address(), &database.name);
+        let trial = Setup::of(&MISBEHAVE)
+            .database("url", &format!("\"postgres://postgres@{address}/{name}\""))
+            .start(Door::Lambda)
+            .await;
+        let held = json!({ "steps": [{ "transaction": steps, "end": "forget" }], "act": "sleep" });
+        trial
+            .lambda()
+            .send(Event::new(held.to_string(), Duration::from_secs(4)));
+        let sql = format!("select count(*) from pg_stat_activity where datname = $name and {once}");
+        database.until(&sql, "1").await;
+        assert_eq!(middlebox.cut(Cut::Drop).await, 1);
+        trial.host.kill();
+        let client = database.client().await;
+        let update = "set lock_timeout = '60s'; update things set n = n + 1";
+        client
+            .batch_execute(update)
+            .await
+            .expect("the lock is free by then");
+    }
+    let n = database.value("select n from things").await;
+    assert_eq!(n.as_deref(), Some("2"), "what was open was rolled back");
 }
