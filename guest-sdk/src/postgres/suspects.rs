@@ -135,7 +135,7 @@ fn behind<'a>(text: &'a str, word: &str) -> Option<&'a str> {
 fn is_plain(text: &str) -> bool {
     let belongs =
         |c: char| c.is_alphanumeric() || c.is_whitespace() || matches!(c, '_' | '.' | '"');
-    text.chars().all(belongs) && text.matches('"').count() % 2 == 0
+    text.chars().all(belongs) && text.matches('"').count().is_multiple_of(2)
 }
 
 #[cfg(test)]
