@@ -54,7 +54,7 @@ impl Session {
         database: &Arc<Database>,
         timeout: Option<Duration>,
     ) -> Result<Arc<Seat>> {
-        let until = self.lend_until(timeout);
+        let mut until = None;
         loop {
             let left = self.leaving.notified();
             let waits = {
@@ -62,11 +62,15 @@ impl Session {
                 seats.len() >= limits::LOANS_PER_INVOCATION_MAX
                     && seats.iter().any(|seat| seat.role() == Role::Call)
             };
-            if !waits || tokio::time::timeout_at(until.into(), left).await.is_err() {
-                return self
-                    .borrow(database, Role::Call, timeout, Patience::Deadline)
-                    .await;
+            if waits {
+                let until = *until.get_or_insert_with(|| self.lend_until(timeout));
+                if tokio::time::timeout_at(until.into(), left).await.is_ok() {
+                    continue;
+                }
             }
+            return self
+                .borrow(database, Role::Call, timeout, Patience::Deadline)
+                .await;
         }
     }
 
