@@ -39,10 +39,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_has_four_files_open_and_there_is_always_one() {
+    fn a_slot_has_three_files_open_and_there_is_always_one() {
         let cases = [
             (None, u32::MAX),
-            (Some(1_024), 240),
+            (Some(1_024), 320),
             (Some(65), 1),
             (Some(3), 1),
         ];
