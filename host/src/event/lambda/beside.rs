@@ -23,7 +23,7 @@ pub(super) struct Beside {
     /// The connection on which none is.
     idle: Option<Endpoint>,
     posting: Option<JoinHandle<(Endpoint, Result<(), Error>)>>,
-    /// What the last one has found out.
+    /// What one of them has found out.
     failure: Option<Error>,
 }
 
@@ -62,7 +62,9 @@ impl Beside {
 
     /// Waits for an answer after which the process is to end, for ever if there is none.
     pub(super) async fn failed(&mut self) -> Error {
-        self.delivered().await;
+        if self.failure.is_none() {
+            self.delivered().await;
+        }
         match self.failure.take() {
             Some(failure) => failure,
             None => std::future::pending().await,
@@ -82,7 +84,9 @@ impl Beside {
         match ended {
             Ok((endpoint, posted)) => {
                 self.idle = Some(endpoint);
-                self.failure = posted.err();
+                if let Err(failure) = posted {
+                    self.failure = Some(failure);
+                }
             }
             Err(error) => tracing::error!("the posting of an answer ended oddly: {error}"),
         }
@@ -110,5 +114,20 @@ async fn deliver(
         if receipt.invocation.deadline.settled_by() < Instant::now() {
             return (endpoint, Ok(()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_ends_the_process_is_not_forgotten_for_a_later_answer() {
+        let endpoint = || Endpoint::new("127.0.0.1:1");
+        let mut beside = Beside::new(endpoint().address());
+        let fatal = Error::Fatal("beyond repair".to_owned());
+        beside.note(Ok((endpoint(), Err(fatal))));
+        beside.note(Ok((endpoint(), Ok(()))));
+        assert!(matches!(beside.failed().await, Error::Fatal(_)));
     }
 }
