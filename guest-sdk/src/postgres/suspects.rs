@@ -119,7 +119,8 @@ fn inserted(sql: &str) -> Option<Vec<(usize, &str)>> {
         }
         match behind.trim_start().strip_prefix(',') {
             Some(next) => rest = next,
-            None => return Some(inserted),
+            // What else it says may take parameters as well.
+            None => return (!behind.contains('$')).then_some(inserted),
         }
     }
 }
@@ -184,6 +185,7 @@ mod tests {
             "insert into t (a, b) values ('), ($3', $1, $2)",
             "insert into t (a) select $1 from s where b = $2",
             "insert into t (a, b) values (1, $3)",
+            "insert into t (a) values ($1) on conflict (a) do update set b = $2",
         ] {
             let all = "the value may be that of parameter $1 (`int8`) or $2 (`text`)";
             assert_eq!(of(&LARGE, sql, &types).as_deref(), Some(all), "{sql}");
