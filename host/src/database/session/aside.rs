@@ -3,8 +3,8 @@
 //!
 //! Promises: those of a result come in their order, in batches no larger than others, and an error after
 //! the rows before it; no more than [`limits::ASIDE_BYTES_MAX`] of an invocation are held on all its connections,
-//! but for the last row, and none once nobody can ask for them; reading them can be given up at any await, and
-//! none is lost.
+//! but for a batch of each that is being read, and none once nobody can ask for them; reading them can be given
+//! up at any await, and none is lost.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

@@ -27,7 +27,6 @@ impl Session {
         timeout: Option<Duration>,
     ) -> Result<Arc<Seat>> {
         loop {
-            let kept_by_now = self.keeping.notified();
             let kept = self.kept(database);
             let in_transaction = kept.iter().find(|seat| seat.has_transaction());
             if let Some(seat) = in_transaction.or_else(|| kept.iter().find(|seat| seat.is_free())) {
@@ -39,9 +38,28 @@ impl Session {
                     None => continue,
                 }
             }
+            if let Some(seat) = self.unless_kept(database, timeout).await {
+                return seat;
+            }
+        }
+    }
+
+    /// Borrows a connection for a call; none if one is kept by now. It is one wait, whatever else is kept or comes
+    /// free meanwhile: neither its place in the queue nor its login is lost.
+    async fn unless_kept(
+        self: &Arc<Self>,
+        database: &Arc<Database>,
+        timeout: Option<Duration>,
+    ) -> Option<Result<Arc<Seat>>> {
+        let mut borrowing = pin!(self.borrow_in_turn(database, timeout));
+        loop {
+            let kept_by_now = self.keeping.notified();
+            if !self.kept(database).is_empty() {
+                return None;
+            }
             tokio::select! {
                 biased;
-                seat = self.borrow_in_turn(database, timeout) => return seat,
+                seat = &mut borrowing => return Some(seat),
                 () = kept_by_now => {}
             }
         }

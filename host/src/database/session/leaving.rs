@@ -63,6 +63,7 @@ impl Session {
         let role = seat.role();
         if seat.is_flowing() {
             seat.change(Role::Call, Role::Cursor);
+            self.leaving.notify_waiters();
         } else if loan.is_clean() {
             let loan = place.take();
             drop(place);
@@ -99,6 +100,7 @@ impl Session {
             let kept = seats.remove(at);
             seats.push(kept);
         }
+        self.leaving.notify_waiters();
     }
 
     /// What a call is told that finds no connection in its place.

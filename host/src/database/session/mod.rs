@@ -67,7 +67,7 @@ pub struct Session {
     ending: Notify,
     /// Tells that a connection is now kept for all further calls, or that one that is has nothing to do.
     pub(in crate::database) keeping: Notify,
-    /// Tells that there is a seat less.
+    /// Tells that there is a seat less, or one less that ends by itself.
     leaving: Notify,
     seats: Mutex<Vec<Arc<Seat>>>,
     asides: Asides,
