@@ -7,7 +7,9 @@
 //!
 //! Promises:
 //! - guests that compute have the home thread for a few turns, each of which the epoch's tick ends; then all
-//!   guests run on the workers, for so long that such turns are a small part of the time.
+//!   guests run on the workers, for so long that such turns are a small part of the time;
+//! - guests that fill the home thread with short turns leave it as well, where there is another processor;
+//! - what guests open and begin belongs to the home thread, wherever they run meanwhile.
 //!
 //! Left to others: what is to be run ([`super::keeper`]).
 
@@ -29,6 +31,11 @@ const DOUBT: Duration = Duration::from_millis(10);
 const SHARE: u32 = 20;
 /// How much of that they may take at once.
 const AT_ONCE: Duration = Duration::from_millis(10);
+/// How much more than three quarters of the time all turns may take at once on the home thread, before it is
+/// full of them.
+const FULL: Duration = Duration::from_millis(50);
+/// For how long guests are away then.
+const RELIEF: Duration = Duration::from_secs(1);
 
 /// The threads on which guests may run.
 pub struct Workers {
@@ -36,6 +43,8 @@ pub struct Workers {
     workers: Handle,
     begun: Instant,
     turns: Turns,
+    /// Whether the workers have a processor beside that of the home thread.
+    are_beside: bool,
 }
 
 /// How long the turns on the home thread were. All times are since it began. Only that thread writes them.
@@ -45,11 +54,13 @@ struct Turns {
     doubted: Moment,
     /// From when on what guests have computed in long turns is no more than their share.
     even: Moment,
+    /// From when on all turns have taken no more than three quarters of the time.
+    free: Moment,
     /// Until when all guests run on the workers.
     away: Moment,
 }
 
-/// A time that other threads may look at, in microseconds.
+/// A time that other threads may look at, in nanoseconds.
 #[derive(Default)]
 struct Moment(AtomicU64);
 
@@ -67,6 +78,7 @@ impl Workers {
             workers,
             begun: Instant::now(),
             turns: Turns::default(),
+            are_beside: std::thread::available_parallelism().is_ok_and(|number| number.get() > 1),
         })
     }
 
@@ -98,6 +110,17 @@ impl Turns {
         self.doubted.set(now + DOUBT);
     }
 
+    /// A turn that began then took so long, whatever the guest did.
+    fn took(&self, took: Duration, begun: Duration) {
+        let free = self.free.get().max(begun) + took * 4 / 3;
+        self.free.set(free);
+        let now = begun + took;
+        if free.saturating_sub(now) > FULL {
+            self.free.set(now);
+            self.away.set(self.away.get().max(now + RELIEF));
+        }
+    }
+
     /// A guest has computed for so long in one turn.
     fn was_long(&self, computed: Duration, now: Duration) {
         let even = self.even.get().max(now) + computed * SHARE;
@@ -115,11 +138,12 @@ impl Turns {
 
 impl Moment {
     fn get(&self) -> Duration {
-        Duration::from_micros(self.0.load(Ordering::Relaxed))
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
     }
 
     fn set(&self, time: Duration) {
-        self.0.store(time.as_micros() as u64, Ordering::Relaxed);
+        // Enough for centuries.
+        self.0.store(time.as_nanos() as u64, Ordering::Relaxed);
     }
 }
 
@@ -145,11 +169,19 @@ impl Roaming {
         if turns.are_away(begun) != away {
             return Poll::Ready(false);
         }
+        if away {
+            // A connection that is opened here is heard by the home thread, on which it is used for longer.
+            let _home = self.workers.home.enter();
+            return self.keeping.as_mut().poll(cx).map(|()| true);
+        }
         // The processor's time is asked of the system, which is not worth it for most turns.
-        let spent = (!away && turns.is_doubted(begun)).then(processor_time);
+        let spent = turns.is_doubted(begun).then(processor_time);
         let polled = self.keeping.as_mut().poll(cx);
         let now = self.workers.now();
-        if !away && now - begun >= LONG {
+        if self.workers.are_beside {
+            turns.took(now - begun, begun);
+        }
+        if now - begun >= LONG {
             turns.seemed_long(now);
             let computed = spent.map(|spent| processor_time().saturating_sub(spent));
             if let Some(computed) = computed.filter(|computed| *computed >= LONG) {
@@ -201,6 +233,19 @@ mod tests {
                     "{turn:?} {pause:?}: {at_home:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn short_turns_move_guests_only_where_they_fill_the_thread() {
+        let turn = Duration::from_micros(150);
+        for (pause_us, leave) in [(10, true), (30, true), (75, false), (150, false)] {
+            let (turns, mut now) = (Turns::default(), Duration::ZERO);
+            while now < Duration::from_secs(10) && !turns.are_away(now) {
+                turns.took(turn, now);
+                now += turn + Duration::from_micros(pause_us);
+            }
+            assert_eq!(turns.are_away(now), leave, "{pause_us}");
         }
     }
 
