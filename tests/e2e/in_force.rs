@@ -4,11 +4,11 @@
 use e2e::Trial;
 use serde_json::{Value, json};
 
-use crate::permissions::{database, every_way, flat, message, results, start};
+use crate::permissions::{database, every, every_way, message, results, start};
 
 /// What comes of a statement in each way, each of which fails, but for what fails with its transaction.
 async fn failures(trial: &Trial, sql: &str) -> Vec<Value> {
-    let mut failed = flat(results(trial, every_way(sql)).await);
+    let mut failed = every(results(trial, every_way(sql)).await);
     failed.retain(|result| result["error"]["code"] != "25P02");
     let is_error = |result: &Value| !result["error"].is_null();
     assert!(
