@@ -140,6 +140,11 @@ impl Proxy {
         self.shared.state().harm = Some(harm);
     }
 
+    /// Takes back what harm was not done.
+    pub fn spare(&self) {
+        self.shared.state().harm = None;
+    }
+
     /// Holds back what the server says, or lets it go.
     pub fn hold(&self, held: bool) {
         self.shared.held.send_replace(held);
