@@ -131,9 +131,9 @@ impl Stream {
 }
 
 impl Stream {
-    /// Whether the system has told the runtime of anything since the last read. Where there is one
-    /// thread, it was asked for news when the event arrived for which this connection is borrowed;
-    /// where there are several, that may be longer ago, and the socket is asked itself.
+    /// Whether the system has told the runtime of anything since the last read. Where one thread hears of all
+    /// sockets, wherever guests run, it was asked for news when the event arrived for which this connection is
+    /// borrowed; where there are several, that may be longer ago, and the socket is asked itself.
     fn may_have_heard(&self) -> bool {
         let one_thread = tokio::runtime::Handle::try_current()
             .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread);
