@@ -197,10 +197,7 @@ behind_both_doors! {
         for index in [1, 3, 5, 6] {
             assert_eq!(all[index]["rows"], own, "{index}");
         }
-        let pipeline = json!([
-            ["select become(session_user::text)", []],
-            ["insert into things select current_user::text", []],
-        ]);
+        let pipeline = json!([["select become(session_user::text)", []], ["insert into things select current_user::text", []]]);
         let steps = json!([{ "pipeline": pipeline }, { "transaction": [{ "pipeline": pipeline }], "end": "commit" }]);
         for result in flat(results(&trial, steps).await) {
             assert_eq!(result[1]["affected"], 1, "{result}");
