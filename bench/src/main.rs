@@ -158,7 +158,7 @@ fn main() -> Result<()> {
         ),
         (
             SLOTS,
-            vec![Work::new("16 slots, one-row query", row, 4_000)],
+            vec![Work::new("16 slots, one-row query", row, 20_000)],
         ),
         (
             MANY,
