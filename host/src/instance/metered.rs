@@ -113,21 +113,22 @@ impl Meter {
 
     /// What the processors have spent on this thread so far.
     fn ask(&mut self) -> Duration {
-        // It cannot be negative.
-        let spent = Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
+        let spent = processor_time();
         self.asked = Some((thread::current().id(), spent));
         self.passed = Duration::ZERO;
         spent
     }
 }
 
+/// What the processors have spent on this thread so far.
+pub(super) fn processor_time() -> Duration {
+    // It cannot be negative.
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn spent() -> Duration {
-        Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap()
-    }
 
     #[test]
     fn many_short_waits_take_nothing_from_a_long_run() {
@@ -140,8 +141,8 @@ mod tests {
             meter.note(CallHook::ReturningFromWasm);
         }
         meter.note(CallHook::CallingWasm);
-        let begun = spent();
-        while spent() - begun < RUN {}
+        let begun = processor_time();
+        while processor_time() - begun < RUN {}
         let ran = meter.note(CallHook::ReturningFromWasm).unwrap();
         assert!(ran >= RUN * 3 / 4, "{ran:?}");
     }

@@ -20,8 +20,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Handle;
+
+use super::metered::processor_time;
 
 /// From how much processor time on a turn is a long one.
 const LONG: Duration = Duration::from_micros(200);
@@ -190,12 +191,6 @@ impl Roaming {
         }
         polled.map(|()| true)
     }
-}
-
-/// What the processors have spent on this thread so far.
-fn processor_time() -> Duration {
-    // It cannot be negative.
-    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 #[cfg(test)]
