@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Environment, Function, Handled, cut_short, report};
+use super::{Environment, Function, Handled, cut_short, report, words_of};
 use crate::event::lambda::{Error, Failures, Received, RuntimeApi};
 use crate::fault::{Fault, Kind};
 use crate::invocation::{Invocation, Response, Streamed};
@@ -253,9 +253,8 @@ impl Slot {
 
 /// The answer where the host itself has panicked.
 fn ended_oddly(panicked: &(dyn Any + Send), whose: Arc<Invocation>) -> Fault {
-    let text = panicked.downcast_ref::<String>().map(String::as_str);
-    let text = text.or(panicked.downcast_ref::<&str>().copied());
-    let message = format!("the invocation ended oddly: {}", text.unwrap_or("a panic"));
+    let words = words_of(panicked).unwrap_or("a panic");
+    let message = format!("the invocation ended oddly: {words}");
     let fault = Fault::new(Kind::Internal, message);
     // Its own account went with it.
     let account = Account::open(&whose.function_name.clone(), whose, &Observers::default());

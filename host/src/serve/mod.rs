@@ -14,6 +14,7 @@
 //!
 //! Left to others: where events come from and answers go to ([`lambda`], [`local`]).
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::pin::pin;
@@ -260,6 +261,12 @@ fn report(fault: &Fault, account: &Account) {
         Blame::Caller => line_of!(account, info, fault = kind, blame, "{}", fault.log),
         _ => line_of!(account, error, fault = kind, blame, "{}", fault.log),
     }
+}
+
+/// The words of a panic, if it has any.
+fn words_of(panic: &(dyn Any + Send)) -> Option<&str> {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
 }
 
 /// Whether the guest is none the worse for it: it answered, if only with an error of its own.

@@ -11,6 +11,8 @@ use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::serve::words_of;
+
 /// The tasks of all invocations.
 #[derive(Default)]
 pub(super) struct Tasks {
@@ -26,9 +28,7 @@ impl Tasks {
         // The panic is unwound past everything the task had; what others share guards itself.
         running.spawn(AssertUnwindSafe(task).catch_unwind().map(|ended| {
             if let Err(panic) = ended {
-                let message = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-                let message = message.or_else(|| panic.downcast_ref::<String>().cloned());
-                let message = message.unwrap_or_default();
+                let message = words_of(&*panic).unwrap_or_default();
                 tracing::error!(
                     blame = "host",
                     "an invocation's task panicked; please report it: {message}"
