@@ -152,6 +152,15 @@ async fn trial(door: Door, prepare: &str, timeout: Duration) -> (Database, Trial
     (database, trial)
 }
 
+async fn on_one_connection(database: &Database, prepare: &str, door: Door) -> Trial {
+    Setup::of(&QUERY)
+        .with(database)
+        .database("pool_max", "1")
+        .database("prepare", prepare)
+        .start(door)
+        .await
+}
+
 /// Waits until nothing runs any more.
 async fn is_quiet(database: &Database, after: &str) {
     within(ENDED, &format!("silence after {after}"), async || {
@@ -217,12 +226,7 @@ behind_both_doors! {
     async fn every_kind_of_call_may_have_less_time(door) {
         for prepare in ["\"always\"", "\"never\""] {
             let database = Database::with(SCHEMA).await;
-            let trial = Setup::of(&QUERY)
-                .with(&database)
-                .database("pool_max", "1")
-                .database("prepare", prepare)
-                .start(door)
-                .await;
+            let trial = on_one_connection(&database, prepare, door).await;
             let gate = database.client().await;
             gate.batch_execute("begin; lock table locked").await.unwrap();
             let endless = "select pg_sleep(0.05)::text from generate_series(1, 100000)";
@@ -278,12 +282,7 @@ behind_both_doors! {
     async fn a_call_may_be_given_more_time_than_there_is(door) {
         for prepare in ["\"always\"", "\"never\""] {
             let database = Database::create().await;
-            let trial = Setup::of(&QUERY)
-                .with(&database)
-                .database("pool_max", "1")
-                .database("prepare", prepare)
-                .start(door)
-                .await;
+            let trial = on_one_connection(&database, prepare, door).await;
             let time = json!({ "query": "select current_setting('statement_timeout')" });
             let all = json!([
                 time, { "batch": "select 1" }, { "pipeline": [["select 1", []]] },
