@@ -8,10 +8,7 @@ fn permission(config: PermissionConfig) -> Permission {
 }
 
 fn kinds_of(list: &[StatementKind]) -> Statements {
-    let all = list.iter().fold(StatementKinds::NONE, |kinds, kind| {
-        kinds.and((*kind).into())
-    });
-    Statements::Kinds(all)
+    Statements::Kinds(list.iter().copied().collect())
 }
 
 fn refusal(permission: &Permission, sql: &str) -> Option<String> {
