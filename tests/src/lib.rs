@@ -33,6 +33,7 @@ pub mod ldap;
 pub mod ledger;
 pub mod local;
 pub mod middlebox;
+pub mod permission;
 pub mod pooler;
 pub mod program;
 pub mod proxy;

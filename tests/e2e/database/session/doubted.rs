@@ -145,8 +145,8 @@ behind_both_doors! {
     async fn types_that_may_not_be_looked_up_are_an_error_that_says_whether_anything_was_done(door) {
         let schema = "create type mood as enum ('fine'); create table moods (m mood); grant all on moods to $app;
             revoke select on pg_catalog.pg_enum from public";
-        let database = crate::permissions::database(schema).await;
-        let trial = crate::permissions::start(door, &database, "role = \"$app\"").await;
+        let database = e2e::permission::database(schema).await;
+        let trial = e2e::permission::start(door, &database, "role = \"$app\"").await;
         let steps = json!([
             { "query": "insert into moods values ('fine') returning m" },
             { "query": "insert into moods values ($1)", "arguments": ["fine"] },

@@ -1,8 +1,8 @@
 //! A connection that a function holds, `COPY` both ways, notifications, pipelines, and calls with
 //! less time than there is.
 
-use crate::permissions::flat;
 use e2e::guests::{PROGRAM, QUERY};
+use e2e::permission::flat;
 use e2e::{Database, Door, Setup, Trial};
 use serde_json::{Value, json};
 

@@ -50,7 +50,7 @@ fn script(name: &str, trial: &Trial) {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     must(
         Command::new(CLIENTS.join("python"))
-            .arg(tests.join("e2e").join(name))
+            .arg(tests.join("e2e/local").join(name))
             .arg(format!("http://{}", trial.address()))
             .arg(FUNCTION),
         name,

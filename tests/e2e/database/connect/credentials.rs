@@ -113,7 +113,7 @@ behind_both_doors! {
     async fn a_password_comes_from_the_extension_for_secrets(door) {
         let database = database("sesame").await;
         let port = secrets_extension("let-me-in", &json!({ "username": "orders", "password": "sesame" }));
-        let (_, section) = include_str!("../../README.md").split_once("[database.default.password]\ncommand = ").unwrap();
+        let (_, section) = include_str!("../../../../README.md").split_once("[database.default.password]\ncommand = ").unwrap();
         let (command, _) = section.split_once("```").unwrap();
         let command = command.trim().replace("localhost:2773", &format!("127.0.0.1:{port}"));
         let setup = setup(&database)

@@ -9,7 +9,7 @@ use e2e::guests::{MISFIT, TYPED, TYPES};
 use e2e::{Database, Door, Setup, Trial};
 use serde_json::json;
 
-use crate::type_samples::{EXCEPTIONS, literals};
+use super::type_samples::{EXCEPTIONS, literals};
 
 /// How many types one event brings.
 const LOADS_MAX: usize = 25;

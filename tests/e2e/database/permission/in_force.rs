@@ -2,9 +2,8 @@
 //! which names the place in the configuration.
 
 use e2e::Trial;
+use e2e::permission::{database, every, every_way, message, results, start};
 use serde_json::{Value, json};
-
-use crate::permissions::{database, every, every_way, message, results, start};
 
 /// What comes of a statement in each way, each of which fails, but for what fails with its transaction.
 async fn failures(trial: &Trial, sql: &str) -> Vec<Value> {

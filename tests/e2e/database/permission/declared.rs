@@ -120,7 +120,7 @@ fn archive(database: &Database) -> String {
 
 #[tokio::test]
 async fn what_fits_the_database_passes_the_check() {
-    let database = Database::with(include_str!("../../guests/orders/schema.sql")).await;
+    let database = Database::with(include_str!("../../../../guests/orders/schema.sql")).await;
     for setup in [Setup::of(&ORDERS), Setup::component(ORDERS.wasm())] {
         let (fits, text) = check(&setup.with(&database), &[]).await;
         assert!(fits, "{text}");

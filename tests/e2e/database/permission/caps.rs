@@ -1,8 +1,7 @@
 //! What a function may read of one result holds in whatever way it asks for it.
 
+use e2e::permission::{database, flat, message, results, start};
 use serde_json::{Value, json};
-
-use crate::permissions::{database, flat, message, results, start};
 
 const CAPS: &str = "rows_max = 1000\nbytes_max = 100000";
 

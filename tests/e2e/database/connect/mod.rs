@@ -1,0 +1,12 @@
+//! From an address to a connection, and what may become of it.
+
+mod broken_wire;
+mod connecting;
+mod credentials;
+mod failover;
+mod iam;
+mod lifetimes;
+mod outages;
+mod poolers;
+mod silence;
+mod tls;

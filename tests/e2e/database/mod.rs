@@ -1,0 +1,5 @@
+//! PostgreSQL for functions, floor by floor as in the host.
+
+mod connect;
+mod permission;
+mod session;

@@ -1,0 +1,15 @@
+//! What the calls of an invocation do, and what they leave behind.
+
+mod cancellation;
+mod doubted;
+mod given_up;
+mod overlapping;
+mod queries;
+mod results;
+mod round_trips;
+mod sessions;
+mod transactions;
+mod type_samples;
+mod types;
+mod varying;
+mod wide_rows;

@@ -1,0 +1,4 @@
+//! What a function is written with.
+
+mod crates;
+mod library;
