@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::files;
 use crate::config::{
     self, Config, FunctionConfig, INITIALIZATION_TYPE, Isolation, LogConfig, MAX_CONCURRENCY,
+    variable,
 };
 use crate::event::lambda::FunctionIdentity;
 use crate::fault::{Fault, Kind};
@@ -134,9 +135,4 @@ pub(super) fn is_snapshot() -> bool {
 
 fn is_initialized_as(kind: &str) -> bool {
     variable(INITIALIZATION_TYPE).is_some_and(|given| given == kind)
-}
-
-/// A variable of the process's environment; an empty one means the same as none.
-pub(super) fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout, timeout_at};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::database::{self, Databases, warming};
 use crate::event::lambda::{RuntimeApi, extension};
 use crate::fault::{Fault, Kind};
@@ -47,7 +47,7 @@ struct Started {
 
 /// Runs as Lambda's custom runtime until the environment is to end.
 pub fn bootstrap() -> ExitCode {
-    let Some(address) = choice::variable("AWS_LAMBDA_RUNTIME_API") else {
+    let Some(address) = config::variable("AWS_LAMBDA_RUNTIME_API") else {
         eprintln!(
             "bootstrap: AWS_LAMBDA_RUNTIME_API is not set; this program runs on AWS Lambda. \
              To run functions on this machine, use `hearth serve`"

@@ -45,6 +45,11 @@ const NAME_BYTES_MAX: usize = 64;
 /// change the environment of all other tests.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
+/// A variable of the process's environment, if it says anything: an empty one means the same as none.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// Everything that `hearth.toml` says.
 #[derive(Debug, Clone)]
 pub struct Config {

@@ -6,12 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use crate::config::{DatabaseConfig, Prepare, Reset};
 use crate::fault::Fault;
 use crate::limits;
+use crate::lock::lock;
 use crate::telemetry::{Account, Tally, line_of};
 
 pub mod connect;
@@ -196,11 +197,6 @@ pub fn open(configs: &BTreeMap<String, DatabaseConfig>) -> std::result::Result<D
         .iter()
         .map(|(name, config)| Ok((name.clone(), Arc::new(Database::new(config)?))))
         .collect()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is locked here is changed in single steps, so that a panic leaves nothing half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const _: () = assert!(limits::PARAMETERS_MAX == u16::MAX as usize);

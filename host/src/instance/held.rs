@@ -7,8 +7,10 @@
 //! deadline. Left to others: when to look ([`super::Instance`]).
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
+
+use crate::lock::lock;
 
 /// Who is in a call to the host.
 #[derive(Default)]
@@ -63,6 +65,6 @@ impl Held {
     }
 
     fn calling(&self) -> MutexGuard<'_, Calling> {
-        self.calling.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.calling)
     }
 }

@@ -16,7 +16,7 @@
 //! Left to others: whether a healthy instance is worth keeping ([`super::reuse`]).
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -29,6 +29,7 @@ use crate::database::session::Session;
 use crate::fault::{Fault, Kind};
 use crate::interface::bindings::hearth::function::invocation::Verdict;
 use crate::limits;
+use crate::lock::lock;
 
 /// The instances of one function.
 pub struct InstancePool {
@@ -259,10 +260,7 @@ impl InstancePool {
     }
 
     fn instances(&self) -> MutexGuard<'_, Vec<Arc<Instance>>> {
-        // Nothing that can panic happens while it is locked.
-        self.instances
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.instances)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::lock::lock;
 use crate::telemetry::{Output, Stream};
 
 /// Both streams of one instance.
@@ -30,7 +31,7 @@ impl Stdio {
 
     /// What is written from now on belongs to `output`.
     pub fn attribute(&self, output: Arc<Output>) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = output;
+        *lock(&self.current) = output;
     }
 
     /// The standard output, for WASI.
@@ -62,11 +63,7 @@ const PERMIT_BYTES: usize = 64 * 1024;
 
 impl Writer {
     fn put(&self, bytes: &[u8]) {
-        let output = self
-            .current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let output = lock(&self.current).clone();
         output.write(self.stream, bytes);
     }
 }

@@ -12,7 +12,7 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll};
 use std::thread::{self, Thread};
 use std::time::Instant;
@@ -20,6 +20,7 @@ use std::time::Instant;
 use futures_util::task::AtomicWaker;
 
 use crate::limits;
+use crate::lock::lock;
 
 /// The handle of the thread; dropping it ends the thread.
 pub struct Ticker {
@@ -150,8 +151,7 @@ impl Shared {
     }
 
     fn alarms(&self) -> MutexGuard<'_, Vec<Arc<Alarm>>> {
-        // Nothing that can panic happens while it is locked.
-        self.alarms.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.alarms)
     }
 }
 

@@ -4,7 +4,7 @@
 //! them, of that, whatever has become of its task.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -14,6 +14,7 @@ use crate::database::session::Session;
 use crate::fault::{Blame, Fault, Kind};
 use crate::interface::bindings::Failure;
 use crate::interface::bindings::hearth::function::invocation::Blame as WitBlame;
+use crate::lock::lock;
 use crate::telemetry::Output;
 
 /// The invocations in an instance, by their numbers.
@@ -80,7 +81,7 @@ impl Waiting {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Waiter>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -38,12 +38,14 @@ pub use output::{Output, Stream};
 pub use tally::{Lending, Measured, Tally, Time, Traffic};
 
 use std::os::fd::AsFd;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogConfig;
+use crate::lock::lock;
+
 use sink::Sink;
 
 /// Starts the log on standard output. Only the first start in a process has an effect.
@@ -85,7 +87,5 @@ pub(crate) fn hurry() {
 /// Writes a whole line, line break included.
 fn write_line(line: &[u8]) {
     let Some(sink) = SINK.get() else { return };
-    sink.lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .write_line(line);
+    lock(sink).write_line(line);
 }

@@ -11,7 +11,7 @@
 //! Left to others: what a line is that is JSON already ([`super::structured`]); control characters,
 //! which [`super::line`] makes harmless; and when an invocation is over ([`Output::finish`]).
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tracing::field::display;
 
@@ -20,6 +20,7 @@ use super::panic_message;
 use super::structured::{self, Structured, Words};
 use crate::config::LogLevel;
 use crate::limits;
+use crate::lock::lock;
 
 /// Where a guest wrote to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,9 +204,8 @@ impl Output {
         }
     }
 
-    // Nothing that is done under the lock can leave the lines in a state worth refusing.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

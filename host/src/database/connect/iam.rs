@@ -46,11 +46,6 @@ struct Fetched {
     token: Option<String>,
 }
 
-/// A variable of the environment; an empty one counts as not set.
-pub(super) fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
 /// The credentials that the environment holds now: in variables, or behind an address.
 pub(super) async fn credentials(
     variable: impl Fn(&str) -> Option<String>,

@@ -19,8 +19,8 @@ use tokio::time::timeout_at;
 
 use super::failure::Failure;
 use super::{iam, passfile};
-use crate::config::PasswordSource;
 use crate::config::address::Host;
+use crate::config::{self, PasswordSource};
 use crate::limits;
 
 /// A password's bytes.
@@ -60,7 +60,7 @@ impl Secret {
             },
             Some(PasswordSource::Iam { region }) => Self::Iam {
                 region,
-                variable: iam::variable,
+                variable: config::variable,
             },
         }
     }
@@ -288,7 +288,7 @@ mod tests {
 
     fn host() -> Host {
         Host {
-            name: crate::config::address::HostName::Name("db.test".to_owned()),
+            name: config::address::HostName::Name("db.test".to_owned()),
             port: 5432,
             address: None,
         }

@@ -20,11 +20,11 @@ use serde_json::Value;
 
 use crate::config::{PermissionConfig, Setting, StatementKind, StatementKinds, Statements};
 use crate::database::error::{Error, Result};
-use crate::database::lock;
 use crate::database::sql::guard::{self, Risk};
 use crate::database::sql::kinds::kinds;
 use crate::invocation::Invocation;
 use crate::limits;
+use crate::lock::lock;
 
 pub mod prelude;
 

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use crate::database::Batch;
 use crate::database::connection::Connection;
 use crate::database::error::{Error, Result};
-use crate::database::lock;
 use crate::limits;
+use crate::lock::lock;
 
 /// What was read ahead for one invocation, on all its connections.
 #[derive(Clone, Default)]

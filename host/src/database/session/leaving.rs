@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 use super::Session;
 use super::seat::{Role, Seat};
 use crate::database::error::{Error, Result};
-use crate::database::lock;
 use crate::database::pool::Loan;
 use crate::limits;
+use crate::lock::lock;
 
 impl Session {
     /// The rows or data that a seat's connection has yet to send, or expects, end here.

@@ -8,11 +8,12 @@ use tokio::sync::Notify;
 
 use super::aside::Aside;
 use super::overheard;
+use crate::database::Batch;
 use crate::database::Database;
 use crate::database::connection::batch::Rest;
 use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
-use crate::database::{Batch, lock};
+use crate::lock::lock;
 use crate::telemetry::{Account, line_of};
 
 /// Holds a connection until it is given back, made clean or retired.

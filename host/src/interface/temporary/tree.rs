@@ -8,13 +8,14 @@
 //! - after [`Tree::clear`] nothing of it is left, whoever still holds something open.
 
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 
 use super::nodes::{Content, Id, Nodes, PAGE, ROOT, Stat};
 use super::path::{Found, Path};
+use crate::lock::lock;
 
 #[cfg(test)]
 #[path = "tree_tests.rs"]
@@ -69,8 +70,7 @@ impl Tree {
     }
 
     fn lock(&self) -> MutexGuard<'_, Nodes> {
-        // Nothing that can panic happens while it is locked.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

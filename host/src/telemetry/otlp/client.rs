@@ -24,6 +24,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
+use crate::config::variable;
 use crate::limits;
 
 /// Name a file with certificates in PEM, the first of them that is set: whom to trust with `https`.
@@ -45,7 +46,7 @@ impl Client {
     pub(super) fn from_variables() -> Result<Self, String> {
         let mut variables = AUTHORITIES.iter();
         let named = variables.find_map(|name| {
-            let file = std::env::var(name).ok().filter(|file| !file.is_empty())?;
+            let file = variable(name)?;
             Some(authorities(&file).map_err(|error| format!("{name}: {file:?}: {error}")))
         });
         Ok(Self {

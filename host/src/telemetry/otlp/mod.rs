@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry::trace::{
@@ -28,6 +28,7 @@ use opentelemetry_sdk::trace::{
 use crate::fault::Fault;
 use crate::invocation::Invocation;
 use crate::limits;
+use crate::lock::lock;
 
 mod client;
 mod parent;
@@ -305,11 +306,6 @@ fn is_wanted(variable: &dyn Fn(&str) -> Option<String>) -> bool {
     exporter.is_some()
         || given("OTEL_EXPORTER_OTLP_ENDPOINT").is_some()
         || given("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").is_some()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is locked here is changed in single steps.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

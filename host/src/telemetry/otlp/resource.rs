@@ -6,11 +6,11 @@ use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 
+use crate::config::variable;
 use crate::invocation::Invocation;
 
 /// The environment.
 pub(super) fn resource() -> Resource {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let mut attributes = Vec::new();
     if let Some(name) = variable("AWS_LAMBDA_FUNCTION_NAME") {
         attributes.extend([
