@@ -68,15 +68,11 @@ impl Connection {
             self.timeouts.refused();
             return Err(error);
         }
-        std::mem::swap(&mut self.forgetting, &mut self.forgotten);
-        self.forgetting.clear();
-        self.leading = leaders.len() as u32;
-        (self.executing, self.bound, self.refusal) = (false, false, None);
-        self.copying_out = false;
+        self.begin_request();
+        std::mem::swap(&mut self.forgetting, &mut self.under_way.forgotten);
+        self.under_way.leading = leaders.len() as u32;
+        self.under_way.began = self.beginning.take();
         self.flowing = None;
-        self.suspended = false;
-        self.began = self.beginning.take();
-        (self.was_guarded, self.had_sequences) = (self.guarded, self.has_sequences);
         self.guarded = std::mem::take(&mut self.guarding);
         // A failed transaction executes nothing.
         self.has_sequences |= effects.sequences.moves && self.status() != Some(Status::Failed);
@@ -86,6 +82,13 @@ impl Connection {
             self.forget_statements();
         }
         Ok(())
+    }
+
+    /// What is known of the last request is over, and what the next one changes can be undone.
+    pub fn begin_request(&mut self) {
+        self.under_way.renew();
+        self.under_way.was_guarded = self.guarded;
+        self.under_way.had_sequences = self.has_sequences;
     }
 
     /// How long the next request may take, if that is less than its terms say.

@@ -47,15 +47,15 @@ impl Connection {
             true => self.send_open(Effects::of(sql), write)?,
             false => self.send(Effects::of(sql), write)?,
         }
-        self.executing = true;
+        self.under_way.executing = true;
         loop {
             match self.reply().await? {
                 tag if tag == expected => {
                     if copying_in {
                         self.wire.begin_copy();
                     }
-                    self.copying_out = !copying_in;
-                    self.pieces = Pieces::of(sql, self.wire.body());
+                    self.under_way.copying_out = !copying_in;
+                    self.under_way.pieces = Pieces::of(sql, self.wire.body());
                     return Ok(());
                 }
                 tag @ (tags::COPY_IN_RESPONSE_TAG
@@ -114,7 +114,7 @@ impl Connection {
             match self.reply().await? {
                 tags::COPY_DATA_TAG => {
                     batch.cells.extend_from_slice(self.wire.body());
-                    batch.rows += u32::from(self.pieces.next_is_row(self.wire.body()));
+                    batch.rows += u32::from(self.under_way.pieces.next_is_row(self.wire.body()));
                     if batch.cells.len() >= bytes {
                         return Ok(());
                     }

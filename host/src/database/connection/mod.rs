@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::config::Prepare;
 use crate::database::connect::{Address, Backend};
-use crate::database::error::{Error, Result};
+use crate::database::error::Result;
 use crate::database::permission::prelude::Prelude;
 use crate::database::sql::residue::Residue;
 use crate::database::statement::kept::Kept;
@@ -46,15 +46,16 @@ mod savepoints;
 mod server_timeouts;
 pub mod settling;
 mod simple;
+mod under_way;
 
 use batch::Rest;
 use cancelling::{Canceller, Cancelling};
-use copying::Pieces;
 use demotion::Vouched;
 use lifetime::Lifetime;
 use portals::Portals;
 use savepoints::Savepoints;
 use server_timeouts::ServerTimeouts;
+use under_way::UnderWay;
 
 /// One connection. Whoever holds it has it alone.
 pub struct Connection {
@@ -68,48 +69,26 @@ pub struct Connection {
     parsing: Vec<Arc<str>>,
     /// Messages that forget what the server holds for no one, for the next request to take along.
     forgetting: BytesMut,
-    /// Those that the request under way has taken along.
-    forgotten: BytesMut,
     /// The `BEGIN` of a transaction in which nothing was done yet.
     beginning: Option<Command>,
     /// Whether the transaction that was begun last may only read.
     only_reads: bool,
-    /// The `BEGIN` in the request under way.
-    began: Option<Command>,
-    /// How many of the host's own statements go before the guest's in the request under way.
-    leading: u32,
     /// Whether the next request is to set a savepoint of the host's own before the guest's statements.
     guarding: bool,
     /// Whether that savepoint is set, and not released yet.
     pub guarded: bool,
-    /// Whether it was before the request under way.
-    was_guarded: bool,
     /// The guest's own that are to be forgotten.
     pub savepoints: Savepoints,
-    /// Whether the server may have begun with the guest's own statement.
-    executing: bool,
-    /// What the server has refused the request under way with, until that is told.
-    refusal: Option<Error>,
-    /// Whether it has bound the statement whose answer is due.
-    bound: bool,
-    /// Whether the request under way is a `COPY` whose data come here.
-    copying_out: bool,
-    /// In what pieces those come.
-    pieces: Pieces,
+    under_way: UnderWay,
     /// What its transaction has left open.
     pub portals: Portals,
     /// Whose rows are on their way, if any are.
     pub flowing: Option<Rest>,
-    /// Whether the server has said that more can be fetched from the portal of the request under way. Not
-    /// whoever reads says so: they may give up before the end of the answer, and others go on.
-    suspended: bool,
     pub timeouts: ServerTimeouts,
     /// How long the next request may take at most, whatever its terms say.
     pub call_timeout: Option<Duration>,
     /// Whether what the session knows of sequences is this loan's own, as far as a text tells.
     has_sequences: bool,
-    /// Whether it was before the request under way.
-    had_sequences: bool,
     /// Whose words and time a request carries.
     pub terms: Terms,
     /// What the server said of itself when it let us in.
@@ -179,26 +158,16 @@ impl Connection {
             names: Uuid::new_v4().as_u64_pair().0 >> 16,
             parsing: Vec::new(),
             forgetting: BytesMut::new(),
-            forgotten: BytesMut::new(),
             beginning: None,
             only_reads: false,
-            began: None,
-            leading: 0,
             guarding: false,
             guarded: false,
-            was_guarded: false,
             savepoints: Savepoints::default(),
-            executing: false,
-            refusal: None,
-            bound: false,
-            copying_out: false,
-            pieces: Pieces::default(),
+            under_way: UnderWay::default(),
             portals: Portals::default(),
             flowing: None,
-            suspended: false,
             call_timeout: None,
             has_sequences: false,
-            had_sequences: false,
             terms: Terms::default(),
             residue: Residue::Nothing,
             renamed: false,
@@ -313,7 +282,7 @@ impl Connection {
 
     /// Begins a loan.
     pub fn lend(&mut self) {
-        (self.has_sequences, self.had_sequences) = (false, false);
+        self.has_sequences = false;
         self.only_reads = false;
         if std::mem::take(&mut self.renamed) {
             for prepared in self.statements.take_if(|prepared| prepared.renamed) {

@@ -88,7 +88,7 @@ impl Connection {
         let between = self.terms.prelude.iter().len() as u32;
         for (index, plan) in plans.iter().enumerate() {
             if index > 0 {
-                self.leading = between;
+                self.under_way.leading = between;
             }
             let answer = self.answer(plan, &mut bytes).await;
             answers.push(answer.map_err(|error| error.of_call(index))?);
@@ -254,7 +254,7 @@ impl Connection {
     /// What the server says of a statement that is parsed on the way, and its rows.
     async fn answer(&mut self, plan: &Plan, bytes: &mut usize) -> Result<(Shape, Batch)> {
         let mut shape = Shape::default();
-        self.bound = false;
+        self.under_way.bound = false;
         loop {
             match self.reply().await? {
                 tags::BIND_COMPLETE_TAG => break,
@@ -262,7 +262,7 @@ impl Connection {
                 _ => return Err(self.wire.garbage("no bound statement where one was due")),
             }
         }
-        (self.executing, self.bound) = (true, true);
+        (self.under_way.executing, self.under_way.bound) = (true, true);
         Ok((shape, self.all_rows(bytes).await?))
     }
 

@@ -289,7 +289,7 @@ impl Connection {
         error: &Error,
     ) -> bool {
         // What it has bound was there: what is not is a name of the guest's own, or a function's.
-        if error.kind() == "26000" && self.bound {
+        if error.kind() == "26000" && self.under_way.bound {
             return false;
         }
         let remembered = known || keys.iter().any(|key| self.statements.contains(key));
@@ -310,7 +310,7 @@ impl Connection {
                 .all(|key| kinds::is_data(&key.sql) || varies(&key.sql))
         };
         let firm = ground.is_firm() || self.guarded;
-        if !firm || (self.executing && !undone()) {
+        if !firm || (self.under_way.executing && !undone()) {
             return false;
         }
         match ground {
@@ -336,7 +336,8 @@ impl Connection {
     /// Whether a statement may have failed for what was remembered of it: its plan, or the types that
     /// it had, which the server then refuses before it has bound the arguments.
     pub fn is_outdated(&self, error: &Error) -> bool {
-        error.is_stale_plan() || (self.leading == 0 && !self.bound && error.is_misfit())
+        error.is_stale_plan()
+            || (self.under_way.leading == 0 && !self.under_way.bound && error.is_misfit())
     }
 }
 

@@ -18,17 +18,21 @@ impl Connection {
     /// is returned once it has said what became of the transaction, to whoever waits by then.
     pub async fn reply(&mut self) -> Result<u8> {
         loop {
-            if self.refusal.is_some() {
+            if self.under_way.refusal.is_some() {
                 return Err(self.refused().await);
             }
             match self.wire.message().await? {
-                tags::ERROR_RESPONSE_TAG => self.refusal = Some(reply::error(&mut self.wire)),
-                tags::COMMAND_COMPLETE_TAG | tags::EMPTY_QUERY_RESPONSE_TAG if self.leading > 0 => {
-                    self.leading -= 1;
+                tags::ERROR_RESPONSE_TAG => {
+                    self.under_way.refusal = Some(reply::error(&mut self.wire))
+                }
+                tags::COMMAND_COMPLETE_TAG | tags::EMPTY_QUERY_RESPONSE_TAG
+                    if self.under_way.leading > 0 =>
+                {
+                    self.under_way.leading -= 1;
                 }
                 tags::CLOSE_COMPLETE_TAG => {}
                 tags::READY_FOR_QUERY_TAG => return Ok(tags::READY_FOR_QUERY_TAG),
-                _ if self.leading > 0 => {}
+                _ if self.under_way.leading > 0 => {}
                 tag => return Ok(tag),
             }
         }
@@ -37,9 +41,9 @@ impl Connection {
     /// Takes the refusal, once the server has said what became of the transaction. Until then it stays
     /// here: whoever waits may give that up, and without it the rows before it would look like all of them.
     async fn refused(&mut self) -> Error {
-        let is_fatal = match &self.refusal {
+        let is_fatal = match &self.under_way.refusal {
             Some(Error::Server(server)) => server.is_fatal(),
-            _ => return self.refusal.take().unwrap_or(Error::Ended),
+            _ => return self.under_way.refusal.take().unwrap_or(Error::Ended),
         };
         self.timeouts.refused();
         if !is_fatal {
@@ -47,13 +51,13 @@ impl Connection {
             // The refusal says more than a loss that came after it.
             let _ = self.wire.drain().await;
         }
-        let error = self.refusal.take().unwrap_or(Error::Ended);
+        let error = self.under_way.refusal.take().unwrap_or(Error::Ended);
         if is_fatal {
             self.wire.end();
             return self.last_words(error);
         }
         match &self.terms.prelude {
-            Some(prelude) if self.leading > 0 => prelude.refused(error),
+            Some(prelude) if self.under_way.leading > 0 => prelude.refused(error),
             _ => error,
         }
     }
@@ -67,7 +71,7 @@ impl Connection {
         let Error::Server(server) = error else {
             return error;
         };
-        let lost = match (self.wire.lost(), self.executing) {
+        let lost = match (self.wire.lost(), self.under_way.executing) {
             (lost @ Error::ConnectionLost { maybe_executed }, false) if maybe_executed => {
                 match server.is_said_while_idle() {
                     true => lost.unexecuted(),
@@ -141,12 +145,12 @@ impl Connection {
                     }
                 }
                 tags::COMMAND_COMPLETE_TAG => batch.affected = reply::affected(&self.wire),
-                tags::PORTAL_SUSPENDED_TAG => self.suspended = true,
+                tags::PORTAL_SUSPENDED_TAG => self.under_way.suspended = true,
                 tag @ (tags::COPY_IN_RESPONSE_TAG | tags::COPY_OUT_RESPONSE_TAG) => {
                     return Err(self.misused_copy(tag).await);
                 }
                 tags::READY_FOR_QUERY_TAG => {
-                    batch.last = !self.suspended;
+                    batch.last = !self.under_way.suspended;
                     return Ok(());
                 }
                 _ => {}

@@ -36,8 +36,8 @@ impl Connection {
             self.is_not_cancelled().await;
             return Ok(());
         }
-        let in_transaction = self.wire.in_transaction() || self.began.is_some();
-        if in_transaction && !self.copying_out {
+        let in_transaction = self.wire.in_transaction() || self.under_way.began.is_some();
+        if in_transaction && !self.under_way.copying_out {
             // No more than one fetch is under way, and cancelling would fail the transaction.
             return self.wire.drain().await;
         }
@@ -106,12 +106,12 @@ impl Connection {
     async fn interrupt(&mut self) -> Result<()> {
         self.timeouts.forget();
         if self.wire.unsend() {
-            self.beginning = self.began.take();
-            self.has_sequences = self.had_sequences;
-            self.guarded = self.was_guarded;
+            self.beginning = self.under_way.began.take();
+            self.has_sequences = self.under_way.had_sequences;
+            self.guarded = self.under_way.was_guarded;
             self.savepoints.take_back();
-            self.forgetting.extend_from_slice(&self.forgotten);
-            self.forgotten.clear();
+            self.forgetting.extend_from_slice(&self.under_way.forgotten);
+            self.under_way.forgotten.clear();
             return Ok(());
         }
         if let Ok(drained) = tokio::time::timeout(limits::CANCEL_AFTER, self.wire.drain()).await {

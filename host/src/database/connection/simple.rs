@@ -21,14 +21,9 @@ impl Connection {
     pub fn begin_command(&mut self, sql: &str) -> Result<()> {
         self.wire.begin();
         self.wire.simple_query(sql)?;
-        self.began = None;
         self.savepoints.end();
-        self.was_guarded = self.guarded;
-        self.forgotten.clear();
-        self.leading = 0;
-        self.executing = true;
-        self.bound = true;
-        self.refusal = None;
+        self.begin_request();
+        (self.under_way.executing, self.under_way.bound) = (true, true);
         Ok(())
     }
 
@@ -50,9 +45,9 @@ impl Connection {
         match prelude {
             Some(prelude) => {
                 self.begin_command(&prelude.before(sql))?;
-                self.leading = prelude.statements;
+                self.under_way.leading = prelude.statements;
                 let done = self.finish().await;
-                done.map_err(|error| match self.leading {
+                done.map_err(|error| match self.under_way.leading {
                     0 if stands_alone(sql) => prelude.around(error),
                     0 => prelude.unshifted(error),
                     // A text that cannot even be read is refused before any of it is executed.
@@ -72,7 +67,7 @@ impl Connection {
         let forgotten_since = std::mem::replace(&mut self.forgetting, forgetting);
         self.forgetting.extend_from_slice(&forgotten_since);
         written?;
-        if self.leading == 0 {
+        if self.under_way.leading == 0 {
             // There is nothing to do first, and so nothing to wait for.
             self.wire.unsend();
             return Ok(());
