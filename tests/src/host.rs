@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -32,6 +32,13 @@ pub struct Holdings {
     pub memory_kib: u64,
 }
 
+/// The `bootstrap` under test: the one that `HEARTH_BOOTSTRAP` names, or the one that is built with the tests,
+/// which has a compiler in it.
+fn bootstrap() -> PathBuf {
+    let named = std::env::var_os("HEARTH_BOOTSTRAP");
+    named.map_or_else(|| binary("bootstrap-under-test"), PathBuf::from)
+}
+
 impl Host {
     /// Starts `bootstrap` as Lambda does: the task's root, the handler, the Runtime API's address.
     pub fn bootstrap(
@@ -51,7 +58,7 @@ impl Host {
         environment: &[(String, String)],
         stdout: Option<OwnedFd>,
     ) -> Self {
-        let mut command = Command::new(binary("bootstrap-under-test"));
+        let mut command = Command::new(bootstrap());
         command
             .current_dir(task_root)
             .env("LAMBDA_TASK_ROOT", task_root)
