@@ -20,6 +20,7 @@ mod otlp;
 mod otlp;
 mod output;
 mod panic_message;
+mod patience;
 mod sink;
 mod structured;
 mod tally;

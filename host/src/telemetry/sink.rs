@@ -23,6 +23,7 @@ use rustix::net::SocketType;
 use rustix::net::sockopt::socket_type;
 
 use super::line::Line;
+use super::patience::Patience;
 use super::timestamp::Timestamp;
 use crate::config::{LogFormat, LogLevel};
 use crate::limits;
@@ -31,8 +32,6 @@ use crate::limits;
 const PIPE_PIECE_BYTES: usize = 4 * 1024;
 /// What an empty pipe takes at once, and a socket that can be written to.
 const EMPTY_BYTES: usize = 64 * 1024;
-/// What a reader takes in a second, or is too slow to be waited for.
-const PACE_BYTES: usize = 1024 * 1024;
 /// How long is waited before it is looked whether the environment ends, and if it does.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -45,7 +44,7 @@ pub(super) fn hurry() {
 }
 
 /// How long a reader is waited for that reads next to nothing.
-fn patience() -> Duration {
+fn most() -> Duration {
     match HURRIES.load(Ordering::Relaxed) {
         true => LOOK,
         false => limits::LOG_PATIENCE,
@@ -59,11 +58,7 @@ pub(super) struct Sink {
     format: LogFormat,
     /// Whether the reader was waited for in vain, and has read nothing since.
     is_stalled: bool,
-    /// For how long it was waited for, less what it was worth: what it took meanwhile, at the least pace, and as
-    /// long again without a wait.
-    waited: Duration,
-    /// When it was looked at last.
-    seen: Instant,
+    patience: Patience,
     /// Whether the last line is there in part.
     is_torn: bool,
     /// How many lines were lost since.
@@ -94,8 +89,7 @@ impl Sink {
             kind,
             format,
             is_stalled: false,
-            waited: Duration::ZERO,
-            seen: Instant::now(),
+            patience: Patience::new(Instant::now()),
             is_torn: false,
             lost: 0,
         }
@@ -167,27 +161,21 @@ impl Sink {
         if self.kind == Kind::Other {
             return true;
         }
-        let begun = Instant::now();
-        let before = self.waited.saturating_sub(begun - self.seen);
-        let was_stalled = self.is_stalled;
+        self.patience.rested(Instant::now());
+        let waits = !self.is_stalled;
         self.is_stalled = loop {
-            let waits = !self.is_stalled;
-            match self.poll(if waits { LOOK } else { Duration::ZERO }) {
-                Ok(false) if waits && before + begun.elapsed() < patience() => {}
+            let waits = waits && self.patience.is_left_of(most());
+            let polled = self.poll(if waits { LOOK } else { Duration::ZERO });
+            self.patience.waited(Instant::now());
+            match polled {
+                Ok(false) if waits => {}
                 // A signal, and it may be this thread that has to hear what it says.
                 Ok(false) | Err(Errno::INTR) => break true,
                 Ok(true) | Err(_) => break false,
             }
         };
-        self.seen = Instant::now();
-        self.waited = before + (self.seen - begun);
-        if was_stalled {
-            // Whoever reads again is waited for again, if not for as long.
-            self.waited = self.waited.min(limits::LOG_PATIENCE / 2);
-        }
         if !self.is_stalled {
-            let worth = Duration::from_secs(1).mul_f64(piece_bytes as f64 / PACE_BYTES as f64);
-            self.waited = self.waited.saturating_sub(worth);
+            self.patience.took(piece_bytes);
         }
         !self.is_stalled
     }
