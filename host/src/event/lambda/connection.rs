@@ -252,7 +252,7 @@ mod tests {
             path: "/next",
             headers: &[],
             body: Bytes::new(),
-            rest: &|_| limits::API_REPLY_TIMEOUT,
+            rest_timeout: &|_| limits::API_REPLY_TIMEOUT,
         }
     }
 

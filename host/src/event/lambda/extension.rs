@@ -67,7 +67,7 @@ async fn register(endpoint: &mut Endpoint) -> Result<HeaderValue, Error> {
         path: REGISTER,
         headers: &[Some((CONTENT_TYPE, JSON)), Some((NAME, OWN_NAME))],
         body: Bytes::from_static(EVENTS),
-        rest: &|_| limits::API_RECEIPT_TIMEOUT,
+        rest_timeout: &|_| limits::API_RECEIPT_TIMEOUT,
     };
     identifier(endpoint.exchange(None, &request).await?)
 }
@@ -82,7 +82,7 @@ async fn wait(mut endpoint: Endpoint, identifier: HeaderValue) {
             path: NEXT,
             headers: &[Some((IDENTIFIER, identifier.clone()))],
             body: Bytes::new(),
-            rest: &|_| limits::API_REPLY_TIMEOUT,
+            rest_timeout: &|_| limits::API_REPLY_TIMEOUT,
         };
         let begun = Instant::now();
         let error = match endpoint.exchange(None, &request).await {

@@ -46,11 +46,11 @@ pub(super) struct Request<'a> {
     pub(super) headers: &'a [Option<(HeaderName, HeaderValue)>],
     pub(super) body: Bytes,
     /// How long to wait for the rest of a reply once its head is there.
-    pub(super) rest: Rest<'a>,
+    pub(super) rest_timeout: RestTimeout<'a>,
 }
 
 /// How long the rest of a reply with this head is waited for.
-pub(super) type Rest<'a> = &'a (dyn Fn(&Head) -> Duration + Sync);
+pub(super) type RestTimeout<'a> = &'a (dyn Fn(&Head) -> Duration + Sync);
 
 /// An open connection.
 pub(super) struct Connection {
@@ -145,7 +145,7 @@ impl Connection {
         let body = match head.framing {
             // Some say neither how long it is nor that it has ended, and leave the connection open.
             Framing::Close if request.method != Method::GET => Ok(self.input.split().freeze()),
-            framing => self.rest(&framing, || (request.rest)(&head)).await,
+            framing => self.rest(&framing, || (request.rest_timeout)(&head)).await,
         };
         self.reusable = complete
             && head.keeps_open

@@ -25,7 +25,7 @@ use crate::limits;
 use crate::telemetry::line_for;
 use beside::Beside;
 use connection::Endpoint;
-use http1::{Lost, Reply, Request, Rest};
+use http1::{Lost, Reply, Request, RestTimeout};
 use http1_reply::Head;
 use patience::pause;
 use posting::Post;
@@ -320,12 +320,12 @@ fn too_large() -> Fault {
 }
 
 /// A request that only asks.
-fn asks<'a>(path: &'a str, rest: Rest<'a>) -> Request<'a> {
+fn asks<'a>(path: &'a str, rest_timeout: RestTimeout<'a>) -> Request<'a> {
     Request {
         method: Method::GET,
         path,
         headers: &[],
         body: Bytes::new(),
-        rest,
+        rest_timeout,
     }
 }

@@ -115,7 +115,7 @@ pub(super) async fn send(endpoint: &mut Endpoint, post: Post<'_>) -> Result<(), 
                 invocation_id.map(|id| (INVOCATION_ID, id)),
             ],
             body: body.clone(),
-            rest: &|_| limits::API_RECEIPT_TIMEOUT,
+            rest_timeout: &|_| limits::API_RECEIPT_TIMEOUT,
         };
         let reply = endpoint.exchange(Some(limit), &request).await?;
         // Where there is less room for headers than on Lambda, X-Ray's can be done without.
