@@ -287,7 +287,7 @@ pub use streamed::{Body, Gone, Streamed};
 /// is a copy of that. Two more functions can be named, of the same form as `init`:
 ///
 /// - `snapshot` runs in each instance before the snapshot is made, after `init`: to forget what is not to be
-///   stored in one, such as a secret.
+///   stored in one, such as a secret. It has what the start has left over of its time, at most 120 s.
 /// - `restored` runs in each instance of every copy, before its first event. With it the instances go on as they
 ///   are, and keep what `init` made. **Without it they are built anew**, `init` included, in each copy: that is
 ///   always right, but takes the time that `init` takes.
