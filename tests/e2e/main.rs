@@ -38,6 +38,7 @@ mod lambda;
 mod local;
 mod orders;
 mod property;
+mod scripts;
 mod sdk;
 mod telemetry;
 mod tidy;
