@@ -1,4 +1,4 @@
-//! What the scripts say on a machine that lacks something.
+//! What the scripts say on a machine that lacks something, and where they look for what they build.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -121,4 +121,19 @@ fn setup_says_how_to_get_a_compiler_for_functions() {
     let machine = machine.with("rustup", "echo 'error: no network' >&2; exit 1");
     let told = machine.refusal(&[]);
     assert!(told.ends_with("rustup target add wasm32-wasip2"), "{told}");
+}
+
+#[test]
+fn whatever_a_script_builds_is_where_the_script_says() {
+    for script in ["demo", "bench", "release", "guests", "test"] {
+        let text = fs::read_to_string(root().join("scripts").join(script)).unwrap();
+        for line in text.replace("\\\n", "").lines() {
+            let builds = line.contains("cargo ") && line.contains(" build ");
+            let builds = builds && !line.starts_with('#');
+            assert!(
+                !builds || line.contains("--target-dir"),
+                "{script}: cargo's configuration may name another folder: {line}"
+            );
+        }
+    }
 }
