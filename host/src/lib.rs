@@ -1,7 +1,7 @@
 //! Hearth's host: WebAssembly functions on AWS Lambda and on a laptop, with instances and a
 //! PostgreSQL pool that stay warm between invocations.
 //!
-//! [`bootstrap`] and [`command`] are the two binaries, put together of what follows; [`cluster`] is the
+//! [`mod@bootstrap`] and [`command`] are the two binaries, put together of what follows; [`cluster`] is the
 //! local host's own PostgreSQL. In the order in which an event passes through:
 //!
 //! - [`event`]: what comes in, as an [`invocation`], and how the answer goes out;
@@ -13,6 +13,11 @@
 //! On the ground, for all of them: [`invocation`], [`fault`], [`limits`], [`config`], [`telemetry`],
 //! [`shutdown`], `lock`. Imports go down this list, never up, which `tests/e2e/tidy.rs` checks. `ARCHITECTURE.md` has
 //! the whole story.
+
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "it is documented for those who change it, and with all that is private"
+)]
 
 pub mod bootstrap;
 pub mod cluster;

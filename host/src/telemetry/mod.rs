@@ -2,7 +2,7 @@
 //!
 //! Promises:
 //! - lines of several threads never mix, and a reader that stalls stops nothing else ([`sink`]);
-//! - nothing in a message or a field can begin a second line ([`line`]);
+//! - nothing in a message or a field can begin a second line ([`mod@line`]);
 //! - what is below the configured level is never formatted.
 //!
 //! Left to others: what is worth a line; what a guest prints ([`Output`] brings it here); what an

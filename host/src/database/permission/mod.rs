@@ -9,7 +9,8 @@
 //!   might take for a match.
 //!
 //! Left to others: asking ([`crate::database::session::grants`]), sending the [`Prelude`]
-//! ([`crate::database::connection::composing`]), and what the text of a statement does not show ([`crate::database::sql::guard`]).
+//! (`composing` of [`crate::database::connection`]), and what the text of a statement does not show
+//! ([`crate::database::sql::guard`]).
 
 use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
