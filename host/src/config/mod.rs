@@ -18,6 +18,8 @@ mod function;
 mod lambda;
 mod log;
 mod permission;
+#[cfg(test)]
+mod settings_tests;
 mod source;
 #[cfg(test)]
 mod tests;
