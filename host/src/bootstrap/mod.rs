@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::config::{self, Config};
@@ -140,6 +141,9 @@ async fn start(address: &str, workers: Option<Arc<Workers>>) -> Result<Option<St
     let mut config = config?;
     let slots = choice::fitting(choice::slots());
     let handler = choice::choose(&mut config, slots)?;
+    let databases = database::open(&config.databases)?;
+    let begun = Instant::now();
+    let warming = ask(&config, &databases, &handler).await;
     let shutdown = Shutdown::on_signals().map_err(|error| {
         Fault::new(
             Kind::Internal,
@@ -151,10 +155,8 @@ async fn start(address: &str, workers: Option<Arc<Workers>>) -> Result<Option<St
         timeout: config.lambda.drain_timeout,
     };
     let restore_timeout = config.lambda.restore_timeout;
-    let databases = database::open(&config.databases)?;
-    let begun = Instant::now();
     let limit = choice::is_ahead().then_some(config.lambda.init_timeout);
-    let building = build(config, databases.clone(), &handler, workers);
+    let building = build(config, databases.clone(), &handler, workers, warming);
     let building = within(limit, building);
     let starting = async {
         // Registered before the first event is asked for: later it is refused.
@@ -205,13 +207,26 @@ async fn within<T>(
     })
 }
 
-/// Connects to the databases while the component is loaded, by a thread of its own, and its
-/// instances are built.
+/// Asks the databases for connections. A server takes longer to greet than everything else to be made ready:
+/// it is asked before the processor is busy with that.
+async fn ask(config: &Config, databases: &Databases, handler: &str) -> JoinHandle<()> {
+    let ahead = config.functions.get(handler).map(serve::ahead::read);
+    let databases = databases.clone();
+    let warming = async move { warming::warm(&databases, ahead.unwrap_or_default()).await };
+    let warming = tokio::spawn(warming);
+    for _ in 0..ASKING_TURNS {
+        tokio::task::yield_now().await;
+    }
+    warming
+}
+
+/// Loads the component, by a thread of its own, and builds its instances, while the databases greet.
 async fn build(
     config: Config,
     databases: Databases,
     handler: &str,
     workers: Option<Arc<Workers>>,
+    warming: JoinHandle<()>,
 ) -> Result<(Arc<Environment>, Arc<Function>), Fault> {
     let patience = match choice::is_snapshot() {
         // What is connected only later would be in the snapshot.
@@ -219,15 +234,6 @@ async fn build(
         false => limits::WARM_PATIENCE,
     };
     let until = Instant::now() + patience;
-    let ahead = config.functions.get(handler).map(serve::ahead::read);
-    let warming = databases.clone();
-    let warming = async move { warming::warm(&warming, ahead.unwrap_or_default()).await };
-    let warming = tokio::spawn(warming);
-    // A server takes longer to greet than the component to load: it is asked before the processor is
-    // busy with that.
-    for _ in 0..ASKING_TURNS {
-        tokio::task::yield_now().await;
-    }
     let freezes = !choice::is_managed();
     let loading = tokio::task::spawn_blocking(move || {
         Environment::start(&config, databases, freezes, workers.as_ref())
