@@ -15,7 +15,7 @@ use super::work::{Suspended, Work};
 use crate::database::session::Session;
 use crate::fault::Fault;
 use crate::invocation::{Answer, Response};
-use crate::telemetry::Output;
+use crate::telemetry::{Account, Output, line_of};
 
 /// An invocation that has its answer, but whose loans are still out.
 pub struct Handled {
@@ -89,7 +89,9 @@ impl Handled {
 
     /// Waits for the end of the work, and then does what is left.
     async fn conclude(mut self, working: impl Future<Output = Result<(), Fault>>) {
+        let mut given_up = GivenUp(Some(self.output.clone()));
         let outcome = working.await;
+        given_up.0 = None;
         self.output.finish();
         if let Err(fault) = outcome {
             report(&fault, self.output.account());
@@ -98,6 +100,27 @@ impl Handled {
             ending.await;
         }
     }
+}
+
+/// Tells of work that is not waited for any more, as at the end of the environment.
+struct GivenUp(Option<Arc<Output>>);
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        if let Some(output) = &self.0 {
+            output.finish();
+            given_up(output.account());
+        }
+    }
+}
+
+/// That is nobody's fault.
+pub(super) fn given_up(account: &Account) {
+    line_of!(
+        account,
+        info,
+        "work after an answer is given up with the environment"
+    );
 }
 
 impl Ending {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::handled::given_up;
 use super::is_well;
 use crate::database::session::Session;
 use crate::fault::{Fault, Kind};
@@ -18,7 +19,6 @@ use crate::instance::answered::Rest;
 use crate::instance::pool::{Lease, Linger};
 use crate::instance::ticker::Watch;
 use crate::invocation::Invocation;
-use crate::telemetry::line_of;
 
 /// An invocation that goes on after its answer.
 pub(super) struct Work {
@@ -120,12 +120,7 @@ impl Lingering {
             () = suspended.closing.cancelled() => None,
         };
         let Some(outcome) = outcome else {
-            let account = self.session.account();
-            line_of!(
-                account,
-                info,
-                "work after an answer is given up with the environment"
-            );
+            given_up(self.session.account());
             return Ok(());
         };
         match &outcome {

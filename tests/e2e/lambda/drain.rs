@@ -96,20 +96,22 @@ behind_both_doors! {
     }
 
     /// That is nobody's fault.
-    async fn suspended_work_without_end_is_given_up(door) {
-        let mut trial = Setup::of(&ONWARD)
-            .function("after_answer", "\"suspend\"")
-            .timeout(Duration::from_secs(600))
-            .toml("[log]\nmetrics = \"emf\"\n")
-            .start(door)
-            .await;
-        let answer = trial.invoke(json!({ "after": [[{ "sleep": 600_000 }]] })).await;
-        trial.host.terminate();
-        let line = trial.host.line("is given up with the environment").await;
-        assert!(line.contains(&answer.request_id), "{line}");
-        assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
-        assert_eq!(trial.host.lines("ERROR"), 0);
-        assert_eq!(Figures::of(&trial.host, &answer.request_id).await.get("Faults"), 0.0);
+    async fn work_without_end_is_given_up(door) {
+        for setting in ["\"suspend\"", "\"finish\""] {
+            let mut trial = Setup::of(&ONWARD)
+                .function("after_answer", setting)
+                .timeout(Duration::from_secs(600))
+                .toml("[log]\nmetrics = \"emf\"\n")
+                .start(door)
+                .await;
+            let answer = trial.invoke(json!({ "after": [[{ "sleep": 600_000 }]] })).await;
+            trial.host.terminate();
+            let line = trial.host.line("is given up with the environment").await;
+            assert!(line.contains(&answer.request_id), "{line}");
+            assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
+            assert_eq!(trial.host.lines("ERROR"), 0);
+            assert_eq!(Figures::of(&trial.host, &answer.request_id).await.get("Faults"), 0.0);
+        }
     }
 
     /// As whoever presses ctrl-c again.
