@@ -22,7 +22,8 @@ const HANDLER: &str = "_HANDLER";
 pub(super) fn load() -> Result<Config, Fault> {
     let folder = variable("LAMBDA_TASK_ROOT").map_or_else(|| PathBuf::from("."), PathBuf::from);
     let handler = variable(HANDLER);
-    Config::load_for(&folder.join("hearth.toml"), &variable, handler.as_deref())
+    let only: Vec<&str> = handler.as_deref().into_iter().collect();
+    Config::load_for(&folder.join("hearth.toml"), &variable, &only)
         .map_err(|error| Fault::new(Kind::InvalidConfiguration, error.to_string()))
 }
 
@@ -49,22 +50,21 @@ pub(super) fn choose(config: &mut Config, slots: u32) -> Result<String, Fault> {
             return Err(Fault::new(Kind::InvalidConfiguration, message));
         }
     };
-    let Some(mut function) = config.functions.get(&handler).cloned() else {
+    if !config.functions.contains_key(&handler) {
         let message = format!(
             "_HANDLER names the function {handler:?}, but hearth.toml has only: {}; correct the function's handler, \
              or add [function.{handler}]",
             names.join(", ")
         );
         return Err(Fault::new(Kind::InvalidConfiguration, message));
-    };
-    function.instances_max = instances(&function, slots);
-    config
-        .databases
-        .retain(|name, _| function.databases.contains(name));
+    }
+    config.keep(&[&handler]);
+    for function in config.functions.values_mut() {
+        function.instances_max = instances(function, slots);
+    }
     for database in config.databases.values_mut() {
         database.make_room(slots);
     }
-    config.functions = [(handler.clone(), function)].into();
     Ok(handler)
 }
 

@@ -52,10 +52,10 @@ struct Outcome {
 
 impl Check {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
-        let config = self.file.load()?;
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let config = self.file.load(&names)?;
         telemetry::start_on_stderr(&config.log);
-        let names = self.names(&config)?;
-        let outcome = runtime()?.block_on(check(config, names))?;
+        let outcome = runtime()?.block_on(check(config))?;
         print!("{}", outcome.text);
         println!("{}", outcome.summary());
         Ok(match outcome.errors {
@@ -63,30 +63,12 @@ impl Check {
             _ => ExitCode::FAILURE,
         })
     }
-
-    fn names(&self, config: &Config) -> anyhow::Result<Vec<String>> {
-        let known: Vec<&str> = config.functions.keys().map(String::as_str).collect();
-        if self.names.is_empty() {
-            return Ok(known.into_iter().map(str::to_owned).collect());
-        }
-        match self
-            .names
-            .iter()
-            .find(|name| !known.contains(&name.as_str()))
-        {
-            Some(name) => bail!(
-                "there is no function {name:?}; there are: {}",
-                known.join(", ")
-            ),
-            None => Ok(self.names.clone()),
-        }
-    }
 }
 
-async fn check(config: Config, names: Vec<String>) -> anyhow::Result<Outcome> {
+async fn check(config: Config) -> anyhow::Result<Outcome> {
     let checked = with_environment(config, shutdown()?, async |_, environment, shutdown| {
         let outcome = tokio::select! {
-            outcome = check_all(&environment, &names) => outcome,
+            outcome = check_all(&environment) => outcome,
             () = shutdown.requested() => bail!("interrupted before everything was checked"),
         };
         environment.drain(limits::SETTLE_ALL_TIMEOUT).await;
@@ -97,9 +79,9 @@ async fn check(config: Config, names: Vec<String>) -> anyhow::Result<Outcome> {
         .context("interrupted before anything was checked")
 }
 
-async fn check_all(environment: &Environment, names: &[String]) -> anyhow::Result<Outcome> {
+async fn check_all(environment: &Environment) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::default();
-    for name in names {
+    for name in environment.function_names() {
         let function = environment
             .function(name)
             .with_context(|| format!("the function {name:?} was not loaded"))?;

@@ -39,16 +39,8 @@ pub(super) struct Invoke {
 
 impl Invoke {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
-        let config = self.file.load()?;
+        let config = self.file.load(&[&self.name])?;
         telemetry::start_on_stderr(&config.log);
-        if !config.functions.contains_key(&self.name) {
-            let known: Vec<&str> = config.functions.keys().map(String::as_str).collect();
-            bail!(
-                "there is no function {:?}; there are: {}",
-                self.name,
-                known.join(", ")
-            );
-        }
         let event = event(&self.data)?;
         let answer = runtime()?.block_on(self.invoke(config, event))?;
         let (bytes, status) = match answer {

@@ -14,10 +14,10 @@ mod invoke;
 mod serve;
 mod setup;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
@@ -62,9 +62,22 @@ struct ConfigFile {
 }
 
 impl ConfigFile {
-    fn load(&self) -> anyhow::Result<Config> {
-        let path: &Path = &self.config;
-        Ok(Config::load(path, &|name| std::env::var(name).ok())?)
+    /// What it says of these functions and of what they need, or of all if none is named.
+    fn load(&self, names: &[&str]) -> anyhow::Result<Config> {
+        let variables = |name: &str| std::env::var(name).ok();
+        let mut config = Config::load_for(&self.config, &variables, names)?;
+        let known = &config.functions;
+        if let Some(name) = names.iter().find(|name| !known.contains_key(**name)) {
+            let known: Vec<&str> = known.keys().map(String::as_str).collect();
+            bail!(
+                "there is no function {name:?}; there are: {}",
+                known.join(", ")
+            );
+        }
+        if !names.is_empty() {
+            config.keep(names);
+        }
+        Ok(config)
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
-        let config = self.file.load()?;
+        let config = self.file.load(&[])?;
         telemetry::start(&config.log);
         runtime()?.block_on(self.serve(config))
     }

@@ -206,6 +206,11 @@ impl FunctionConfig {
         Ok(function)
     }
 
+    /// Whether it may open this database.
+    pub fn may_open(&self, database: &str) -> bool {
+        self.databases.iter().any(|known| known == database)
+    }
+
     /// Adds a database to those that it may open.
     fn uses(
         &mut self,
@@ -225,7 +230,7 @@ impl FunctionConfig {
             };
             return Err(entry.problem(format!("there is no database {name:?}; {advice}")));
         }
-        if !self.databases.iter().any(|earlier| earlier == name) {
+        if !self.may_open(name) {
             self.databases.push(name.to_owned());
         }
         Ok(())

@@ -2,8 +2,8 @@
 //!
 //! Promises:
 //! - a [`Config`] is complete: defaults are filled in, every number is within [`crate::limits`],
-//!   every path is absolute, every environment variable it names has been read; where one function
-//!   alone is to run, that holds for it and its databases, and the rest is only looked at for mistakes;
+//!   every path is absolute, every environment variable it names has been read; where some functions
+//!   alone are to run, that holds for them and their databases, and the rest is only looked at for mistakes;
 //! - whatever is wrong is said in one line that names the file, the line, the key, what was
 //!   expected and what was found ([`ConfigError`]);
 //! - no secret is in an error or in the `Debug` output.
@@ -72,15 +72,15 @@ pub struct Config {
 impl Config {
     /// Reads the file at `path`, and the variables it names.
     pub fn load(path: &Path, variables: Variables<'_>) -> Result<Self, ConfigError> {
-        Self::load_for(path, variables, None)
+        Self::load_for(path, variables, &[])
     }
 
-    /// The same where this function alone is to run: the components and variables of others need not
-    /// be there.
+    /// The same where these functions alone are to run, if any are named: the components and variables of
+    /// others need not be there.
     pub fn load_for(
         path: &Path,
         variables: Variables<'_>,
-        function: Option<&str>,
+        only: &[&str],
     ) -> Result<Self, ConfigError> {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
@@ -92,10 +92,10 @@ impl Config {
         })?;
         let directory = absolute.parent().unwrap_or(Path::new("/")).to_owned();
         let source = Source::new(path, &text, &directory, variables);
-        Self::parse(&source, function)
+        Self::parse(&source, only)
     }
 
-    fn parse(source: &Source<'_>, only: Option<&str>) -> Result<Self, ConfigError> {
+    fn parse(source: &Source<'_>, only: &[&str]) -> Result<Self, ConfigError> {
         let document = source.document()?;
         let aside = source.aside();
         let rules = |needed| if needed { source } else { &aside };
@@ -106,22 +106,21 @@ impl Config {
         let lambda = LambdaConfig::read(root.get("lambda"))?;
         let mut databases = BTreeMap::new();
         for entry in children(&root, "database")? {
-            // Which of them the one function uses, it says itself.
-            let database = DatabaseConfig::read(&entry.by(rules(only.is_none())))?;
+            // Which of them the functions use, they say themselves.
+            let database = DatabaseConfig::read(&entry.by(rules(only.is_empty())))?;
             databases.insert(database.name.clone(), database);
         }
         let mut functions = BTreeMap::new();
         for entry in children(&root, "function")? {
-            let needed = only.is_none_or(|only| only == entry.key());
+            let needed = only.is_empty() || only.contains(&entry.key());
             let function = FunctionConfig::read(&entry.by(rules(needed)), &mut databases)?;
             functions.insert(function.name.clone(), function);
         }
-        if let Some(function) = only.and_then(|only| functions.get(only)) {
-            for entry in children(&root, "database")? {
-                if function.databases.iter().any(|used| used == entry.key()) {
-                    let database = DatabaseConfig::read(&entry)?;
-                    databases.insert(database.name.clone(), database);
-                }
+        for entry in children(&root, "database")? {
+            let mut running = only.iter().filter_map(|name| functions.get(*name));
+            if running.any(|function| function.may_open(entry.key())) {
+                let database = DatabaseConfig::read(&entry)?;
+                databases.insert(database.name.clone(), database);
             }
         }
         if functions.is_empty() {
@@ -144,7 +143,18 @@ impl Config {
     pub fn uses_database(&self, name: &str) -> bool {
         self.functions
             .values()
-            .any(|function| function.databases.iter().any(|used| used == name))
+            .any(|function| function.may_open(name))
+    }
+
+    /// Leaves these functions in it, and the databases that they may open.
+    pub fn keep(&mut self, names: &[&str]) {
+        let Self {
+            functions,
+            databases,
+            ..
+        } = self;
+        functions.retain(|name, _| names.contains(&name.as_str()));
+        databases.retain(|name, _| functions.values().any(|function| function.may_open(name)));
     }
 }
 

@@ -18,21 +18,17 @@ fn variables(name: &str) -> Option<String> {
 }
 
 fn parse_with(text: &str, variables: Variables<'_>) -> Result<Config, ConfigError> {
-    parse_for(text, variables, None)
+    parse_for(text, variables, &[])
 }
 
-fn parse_for(
-    text: &str,
-    variables: Variables<'_>,
-    function: Option<&str>,
-) -> Result<Config, ConfigError> {
+fn parse_for(text: &str, variables: Variables<'_>, only: &[&str]) -> Result<Config, ConfigError> {
     let source = Source::new(
         Path::new("hearth.toml"),
         text,
         Path::new(DIRECTORY),
         variables,
     );
-    Config::parse(&source, function)
+    Config::parse(&source, only)
 }
 
 fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -665,22 +661,42 @@ fn what_does_not_run_here_need_not_be_there() {
                 [function.there]\ncomponent = 'none.wasm'\ndatabases = ['other']\n\
                 environment = { A = { variable = 'UNSET' }, B = 'b' }\n\
                 [database.own]\nurl = 'host=db'\n[database.other]\nurl = { variable = 'UNSET' }";
-    let problem = |function, text: &str| match parse_for(text, &variables, function) {
+    let problem = |only: &[&str], text: &str| match parse_for(text, &variables, only) {
         Ok(_) => "none".to_owned(),
         Err(error) => error.to_string(),
     };
-    assert_eq!(problem(Some("here"), text), "none");
-    assert!(problem(None, text).contains("UNSET is not set"));
-    assert!(problem(Some("there"), text).contains("there is no file"));
+    assert_eq!(problem(&["here"], text), "none");
+    assert!(problem(&[], text).contains("UNSET is not set"));
+    assert!(problem(&["there"], text).contains("there is no file"));
+    assert!(problem(&["here", "there"], text).contains("there is no file"));
     let present = text.replace("none.wasm", "Cargo.toml");
-    assert!(problem(Some("there"), &present).contains("function.there.environment.A"));
+    assert!(problem(&["there"], &present).contains("function.there.environment.A"));
     let set = present.replace("A = { variable = 'UNSET' }, ", "");
-    assert!(problem(Some("there"), &set).contains("database.other.url"));
+    assert!(problem(&["there"], &set).contains("database.other.url"));
     // A mistake is one wherever it stands.
     let more = |line: &str| format!("{text}\n{line}");
-    assert!(problem(Some("here"), &more("pool_mix = 1")).contains("did you mean"));
+    assert!(problem(&["here"], &more("pool_mix = 1")).contains("did you mean"));
     let mistyped = text.replace("databases = ['other']", "databases = ['othre']");
-    assert!(problem(Some("here"), &mistyped).contains("there is no database"));
+    assert!(problem(&["here"], &mistyped).contains("there is no database"));
+}
+
+#[test]
+fn functions_that_are_kept_keep_their_databases() {
+    let text = "[function.a]\ncomponent = 'Cargo.toml'\ndatabases = ['default', 'one']\n\
+                [function.b]\ncomponent = 'Cargo.toml'\ndatabases = ['two']\n\
+                [function.c]\ncomponent = 'Cargo.toml'\n\
+                [database.one]\nurl = 'host=db'\n[database.two]\nurl = 'host=db'\n\
+                [database.three]\nurl = 'host=db'";
+    let kept = |names: &[&str]| {
+        let mut config = parse(text).unwrap();
+        config.keep(names);
+        let functions: Vec<String> = config.functions.into_keys().collect();
+        assert_eq!(functions, names);
+        config.databases.into_keys().collect::<Vec<String>>()
+    };
+    assert_eq!(kept(&["a"]), ["default", "one"]);
+    assert_eq!(kept(&["a", "b"]), ["default", "one", "two"]);
+    assert!(kept(&["c"]).is_empty());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod api;
 mod aws_clients;
+mod commands;
 mod own_database;
 mod refusals;
 mod streaming;

@@ -1,0 +1,55 @@
+//! What a command of `hearth` does besides what it is for: as little as it can, and nothing that cannot be
+//! ended.
+
+use std::path::PathBuf;
+
+use e2e::guests::{COUNTER, ECHO};
+use e2e::trial::FUNCTION;
+use e2e::{Database, Host, PATIENCE, Setup, run};
+
+/// A setup file, which makes what it does not find.
+fn schema() -> PathBuf {
+    let file = run::fresh_directory().join("schema.sql");
+    std::fs::write(&file, "create table made (id int)").expect("it is new");
+    file
+}
+
+/// Whether the setup file has run.
+async fn is_made(database: &Database) -> bool {
+    let made = "select to_regclass('made') is not null";
+    database.value(made).await.as_deref() == Some("t")
+}
+
+/// Neither its database nor the variables and files that it needs.
+#[tokio::test]
+async fn what_other_functions_need_is_not_touched_for_one_that_is_named() {
+    let database = Database::create().await;
+    let others = format!(
+        "[function.other]\ncomponent = \"nowhere.wasm\"\ndatabases = [\"default\", \"more\"]\n\
+         environment = {{ TOKEN = {{ variable = \"NOT_SET_ANYWHERE\" }} }}\n\
+         [database.default]\nsetup = [{:?}]\n[database.more]\nurl = {{ variable = \"NOT_SET_ANYWHERE\" }}\n",
+        schema()
+    );
+    let directory = Setup::of(&ECHO).toml(&others).write();
+    let environment = [("DATABASE_URL".to_owned(), database.url())];
+    for arguments in [&["invoke", FUNCTION][..], &["check", FUNCTION]] {
+        for environment in [&environment[..], &[]] {
+            let mut host = Host::hearth(&directory, arguments, environment);
+            let status = host.end(PATIENCE).await;
+            assert_eq!(status.code(), Some(0), "{:?}", host.log());
+        }
+    }
+    assert!(!is_made(&database).await);
+    assert!(!directory.join(".hearth").exists());
+}
+
+#[tokio::test]
+async fn a_name_that_no_function_has_is_told_with_those_that_there_are() {
+    let directory = Setup::of(&COUNTER).write();
+    for command in ["invoke", "check"] {
+        let mut host = Host::hearth(&directory, &[command, "testd"], &[]);
+        assert_eq!(host.end(PATIENCE).await.code(), Some(1));
+        host.line("there is no function \"testd\"; there are: tested")
+            .await;
+    }
+}
