@@ -4,8 +4,9 @@
 //! not fit is said as a compiler says it: what, where in the guest's source, and which part of the
 //! query. The exit status is 0 when everything fits, and 1 otherwise.
 //!
-//! Promises: everything that is wrong is said, not only the first thing; errors and warnings are
-//! on standard output, since they are what was asked for.
+//! Promises: no database is changed, but for the host's own, which has its tables by `setup` alone;
+//! everything that is wrong is said, not only the first thing; errors and warnings are on standard
+//! output, since they are what was asked for.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use super::environment::with_environment;
+use super::environment::{Setups, with_environment};
 use super::{ConfigFile, runtime, shutdown};
 use crate::config::Config;
 use crate::database::Error;
@@ -23,6 +24,7 @@ use crate::instance::declared::{self, Query};
 use crate::invocation::Deadline;
 use crate::limits;
 use crate::serve::{Environment, Function};
+use crate::shutdown::Shutdown;
 use crate::telemetry;
 
 mod compare;
@@ -66,15 +68,15 @@ impl Check {
 }
 
 async fn check(config: Config) -> anyhow::Result<Outcome> {
-    let checked = with_environment(config, shutdown()?, async |_, environment, shutdown| {
+    let work = async |_, environment: Environment, shutdown: Shutdown| {
         let outcome = tokio::select! {
             outcome = check_all(&environment) => outcome,
             () = shutdown.requested() => bail!("interrupted before everything was checked"),
         };
         environment.drain(limits::SETTLE_ALL_TIMEOUT).await;
         outcome
-    });
-    checked
+    };
+    with_environment(config, Setups::Own, shutdown()?, work)
         .await?
         .context("interrupted before anything was checked")
 }

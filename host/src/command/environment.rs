@@ -19,12 +19,22 @@ use crate::shutdown::Shutdown;
 /// Where the local host's own cluster lives, in the folder of the configuration.
 const CLUSTER_FOLDER: &str = ".hearth/postgres";
 
+/// In which databases a command runs the setup files that are named for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Setups {
+    /// In all of them.
+    All,
+    /// In the host's own alone, which nobody else makes tables in.
+    Own,
+}
+
 /// Starts everything, lets `work` have it, and stops what was started.
 ///
 /// `None` when the process was asked to stop before there was an environment. From then on
 /// answering the signal is up to `work`.
 pub(super) async fn with_environment<T, W>(
     mut config: Config,
+    setups: Setups,
     shutdown: Shutdown,
     work: impl FnOnce(Config, Environment, Shutdown) -> W,
 ) -> anyhow::Result<Option<T>>
@@ -33,7 +43,7 @@ where
 {
     let mut cluster = None;
     let started = tokio::select! {
-        started = start(&mut config, &mut cluster) => Some(started),
+        started = start(&mut config, setups, &mut cluster) => Some(started),
         () = shutdown.requested() => None,
     };
     let ending = shutdown.clone();
@@ -62,7 +72,11 @@ where
     result
 }
 
-async fn start(config: &mut Config, cluster: &mut Option<Cluster>) -> anyhow::Result<Environment> {
+async fn start(
+    config: &mut Config,
+    setups: Setups,
+    cluster: &mut Option<Cluster>,
+) -> anyhow::Result<Environment> {
     if config.uses_database(DEFAULT_DATABASE)
         && let Some(database) = config.databases.get_mut(DEFAULT_DATABASE)
         && database.url.is_none()
@@ -83,7 +97,9 @@ async fn start(config: &mut Config, cluster: &mut Option<Cluster>) -> anyhow::Re
     }
     for database in config.databases.values() {
         let is_own = cluster.is_some() && database.name == DEFAULT_DATABASE;
-        setup::apply(database, is_own).await?;
+        if is_own || setups == Setups::All {
+            setup::apply(database, is_own).await?;
+        }
     }
     let databases = database::open(&config.databases)?;
     Ok(Environment::start(config, databases, false, None)?)

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use clap::Args;
 use uuid::Uuid;
 
-use super::environment::with_environment;
+use super::environment::{Setups, with_environment};
 use super::{ConfigFile, runtime, shutdown};
 use crate::config::Config;
 use crate::event::local::{self, FunctionName, InvocationType};
@@ -21,6 +21,7 @@ use crate::fault::Fault;
 use crate::invocation::Deadline;
 use crate::limits;
 use crate::serve::Environment;
+use crate::shutdown::Shutdown;
 use crate::telemetry;
 
 #[derive(Debug, Args)]
@@ -52,15 +53,15 @@ impl Invoke {
     }
 
     async fn invoke(&self, config: Config, event: Bytes) -> anyhow::Result<Result<Bytes, Fault>> {
-        let answer = with_environment(config, shutdown()?, async |_, environment, shutdown| {
+        let work = async |_, environment: Environment, shutdown: Shutdown| {
             let answer = tokio::select! {
                 answer = self.handle(&environment, event) => answer,
                 () = shutdown.requested() => Err(anyhow!("interrupted before the function answered")),
             };
             environment.drain(limits::SETTLE_ALL_TIMEOUT).await;
             answer
-        });
-        answer
+        };
+        with_environment(config, Setups::All, shutdown()?, work)
             .await?
             .context("interrupted before the function was invoked")
     }

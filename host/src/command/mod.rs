@@ -43,7 +43,8 @@ enum Command {
     Invoke(invoke::Invoke),
     /// Compare the queries that functions declare with the database.
     ///
-    /// Nothing is executed. The exit status is 0 when everything fits and 1 otherwise.
+    /// None of them is executed, and no database is changed: `setup` is run only where there is a PostgreSQL
+    /// of the host's own. The exit status is 0 when everything fits and 1 otherwise.
     Check(check::Check),
     /// Compile a component to machine code (.cwasm) for this machine's architecture.
     ///

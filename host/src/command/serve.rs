@@ -7,10 +7,11 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::environment::with_environment;
+use super::environment::{Setups, with_environment};
 use super::{ConfigFile, runtime, shutdown};
 use crate::config::Config;
 use crate::serve::local;
+use crate::shutdown::Shutdown;
 use crate::telemetry;
 
 #[derive(Debug, Args)]
@@ -37,7 +38,7 @@ impl Serve {
         // Before all that takes time: a port in use should be said at once. Nobody is answered
         // before there is an environment; the system lets them wait.
         let listener = self.listen().await?;
-        with_environment(config, shutdown, async |config, environment, shutdown| {
+        let work = async |config: Config, environment, shutdown: Shutdown| {
             let address = listener
                 .local_addr()
                 .context("cannot tell the address it listens on")?;
@@ -50,8 +51,8 @@ impl Serve {
             local::serve(environment, &config, listener, &shutdown)
                 .await
                 .context("cannot go on serving")
-        })
-        .await?;
+        };
+        with_environment(config, Setups::All, shutdown, work).await?;
         Ok(ExitCode::SUCCESS)
     }
 

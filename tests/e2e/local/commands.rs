@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use e2e::guests::{COUNTER, ECHO};
+use e2e::guests::{COUNTER, DECLARED, ECHO};
 use e2e::trial::FUNCTION;
 use e2e::{Database, Host, PATIENCE, Setup, run};
 
@@ -18,6 +18,31 @@ fn schema() -> PathBuf {
 async fn is_made(database: &Database) -> bool {
     let made = "select to_regclass('made') is not null";
     database.value(made).await.as_deref() == Some("t")
+}
+
+/// It may be the one that production uses, and what it lacks is what the check is for.
+#[tokio::test]
+async fn a_check_changes_nothing_in_the_database_that_it_looks_at() {
+    let database = Database::create().await;
+    let setup = Setup::of(&DECLARED)
+        .with(&database)
+        .database("setup", &format!("[{:?}]", schema()));
+    let mut host = Host::hearth(&setup.write(), &["check"], &[]);
+    assert_eq!(host.end(PATIENCE).await.code(), Some(1));
+    host.line("relation \"things\" does not exist").await;
+    assert!(!is_made(&database).await);
+}
+
+/// A database of the host's own has its tables from nowhere else.
+#[tokio::test]
+async fn a_check_sets_up_a_database_of_the_hosts_own() {
+    let schema = schema();
+    let setup = Setup::of(&DECLARED)
+        .function("databases", "[\"default\"]")
+        .database("setup", &format!("[{schema:?}]"));
+    let mut host = Host::hearth(&setup.write(), &["check"], &[]);
+    host.line(&format!("ran {}", schema.display())).await;
+    assert_eq!(host.end(PATIENCE).await.code(), Some(1));
 }
 
 /// Neither its database nor the variables and files that it needs.
