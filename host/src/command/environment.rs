@@ -6,12 +6,13 @@
 //! one that ends meanwhile is started again.
 
 use std::future::Future;
+use std::path::Path;
 
 use anyhow::Context as _;
 
 use super::setup;
 use crate::cluster::{Cluster, Options};
-use crate::config::{Config, DEFAULT_DATABASE};
+use crate::config::{Config, DEFAULT_DATABASE, DatabaseConfig};
 use crate::database;
 use crate::serve::Environment;
 use crate::shutdown::Shutdown;
@@ -81,19 +82,7 @@ async fn start(
         && let Some(database) = config.databases.get_mut(DEFAULT_DATABASE)
         && database.url.is_none()
     {
-        let options = Options {
-            directory: config.directory.join(CLUSTER_FOLDER),
-            settings: Vec::new(),
-        };
-        let started = Cluster::start(options).await.context(
-            "cannot start a PostgreSQL for the database \"default\", which has no url (DATABASE_URL is not set)",
-        )?;
-        database.url = Some(started.url());
-        tracing::info!(
-            url = database.url,
-            "the database \"default\" has no url and is in a PostgreSQL of its own"
-        );
-        *cluster = Some(started);
+        *cluster = Some(own(database, &config.directory).await?);
     }
     for database in config.databases.values() {
         let is_own = cluster.is_some() && database.name == DEFAULT_DATABASE;
@@ -103,4 +92,24 @@ async fn start(
     }
     let databases = database::open(&config.databases)?;
     Ok(Environment::start(config, databases, false, None)?)
+}
+
+/// Starts a PostgreSQL of the host's own, and puts its address where there is none.
+async fn own(database: &mut DatabaseConfig, directory: &Path) -> anyhow::Result<Cluster> {
+    let options = Options {
+        directory: directory.join(CLUSTER_FOLDER),
+        settings: Vec::new(),
+    };
+    let started = Cluster::start(options).await.context(
+        "cannot start a PostgreSQL for the database \"default\", which has no url (DATABASE_URL is not set)",
+    )?;
+    database.url = Some(started.url());
+    // How to log in is said for the address that there is elsewhere.
+    database.password = None;
+    database.tls = None;
+    tracing::info!(
+        url = database.url,
+        "the database \"default\" has no url and is in a PostgreSQL of its own"
+    );
+    Ok(started)
 }

@@ -139,6 +139,20 @@ async fn a_server_that_is_killed_runs_again_for_all_hosts_that_use_it() {
     assert!(!runs(server));
 }
 
+/// They are for the address that a deployed function has.
+#[tokio::test]
+async fn what_is_said_of_a_login_is_not_for_a_server_of_the_hosts_own() {
+    let (password, ca) = ("{ file = \"nowhere\" }", "{ ca = \"nowhere.pem\" }");
+    for (login, value) in [("iam", "true"), ("password", password)] {
+        let setup = Setup::of(&COUNTER)
+            .function("databases", "[\"default\"]")
+            .database(login, value)
+            .database("tls", ca);
+        let (_host, address) = serve(&setup.write()).await;
+        assert_eq!(select(&address, "select 'here'").await, "here");
+    }
+}
+
 /// As after an upgrade of the machine; nothing is done to data that cannot be read.
 #[tokio::test]
 async fn data_of_another_version_are_told_of_with_both_versions() {
