@@ -65,14 +65,15 @@ impl Shutdown {
             let name = next(&mut signals).await;
             let since = Some(Instant::now());
             telemetry::hurry();
+            // Said first: whoever is told may end the process before it could be.
+            tracing::info!("stopping on {name}");
             sender.send_replace(Asked {
                 since,
                 twice: false,
             });
-            tracing::info!("stopping on {name}");
             let name = next(&mut signals).await;
-            sender.send_replace(Asked { since, twice: true });
             tracing::info!("waiting for nothing more on {name}");
+            sender.send_replace(Asked { since, twice: true });
             // Kept open: a closed channel would mean the same as a signal, but only by accident.
             std::future::pending::<()>().await;
         });

@@ -11,10 +11,20 @@ pub enum Extra {
     MemoryMib(u32),
     /// A table of so many elements.
     Table(u32),
+    /// So many functions, each long enough that a compiler takes some milliseconds for it.
+    Functions(u32),
 }
 
 /// The guest, compiled, beside modules that nobody uses.
 pub fn beside(guest: &Guest, extras: &[Extra]) -> PathBuf {
+    let wasm = uncompiled_beside(guest, extras);
+    let compiled = wasm.with_extension("cwasm");
+    hearth_host::compile(&wasm, &compiled).unwrap_or_else(|fault| panic!("{extras:?}: {fault}"));
+    compiled
+}
+
+/// The same before it is compiled.
+pub fn uncompiled_beside(guest: &Guest, extras: &[Extra]) -> PathBuf {
     let mut component = std::fs::read(guest.wasm()).expect("the build script put it there");
     let modules = modules_in(&component);
     for (number, extra) in (modules..).zip(extras) {
@@ -23,21 +33,19 @@ pub fn beside(guest: &Guest, extras: &[Extra]) -> PathBuf {
         let instance = [&[1_u8, 0][..], &leb128(number), &[0]].concat();
         append(&mut component, CORE_INSTANCE, &instance);
     }
-    let directory = run::fresh_directory();
-    let (wasm, compiled) = (
-        directory.join("beside.wasm"),
-        directory.join("beside.cwasm"),
-    );
+    let wasm = run::fresh_directory().join("beside.wasm");
     std::fs::write(&wasm, component).expect("the directory is new");
-    hearth_host::compile(&wasm, &compiled).unwrap_or_else(|fault| panic!("{extras:?}: {fault}"));
-    compiled
+    wasm
 }
 
 /// Numbers of sections of a component, and of a module.
 const MODULE: u8 = 1;
 const CORE_INSTANCE: u8 = 2;
+const TYPE: u8 = 1;
+const FUNCTION: u8 = 3;
 const TABLE: u8 = 4;
 const MEMORY: u8 = 5;
+const CODE: u8 = 10;
 /// What stands before the first section of either.
 const HEADER_BYTES: usize = 8;
 
@@ -53,6 +61,20 @@ fn module(extra: Extra) -> Vec<u8> {
             const FUNCREF: u8 = 0x70;
             let table = [&[1, FUNCREF, 0][..], &leb128(elements)].concat();
             append(&mut module, TABLE, &table);
+        }
+        Extra::Functions(count) => {
+            append(&mut module, TYPE, &[1, 0x60, 0, 0]);
+            let types = std::iter::repeat_n(0, count as usize);
+            let types = leb128(count).into_iter().chain(types);
+            append(&mut module, FUNCTION, &types.collect::<Vec<u8>>());
+            // A number whose square becomes the number, again and again.
+            const LOCALS: [u8; 3] = [1, 1, 0x7f];
+            const SQUARED: [u8; 7] = [0x20, 0, 0x20, 0, 0x6c, 0x21, 0];
+            let body = [&LOCALS[..], &SQUARED.repeat(1_000), &[0x0b]].concat();
+            let length = u32::try_from(body.len()).expect("it is short");
+            let body = [leb128(length), body].concat();
+            let bodies = [leb128(count), body.repeat(count as usize)].concat();
+            append(&mut module, CODE, &bodies);
         }
     }
     module

@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::environment::{Setups, with_environment};
-use super::{ConfigFile, runtime, shutdown};
+use super::{ConfigFile, run, shutdown};
 use crate::config::Config;
 use crate::database::Error;
 use crate::database::session::{Session, work};
@@ -57,7 +57,7 @@ impl Check {
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
         let config = self.file.load(&names)?;
         telemetry::start_on_stderr(&config.log);
-        let outcome = runtime()?.block_on(check(config))?;
+        let outcome = run(check(config))?;
         print!("{}", outcome.text);
         println!("{}", outcome.summary());
         Ok(match outcome.errors {

@@ -44,8 +44,9 @@ where
 {
     let mut cluster = None;
     let started = tokio::select! {
-        started = start(&mut config, setups, &mut cluster) => Some(started),
+        biased;
         () = shutdown.requested() => None,
+        started = start(&mut config, setups, &mut cluster) => Some(started),
     };
     let ending = shutdown.clone();
     let result = match started {
@@ -91,7 +92,11 @@ async fn start(
         }
     }
     let databases = database::open(&config.databases)?;
-    Ok(Environment::start(config, databases, false, None)?)
+    // A compiler may work for minutes, and the signals are to be heard meanwhile.
+    let config = config.clone();
+    let loading = move || Environment::start(&config, databases, false, None);
+    let loaded = tokio::task::spawn_blocking(loading).await;
+    Ok(loaded.context("the functions could not be loaded")??)
 }
 
 /// Starts a PostgreSQL of the host's own, and puts its address where there is none.

@@ -14,7 +14,7 @@ use clap::Args;
 use uuid::Uuid;
 
 use super::environment::{Setups, with_environment};
-use super::{ConfigFile, runtime, shutdown};
+use super::{ConfigFile, run, shutdown};
 use crate::config::Config;
 use crate::event::local::{self, FunctionName, InvocationType};
 use crate::fault::Fault;
@@ -43,7 +43,7 @@ impl Invoke {
         let config = self.file.load(&[&self.name])?;
         telemetry::start_on_stderr(&config.log);
         let event = event(&self.data)?;
-        let answer = runtime()?.block_on(self.invoke(config, event))?;
+        let answer = run(self.invoke(config, event))?;
         let (bytes, status) = match answer {
             Ok(bytes) => (bytes, ExitCode::SUCCESS),
             Err(fault) => (Bytes::from(fault.body()), ExitCode::FAILURE),

@@ -108,8 +108,13 @@ fn shutdown() -> anyhow::Result<Shutdown> {
     Shutdown::on_signals_of_terminal().context("cannot listen for signals")
 }
 
-fn runtime() -> anyhow::Result<Runtime> {
-    Runtime::new().context("cannot start the threads that the host runs on")
+/// Does a command's work to its end, on threads of its own.
+fn run<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = Runtime::new().context("cannot start the threads that the host runs on")?;
+    let result = runtime.block_on(work);
+    // What still runs nobody waits for any more, such as the compiler after a signal.
+    runtime.shutdown_background();
+    result
 }
 
 #[cfg(test)]

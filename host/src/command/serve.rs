@@ -8,7 +8,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::environment::{Setups, with_environment};
-use super::{ConfigFile, runtime, shutdown};
+use super::{ConfigFile, run, shutdown};
 use crate::config::Config;
 use crate::serve::local;
 use crate::shutdown::Shutdown;
@@ -30,7 +30,7 @@ impl Serve {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let config = self.file.load(&[])?;
         telemetry::start(&config.log);
-        runtime()?.block_on(self.serve(config))
+        run(self.serve(config))
     }
 
     async fn serve(self, config: Config) -> anyhow::Result<ExitCode> {

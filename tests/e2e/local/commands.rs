@@ -3,9 +3,11 @@
 
 use std::path::PathBuf;
 
+use e2e::component::{Extra, uncompiled_beside};
 use e2e::guests::{COUNTER, DECLARED, ECHO};
 use e2e::trial::FUNCTION;
-use e2e::{Database, Host, PATIENCE, Setup, run};
+use e2e::{Database, Door, Host, PATIENCE, Setup, run};
+use rustix::process::Signal;
 
 /// A setup file, which makes what it does not find.
 fn schema() -> PathBuf {
@@ -77,4 +79,20 @@ async fn a_name_that_no_function_has_is_told_with_those_that_there_are() {
         host.line("there is no function \"testd\"; there are: tested")
             .await;
     }
+}
+
+/// The compiler has work for longer than anybody waits; nothing of it is asked for again.
+#[tokio::test]
+async fn a_signal_ends_the_host_while_it_compiles() {
+    let database = Database::create().await;
+    let large = uncompiled_beside(&ECHO, &[Extra::Functions(8_000)]);
+    let setup = Setup::component(&large)
+        .with(&database)
+        .database("setup", &format!("[{:?}]", schema()));
+    let mut trial = setup.launch(Door::Local).await;
+    // What is done right before that.
+    trial.host.line("ran ").await;
+    trial.host.signal(Signal::INT);
+    assert_eq!(trial.host.end(PATIENCE).await.code(), Some(0));
+    assert_eq!(trial.host.lines("listening on"), 0);
 }
