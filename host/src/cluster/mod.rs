@@ -70,8 +70,7 @@ impl Cluster {
     pub async fn start(options: Options) -> Result<Self, ClusterError> {
         let directory = std::path::absolute(&options.directory)
             .map_err(ClusterError::file("cannot find", &options.directory))?;
-        let user = User::for_server(&directory.join("data"))?;
-        let directory = user::prepare(&directory, user.as_ref())?;
+        let (directory, user) = user::prepare(&directory)?;
         let options = Options {
             directory,
             ..options

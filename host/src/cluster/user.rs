@@ -3,7 +3,8 @@
 //! PostgreSQL refuses to run as root. A host that is root (in a container, mostly) runs it as
 //! `postgres` or `nobody`, which must be able to reach the folder.
 //!
-//! Promises: the folder is there, is the user's own, and nobody else's to read.
+//! Promises: the folder is there, is the user's own, and nobody else's to read; data that were begun there
+//! or elsewhere go on where they are, as the user whose they are.
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -34,21 +35,22 @@ impl User {
         if !rustix::process::geteuid().is_root() {
             return Ok(None);
         }
-        if let Ok(metadata) = data.metadata()
-            && metadata.uid() != 0
-        {
-            let name = format!("{}", metadata.uid());
-            return Ok(Some(Self {
-                name,
-                uid: metadata.uid(),
-                gid: metadata.gid(),
-            }));
+        if let Some(owner) = Self::of_data(data) {
+            return Ok(Some(owner));
         }
-        let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let passwd = accounts();
         let user = ["postgres", "nobody"]
             .iter()
             .find_map(|name| find(&passwd, name));
         user.map(Some).ok_or(ClusterError::NoUser)
+    }
+
+    /// Who has these data, if there are any that a server can use.
+    fn of_data(data: &Path) -> Option<Self> {
+        let metadata = data.metadata().ok()?;
+        let (uid, gid) = (metadata.uid(), metadata.gid());
+        let name = name_of(uid);
+        (uid != 0).then_some(Self { name, uid, gid })
     }
 
     fn reaches(&self, directory: &Path) -> bool {
@@ -66,26 +68,39 @@ impl User {
     }
 }
 
-/// Makes the folder ready for this user; answers with another one if the user cannot reach it.
-pub(super) fn prepare(directory: &Path, user: Option<&User>) -> Result<PathBuf, ClusterError> {
-    make(directory, user)?;
-    let Some(user) = user else {
-        return Ok(directory.to_owned());
+/// Makes the folder ready for whoever is to run the server, if that is not this process's own user; answers
+/// with another folder if that user cannot reach it, or could not when the data were begun.
+pub(super) fn prepare(directory: &Path) -> Result<(PathBuf, Option<User>), ClusterError> {
+    let data = directory.join("data");
+    let Some(user) = User::for_server(&data)? else {
+        make(directory, None)?;
+        return Ok((directory.to_owned(), None));
     };
+    let elsewhere = Path::new(ELSEWHERE).join(stable_name(directory));
+    if !data.exists()
+        && let Some(owner) = User::of_data(&elsewhere.join("data"))
+    {
+        tracing::info!(
+            "the database was begun in {}, and goes on there as the user {}",
+            elsewhere.display(),
+            owner.name
+        );
+        return Ok((elsewhere, Some(owner)));
+    }
+    make(directory, Some(&user))?;
     if user.reaches(directory) {
-        return Ok(directory.to_owned());
+        return Ok((directory.to_owned(), Some(user)));
     }
     // Only an empty folder goes away, which nobody can miss.
     let _ = std::fs::remove_dir(directory);
-    let elsewhere = Path::new(ELSEWHERE).join(stable_name(directory));
     tracing::warn!(
         "PostgreSQL does not run as root, and the user {} cannot reach {}; the database is kept in {} instead",
         user.name,
         directory.display(),
         elsewhere.display()
     );
-    make(&elsewhere, Some(user))?;
-    Ok(elsewhere)
+    make(&elsewhere, Some(&user))?;
+    Ok((elsewhere, Some(user)))
 }
 
 /// A fresh folder that only this user can enter.
@@ -109,6 +124,21 @@ fn make(directory: &Path, user: Option<&User>) -> Result<(), ClusterError> {
         directory,
     ))?;
     user.map_or(Ok(()), |user| user.own(directory))
+}
+
+fn accounts() -> String {
+    std::fs::read_to_string("/etc/passwd").unwrap_or_default()
+}
+
+/// What a user is called; one that the machine does not know, by its number.
+pub(super) fn name_of(uid: u32) -> String {
+    let passwd = accounts();
+    let name = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| uid.to_string())
 }
 
 fn find(passwd: &str, name: &str) -> Option<User> {
@@ -155,6 +185,12 @@ mod tests {
         assert_eq!(find(passwd, "postgres"), Some(postgres));
         assert_eq!(find(passwd, "nobody"), None);
         assert_eq!(find(passwd, "root"), None);
+    }
+
+    #[test]
+    fn a_user_is_called_as_the_machine_does() {
+        assert_eq!(name_of(0), "root");
+        assert_eq!(name_of(u32::MAX - 7), (u32::MAX - 7).to_string());
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! The local host's own PostgreSQL ends with the hosts that use it, however they end, and no earlier.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 
 use e2e::guests::COUNTER;
 use e2e::local::invoke;
 use e2e::trial::FUNCTION;
 use e2e::{Host, PATIENCE, Setup, eventually};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::{Value, json};
 
 /// The folder of a function whose database has no address.
@@ -150,6 +152,55 @@ async fn what_is_said_of_a_login_is_not_for_a_server_of_the_hosts_own() {
             .database("tls", ca);
         let (_host, address) = serve(&setup.write()).await;
         assert_eq!(select(&address, "select 'here'").await, "here");
+    }
+}
+
+/// Only root's server runs as another user, who may not reach every folder.
+#[tokio::test]
+async fn data_that_were_begun_elsewhere_go_on_there() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let folder = folder();
+    std::fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
+    let (mut host, address) = serve(&folder).await;
+    let line = host.line("the database is kept in /var/lib/hearth/").await;
+    let elsewhere = line.split("kept in ").nth(1).unwrap();
+    let elsewhere = Elsewhere(elsewhere.split(' ').next().unwrap().into());
+    let kept = "select lo_create(4711)::text";
+    assert_eq!(select(&address, kept).await, "4711");
+    host.terminate();
+    host.end(PATIENCE).await;
+    // By now it could be reached; and the user may be another one than would be chosen today.
+    std::fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+    elsewhere.give_to(4711);
+    let (mut host, address) = serve(&folder).await;
+    host.line("goes on there as the user 4711").await;
+    let found = "select count(*)::text from pg_largeobject_metadata where oid = 4711";
+    assert_eq!(select(&address, found).await, "1");
+    host.terminate();
+    assert_eq!(host.end(PATIENCE).await.code(), Some(0));
+}
+
+/// A folder outside of the test run's, which goes with the test.
+struct Elsewhere(PathBuf);
+
+impl Elsewhere {
+    fn give_to(&self, user: u32) {
+        let mut open = vec![self.0.clone()];
+        while let Some(path) = open.pop() {
+            lchown(&path, Some(user), Some(user)).unwrap();
+            if path.is_dir() && !path.is_symlink() {
+                let entries = std::fs::read_dir(&path).unwrap();
+                open.extend(entries.map(|entry| entry.unwrap().path()));
+            }
+        }
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
