@@ -141,6 +141,15 @@ behind_both_doors! {
         is_refused(door, setup, CONFIGURATION, &["memory_mib", "4096", "100000"]).await;
     }
 
+    /// What another function may have is no matter.
+    async fn less_memory_than_a_component_begins_with(door) {
+        let component = ECHO.compiled();
+        let more = format!("[function.more]\ncomponent = {component:?}\nmemory_mib = 256\n");
+        let setup = Setup::of(&ECHO).function("memory_mib", "1").toml(&more);
+        let words = ["memory_mib", "\"tested\"", "begins with 2 MiB"];
+        is_refused(door, setup, CONFIGURATION, &words).await;
+    }
+
     async fn a_database_that_is_not_defined(door) {
         let setup = Setup::of(&ECHO).function("databases", "[\"archive\"]");
         is_refused(door, setup, CONFIGURATION, &["archive", "[database.archive]"]).await;

@@ -15,6 +15,7 @@ use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, Wasm
 use super::declared;
 use super::state::State;
 use super::ticker::Ticker;
+use crate::config::FunctionConfig;
 use crate::fault::{Fault, Kind};
 use crate::interface::bindings;
 use crate::interface::clock::Clock;
@@ -29,8 +30,6 @@ pub struct Capacity {
     pub instances: u32,
     /// Instances alive at a time.
     pub alive: u32,
-    /// The largest memory of any of them, in bytes.
-    pub memory_bytes: usize,
 }
 
 /// What all instances share.
@@ -54,7 +53,8 @@ impl Engine {
             .total_tables(capacity.alive * CORES_PER_COMPONENT)
             .table_elements(limits::TABLE_ELEMENTS_MAX)
             .total_stacks(capacity.alive * 2)
-            .max_memory_size(capacity.memory_bytes)
+            // As much address space is set aside whatever this is; an instance keeps its function's own limit.
+            .max_memory_size(limits::MEMORY_MIB_MAX as usize * MIB)
             .max_unused_warm_slots(capacity.instances)
             .async_stack_keep_resident(limits::FIBER_STACK_BYTES_KEPT);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling));
@@ -99,10 +99,11 @@ impl Engine {
     ///
     /// A file that ends in `.cwasm` is machine code made by [`compile`], and is run as it is:
     /// whoever can write it can do all that this process can.
-    pub fn load(&self, function: &str, path: &Path) -> Result<bindings::FunctionPre<State>, Fault> {
+    pub fn load(&self, function: &FunctionConfig) -> Result<bindings::FunctionPre<State>, Fault> {
+        let (name, path) = (&function.name, &function.component);
         let invalid = |what: String| {
             let what = format!(
-                "the component of the function {function:?}, {}, {what}",
+                "the component of the function {name:?}, {}, {what}",
                 path.display()
             );
             Fault::new(Kind::InvalidComponent, what)
@@ -124,6 +125,15 @@ impl Engine {
         } else {
             load_component(&self.engine, path).map_err(invalid)?
         };
+        let least_mib = least_memory_mib(&component);
+        if least_mib > u64::from(function.memory_mib) {
+            let message = format!(
+                "the function {name:?} has `memory_mib` = {}, and its component begins with {least_mib} MiB; give it that \
+                 and what it works with besides",
+                function.memory_mib
+            );
+            return Err(Fault::new(Kind::InvalidConfiguration, message));
+        }
         let instance = self.linker.instantiate_pre(&component).map_err(|error| {
             invalid(format!("needs something that Hearth does not offer: {error:#}; see wit/function.wit for what it may import"))
         })?;
@@ -144,6 +154,16 @@ impl Engine {
         &self.ticker
     }
 }
+
+/// What an instance has before any of its code has run, where that can be told: the largest of its memories.
+fn least_memory_mib(component: &Component) -> u64 {
+    const PAGES_PER_MIB: u64 = 16;
+    let required = component.resources_required();
+    let pages = required.and_then(|required| required.max_initial_memory_size);
+    pages.unwrap_or(0).div_ceil(PAGES_PER_MIB)
+}
+
+const MIB: usize = 1024 * 1024;
 
 /// The main module, the adapters that the tool chain adds to it, and some room.
 const CORES_PER_COMPONENT: u32 = 8;

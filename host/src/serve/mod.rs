@@ -80,12 +80,6 @@ impl Environment {
         freezes: bool,
         workers: Option<&Arc<Workers>>,
     ) -> Result<Self, Fault> {
-        let memory_mib = config
-            .functions
-            .values()
-            .map(|function| function.memory_mib)
-            .max()
-            .unwrap_or(0);
         let engine = Arc::new(Engine::new(Capacity {
             instances: config
                 .functions
@@ -97,7 +91,6 @@ impl Environment {
                 .values()
                 .map(|function| pool::alive_max(function.instances_max))
                 .sum(),
-            memory_bytes: memory_mib as usize * 1024 * 1024,
         })?);
         let metrics = config.metrics.as_ref();
         let metrics = metrics.map(|metrics| Metrics::new(metrics, &config.log));
@@ -111,7 +104,7 @@ impl Environment {
             let own = Arc::new(own);
             let instances = Arc::new(InstancePool::new(Blueprint {
                 config: config.clone(),
-                component: engine.load(&name, &config.component)?,
+                component: engine.load(&config)?,
                 engine: engine.clone(),
                 databases: own.clone(),
                 measures: metrics.is_some(),
