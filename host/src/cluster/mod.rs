@@ -193,7 +193,7 @@ impl Cluster {
         sockets: Option<&Path>,
     ) -> Result<Self, ClusterError> {
         let directory = options.directory.clone();
-        let sockets_are_temporary = directory.join(SOCKET).as_os_str().len() > SOCKET_BYTES_MAX;
+        let sockets_are_temporary = !takes_sockets(&directory);
         let mut sockets = sockets.unwrap_or(&directory).to_owned();
         if sockets_are_temporary {
             if sockets == directory {
@@ -260,6 +260,15 @@ impl Drop for Cluster {
             let _ = std::fs::remove_dir_all(&self.sockets);
         }
     }
+}
+
+/// Whether a server can have its sockets in this folder, and an address can say so: PostgreSQL takes a list
+/// of folders with commas between them, and so does an address, which is text.
+fn takes_sockets(directory: &Path) -> bool {
+    let path = directory.to_str();
+    path.is_some_and(|path| {
+        !path.contains(',') && path.len() + 1 + SOCKET.len() <= SOCKET_BYTES_MAX
+    })
 }
 
 fn log_in(directory: &Path) -> PathBuf {
@@ -330,8 +339,21 @@ impl Drop for Begun {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
     use crate::config::address::{AddressParts, HostName};
+
+    #[test]
+    fn sockets_are_where_an_address_can_name_them() {
+        let takes = |path: &[u8]| takes_sockets(Path::new(OsStr::from_bytes(path)));
+        assert!(takes(b"/home/a b/it's/\xc3\xa4"));
+        assert!(!takes(b"/home/a,b"));
+        assert!(!takes(b"/home/\xe4"));
+        assert!(takes(&[b'/'; SOCKET_BYTES_MAX - SOCKET.len() - 1]));
+        assert!(!takes(&[b'/'; SOCKET_BYTES_MAX - SOCKET.len()]));
+    }
 
     #[test]
     fn an_address_holds_any_path() {

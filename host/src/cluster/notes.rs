@@ -26,7 +26,8 @@ pub(super) async fn running(data: &Path) -> Option<Running> {
     let begin = Instant::now();
     loop {
         let file = data.join("postmaster.pid");
-        let notes = Notes::parse(&std::fs::read_to_string(&file).ok()?)?;
+        // The folder of the data is in it, which need not be text.
+        let notes = Notes::parse(&String::from_utf8_lossy(&std::fs::read(&file).ok()?))?;
         if let Some(sockets) = &notes.sockets
             && answers(&super::url(sockets)).await
         {
@@ -56,10 +57,11 @@ fn disown(file: &Path, notes: &Notes) {
         "{} names a process that is no PostgreSQL; its server is gone",
         file.display()
     );
-    if let Ok(text) = std::fs::read_to_string(file)
-        && let Some((_, rest)) = text.split_once('\n')
+    if let Ok(text) = std::fs::read(file)
+        && let Some(end) = text.iter().position(|&byte| byte == b'\n')
     {
-        let _ = std::fs::write(file, format!("{}\n{rest}", i32::MAX));
+        let nobody = i32::MAX.to_string();
+        let _ = std::fs::write(file, [nobody.as_bytes(), &text[end..]].concat());
     }
     if let Some(sockets) = &notes.sockets {
         let _ = std::fs::remove_file(sockets.join(format!("{}.lock", super::SOCKET)));

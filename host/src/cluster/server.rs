@@ -4,6 +4,7 @@
 //! its [`Server`]; a signal is sent only to a process that is known to be this folder's server.
 
 use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
@@ -28,6 +29,8 @@ pub(super) const START_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a shutdown without one may take.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How much of a log is read for its last lines.
+const LOG_BYTES_READ: u64 = 8 * 1024;
 
 /// A server that is to end here.
 #[derive(Debug)]
@@ -175,7 +178,17 @@ pub(super) async fn answers(url: &str) -> bool {
 
 /// The last lines of a server's log.
 pub(super) fn words_in(log: &Path) -> String {
-    last_words(&std::fs::read_to_string(log).unwrap_or_default())
+    last_words(&String::from_utf8_lossy(&end_of(log).unwrap_or_default()))
+}
+
+// It may have grown for days, and have paths in it that are no text.
+fn end_of(log: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(log)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_BYTES_READ)))?;
+    let mut end = Vec::new();
+    file.take(LOG_BYTES_READ).read_to_end(&mut end)?;
+    Ok(end)
 }
 
 fn described(status: ExitStatus) -> String {
@@ -194,4 +207,25 @@ pub(super) fn fresh_log(path: &Path) -> Result<File, ClusterError> {
         Ok(log)
     };
     open().map_err(ClusterError::file("cannot write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_log_is_read_whatever_is_in_it() {
+        let log = std::env::temp_dir().join(format!("hearth-log-{}", std::process::id()));
+        let mut bytes = b"an earlier line\n".repeat(1_000);
+        bytes.extend(b"FATAL:  \xe4\n");
+        std::fs::write(&log, bytes).unwrap();
+        let words = words_in(&log);
+        assert!(
+            words.ends_with("an earlier line; FATAL:  \u{fffd}"),
+            "{words}"
+        );
+        assert_eq!(end_of(&log).unwrap().len() as u64, LOG_BYTES_READ);
+        std::fs::remove_file(&log).unwrap();
+        assert_eq!(words_in(&log), "it wrote nothing");
+    }
 }

@@ -1,6 +1,8 @@
 //! The local host's own PostgreSQL ends with the hosts that use it, however they end, and no earlier.
 
+use std::ffi::OsStr;
 use std::fs::Permissions;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 
@@ -36,7 +38,9 @@ async fn select(address: &str, sql: &str) -> Value {
 /// The process of the server in a folder, if its file names one.
 fn server(folder: &Path) -> Option<Pid> {
     let file = folder.join(".hearth/postgres/data/postmaster.pid");
-    let text = std::fs::read_to_string(file).ok()?;
+    // A folder of any name is in it.
+    let text = std::fs::read(file).ok()?;
+    let text = String::from_utf8_lossy(&text);
     Pid::from_raw(text.lines().next()?.trim().parse().ok()?)
 }
 
@@ -152,6 +156,28 @@ async fn what_is_said_of_a_login_is_not_for_a_server_of_the_hosts_own() {
             .database("tls", ca);
         let (_host, address) = serve(&setup.write()).await;
         assert_eq!(select(&address, "select 'here'").await, "here");
+    }
+}
+
+/// PostgreSQL takes a comma for the end of a folder's name, and what is no UTF-8 stands in no address.
+#[tokio::test]
+async fn a_folder_of_any_name_has_a_server() {
+    for name in [&b"one, two"[..], b"caf\xe9"] {
+        let folder = folder().join(OsStr::from_bytes(name));
+        std::fs::create_dir(&folder).unwrap();
+        let file = folder.with_file_name("hearth.toml");
+        std::fs::rename(file, folder.join("hearth.toml")).unwrap();
+        let (mut killed, _) = serve(&folder).await;
+        let server = server(&folder).unwrap();
+        killed.kill();
+        killed.end(PATIENCE).await;
+        // What it has noted of itself is read as well.
+        let (mut next, address) = serve(&folder).await;
+        next.line("left there by a host that has ended").await;
+        assert_eq!(select(&address, "select 'here'").await, "here");
+        next.terminate();
+        assert_eq!(next.end(PATIENCE).await.code(), Some(0));
+        assert!(!runs(server));
     }
 }
 
