@@ -268,7 +268,14 @@ fn settings(entry: &Entry<'_>) -> Result<BTreeMap<String, Setting>, ConfigError>
         {
             return Err(setting.problem(format!("this is no setting to give here: {instead}")));
         }
-        settings.insert(name.to_ascii_lowercase(), value(&setting)?);
+        // PostgreSQL has them without regard to case, and one value of each.
+        if settings
+            .insert(name.to_ascii_lowercase(), value(&setting)?)
+            .is_some()
+        {
+            let problem = "given twice, but for upper and lower case; leave one out";
+            return Err(setting.problem(problem));
+        }
     }
     Ok(settings)
 }

@@ -546,6 +546,10 @@ fn a_mistake_in_a_function_is_said_in_one_line() {
             "function.hello.database.default.settings.role: this is no setting to give here: use `role`",
         ),
         (
+            "database = { default = { settings = { 'app.t' = { context = 'tenant-id' }, 'App.T' = 'x' } } }",
+            "function.hello.database.default.settings.app.t: given twice, but for upper and lower case; leave one out",
+        ),
+        (
             "database = { default = { settings = { 'app.tenant' = { context = 'tenant' } } } }",
             "function.hello.database.default.settings.app.tenant.context: an event has no \"tenant\"; did you mean \"tenant-id\"?",
         ),
