@@ -37,6 +37,8 @@ use user::User;
 const SOCKET: &str = ".s.PGSQL.5432";
 /// The longest path of a socket: the system's limit is 107 on Linux and 103 on macOS.
 const SOCKET_BYTES_MAX: usize = 100;
+/// What the name of a cluster begins with that is being made; something unique follows.
+const BEGUN: &str = "data-";
 /// How long making a new cluster may take.
 const INITDB_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -119,6 +121,7 @@ impl Cluster {
                 _ => Self::shared(running, options),
             });
         }
+        sweep(&options.directory);
         let programs = Programs::find(&data)?;
         if !data.join("PG_VERSION").is_file() {
             initialize(&programs, user, &data).await?;
@@ -290,7 +293,7 @@ async fn initialize(
     user: Option<&User>,
     data: &Path,
 ) -> Result<(), ClusterError> {
-    let begun = Begun(data.with_file_name(format!("data-{}", Uuid::new_v4().simple())));
+    let begun = Begun(data.with_file_name(format!("{BEGUN}{}", Uuid::new_v4().simple())));
     let mut command = programs.command("initdb", user);
     command.arg("-D").arg(&begun.0).args([
         "--username=postgres",
@@ -328,6 +331,20 @@ async fn initialize(
     }
 }
 
+/// Takes away what a host has left that was killed while it made a cluster. Nobody else makes one: it is for
+/// whoever has the claim.
+fn sweep(directory: &Path) {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| is_begun(&entry.file_name().to_string_lossy())) {
+        let _ = std::fs::remove_dir_all(entry.path());
+    }
+}
+
+fn is_begun(name: &str) -> bool {
+    let unique = name.strip_prefix(BEGUN);
+    unique.is_some_and(|unique| Uuid::try_parse(unique).is_ok())
+}
+
 /// A cluster that is being made; what is left of it goes away, also when the start is given up.
 struct Begun(PathBuf);
 
@@ -353,6 +370,14 @@ mod tests {
         assert!(!takes(b"/home/\xe4"));
         assert!(takes(&[b'/'; SOCKET_BYTES_MAX - SOCKET.len() - 1]));
         assert!(!takes(&[b'/'; SOCKET_BYTES_MAX - SOCKET.len()]));
+    }
+
+    #[test]
+    fn what_a_start_left_is_known_by_its_whole_name() {
+        assert!(is_begun("data-0123456789abcdef0123456789abcdef"));
+        for name in ["data", "data-old", "data-0123", "old-data", "postgres.log"] {
+            assert!(!is_begun(name), "{name}");
+        }
     }
 
     #[test]

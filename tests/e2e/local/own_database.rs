@@ -181,6 +181,23 @@ async fn a_folder_of_any_name_has_a_server() {
     }
 }
 
+/// One that was killed with all its children could take nothing away.
+#[tokio::test]
+async fn what_a_killed_start_has_left_is_taken_away_by_the_next() {
+    let folder = folder();
+    let (mut host, _) = serve(&folder).await;
+    host.terminate();
+    host.end(PATIENCE).await;
+    let cluster = folder.join(".hearth/postgres");
+    let left = cluster.join("data-0123456789abcdef0123456789abcdef");
+    let kept = cluster.join("data-of-last-year");
+    for made in [&left, &kept] {
+        std::fs::create_dir_all(made.join("base")).unwrap();
+    }
+    let (_host, _) = serve(&folder).await;
+    assert!(!left.exists() && kept.exists());
+}
+
 /// Only root's server runs as another user, who may not reach every folder.
 #[tokio::test]
 async fn data_that_were_begun_elsewhere_go_on_there() {
