@@ -5,7 +5,9 @@
 //! Promises: however the start or the work ends, and on the signals that end it, the cluster is stopped;
 //! one that ends meanwhile is started again.
 
+use std::fs::File;
 use std::future::Future;
+use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -17,8 +19,10 @@ use crate::database;
 use crate::serve::Environment;
 use crate::shutdown::Shutdown;
 
-/// Where the local host's own cluster lives, in the folder of the configuration.
-const CLUSTER_FOLDER: &str = ".hearth/postgres";
+/// What the local host keeps, in the folder of the configuration.
+const FOLDER: &str = ".hearth";
+/// Where its own cluster lives in there.
+const CLUSTER_FOLDER: &str = "postgres";
 
 /// In which databases a command runs the setup files that are named for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,12 +106,13 @@ async fn start(
 /// Starts a PostgreSQL of the host's own, and puts its address where there is none.
 async fn own(database: &mut DatabaseConfig, directory: &Path) -> anyhow::Result<Cluster> {
     let options = Options {
-        directory: directory.join(CLUSTER_FOLDER),
+        directory: directory.join(FOLDER).join(CLUSTER_FOLDER),
         settings: Vec::new(),
     };
     let started = Cluster::start(options).await.context(
         "cannot start a PostgreSQL for the database \"default\", which has no url (DATABASE_URL is not set)",
     )?;
+    keep_out_of_repositories(&directory.join(FOLDER));
     database.url = Some(started.url());
     // How to log in is said for the address that there is elsewhere.
     database.password = None;
@@ -117,4 +122,12 @@ async fn own(database: &mut DatabaseConfig, directory: &Path) -> anyhow::Result<
         "the database \"default\" has no url and is in a PostgreSQL of its own"
     );
     Ok(started)
+}
+
+/// Tells Git that nothing in this folder is anybody's source, unless something is said there already.
+fn keep_out_of_repositories(folder: &Path) {
+    if let Ok(mut file) = File::create_new(folder.join(".gitignore")) {
+        // Whoever has no repository misses nothing.
+        let _ = file.write_all(b"*\n");
+    }
 }

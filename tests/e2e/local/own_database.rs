@@ -181,6 +181,14 @@ async fn a_folder_of_any_name_has_a_server() {
     }
 }
 
+#[tokio::test]
+async fn nothing_of_the_hosts_own_gets_into_a_repository() {
+    let folder = folder();
+    let (_host, _) = serve(&folder).await;
+    let ignored = std::fs::read_to_string(folder.join(".hearth/.gitignore"));
+    assert_eq!(ignored.unwrap(), "*\n");
+}
+
 /// One that was killed with all its children could take nothing away.
 #[tokio::test]
 async fn what_a_killed_start_has_left_is_taken_away_by_the_next() {
