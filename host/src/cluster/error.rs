@@ -1,8 +1,11 @@
 //! Why the local PostgreSQL does not run, in its own last words where it had any.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use super::user::name_of;
 
 /// How many of a program's last lines an error repeats.
 const LINES_MAX: usize = 5;
@@ -45,6 +48,22 @@ pub enum ClusterError {
         /// What the system said.
         source: io::Error,
     },
+    /// They are another user's, since a host has run as that one here.
+    #[error(
+        "{act} {}, which is the user {owner}'s; run as that user or as root, or move {} away to begin with an empty database",
+        path.display(),
+        folder.display()
+    )]
+    Foreign {
+        /// What was tried.
+        act: &'static str,
+        /// With which file or folder.
+        path: PathBuf,
+        /// Whose it is.
+        owner: String,
+        /// What can be moved: what holds it lies in a folder of this process's user.
+        folder: PathBuf,
+    },
     /// A program of PostgreSQL's could not be run at all.
     #[error("cannot run {}", program.display())]
     Program {
@@ -78,12 +97,45 @@ pub enum ClusterError {
 impl ClusterError {
     /// For `map_err` on what is done with a file or folder.
     pub(super) fn file(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::File {
-            act,
-            path: path.to_owned(),
-            source,
+        move |source| {
+            let path = path.to_owned();
+            let foreign = match source.kind() {
+                io::ErrorKind::PermissionDenied => foreign(&path, &owner_of),
+                _ => None,
+            };
+            match foreign {
+                Some((uid, folder)) => Self::Foreign {
+                    act,
+                    path,
+                    owner: name_of(uid),
+                    folder,
+                },
+                None => Self::File { act, path, source },
+            }
         }
     }
+}
+
+fn owner_of(path: &Path) -> Option<u32> {
+    Some(path.metadata().ok()?.uid())
+}
+
+/// Whose a path is that this process may not use, if that is another user, and the outermost folder around
+/// it that is not this process's own: that one may be moved by who owns the folder it is in.
+fn foreign(path: &Path, owner_of: &dyn Fn(&Path) -> Option<u32>) -> Option<(u32, PathBuf)> {
+    let own = rustix::process::geteuid().as_raw();
+    // What is not there, or cannot be looked at, is its folder's matter.
+    let mut owned = path
+        .ancestors()
+        .filter_map(|path| Some((owner_of(path)?, path)));
+    let (owner, mut folder) = owned.next().filter(|(owner, _)| *owner != own)?;
+    for (next, around) in owned {
+        if next == own {
+            return Some((owner, folder.to_owned()));
+        }
+        folder = around;
+    }
+    None
 }
 
 /// The last lines of what a program wrote, as one line.
@@ -102,6 +154,34 @@ pub(super) fn last_words(output: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_another_users_is_told_with_what_can_be_moved() {
+        let own = rustix::process::geteuid().as_raw();
+        let owner_of = |path: &Path| match path.to_str()? {
+            "/home/ada/shop/.hearth/postgres" => Some(own + 2),
+            "/home/ada/shop/.hearth" => Some(own + 1),
+            "/home/ada/shop" | "/home/ada" => Some(own),
+            "/srv/shop" | "/home" | "/srv" | "/" => Some(own + 3),
+            _ => None,
+        };
+        let foreign = |path: &str| foreign(Path::new(path), &owner_of);
+        let expected = Some((own + 2, PathBuf::from("/home/ada/shop/.hearth")));
+        assert_eq!(foreign("/home/ada/shop/.hearth/postgres/owner"), expected);
+        assert_eq!(foreign("/home/ada/shop/new"), None);
+        assert_eq!(foreign("/srv/shop/new"), None);
+        let told = ClusterError::Foreign {
+            act: "cannot write",
+            path: "/shop/.hearth/postgres/owner".into(),
+            owner: "postgres".to_owned(),
+            folder: "/shop/.hearth".into(),
+        };
+        assert_eq!(
+            told.to_string(),
+            "cannot write /shop/.hearth/postgres/owner, which is the user postgres's; run as that user or as root, \
+             or move /shop/.hearth away to begin with an empty database"
+        );
+    }
 
     #[test]
     fn last_words_are_one_line() {
