@@ -187,6 +187,18 @@ behind_both_doors! {
     }
 }
 
+/// On Lambda there is one function, with as many instances as events at a time.
+#[tokio::test]
+async fn more_instances_than_there_is_address_space_for() {
+    let component = ECHO.compiled();
+    let more = |number| {
+        format!("[function.more{number}]\ncomponent = {component:?}\ninstances_max = 1000\n")
+    };
+    let setup = Setup::of(&ECHO).toml(&(0..16).map(more).collect::<String>());
+    let words = ["instances_max", "room for"];
+    is_refused(Door::Local, setup, CONFIGURATION, &words).await;
+}
+
 #[tokio::test]
 async fn a_handler_that_names_no_function() {
     let directory = Setup::of(&ECHO).write();

@@ -163,7 +163,7 @@ impl DatabaseConfig {
         }
         if let Some(entry) = section.get("warm") {
             // More would never be open at a time.
-            database.warm = entry.number_u32(0..=database.pool_max)?;
+            database.warm = entry.number_within(0..=database.pool_max, "pool_max")?;
         }
         if let Some(entry) = section.get("lifetime_s") {
             database.lifetime = Duration::from_secs(entry.number(1..=u64::from(u32::MAX))?);

@@ -223,7 +223,8 @@ impl FunctionConfig {
             databases.insert(name.to_owned(), default);
         }
         if !databases.contains_key(name) {
-            let defined: Vec<&str> = databases.keys().map(String::as_str).collect();
+            let others = databases.keys().map(String::as_str);
+            let defined: Vec<&str> = others.chain([DEFAULT_DATABASE]).collect();
             let advice = match source::nearest(name, &defined) {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => format!("add a section [database.{name}]"),
@@ -245,10 +246,14 @@ fn component(entry: &Entry<'_>, section: &Section<'_>) -> Result<PathBuf, Config
     };
     let path = entry.source.directory.join(component.text()?);
     if entry.is_complete() && !path.is_file() {
-        return Err(component.problem(format!(
-            "there is no file {}; build the guest first, or correct the path",
-            path.display()
-        )));
+        let shown = path.display();
+        let problem = match path.is_dir() {
+            true => format!("{shown} is a folder; name the .wasm or .cwasm file in it"),
+            false => {
+                format!("there is no file {shown}; build the guest first, or correct the path")
+            }
+        };
+        return Err(component.problem(problem));
     }
     Ok(path)
 }
@@ -296,7 +301,7 @@ fn retire(entry: &Entry<'_>, memory_mib: u32) -> Result<Retire, ConfigError> {
     }
     if let Some(entry) = section.get("memory_mib") {
         // A mark above the instance's own limit would never be reached.
-        retire.memory_mib = Some(entry.number_u32(1..=memory_mib)?);
+        retire.memory_mib = Some(entry.number_within(1..=memory_mib, "the function's memory_mib")?);
     }
     Ok(retire)
 }

@@ -288,6 +288,20 @@ impl<'a> Entry<'a> {
         Ok(u32::try_from(number).unwrap_or(*range.end()))
     }
 
+    /// As [`Self::number_u32`], where another key gives the bound.
+    pub(super) fn number_within(
+        &self,
+        range: RangeInclusive<u32>,
+        bound: &str,
+    ) -> Result<u32, ConfigError> {
+        self.number_u32(range.clone()).map_err(|_| {
+            let (start, end) = (range.start(), range.end());
+            self.unexpected(&format!(
+                "a whole number from {start} to {end}, which is {bound}"
+            ))
+        })
+    }
+
     /// Text that may be a secret, given here or as `{ variable = "NAME" }`. Errors show what kind
     /// of value it is and never the value. None where the variable is not set, and may be missing.
     pub(super) fn secret(&self) -> Result<Option<String>, ConfigError> {

@@ -375,7 +375,7 @@ fn a_mistake_outside_a_function_is_said_in_one_line() {
         ),
         (
             "[database.default]\npool_max = 2\nwarm = 3",
-            "hearth.toml:3: database.default.warm: expected a whole number from 0 to 2, got 3",
+            "hearth.toml:3: database.default.warm: expected a whole number from 0 to 2, which is pool_max, got 3",
         ),
         (
             "[lambda]\ndrain_timeout_ms = 60_000",
@@ -483,6 +483,10 @@ fn a_mistake_in_a_function_is_said_in_one_line() {
             "function.hello.databases: there is no database \"orders\"; add a section [database.orders]",
         ),
         (
+            "databases = ['defualt']",
+            "function.hello.databases: there is no database \"defualt\"; did you mean \"default\"?",
+        ),
+        (
             "databases = ['defualt']\n[database.default]",
             "function.hello.databases: there is no database \"defualt\"; did you mean \"default\"?",
         ),
@@ -509,7 +513,7 @@ fn a_mistake_in_a_function_is_said_in_one_line() {
         ),
         (
             "retire = { memory_mib = 129 }",
-            "function.hello.retire.memory_mib: expected a whole number from 1 to 128, got 129",
+            "function.hello.retire.memory_mib: expected a whole number from 1 to 128, which is the function's memory_mib, got 129",
         ),
         ("retire = { age = 1 }", "unknown key \"age\" in [function.hello.retire]; did you mean \"age_s\"?"),
         ("retire = 5", "function.hello.retire: expected a section, got 5"),
@@ -655,6 +659,12 @@ fn a_component_must_be_named_and_be_there() {
         problem("[function.hello]\ncomponent = 'none.wasm'"),
         format!(
             "hearth.toml:2: function.hello.component: there is no file {DIRECTORY}/none.wasm; build the guest first, or correct the path"
+        )
+    );
+    assert_eq!(
+        problem("[function.hello]\ncomponent = 'src'"),
+        format!(
+            "hearth.toml:2: function.hello.component: {DIRECTORY}/src is a folder; name the .wasm or .cwasm file in it"
         )
     );
 }

@@ -64,7 +64,7 @@ impl Engine {
                 format!("the WebAssembly engine cannot start: {error:#}"),
             )
         };
-        let engine = wasmtime::Engine::new(&config).map_err(internal)?;
+        let engine = wasmtime::Engine::new(&config).map_err(|error| too_many(capacity, &error))?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(internal)?;
         temporary::add_to_linker(&mut linker, State::temporary).map_err(internal)?;
@@ -153,6 +153,16 @@ impl Engine {
     pub fn ticker(&self) -> &Ticker {
         &self.ticker
     }
+}
+
+/// The one thing that an engine may not get is address space for so many.
+fn too_many(capacity: Capacity, error: &wasmtime::Error) -> Fault {
+    let message = format!(
+        "the WebAssembly engine cannot start with room for {} instances, twice the `instances_max` of all functions and \
+         two for each: {error:#}; lower `instances_max`, or run fewer functions",
+        capacity.alive
+    );
+    Fault::new(Kind::InvalidConfiguration, message)
 }
 
 /// What an instance has before any of its code has run, where that can be told: the largest of its memories.
