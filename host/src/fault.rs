@@ -1,8 +1,9 @@
 //! Why an invocation has no answer: what failed, whose mistake it was, and who is told what.
 //!
-//! Every fault has a blame and two messages. The caller's is short and gives nothing of the inside
-//! away; the log's names the act, the thing, the numbers and the next step. Error types are those
-//! that Lambda keeps in its reports: `Function.Xxx` and `Runtime.Xxx`.
+//! Every fault has a blame and two messages. The log's names the act, the thing, the numbers and the next
+//! step. The caller's is the same, since who invokes a function mostly has it in hand as well, except
+//! where Hearth itself failed ([`Kind::Internal`]): then it is short and gives nothing of the inside away.
+//! Error types are those that Lambda keeps in its reports: `Function.Xxx` and `Runtime.Xxx`.
 
 use serde_json::json;
 
@@ -107,6 +108,10 @@ impl Kind {
     }
 }
 
+/// What a caller reads of the host's own mistakes. Both front doors tell it the request id.
+const OF_THE_HOST: &str =
+    "Hearth itself failed; its log says how, for an invocation in the line with its request id";
+
 /// A failure with its blame.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{log}")]
@@ -126,17 +131,26 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault whose caller may read what the log says.
+    /// A fault. Its caller may read what the log says, unless the fault is Hearth's own.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         let message = shortened(message.into(), limits::FAULT_MESSAGE_BYTES_MAX);
         Self {
             kind,
             blame: kind.blame(),
             error_type: kind.error_type().to_owned(),
-            caller: message.clone(),
+            caller: match kind {
+                Kind::Internal => OF_THE_HOST.to_owned(),
+                _ => message.clone(),
+            },
             log: message,
             stack_trace: Vec::new(),
         }
+    }
+
+    /// The same fault, of which its caller reads this.
+    pub fn told(mut self, caller: &str) -> Self {
+        self.caller = caller.to_owned();
+        self
     }
 
     /// The same fault, with what was being done at the time.
@@ -198,6 +212,18 @@ fn shortened(mut text: String, bytes_max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_caller_reads_nothing_of_the_inside_where_the_host_failed() {
+        let told = |kind| {
+            let fault = Fault::new(kind, "no descriptor is left");
+            assert_eq!(fault.log, "no descriptor is left");
+            String::from_utf8(fault.body()).unwrap()
+        };
+        assert!(!told(Kind::Internal).contains("descriptor"));
+        assert!(told(Kind::Internal).contains("its log says how"));
+        assert!(told(Kind::InvalidConfiguration).contains("descriptor"));
+    }
 
     #[test]
     fn a_short_document_keeps_what_matters_most() {

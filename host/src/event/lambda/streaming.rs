@@ -104,7 +104,7 @@ impl RuntimeApi {
         let message = format!("a streamed answer did not arrive: {problem}");
         line_for!(Some(&receipt.invocation), warn, "{message}");
         // Lambda may have seen nothing of it. If it has, an error as well is refused, or ends it.
-        let fault = Fault::new(Kind::Internal, message);
+        let fault = Fault::new(Kind::Internal, message).told("the streamed answer did not arrive");
         self.undelivered = Some((receipt.clone(), Err(fault)));
         Ok(())
     }
