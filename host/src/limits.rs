@@ -34,7 +34,7 @@ pub const EVENT_ASYNC_BYTES_MAX: usize = 1024 * 1024;
 /// 8 KiB of the payload at least.
 pub const FRAMES_BYTES_MAX: usize = 128 * 1024;
 
-/// Instances of one `serial` or `fresh` function at a time, where nothing else is said.
+/// Instances of one function at a time, where nothing else is said.
 pub const INSTANCES_DEFAULT: u32 = 8;
 /// Instances of one function that a configuration may ask for.
 pub const INSTANCES_MAX: u32 = 1_000;

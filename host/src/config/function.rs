@@ -101,7 +101,7 @@ pub struct Retire {
     pub invocations: u64,
     /// At this age.
     pub age: Duration,
-    /// Once its memory has grown to this; `None` leaves it to the memory limit alone.
+    /// Once its memory has grown to more than this; without it, to more than three quarters of what it may have.
     pub memory_mib: Option<u32>,
 }
 
