@@ -49,7 +49,7 @@ fn parse(text: &str) -> Result<Config, String> {
     let variables = |name: &str| examples.contains(&name).then(|| "host=db".to_owned());
     let file = Path::new("hearth.toml");
     let source = Source::new(file, text, Path::new(DIRECTORY), &variables);
-    Config::parse(&source, None).map_err(|error| error.to_string())
+    Config::parse(&source, &[]).map_err(|error| error.to_string())
 }
 
 /// The keys that there are, according to the answer to one that there is not.
