@@ -20,10 +20,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::database::connection::Terms;
 use crate::database::error::{Error, Result};
-use crate::database::pool::{Loan, Patience};
-use crate::database::server_error::Verdict;
+use crate::database::pool::Patience;
 use crate::database::sql::listening::listens;
 use crate::database::statement::Description;
 use crate::database::{Database, Databases};
@@ -44,11 +42,11 @@ pub mod pinned;
 pub mod place;
 mod seat;
 mod shared;
+mod tidying;
 pub mod transaction;
 mod turn;
 pub mod work;
 
-use leaving::Interrupted;
 use pinned::Pinned;
 use seat::{Role, Seat, may_try_again};
 use transaction::{Options, Transaction};
@@ -273,76 +271,6 @@ impl Session {
             .await;
         call.end(done.as_ref().err().map(Error::kind));
         done
-    }
-
-    /// Uses a seat's connection until the work is done or the session ends, when its turn has come. Work that is
-    /// given up in the middle is ended in the background.
-    pub(in crate::database) async fn with_loan<R>(
-        self: &Arc<Self>,
-        seat: &Arc<Seat>,
-        claim: Claim,
-        work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
-    ) -> Result<R> {
-        let Claim {
-            flow,
-            ends_rows,
-            within,
-        } = claim;
-        let result = {
-            let using = pin!(async {
-                let mut place = seat.turn(within).await?;
-                // Whoever had the turn before may have begun something to go on with.
-                if let (Err(Error::InUse), Some(loan)) = (seat.admits(flow), place.as_mut()) {
-                    let made = Box::pin(seat.make_way(loan, ends_rows)).await;
-                    made.map_err(Error::unexecuted)?;
-                }
-                seat.admits(flow)?;
-                // Not before: who only waits for a turn has nothing to end.
-                let interrupted = Interrupted::new(self, seat);
-                let result = match place.as_mut() {
-                    Some(loan) => self.with(loan, seat, work).await,
-                    None => Err(self.gone(seat)),
-                };
-                interrupted.disarm();
-                result
-            });
-            self.unless_ended(using).await
-        };
-        if !seat.role().is_held() || matches!(result, Err(Error::ConnectionLost { .. })) {
-            self.leave(seat, result.is_err());
-        }
-        result
-    }
-
-    async fn with<R>(
-        &self,
-        loan: &mut Loan,
-        seat: &Seat,
-        work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
-    ) -> Result<R> {
-        loan.terms = self.terms(seat.database())?;
-        let _measured = self.account.tally().map(|tally| tally.database.measure());
-        let result = work(loan).await;
-        seat.look_at(loan);
-        overheard::tell(loan, &self.account, seat.database().name());
-        match result.as_ref().err().map(Error::verdict) {
-            Some(Verdict::Lost) => loan.doom(),
-            // Elsewhere it is news that a server takes no writes.
-            Some(Verdict::Demoted) if !loan.may_only_read() => seat.database().doubt(),
-            Some(Verdict::Demoted | Verdict::Usable) | None => {}
-        }
-        match result.is_ok() && loan.is_busy() {
-            true => seat.begin_flow(loan.flowing.as_ref()),
-            false => seat.stop_flow(),
-        }
-        result
-    }
-
-    fn terms(&self, database: &Database) -> Result<Terms> {
-        Ok(Terms {
-            prelude: self.grants.prelude(database.name())?,
-            time: Some(self.deadline().remaining()),
-        })
     }
 
     /// Whether the environment is frozen between two invocations.

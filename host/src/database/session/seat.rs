@@ -2,32 +2,30 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::aside::Aside;
-use super::overheard;
 use crate::database::Batch;
 use crate::database::Database;
 use crate::database::connection::batch::Rest;
 use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
 use crate::lock::lock;
-use crate::telemetry::{Account, line_of};
+use crate::telemetry::Account;
 
 /// Holds a connection until it is given back, made clean or retired.
 pub(in crate::database) struct Seat {
-    database: Arc<Database>,
+    pub(super) database: Arc<Database>,
     /// Whose it is.
-    account: Arc<Account>,
+    pub(super) account: Arc<Account>,
     pub(in crate::database) loan: tokio::sync::Mutex<Option<Loan>>,
     role: Mutex<Role>,
     flow: Mutex<FlowState>,
     /// Whether the call under way was given up.
-    given_up: AtomicBool,
+    pub(super) given_up: AtomicBool,
     /// Whether the transaction that is open was dropped.
-    dropped: AtomicBool,
+    pub(super) dropped: AtomicBool,
     /// How many transactions were begun on it.
     begun: AtomicU64,
     /// How many calls use it, or wait for it.
@@ -35,7 +33,7 @@ pub(in crate::database) struct Seat {
     /// Whether a transaction was open when its last call was over.
     in_transaction: AtomicBool,
     /// The portals whose rows nobody will read any more.
-    ended_portals: Mutex<Vec<String>>,
+    pub(super) ended_portals: Mutex<Vec<String>>,
     /// The rows that were read before their turn.
     aside: Aside,
 }
@@ -286,97 +284,6 @@ impl Seat {
         if let Some(loan) = self.loan.lock().await.as_mut() {
             loan.begin_later(begin.to_owned());
         }
-    }
-
-    /// Frees the connection of what nobody waits for: a call that was given up, rows that will not be
-    /// read, a transaction that was dropped.
-    pub(in crate::database) async fn tidy(&self, loan: &mut Loan) -> Result<()> {
-        for portal in std::mem::take(&mut *lock(&self.ended_portals)) {
-            loan.forget_portal(&portal);
-        }
-        // Whoever gave it up still hears what was said until then.
-        self.overhear(loan);
-        // Each is done with only when it is done: this may itself be given up.
-        if self.given_up.load(Ordering::Acquire) {
-            loan.give_up().await?;
-            self.given_up.store(false, Ordering::Release);
-        } else {
-            loan.abandon_rows().await?;
-        }
-        if self.dropped.load(Ordering::Acquire) {
-            loan.roll_back().await?;
-            self.dropped.store(false, Ordering::Release);
-        }
-        Ok(())
-    }
-
-    /// The same within a time, after which the connection is retired.
-    pub(in crate::database) async fn tidy_within(&self, within: Duration) {
-        let mut place = self.loan.lock().await;
-        // The next call came first and has done it: what flows by now is its own.
-        if self.is_flowing() {
-            return;
-        }
-        let Some(loan) = place.as_mut() else { return };
-        match tokio::time::timeout(within, self.tidy(loan)).await {
-            Ok(Ok(())) => self.look_at(loan),
-            Ok(Err(_)) | Err(_) => {
-                *place = None;
-                self.report_retired();
-            }
-        }
-    }
-
-    /// Makes the connection clean and gives it back, or retires it.
-    pub(in crate::database) async fn settle(&self, within: Duration) {
-        // Dropped without being given back, it is retired.
-        drop(self.clean(within).await);
-    }
-
-    /// The same, after which the server holds nothing for it any more. An error if nobody knows that.
-    pub(in crate::database) async fn close(&self, within: Duration) -> Result<()> {
-        match self.clean(within).await {
-            None => Ok(()),
-            Some(loan) if !loan.is_dead() && !loan.is_busy() => {
-                loan.say_good_bye().await;
-                Ok(())
-            }
-            Some(_) => Err(Error::ConnectionLost {
-                maybe_executed: false,
-            }),
-        }
-    }
-
-    /// Makes the connection clean and gives it back. If that cannot be done, it is returned.
-    async fn clean(&self, within: Duration) -> Option<Loan> {
-        self.end_all_rows();
-        let mut loan = self.loan.lock().await.take()?;
-        let settled = tokio::time::timeout(within, loan.settle()).await;
-        self.overhear(&mut loan);
-        match settled {
-            Ok(true) => {
-                loan.give_back();
-                None
-            }
-            Ok(false) | Err(_) => {
-                self.report_retired();
-                Some(loan)
-            }
-        }
-    }
-
-    /// Tells the log what the server has said beside its answers.
-    fn overhear(&self, loan: &mut Loan) {
-        overheard::tell(loan, &self.account, self.database.name());
-    }
-
-    fn report_retired(&self) {
-        line_of!(
-            self.account,
-            info,
-            database = self.database.name(),
-            "a connection was retired: it could not be made clean"
-        );
     }
 }
 
