@@ -45,22 +45,27 @@ impl Session {
 
     /// The guest no longer holds a seat.
     pub(in crate::database) fn release(self: &Arc<Self>, seat: &Arc<Seat>) {
-        if seat.is_flowing() {
+        // Whatever has its turn now, what the host does there by itself included, leaves it to the guest.
+        if seat.is_flowing() || !self.leave(seat, true) {
             self.settle_later(seat);
-        } else {
-            self.leave(seat, true);
         }
     }
 
     /// Ends the use of a seat: its connection goes back, stays, or is made clean first. `told` if
-    /// the guest knows already what may be wrong with it.
-    pub(in crate::database) fn leave(self: &Arc<Self>, seat: &Arc<Seat>, told: bool) {
+    /// the guest knows already what may be wrong with it. False if somebody else has the turn.
+    pub(in crate::database) fn leave(self: &Arc<Self>, seat: &Arc<Seat>, told: bool) -> bool {
         let Ok(mut place) = seat.loan.try_lock() else {
-            // The next call on it is waiting already, and will leave it in its turn.
-            return;
+            // Who has it, or is next, will leave it.
+            return false;
         };
-        let Some(loan) = place.as_mut() else { return };
         let role = seat.role();
+        let Some(loan) = place.as_mut() else {
+            // It is said to the next call that it was lost, unless there is none.
+            if role.is_held() {
+                self.forget(seat);
+            }
+            return true;
+        };
         if seat.is_flowing() {
             seat.change(Role::Call, Role::Cursor);
             self.leaving.notify_waiters();
@@ -89,6 +94,7 @@ impl Session {
             self.keep(seat);
             self.keeping.notify_waiters();
         }
+        true
     }
 
     /// A seat stays for all further calls, behind those that do so already.

@@ -1,7 +1,7 @@
 //! What a function gives up, or loses, takes nothing else with it, and nothing runs somewhere else
 //! without a word.
 
-use e2e::guests::{MISBEHAVE, QUERY};
+use e2e::guests::{MISBEHAVE, PROGRAM, QUERY};
 use e2e::{Database, Door, Setup, Trial};
 use serde_json::{Value, json};
 
@@ -171,5 +171,21 @@ behind_both_doors! {
         for result in [&results[1], &results[3]] {
             assert_eq!(result["rows"], json!([[""]]), "{results:?}");
         }
+    }
+
+    /// The host ends what was given up on it, for longer than the guest holds it.
+    async fn a_session_that_is_dropped_while_the_host_tidies_it_is_given_back(door) {
+        let database = Database::with("
+            create table written (key bigint);
+            create function reluctant() returns void language plpgsql as
+                $$ begin perform pg_sleep(600); exception when query_canceled then perform pg_sleep(0.5); raise; end $$;
+        ").await;
+        let trial = Setup::of(&PROGRAM).with(&database).database("pool_max", "1").start(door).await;
+        let slow = json!({ "do": "query", "sql": "select reluctant()", "rows": "all" });
+        let steps = json!([{ "do": "hurry", "millis": 200, "step": slow }, { "do": "sleep", "millis": 100 }]);
+        let session = json!({ "do": "session", "steps": steps, "end": "drop" });
+        let steps = json!([session, { "do": "write", "key": 5 }]);
+        trial.value(json!({ "program": { "steps": steps, "fails": false } })).await;
+        assert_eq!(database.value("select count(*) from written").await.as_deref(), Some("1"));
     }
 }
