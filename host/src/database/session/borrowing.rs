@@ -147,7 +147,8 @@ impl Session {
                 )));
             }
             let is_held = |seat: &&Arc<Seat>| {
-                Arc::ptr_eq(seat.database(), database) && seat.role() != Role::Call
+                let stays = seat.role() != Role::Call && !seat.is_being_left();
+                Arc::ptr_eq(seat.database(), database) && stays
             };
             seats.iter().filter(is_held).count()
         };

@@ -71,6 +71,8 @@ impl Session {
             self.leaving.notify_waiters();
         } else if loan.is_clean() {
             let loan = place.take();
+            // A call that has found it here on another thread finds nothing that it relies on gone.
+            seat.change(Role::Kept, Role::Call);
             drop(place);
             self.forget(seat);
             loan.into_iter().for_each(Loan::give_back);
@@ -111,11 +113,13 @@ impl Session {
 
     /// What a call is told that finds no connection in its place.
     pub(in crate::database) fn gone(&self, seat: &Arc<Seat>) -> Error {
-        if seat.role() != Role::Kept {
-            return Error::Ended;
+        match seat.role() {
+            // It was given back in the meantime, and the call is made elsewhere.
+            Role::Call => {}
+            // The next one after this may take another connection: the guest knows now.
+            Role::Kept => self.forget(seat),
+            Role::Cursor | Role::Transaction | Role::Pinned => return Error::Ended,
         }
-        // The next one after this may take another connection: the guest knows now.
-        self.forget(seat);
         Error::ConnectionLost {
             maybe_executed: false,
         }
@@ -147,13 +151,19 @@ impl Session {
     }
 
     /// Ends what a seat's connection does for nobody, in the background. The seat stays in use.
-    pub(in crate::database) fn tidy_later(&self, seat: &Arc<Seat>) {
-        let seat = seat.clone();
-        self.in_background(async move { seat.tidy_within(limits::SETTLE_TIMEOUT).await });
+    pub(in crate::database) fn tidy_later(self: &Arc<Self>, seat: &Arc<Seat>) {
+        let (session, seat) = (self.clone(), seat.clone());
+        self.in_background(async move {
+            seat.tidy_within(limits::SETTLE_TIMEOUT).await;
+            // The last call on it may have found that this has the next turn.
+            if !seat.role().is_held() {
+                session.leave(&seat, false);
+            }
+        });
     }
 
     /// The call under way on a seat's connection was given up.
-    fn give_up(&self, seat: &Arc<Seat>) {
+    fn give_up(self: &Arc<Self>, seat: &Arc<Seat>) {
         seat.give_up();
         self.keeping.notify_waiters();
         self.tidy_later(seat);
@@ -171,16 +181,47 @@ impl Session {
     }
 }
 
+/// Notices that nobody waits for a turn any more: it may have come, and nobody have had it.
+pub(in crate::database) struct Waiting<'a> {
+    session: &'a Arc<Session>,
+    seat: &'a Arc<Seat>,
+    armed: bool,
+}
+
+impl<'a> Waiting<'a> {
+    /// For the turn on this seat, until it is had.
+    pub(in crate::database) fn new(session: &'a Arc<Session>, seat: &'a Arc<Seat>) -> Self {
+        Self {
+            session,
+            seat,
+            armed: true,
+        }
+    }
+
+    /// The turn has come.
+    pub(in crate::database) fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.armed && !self.seat.role().is_held() {
+            self.session.leave(self.seat, false);
+        }
+    }
+}
+
 /// Notices that a call was given up: the guest cancelled it, or the guest is gone.
 pub(in crate::database) struct Interrupted<'a> {
-    session: &'a Session,
+    session: &'a Arc<Session>,
     seat: &'a Arc<Seat>,
     armed: bool,
 }
 
 impl<'a> Interrupted<'a> {
     /// Of a call on this seat, until it is disarmed.
-    pub(in crate::database) fn new(session: &'a Session, seat: &'a Arc<Seat>) -> Self {
+    pub(in crate::database) fn new(session: &'a Arc<Session>, seat: &'a Arc<Seat>) -> Self {
         Self {
             session,
             seat,

@@ -32,6 +32,8 @@ pub(in crate::database) struct Seat {
     calls: AtomicUsize,
     /// Whether a transaction was open when its last call was over.
     in_transaction: AtomicBool,
+    /// Whether its connection was clean by then.
+    clean: AtomicBool,
     /// The portals whose rows nobody will read any more.
     pub(super) ended_portals: Mutex<Vec<String>>,
     /// The rows that were read before their turn.
@@ -107,6 +109,7 @@ impl Seat {
             begun: AtomicU64::new(0),
             calls: AtomicUsize::new(0),
             in_transaction: AtomicBool::new(false),
+            clean: AtomicBool::new(false),
             ended_portals: Mutex::default(),
             aside,
         }
@@ -152,6 +155,13 @@ impl Seat {
     pub(in crate::database) fn look_at(&self, loan: &Loan) {
         let open = loan.wire.in_transaction();
         self.in_transaction.store(open, Ordering::Release);
+        self.clean.store(loan.is_clean(), Ordering::Release);
+    }
+
+    /// Whether it is kept for nothing any more, and its connection about to go back: what the host does there by
+    /// itself still has its turn.
+    pub(in crate::database) fn is_being_left(&self) -> bool {
+        self.role() == Role::Kept && self.is_free() && self.clean.load(Ordering::Acquire)
     }
 
     /// It stays with the invocation, for all of its further calls. Whether it did not before.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::MutexGuard;
 
 use super::Session;
-use super::leaving::Interrupted;
+use super::leaving::{Interrupted, Waiting};
 use super::overheard;
 use super::seat::{Flow, Seat};
 use crate::database::Database;
@@ -77,7 +77,9 @@ impl Session {
         } = claim;
         let result = {
             let using = pin!(async {
+                let waiting = Waiting::new(self, seat);
                 let mut place = seat.turn(within).await?;
+                waiting.disarm();
                 // Whoever had the turn before may have begun something to go on with.
                 if let (Err(Error::InUse), Some(loan)) = (seat.admits(flow), place.as_mut()) {
                     let made = Box::pin(seat.make_way(loan, ends_rows)).await;

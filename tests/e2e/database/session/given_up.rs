@@ -188,4 +188,17 @@ behind_both_doors! {
         trial.value(json!({ "program": { "steps": steps, "fails": false } })).await;
         assert_eq!(database.value("select count(*) from written").await.as_deref(), Some("1"));
     }
+
+    /// The call that has ended the transaction was made before the host came to tidy up behind the other.
+    async fn a_connection_that_is_kept_for_nothing_any_more_is_free_for_a_transaction(door) {
+        let database = Database::with(SCHEMA).await;
+        let trial = Setup::of(&QUERY).with(&database).database("pool_max", "1").start(door).await;
+        for other in [json!({ "transaction": [insert(1)], "end": "commit" }), json!({ "session": [insert(1)] })] {
+            let given_up = json!({ "abandon": SLEEP, "after_ms": 200 });
+            let results = results(&trial, json!([{ "batch": "begin" }, given_up, { "batch": "rollback" }, other])).await;
+            assert_eq!(results[2], Value::Null, "{results:?}");
+            assert!(!results[3].to_string().contains("error"), "{results:?}");
+        }
+        assert_eq!(numbers(&database).await.as_deref(), Some("1 1"));
+    }
 }
