@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Connection;
 use crate::config::Prepare;
-use crate::database::error::Result;
+use crate::database::error::{Error, Result};
 use crate::database::sql::residue::Residue;
 use crate::database::wire::Status;
 use crate::limits;
@@ -28,6 +28,9 @@ const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UN
     FOR name IN SELECT p.name FROM pg_prepared_statements p WHERE from_sql LOOP \
     EXECUTE pg_catalog.format('DEALLOCATE %I', name); END LOOP; END $$";
 
+/// What the server refuses, and with it all that follows in the transaction. Its log says why.
+const FAIL: &str = "ROLLBACK TO SAVEPOINT \"hearth: a result was too large\"";
+
 impl Connection {
     /// Ends the rows that nobody will read, without harm to an open transaction. A `COPY` has no
     /// portal to be left in: unless it is about to end, its transaction fails with it.
@@ -37,11 +40,24 @@ impl Connection {
             return Ok(());
         }
         let in_transaction = self.wire.in_transaction() || self.under_way.began.is_some();
-        if in_transaction && !self.under_way.copying_out {
+        if in_transaction && !self.under_way.copying_out && !self.told_failed {
             // No more than one fetch is under way, and cancelling would fail the transaction.
             return self.wire.drain().await;
         }
         self.interrupt().await
+    }
+
+    /// Sees to it that a transaction that is open has failed, if a guest was told that what it asked for in it
+    /// has: it would otherwise be committed with the rest.
+    pub async fn fail_transaction(&mut self) -> Result<()> {
+        if self.told_failed && self.status() == Some(Status::Open) {
+            match self.command(FAIL).await {
+                Ok(()) | Err(Error::Server(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.told_failed = false;
+        Ok(())
     }
 
     /// Ends the request under way, for whose answer nobody waits. A transaction that was open stays
@@ -75,7 +91,7 @@ impl Connection {
             return false;
         }
         self.is_not_cancelled().await;
-        self.beginning = None;
+        (self.beginning, self.told_failed) = (None, false);
         self.forget_parsing();
         let sql = match (self.status(), self.residue) {
             (Some(Status::Idle), Residue::Nothing) => return self.is_clean(),

@@ -33,7 +33,7 @@ impl Seat {
             loan.roll_back().await?;
             self.dropped.store(false, Ordering::Release);
         }
-        Ok(())
+        loan.fail_transaction().await
     }
 
     /// The same within a time, after which the connection is retired.

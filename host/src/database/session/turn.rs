@@ -12,7 +12,7 @@ use tokio::sync::MutexGuard;
 use super::Session;
 use super::leaving::{Interrupted, Waiting};
 use super::overheard;
-use super::seat::{Flow, Seat};
+use super::seat::{Flow, Role, Seat};
 use crate::database::Database;
 use crate::database::connection::Terms;
 use crate::database::error::{Error, Result};
@@ -104,9 +104,9 @@ impl Session {
     }
 
     async fn with<R>(
-        &self,
+        self: &Arc<Self>,
         loan: &mut Loan,
-        seat: &Seat,
+        seat: &Arc<Seat>,
         work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
     ) -> Result<R> {
         loan.terms = self.terms(seat.database())?;
@@ -120,9 +120,16 @@ impl Session {
             Some(Verdict::Demoted) if !loan.may_only_read() => seat.database().doubt(),
             Some(Verdict::Demoted | Verdict::Usable) | None => {}
         }
-        match result.is_ok() && loan.is_busy() {
-            true => seat.begin_flow(loan.flowing.as_ref()),
-            false => seat.stop_flow(),
+        match (result.is_ok(), loan.is_busy()) {
+            (true, true) => seat.begin_flow(loan.flowing.as_ref()),
+            (_, is_busy) => {
+                seat.stop_flow();
+                // Nobody will read what the server goes on to send.
+                let stays = !matches!(seat.role(), Role::Call | Role::Cursor);
+                if is_busy && stays && !loan.is_dead() {
+                    self.tidy_later(seat);
+                }
+            }
         }
         result
     }

@@ -201,4 +201,26 @@ behind_both_doors! {
         }
         assert_eq!(numbers(&database).await.as_deref(), Some("1 1"));
     }
+
+    /// Of an endless result the server is told at once to give it up; of one that ends soon it knows nothing.
+    async fn a_transaction_has_failed_when_a_pipeline_in_it_was_too_large(door) {
+        let (database, trial) = trial(door).await;
+        for rows in [9_000, 1_000_000_000] {
+            let large = format!("select repeat('x', 1000) from (select generate_series(1, {rows})) many");
+            let steps = json!([insert(1), { "pipeline": [[large, []]] }, insert(2)]);
+            let by_text = json!([{ "batch": "begin" }, steps[0], steps[1], steps[2], { "batch": "commit" }]);
+            let results = results(&trial, json!([
+                { "transaction": steps, "end": "commit" }, { "transaction": steps, "end": "rollback" },
+                { "session": by_text }, { "batch": "begin" }, steps[0], steps[1], steps[2], { "batch": "commit" }, insert(3),
+            ])).await;
+            for done in [&results[0]["steps"], &results[1]["steps"], &json!(results[2].as_array().unwrap()[1..4]), &json!(results[4..7])] {
+                assert!(message(&done[1]).contains("many rows without a pipeline"), "{rows}: {done}");
+                assert_eq!(done[2]["error"]["code"], "25P02", "{rows}: {done}");
+            }
+            assert!(message(&results[0]["end"]).contains("rolled back"), "{rows}: {results:?}");
+            assert_eq!((&results[1]["end"], &results[8]), (&Value::Null, &json!({ "affected": 1 })), "{rows}: {results:?}");
+            database.run("delete from things where number = 3").await;
+        }
+        assert_eq!(numbers(&database).await.as_deref(), Some(""));
+    }
 }
