@@ -41,9 +41,18 @@ pub enum Harm {
     Replace(Vec<u8>),
     /// Passes nothing of the server's on any more over the connection on which it speaks next.
     Silence,
-    /// Holds back that a transaction has failed, once the server has told why, until [`Proxy::release`].
-    HoldFailed,
+    /// Holds back these bytes, with which the server ends what it says at a time, until [`Proxy::release`].
+    HoldBack(&'static [u8]),
 }
+
+/// A transaction that was open has failed: the server is ready for no more than its end.
+pub const FAILED: &[u8] = b"Z\0\0\0\x05E";
+
+/// A portal has more rows than were asked for, and the server is ready for more.
+pub const SUSPENDED: &[u8] = b"s\0\0\0\x04Z\0\0\0\x05T";
+
+/// A savepoint is released, and the server ready for more.
+pub const RELEASED: &[u8] = b"C\0\0\0\x0cRELEASE\0Z\0\0\0\x05T";
 
 struct Shared {
     socket: PathBuf,
@@ -52,7 +61,7 @@ struct Shared {
     held: watch::Sender<bool>,
     /// Whether what the server says comes byte by byte.
     dripping: AtomicBool,
-    /// Lets go what [`Harm::HoldFailed`] holds back.
+    /// Lets go what [`Harm::HoldBack`] holds back.
     release: Notify,
 }
 
@@ -150,7 +159,7 @@ impl Proxy {
         self.shared.held.send_replace(held);
     }
 
-    /// Lets go what [`Harm::HoldFailed`] holds back.
+    /// Lets go what [`Harm::HoldBack`] holds back.
     pub fn release(&self) {
         self.shared.release.notify_one();
     }
@@ -283,17 +292,16 @@ async fn answers(
     }
 }
 
-/// A transaction that was open has failed, and the server is ready to be told so.
-const FAILED: &[u8] = b"Z\0\0\0\x05E";
-
 impl State {
     /// Cuts off what is to come later.
     fn hold_back(&mut self, bytes: &mut Vec<u8>) -> Vec<u8> {
-        if !(matches!(self.harm, Some(Harm::HoldFailed)) && bytes.ends_with(FAILED)) {
-            return Vec::new();
+        match self.harm {
+            Some(Harm::HoldBack(end)) if bytes.ends_with(end) => {
+                self.harm = None;
+                bytes.split_off(bytes.len() - end.len())
+            }
+            _ => Vec::new(),
         }
-        self.harm = None;
-        bytes.split_off(bytes.len() - FAILED.len())
     }
 
     /// Does the harm that is due to what the server says. Whether the connection ends with it.
@@ -318,7 +326,7 @@ impl State {
                 *silent = true;
                 self.harm = None;
             }
-            Some(Harm::CutRequest(_) | Harm::HoldFailed) | None => {}
+            Some(Harm::CutRequest(_) | Harm::HoldBack(_)) | None => {}
         }
         false
     }

@@ -133,11 +133,13 @@ impl Aside {
                 aside: self,
                 result,
                 batch: begun.take().unwrap_or_default(),
+                ended: false,
             };
             if self.all.bytes() + reading.batch.cells.len() >= limits::ASIDE_BYTES_MAX {
                 return Err(Error::InUse);
             }
             connection.read_on(&mut reading.batch).await?;
+            reading.ended = !connection.is_busy();
         }
         if let Some(batch) = begun {
             self.put(result, batch);
@@ -151,12 +153,15 @@ struct Reading<'a> {
     aside: &'a Aside,
     result: &'a str,
     batch: Batch,
+    /// Whether the answer has ended with them. Whoever waits for its rows is told so, also if there were none:
+    /// those that a portal still has are not among them.
+    ended: bool,
 }
 
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
         let batch = std::mem::take(&mut self.batch);
-        if batch.rows > 0 || batch.last || batch.failed.is_some() {
+        if batch.rows > 0 || self.ended || batch.failed.is_some() {
             self.aside.put(self.result, batch);
         }
     }

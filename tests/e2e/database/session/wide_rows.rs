@@ -1,6 +1,7 @@
 //! In a transaction other calls have their turn while rows are read, however large those are.
 
 use e2e::guests::QUERY;
+use e2e::proxy::{FAILED, SUSPENDED};
 use e2e::{Database, Door, Harm, Proxy, Setup, Trial};
 use serde_json::{Value, json};
 
@@ -127,19 +128,34 @@ behind_both_doors! {
 
     /// The server has said why, and not yet that it is ready, when the other call is given up.
     async fn an_error_is_told_though_a_call_that_was_given_up_has_read_it(door) {
-        let database = Database::with("create table noted (id int4)").await;
-        let proxy = Proxy::of(&database);
-        let trial = Setup::of(&QUERY).through(&proxy).start(door).await;
-        proxy.harm(Harm::HoldFailed);
         let steps = json!([{ "streamed": FAILING, "meanwhile": ["select 1"], "given_up_ms": 300 }]);
-        let later = json!({ "session": [{ "query": "select pg_sleep(1)::text" }, { "query": "select 'given up by now'" }] });
-        let both = json!({ "parallel": [transactions(&steps, "rollback")[0], later] });
-        let release = async {
-            let seen = "select count(*) from pg_stat_activity where datname = $name and query like 'select ''given up by%'";
-            database.until(seen, "1").await;
-            proxy.release();
-        };
-        let (results, ()) = tokio::join!(result(&trial, &both), release);
-        assert_eq!(results[0]["steps"][0]["error"]["code"], "22012", "{results}");
+        let result = held_back(door, FAILED, &transactions(&steps, "rollback")[0]).await;
+        assert_eq!(result["steps"][0]["error"]["code"], "22012", "{result}");
     }
+
+    /// The first ones are as many bytes as are passed on at a time, and nothing but the end of that answer is on
+    /// its way when the other call has its turn.
+    async fn rows_that_a_portal_still_has_are_read_though_another_call_has_met_none(door) {
+        let rows = "select repeat('x', 521) from generate_series(1, 1000)";
+        let steps = json!([{ "streamed": rows, "meanwhile": ["select 1"] }]);
+        let result = held_back(door, SUSPENDED, &transactions(&steps, "commit")[0]).await;
+        assert_eq!(result["steps"][0], json!({ "rows": 1000 }), "{result}");
+    }
+}
+
+/// What comes of a step whose first answer ends with these bytes, if they come when the step can go no further.
+async fn held_back(door: Door, end: &'static [u8], step: &Value) -> Value {
+    let database = Database::with("create table noted (id int4)").await;
+    let proxy = Proxy::of(&database);
+    let trial = Setup::of(&QUERY).through(&proxy).start(door).await;
+    proxy.harm(Harm::HoldBack(end));
+    let later = json!({ "session": [{ "query": "select pg_sleep(1)::text" }, { "query": "select 'given up by now'" }] });
+    let both = json!({ "parallel": [step, later] });
+    let release = async {
+        let seen = "select count(*) from pg_stat_activity where datname = $name and query like 'select ''given up by%'";
+        database.until(seen, "1").await;
+        proxy.release();
+    };
+    let (mut results, ()) = tokio::join!(result(&trial, &both), release);
+    results[0].take()
 }
