@@ -18,7 +18,7 @@ use std::num::NonZeroUsize;
 use std::ops::{Deref, DerefMut};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -28,9 +28,10 @@ use rand::RngExt;
 
 use crate::config::Prepare;
 use crate::database::connect::{self, Address};
+use crate::database::connection::Connection;
 use crate::database::connection::demotion::Demotion;
 use crate::database::connection::lifetime::Lifetime;
-use crate::database::connection::{Connection, Turn};
+use crate::database::connection::presence::Silence;
 use crate::database::error::{Error, Result};
 use crate::limits;
 use crate::telemetry::Account;
@@ -82,9 +83,7 @@ struct Opener {
     /// How long each connection may serve at most.
     lifetime: Duration,
     demotion: Demotion,
-    /// The last turn of a connection that gave no answer: whoever has rested as long stood behind
-    /// the same network, and is not waited for as well.
-    silent: AtomicU64,
+    silence: Silence,
     /// How many connections are being opened.
     opening: AtomicUsize,
 }
@@ -105,7 +104,7 @@ impl Pool {
             prepare,
             lifetime,
             demotion: Demotion::default(),
-            silent: AtomicU64::new(0),
+            silence: Silence::default(),
             opening: AtomicUsize::new(0),
         };
         let inner = managed::Pool::builder(opener)
@@ -305,20 +304,18 @@ impl Opener {
         if !has_rested && !in_doubt {
             return true;
         }
-        if has_rested && connection.turn() <= Turn(self.silent.load(Ordering::Relaxed)) {
+        if has_rested && self.silence.covers(connection.turn()) {
             return false;
         }
         let vouched = self.demotion.vouch();
+        let mut question = self.silence.question(connection.turn());
         let there = if in_doubt {
             Box::pin(connection.takes_writes(limits::VALIDATE_TIMEOUT)).await
         } else {
             Box::pin(connection.validate(limits::VALIDATE_TIMEOUT)).await
         };
         connection.vouched = vouched;
-        if connection.is_silent() {
-            let Turn(turn) = connection.turn();
-            self.silent.fetch_max(turn, Ordering::Relaxed);
-        }
+        question.answered = !connection.is_silent();
         there
     }
 }

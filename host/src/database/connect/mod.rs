@@ -39,7 +39,7 @@ use tokio::time::timeout_at;
 
 pub use cancel::Backend;
 pub use failure::Failure;
-pub use progress::{Progress, watched};
+pub use progress::{Progress, asking, watched};
 pub use stream::Stream;
 
 use super::error::{Error, Result};

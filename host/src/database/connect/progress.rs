@@ -1,4 +1,4 @@
-//! How far connecting has come, for whoever gives up waiting for it.
+//! How far connecting has come, or asking a connection whether it is still there, for whoever gives up waiting for it.
 //!
 //! Promises: it costs nothing where nothing is connected to. It is that of one future, however many
 //! run in the same task.
@@ -18,6 +18,8 @@ tokio::task_local! {
 #[derive(Debug, Default)]
 pub struct Progress {
     begun: Cell<bool>,
+    /// Whether a connection was asked, and has not answered.
+    asked: Cell<bool>,
     /// What came of the last attempt, and where.
     failed: RefCell<Option<String>>,
 }
@@ -33,14 +35,22 @@ pub(super) fn begin() {
     _ = PROGRESS.try_with(|progress| progress.begun.set(true));
 }
 
+/// A connection is being asked whether it is still there, or has answered.
+pub fn asking(asked: bool) {
+    _ = PROGRESS.try_with(|progress| progress.asked.set(asked));
+}
+
 /// An attempt has failed; another one may follow.
 pub(super) fn failed(host: &dyn fmt::Display, failure: &Failure) {
     _ = PROGRESS.try_with(|progress| progress.failed.replace(Some(format!("{host}: {failure}"))));
 }
 
 impl Progress {
-    /// What is to be said of the connection that was being made, if one was.
+    /// What is to be said of the connection that was being made, or asked, if one was.
     pub fn reason(&self) -> Option<String> {
+        if self.asked.get() {
+            return Some("the server of one that rested has not answered yet".to_owned());
+        }
         let failed = self.failed.take();
         let silent = || "no server has answered yet".to_owned();
         self.begun.get().then(|| failed.unwrap_or_else(silent))
@@ -68,7 +78,12 @@ mod tests {
         };
         let mut said = pin!(watched(attempt(Some("then"))));
         let mut silent = pin!(watched(attempt(None)));
+        let mut asked = pin!(watched(async {
+            asking(true);
+            std::future::pending::<()>().await;
+        }));
         let mut nothing = pin!(watched(std::future::pending::<()>()));
+        assert!(futures_util::poll!(asked.as_mut()).is_pending());
         let mut unwatched = pin!(attempt(Some("then")));
         assert!(futures_util::poll!(said.as_mut()).is_pending());
         assert!(futures_util::poll!(silent.as_mut()).is_pending());
@@ -78,6 +93,8 @@ mod tests {
         assert_eq!(reason(said.take_value()).as_deref(), Some("db:5432: then"));
         let silent = reason(silent.take_value());
         assert_eq!(silent.as_deref(), Some("no server has answered yet"));
+        let asked = reason(asked.take_value()).expect("one was asked");
+        assert!(asked.contains("of one that rested"), "{asked}");
         assert_eq!(reason(nothing.take_value()), None);
     }
 }

@@ -41,6 +41,7 @@ pub mod lifetime;
 pub mod pipeline;
 mod portals;
 mod preparation;
+pub mod presence;
 mod replies;
 mod savepoints;
 mod server_timeouts;
@@ -257,30 +258,9 @@ impl Connection {
         self.turn
     }
 
-    /// Asks the server whether it is there: one round trip.
-    pub async fn validate(&mut self, within: Duration) -> bool {
-        self.wire.begin();
-        self.wire.sync();
-        matches!(
-            tokio::time::timeout(within, self.wire.drain()).await,
-            Ok(Ok(()))
-        )
-    }
-
-    /// Asks the server whether it takes writes: one round trip.
-    pub async fn takes_writes(&mut self, within: Duration) -> bool {
-        let asking = self.command(demotion::QUESTION);
-        matches!(tokio::time::timeout(within, asking).await, Ok(Ok(())))
-    }
-
     /// Whether the server may be at work for this connection, or be asked to.
     pub fn is_busy(&self) -> bool {
         self.wire.owed() > 0
-    }
-
-    /// Whether an answer is due that has not come, though nobody has ended the connection.
-    pub fn is_silent(&self) -> bool {
-        self.is_busy() && !self.is_dead()
     }
 
     /// Begins a loan.

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use e2e::guests::{MISBEHAVE, PROGRAM};
+use e2e::guests::{MISBEHAVE, PROGRAM, QUERY};
 use e2e::lambda::Event;
-use e2e::{Cut, Database, Door, Middlebox, Server, Setup, Trial};
+use e2e::{Clock, Cut, Database, Door, Middlebox, Server, Setup, Trial};
 use serde_json::{Value, json};
 
 const RULES: &str = "local all all trust\nhost all all 0.0.0.0/0 trust\n";
@@ -30,16 +30,19 @@ struct Scene {
 
 impl Scene {
     async fn start() -> Self {
+        let setup = Setup::of(&PROGRAM).database("pool_max", "1");
+        Self::of(setup.timeout(AMPLE)).await
+    }
+
+    async fn of(setup: Setup) -> Self {
         let server = Server::listening().await;
         server.set_up(&[("pg_hba.conf", RULES)], &[]).await;
         let database = Database::create_on(&server).await;
         database.run(SCHEMA).await;
         let middlebox = Middlebox::before(&format!("{}:5432", server.address())).await;
         let (address, name) = (middlebox.address(), &database.name);
-        let trial = Setup::of(&PROGRAM)
+        let trial = setup
             .database("url", &format!("\"postgres://postgres@{address}/{name}\""))
-            .database("pool_max", "1")
-            .timeout(AMPLE)
             .start(Door::Lambda)
             .await;
         Self {
@@ -148,4 +151,23 @@ async fn what_a_killed_host_has_locked_behind_a_silent_network_is_free_in_time()
     }
     let n = database.value("select n from things").await;
     assert_eq!(n.as_deref(), Some("2"), "what was open was rolled back");
+}
+
+/// Whoever has less time than a connection has to answer does not find the next one in the same state.
+#[tokio::test]
+async fn a_silence_that_a_call_could_not_wait_for_is_known_to_those_after_it() {
+    let clock = Clock::new();
+    let setup = Setup::of(&QUERY).database("pool_max", "4").clock(&clock);
+    let scene = Scene::of(setup).await;
+    let wait = json!({ "query": "select pg_sleep(0.3)::text" });
+    let wait = json!({ "steps": [{ "parallel": vec![wait; 4] }] });
+    scene.trial.value(wait).await;
+    clock.shift(60);
+    assert_eq!(scene.middlebox.cut(Cut::Silence).await, 4);
+    let hurried = json!({ "timeout_ms": 300, "hurried": vec![json!({ "query": "select 1" }); 4] });
+    let results = scene.trial.value(json!({ "steps": [hurried] })).await;
+    let unanswered = |result: &&Value| result.to_string().contains("of one that rested");
+    let results = results[0].as_array().expect("each has a result");
+    assert!(unanswered(&&results[0]), "{results:?}");
+    assert_eq!(results.iter().filter(unanswered).count(), 1, "{results:?}");
 }

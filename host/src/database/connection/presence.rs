@@ -1,0 +1,77 @@
+//! Whether the server of a connection that rested is still there: how it is asked, and what is known of a network
+//! that has not answered.
+//!
+//! Promises: a silence is known as soon as somebody has waited for an answer long enough, whether or not they could
+//! wait until the connection was given up for it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{Connection, Turn, demotion};
+use crate::database::connect;
+use crate::limits;
+
+/// The last turn of a connection that gave no answer: whoever has rested as long stood behind the same
+/// network, and is not waited for as well.
+#[derive(Default)]
+pub struct Silence(AtomicU64);
+
+impl Silence {
+    /// Whether a connection that was last given back then need not be asked.
+    pub fn covers(&self, turn: Turn) -> bool {
+        turn <= Turn(self.0.load(Ordering::Relaxed))
+    }
+
+    /// A connection that was last given back then is asked.
+    pub fn question(&self, turn: Turn) -> Question<'_> {
+        connect::asking(true);
+        Question {
+            silence: self,
+            turn,
+            asked: Instant::now(),
+            answered: false,
+        }
+    }
+}
+
+/// What a connection is asked, until it has answered or nobody waits for that any more.
+pub struct Question<'a> {
+    silence: &'a Silence,
+    turn: Turn,
+    asked: Instant,
+    /// Whether there was an answer, or the end of the connection.
+    pub answered: bool,
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        // Who gives it up at once learns nothing of the network.
+        if !self.answered && self.asked.elapsed() >= limits::VALIDATE_TIMEOUT / 5 {
+            self.silence.0.fetch_max(self.turn.0, Ordering::Relaxed);
+        }
+        connect::asking(false);
+    }
+}
+
+impl Connection {
+    /// Asks the server whether it is there: one round trip.
+    pub async fn validate(&mut self, within: Duration) -> bool {
+        self.wire.begin();
+        self.wire.sync();
+        matches!(
+            tokio::time::timeout(within, self.wire.drain()).await,
+            Ok(Ok(()))
+        )
+    }
+
+    /// Asks the server whether it takes writes: one round trip.
+    pub async fn takes_writes(&mut self, within: Duration) -> bool {
+        let asking = self.command(demotion::QUESTION);
+        matches!(tokio::time::timeout(within, asking).await, Ok(Ok(())))
+    }
+
+    /// Whether an answer is due that has not come, though nobody has ended the connection.
+    pub fn is_silent(&self) -> bool {
+        self.is_busy() && !self.is_dead()
+    }
+}
