@@ -2,7 +2,8 @@
 //! then of what they will be used for.
 //!
 //! Promises:
-//! - all databases and connections are warmed side by side, for [`limits::WARM_TIMEOUT`] at most;
+//! - all databases and connections are warmed side by side, for [`limits::WARM_TIMEOUT`] at most; whoever needs one
+//!   meanwhile has those that are ready;
 //! - what cannot be done is no error: the database may be there by the time that it is needed, and
 //!   then whoever needs it is told.
 
@@ -40,18 +41,12 @@ pub async fn warm(databases: &Databases, ahead: Ahead) {
 
 impl Database {
     async fn warm(&self, statements: &[Key], time: Option<Duration>, until: Instant) {
-        let warming = (0..self.warm).map(|_| self.lend_warmed(statements, time, until));
-        // Given back when all are there, so that each is another one.
-        let loans = futures_util::future::join_all(warming).await;
-        loans.into_iter().flatten().for_each(Loan::give_back);
+        let warming = (0..self.warm).map(|_| self.warm_one(statements, time, until));
+        // Each has its own by the end of the first poll, and so can be given back before the others are there.
+        futures_util::future::join_all(warming).await;
     }
 
-    async fn lend_warmed(
-        &self,
-        statements: &[Key],
-        time: Option<Duration>,
-        until: Instant,
-    ) -> Option<Loan> {
+    async fn warm_one(&self, statements: &[Key], time: Option<Duration>, until: Instant) {
         let mut loan = match self.pool.lend(until, 0, Patience::Deadline).await {
             Ok(loan) => loan,
             Err(error) => {
@@ -59,7 +54,7 @@ impl Database {
                     database = self.name,
                     "no connection could be opened ahead of the first event: {error}"
                 );
-                return None;
+                return;
             }
         };
         loan.terms = Terms {
@@ -72,7 +67,9 @@ impl Database {
             Err(_) => self.uninstructed(&Error::Deadline),
         }
         // One that still owes an answer is retired.
-        loan.is_clean().then_some(loan)
+        if loan.is_clean() {
+            loan.give_back();
+        }
     }
 
     /// Tells a connection's server what time an invocation has, and has it prepare statements. Of those

@@ -84,6 +84,25 @@ async fn connections_are_open_before_the_first_event_and_are_those_that_it_uses(
     assert_eq!(database.sessions().await, 2);
 }
 
+/// The server has room for no third one, and is asked again and again for as long as warming may take.
+#[tokio::test]
+async fn connections_that_are_warm_are_used_before_the_others_are_there() {
+    let database = Database::create().await;
+    let role = format!("{}_only", database.name);
+    database
+        .run(&format!("create role {role} login connection limit 2"))
+        .await;
+    let setup = Setup::of(&QUERY)
+        .database("url", &format!("{:?}", database.url_as(&role, None)))
+        .database("connect_timeout_ms", "60000")
+        .database("pool_max", "3")
+        .database("warm", "3");
+    let trial = setup.start(Door::Lambda).await;
+    let event = json!({ "steps": [{ "query": "select 1" }] });
+    let answer = trial.invoke_within(Duration::from_secs(3), event).await;
+    assert_eq!(answer.value()[0]["rows"], json!([[1]]));
+}
+
 #[tokio::test]
 async fn nothing_is_connected_to_where_nothing_is_to_be_warm() {
     let database = Database::create().await;
