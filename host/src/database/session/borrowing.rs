@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::Session;
 use super::seat::{Role, Seat};
+use super::turn::Renewal;
 use crate::database::Database;
 use crate::database::error::{Error, Result};
-use crate::database::pool::Patience;
+use crate::database::pool::{Loan, Patience};
 use crate::limits;
 
 impl Session {
@@ -170,14 +171,23 @@ impl Session {
         timeout.map_or(until, |timeout| until.min(now + timeout))
     }
 
-    /// Gives a seat on which nothing was done another connection.
-    pub(in crate::database) async fn replace(self: &Arc<Self>, seat: &Arc<Seat>) -> Result<()> {
+    /// Gives a seat on which nothing was done another connection. Whoever does so has its turn.
+    pub(in crate::database) async fn renew<'a>(
+        &self,
+        seat: &Arc<Seat>,
+        place: &'a mut Option<Loan>,
+        renewal: Renewal<'_>,
+    ) -> Result<&'a mut Loan> {
+        // First of all: it may be the only one that the pool has.
+        *place = None;
+        let until = self.lend_until(renewal.timeout);
         let lending = seat.database();
-        let lending =
-            pin!(lending.lend(self.lend_until(None), 0, Patience::Deadline, &self.account));
-        let loan = self.unless_ended(lending).await?;
-        *seat.loan.lock().await = Some(loan);
-        self.admit_seat(seat)
+        let lent = lending.lend(until, 0, Patience::Deadline, &self.account);
+        let loan = place.insert(lent.await?);
+        if let Some(begin) = renewal.begin {
+            loan.begin_later(begin.to_owned());
+        }
+        Ok(loan)
     }
 
     /// Counts a seat among those that the session's end settles.

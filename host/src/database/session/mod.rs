@@ -50,7 +50,7 @@ pub mod work;
 use pinned::Pinned;
 use seat::{Role, Seat, may_try_again};
 use transaction::{Options, Transaction};
-use turn::Claim;
+use turn::{Claim, Renewal};
 use work::Work;
 
 /// The loans of one invocation.
@@ -229,7 +229,7 @@ impl Session {
         let mut first = true;
         loop {
             let seat = self.seat(&database, work.timeout()).await?;
-            let result = self.perform(&seat, &work).await;
+            let result = self.perform(&seat, &work, None).await;
             if !may_try_again(&mut first, &seat, &result) {
                 return result.map(|done| (done, seat));
             }
@@ -245,11 +245,12 @@ impl Session {
         self.grants.permit(database, work)
     }
 
-    /// Does a piece of work on a seat's connection.
+    /// Does a piece of work on a seat's connection; on another one if nothing was done on that, and it is lost.
     pub(in crate::database) async fn perform<W: Work>(
         self: &Arc<Self>,
         seat: &Arc<Seat>,
         work: &W,
+        renewal: Option<Renewal<'_>>,
     ) -> Result<W::Done> {
         let _calling = seat.begin_call(&self.keeping);
         seat.may_admit(None)?;
@@ -262,13 +263,7 @@ impl Session {
         };
         let name = seat.database().name();
         let call = self.account.call(name, work.operation(), texts);
-        let done = self
-            .with_loan(seat, claim, async |loan| {
-                seat.tidy(loan).await.map_err(Error::unexecuted)?;
-                loan.call_timeout = work.timeout();
-                work.perform(loan, seat.database()).await
-            })
-            .await;
+        let done = self.with_loan_of(seat, claim, work, renewal).await;
         call.end(done.as_ref().err().map(Error::kind));
         done
     }

@@ -12,7 +12,7 @@ use super::Session;
 use super::seat::Seat;
 use super::shared;
 use super::transaction::{Options, Transaction};
-use super::turn::Claim;
+use super::turn::{Claim, Renewal};
 use super::work::Work;
 use crate::database::error::{Error, Result};
 use crate::database::wire::notification::Notification;
@@ -47,17 +47,12 @@ impl Pinned {
         self.session.admit(self.seat.database().name(), &work)?;
         shared::permit(self.seat.database(), &work)?;
         let fresh = self.fresh.swap(false, Ordering::AcqRel);
-        let result = self.session.perform(&self.seat, &work).await;
-        match result {
-            // Nothing is lost with a connection on which nothing was done.
-            Err(Error::ConnectionLost {
-                maybe_executed: false,
-            }) if fresh => {
-                self.session.replace(&self.seat).await?;
-                self.session.perform(&self.seat, &work).await
-            }
-            result => result,
-        }
+        // Nothing is lost with a connection on which nothing was done.
+        let renewal = fresh.then_some(Renewal {
+            timeout: work.timeout(),
+            begin: None,
+        });
+        self.session.perform(&self.seat, &work, renewal).await
     }
 
     /// Begins a transaction on this connection; the server learns of it with its first statement.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::Session;
 use super::seat::{Role, Seat};
 use super::shared;
+use super::turn::Renewal;
 use super::work::{Work, check_sql};
 use crate::database::Database;
 use crate::database::connection::READ_ONLY;
@@ -159,18 +160,12 @@ impl Transaction {
         shared::permit_within(self.seat.database(), &work)?;
         let within = Within(&work, self);
         let fresh = self.fresh.swap(false, Ordering::AcqRel);
-        let result = self.session.perform(&self.seat, &within).await;
-        match result {
-            // Nothing is lost with a transaction that had not begun.
-            Err(Error::ConnectionLost {
-                maybe_executed: false,
-            }) if fresh => {
-                self.session.replace(&self.seat).await?;
-                self.seat.begin_later(&self.begin).await;
-                self.session.perform(&self.seat, &within).await
-            }
-            result => result,
-        }
+        // Nothing is lost with a transaction that had not begun.
+        let renewal = fresh.then_some(Renewal {
+            timeout: work.timeout(),
+            begin: Some(&self.begin),
+        });
+        self.session.perform(&self.seat, &within, renewal).await
     }
 }
 

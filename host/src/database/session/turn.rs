@@ -13,6 +13,7 @@ use super::Session;
 use super::leaving::{Interrupted, Waiting};
 use super::overheard;
 use super::seat::{Flow, Role, Seat};
+use super::work::Work;
 use crate::database::Database;
 use crate::database::connection::Terms;
 use crate::database::error::{Error, Result};
@@ -30,6 +31,15 @@ pub(in crate::database) struct Claim {
     pub(in crate::database) within: Option<Duration>,
 }
 
+/// What becomes of a seat on which nothing was done, when its connection is lost.
+#[derive(Clone, Copy)]
+pub(in crate::database) struct Renewal<'a> {
+    /// How long another one is waited for, if less than the invocation has.
+    pub(in crate::database) timeout: Option<Duration>,
+    /// What its next statement begins first.
+    pub(in crate::database) begin: Option<&'a str>,
+}
+
 impl Claim {
     /// To go on with what flows.
     pub(in crate::database) fn to_go_on(flow: Option<Flow>) -> Self {
@@ -41,6 +51,12 @@ impl Claim {
 }
 
 impl Seat {
+    async fn perform<W: Work>(&self, loan: &mut Loan, work: &W) -> Result<W::Done> {
+        self.tidy(loan).await.map_err(Error::unexecuted)?;
+        loan.call_timeout = work.timeout();
+        work.perform(loan, self.database()).await
+    }
+
     /// Waits until nobody else uses its connection.
     pub(in crate::database) async fn turn(
         &self,
@@ -70,6 +86,60 @@ impl Session {
         claim: Claim,
         work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
     ) -> Result<R> {
+        let working = async |place: &mut Option<Loan>| match place.as_mut() {
+            Some(loan) => self.with(loan, seat, work).await,
+            None => Err(self.gone(seat)),
+        };
+        self.in_turn(seat, claim, working).await
+    }
+
+    /// Does a piece of work on a seat's connection, as [`Self::with_loan`] does. If nothing was done there yet, and
+    /// that connection is lost, it is done on another one; before anybody else has a turn, and finds none.
+    pub(super) async fn with_loan_of<W: Work>(
+        self: &Arc<Self>,
+        seat: &Arc<Seat>,
+        claim: Claim,
+        work: &W,
+        renewal: Option<Renewal<'_>>,
+    ) -> Result<W::Done> {
+        let working = async |place: &mut Option<Loan>| {
+            let Some(loan) = place.as_mut() else {
+                return Err(self.gone(seat));
+            };
+            let done = self
+                .with(loan, seat, async |loan| seat.perform(loan, work).await)
+                .await;
+            match (done, renewal) {
+                (
+                    Err(Error::ConnectionLost {
+                        maybe_executed: false,
+                    }),
+                    Some(renewal),
+                ) => Box::pin(self.do_anew(seat, place, work, renewal)).await,
+                (done, _) => done,
+            }
+        };
+        self.in_turn(seat, claim, working).await
+    }
+
+    async fn do_anew<W: Work>(
+        self: &Arc<Self>,
+        seat: &Arc<Seat>,
+        place: &mut Option<Loan>,
+        work: &W,
+        renewal: Renewal<'_>,
+    ) -> Result<W::Done> {
+        let loan = self.renew(seat, place, renewal).await?;
+        let doing = async |loan: &mut Loan| seat.perform(loan, work).await;
+        self.with(loan, seat, doing).await
+    }
+
+    async fn in_turn<R>(
+        self: &Arc<Self>,
+        seat: &Arc<Seat>,
+        claim: Claim,
+        work: impl AsyncFnOnce(&mut Option<Loan>) -> Result<R>,
+    ) -> Result<R> {
         let Claim {
             flow,
             ends_rows,
@@ -88,10 +158,7 @@ impl Session {
                 seat.admits(flow)?;
                 // Not before: who only waits for a turn has nothing to end.
                 let interrupted = Interrupted::new(self, seat);
-                let result = match place.as_mut() {
-                    Some(loan) => self.with(loan, seat, work).await,
-                    None => Err(self.gone(seat)),
-                };
+                let result = work(&mut place).await;
                 interrupted.disarm();
                 result
             });

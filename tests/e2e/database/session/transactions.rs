@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use e2e::guests::{PROGRAM, QUERY, TRANSACT};
-use e2e::{Database, Door, Setup, Trial};
+use e2e::{Database, Door, Harm, Proxy, Setup, Trial};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -50,6 +50,21 @@ behind_both_doors! {
         trial.value(json!({ "program": { "steps": [session], "fails": false } })).await;
         let written = "select string_agg(key::text, ' ') from written";
         assert_eq!(database.value(written).await.as_deref(), Some("3"));
+    }
+
+    /// The first of them finds the connection lost, and the other waits behind it.
+    async fn calls_at_the_same_time_are_made_in_the_transaction_that_has_another_connection(door) {
+        let database = Database::with(e2e::program::SCHEMA).await;
+        let proxy = Proxy::of(&database);
+        let setup = Setup::of(&PROGRAM).through(&proxy).database("warm", "0").database("pool_max", "1");
+        let trial = setup.start(door).await;
+        proxy.harm(Harm::CutRequest(0));
+        let write = |key: u32| json!({ "do": "batch", "sql": format!("insert into written values ({key})") });
+        let both = json!({ "do": "join", "steps": [write(1), write(2)] });
+        let transaction = json!({ "do": "transaction", "steps": [both], "end": "commit" });
+        trial.value(json!({ "program": { "steps": [transaction], "fails": false } })).await;
+        let written = "select string_agg(key::text, ' ' order by key) from written";
+        assert_eq!(database.value(written).await.as_deref(), Some("1 2"));
     }
 
     /// What the host tells the server of time goes before it, but in a request of its own.
