@@ -335,11 +335,12 @@ impl Loan {
         }
     }
 
-    /// Retires the connection, and waits until the server has closed its side.
-    pub async fn say_good_bye(mut self) {
+    /// Retires the connection, and waits until the server has closed its side. Whether it did in time.
+    pub async fn say_good_bye(mut self) -> bool {
         self.settle_account();
-        if let Some(object) = self.object.take() {
-            Object::take(object).close().await;
+        match self.object.take() {
+            Some(object) => Object::take(object).close().await,
+            None => true,
         }
     }
 

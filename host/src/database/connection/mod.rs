@@ -336,8 +336,9 @@ impl Connection {
         self.wire.notification().await
     }
 
-    /// Says good-bye to the server and waits until that has left.
-    pub async fn close(self) {
-        let _ = tokio::time::timeout(limits::SETTLE_TIMEOUT, self.wire.close()).await;
+    /// Says good-bye to the server, and waits until it has closed its side. Whether that came in time.
+    pub async fn close(self) -> bool {
+        let closed = tokio::time::timeout(limits::SETTLE_TIMEOUT, self.wire.close()).await;
+        closed.unwrap_or(false)
     }
 }

@@ -61,13 +61,14 @@ impl Seat {
 
     /// The same, after which the server holds nothing for it any more. An error if nobody knows that.
     pub(in crate::database) async fn close(&self, within: Duration) -> Result<()> {
-        match self.clean(within).await {
-            None => Ok(()),
-            Some(loan) if !loan.is_dead() && !loan.is_busy() => {
-                loan.say_good_bye().await;
-                Ok(())
-            }
-            Some(_) => Err(Error::ConnectionLost {
+        let is_over = match self.clean(within).await {
+            None => true,
+            Some(loan) if loan.is_dead() || loan.is_busy() => false,
+            Some(loan) => loan.say_good_bye().await,
+        };
+        match is_over {
+            true => Ok(()),
+            false => Err(Error::ConnectionLost {
                 maybe_executed: false,
             }),
         }

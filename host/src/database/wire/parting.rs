@@ -8,15 +8,17 @@ use tokio::io::AsyncWriteExt;
 use super::Wire;
 
 impl Wire {
-    /// Says good-bye and waits until the server has closed its side.
-    pub async fn close(mut self) {
+    /// Says good-bye and waits until the server has closed its side. False if that could not be said.
+    pub async fn close(mut self) -> bool {
         frontend::terminate(&mut self.output);
-        if self.flush().await.is_ok() {
+        let said = self.flush().await.is_ok();
+        if said {
             let _ = self.stream.shutdown().await;
             while self.transfer().await.is_ok() {
                 self.input.clear();
             }
         }
+        said
     }
 
     /// Says good-bye as far as that is possible without waiting.

@@ -171,3 +171,17 @@ async fn a_silence_that_a_call_could_not_wait_for_is_known_to_those_after_it() {
     assert!(unanswered(&&results[0]), "{results:?}");
     assert_eq!(results.iter().filter(unanswered).count(), 1, "{results:?}");
 }
+
+/// It cannot be used again, and its lock is there for as long as the server knows nothing of that.
+#[tokio::test]
+async fn a_session_is_not_closed_by_a_good_bye_that_nobody_answers() {
+    let scene = Scene::of(Setup::of(&QUERY).database("pool_max", "1")).await;
+    let lock = json!({ "query": "select pg_advisory_lock(1)::text" });
+    let held = json!({ "session": [lock, { "batch": "load 'plpgsql'" }], "close_after_ms": 3000 });
+    let (results, ()) = tokio::join!(
+        scene.trial.value(json!({ "steps": [held] })),
+        scene.lose_packets("state = 'idle' and query like 'load%'")
+    );
+    let told = results[0]["error"]["message"].as_str().unwrap_or_default();
+    assert!(told.contains("was lost"), "{results}");
+}
