@@ -65,11 +65,11 @@ impl CopyIn {
         if *over || self.seat.flow() != self.flow {
             return Err(Error::Ended);
         }
-        // Bytes that have half left cannot be followed by others.
-        *over = true;
         let written = self
             .session
             .with_loan(&self.seat, Claim::to_go_on(self.flow), async |loan| {
+                // Bytes that have half left cannot be followed by others.
+                *over = true;
                 loan.copy_write(bytes).await
             })
             .await;
@@ -87,15 +87,17 @@ impl CopyIn {
 
     async fn end(&self) -> Result<u64> {
         let mut over = self.over.lock().await;
-        if std::mem::replace(&mut *over, true) || self.seat.flow() != self.flow {
+        if *over || self.seat.flow() != self.flow {
             return Err(Error::Ended);
         }
         let finished = self
             .session
             .with_loan(&self.seat, Claim::to_go_on(self.flow), async |loan| {
+                *over = true;
                 loan.copy_finish().await
             })
             .await;
+        *over = true;
         end_flow(&self.session, &self.seat, self.flow);
         finished
     }
@@ -156,17 +158,17 @@ impl CopyOut {
         if place.broken || self.seat.flow() != self.flow {
             return Err(Error::Ended);
         }
-        // What arrives while nobody waits is lost.
-        place.broken = true;
         let mut read = self
             .session
             .with_loan(&self.seat, Claim::to_go_on(self.flow), async |loan| {
+                // What arrives while nobody waits is lost.
+                place.broken = true;
                 loan.copy_read(bytes).await
             })
             .await
             .and_then(|batch| place.meter.count(&batch).map(|()| batch));
+        place.broken = read.is_err();
         if let Ok(batch) = &mut read {
-            place.broken = false;
             place.ended = batch.last;
             place.failed = batch.failed.take();
         }
