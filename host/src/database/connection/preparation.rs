@@ -324,10 +324,14 @@ impl Connection {
             }
             Ground::Within => {
                 let back = format!("ROLLBACK TO {GUARD}; RELEASE {GUARD}");
-                if self.command(&back).await.is_err() {
+                if self.begin_command(&back).is_err() {
                     return false;
                 }
+                // Whoever gives up the wait for it has it brought to its end, or taken back and this with it.
                 self.guarded = false;
+                if self.finish().await.is_err() {
+                    return false;
+                }
             }
         }
         true

@@ -2,7 +2,8 @@
 //! without a word.
 
 use e2e::guests::{MISBEHAVE, PROGRAM, QUERY};
-use e2e::{Database, Door, Setup, Trial};
+use e2e::proxy::RELEASED;
+use e2e::{Database, Door, Harm, Proxy, Setup, Trial, eventually};
 use serde_json::{Value, json};
 
 const SCHEMA: &str = "create table things (number int4)";
@@ -222,5 +223,23 @@ behind_both_doors! {
             database.run("delete from things where number = 3").await;
         }
         assert_eq!(numbers(&database).await.as_deref(), Some(""));
+    }
+
+    /// What goes back to the host's own savepoint is done by then, and its answer on the way.
+    async fn a_statement_that_is_given_up_while_it_is_prepared_anew_harms_none_after_it(door) {
+        let database = Database::with(SCHEMA).await;
+        let proxy = Proxy::of(&database);
+        let trial = Setup::of(&QUERY).through(&proxy).start(door).await;
+        proxy.harm(Harm::HoldBack(RELEASED));
+        // It has no binary form, which nobody knows beforehand.
+        let unknown = "select 'pg_monitor=r/pg_monitor'::aclitem";
+        let given_up = json!({ "streamed": "select 1", "meanwhile": [unknown], "given_up_ms": 1000 });
+        let steps = json!([{ "transaction": [insert(1), given_up, insert(2)], "end": "commit" }]);
+        let release = eventually("the host asks to give it up", async || {
+            (proxy.cancellations() > 0).then(|| proxy.release())
+        });
+        let (results, ()) = tokio::join!(results(&trial, steps), release);
+        assert_eq!(results[0]["steps"][2], json!({ "affected": 1 }), "{results:?}");
+        assert_eq!(numbers(&database).await.as_deref(), Some("1 2"));
     }
 }
