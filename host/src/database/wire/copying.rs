@@ -75,9 +75,8 @@ impl Wire {
         loop {
             match self.in_front()? {
                 None => return Ok(false),
-                Some(backend::NOTICE_RESPONSE_TAG | backend::PARAMETER_STATUS_TAG) => {
-                    self.consume();
-                }
+                Some(backend::PARAMETER_STATUS_TAG) => self.consume(),
+                Some(backend::NOTICE_RESPONSE_TAG) => self.take_notice(),
                 Some(backend::NOTIFICATION_RESPONSE_TAG) => self.take_notification(),
                 Some(_) => {
                     (self.current, self.unseen) = (0, 0);

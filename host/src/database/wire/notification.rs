@@ -36,6 +36,7 @@ impl Wire {
             self.consume();
             match self.in_front()? {
                 Some(backend::NOTIFICATION_RESPONSE_TAG) => self.take_notification(),
+                Some(backend::NOTICE_RESPONSE_TAG) => self.take_notice(),
                 Some(backend::ERROR_RESPONSE_TAG) => {
                     self.dead = true;
                     return Err(reply::error(self));

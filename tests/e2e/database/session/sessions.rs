@@ -134,6 +134,21 @@ behind_both_doors! {
         assert_eq!(results[1]["rows"], json!([[3000]]));
     }
 
+    /// While more data wait to be taken than the sockets on the way hold.
+    async fn what_the_server_says_of_data_that_it_has_yet_to_take_is_told(door) {
+        let (database, trial) = trial(door, "\"serial\"").await;
+        database.run("
+            create function tell() returns trigger language plpgsql as
+                $$ begin raise notice 'Taken: %', new.name; return new; end $$;
+            create trigger tell before insert on things for each row execute function tell()
+        ").await;
+        let name = "x".repeat(100_000);
+        let data: String = (0..30).map(|id| format!("{id},{name}\n")).collect();
+        let copy = json!({ "copy_in": "copy things from stdin with (format csv)", "pieces": [data] });
+        assert_eq!(results(&trial, json!([copy])).await[0], json!({ "copied": 30 }));
+        e2e::eventually("a line for each", async || (trial.host.lines("Taken: ") == 30).then_some(())).await;
+    }
+
     async fn what_is_no_copy_in_that_direction_says_so(door) {
         let (database, trial) = trial(door, "\"serial\"").await;
         let insert = "insert into things values (77, 'never')";
