@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use super::Error;
 use super::http1::{Always, Connection, Lost, Reply, Request};
 use super::patience::{self, Limit, Patience};
+use super::posting;
 use crate::limits;
 
 const RELEASE: HeaderValue =
@@ -173,7 +174,7 @@ async fn twice(
 }
 
 /// The reply to one of two copies. That one is refused because there is another says only that the other
-/// has arrived; so that one's reply is waited for further.
+/// has arrived, and other refusals say nothing of it at all; so that one's reply is waited for further.
 async fn either<E>(
     first: impl Future<Output = Result<Reply, E>> + Unpin,
     second: impl Future<Output = Result<Reply, E>> + Unpin,
@@ -184,7 +185,7 @@ async fn either<E>(
         Either::Right((reply, first)) => (reply, Either::Left(first)),
     };
     match reply {
-        Ok(refusal) if is_of_a_copy(&refusal) => match timeout(further, other).await {
+        Ok(refusal) if is_of_one_alone(&refusal) => match timeout(further, other).await {
             Ok(Ok(reply)) => Ok(reply),
             _ => Ok(refusal),
         },
@@ -193,12 +194,14 @@ async fn either<E>(
     }
 }
 
-/// As Lambda refuses what is posted for an invocation that has an answer, or is getting one.
-fn is_of_a_copy(reply: &Reply) -> bool {
-    matches!(
+/// Whether a refusal leaves it open what becomes of the other copy: as Lambda refuses what is posted for an
+/// invocation that has an answer, or is getting one; and as whoever has no time does.
+fn is_of_one_alone(reply: &Reply) -> bool {
+    let is_of_a_copy = matches!(
         reply.status,
         StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN
-    )
+    );
+    is_of_a_copy || posting::says_nothing(reply.status)
 }
 
 fn is_long(request: &Request<'_>) -> bool {
@@ -289,7 +292,7 @@ mod tests {
                 reply
             })
         };
-        for refused in [400, 403] {
+        for refused in [400, 403, 503] {
             let (first, second) = (after_a_turn(reply(202)), ready(reply(refused)));
             assert_eq!(either(first, second, most).await.unwrap().status, 202);
             let (first, second) = (ready(reply(refused)), after_a_turn(Err(Lost::Closed)));

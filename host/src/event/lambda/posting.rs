@@ -1,7 +1,8 @@
 //! What is posted to the Runtime API, and what its replies mean.
 //!
 //! Promises: a refusal that concerns one invocation alone is logged and is no error, since Lambda has told
-//! the caller already; an error is posted under a type that Lambda keeps, the guest's own where it is one.
+//! the caller already; one that says nothing of what was posted is an error, after which that is posted again;
+//! an error is posted under a type that Lambda keeps, the guest's own where it is one.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -150,7 +151,8 @@ pub(super) fn place(receipt: &Receipt, what: &str) -> String {
     format!("{INVOCATION}/{id}/{what}")
 }
 
-/// What the status of a posted answer means. A refusal of that answer alone is logged.
+/// What the status of a posted answer means. A refusal of that answer alone is logged; one that may be over
+/// the next time is an error.
 pub(super) fn judged(
     what: &str,
     status: StatusCode,
@@ -162,12 +164,25 @@ pub(super) fn judged(
     }
     match refused(what, status, body) {
         fatal @ Error::Fatal(_) => Err(fatal),
+        refusal if says_nothing(status) => Err(refusal),
         refusal => {
             let invocation = receipt.map(|receipt| &*receipt.invocation);
             line_for!(invocation, warn, "{refusal}");
             Ok(())
         }
     }
+}
+
+/// Whether a refusal is of whoever stands before the Runtime API, or has no time: nothing of what was posted.
+pub(super) fn says_nothing(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    )
 }
 
 /// What a refusal is.
@@ -196,6 +211,20 @@ mod tests {
             refused(StatusCode::SERVICE_UNAVAILABLE),
             Error::Transient(_)
         ));
+    }
+
+    #[test]
+    fn a_refusal_that_says_nothing_of_an_answer_is_not_its_end() {
+        let judged = |status: u16| judged("x", StatusCode::from_u16(status).unwrap(), b"", None);
+        for status in [408, 429, 502, 503, 504] {
+            assert!(
+                matches!(judged(status), Err(Error::Transient(_))),
+                "{status}"
+            );
+        }
+        for status in [202, 400, 403, 410, 413, 431, 501] {
+            assert!(judged(status).is_ok(), "{status}");
+        }
     }
 
     /// Lambda makes `Function.Unknown` or `Runtime.Unknown` of others.

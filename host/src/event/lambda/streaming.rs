@@ -96,7 +96,10 @@ impl RuntimeApi {
         };
         let problem = match posted {
             Some(Ok((status, body))) => {
-                return judged("a streamed answer", status, &body, Some(receipt));
+                match judged("a streamed answer", status, &body, Some(receipt)) {
+                    Err(Error::Transient(problem)) => problem,
+                    judged => return judged,
+                }
             }
             Some(Err(problem)) => problem,
             None => "it was not taken to its end before the deadline".to_owned(),
@@ -287,6 +290,32 @@ mod tests {
         assert!(request.len() > PIECES * limits::STREAM_PIECE_BYTES);
         let (_, trailers) = request.rsplit_once("\r\n0\r\n").unwrap();
         assert!(trailers.contains("Function.Panic"), "{trailers}");
+    }
+
+    /// That it was refused so says nothing of the answer.
+    #[tokio::test]
+    async fn an_answer_that_is_refused_for_want_of_time_did_not_arrive() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap().to_string();
+        let mut api = RuntimeApi::new(&address, FunctionIdentity::default());
+        let receipt = receipt(Deadline::after(Duration::from_secs(600)));
+        let streamed = Streamed {
+            http: false,
+            pieces: stream::iter([Ok(Bytes::from_static(b"1"))]).boxed(),
+        };
+        let refusing = async {
+            let (mut socket, _) = server.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"0\r\n\r\n") {
+                assert!(socket.read_buf(&mut request).await.unwrap() > 0);
+            }
+            let reply = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+            socket.write_all(reply).await.unwrap();
+            socket
+        };
+        let (streamed, _socket) = tokio::join!(api.stream(&receipt, streamed, true), refusing);
+        streamed.unwrap();
+        assert!(api.undelivered.unwrap().1.is_err());
     }
 
     /// Lambda's own deadline is for the request for the next event.
