@@ -1,6 +1,7 @@
 //! Whether all of a request has left that is sent piece by piece.
 //!
-//! Promises: said once the body's end has been handed to the system, or the connection is no more.
+//! Promises: said once the body's end has been handed to the system, or the connection is no more; which of
+//! the two it was is said as well.
 //!
 //! hyper tells of a request that it has a reply, or that its connection has ended, and of neither when the
 //! reply comes early and has no end. So the body notes that it was read to its end, and the connection that
@@ -25,7 +26,9 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Sent {
     /// Nothing more comes of its body.
     ended: Arc<AtomicBool>,
-    all: CancellationToken,
+    /// And all of it has left.
+    whole: Arc<AtomicBool>,
+    over: CancellationToken,
 }
 
 impl Sent {
@@ -51,9 +54,10 @@ impl Sent {
         frames.chain(end)
     }
 
-    /// Waits until all of it has left, or never will.
-    pub(super) async fn all(&self) {
-        self.all.cancelled().await;
+    /// Waits until all of it has left, or never will: whether it has.
+    pub(super) async fn all(&self) -> bool {
+        self.over.cancelled().await;
+        self.whole.load(Ordering::Acquire)
     }
 }
 
@@ -72,7 +76,7 @@ impl Tracked {
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        self.sent.all.cancel();
+        self.sent.over.cancel();
     }
 }
 
@@ -111,7 +115,8 @@ impl AsyncWrite for Tracked {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         if flushed.is_ready() && self.sent.ended.load(Ordering::Acquire) {
-            self.sent.all.cancel();
+            self.sent.whole.store(true, Ordering::Release);
+            self.sent.over.cancel();
         }
         flushed
     }

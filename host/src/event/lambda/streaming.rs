@@ -131,12 +131,12 @@ impl RuntimeApi {
 }
 
 /// Posts a request whose body comes piece by piece; returns once there is a refusal, or all of the
-/// body has been sent.
+/// body has been sent. A reply that comes before that is none if the rest of the body never leaves.
 async fn post<S>(
     stream: TcpStream,
     request: Request<StreamBody<S>>,
     sent: Sent,
-) -> hyper::Result<(StatusCode, Bytes)>
+) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>>
 where
     S: Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static,
 {
@@ -145,9 +145,9 @@ where
     let mut driver = Some(Box::pin(driver));
     let exchange = async move {
         let (head, body) = sender.send_request(request).await?.into_parts();
-        if head.status.is_success() {
-            // It may be said before the body's end. Whoever drops the reply ends the request as well.
-            sent.all().await;
+        // It may be said before the body's end. Whoever drops the reply ends the request as well.
+        if head.status.is_success() && !sent.all().await {
+            return Err("the connection ended in the middle of it".into());
         }
         let body = pin!(Limited::new(body, limits::HOST_CALL_BYTES_MAX).collect());
         let end = Instant::now() + limits::API_RECEIPT_TIMEOUT;
@@ -290,6 +290,30 @@ mod tests {
         assert!(request.len() > PIECES * limits::STREAM_PIECE_BYTES);
         let (_, trailers) = request.rsplit_once("\r\n0\r\n").unwrap();
         assert!(trailers.contains("Function.Panic"), "{trailers}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_taken_early_and_cut_after_that_did_not_arrive() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap().to_string();
+        let mut api = RuntimeApi::new(&address, FunctionIdentity::default());
+        let receipt = receipt(Deadline::after(Duration::from_secs(60)));
+        let piece = || Ok(Bytes::from(vec![b'x'; limits::STREAM_PIECE_BYTES]));
+        let streamed = Streamed {
+            http: false,
+            pieces: stream::repeat_with(piece).boxed(),
+        };
+        let cutting = async {
+            let (mut socket, _) = server.accept().await.unwrap();
+            assert!(socket.read_buf(&mut Vec::new()).await.unwrap() > 0);
+            let reply = b"HTTP/1.1 202 Accepted\r\ncontent-length: 16\r\n\r\n{";
+            socket.write_all(reply).await.unwrap();
+        };
+        let (streamed, ()) = tokio::join!(api.stream(&receipt, streamed, true), cutting);
+        streamed.unwrap();
+        let (_, answer) = api.undelivered.unwrap();
+        let told = answer.unwrap_err().log;
+        assert!(told.contains("in the middle"), "{told}");
     }
 
     /// That it was refused so says nothing of the answer.
