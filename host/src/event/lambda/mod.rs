@@ -128,7 +128,10 @@ impl RuntimeApi {
                     None => return Ok(received),
                 },
             };
+            // Whoever waits for the next event may give up in the middle of this.
+            self.undelivered = Some((received.receipt.clone(), answer.clone()));
             self.answer(&received.receipt, answer, true).await?;
+            self.undelivered = None;
         }
     }
 
@@ -327,5 +330,39 @@ fn asks<'a>(path: &'a str, rest_timeout: RestTimeout<'a>) -> Request<'a> {
         headers: &[],
         body: Bytes::new(),
         rest_timeout,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Given up by then, as at the end of the environment.
+    #[tokio::test]
+    async fn an_answer_that_is_given_to_an_event_unasked_is_not_lost_with_the_wait_for_the_next() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap().to_string();
+        let mut api = RuntimeApi::new(&address, FunctionIdentity::default());
+        let posted_in_part = async {
+            let (mut asking, _) = server.accept().await.unwrap();
+            assert!(asking.read_buf(&mut Vec::new()).await.unwrap() > 0);
+            let too_large = "HTTP/1.1 200 OK\r\nlambda-runtime-aws-request-id: r\r\n\
+                             content-length: 999999999\r\n\r\n";
+            asking.write_all(too_large.as_bytes()).await.unwrap();
+            let (mut posting, _) = server.accept().await.unwrap();
+            let mut posted = Vec::new();
+            assert!(posting.read_buf(&mut posted).await.unwrap() > 0);
+            assert!(posted.starts_with(b"POST "));
+        };
+        tokio::select! {
+            _ = api.next() => panic!("there is no event"),
+            () = posted_in_part => {}
+        }
+        let (receipt, answer) = api.undelivered.unwrap();
+        assert_eq!(receipt.invocation.request_id, "r");
+        assert!(answer.is_err());
     }
 }
