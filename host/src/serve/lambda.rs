@@ -152,7 +152,7 @@ impl Slot {
                 Ok(()) => failures = Failures::default(),
                 Err(error) => {
                     let pause = failures.add(&error, lasted)?;
-                    if pause.is_zero() {
+                    if pause.is_zero() && matches!(error, Error::Cut(_)) {
                         tracing::debug!("the wait for an event was cut: {error}");
                         continue;
                     }

@@ -174,3 +174,17 @@ async fn a_wait_that_is_cut_after_a_while_begins_again_at_once_however_often() {
     // That is what is said where there is a pause.
     assert_eq!(host.lines("did not answer"), 0);
 }
+
+/// Where it is handed out once, nothing else tells of it.
+#[tokio::test]
+async fn an_event_that_breaks_off_after_a_while_is_told_of() {
+    let api = Handmade::start().await;
+    let (api, mut host) = start(api, Setup::of(&ECHO));
+    is_served(&api, "r-1").await;
+    passed(Duration::from_millis(2_500)).await;
+    let event = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[1, 2";
+    api.say(Reply::last(event));
+    let told = host.line("was cut short").await;
+    assert!(told.contains("WARN"), "{told}");
+    is_served(&api, "r-2").await;
+}

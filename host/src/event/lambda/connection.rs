@@ -79,15 +79,24 @@ impl Endpoint {
                 }
                 // It was closed while nobody looked. The other side tells a second copy from the
                 // first by its id, so nothing is done twice.
-                Err(error) => {
+                Err(error) if connection.was_cut(&error) => {
                     tracing::debug!(%error, "the connection to the Runtime API was closed");
+                }
+                // What it was going to say may be an event that nobody sees again.
+                Err(error) => {
+                    tracing::warn!(%error, "a reply of the Runtime API was lost in its middle");
                 }
             }
             limit = limit.map(Limit::last);
         }
         let mut connection = fresh(&self.address).await?;
         let reply = self.attempt(&mut connection, limit, request).await?;
-        let reply = reply.map_err(|lost| unanswered(&self.address, &lost))?;
+        let reply = reply.map_err(|lost| match unanswered(&self.address, &lost) {
+            Error::Transient(told) if limit.is_none() && connection.was_cut(&lost) => {
+                Error::Cut(told)
+            }
+            error => error,
+        })?;
         self.keep(connection);
         Ok(reply)
     }
@@ -277,7 +286,7 @@ mod tests {
         let request = asks();
         let closing = async { drop(listener.accept().await.unwrap()) };
         let (cut, ()) = tokio::join!(endpoint.exchange(None, &request), closing);
-        assert!(matches!(cut, Err(Error::Transient(_))));
+        assert!(matches!(cut, Err(Error::Cut(_))));
         drop(listener);
         let refused = endpoint.exchange(None, &request).await;
         assert!(matches!(refused, Err(Error::Unreachable(_))));

@@ -82,6 +82,9 @@ pub(super) enum Lost {
     /// What came is longer than [`limits::HOST_CALL_BYTES_MAX`].
     #[error("it is too long")]
     TooLong,
+    /// Something came before anything was asked.
+    #[error("something came unasked")]
+    Unasked,
     /// The rest of what came has not come in time.
     #[error("the rest of it did not come")]
     Stalled,
@@ -108,6 +111,15 @@ impl Connection {
     /// Whether another exchange may be made on it.
     pub(super) fn is_reusable(&self) -> bool {
         self.reusable
+    }
+
+    /// Whether it was lost, as this says, before a reply had begun.
+    pub(super) fn was_cut(&self, lost: &Lost) -> bool {
+        match lost {
+            Lost::Closed | Lost::Io(_) => self.input.is_empty(),
+            Lost::Unasked => true,
+            Lost::Garbage(_) | Lost::TooLong | Lost::Stalled => false,
+        }
     }
 
     /// Sends a request and reads its reply; `always` is what every request says. A connection on
@@ -178,7 +190,7 @@ impl Connection {
     fn heard_nothing(&mut self) -> Result<(), Lost> {
         match self.stream.try_read_buf(&mut self.input) {
             Ok(0) => Err(Lost::Closed),
-            Ok(_) => Err(Lost::Garbage("it came unasked")),
+            Ok(_) => Err(Lost::Unasked),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -367,5 +379,56 @@ impl Always {
             let _ = write!(out, "\r\ncontent-length: {}", request.body.len());
         }
         out.put_slice(b"\r\n\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn always() -> Always {
+        Always {
+            prefix: String::new(),
+            host: HeaderValue::from_static("x"),
+            user_agent: HeaderValue::from_static("x"),
+        }
+    }
+
+    fn asks() -> Request<'static> {
+        Request {
+            method: Method::GET,
+            path: "/next",
+            headers: &[],
+            body: Bytes::new(),
+            rest_timeout: &|_| limits::API_REPLY_TIMEOUT,
+        }
+    }
+
+    /// A connection whose other side says this to the first request, and what came of that.
+    async fn told(said: Vec<u8>) -> (Connection, Result<Reply, Lost>) {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(server.local_addr().unwrap());
+        let mut connection = Connection::new(stream.await.unwrap());
+        let saying = async {
+            let (mut socket, _) = server.accept().await.unwrap();
+            assert!(socket.read_buf(&mut Vec::new()).await.unwrap() > 0);
+            socket.write_all(&said).await.unwrap();
+        };
+        let always = always();
+        let asks = asks();
+        let (reply, ()) = tokio::join!(connection.exchange(&always, &asks), saying);
+        (connection, reply)
+    }
+
+    #[tokio::test]
+    async fn a_reply_that_had_begun_is_not_a_wait_that_was_cut() {
+        for (said, expected) in [("", true), ("HTTP/1.1 200", false), ("SSH-2.0", false)] {
+            let (connection, reply) = told(said.as_bytes().to_vec()).await;
+            let lost = reply.err().unwrap();
+            assert_eq!(connection.was_cut(&lost), expected, "{said}: {lost}");
+        }
     }
 }

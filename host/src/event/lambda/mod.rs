@@ -71,6 +71,9 @@ pub enum Error {
     /// taken.
     #[error("{0}")]
     Transient(String),
+    /// The wait for something ended before any of it had come.
+    #[error("{0}")]
+    Cut(String),
     /// Nobody takes a connection.
     #[error("{0}")]
     Unreachable(String),

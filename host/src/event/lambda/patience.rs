@@ -184,9 +184,9 @@ impl Failures {
         match error {
             Error::Fatal(_) => return given_up(error.to_string()),
             // Whoever is there may have an event later; and to end would end the invocations of other slots.
-            Error::Transient(_) => {
+            Error::Transient(_) | Error::Cut(_) => {
                 self.unreachable = None;
-                // A wait that was cut after a while is none of a series, and nobody may ask meanwhile.
+                // A wait that ended after a while is none of a series, and nobody may ask meanwhile.
                 if lasted > limits::API_PAUSE_MAX {
                     self.count = 0;
                     return Ok(Duration::ZERO);
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_wait_that_lasted_begins_again_at_once_and_one_that_did_not_after_a_while() {
-        let cut = Error::Transient("the connection was closed".to_owned());
+        let cut = Error::Cut("the connection was closed".to_owned());
         let long = limits::API_PAUSE_MAX + Duration::from_millis(1);
         let mut failures = Failures::default();
         for _ in 0..100 {
