@@ -271,7 +271,11 @@ impl Connection {
             };
             self.input.advance(head);
             if length == 0 {
-                return self.trailers().await.map(|()| whole.freeze());
+                self.trailers().await?;
+                if whole.len() > COPIED_BYTES {
+                    self.shrink();
+                }
+                return Ok(whole.freeze());
             }
             if whole.len().saturating_add(length) > limits::HOST_CALL_BYTES_MAX {
                 return Err(Lost::TooLong);
@@ -314,14 +318,18 @@ impl Connection {
     fn take(&mut self, length: usize) -> Bytes {
         if length > COPIED_BYTES {
             let whole = self.input.split_to(length).freeze();
-            let rest = std::mem::replace(&mut self.input, BytesMut::with_capacity(READ_BYTES));
-            // Otherwise all of its room would be held by what little may follow.
-            self.input.extend_from_slice(&rest);
+            self.shrink();
             return whole;
         }
         let bytes = Bytes::copy_from_slice(&self.input[..length]);
         self.input.advance(length);
         bytes
+    }
+
+    /// Gives up the room of something large. Otherwise it would be held by what little may follow.
+    fn shrink(&mut self) {
+        let rest = std::mem::replace(&mut self.input, BytesMut::with_capacity(READ_BYTES));
+        self.input.extend_from_slice(&rest);
     }
 
     async fn receive(&mut self) -> Result<(), Lost> {
@@ -421,6 +429,23 @@ mod tests {
         let asks = asks();
         let (reply, ()) = tokio::join!(connection.exchange(&always, &asks), saying);
         (connection, reply)
+    }
+
+    #[tokio::test]
+    async fn the_room_of_a_large_body_is_not_kept_however_that_came() {
+        let body = vec![b'x'; 4 * COPIED_BYTES];
+        let head = "HTTP/1.1 200 OK\r\n";
+        let length = format!("{head}content-length: {}\r\n\r\n", body.len());
+        let chunked = format!(
+            "{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n",
+            body.len()
+        );
+        for (head, end) in [(length, ""), (chunked, "\r\n0\r\n\r\n")] {
+            let said = [head.as_bytes(), &body, end.as_bytes()].concat();
+            let (mut connection, reply) = told(said).await;
+            assert_eq!(reply.unwrap().body.unwrap().len(), body.len());
+            assert!(!connection.input.try_reclaim(2 * COPIED_BYTES), "{head}");
+        }
     }
 
     #[tokio::test]
