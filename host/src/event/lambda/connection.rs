@@ -127,11 +127,11 @@ impl Endpoint {
                 (Err(late), _) => return Err(unanswered(&self.address, &late)),
             }
         };
+        for connection in other.iter().chain([&*connection]).filter(|_| is_long) {
+            connection.expect_receipt(true);
+        }
         if let Some(other) = other {
             self.keep(other);
-        }
-        if is_long {
-            connection.expect_receipt(true);
         }
         Ok(reply)
     }
@@ -253,6 +253,7 @@ mod tests {
 
     use bytes::Bytes;
     use http::Method;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     use super::super::http1_reply;
@@ -290,6 +291,34 @@ mod tests {
         drop(listener);
         let refused = endpoint.exchange(None, &request).await;
         assert!(matches!(refused, Err(Error::Unreachable(_))));
+    }
+
+    /// The first copy of a long answer gets no reply.
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn a_connection_that_is_kept_after_a_long_answer_expects_receipts_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut endpoint = Endpoint::new(&listener.local_addr().unwrap().to_string());
+        let request = Request {
+            method: Method::POST,
+            body: Bytes::from(vec![b'x'; limits::API_PROMPT_BYTES_MAX + 1]),
+            ..asks()
+        };
+        let limit = Limit::new(Some(Instant::now()), true);
+        let taking = async {
+            let (first, _) = listener.accept().await.unwrap();
+            let (mut second, _) = listener.accept().await.unwrap();
+            let mut bytes = Vec::new();
+            while bytes.len() < request.body.len() {
+                assert!(second.read_buf(&mut bytes).await.unwrap() > 0);
+            }
+            let reply = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
+            second.write_all(reply).await.unwrap();
+            (first, second)
+        };
+        let (reply, _open) = tokio::join!(endpoint.exchange(Some(limit), &request), taking);
+        assert_eq!(reply.unwrap().status, 202);
+        assert!(endpoint.connection.unwrap().expects_receipt());
     }
 
     #[tokio::test]

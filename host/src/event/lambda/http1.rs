@@ -108,6 +108,12 @@ impl Connection {
         }
     }
 
+    /// Whether the system was told so.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(super) fn expects_receipt(&self) -> bool {
+        rustix::net::sockopt::tcp_user_timeout(&self.stream).unwrap() != 0
+    }
+
     /// Whether another exchange may be made on it.
     pub(super) fn is_reusable(&self) -> bool {
         self.reusable
