@@ -120,17 +120,29 @@ impl FunctionName {
     }
 }
 
+/// `(eusc-)?[a-z]{2}((-gov)|(-iso[a-z]?))?-[a-z]+-\d`: a name may look much like one.
 fn is_region(part: &str) -> bool {
-    let mut words = part.rsplit('-');
-    let number = words
-        .next()
-        .is_some_and(|word| word.len() == 1 && word.bytes().all(|b| b.is_ascii_digit()));
-    let names: Vec<&str> = words.collect();
-    number
-        && names.len() >= 2
-        && names
-            .iter()
-            .all(|name| name.bytes().all(|b| b.is_ascii_lowercase()))
+    let is_word = |word: &str| word.bytes().all(|b| b.is_ascii_lowercase());
+    let is_kind = |word: &str| {
+        let iso = word.strip_prefix("iso");
+        word == "gov" || iso.is_some_and(|which| which.len() <= 1 && is_word(which))
+    };
+    let words: Vec<&str> = part
+        .strip_prefix("eusc-")
+        .unwrap_or(part)
+        .split('-')
+        .collect();
+    let (land, place, number) = match words[..] {
+        [land, place, number] => (land, place, number),
+        [land, kind, place, number] if is_kind(kind) => (land, place, number),
+        _ => return false,
+    };
+    land.len() == 2
+        && is_word(land)
+        && !place.is_empty()
+        && is_word(place)
+        && number.len() == 1
+        && number.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn is_account(part: &str) -> bool {
@@ -245,6 +257,13 @@ mod tests {
             ("function:hello/invocations", "hello", None),
             ("function/invocations", "function", None),
             ("eu-west-1/invocations", "eu-west-1", None),
+            (
+                "orders-api-2:live/invocations",
+                "orders-api-2",
+                Some("live"),
+            ),
+            ("order-1:live/invocations", "order-1", Some("live")),
+            ("us-api-v-1:live/invocations", "us-api-v-1", Some("live")),
         ];
         for (given, name, qualifier) in cases {
             let function = parse(given).expect(given);
@@ -253,6 +272,21 @@ mod tests {
                 (name, qualifier),
                 "{given}"
             );
+        }
+    }
+
+    #[test]
+    fn every_region_is_one() {
+        for region in [
+            "us-east-1",
+            "ap-southeast-7",
+            "us-gov-west-1",
+            "us-iso-east-1",
+            "us-isob-east-1",
+            "eusc-de-east-1",
+        ] {
+            let function = parse(&format!("{region}:000000000000:hello/invocations"));
+            assert_eq!(function.expect(region).name, "hello");
         }
     }
 
