@@ -23,6 +23,9 @@ const STREAM: (&str, &str) = ("/2021-11-15/functions/", "/response-streaming-inv
 /// What stands around it where nobody waits for the answer, in Lambda's first API.
 const ASYNC: (&str, &str) = ("/2014-11-13/functions/", "/invoke-async");
 
+/// The version that Managed Instances have beside those with a number.
+const PUBLISHED: &str = "$LATEST.PUBLISHED";
+
 /// Lambda's limit for a whole ARN, in bytes; more is not repeated in an error.
 const NAME_BYTES_MAX: usize = 256;
 
@@ -162,6 +165,7 @@ fn is_name(part: &str) -> bool {
 
 fn is_qualifier(part: &str) -> bool {
     part == super::VERSION
+        || part == PUBLISHED
         || ((1..=128).contains(&part.len())
             && part
                 .bytes()
@@ -237,6 +241,11 @@ mod tests {
                 Some("$LATEST"),
             ),
             ("hello:7/invocations?Qualifier=7", "hello", Some("7")),
+            (
+                "hello/invocations?Qualifier=%24LATEST.PUBLISHED",
+                "hello",
+                Some("$LATEST.PUBLISHED"),
+            ),
             ("hello/invocations?Qualifier=", "hello", None),
             ("123456789012:function:hello/invocations", "hello", None),
             (
