@@ -5,7 +5,8 @@
 //!
 //! An event for which nobody waits is tried up to three times, as on Lambda, but after
 //! [`RETRY_DELAYS`] instead of one and two minutes, because someone sits in front of this host
-//! and wants to see it. A drain gives retries up.
+//! and wants to see it. One that finds no instance in time goes on waiting, and that is none of the three.
+//! A drain gives both up.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -257,15 +258,24 @@ async fn attempts(
         let Some(fault) = fault else {
             return;
         };
-        let Some(delay) = delays.next() else {
+        let Some(delay) = delay(&fault, &mut delays) else {
             return given_up(function, &invocation, &fault, "it failed three times");
         };
         tokio::select! {
-            () = tokio::time::sleep(*delay) => {}
+            () = tokio::time::sleep(delay) => {}
             () = closed(host.closing.clone()) => {
                 return given_up(function, &invocation, &fault, "the host is closing");
             }
         }
+    }
+}
+
+/// How long an event waits after this fault, unless that was its last attempt. One that found no instance
+/// was none.
+fn delay<'a>(fault: &Fault, left: &mut impl Iterator<Item = &'a Duration>) -> Option<Duration> {
+    match fault.kind {
+        Kind::Busy => Some(RETRY_DELAYS[0]),
+        _ => left.next().copied(),
     }
 }
 
@@ -278,4 +288,23 @@ fn given_up(function: &Function, invocation: &Invocation, fault: &Fault, reason:
         error,
         "an event was given up: {reason}"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_found_no_instance_is_no_attempt_at_an_event() {
+        let (busy, failed) = (Fault::new(Kind::Busy, "x"), Fault::new(Kind::Failed, "x"));
+        let mut left = RETRY_DELAYS.iter();
+        for expected in RETRY_DELAYS {
+            for _ in 0..8 {
+                assert!(delay(&busy, &mut left).is_some());
+            }
+            assert_eq!(delay(&failed, &mut left), Some(expected));
+        }
+        assert!(delay(&busy, &mut left).is_some());
+        assert_eq!(delay(&failed, &mut left), None);
+    }
 }
