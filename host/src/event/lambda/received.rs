@@ -13,6 +13,7 @@ use super::Error;
 use super::http1_reply::Headers;
 use super::posting::INVOCATION_ID;
 use crate::invocation::{Deadline, Invocation, Timeout};
+use crate::limits;
 
 const REQUEST_ID: &str = "lambda-runtime-aws-request-id";
 const DEADLINE: &str = "lambda-runtime-deadline-ms";
@@ -108,10 +109,12 @@ pub(super) fn received(
     })
 }
 
-/// How long the event of a reply with these headers has.
+/// How long the rest of an event with these headers may take: as long as it has. But what is asked for again
+/// just because it is late is late again, so there is always some time.
 pub(super) fn time_left(headers: &Headers, timeout: Timeout) -> Duration {
     let (_, told) = told(headers, timeout);
-    told.map_or(timeout.assumed, |told| told.remaining())
+    let left = told.map_or(timeout.assumed, |told| told.remaining());
+    left.max(limits::API_REPLY_TIMEOUT_LEAST)
 }
 
 /// The end of an event's time as it was told, and as it can be true.
@@ -228,6 +231,15 @@ mod tests {
         let (first, same, other) = (receipt("600000"), receipt("600000"), receipt("600001"));
         assert!(first.is_of_same_attempt(&same));
         assert!(!first.is_of_same_attempt(&other));
+    }
+
+    #[test]
+    fn the_rest_of_an_event_that_is_late_already_is_waited_for_all_the_same() {
+        let now_ms = crate::invocation::unix_ms_now();
+        let head = format!("HTTP/1.1 200 OK\r\n{DEADLINE}: {}\r\n\r\n", now_ms - 10);
+        let (head, _) = parse(head.as_bytes()).unwrap().unwrap();
+        let left = time_left(&head.headers, Timeout::default());
+        assert_eq!(left, limits::API_REPLY_TIMEOUT_LEAST);
     }
 
     #[test]
