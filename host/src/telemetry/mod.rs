@@ -2,7 +2,8 @@
 //!
 //! Promises:
 //! - lines of several threads never mix, and a reader that stalls stops nothing else ([`sink`]);
-//! - nothing in a message or a field can begin a second line ([`mod@line`]);
+//! - nothing in a message or a field can begin a second line ([`mod@line`]), and a panic of the host's own
+//!   is a line like any other ([`panics`]);
 //! - what is below the configured level is never formatted.
 //!
 //! Left to others: what is worth a line; what a guest prints ([`Output`] brings it here); what an
@@ -20,6 +21,7 @@ mod otlp;
 mod otlp;
 mod output;
 mod panic_message;
+mod panics;
 mod patience;
 mod sink;
 mod structured;
@@ -67,7 +69,13 @@ fn start_on(config: &LogConfig, descriptor: std::os::fd::BorrowedFd<'_>) {
     let layer = layer::LineLayer::new(*config, ToSink);
     // A second start happens in tests alone, where the first one's settings are as good.
     let _ = SINK.set(Mutex::new(sink));
-    let _ = tracing_subscriber::registry().with(layer).try_init();
+    if tracing_subscriber::registry()
+        .with(layer)
+        .try_init()
+        .is_ok()
+    {
+        panics::tell();
+    }
 }
 
 static SINK: OnceLock<Mutex<Sink>> = OnceLock::new();
@@ -88,5 +96,6 @@ pub(crate) fn hurry() {
 /// Writes a whole line, line break included.
 fn write_line(line: &[u8]) {
     let Some(sink) = SINK.get() else { return };
+    let _writing = panics::Writing::begin();
     lock(sink).write_line(line);
 }
