@@ -13,26 +13,24 @@
 //!   have the larger part, whatever the Runtime API does; an event that had arrived is answered. After a
 //!   second signal nothing is waited for.
 
-use std::any::Any;
-use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{FusedFuture, maybe_done};
 use futures_util::stream::{self, BoxStream};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Environment, Function, Handled, cut_short, report, words_of};
+use super::{Environment, Function, Handled, cut_short, report};
 use crate::event::lambda::{Error, Failures, Received, RuntimeApi};
 use crate::fault::{Fault, Kind};
-use crate::invocation::{Invocation, Response, Streamed};
+use crate::invocation::{Response, Streamed};
 use crate::limits;
 use crate::shutdown::Shutdown;
-use crate::telemetry::{Account, Observers, line_for};
+use crate::telemetry::line_for;
 
 /// How an environment is to end.
 #[derive(Clone)]
@@ -182,13 +180,10 @@ impl Slot {
         let out_of_time = out_of_time(ending, &self.drain.shutdown, self.drain.grace());
         let mut out_of_time = pin!(maybe_done(out_of_time));
         // Pinned where it is made, here and below: it is large, and would be moved several times.
-        let handled = {
-            let answered = pin!(self.answered(invocation, out_of_time.as_mut()));
-            answered.await
-        };
-        let mut handled = match handled {
-            Ok(handled) => handled,
-            Err(fault) => return self.api.answer(&receipt, Err(fault), true).await,
+        let mut handled = {
+            let (environment, ending) = (&self.environment, out_of_time.as_mut());
+            let handling = pin!(environment.handle_until(ending, &self.function, invocation));
+            handling.await
         };
         let frees = !handled.goes_on();
         let api = &mut self.api;
@@ -236,30 +231,6 @@ impl Slot {
             settling.await;
         }
     }
-
-    /// Runs the invocation up to its answer, which it gets in any case once a drain is out of time.
-    async fn answered(
-        &self,
-        invocation: Arc<Invocation>,
-        out_of_time: impl Future<Output = ()>,
-    ) -> Result<Handled, Fault> {
-        let (environment, whose) = (&self.environment, invocation.clone());
-        let handling = environment.handle_until(out_of_time, &self.function, invocation);
-        // Only one of the slots is concerned.
-        let handled = AssertUnwindSafe(handling).catch_unwind().await;
-        handled.map_err(|panicked| ended_oddly(&*panicked, whose))
-    }
-}
-
-/// The answer where the host itself has panicked.
-fn ended_oddly(panicked: &(dyn Any + Send), whose: Arc<Invocation>) -> Fault {
-    let words = words_of(panicked).unwrap_or("a panic");
-    let message = format!("the invocation ended oddly: {words}");
-    let fault = Fault::new(Kind::Internal, message);
-    // Its own account went with it.
-    let account = Account::open(&whose.function_name.clone(), whose, &Observers::default());
-    report(&fault, &account);
-    fault
 }
 
 /// A streamed answer that can be cut short.
@@ -321,8 +292,6 @@ mod tests {
     use std::future::{pending, ready};
 
     use super::*;
-    use crate::config::LogLevel;
-    use crate::telemetry::{invocation_of, logged};
 
     /// Often enough that chance would show.
     #[tokio::test]
@@ -332,21 +301,6 @@ mod tests {
         }
         assert_eq!(unless(ready(()), pending::<u8>()).await, None);
         assert_eq!(unless(pending(), ready(1)).await, Some(1));
-    }
-
-    #[test]
-    fn a_panic_of_the_hosts_own_is_told_of_with_its_invocation() {
-        let panicked: Box<dyn Any + Send> = Box::new("a mistake");
-        let lines = logged(LogLevel::Info, || {
-            let fault = ended_oddly(&*panicked, Arc::new(invocation_of("r-1")));
-            assert_eq!(fault.kind, Kind::Internal);
-        });
-        assert_eq!(lines.len(), 1);
-        let expected = ["ERROR", "a mistake", "request_id=r-1", "blame=host"];
-        assert!(
-            expected.iter().all(|text| lines[0].contains(text)),
-            "{lines:?}"
-        );
     }
 
     #[tokio::test]

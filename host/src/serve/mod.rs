@@ -17,10 +17,12 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::future::pending;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -164,10 +166,10 @@ impl Environment {
         let output = Arc::new(Output::new(account));
         let called = {
             // Pinned where it is made: it is large, and would be moved several times.
-            let calling = pin!(function.call(&invocation, &session, &output));
+            let calling = pin!(unpanicked(function.call(&invocation, &session, &output)));
             tokio::select! {
                 biased;
-                called = calling => called,
+                called = calling => called.unwrap_or_else(Called::failed),
                 () = out_of_time => Called::failed(cut_short()),
             }
         };
@@ -256,6 +258,18 @@ fn report(fault: &Fault, account: &Account) {
     }
 }
 
+/// What comes of an invocation, unless the host itself panics: only this one is concerned.
+async fn unpanicked<T>(calling: impl Future<Output = T>) -> Result<T, Fault> {
+    let called = AssertUnwindSafe(calling).catch_unwind().await;
+    called.map_err(|panicked| {
+        let words = words_of(&*panicked).unwrap_or("a panic");
+        Fault::new(
+            Kind::Internal,
+            format!("the invocation ended oddly: {words}"),
+        )
+    })
+}
+
 /// The words of a panic, if it has any.
 fn words_of(panic: &(dyn Any + Send)) -> Option<&str> {
     let text = panic.downcast_ref::<&str>().copied();
@@ -283,4 +297,17 @@ fn overdue(invocation: &Invocation) -> Fault {
             invocation.deadline.remaining().as_millis()
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_of_the_hosts_own_is_a_fault_of_its_invocation() {
+        let fault = unpanicked(async { panic!("a mistake") }).await;
+        let fault: Fault = fault.map(|()| "no panic").unwrap_err();
+        assert_eq!((fault.kind, fault.blame), (Kind::Internal, Blame::Host));
+        assert!(fault.log.contains("a mistake"), "{}", fault.log);
+    }
 }
