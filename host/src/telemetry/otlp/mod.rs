@@ -63,6 +63,8 @@ struct Queue(Arc<Mutex<VecDeque<SpanData>>>);
 pub struct Span {
     spans: Arc<Spans>,
     own: Mutex<SdkSpan>,
+    /// Whether it has its fault: another would be told beside it.
+    failed: AtomicBool,
     /// For those below it.
     context: Context,
 }
@@ -77,15 +79,18 @@ impl Spans {
         if !is_wanted(&|name| std::env::var(name).ok()) {
             return None;
         }
-        let mut exporter = match exporter() {
-            Ok(exporter) => exporter,
+        match exporter() {
+            Ok(exporter) => Some(Self::exported_by(exporter)),
             Err(error) => {
                 tracing::error!(
                     "no spans are exported, since OpenTelemetry's variables cannot be used: {error}"
                 );
-                return None;
+                None
             }
-        };
+        }
+    }
+
+    fn exported_by(mut exporter: opentelemetry_otlp::SpanExporter) -> Arc<Self> {
         let resource = resource::resource();
         exporter.set_resource(&resource);
         let queue = Queue::default();
@@ -93,7 +98,7 @@ impl Spans {
             .with_resource(resource)
             .with_span_processor(queue.clone())
             .build();
-        Some(Arc::new(Self {
+        Arc::new(Self {
             tracer: provider.tracer("hearth"),
             queue,
             exporter: tokio::sync::Mutex::new(exporter),
@@ -101,7 +106,7 @@ impl Spans {
             begun: AtomicBool::new(false),
             pause: Mutex::new(None),
             _provider: provider,
-        }))
+        })
     }
 
     /// Begins the span of an invocation.
@@ -130,6 +135,7 @@ impl Spans {
             // Those below need its name alone, and end before it.
             context: Context::new().with_remote_span_context(own.span_context().clone()),
             own: Mutex::new(own),
+            failed: AtomicBool::new(false),
         }
     }
 
@@ -186,8 +192,11 @@ impl Spans {
 }
 
 impl Span {
-    /// The invocation has failed.
+    /// The invocation has failed. The first fault counts.
     pub(super) fn fail(&self, fault: &Fault) {
+        if self.failed.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let mut own = lock(&self.own);
         own.set_attribute(KeyValue::new("error.type", fault.error_type.clone()));
         let end = fault
@@ -311,6 +320,36 @@ fn is_wanted(variable: &dyn Fn(&str) -> Option<String>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::Kind;
+    use crate::telemetry::invocation_of;
+
+    fn spans() -> Arc<Spans> {
+        Spans::exported_by(exporter().unwrap())
+    }
+
+    fn ended(spans: &Spans) -> Vec<SpanData> {
+        spans.queue.lock().drain(..).collect()
+    }
+
+    fn error_types(span: &SpanData) -> Vec<String> {
+        let attributes = span.attributes.iter();
+        let types = attributes.filter(|attribute| attribute.key.as_str() == "error.type");
+        types.map(|kind| kind.value.to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_span_tells_of_the_first_fault_alone() {
+        let spans = spans();
+        let span = spans.begin("x", &invocation_of("r"));
+        for kind in [Kind::Trap, Kind::DeadlineExceeded] {
+            span.fail(&Fault::new(kind, kind.error_type()));
+        }
+        span.end(Instant::now()).await;
+        let ended = ended(&spans);
+        let first = Kind::Trap.error_type();
+        assert_eq!(error_types(&ended[0]), [first]);
+        assert!(format!("{:?}", ended[0].status).contains(first));
+    }
 
     #[test]
     fn spans_are_exported_where_a_variable_asks_for_it() {
