@@ -69,7 +69,7 @@ pub struct Span {
     context: Context,
 }
 
-/// The span of one call to a database; it ends when it is dropped.
+/// The span of one call to a database. One that is dropped before its end was cancelled.
 pub struct CallSpan(Option<SdkSpan>);
 
 impl Spans {
@@ -251,20 +251,33 @@ impl CallSpan {
 
     /// The call has ended, with this kind of error if with any: an SQLSTATE, if the server said so.
     pub fn end(mut self, error: Option<&str>) {
-        let (Some(span), Some(error)) = (&mut self.0, error) else {
-            return;
-        };
-        let is_state = error.len() == 5
-            && error
-                .chars()
-                .all(|c| c.is_ascii_digit() || c.is_ascii_uppercase());
-        if is_state {
-            span.set_attribute(KeyValue::new("db.response.status_code", error.to_owned()));
+        let span = self.0.take();
+        if let (Some(mut span), Some(error)) = (span, error) {
+            fail(&mut span, error);
         }
-        span.set_attribute(KeyValue::new("error.type", error.to_owned()));
-        // No more than that: the server's words may contain values.
-        span.set_status(Status::error(error.to_owned()));
     }
+}
+
+impl Drop for CallSpan {
+    /// Nobody waited for the call's end.
+    fn drop(&mut self) {
+        if let Some(span) = &mut self.0 {
+            fail(span, "cancelled");
+        }
+    }
+}
+
+fn fail(span: &mut SdkSpan, error: &str) {
+    let is_state = error.len() == 5
+        && error
+            .chars()
+            .all(|c| c.is_ascii_digit() || c.is_ascii_uppercase());
+    if is_state {
+        span.set_attribute(KeyValue::new("db.response.status_code", error.to_owned()));
+    }
+    span.set_attribute(KeyValue::new("error.type", error.to_owned()));
+    // No more than that: the server's words may contain values.
+    span.set_status(Status::error(error.to_owned()));
 }
 
 impl Queue {
@@ -349,6 +362,21 @@ mod tests {
         let first = Kind::Trap.error_type();
         assert_eq!(error_types(&ended[0]), [first]);
         assert!(format!("{:?}", ended[0].status).contains(first));
+    }
+
+    #[tokio::test]
+    async fn a_call_whose_end_nobody_waited_for_was_cancelled() {
+        let spans = spans();
+        let span = spans.begin("x", &invocation_of("r"));
+        let call = || CallSpan::begin(Some(&span), "main", None, || vec!["select 1".to_owned()]);
+        drop(call());
+        call().end(None);
+        call().end(Some("22012"));
+        let ended = ended(&spans);
+        assert_eq!(error_types(&ended[0]), ["cancelled"]);
+        assert!(matches!(ended[0].status, Status::Error { .. }));
+        assert_eq!(ended[1].status, Status::Unset);
+        assert_eq!(error_types(&ended[2]), ["22012"]);
     }
 
     #[test]
