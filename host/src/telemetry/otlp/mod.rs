@@ -289,7 +289,9 @@ impl Queue {
 impl SpanProcessor for Queue {
     fn on_start(&self, _: &mut SdkSpan, _: &Context) {}
 
-    fn on_end(&self, span: SpanData) {
+    fn on_end(&self, mut span: SpanData) {
+        // Where the clock was set back meanwhile: nothing ends before it begins.
+        span.end_time = span.end_time.max(span.start_time);
         let mut queue = self.lock();
         // The oldest go: while nobody takes them there is no end to them.
         if queue.len() >= limits::SPANS_MAX {
@@ -377,6 +379,16 @@ mod tests {
         assert!(matches!(ended[0].status, Status::Error { .. }));
         assert_eq!(ended[1].status, Status::Unset);
         assert_eq!(error_types(&ended[2]), ["22012"]);
+    }
+
+    #[tokio::test]
+    async fn a_span_does_not_end_before_it_begins_where_the_clock_was_set_back() {
+        let spans = spans();
+        let later = SystemTime::now() + Duration::from_secs(3_600);
+        let builder = spans.tracer.span_builder("x").with_start_time(later);
+        builder.start(&spans.tracer).end();
+        let ended = ended(&spans);
+        assert_eq!(ended[0].end_time, ended[0].start_time);
     }
 
     #[test]
