@@ -64,9 +64,12 @@ impl Received {
 impl Collector {
     /// Starts on a port of its own.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .expect("the machine has a free port");
+        let listener = TcpListener::bind("127.0.0.1:0").await;
+        Self::behind(listener.expect("the machine has a free port"))
+    }
+
+    /// Receives what comes to this port from now on.
+    pub fn behind(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("it is bound");
         let spans: Arc<Mutex<Vec<Received>>> = Arc::default();
         let server = tokio::spawn(serve(listener, spans.clone()));

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use e2e::authority::{self, Authority};
+use e2e::clock::Clock;
 use e2e::collector::{Collector, Received};
 use e2e::guests::{MISBEHAVE, ONWARD, QUERY};
 use e2e::terminator::Terminator;
@@ -202,6 +203,29 @@ async fn the_span_of_suspended_work_leaves_when_that_ends() {
             .unwrap();
     };
     tokio::join!(waiting, released);
+}
+
+/// The collector is not to blame.
+#[tokio::test]
+async fn spans_whose_export_a_freeze_cuts_leave_with_the_next_ones() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let clock = Clock::new();
+    let setup = Setup::of(&MISBEHAVE)
+        .variable("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)
+        .clock(&clock);
+    let trial = setup.start(Door::Lambda).await;
+    let cut = trial.invoke(json!({})).await.request_id;
+    let (connection, _) = listener.accept().await.unwrap();
+    trial.host.freeze();
+    clock.shift(3600);
+    let collector = Collector::behind(listener);
+    drop(connection);
+    trial.host.thaw();
+    let next = trial.invoke(json!({})).await.request_id;
+    for id in [next, cut] {
+        of(&collector, &id).await;
+    }
 }
 
 #[tokio::test]

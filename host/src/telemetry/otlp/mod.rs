@@ -4,7 +4,8 @@
 //! - one span per invocation, below the one that its trace header names, and one below it for each
 //!   request to a database; no value of an argument is in any of them;
 //! - they leave after the answer and before the next event is asked for, within a bound: a frozen
-//!   environment keeps none; a collector that cannot be reached costs an invocation no error, and
+//!   environment keeps none but those of work that ends beside that, which leave with the next ones if a
+//!   freeze cuts their export; a collector that cannot be reached costs an invocation no error, and
 //!   later ones nothing for a while;
 //! - configured by OpenTelemetry's own variables, and off unless one of them asks for it.
 //!
@@ -148,21 +149,25 @@ impl Spans {
         if self.queue.lock().is_empty() || self.pauses() {
             return;
         }
-        let mut count = 0;
+        let begun = SystemTime::now();
+        let mut batch = Vec::new();
         let exporting = async {
             let exporter = self.exporter.lock().await;
-            let batch: Vec<SpanData> = self.queue.lock().drain(..).collect();
-            count = batch.len();
-            match count {
-                0 => Ok(()),
-                _ => exporter.export(batch).await,
+            batch = self.queue.lock().drain(..).collect();
+            match batch.is_empty() {
+                true => Ok(()),
+                false => exporter.export(batch.clone()).await,
             }
         };
         let exported = tokio::time::timeout(time, exporting).await;
         let problem = match exported {
             Ok(Ok(())) => return,
             // The one that is under way will say what is wrong.
-            Err(_) if count == 0 => return,
+            Err(_) if batch.is_empty() => return,
+            // Nothing is known of the collector where the environment was frozen in the middle.
+            _ if begun.elapsed().is_ok_and(|took| took > time * 2) => {
+                return self.queue.put_back(batch);
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!(
                 "the collector did not answer within {} ms",
@@ -172,7 +177,7 @@ impl Spans {
         let pause = limits::EXPORT_PAUSE;
         *lock(&self.pause) = SystemTime::now().checked_add(pause);
         tracing::warn!(
-            spans = count,
+            spans = batch.len(),
             "spans could not be exported, and none are for {} s: {problem}",
             pause.as_secs()
         );
@@ -283,6 +288,15 @@ fn fail(span: &mut SdkSpan, error: &str) {
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, VecDeque<SpanData>> {
         lock(&self.0)
+    }
+
+    /// Puts these before those that have ended since.
+    fn put_back(&self, batch: Vec<SpanData>) {
+        let mut queue = self.lock();
+        let room = limits::SPANS_MAX.saturating_sub(queue.len());
+        for span in batch.into_iter().rev().take(room) {
+            queue.push_front(span);
+        }
     }
 }
 
