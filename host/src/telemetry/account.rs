@@ -139,6 +139,7 @@ impl Account {
         };
         if let Some(tally) = &self.tally {
             tally.answered();
+            tally.closed();
             super::write_line(&tally.line(self, invocation));
         }
         if let Some(span) = &self.span {

@@ -23,8 +23,9 @@ pub struct Metrics {
     begun: AtomicBool,
     /// Those that have no answer yet.
     unanswered: AtomicUsize,
-    /// When the last answer went out, in milliseconds since the Unix epoch; 0 if none did.
-    answered_ms: AtomicU64,
+    /// When the last answer went out, or nothing was left of an invocation any more, in milliseconds since the
+    /// Unix epoch; 0 if none did.
+    done_ms: AtomicU64,
 }
 
 impl Metrics {
@@ -38,7 +39,7 @@ impl Metrics {
             level,
             begun: AtomicBool::new(false),
             unanswered: AtomicUsize::new(0),
-            answered_ms: AtomicU64::new(0),
+            done_ms: AtomicU64::new(0),
         })
     }
 
@@ -46,17 +47,22 @@ impl Metrics {
     pub(super) fn begin(self: &Arc<Self>) -> Tally {
         let first = !self.begun.swap(true, Ordering::Relaxed);
         let alone = self.unanswered.fetch_add(1, Ordering::AcqRel) == 0;
-        let answered_ms = self.answered_ms.load(Ordering::Acquire);
+        let done_ms = self.done_ms.load(Ordering::Acquire);
         // While another one has no answer, the environment is not frozen. By the wall clock: no other
         // one goes on meanwhile.
-        let thaw_gap = (alone && answered_ms > 0)
-            .then(|| Duration::from_millis(unix_ms_now().saturating_sub(answered_ms)));
+        let thaw_gap = (alone && done_ms > 0)
+            .then(|| Duration::from_millis(unix_ms_now().saturating_sub(done_ms)));
         Tally::begin(self.clone(), first, thaw_gap)
+    }
+
+    /// Nothing is left of an invocation: until now it was no rest.
+    pub(super) fn closed(&self) {
+        self.done_ms.store(unix_ms_now(), Ordering::Release);
     }
 
     /// The answer of an invocation is out.
     pub(super) fn answered(&self) {
-        self.answered_ms.store(unix_ms_now(), Ordering::Release);
+        self.closed();
         self.unanswered.fetch_sub(1, Ordering::AcqRel);
     }
 
@@ -73,5 +79,29 @@ impl Metrics {
             }
         }
         line.finish(metrics)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_work_after_an_answer_is_no_rest() {
+        let config = MetricsConfig {
+            namespace: "x".to_owned(),
+        };
+        let metrics = Metrics::new(&config, &LogConfig::default());
+        let rest_after = |end: fn(&Metrics)| {
+            metrics.begin().answered();
+            // The answer was out an hour ago.
+            metrics.done_ms.fetch_sub(3_600_000, Ordering::Relaxed);
+            end(&metrics);
+            let next = metrics.begin();
+            next.answered();
+            next.thaw_gap().unwrap() >= Duration::from_secs(3_600)
+        };
+        assert!(rest_after(|_| ()));
+        assert!(!rest_after(Metrics::closed));
     }
 }

@@ -120,6 +120,16 @@ impl Tally {
         }
     }
 
+    /// Nothing is left of the invocation.
+    pub(super) fn closed(&self) {
+        self.metrics.closed();
+    }
+
+    #[cfg(test)]
+    pub(super) fn thaw_gap(&self) -> Option<Duration> {
+        self.thaw_gap
+    }
+
     pub(super) fn failed(&self, fault: &Fault) {
         let _ = self.fault.set(Failed {
             error_type: fault.error_type.clone(),
