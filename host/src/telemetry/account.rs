@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::metrics::Metrics;
 use super::otlp::{CallSpan, Span, Spans};
@@ -111,6 +111,13 @@ impl Account {
         }
     }
 
+    /// It has rested for so long, which is no part of what it takes.
+    pub fn rested(&self, time: Duration) {
+        if let Some(tally) = &self.tally {
+            tally.rested.add(time);
+        }
+    }
+
     /// A request to a database begins for it: what it does, where that is not in its texts.
     pub fn call(
         &self,
@@ -202,7 +209,6 @@ pub(crate) use {line_for, line_of};
 pub(super) mod tests {
     use super::*;
     use crate::invocation::Deadline;
-    use std::time::Duration;
 
     /// An invocation with this request id, and nothing else that is known of it.
     pub(crate) fn invocation(request_id: &str) -> Invocation {

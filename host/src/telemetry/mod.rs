@@ -38,7 +38,7 @@ pub(crate) use layer::tests::logged;
 pub use metrics::Metrics;
 pub use otlp::{CallSpan, Spans};
 pub use output::{Output, Stream};
-pub use tally::{Lending, Measured, Tally, Time, Traffic};
+pub use tally::{Asking, Lending, Tally, Time, Traffic};
 
 use std::os::fd::AsFd;
 use std::sync::{Mutex, OnceLock};

@@ -4,7 +4,7 @@
 //! and its connections; counting waits for nobody.
 //!
 //! Times are sums: of two calls that wait side by side, both count. They are by the clock, but for the guest's,
-//! which is the processors'.
+//! which is the processors'; while suspended work rests, none goes on.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -38,6 +38,8 @@ pub struct Tally {
     pub connecting: Time,
     /// In which the server was waited for.
     pub database: Time,
+    /// In which it was suspended, and nothing of it went on.
+    pub(super) rested: Time,
     connects: Count,
     database_errors: Count,
     round_trips: Count,
@@ -95,6 +97,7 @@ impl Tally {
             pool: Time::default(),
             connecting: Time::default(),
             database: Time::default(),
+            rested: Time::default(),
             connects: Count::default(),
             database_errors: Count::default(),
             round_trips: Count::default(),
@@ -162,9 +165,21 @@ impl Tally {
     /// It begins to wait for a connection; until the guard is dropped.
     pub fn lending(&self) -> Lending<'_> {
         Lending {
+            awake: self.awake(),
+            connecting: Duration::ZERO,
+        }
+    }
+
+    /// It begins to wait for the server; until the guard is dropped.
+    pub fn asking(&self) -> Asking<'_> {
+        Asking(self.awake())
+    }
+
+    fn awake(&self) -> Awake<'_> {
+        Awake {
             tally: self,
             begun: Instant::now(),
-            connecting: Duration::ZERO,
+            rested_before: self.rested.total(),
         }
     }
 
@@ -218,10 +233,24 @@ impl Tally {
     }
 }
 
-/// Measures a wait for a connection, also one that is given up.
-pub struct Lending<'a> {
+/// What an invocation's time is from now on, its rests not counted.
+struct Awake<'a> {
     tally: &'a Tally,
     begun: Instant,
+    rested_before: Duration,
+}
+
+impl Awake<'_> {
+    fn elapsed(&self) -> Duration {
+        let rested = self.tally.rested.total();
+        let rested = rested.saturating_sub(self.rested_before);
+        self.begun.elapsed().saturating_sub(rested)
+    }
+}
+
+/// Measures a wait for a connection, also one that is given up.
+pub struct Lending<'a> {
+    awake: Awake<'a>,
     /// The part in which a connection was made.
     connecting: Duration,
 }
@@ -229,21 +258,21 @@ pub struct Lending<'a> {
 impl Lending<'_> {
     /// A connection was made for it, in this time.
     pub fn connected(&mut self, took: Duration) {
-        self.tally.connects.add(1);
+        self.awake.tally.connects.add(1);
         self.connecting = took;
     }
 
     /// No connection could be made.
     pub fn refused(&mut self) {
-        self.connecting = self.begun.elapsed();
+        self.connecting = self.awake.elapsed();
     }
 }
 
 impl Drop for Lending<'_> {
     fn drop(&mut self) {
-        let took = self.begun.elapsed();
-        self.tally.connecting.add(self.connecting.min(took));
-        self.tally.pool.add(took.saturating_sub(self.connecting));
+        let (tally, took) = (self.awake.tally, self.awake.elapsed());
+        tally.connecting.add(self.connecting.min(took));
+        tally.pool.add(took.saturating_sub(self.connecting));
     }
 }
 
@@ -254,28 +283,17 @@ impl Time {
         self.0.fetch_add(ns, Ordering::Relaxed);
     }
 
-    /// Begins to add what passes until the guard is dropped.
-    pub fn measure(&self) -> Measured<'_> {
-        Measured {
-            time: self,
-            begun: Instant::now(),
-        }
-    }
-
     fn total(&self) -> Duration {
         Duration::from_nanos(self.0.load(Ordering::Relaxed))
     }
 }
 
-/// Adds the time of its own life.
-pub struct Measured<'a> {
-    time: &'a Time,
-    begun: Instant,
-}
+/// Measures a wait for the server, also one that is given up.
+pub struct Asking<'a>(Awake<'a>);
 
-impl Drop for Measured<'_> {
+impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        self.time.add(self.begun.elapsed());
+        self.0.tally.database.add(self.0.elapsed());
     }
 }
 
@@ -286,5 +304,34 @@ impl Count {
 
     fn total(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{LogConfig, MetricsConfig};
+
+    #[test]
+    fn a_wait_does_not_go_on_while_its_work_rests() {
+        let config = MetricsConfig {
+            namespace: "x".to_owned(),
+        };
+        let tally = Metrics::new(&config, &LogConfig::default()).begin();
+        let hour = Duration::from_secs(3_600);
+        tally.rested.add(hour);
+        let mut begun = Instant::now() - 2 * hour;
+        for (pause, at_least) in [(Duration::ZERO, 2 * hour), (hour, hour)] {
+            let (mut asking, mut lending) = (tally.asking(), tally.lending());
+            (asking.0.begun, lending.awake.begun) = (begun, begun);
+            tally.rested.add(pause);
+            drop((asking, lending));
+            for time in [&tally.database, &tally.pool] {
+                let total = time.total();
+                assert!(total >= at_least && total < at_least + hour, "{total:?}");
+                time.0.store(0, Ordering::Relaxed);
+            }
+            begun = Instant::now() - 2 * hour;
+        }
     }
 }

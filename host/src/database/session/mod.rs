@@ -212,6 +212,7 @@ impl Session {
 
     /// The invocation's work has rested for so long, which does not count.
     pub fn rested(&self, time: Duration) {
+        self.account.rested(time);
         let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self.rested_ms.fetch_add(time, Ordering::Relaxed);
     }

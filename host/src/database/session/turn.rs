@@ -177,7 +177,7 @@ impl Session {
         work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
     ) -> Result<R> {
         loan.terms = self.terms(seat.database())?;
-        let _measured = self.account.tally().map(|tally| tally.database.measure());
+        let _measured = self.account.tally().map(|tally| tally.asking());
         let result = work(loan).await;
         seat.look_at(loan);
         overheard::tell(loan, &self.account, seat.database().name());
