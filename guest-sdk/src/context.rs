@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::io::Write;
 use std::pin::pin;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
@@ -15,16 +16,25 @@ thread_local! {
     static DEADLINE_MS: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// Runs an invocation's handler so that all it calls knows the deadline.
+/// Runs an invocation's handler so that all it calls knows the deadline. Whoever has the next turn finds
+/// nothing of what it printed.
 pub(crate) async fn within<F: Future>(deadline_ms: u64, handler: F) -> F::Output {
     let mut handler = pin!(handler);
     std::future::poll_fn(|cx| {
         let outer = DEADLINE_MS.replace(Some(deadline_ms));
         let polled = handler.as_mut().poll(cx);
         DEADLINE_MS.set(outer);
+        hand_over_output();
         polled
     })
     .await
+}
+
+/// Has the host take what was printed without a line break, which the standard library keeps until the next
+/// one: by then the instance may handle another invocation. Calls nobody if there is nothing.
+pub(crate) fn hand_over_output() {
+    // Whoever prints without an end is not told either that nobody takes it.
+    let _ = std::io::stdout().flush();
 }
 
 /// The deadline of the invocation that is being polled, in milliseconds since the Unix epoch;

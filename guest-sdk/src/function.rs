@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::after::{self, Work};
 use crate::bindings;
 use crate::bindings::hearth::function::invocation::{Body, Verdict};
-use crate::context::Context;
+use crate::context::{self, Context};
 use crate::event::{Answer, Content, Encoded, Event};
 use crate::failure::{self, Error};
 
@@ -38,7 +38,9 @@ pub type Answered = Result<bindings::Answer, bindings::Failure>;
 
 /// Reads the event.
 pub fn decode<T: Event>(event: Vec<u8>) -> Result<T, bindings::Failure> {
-    Ok(T::decode(event)?)
+    let decoded = T::decode(event);
+    context::hand_over_output();
+    Ok(decoded?)
 }
 
 /// Wraps what is known about the invocation.
@@ -53,7 +55,9 @@ pub async fn run<F: Future>(deadline_ms: u64, handler: F) -> (F::Output, Option<
 
 /// Hands over the answer or the failure, and what goes on after it.
 pub fn answer<O: Outcome>(outcome: O, deadline_ms: u64, work: Option<Rc<Work>>) -> Answered {
-    let (head, content) = match outcome.into_answer() {
+    let outcome = outcome.into_answer();
+    context::hand_over_output();
+    let (head, content) = match outcome {
         Ok(encoded) => (encoded.head, Ok(encoded.content)),
         Err(failure) => (None, Err(failure)),
     };
@@ -86,7 +90,9 @@ where
     F: Future<Output = Result<(), E>>,
     E: Into<Error> + 'static,
 {
-    named().await.map_err(failure::from_any)
+    let outcome = named().await.map_err(failure::from_any);
+    context::hand_over_output();
+    outcome
 }
 
 /// Runs what `restored = …` names, after which the instance may be kept.

@@ -25,6 +25,18 @@ behind_both_doors! {
         }
     }
 
+    async fn what_is_printed_without_an_end_stays_with_its_invocation(door) {
+        for isolation in ["\"serial\"", "\"fresh\"", "{ concurrent = 2 }"] {
+            let mut trial = Setup::of(&MISBEHAVE).isolation(isolation).start(door).await;
+            let one = trial.invoke(json!({ "act": "mutter", "text": "said by one" })).await;
+            let other = trial.invoke(json!({ "act": "print", "text": "said by the other" })).await;
+            for (answer, text) in [(one, "said by one"), (other, "said by the other")] {
+                let line = trial.host.line(text).await;
+                assert!(line.contains(&answer.request_id), "{isolation}: {line}");
+            }
+        }
+    }
+
     async fn a_line_of_json_is_as_lambda_documents_it(door) {
         let mut trial = Setup::of(&MISBEHAVE).toml(JSON).start(door).await;
         let answer = trial.invoke(json!({ "act": "print", "text": "say \"this\"" })).await;

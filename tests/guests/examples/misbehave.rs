@@ -27,7 +27,7 @@ struct Event {
     /// How much memory `swell` takes.
     #[serde(default = "much")]
     mib: usize,
-    /// What `print` prints, or what `fail` calls its failure.
+    /// What `print` and `mutter` print, or what `fail` calls its failure.
     #[serde(default)]
     text: String,
 }
@@ -54,6 +54,8 @@ enum Act {
     /// Answers with what JSON has no form for.
     AnswerInNoForm,
     Print,
+    /// Prints it without a line break.
+    Mutter,
     Flood,
     Keep,
     AskKept,
@@ -183,6 +185,10 @@ fn misbehave(act: Act, text: &str) -> Value {
         Act::Print => {
             text.lines().for_each(|line| println!("{line}"));
             eprint!("on the other output, without an end");
+            Value::Null
+        }
+        Act::Mutter => {
+            print!("{text}");
             Value::Null
         }
         Act::Flood => {
