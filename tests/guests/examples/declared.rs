@@ -1,5 +1,7 @@
 //! Runs the queries that it declares, and besides whatever SQL comes with the event.
 
+#![forbid(unsafe_code)]
+
 use hearth::Context;
 use serde::Deserialize;
 use serde_json::{Value, json};

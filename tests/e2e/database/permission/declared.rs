@@ -142,7 +142,7 @@ async fn what_does_not_fit_is_said_as_a_compiler_says_it() {
     assert!(!fits, "{text}");
     let expected = [
         "error: mismatched types: parameter $1 of `thing` is declared as i64",
-        "  --> tested: tests/guests/examples/declared.rs:9 (`thing`)",
+        "  --> tested: tests/guests/examples/declared.rs:11 (`thing`)",
         "  |",
         "1 | select name, size from things where id = $1",
         "  |                                          ^^ expected int8, found int4",
