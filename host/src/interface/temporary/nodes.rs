@@ -190,6 +190,10 @@ impl Nodes {
         self.charge(after.saturating_sub(before))?;
         if let Content::File { pages, bytes } = &mut self.node_mut(id)?.content {
             pages.resize_with(after as usize, || None);
+            // What is kept of the list is charged for as well: it has at most twice as many places as pages.
+            if pages.len() < pages.capacity() / 2 {
+                pages.shrink_to_fit();
+            }
             // What is cut off does not come back when the file grows again.
             if let Some(Some(last)) = pages.last_mut()
                 && bytes_wanted < *bytes
@@ -244,6 +248,24 @@ impl Node {
         match &mut self.content {
             Content::File { pages, .. } => Ok(pages),
             Content::Directory(_) => Err(ErrorCode::IsDirectory),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_cut_off_keeps_no_places_for_its_pages() {
+        let mut nodes = Nodes::new(1000 * PAGE as u64);
+        let id = nodes.add(ROOT, "file", Content::file()).unwrap();
+        for pages in [900, 400, 401, 200, 1, 0] {
+            nodes.resize(id, pages * PAGE as u64).unwrap();
+            let Content::File { pages: places, .. } = &nodes.node(id).unwrap().content else {
+                panic!("it is a file");
+            };
+            assert!(places.capacity() as u64 <= 2 * pages + 1, "{pages}");
         }
     }
 }
