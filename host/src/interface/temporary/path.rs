@@ -26,6 +26,10 @@ impl<'a> Path<'a> {
         if text.is_empty() {
             return Err(ErrorCode::NoEntry);
         }
+        // Before its parts are counted, of which each takes more than itself.
+        if text.len() > limits::TEMPORARY_PATH_BYTES_MAX {
+            return Err(ErrorCode::NameTooLong);
+        }
         if text.starts_with('/') {
             return Err(ErrorCode::NotPermitted);
         }
@@ -36,11 +40,8 @@ impl<'a> Path<'a> {
             .split('/')
             .filter(|part| !part.is_empty() && *part != ".");
         let parts: Vec<_> = parts.collect();
-        if text.len() > limits::TEMPORARY_PATH_BYTES_MAX
-            || parts
-                .iter()
-                .any(|part| part.len() > limits::TEMPORARY_NAME_BYTES_MAX)
-        {
+        let is_long = |part: &&str| part.len() > limits::TEMPORARY_NAME_BYTES_MAX;
+        if parts.iter().any(is_long) {
             return Err(ErrorCode::NameTooLong);
         }
         Ok(Self {
@@ -80,5 +81,21 @@ impl Nodes {
         let here = way.last().copied().ok_or(ErrorCode::NotPermitted)?;
         self.node(here)?.entries()?;
         Ok(Found::Itself(here))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_measured_before_it_is_taken_apart() {
+        let refused = |text: &str| Path::parse(text).err();
+        let long = "a/".repeat(limits::TEMPORARY_PATH_BYTES_MAX / 2);
+        assert_eq!(refused(&long), None);
+        // Whatever else is wrong with it.
+        for text in [format!("{long}b"), format!("/{long}"), format!("{long}\0")] {
+            assert_eq!(refused(&text), Some(ErrorCode::NameTooLong));
+        }
     }
 }
