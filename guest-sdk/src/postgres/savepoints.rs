@@ -23,7 +23,7 @@ pub(super) struct Savepoints(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// How often each name was asked for.
+    /// The names that there were, and how often each was asked for.
     asked: HashMap<String, u64>,
     /// The one to be undone, with those within it.
     abandoned: Option<String>,
@@ -32,17 +32,21 @@ struct State {
 }
 
 impl Savepoints {
-    /// The name for a savepoint that somebody wants to call like this. If there was another one before, a
-    /// number goes in front.
-    pub(super) fn name(&self, wanted: String) -> String {
-        let seen = &wanted[..wanted.floor_char_boundary(NAME_BYTES)];
+    /// The name for a savepoint that somebody wants to call like this, as far as PostgreSQL looks at it. If there
+    /// was another one before, a number goes in front.
+    pub(super) fn name(&self, wanted: &str) -> String {
+        let wanted = &wanted[..wanted.floor_char_boundary(NAME_BYTES)];
         let mut state = self.lock();
-        let Some(asked) = state.asked.get_mut(seen) else {
-            state.asked.insert(seen.to_owned(), 1);
-            return wanted;
-        };
-        *asked += 1;
-        format!("#{asked} {seen}")
+        let mut name = wanted.to_owned();
+        // Somebody may have wanted just the name that is made up.
+        while state.asked.contains_key(&name) {
+            let asked = state.asked.entry(wanted.to_owned()).or_default();
+            *asked += 1;
+            name = format!("#{asked} {wanted}");
+            name.truncate(name.floor_char_boundary(NAME_BYTES));
+        }
+        state.asked.insert(name.clone(), 1);
+        name
     }
 
     /// Leaves a savepoint to be undone, which is around one that was left before.
@@ -130,11 +134,18 @@ mod tests {
             ("a", "#2 a".to_owned()),
             ("a", "#3 a".to_owned()),
             ("", String::new()),
-            (&long, long.clone()),
+            ("#2 c", "#2 c".to_owned()),
+            ("c", "c".to_owned()),
+            ("c", "#3 c".to_owned()),
+            ("#2 c", "#2 #2 c".to_owned()),
+            ("#4 c", "#4 c".to_owned()),
+            ("c", "#5 c".to_owned()),
+            (&long, "ü".repeat(31)),
             // PostgreSQL would not see where they differ.
-            (&format!("{long}!"), format!("#2 {}", "ü".repeat(31))),
+            (&format!("{long}!"), format!("#2 {}", "ü".repeat(30))),
+            (&long, format!("#3 {}", "ü".repeat(30))),
         ] {
-            assert_eq!(savepoints.name(wanted.to_owned()), name);
+            assert_eq!(savepoints.name(wanted), name);
         }
     }
 
