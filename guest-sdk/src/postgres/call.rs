@@ -147,8 +147,17 @@ async fn described_otherwise(
     let version = known.as_ref().map(Statement::version);
     match describe_one(host, source).await {
         Ok(described) if Some(described.version()) != version => Ok(described),
-        // Also if it cannot be asked: nothing was executed, and that is what the caller can mend.
-        Ok(_) | Err(_) => Err(misfit),
+        Ok(_) => Err(misfit),
+        Err(refusal) => Err(graver(host, refusal, misfit)),
+    }
+}
+
+/// What to tell if the server refuses to say more of a statement for which an argument did not fit. Nothing was executed,
+/// and the misfit is what the caller can mend; but a transaction has failed by the refusal.
+pub(super) fn graver(host: &impl Host, refusal: Error, misfit: Error) -> Error {
+    match host.trouble().is_some() && refusal.as_db_error().is_some() {
+        true => refusal,
+        false => misfit,
     }
 }
 

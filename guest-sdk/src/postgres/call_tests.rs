@@ -56,6 +56,8 @@ enum Line {
 #[derive(Default)]
 struct Script {
     statements: Mutex<StatementCache>,
+    /// Whether it is a transaction.
+    trouble: Option<Trouble>,
     lines: RefCell<VecDeque<Line>>,
     asked: RefCell<Vec<String>>,
 }
@@ -83,6 +85,10 @@ impl Script {
 impl Host for Script {
     fn statements(&self) -> &Mutex<StatementCache> {
         &self.statements
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        self.trouble.clone()
     }
 
     async fn send_prepare(
@@ -322,6 +328,31 @@ fn what_does_not_fit_is_asked_for_anew() {
         host.asked(),
         ["query v0 [] 0", "prepare SELECT 1 [] anew", "query v4 [] 0"]
     );
+}
+
+/// Its caller would go on otherwise.
+#[test]
+fn a_refusal_that_fails_a_transaction_is_told_and_not_the_misfit() {
+    let text = || described(7, &[Type::TEXT], &[("n", Type::INT4)]);
+    for (trouble, said) in [(None, "`text`"), (Some(Trouble::default()), "42P01")] {
+        for is_pipeline in [false, true] {
+            let gone = wire::Error::Database(refused("42P01", "missing"));
+            let host = Script {
+                trouble: trouble.clone(),
+                ..Script::new([Line::Statement(text()), Line::Error(gone)])
+            };
+            let error = match is_pipeline {
+                true => {
+                    let mut pipeline = Pipeline::new(&host);
+                    pipeline.add("SELECT $1", &[&1_i32]);
+                    poll_ready(pipeline.run()).expect_err("an i32 is no text")
+                }
+                false => first(&host, "SELECT $1", &[&1_i32]).expect_err("an i32 is no text"),
+            };
+            assert!(error.to_string().contains(said), "{error}");
+            assert_eq!(host.asked().len(), 2);
+        }
+    }
 }
 
 #[test]

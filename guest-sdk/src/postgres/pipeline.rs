@@ -211,7 +211,8 @@ impl<'a, H: Host> Pipeline<'a, H> {
         let version = |known: &Option<Statement>| known.as_ref().map(Statement::version);
         match self.known(calls).await {
             Ok(newer) if !newer.iter().map(version).eq(known.iter().map(version)) => Ok(newer),
-            Ok(_) | Err(_) => Err(misfit),
+            Ok(_) => Err(misfit),
+            Err(refusal) => Err(call::graver(self.host, refusal, misfit)),
         }
     }
 
