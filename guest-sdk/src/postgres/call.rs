@@ -212,13 +212,15 @@ pub(super) fn encoded<P: BorrowToSql>(
     arguments: &[P],
 ) -> Result<wire::Call, Error> {
     let (sql, named) = parts(source);
+    let sql = cells::sql(sql)?;
     let arguments = cells::encode(arguments, types(source, known)).inspect_err(|error| {
         if let (Some(statement), true) = (known, error.may_be_of_an_older_type()) {
             statement.doubt();
         }
     })?;
+    cells::within_a_call(bytes(&sql, named) + arguments.len())?;
     Ok(wire::Call {
-        sql: cells::sql(sql)?,
+        sql,
         types: named.to_vec(),
         version: known.map_or(0, Statement::version),
         arguments,
@@ -250,9 +252,12 @@ pub(super) async fn describe<'s>(
     host: &impl Host,
     sources: impl Iterator<Item = Source<'s>> + Clone,
 ) -> Result<Vec<Statement>, Error> {
+    let mut total = 0;
     let drafts = sources.clone().map(|source| {
         let (sql, named) = parts(source);
+        total += bytes(sql, named);
         let (sql, types) = (cells::sql(sql)?, named.to_vec());
+        cells::within_a_call(total)?;
         Ok(wire::Draft {
             sql,
             types,
@@ -316,6 +321,11 @@ pub(super) fn parts(source: Source<'_>) -> (&str, &[Oid]) {
         Source::Typed(sql, named, _) => (sql, named),
         Source::Prepared(statement) => statement.source(),
     }
+}
+
+/// What a statement has in a call without its arguments, in bytes.
+pub(super) fn bytes(sql: &str, named: &[Oid]) -> usize {
+    sql.len() + size_of_val(named)
 }
 
 fn lock(host: &impl Host) -> MutexGuard<'_, StatementCache> {

@@ -355,6 +355,31 @@ fn a_refusal_that_fails_a_transaction_is_told_and_not_the_misfit() {
     }
 }
 
+/// The host would end the instance.
+#[test]
+fn what_is_too_large_together_is_refused_before_the_call() {
+    const THIRD: usize = 5 * 1024 * 1024 + 1;
+    let text = " ".repeat(THIRD);
+    let (oids, types) = (vec![Type::TEXT.oid(); 2], [Type::TEXT, Type::TEXT]);
+    let host = Script::new([]);
+    let source = Source::Typed(&text, &oids, &types);
+    let error = poll_ready(query(&host, source, &[&text, &text])).err();
+    let many = vec![Type::INT4.oid(); THIRD / 2];
+    let named = Source::Typed(&text, &many, &[]);
+    let of_types = poll_ready(query(&host, named, &[0_i32; 0])).err();
+    let texts = ["a", "b", "c"].map(|name| text.clone() + name);
+    let mut pipeline = Pipeline::new(&host);
+    for text in &texts {
+        pipeline.add(text.as_str(), &[&1_i32]);
+    }
+    let of_several = poll_ready(pipeline.run()).err();
+    for error in [error, of_types, of_several] {
+        let error = error.expect("it is too large").to_string();
+        assert!(error.contains("one call carries at most"), "{error}");
+    }
+    assert!(host.asked().is_empty());
+}
+
 #[test]
 fn a_prepared_statement_follows_its_changes() {
     let host = Script::new([

@@ -13,7 +13,8 @@ use crate::bindings::hearth::postgres::client as wire;
 
 /// Parameters of one statement: PostgreSQL's own limit.
 const PARAMETERS_MAX: usize = 65_535;
-/// What the SQL and the arguments of one call may have together, in bytes. The host takes somewhat
+/// What the SQL, the named types and the arguments of one call may have together, in bytes, be it for one
+/// statement or several. The host takes somewhat
 /// more; beyond that, it ends the instance.
 const CALL_BYTES_MAX: usize = 15 * 1024 * 1024;
 
@@ -38,8 +39,7 @@ pub(super) fn within_a_call(bytes: usize) -> Result<(), Error> {
     match bytes <= CALL_BYTES_MAX {
         true => Ok(()),
         false => Err(Error::new(Kind::Invalid(format!(
-            "up to here the statements have {bytes} bytes with their parameters, and one call carries \
-             at most {CALL_BYTES_MAX}"
+            "SQL text and parameters have {bytes} bytes up to here, and one call carries at most {CALL_BYTES_MAX}"
         )))),
     }
 }

@@ -121,8 +121,8 @@ impl<'a, H: Host> Pipeline<'a, H> {
     /// parameters cannot use a table that another one creates, unless their types are named
     /// ([`add_typed`](Self::add_typed)).
     ///
-    /// A parameter that does not fit is found before anything is executed. The parameters of all of
-    /// them may have 15 MiB together, their rows 8 MiB.
+    /// A parameter that does not fit is found before anything is executed. The texts and parameters of all
+    /// of them may have 15 MiB together, their rows 8 MiB.
     pub async fn run(&mut self) -> Result<Vec<Outcome>, Error> {
         let calls = std::mem::take(&mut self.calls);
         if calls.is_empty() {
@@ -227,7 +227,7 @@ impl<'a, H: Host> Pipeline<'a, H> {
             let encoded =
                 call::encoded(self.host, planned.source(), known.as_ref(), &planned.params);
             let encoded = encoded.map_err(|error| error.of_call(index))?;
-            bytes += encoded.sql.len() + encoded.arguments.len();
+            bytes += call::bytes(&encoded.sql, &encoded.types) + encoded.arguments.len();
             cells::within_a_call(bytes).map_err(|error| error.of_call(index))?;
             Ok(encoded)
         });
