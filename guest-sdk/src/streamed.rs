@@ -4,6 +4,7 @@
 //! any more; a failure in the middle reaches the caller as such.
 //! Left to others: limits, and the way to the caller, which are the host's.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -55,12 +56,16 @@ type Producing = Pin<Box<dyn Future<Output = Result<(), bindings::Failure>>>>;
 /// The way of a [`Streamed`] answer's pieces to the caller. The answer ends when it is dropped.
 pub struct Body {
     writer: wit_bindgen::StreamWriter<u8>,
+    torn: Rc<Cell<bool>>,
 }
 
-/// Nobody reads the rest of an answer: the caller has gone, or the answer is longer than it may be.
+/// Nobody reads the rest of an answer: the caller has gone, or the answer is longer than it may be. Or a piece of it was
+/// given up half-way, behind which nothing more can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Gone;
+pub struct Gone {
+    torn: bool,
+}
 
 impl Streamed {
     /// The answer that this closure sends. It returns a `Result<(), _>`, whose error tells the caller
@@ -133,7 +138,12 @@ impl Streamed {
             Err(Failure::new(crate::failure::ERROR, message).into())
         });
         work.follow(deadline_ms, async move {
-            let outcome = (self.producer)(Body { writer }).await;
+            let torn = Rc::new(Cell::new(false));
+            let body = Body {
+                writer,
+                torn: torn.clone(),
+            };
+            let outcome = whole((self.producer)(body).await, torn.get());
             // Whether the host still wants to know makes no difference here. It hears of a failure
             // in this way alone.
             let _ = teller.write(outcome).await;
@@ -147,14 +157,32 @@ impl Body {
     /// a caller who reads slowly. Pieces are not kept apart on their way, and each costs a little: make
     /// them of some KiB, not of a row each.
     ///
+    /// A future that is dropped before it is ready may have sent a part of its piece. The answer then ends with
+    /// a failure, whatever its producer returns.
+    ///
     /// # Errors
     ///
-    /// If nobody reads them any more. Return it, unless there is something to put in order.
+    /// If nobody reads them any more, or the future of an earlier piece was dropped. Return it, unless there is
+    /// something to put in order.
     pub async fn send(&mut self, piece: impl Into<Vec<u8>>) -> Result<(), Gone> {
-        match self.writer.write_all(piece.into()).await.is_empty() {
-            true => Ok(()),
-            false => Err(Gone),
+        if self.torn.replace(true) {
+            return Err(Gone { torn: true });
         }
+        let left = self.writer.write_all(piece.into()).await;
+        self.torn.set(false);
+        match left.is_empty() {
+            true => Ok(()),
+            false => Err(Gone { torn: false }),
+        }
+    }
+}
+
+/// How an answer ends, one of whose pieces may be torn.
+fn whole(outcome: Result<(), bindings::Failure>, torn: bool) -> Result<(), bindings::Failure> {
+    match torn {
+        true => outcome
+            .and_then(|()| Err(Failure::new(crate::failure::ERROR, Gone { torn }.text()).into())),
+        false => outcome,
     }
 }
 
@@ -184,9 +212,20 @@ impl fmt::Debug for Body {
     }
 }
 
+impl Gone {
+    fn text(self) -> &'static str {
+        match self.torn {
+            true => {
+                "a piece of this answer was given up half-way: the future of its `send` was dropped before it was ready"
+            }
+            false => "nobody reads the rest of this answer",
+        }
+    }
+}
+
 impl fmt::Display for Gone {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("nobody reads the rest of this answer")
+        formatter.write_str(self.text())
     }
 }
 

@@ -10,3 +10,4 @@ mod retiring;
 mod reuse;
 mod streaming;
 mod temporary;
+mod torn;

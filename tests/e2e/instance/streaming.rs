@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-async fn send(trial: &Trial, event: &Value, timeout: Duration) -> String {
+pub(super) async fn send(trial: &Trial, event: &Value, timeout: Duration) -> String {
     let event = Event::new(event.to_string(), timeout);
     let id = event.id.clone();
     trial.lambda().send(event);
@@ -25,7 +25,7 @@ async fn call(trial: &Trial, event: &Value) -> Call {
     trial.lambda().answer(&id).await
 }
 
-async fn streaming(form: &str) -> Trial {
+pub(super) async fn streaming(form: &str) -> Trial {
     Setup::of(&ONWARD)
         .function("response", &format!("{form:?}"))
         .start(Door::Lambda)
@@ -33,7 +33,7 @@ async fn streaming(form: &str) -> Trial {
 }
 
 /// The type and the document of the error behind an answer.
-fn trailer(call: &Call) -> (String, Value) {
+pub(super) fn trailer(call: &Call) -> (String, Value) {
     let text = |name: &str| {
         let value = call.trailers.get(name).map(|value| value.to_str().unwrap());
         value.unwrap_or_else(|| panic!("no {name} in {:?}", call.trailers))

@@ -65,6 +65,8 @@ enum Act {
     Panic(String),
     /// Sends this text as a piece of the answer.
     Send(String),
+    /// Sends so many bytes as one piece, and gives that up after so many milliseconds.
+    Tear(usize, u64),
     /// Sends so many bytes, in pieces of 64 KiB, and prints how many there were by then.
     SendBytes(usize),
     SendForever,
@@ -170,6 +172,11 @@ async fn act(acts: Vec<Act>, mut body: Option<Body>) -> Result<(), hearth::Error
             }
             Act::Panic(text) => panic!("{text}"),
             Act::Send(text) => writer(&mut body).send(text).await?,
+            Act::Tear(bytes, ms) => {
+                let sending = writer(&mut body).send(vec![b'x'; bytes]);
+                let sent = hearth::timeout(Duration::from_millis(ms), sending).await;
+                println!("torn: {}", sent.is_none());
+            }
             Act::SendBytes(bytes) => send(writer(&mut body), bytes, &mut sent).await?,
             Act::SendForever => send(writer(&mut body), usize::MAX, &mut sent).await?,
             Act::Then(work) => begin(work),
