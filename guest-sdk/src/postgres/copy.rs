@@ -49,7 +49,12 @@ impl CopyIn {
     /// Ends the copy and returns how many rows were copied. What is wrong with the data is often
     /// told only here.
     pub async fn finish(self) -> Result<u64, Error> {
-        noted(self.trouble.as_ref(), self.handle.finish().await)
+        let finish = self.handle.finish();
+        let finished = match &self.trouble {
+            Some(trouble) => trouble.heard(finish).await,
+            None => finish.await,
+        };
+        noted(self.trouble.as_ref(), finished)
     }
 }
 

@@ -37,6 +37,22 @@ struct Noted {
     conflict: AtomicBool,
     /// The error with which it failed.
     failure: Mutex<Option<wire::Error>>,
+    /// Whether a call was given up of which nobody has heard what became of it.
+    given_up: AtomicBool,
+}
+
+/// A call of which the outcome is not known yet.
+struct Unheard<'a> {
+    given_up: &'a AtomicBool,
+    is_over: bool,
+}
+
+impl Drop for Unheard<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.given_up.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The result of a call that goes on with an earlier one, of which the transaction takes note that it belongs to, if it does to one.
@@ -71,7 +87,9 @@ impl Told for wire::PipelineError {
 impl Trouble {
     /// Takes note of the result of a call that only the server can have answered.
     pub(super) fn note<T, E: Told>(&self, result: Result<T, E>) -> Result<T, E> {
-        let Noted { conflict, failure } = &*self.0;
+        let Noted {
+            conflict, failure, ..
+        } = &*self.0;
         if result.is_ok() {
             conflict.store(false, Ordering::Relaxed);
             *lock(failure) = None;
@@ -82,7 +100,9 @@ impl Trouble {
     /// The same, of one that may have been answered from what was there before: that it succeeds says nothing of
     /// the transaction.
     pub(super) fn note_failure<T, E: Told>(&self, result: Result<T, E>) -> Result<T, E> {
-        let Noted { conflict, failure } = &*self.0;
+        let Noted {
+            conflict, failure, ..
+        } = &*self.0;
         if let Err(error) = &result {
             let error = error.error();
             let code = code(error);
@@ -95,6 +115,44 @@ impl Trouble {
             }
         }
         result
+    }
+
+    /// Makes a call of the transaction, and takes note if it is given up. The host may have answered by then, and
+    /// then it is not told that nobody will read that; who makes the call once more would have it done twice.
+    pub(super) async fn heard<T>(&self, call: impl Future<Output = T>) -> T {
+        let mut unheard = Unheard {
+            given_up: &self.0.given_up,
+            is_over: false,
+        };
+        let outcome = call.await;
+        unheard.is_over = true;
+        outcome
+    }
+
+    /// What was given up is undone.
+    pub(super) fn forget_given_up(&self) {
+        self.0.given_up.store(false, Ordering::Relaxed);
+    }
+
+    /// Has the transaction fail if a call was given up, by one that the server refuses.
+    pub(super) async fn fail(
+        &self,
+        refused: impl AsyncFnOnce() -> Result<(), wire::Error>,
+    ) -> Result<(), wire::Error> {
+        if !self.0.given_up.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut unheard = Unheard {
+            given_up: &self.0.given_up,
+            is_over: false,
+        };
+        match refused().await {
+            Ok(()) | Err(wire::Error::Database(_)) => {
+                unheard.is_over = true;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn is_conflict(&self) -> bool {
@@ -175,7 +233,10 @@ fn wait(attempt: u32, random: u64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
+    use crate::poll_ready;
     use crate::postgres::db_error::tests::refused;
 
     #[test]
@@ -195,6 +256,34 @@ mod tests {
                 "{attempt}"
             );
         }
+    }
+
+    #[test]
+    fn a_transaction_fails_by_a_call_that_was_given_up_until_that_is_undone() {
+        let trouble = Trouble::default();
+        let fails = |error: wire::Error| {
+            let mut is_asked = false;
+            let failed = poll_ready(trouble.fail(async || {
+                is_asked = true;
+                Err(error)
+            }));
+            (is_asked, failed.is_ok())
+        };
+        let refused = || wire::Error::Database(refused("3B001", "there is no such savepoint"));
+        let give_up = || {
+            let mut call = Box::pin(trouble.heard(std::future::pending::<()>()));
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(call.as_mut().poll(&mut cx).is_pending());
+        };
+        poll_ready(trouble.heard(async {}));
+        assert_eq!(fails(refused()), (false, true), "it was heard of");
+        give_up();
+        assert_eq!(fails(wire::Error::InUse), (true, false));
+        assert_eq!(fails(refused()), (true, true), "it has not failed yet");
+        assert_eq!(fails(refused()), (false, true), "it has");
+        give_up();
+        trouble.forget_given_up();
+        assert_eq!(fails(refused()), (false, true));
     }
 
     #[test]

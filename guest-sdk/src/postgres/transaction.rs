@@ -41,8 +41,8 @@ use crate::bindings::hearth::postgres::client as wire;
 /// meanwhile, or of the [`Session`](super::Session) on which it runs; it is `'static` for one that
 /// [`Client::transaction`](super::Client::transaction) began.
 ///
-/// A call whose future is dropped before it is ready is cancelled, which fails the transaction as an
-/// error would, if the call had left already.
+/// A call whose future is dropped before it is ready is cancelled, which fails the transaction as an error would:
+/// nobody knows what the server has done of it by then.
 pub struct Transaction<'a> {
     open: Link<'a>,
     /// The savepoint at which it began: only for a nested one, and only as long as it is open.
@@ -187,13 +187,26 @@ impl fmt::Debug for Transaction<'_> {
 }
 
 impl Open {
-    /// Undoes a nested transaction that was dropped. Before any other call.
+    /// Undoes a nested transaction that was dropped, with what was given up there; what else was given up has the
+    /// transaction fail. Before any other call.
     async fn settle(&self) -> Result<(), wire::Error> {
-        let go_back = async |name: &str| self.handle.rollback_to(name.to_owned(), None).await;
+        let back_to = async |name: &str| self.handle.rollback_to(name.to_owned(), None).await;
+        let go_back = async |name: &str| {
+            back_to(name).await?;
+            self.trouble.forget_given_up();
+            Ok(())
+        };
         let forget = async |name: &str| self.handle.release(name.to_owned(), None).await;
-        self.savepoints.settle(go_back, forget).await
+        self.savepoints.settle(go_back, forget).await?;
+        self.trouble
+            .fail(async || back_to(NO_SAVEPOINT).await)
+            .await
     }
 }
+
+/// To go back to a savepoint that there is not fails a transaction, whatever state it is in. The name is for
+/// whoever reads the server's log.
+const NO_SAVEPOINT: &str = "of a call that was given up";
 
 /// An error before any of several statements was sent.
 fn of_all(error: wire::Error) -> wire::PipelineError {
@@ -221,7 +234,9 @@ impl Host for Transaction<'_> {
         let Open {
             handle, trouble, ..
         } = &*self.open;
-        let prepared = handle.prepare(drafts, call::millis(self.timeout)).await;
+        let prepared = trouble
+            .heard(handle.prepare(drafts, call::millis(self.timeout)))
+            .await;
         trouble.note_failure(prepared)
     }
 
@@ -230,7 +245,7 @@ impl Host for Transaction<'_> {
         let Open {
             handle, trouble, ..
         } = &*self.open;
-        trouble.note(handle.query(call).await)
+        trouble.note(trouble.heard(handle.query(call)).await)
     }
 
     async fn send_execute(&self, call: wire::Call) -> Result<u64, wire::Error> {
@@ -238,7 +253,7 @@ impl Host for Transaction<'_> {
         let Open {
             handle, trouble, ..
         } = &*self.open;
-        trouble.note(handle.execute(call).await)
+        trouble.note(trouble.heard(handle.execute(call)).await)
     }
 
     async fn send_pipeline(
@@ -249,7 +264,7 @@ impl Host for Transaction<'_> {
         let Open {
             handle, trouble, ..
         } = &*self.open;
-        trouble.note(handle.pipeline(calls).await)
+        trouble.note(trouble.heard(handle.pipeline(calls)).await)
     }
 
     async fn send_batch(&self, sql: String) -> Result<(), wire::Error> {
@@ -257,7 +272,11 @@ impl Host for Transaction<'_> {
         let Open {
             handle, trouble, ..
         } = &*self.open;
-        trouble.note(handle.batch_execute(sql, call::millis(self.timeout)).await)
+        trouble.note(
+            trouble
+                .heard(handle.batch_execute(sql, call::millis(self.timeout)))
+                .await,
+        )
     }
 
     async fn send_copy_in(&self, sql: String) -> Result<wire::CopyIn, wire::Error> {
@@ -265,7 +284,11 @@ impl Host for Transaction<'_> {
         let Open {
             handle, trouble, ..
         } = &*self.open;
-        trouble.note(handle.copy_in(sql, call::millis(self.timeout)).await)
+        trouble.note(
+            trouble
+                .heard(handle.copy_in(sql, call::millis(self.timeout)))
+                .await,
+        )
     }
 
     async fn send_copy_out(&self, sql: String) -> Result<wire::CopyOut, wire::Error> {
@@ -273,6 +296,10 @@ impl Host for Transaction<'_> {
         let Open {
             handle, trouble, ..
         } = &*self.open;
-        trouble.note(handle.copy_out(sql, call::millis(self.timeout)).await)
+        trouble.note(
+            trouble
+                .heard(handle.copy_out(sql, call::millis(self.timeout)))
+                .await,
+        )
     }
 }

@@ -67,6 +67,14 @@ behind_both_doors! {
     }
 }
 
+/// The server has executed it by then, so that it would be done twice if it were made once more.
+#[tokio::test]
+async fn a_transaction_fails_by_a_call_that_was_given_up() {
+    let (_database, trial) = trial(Door::Local).await;
+    let said = json!([true, "25P02", true, false, 2]);
+    assert_eq!(trial.value(json!("given up")).await, said);
+}
+
 #[tokio::test]
 async fn what_no_column_can_have_is_read_all_the_same() {
     let (_database, trial) = trial(Door::Local).await;

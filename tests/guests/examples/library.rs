@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::poll_immediate;
 use hearth::postgres::error::{DbError, ErrorPosition, Severity};
 use hearth::postgres::types::Type;
 use hearth::postgres::{
     BinaryCopyInWriter, BinaryCopyOutStream, Client, Error, GenericClient, IsolationLevel,
-    Pipeline, RawValue,
+    Pipeline, RawValue, Transaction,
 };
 use serde_json::{Value, json};
 
@@ -24,6 +25,7 @@ async fn handle(part: String) -> Result<Value, hearth::Error> {
         "refusals" => refusals(&db).await?,
         "misfits" => misfits(&db).await?,
         "time" => time(&db).await?,
+        "given up" => given_up(&db).await?,
         "odd" => odd(&db).await?,
         _ => return Err(format!("there is no part {part:?}").into()),
     })
@@ -221,4 +223,45 @@ async fn time(db: &Client) -> Result<Value, Error> {
         nothing.is_none(),
         told
     ]))
+}
+
+/// A statement that is executed, and given up before anybody has heard so.
+async fn unheard(tx: &Transaction<'_>) {
+    let mut call = Box::pin(tx.execute("insert into things values (1)", &[]));
+    assert!(poll_immediate(call.as_mut()).await.is_none());
+    hearth::sleep(Duration::from_millis(500)).await;
+}
+
+/// What a transaction says after a call that was given up: of the next call, and of its end.
+async fn given_up(db: &Client) -> Result<Value, Error> {
+    let sql = "insert into things values (2)";
+    let mut said = Vec::new();
+    for is_called in [false, true] {
+        let tx = db.transaction().await?;
+        unheard(&tx).await;
+        if is_called {
+            let refused = tx.execute(sql, &[]).await.err();
+            said.push(json!(refused.and_then(|error| {
+                error.code().map(|code| code.code().to_owned())
+            })));
+        }
+        let ended = tx.commit().await.err();
+        said.push(json!(ended.is_some_and(|error| error.is_aborted())));
+    }
+    let mut tx = db.transaction().await?;
+    for is_committed in [false, true] {
+        let inner = tx.transaction().await?;
+        unheard(&inner).await;
+        match is_committed {
+            true => said.push(json!(inner.commit().await.is_ok())),
+            false => inner.rollback().await?,
+        }
+    }
+    tx.execute(sql, &[]).await?;
+    tx.commit().await?;
+    let count: i64 = db
+        .query_one_scalar("select sum(id) from things", &[])
+        .await?;
+    said.push(json!(count));
+    Ok(json!(said))
 }
