@@ -151,7 +151,7 @@ pub const TYPES_TRUSTED: Duration = Duration::from_secs(60);
 pub const SQL_BYTES_MAX: usize = 1024 * 1024;
 /// Parameters of one statement: PostgreSQL's own limit.
 pub const PARAMETERS_MAX: usize = 65_535;
-/// The name of a role or a setting, in bytes: PostgreSQL's own limit.
+/// The name of a role, a setting or a savepoint, in bytes: PostgreSQL's own limit.
 pub const IDENTIFIER_BYTES_MAX: usize = 63;
 /// Texts that a permission remembers to allow, for each function and database; others are read again.
 pub const JUDGED_MAX: usize = 256;

@@ -7,6 +7,11 @@
 //!
 //! Left to others: savepoints that are set or gone back to by SQL text.
 
+use crate::database::error::{Error, Result};
+
+/// Savepoints of one transaction that are remembered, while it has portals.
+const SAVEPOINTS_MAX: usize = 1_000;
+
 /// The portals of one connection.
 #[derive(Default)]
 pub struct Portals {
@@ -47,6 +52,19 @@ impl Portals {
     /// Nothing more will be fetched.
     pub fn close(&mut self, name: &str) {
         self.open.retain(|portal| portal.name != name);
+    }
+
+    /// Refuses a savepoint in this transaction if there are too many to remember.
+    pub fn check_room(&self, transaction: u64) -> Result<()> {
+        let is_remembered = self.transaction == transaction && !self.open.is_empty();
+        if is_remembered && self.savepoints.len() >= SAVEPOINTS_MAX {
+            return Err(Error::Invalid(format!(
+                "the transaction has {} savepoints since it has rows that are not read, which are the most: read or \
+                 drop those, or release savepoints",
+                SAVEPOINTS_MAX
+            )));
+        }
+        Ok(())
     }
 
     /// A savepoint was set.
@@ -130,6 +148,20 @@ mod tests {
         portals.go_back("s", 1);
         portals.go_back("s", 1);
         assert!(portals.fetch("older", 1));
+    }
+
+    #[test]
+    fn savepoints_have_a_limit_only_while_they_are_remembered() {
+        let mut portals = with(&["a"]);
+        for _ in 0..SAVEPOINTS_MAX {
+            assert!(portals.check_room(1).is_ok());
+            portals.set("s", 1);
+        }
+        let refused = portals.check_room(1).unwrap_err().to_string();
+        assert!(refused.contains("1000 savepoints"), "{refused}");
+        assert!(portals.check_room(2).is_ok(), "another transaction");
+        portals.close("a");
+        assert!(portals.check_room(1).is_ok());
     }
 
     #[test]

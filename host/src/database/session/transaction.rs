@@ -20,6 +20,7 @@ use crate::database::connection::READ_ONLY;
 use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
 use crate::database::wire::Status;
+use crate::limits;
 
 /// How a transaction runs; what is not given is the database's default.
 #[derive(Debug, Clone, Copy, Default)]
@@ -104,17 +105,17 @@ impl Transaction {
 
     /// Sets a savepoint.
     pub async fn savepoint(&self, name: &str, timeout: Option<Duration>) -> Result<()> {
-        self.to_savepoint(Savepoint::Set(name), timeout).await
+        self.to_savepoint(Savepoint::Set, name, timeout).await
     }
 
     /// Undoes everything since the newest savepoint of this name.
     pub async fn rollback_to(&self, name: &str, timeout: Option<Duration>) -> Result<()> {
-        self.to_savepoint(Savepoint::GoBack(name), timeout).await
+        self.to_savepoint(Savepoint::GoBack, name, timeout).await
     }
 
     /// Forgets the newest savepoint of this name.
     pub async fn release(&self, name: &str, timeout: Option<Duration>) -> Result<()> {
-        self.to_savepoint(Savepoint::Release(name), timeout).await
+        self.to_savepoint(Savepoint::Release, name, timeout).await
     }
 
     /// Commits. An error if the server rolled back instead, or if nobody knows what it did.
@@ -147,8 +148,16 @@ impl Transaction {
         concluded
     }
 
-    async fn to_savepoint(&self, act: Savepoint<'_>, timeout: Option<Duration>) -> Result<()> {
-        self.session.told(self.perform(Control(act, timeout)).await)
+    async fn to_savepoint<'a>(
+        &self,
+        act: fn(&'a str) -> Savepoint<'a>,
+        name: &'a str,
+        timeout: Option<Duration>,
+    ) -> Result<()> {
+        // The server looks at no more of it, and so the host tells names apart as the server does.
+        let seen = &name[..name.floor_char_boundary(limits::IDENTIFIER_BYTES_MAX)];
+        let control = Control(act(seen), timeout);
+        self.session.told(self.perform(control).await)
     }
 
     /// Does a piece of work in it.
@@ -249,6 +258,9 @@ impl Work for Control<'_> {
 
     async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
         let sql = self.0.sql()?;
+        if matches!(self.0, Savepoint::Set(_)) {
+            loan.portals.check_room(loan.wire.transactions)?;
+        }
         let later = match self.0 {
             Savepoint::Release(name) if loan.status() == Some(Status::Open) => {
                 loan.savepoints.release_later(name, &sql)
