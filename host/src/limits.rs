@@ -142,7 +142,7 @@ pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 pub const STATEMENTS_DEFAULT: u32 = 256;
 /// Prepared statements kept per connection that a configuration may ask for.
 pub const STATEMENTS_MAX: u32 = 10_000;
-/// The texts of those that are kept, in bytes, on one connection and of one database.
+/// The texts of those that are kept and what is known of them, in bytes, on one connection and of one database.
 pub const STATEMENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long what the server said of types that can be altered is told to further instances, by wall
 /// clock, before it is asked again.

@@ -1,6 +1,7 @@
 //! The statements that an instance has used, with what the server said of them.
 //!
-//! Promises: never more than [`STATEMENTS_MAX`], the least recently used going first. Left to
+//! Promises: never more than [`STATEMENTS_MAX`], nor than [`BYTES_MAX`] but for one that is larger alone, the least
+//! recently used going first. Left to
 //! others: whether an entry is still true (the host says, when it is used).
 
 use postgres_types::Oid;
@@ -12,6 +13,8 @@ pub(super) const STATEMENTS_MAX: usize = 256;
 /// SQL longer than this, in bytes, is not remembered: it was put together by a program and will
 /// hardly come again.
 const SQL_BYTES_MAX: usize = 64 * 1024;
+/// What all of them may take together, in bytes.
+const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Most recently used first. A function has a handful of statements, and a search from the front
 /// finds them at once; it needs no hashing and no allocation.
@@ -32,10 +35,18 @@ impl StatementCache {
         if sql.len() > SQL_BYTES_MAX {
             return;
         }
-        match self.find(sql, named) {
-            Some(index) => drop(self.0.remove(index)),
-            None => self.0.truncate(STATEMENTS_MAX - 1),
+        if let Some(index) = self.find(sql, named) {
+            self.0.remove(index);
         }
+        let mut room = BYTES_MAX.saturating_sub(statement.bytes());
+        let fits = |kept: &&Statement| {
+            let left = room.checked_sub(kept.bytes());
+            room = left.unwrap_or_default();
+            left.is_some()
+        };
+        let kept = self.0.iter().take(STATEMENTS_MAX - 1).take_while(fits);
+        let kept = kept.count();
+        self.0.truncate(kept);
         self.0.insert(0, statement.clone());
     }
 
@@ -48,6 +59,8 @@ impl StatementCache {
 
 #[cfg(test)]
 mod tests {
+    use postgres_types::Type;
+
     use super::super::call::tests::described;
     use super::*;
 
@@ -67,6 +80,22 @@ mod tests {
         assert!(cache.get("SELECT 0", &[]).is_some(), "it was just used");
         assert!(cache.get("SELECT 1", &[]).is_none(), "it was the oldest");
         assert!(cache.get("SELECT 2", &[]).is_some());
+    }
+
+    #[test]
+    fn large_ones_make_room_for_one_another() {
+        let mut cache = StatementCache::default();
+        let columns = vec![("n", Type::INT4); 1_664];
+        let wide = |sql: &str| {
+            Statement::described(sql, &[], described(1, &[], &columns)).expect("it is well formed")
+        };
+        cache.put(&statement("SELECT 1", &[], 1));
+        for number in 0..100 {
+            cache.put(&wide(&format!("SELECT {number}")));
+        }
+        assert!(cache.get("SELECT 1", &[]).is_none());
+        assert!(cache.get("SELECT 99", &[]).is_some() && cache.get("SELECT 80", &[]).is_some());
+        assert_eq!(cache.0.len(), BYTES_MAX / wide("SELECT 99").bytes());
     }
 
     #[test]

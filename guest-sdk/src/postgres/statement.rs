@@ -10,6 +10,9 @@ use super::catalog::Catalog;
 use super::error::Error;
 use crate::bindings::hearth::postgres::client as wire;
 
+/// What each part of a statement's description takes in memory besides its name, in bytes.
+const PART_BYTES: usize = 100;
+
 /// A prepared statement.
 ///
 /// It belongs to no connection and to no invocation: it can be kept in a `static`, and used with
@@ -28,6 +31,8 @@ struct Inner {
     version: u64,
     params: Vec<Type>,
     columns: Vec<Column>,
+    /// What it takes in memory, in bytes, more or less.
+    bytes: usize,
     /// Whether a value did not fit, so that it or a type of it may have been altered since.
     doubted: AtomicBool,
 }
@@ -40,6 +45,7 @@ impl Statement {
         named: &[Oid],
         statement: wire::Statement,
     ) -> Result<Self, Error> {
+        let bytes = sql.len() + size_of_val(named) + bytes(&statement);
         let mut catalog = Catalog::new(&statement.types);
         let params = statement
             .parameters
@@ -70,6 +76,7 @@ impl Statement {
             version: statement.version,
             params,
             columns,
+            bytes,
             doubted: AtomicBool::new(false),
         })))
     }
@@ -90,6 +97,7 @@ impl Statement {
             version: 0,
             params: Vec::new(),
             columns: columns.collect(),
+            bytes: 0,
             doubted: AtomicBool::new(false),
         }))
     }
@@ -108,6 +116,11 @@ impl Statement {
         self.0.version
     }
 
+    /// What it takes in memory, in bytes, more or less.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.bytes
+    }
+
     /// A value did not fit: the server is asked again before the next use.
     pub(super) fn doubt(&self) {
         self.0.doubted.store(true, Ordering::Relaxed);
@@ -121,6 +134,22 @@ impl Statement {
     pub(super) fn source(&self) -> (&str, &[Oid]) {
         (&self.0.sql, &self.0.named)
     }
+}
+
+/// What a description takes in memory, in bytes, more or less.
+fn bytes(statement: &wire::Statement) -> usize {
+    let parts = statement.parameters.len() + statement.columns.len() + statement.types.len();
+    let columns = statement.columns.iter().map(|column| column.name.len());
+    let types = statement.types.iter().map(|info| match &info.kind {
+        wire::TypeKind::Enumeration(labels) => {
+            labels.iter().map(|label| PART_BYTES + label.len()).sum()
+        }
+        wire::TypeKind::Composite(fields) => {
+            fields.iter().map(|(name, _)| PART_BYTES + name.len()).sum()
+        }
+        _ => 0,
+    });
+    PART_BYTES * parts + columns.sum::<usize>() + types.sum::<usize>()
 }
 
 impl fmt::Debug for Statement {

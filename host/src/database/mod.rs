@@ -173,7 +173,7 @@ impl Database {
             .get(key)
             .is_none_or(|known| description.supersedes(known) || !known.is_current())
         {
-            descriptions.put(key.clone(), description.clone());
+            descriptions.put(key.clone(), description.clone(), description.bytes());
         }
     }
 

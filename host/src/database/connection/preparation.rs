@@ -238,7 +238,9 @@ impl Connection {
         if varies(&key.sql) {
             return prepared;
         }
-        for gone in self.statements.put(key.clone(), prepared.clone()) {
+        let bytes = prepared.description.bytes();
+        let gone = self.statements.put(key.clone(), prepared.clone(), bytes);
+        for gone in gone {
             self.forget_statement(&gone.name);
         }
         prepared

@@ -1,7 +1,7 @@
 //! Statements that are remembered, the least recently used going first.
 //!
-//! Promises: no more than so many, and no more than [`limits::STATEMENTS_BYTES_MAX`] of their texts,
-//! but for one that is longer alone.
+//! Promises: no more than so many, and no more than [`limits::STATEMENTS_BYTES_MAX`] of their texts and of what
+//! is remembered of them, but for one that is larger alone.
 
 use std::num::NonZeroUsize;
 
@@ -12,7 +12,8 @@ use crate::limits;
 
 /// What is remembered of statements.
 pub struct Kept<V> {
-    entries: LruCache<Key, V>,
+    /// With what each takes, in bytes.
+    entries: LruCache<Key, (V, usize)>,
     bytes: usize,
 }
 
@@ -32,7 +33,7 @@ impl<V> Kept<V> {
 
     /// What is remembered of a statement, which is used thereby.
     pub fn get(&mut self, key: &Key) -> Option<&V> {
-        self.entries.get(key)
+        self.entries.get(key).map(|(value, _)| value)
     }
 
     /// Whether anything is remembered of a statement.
@@ -40,33 +41,33 @@ impl<V> Kept<V> {
         self.entries.contains(key)
     }
 
-    /// Remembers this of a statement, and returns what had to go for it.
-    pub fn put(&mut self, key: Key, value: V) -> Vec<V> {
+    /// Remembers this of a statement, which takes so many bytes, and returns what had to go for it.
+    pub fn put(&mut self, key: Key, value: V, value_bytes: usize) -> Vec<V> {
         let mut gone: Vec<V> = self.pop(&key).into_iter().collect();
-        let bytes = bytes(&key);
+        let bytes = key.sql.len() + size_of_val(key.types.as_slice()) + value_bytes;
         while self.entries.len() == self.max() || self.bytes + bytes > limits::STATEMENTS_BYTES_MAX
         {
-            let Some((oldest, value)) = self.entries.pop_lru() else {
+            let Some((_, (value, bytes))) = self.entries.pop_lru() else {
                 break;
             };
-            self.bytes -= self::bytes(&oldest);
+            self.bytes -= bytes;
             gone.push(value);
         }
         self.bytes += bytes;
-        self.entries.put(key, value);
+        self.entries.put(key, (value, bytes));
         gone
     }
 
     /// Forgets a statement.
     pub fn pop(&mut self, key: &Key) -> Option<V> {
-        let (key, value) = self.entries.pop_entry(key)?;
-        self.bytes -= bytes(&key);
+        let (value, bytes) = self.entries.pop(key)?;
+        self.bytes -= bytes;
         Some(value)
     }
 
     /// Forgets those of which this is so.
     pub fn take_if(&mut self, is_so: impl Fn(&V) -> bool) -> Vec<V> {
-        let each = self.entries.iter().filter(|(_, value)| is_so(value));
+        let each = self.entries.iter().filter(|(_, (value, _))| is_so(value));
         let keys: Vec<Key> = each.map(|(key, _)| key.clone()).collect();
         keys.iter().filter_map(|key| self.pop(key)).collect()
     }
@@ -75,15 +76,11 @@ impl<V> Kept<V> {
     pub fn take(&mut self) -> Vec<V> {
         self.bytes = 0;
         let mut gone = Vec::new();
-        while let Some((_, value)) = self.entries.pop_lru() {
+        while let Some((_, (value, _))) = self.entries.pop_lru() {
             gone.push(value);
         }
         gone
     }
-}
-
-fn bytes(key: &Key) -> usize {
-    key.sql.len() + size_of_val(key.types.as_slice())
 }
 
 #[cfg(test)]
@@ -104,16 +101,31 @@ mod tests {
     #[test]
     fn the_least_recently_used_makes_room() {
         let mut kept = kept(2);
-        assert!(kept.put(key('a', 1), 'a').is_empty());
-        assert!(kept.put(key('b', 1), 'b').is_empty());
+        assert!(kept.put(key('a', 1), 'a', 0).is_empty());
+        assert!(kept.put(key('b', 1), 'b', 0).is_empty());
         assert_eq!(kept.get(&key('a', 1)), Some(&'a'));
-        assert_eq!(kept.put(key('c', 1), 'c'), ['b']);
-        assert_eq!(kept.put(key('c', 1), 'd'), ['c'], "it takes its own place");
+        assert_eq!(kept.put(key('c', 1), 'c', 0), ['b']);
+        assert_eq!(
+            kept.put(key('c', 1), 'd', 0),
+            ['c'],
+            "it takes its own place"
+        );
         assert!(kept.contains(&key('a', 1)));
         assert_eq!(kept.take_if(|value| *value == 'd'), ['d']);
-        assert!(kept.put(key('c', 1), 'd').is_empty());
+        assert!(kept.put(key('c', 1), 'd', 0).is_empty());
         assert_eq!(kept.take(), ['a', 'd']);
-        assert!(kept.put(key('a', 1), 'a').is_empty());
+        assert!(kept.put(key('a', 1), 'a', 0).is_empty());
+    }
+
+    #[test]
+    fn what_is_remembered_counts_as_texts_do() {
+        const HALF: usize = limits::STATEMENTS_BYTES_MAX / 2;
+        let mut kept = kept(100);
+        assert!(kept.put(key('a', 1), 'a', HALF).is_empty());
+        assert!(kept.put(key('b', 1), 'b', HALF - 2).is_empty());
+        assert_eq!(kept.put(key('c', 1), 'c', 0), ['a']);
+        assert_eq!(kept.put(key('b', 1), 'd', HALF), ['b']);
+        assert!(kept.put(key('a', 1), 'a', HALF - 3).is_empty());
     }
 
     #[test]
@@ -121,13 +133,13 @@ mod tests {
         const THIRD: usize = limits::STATEMENTS_BYTES_MAX / 3;
         let mut kept = kept(100);
         for name in ['a', 'b', 'c'] {
-            assert!(kept.put(key(name, THIRD), name).is_empty());
+            assert!(kept.put(key(name, THIRD), name, 0).is_empty());
         }
-        assert_eq!(kept.put(key('d', 2 * THIRD), 'd'), ['a', 'b']);
+        assert_eq!(kept.put(key('d', 2 * THIRD), 'd', 0), ['a', 'b']);
         assert_eq!(kept.pop(&key('d', 2 * THIRD)), Some('d'));
-        assert!(kept.put(key('e', THIRD), 'e').is_empty());
+        assert!(kept.put(key('e', THIRD), 'e', 0).is_empty());
         let long = key('f', limits::STATEMENTS_BYTES_MAX + 1);
-        assert_eq!(kept.put(long.clone(), 'f'), ['c', 'e']);
+        assert_eq!(kept.put(long.clone(), 'f', 0), ['c', 'e']);
         assert!(kept.contains(&long));
     }
 }

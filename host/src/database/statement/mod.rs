@@ -22,6 +22,9 @@ use crate::limits;
 
 pub mod kept;
 
+/// What each part of a [`Description`] takes in memory besides its name, in bytes.
+const PART_BYTES: usize = 100;
+
 /// What identifies a statement.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key {
@@ -196,6 +199,21 @@ impl Description {
             .collect()
     }
 
+    /// What it takes in memory, in bytes, more or less.
+    pub fn bytes(&self) -> usize {
+        let parts = self.parameters.len() + self.columns.len() + self.types.len();
+        let columns = self.columns.iter().map(|column| column.name.len());
+        let types = self.types.iter().map(|type_| match type_.kind() {
+            Kind::Enum(labels) => labels.iter().map(|label| PART_BYTES + label.len()).sum(),
+            Kind::Composite(fields) => fields
+                .iter()
+                .map(|field| PART_BYTES + field.name().len())
+                .sum(),
+            _ => 0,
+        });
+        PART_BYTES * parts + columns.sum::<usize>() + types.sum::<usize>()
+    }
+
     /// Whether this is what the server has just said, as far as that goes.
     pub fn fits(&self, shape: &Shape) -> bool {
         let alike = |(column, other): (&Column, &ShapeColumn)| {
@@ -263,4 +281,32 @@ fn fingerprint(parameters: &[Parameter], columns: &[Column], types: &[Type]) -> 
     }
     (parameters.len(), columns.len()).hash(&mut hasher);
     hasher.finish().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_takes_what_it_is_made_of() {
+        let column = |type_: &Type| Column {
+            name: "n".to_owned(),
+            type_: type_.clone(),
+            text: false,
+            table_oid: 0,
+            number: 0,
+            modifier: -1,
+        };
+        let of = |type_: &Type, columns: usize| {
+            let columns = (0..columns).map(|_| column(type_)).collect();
+            Description::new(Vec::new(), columns).bytes()
+        };
+        assert_eq!(of(&Type::INT4, 1_664), 1_664 * (PART_BYTES + 1));
+        let labels = Kind::Enum(vec!["fine".to_owned(); 10]);
+        let mood = Type::new("mood".to_owned(), 99_999, labels, "public".to_owned());
+        assert_eq!(
+            of(&mood, 2),
+            2 * (PART_BYTES + 1) + PART_BYTES + 10 * (PART_BYTES + 4)
+        );
+    }
 }
