@@ -67,6 +67,19 @@ behind_both_doors! {
     }
 }
 
+/// They wait for the only connection meanwhile, each with 10 MiB.
+#[tokio::test]
+async fn calls_under_way_have_a_limit_of_what_they_carry_together() {
+    let database = Database::create().await;
+    let setup = Setup::of(&LIBRARY).function("memory_mib", "512");
+    let trial = setup
+        .with(&database)
+        .database("pool_max", "1")
+        .start(Door::Local)
+        .await;
+    assert_eq!(trial.value(json!("weighty")).await, json!([6, 4, 10]));
+}
+
 /// The server has executed it by then, so that it would be done twice if it were made once more.
 #[tokio::test]
 async fn a_transaction_fails_by_a_call_that_was_given_up() {

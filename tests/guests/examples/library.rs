@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::poll_immediate;
+use futures_util::future::{join_all, poll_immediate};
 use hearth::postgres::error::{DbError, ErrorPosition, Severity};
 use hearth::postgres::types::Type;
 use hearth::postgres::{
     BinaryCopyInWriter, BinaryCopyOutStream, Client, Error, GenericClient, IsolationLevel,
-    Pipeline, RawValue, Transaction,
+    Pipeline, RawValue, ToSql, Transaction,
 };
 use serde_json::{Value, json};
 
@@ -25,6 +25,7 @@ async fn handle(part: String) -> Result<Value, hearth::Error> {
         "refusals" => refusals(&db).await?,
         "misfits" => misfits(&db).await?,
         "time" => time(&db).await?,
+        "weighty" => weighty(&db).await?,
         "given up" => given_up(&db).await?,
         "odd" => odd(&db).await?,
         _ => return Err(format!("there is no part {part:?}").into()),
@@ -264,4 +265,26 @@ async fn given_up(db: &Client) -> Result<Value, Error> {
         .await?;
     said.push(json!(count));
     Ok(json!(said))
+}
+
+/// How many large calls at the same time go well, how many are refused, and how many go well one after another.
+async fn weighty(db: &Client) -> Result<Value, Error> {
+    let value = "x".repeat(10 << 20);
+    let call = async || {
+        let params: [(&(dyn ToSql + Sync), Type); 1] = [(&value, Type::TEXT)];
+        db.execute_typed("select length($1)", &params).await
+    };
+    let all = join_all((0..10).map(|_| call())).await;
+    let busy = all
+        .iter()
+        .filter(|result| matches!(result, Err(error) if error.is_busy()));
+    let (done, busy) = (
+        all.iter().filter(|result| result.is_ok()).count(),
+        busy.count(),
+    );
+    let mut alone = 0;
+    for _ in 0..10 {
+        alone += call().await?;
+    }
+    Ok(json!([done, busy, alone]))
 }

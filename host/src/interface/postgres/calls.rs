@@ -20,6 +20,7 @@ macro_rules! calls {
             drafts: Vec<wit::Draft>,
             timeout_ms: Option<u32>,
         ) -> wasmtime::Result<Result<Vec<wit::Statement>, wit::PipelineError>> {
+            let _carried = carry!(accessor, &*drafts);
             match $place(accessor, &handle)? {
                 Ok(place) => Ok(Box::pin(calls::prepare(&place, drafts, timeout_ms)).await),
                 Err(error) => Ok(Err(error.into())),
@@ -31,6 +32,7 @@ macro_rules! calls {
             handle: Resource<$handle>,
             call: wit::Call,
         ) -> Outcome<wit::Answer> {
+            let _carried = carry!(accessor, &call);
             match $place(accessor, &handle)? {
                 Ok(place) => Box::pin(calls::query(accessor, &place, call)).await,
                 Err(error) => Ok(Err(error)),
@@ -42,6 +44,7 @@ macro_rules! calls {
             handle: Resource<$handle>,
             call: wit::Call,
         ) -> Outcome<u64> {
+            let _carried = carry!(accessor, &call);
             match $place(accessor, &handle)? {
                 Ok(place) => Ok(Box::pin(calls::execute(&place, call)).await),
                 Err(error) => Ok(Err(error)),
@@ -53,6 +56,7 @@ macro_rules! calls {
             handle: Resource<$handle>,
             calls: Vec<wit::Call>,
         ) -> wasmtime::Result<Result<Vec<wit::Outcome>, wit::PipelineError>> {
+            let _carried = carry!(accessor, &*calls);
             match $place(accessor, &handle)? {
                 Ok(place) => Ok(Box::pin(calls::pipeline(&place, calls)).await),
                 Err(error) => Ok(Err(error.into())),
@@ -65,6 +69,7 @@ macro_rules! calls {
             sql: String,
             timeout_ms: Option<u32>,
         ) -> Outcome<()> {
+            let _carried = carry!(accessor, &*sql);
             match $place(accessor, &handle)? {
                 Ok(place) => Ok(
                     Box::pin(place.batch_execute(&sql, convert::timeout(timeout_ms)))
@@ -81,6 +86,7 @@ macro_rules! calls {
             sql: String,
             timeout_ms: Option<u32>,
         ) -> Outcome<Resource<CopyIn>> {
+            let _carried = carry!(accessor, &*sql);
             match $place(accessor, &handle)? {
                 Ok(place) => Box::pin(calls::copy_in(accessor, &place, &sql, timeout_ms)).await,
                 Err(error) => Ok(Err(error)),
@@ -93,6 +99,7 @@ macro_rules! calls {
             sql: String,
             timeout_ms: Option<u32>,
         ) -> Outcome<Resource<CopyOut>> {
+            let _carried = carry!(accessor, &*sql);
             match $place(accessor, &handle)? {
                 Ok(place) => Box::pin(calls::copy_out(accessor, &place, &sql, timeout_ms)).await,
                 Err(error) => Ok(Err(error)),

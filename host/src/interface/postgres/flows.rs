@@ -2,7 +2,7 @@
 
 use wasmtime::component::{Accessor, Resource};
 
-use super::{CopyIn, CopyOut, Cursor, HasPostgres, Outcome, View, own, wit};
+use super::{CopyIn, CopyOut, Cursor, HasPostgres, Outcome, View, carry, own, wit};
 use crate::database::Batch;
 
 impl wit::HostCursor for View<'_> {
@@ -40,6 +40,7 @@ impl<T: Send + 'static> wit::HostCopyInWithStore<T> for HasPostgres {
         copy: Resource<CopyIn>,
         bytes: Vec<u8>,
     ) -> Outcome<()> {
+        let _carried = carry!(accessor, &*bytes);
         let copy = own!(accessor, &copy);
         Ok(copy.write(&bytes).await.map_err(Into::into))
     }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use wasmtime::AsContextMut;
 use wasmtime::component::{Accessor, GuestTaskId, HasData, Resource, ResourceTable};
 
+use self::carried::{Carried, Load, Part};
 use super::bindings::hearth::postgres::client as wit;
 use crate::database::session::Session;
 use crate::database::session::{copy, cursor, pinned, transaction};
@@ -29,7 +30,19 @@ macro_rules! own {
     };
 }
 
+/// Takes into account what a call brings along, for as long as the result is there. If that is too much, the call
+/// ends here.
+macro_rules! carry {
+    ($accessor:expr, $load:expr) => {
+        match carry($accessor, $load)? {
+            Ok(part) => part,
+            Err(error) => return Ok(Err(error.into())),
+        }
+    };
+}
+
 mod calls;
+mod carried;
 mod convert;
 mod flows;
 mod places;
@@ -86,8 +99,15 @@ owned! {
 /// The part of an instance's state that belongs to this interface.
 pub struct Postgres {
     databases: Arc<Databases>,
-    /// The session of each invocation that runs in the instance, by the guest task that handles it.
-    sessions: HashMap<GuestTaskId, Arc<Session>>,
+    /// The invocations that run in the instance, by the guest task that handles each.
+    callers: HashMap<GuestTaskId, Caller>,
+}
+
+/// An invocation, as its calls know it.
+#[derive(Clone)]
+struct Caller {
+    session: Arc<Session>,
+    carried: Carried,
 }
 
 /// What a host call may touch of its store.
@@ -110,23 +130,24 @@ impl Postgres {
     pub fn new(databases: Arc<Databases>) -> Self {
         Self {
             databases,
-            sessions: HashMap::new(),
+            callers: HashMap::new(),
         }
     }
 
     /// From now on, calls that come from this task belong to this session.
     pub fn enter(&mut self, task: GuestTaskId, session: Arc<Session>) {
-        self.sessions.insert(task, session);
+        let carried = Carried::default();
+        self.callers.insert(task, Caller { session, carried });
     }
 
     /// The invocation with this session has ended, unless the task stands for another one by now.
     pub fn leave(&mut self, task: GuestTaskId, session: &Arc<Session>) -> bool {
         let is_its_own = self
-            .sessions
+            .callers
             .get(&task)
-            .is_some_and(|own| Arc::ptr_eq(own, session));
+            .is_some_and(|own| Arc::ptr_eq(&own.session, session));
         if is_its_own {
-            self.sessions.remove(&task);
+            self.callers.remove(&task);
         }
         is_its_own
     }
@@ -135,21 +156,37 @@ impl Postgres {
 /// The result of a host call: the inner error is the guest's to read, the outer one a trap.
 type Outcome<T> = wasmtime::Result<Result<T, wit::Error>>;
 
+/// The invocation that makes this call, if one does.
+fn caller<T: 'static>(accessor: &Accessor<T, HasPostgres>) -> wasmtime::Result<Option<Caller>> {
+    accessor.with(|mut access| {
+        // The last task of the stack is the one that the host called: `handle`, `init` or a hook.
+        let root = access.as_context_mut().async_call_stack()?.last();
+        Ok(root.and_then(|task| access.get().postgres.callers.get(&task).cloned()))
+    })
+}
+
 /// The session of the invocation that makes this call.
 fn session<T: 'static>(
     accessor: &Accessor<T, HasPostgres>,
 ) -> wasmtime::Result<Result<Arc<Session>, wit::Error>> {
-    accessor.with(|mut access| {
-        // The last task of the stack is the one that the host called: `handle`, `init` or a hook.
-        let root = access.as_context_mut().async_call_stack()?.last();
-        let session = root.and_then(|task| access.get().postgres.sessions.get(&task).cloned());
-        Ok(session.ok_or_else(|| {
-            wit::Error::Invalid(
-                "this code runs outside of any invocation, in `init`, in a hook or in a task that the answer did \
-                 not announce: a database can only be reached while an invocation lasts"
-                    .to_owned(),
-            )
-        }))
+    let session = caller(accessor)?.map(|caller| caller.session);
+    Ok(session.ok_or_else(|| {
+        wit::Error::Invalid(
+            "this code runs outside of any invocation, in `init`, in a hook or in a task that the answer did not \
+             announce: a database can only be reached while an invocation lasts"
+                .to_owned(),
+        )
+    }))
+}
+
+/// Takes into account what a call brings along. Nothing of one from outside of any invocation, which is refused.
+fn carry<T: 'static>(
+    accessor: &Accessor<T, HasPostgres>,
+    load: &(impl Load + ?Sized),
+) -> Outcome<Option<Part>> {
+    Ok(match caller(accessor)? {
+        Some(caller) => caller.carried.take(load.bytes()).map(Some),
+        None => Ok(None),
     })
 }
 

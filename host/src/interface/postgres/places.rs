@@ -7,7 +7,9 @@ use wasmtime::component::{Accessor, Resource};
 use super::calls::{self, calls};
 use super::convert;
 use super::{CopyIn, CopyOut};
-use super::{Database, HasPostgres, Outcome, Pinned, Transaction, View, hand, own, session, wit};
+use super::{
+    Database, HasPostgres, Outcome, Pinned, Transaction, View, carry, hand, own, session, wit,
+};
 use crate::database;
 use crate::database::session::Session;
 use crate::database::session::place::Place;
@@ -77,6 +79,7 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         name: String,
         timeout_ms: Option<u32>,
     ) -> Outcome<()> {
+        let _carried = carry!(accessor, &*name);
         let transaction = own!(accessor, &transaction);
         let done = transaction.savepoint(&name, convert::timeout(timeout_ms));
         Ok(done.await.map_err(Into::into))
@@ -88,6 +91,7 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         name: String,
         timeout_ms: Option<u32>,
     ) -> Outcome<()> {
+        let _carried = carry!(accessor, &*name);
         let transaction = own!(accessor, &transaction);
         let done = transaction.rollback_to(&name, convert::timeout(timeout_ms));
         Ok(done.await.map_err(Into::into))
@@ -99,6 +103,7 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         name: String,
         timeout_ms: Option<u32>,
     ) -> Outcome<()> {
+        let _carried = carry!(accessor, &*name);
         let transaction = own!(accessor, &transaction);
         let done = transaction.release(&name, convert::timeout(timeout_ms));
         Ok(done.await.map_err(Into::into))
