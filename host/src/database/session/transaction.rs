@@ -154,9 +154,7 @@ impl Transaction {
         name: &'a str,
         timeout: Option<Duration>,
     ) -> Result<()> {
-        // The server looks at no more of it, and so the host tells names apart as the server does.
-        let seen = &name[..name.floor_char_boundary(limits::IDENTIFIER_BYTES_MAX)];
-        let control = Control(act(seen), timeout);
+        let control = Control(act(seen(name)), timeout);
         self.session.told(self.perform(control).await)
     }
 
@@ -367,6 +365,11 @@ impl Drop for Transaction {
     }
 }
 
+/// What the server looks at of a name. The host tells names apart by it, as the server does.
+fn seen(name: &str) -> &str {
+    &name[..name.floor_char_boundary(limits::IDENTIFIER_BYTES_MAX)]
+}
+
 /// A name as an SQL identifier.
 fn quote(name: &str) -> Result<String> {
     check_sql(name)?;
@@ -394,6 +397,14 @@ mod tests {
             "BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY, NOT DEFERRABLE"
         );
         assert_eq!(Options::default().sql().trim(), "BEGIN");
+    }
+
+    #[test]
+    fn names_are_told_apart_as_the_server_does() {
+        let long = "ü".repeat(40);
+        assert_eq!(seen(&long), "ü".repeat(31));
+        assert_eq!(seen(&format!("{long}!")), seen(&long));
+        assert_eq!(seen("a"), "a");
     }
 
     #[test]
