@@ -254,8 +254,7 @@ pub const DEADLINE_LATE_MAX: Duration = Duration::from_secs(2);
 /// After that, or after half of the time that is left, the answer is posted once more, on another
 /// connection.
 pub const API_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long it may take at least to reply to an answer, or to send the rest of an event, however little time
-/// is left.
+/// How long it may take at least for a reply to an answer, or the rest of an event, however little time is left.
 pub const API_REPLY_TIMEOUT_LEAST: Duration = Duration::from_millis(500);
 /// How long the rest of a reply is waited for whose head says already what became of an answer.
 pub const API_RECEIPT_TIMEOUT: Duration = Duration::from_millis(100);

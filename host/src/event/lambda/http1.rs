@@ -108,12 +108,6 @@ impl Connection {
         }
     }
 
-    /// Whether the system was told so.
-    #[cfg(all(test, target_os = "linux"))]
-    pub(super) fn expects_receipt(&self) -> bool {
-        rustix::net::sockopt::tcp_user_timeout(&self.stream).unwrap() != 0
-    }
-
     /// Whether another exchange may be made on it.
     pub(super) fn is_reusable(&self) -> bool {
         self.reusable
@@ -402,6 +396,14 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    impl Connection {
+        /// Whether the system is to notice that what is sent does not arrive.
+        #[cfg(target_os = "linux")]
+        pub(in super::super) fn expects_receipt(&self) -> bool {
+            rustix::net::sockopt::tcp_user_timeout(&self.stream).unwrap() != 0
+        }
+    }
 
     fn always() -> Always {
         Always {
