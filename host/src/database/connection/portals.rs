@@ -8,9 +8,7 @@
 //! Left to others: savepoints that are set or gone back to by SQL text.
 
 use crate::database::error::{Error, Result};
-
-/// Savepoints of one transaction that are remembered, while it has portals.
-const SAVEPOINTS_MAX: usize = 1_000;
+use crate::limits;
 
 /// The portals of one connection.
 #[derive(Default)]
@@ -57,11 +55,11 @@ impl Portals {
     /// Refuses a savepoint in this transaction if there are too many to remember.
     pub fn check_room(&self, transaction: u64) -> Result<()> {
         let is_remembered = self.transaction == transaction && !self.open.is_empty();
-        if is_remembered && self.savepoints.len() >= SAVEPOINTS_MAX {
+        if is_remembered && self.savepoints.len() >= limits::SAVEPOINTS_MAX {
             return Err(Error::Invalid(format!(
                 "the transaction has {} savepoints since it has rows that are not read, which are the most: read or \
                  drop those, or release savepoints",
-                SAVEPOINTS_MAX
+                limits::SAVEPOINTS_MAX
             )));
         }
         Ok(())
@@ -153,7 +151,7 @@ mod tests {
     #[test]
     fn savepoints_have_a_limit_only_while_they_are_remembered() {
         let mut portals = with(&["a"]);
-        for _ in 0..SAVEPOINTS_MAX {
+        for _ in 0..limits::SAVEPOINTS_MAX {
             assert!(portals.check_room(1).is_ok());
             portals.set("s", 1);
         }

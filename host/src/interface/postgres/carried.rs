@@ -1,23 +1,19 @@
 //! What calls bring along: SQL text, arguments, data of a `COPY`. It is in the host as soon as a call is made, and
 //! stays while that waits for a connection, for its turn or for the server.
 //!
-//! Promises: the calls of one invocation have no more of it at a time than [`CALLS_BYTES_MAX`], however many it
+//! Promises: the calls of one invocation have no more of it at a time than [`limits::CALLS_BYTES_MAX`], however many it
 //! makes; each gives back what it had, however it ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::wit;
+use crate::database::error::Error;
 use crate::limits;
-
-/// What the calls of one invocation may carry together while they wait or are sent, in bytes.
-const CALLS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How many bytes the calls of one invocation have.
 #[derive(Clone, Default)]
 pub(super) struct Carried(Arc<AtomicUsize>);
-
-const _: () = assert!(limits::HOST_CALL_BYTES_MAX <= CALLS_BYTES_MAX);
 
 /// What one of them has.
 pub(super) struct Part {
@@ -27,10 +23,10 @@ pub(super) struct Part {
 
 impl Carried {
     /// Lets a call have so many bytes.
-    pub(super) fn take(&self, bytes: usize) -> Result<Part, wit::Error> {
+    pub(super) fn take(&self, bytes: usize) -> Result<Part, Error> {
         let add = |taken: usize| {
             let all = taken.checked_add(bytes)?;
-            (all <= CALLS_BYTES_MAX).then_some(all)
+            (all <= limits::CALLS_BYTES_MAX).then_some(all)
         };
         let taken = self
             .0
@@ -40,10 +36,10 @@ impl Carried {
                 of: self.clone(),
                 bytes,
             }),
-            Err(taken) => Err(wit::Error::Busy(format!(
+            Err(taken) => Err(Error::Busy(format!(
                 "the calls of this invocation that are under way carry {taken} bytes, and with {bytes} more that is \
                  beyond the {} that they may have together: make fewer of them at a time",
-                CALLS_BYTES_MAX
+                limits::CALLS_BYTES_MAX
             ))),
         }
     }
@@ -100,9 +96,9 @@ mod tests {
     #[test]
     fn what_is_given_back_can_be_had_again() {
         let carried = Carried::default();
-        let all = carried.take(CALLS_BYTES_MAX).ok();
+        let all = carried.take(limits::CALLS_BYTES_MAX).ok();
         assert!(all.is_some() && carried.take(0).is_ok());
-        let Err(wit::Error::Busy(text)) = carried.take(1) else {
+        let Err(Error::Busy(text)) = carried.take(1) else {
             panic!("there is none left");
         };
         assert!(text.contains("67108864"), "{text}");

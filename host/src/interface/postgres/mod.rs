@@ -185,7 +185,10 @@ fn carry<T: 'static>(
     load: &(impl Load + ?Sized),
 ) -> Outcome<Option<Part>> {
     Ok(match caller(accessor)? {
-        Some(caller) => caller.carried.take(load.bytes()).map(Some),
+        Some(caller) => {
+            let part = caller.carried.take(load.bytes());
+            part.map(Some).map_err(wit::Error::from)
+        }
         None => Ok(None),
     })
 }
