@@ -226,9 +226,10 @@ async fn time(db: &Client) -> Result<Value, Error> {
     ]))
 }
 
-/// A statement that is executed, and given up before anybody has heard so.
+/// A statement that is executed, though not at once, and given up before anybody has heard so.
 async fn unheard(tx: &Transaction<'_>) {
-    let mut call = Box::pin(tx.execute("insert into things values (1)", &[]));
+    let sql = "insert into things select 1 from pg_sleep(0.05)";
+    let mut call = Box::pin(tx.execute(sql, &[]));
     assert!(poll_immediate(call.as_mut()).await.is_none());
     hearth::sleep(Duration::from_millis(500)).await;
 }

@@ -234,7 +234,9 @@ behind_both_doors! {
         // It has no binary form, which nobody knows beforehand.
         let unknown = "select 'pg_monitor=r/pg_monitor'::aclitem";
         let given_up = json!({ "streamed": "select 1", "meanwhile": [unknown], "given_up_ms": 1000 });
-        let steps = json!([{ "transaction": [insert(1), given_up, insert(2)], "end": "commit" }]);
+        // It fails the transaction in which it was made, which is undone.
+        let nested = json!({ "transaction": [given_up], "end": "rollback" });
+        let steps = json!([{ "transaction": [insert(1), nested, insert(2)], "end": "commit" }]);
         let release = eventually("the host asks to give it up", async || {
             (proxy.cancellations() > 0).then(|| proxy.release())
         });
