@@ -166,7 +166,8 @@ impl Environment {
         let output = Arc::new(Output::new(account));
         let called = {
             // Pinned where it is made: it is large, and would be moved several times.
-            let calling = pin!(unpanicked(function.call(&invocation, &session, &output)));
+            let calling = pin!(function.call(&invocation, &session, &output));
+            let calling = pin!(unpanicked(calling));
             tokio::select! {
                 biased;
                 called = calling => called.unwrap_or_else(Called::failed),
