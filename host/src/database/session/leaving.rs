@@ -156,10 +156,26 @@ impl Session {
         self.in_background(async move {
             seat.tidy_within(limits::SETTLE_TIMEOUT).await;
             // The last call on it may have found that this has the next turn.
-            if !seat.role().is_held() {
-                session.leave(&seat, false);
-            }
+            session.leave_unless_held(&seat);
         });
+    }
+
+    /// Ends the use of a seat by calls, of which none may be left to do so.
+    fn leave_unless_held(self: &Arc<Self>, seat: &Arc<Seat>) {
+        if !seat.role().is_held() {
+            self.leave(seat, false);
+        }
+    }
+
+    /// The call under way on a seat was given up, if not by the end of the session, which settles all of its seats.
+    fn interrupted(self: &Arc<Self>, seat: &Arc<Seat>) {
+        if self.has_ended() {
+            return;
+        }
+        match seat.role() {
+            Role::Call | Role::Cursor => self.settle_later(seat),
+            Role::Kept | Role::Transaction | Role::Pinned => self.give_up(seat),
+        }
     }
 
     /// The call under way on a seat's connection was given up.
@@ -181,69 +197,46 @@ impl Session {
     }
 }
 
-/// Notices that nobody waits for a turn any more: it may have come, and nobody have had it.
-pub(in crate::database) struct Waiting<'a> {
+/// What is done for a seat that nobody waits on any more.
+type Done = fn(&Arc<Session>, &Arc<Seat>);
+
+/// What is done for a seat if whoever waits on it gives up: the guest cancelled a call, or the guest is gone.
+pub(in crate::database) struct Unless<'a> {
     session: &'a Arc<Session>,
     seat: &'a Arc<Seat>,
-    armed: bool,
+    /// None once it has come to its own end.
+    done: Option<Done>,
 }
 
-impl<'a> Waiting<'a> {
-    /// For the turn on this seat, until it is had.
-    pub(in crate::database) fn new(session: &'a Arc<Session>, seat: &'a Arc<Seat>) -> Self {
+impl<'a> Unless<'a> {
+    /// For the turn on this seat, until it is had: it may have come, and nobody have had it.
+    pub(in crate::database) fn had(session: &'a Arc<Session>, seat: &'a Arc<Seat>) -> Self {
         Self {
             session,
             seat,
-            armed: true,
+            done: Some(Session::leave_unless_held),
         }
     }
 
-    /// The turn has come.
-    pub(in crate::database) fn disarm(mut self) {
-        self.armed = false;
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if self.armed && !self.seat.role().is_held() {
-            self.session.leave(self.seat, false);
-        }
-    }
-}
-
-/// Notices that a call was given up: the guest cancelled it, or the guest is gone.
-pub(in crate::database) struct Interrupted<'a> {
-    session: &'a Arc<Session>,
-    seat: &'a Arc<Seat>,
-    armed: bool,
-}
-
-impl<'a> Interrupted<'a> {
-    /// Of a call on this seat, until it is disarmed.
-    pub(in crate::database) fn new(session: &'a Arc<Session>, seat: &'a Arc<Seat>) -> Self {
+    /// For a call on this seat, until it has ended.
+    pub(in crate::database) fn ended(session: &'a Arc<Session>, seat: &'a Arc<Seat>) -> Self {
         Self {
             session,
             seat,
-            armed: true,
+            done: Some(Session::interrupted),
         }
     }
 
-    /// The call has come to its own end.
+    /// It has come to its own end.
     pub(in crate::database) fn disarm(mut self) {
-        self.armed = false;
+        self.done = None;
     }
 }
 
-impl Drop for Interrupted<'_> {
+impl Drop for Unless<'_> {
     fn drop(&mut self) {
-        // The end of a session settles all of its seats.
-        if !self.armed || self.session.has_ended() {
-            return;
-        }
-        match self.seat.role() {
-            Role::Call | Role::Cursor => self.session.settle_later(self.seat),
-            Role::Kept | Role::Transaction | Role::Pinned => self.session.give_up(self.seat),
+        if let Some(done) = self.done {
+            done(self.session, self.seat);
         }
     }
 }

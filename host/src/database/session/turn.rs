@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::MutexGuard;
 
 use super::Session;
-use super::leaving::{Interrupted, Waiting};
+use super::leaving::Unless;
 use super::overheard;
 use super::seat::{Flow, Role, Seat};
 use super::work::Work;
@@ -147,7 +147,7 @@ impl Session {
         } = claim;
         let result = {
             let using = pin!(async {
-                let waiting = Waiting::new(self, seat);
+                let waiting = Unless::had(self, seat);
                 let mut place = seat.turn(within).await?;
                 waiting.disarm();
                 // Whoever had the turn before may have begun something to go on with.
@@ -157,7 +157,7 @@ impl Session {
                 }
                 seat.admits(flow)?;
                 // Not before: who only waits for a turn has nothing to end.
-                let interrupted = Interrupted::new(self, seat);
+                let interrupted = Unless::ended(self, seat);
                 let result = work(&mut place).await;
                 interrupted.disarm();
                 result
