@@ -128,6 +128,21 @@ impl Stream {
         }
         true
     }
+
+    /// Whether the server has closed the connection without a word that is unread, as far as the system knows:
+    /// what is sent now is taken by the system, and reaches nobody. What is found to be said is added to `said`.
+    pub fn has_ended(&self, said: &mut BytesMut) -> bool {
+        if !said.is_empty() || !self.may_have_heard() {
+            return false;
+        }
+        let Self::Tls(_) = self else {
+            return !self.is_open(said) && said.is_empty();
+        };
+        match rustix::net::recv(self, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            Ok((_, heard)) => heard == 0,
+            Err(error) => error != rustix::io::Errno::WOULDBLOCK,
+        }
+    }
 }
 
 impl Stream {

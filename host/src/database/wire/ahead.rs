@@ -26,6 +26,15 @@ impl Wire {
         false
     }
 
+    /// Whether the server has closed the connection while it owed nothing, without a word that is unread.
+    pub(super) fn has_ended(&mut self) -> bool {
+        let rests = self.owed == 0 && self.output.is_empty();
+        if rests {
+            self.consume();
+        }
+        rests && self.stream.has_ended(&mut self.input)
+    }
+
     /// The tag of the next message, if the whole of it has arrived already.
     pub fn arrived(&mut self) -> Option<u8> {
         self.consume();

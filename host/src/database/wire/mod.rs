@@ -126,6 +126,7 @@ impl Wire {
 
     /// A new request begins: from here on a loss leaves doubt only if bytes have left.
     pub fn begin(&mut self) {
+        self.dead |= self.has_ended();
         self.sent = 0;
         self.owed_before = self.owed;
         if self.patient {

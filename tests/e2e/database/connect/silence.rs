@@ -90,6 +90,35 @@ async fn what_is_sent_and_not_received_may_have_been_executed() {
     assert_eq!(scene.database.value(written).await.as_deref(), Some("6 8"));
 }
 
+/// The system takes what is sent to it, and nobody receives that.
+#[tokio::test]
+async fn what_is_sent_to_a_server_that_has_closed_meanwhile_was_not_executed() {
+    let scene = Scene::start().await;
+    let asked = json!({ "do": "query", "sql": "select 4711", "rows": "all" });
+    let write = |key: u32| json!({ "do": "write", "key": key });
+    let sleep = json!({ "do": "sleep", "millis": 2000 });
+    for (key, held) in [
+        (
+            21,
+            json!({ "do": "session", "steps": [write(20), asked, sleep, write(21)], "end": "drop" }),
+        ),
+        (
+            22,
+            json!({ "do": "transaction", "steps": [write(22), asked, sleep], "end": "commit" }),
+        ),
+    ] {
+        let meanwhile = async {
+            let waiting = "select count(*) from pg_stat_activity where datname = $name and state like 'idle%' \
+                           and query = 'select 4711'";
+            scene.database.until(waiting, "1").await;
+            assert_eq!(scene.middlebox.cut(Cut::Finish).await, 1);
+        };
+        tokio::join!(scene.run(json!([held])), meanwhile);
+        let told = format!("key {key} not");
+        assert!(scene.said(&told), "{told}: {:?}", scene.trial.host.log());
+    }
+}
+
 /// What it answers is lost, so nothing that was sent is without its acknowledgement.
 #[tokio::test]
 async fn a_server_that_works_and_is_cut_off_meanwhile_is_found_out() {
