@@ -197,7 +197,7 @@ macro_rules! statement_methods {
 
         /// Executes statements without parameters, separated by semicolons, and drops their rows.
         /// Outside of a transaction they are one of their own, unless they contain `BEGIN` or
-        /// `COMMIT` themselves.
+        /// `COMMIT` themselves. They may have 1 MiB of text.
         ///
         /// Never put a value into the text: it would be read as SQL.
         $visible async fn batch_execute(&self, query: &str) -> Result<(), Error> {

@@ -23,10 +23,9 @@
 //! ```
 //!
 //! Each call is one round trip to the database when it is warm: statements are prepared by the
-//! host on whatever connection they run, and remembered here with their types; only statements that run
-//! in no transaction, such as `VACUUM`, take one more. Two calls of a
-//! [`Client`] at a time (`join!`) run at a time, on two connections; those of a [`Transaction`] in
-//! turn.
+//! host on whatever connection they run, and remembered here with their types; only statements that run in no
+//! transaction, such as `VACUUM`, and a `batch_execute` that a transaction begins with take one more. Two calls of
+//! a [`Client`] at a time (`join!`) run at a time, on two connections; those of a [`Transaction`] in turn.
 //!
 //! # Queries, parameters and rows
 //!
@@ -257,7 +256,9 @@
 //! should take less: `db.set_timeout(Some(Duration::from_secs(1)))` on a client of your own (`let mut
 //! db`), a transaction or a session. The server then fails them with [`SqlState::QUERY_CANCELED`], and a
 //! connection is waited for no longer ([`Error::is_busy`]). Dropping a call's future cancels it as
-//! well, and [`hearth::timeout`](crate::timeout) does that after a time.
+//! well, and [`hearth::timeout`](crate::timeout) does that after a time. What the database allows a role (`ALTER
+//! ROLE … SET statement_timeout`) stays the most, and what a session or a transaction sets for itself (`SET LOCAL
+//! statement_timeout`) holds.
 //!
 //! # When a call fails
 //!

@@ -75,6 +75,7 @@ impl Database {
     /// Tells a connection's server what time an invocation has, and has it prepare statements. Of those
     /// that it does not take, the function is told when it executes them.
     async fn instruct(&self, loan: &mut Loan, statements: &[Key]) -> Result<()> {
+        loan.know_limits().await?;
         let most = self.descriptions().max();
         let fitting = statements.iter().filter(|key| check_sql(&key.sql).is_ok());
         let mut rest: Vec<Key> = fitting.take(most).cloned().collect();

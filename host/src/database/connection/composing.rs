@@ -78,6 +78,13 @@ impl Connection {
         self.has_sequences |= effects.sequences.moves && self.status() != Some(Status::Failed);
         self.mark(effects.residue);
         self.renamed |= effects.renames;
+        if effects.limits {
+            self.timeouts.are_guests();
+        }
+        if effects.goes_back {
+            // Which of them that ends is not known here.
+            self.portals.clear();
+        }
         if effects.forgets {
             self.forget_statements();
         }
@@ -120,7 +127,8 @@ impl Connection {
         // After a query, which the settings are, a transaction takes no isolation level any more.
         let prelude = self.terms.prelude.iter().filter(|_| !effects.only_modes);
         leaders.extend(prelude.map(|prelude| prelude.command.clone()));
-        leaders.extend(self.timeouts.of_call(call_timeout, in_block));
+        let shorter = (self.timeouts).of_call(call_timeout, in_block, effects.begins);
+        leaders.extend(shorter);
         if in_block && self.beginning.is_none() {
             leaders.extend(releasing);
             leaders.extend(self.guards());
@@ -137,5 +145,8 @@ impl Effects {
         only_modes: false,
         forgets: false,
         renames: false,
+        limits: false,
+        begins: false,
+        goes_back: false,
     };
 }

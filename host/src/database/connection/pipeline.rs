@@ -222,6 +222,9 @@ impl Connection {
             only_modes: false,
             forgets: all.forgets || own.forgets,
             renames: all.renames || own.renames,
+            limits: all.limits || own.limits,
+            begins: plans[0].effects.is_some_and(|first| first.begins),
+            goes_back: all.goes_back || own.goes_back,
         });
         let between = self.terms.prelude.clone();
         self.send(effects, |out| {

@@ -5,7 +5,7 @@
 //! known to have ended. The server would answer a fetch from it with an error, and that would fail the
 //! transaction that is open by now.
 //!
-//! Left to others: savepoints that are set or gone back to by SQL text.
+//! Left to others: savepoints that are set by SQL text. Whoever goes back to one by text has ended all portals.
 
 use crate::database::error::{Error, Result};
 use crate::limits;
@@ -50,6 +50,11 @@ impl Portals {
     /// Nothing more will be fetched.
     pub fn close(&mut self, name: &str) {
         self.open.retain(|portal| portal.name != name);
+    }
+
+    /// Nothing more will be fetched from any of them.
+    pub fn clear(&mut self) {
+        self.open.clear();
     }
 
     /// Refuses a savepoint in this transaction if there are too many to remember.

@@ -15,6 +15,7 @@ use super::catalog::{self, Catalog};
 use crate::config::Prepare;
 use crate::database::connection::batch::Batch;
 use crate::database::error::{Error, Result};
+use crate::database::sql::alone::stands_outside_savepoints;
 use crate::database::sql::kinds;
 use crate::database::sql::varying::{needs_no_savepoint, varies};
 use crate::database::statement::{Description, Effects, Key, Prepared};
@@ -264,7 +265,10 @@ impl Connection {
             Some(Ground::Outside | Ground::Beginning(_)) => true,
             Some(Ground::Within) if keys.iter().all(|key| needs_no_savepoint(&key.sql)) => true,
             Some(Ground::Within) => {
-                let has_data = |key: &&Key| kinds::has_data(&key.sql) || varies(&key.sql);
+                let has_data = |key: &&Key| {
+                    let sql = &key.sql;
+                    (kinds::has_data(sql) || varies(sql)) && !stands_outside_savepoints(sql)
+                };
                 self.guarding = self.status() == Some(Status::Open) && keys.iter().all(has_data);
                 self.guarding
             }

@@ -13,6 +13,9 @@ use crate::database::server_error::Verdict;
 use crate::database::wire::reply;
 use crate::limits;
 
+/// The code with which a server warns of the host's own `SET LOCAL` before a guest's `BEGIN`.
+const NO_TRANSACTION: &str = "25P01";
+
 impl Connection {
     /// Waits for the next message that answers the guest's own statement. An error of the server's
     /// is returned once it has said what became of the transaction, to whoever waits by then.
@@ -29,6 +32,7 @@ impl Connection {
                     if self.under_way.leading > 0 =>
                 {
                     self.under_way.leading -= 1;
+                    self.wire.unhear(NO_TRANSACTION);
                 }
                 tags::CLOSE_COMPLETE_TAG => {}
                 tags::READY_FOR_QUERY_TAG => return Ok(tags::READY_FOR_QUERY_TAG),

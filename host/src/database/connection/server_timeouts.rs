@@ -5,12 +5,14 @@
 //! that cannot: frozen, killed, or cut off. So the limits are coarse, and are only sent again when
 //! they no longer fit; a repeated call of the same function sends nothing.
 //!
-//! Promises: a statement's limit is never shorter than the time its invocation has, and not much longer.
+//! Promises: a statement's limit is never shorter than the time its invocation has, and not much longer; but no limit
+//! is longer than the one that the session began with, and once a guest has set one itself, that holds.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::Prepare;
+use crate::database::sql::limiting::SETTINGS;
 use crate::database::wire::request::Command;
 use crate::limits;
 
@@ -20,6 +22,10 @@ const SLACK: Duration = Duration::from_secs(1);
 
 /// The limits that a connection's server session has.
 pub struct ServerTimeouts {
+    /// Those that the server knows.
+    settings: &'static [&'static str],
+    /// What they were when the session began: what its role, its database or the address says. Zero is no limit.
+    own: Vec<Duration>,
     /// What the server was last told; none if that is not known.
     told: Option<Duration>,
     /// Whether it was told in a transaction block, whose rollback would undo it.
@@ -29,8 +35,8 @@ pub struct ServerTimeouts {
     /// Whether the transaction that is open may have less time, on account of a single call in it or
     /// of the one that began it. Going back to a savepoint may bring that back, so it stays said.
     shorter: bool,
-    /// Whether the server can be told how long a session may rest: PostgreSQL 14 and later.
-    idle_session: bool,
+    /// Whether the guest has set any itself, which holds for as long as this loan lasts.
+    guests: bool,
     /// Whether a session is the connection's own; not behind a pooler that gives it to others.
     enabled: bool,
 }
@@ -41,14 +47,55 @@ impl ServerTimeouts {
         let version = parameters.get("server_version").map_or("", String::as_str);
         let digits = version.split(|character: char| !character.is_ascii_digit());
         let major = digits.take(1).find_map(|digits| digits.parse::<u32>().ok());
+        let known = match major >= Some(14) {
+            true => 3,
+            false => 2,
+        };
         Self {
+            settings: &SETTINGS[..known],
+            own: Vec::new(),
             told: None,
             tentative: false,
             unconfirmed: false,
             shorter: false,
-            idle_session: major >= Some(14),
+            guests: false,
             enabled: prepare == Prepare::Always,
         }
+    }
+
+    /// What the server is to be asked before anything else, if that was not done yet, and is told behind it.
+    pub fn question(&mut self, time: Option<Duration>) -> Option<String> {
+        if !self.enabled || self.own.len() == self.settings.len() {
+            return None;
+        }
+        self.own.clear();
+        let told = self.due(time, false).unwrap_or_default();
+        let told = told.iter().map(|command| command.sql.to_string());
+        let shows = self.settings.iter().map(|name| format!("SHOW {name}"));
+        Some(shows.chain(told).collect::<Vec<_>>().join("; "))
+    }
+
+    /// The server has answered the next part of the question: a time with its unit.
+    pub fn learn(&mut self, answer: Option<&str>) {
+        self.own.push(answer.and_then(read).unwrap_or_default());
+        if self.own.len() < self.settings.len() {
+            return;
+        }
+        self.unconfirmed = false;
+        if self.own.iter().any(|own| !own.is_zero()) {
+            // It may have been told of longer ones.
+            self.forget();
+        }
+    }
+
+    /// The server does not know what it was asked.
+    pub fn learn_nothing(&mut self) {
+        self.own = vec![Duration::ZERO; self.settings.len()];
+    }
+
+    /// The guest has set limits of its own.
+    pub fn are_guests(&mut self) {
+        self.guests = true;
     }
 
     /// The statements that tell the server of the time a request has, if it must be told.
@@ -56,11 +103,13 @@ impl ServerTimeouts {
     /// None of them looks at data: after one that does, the transaction that is to begin or has just
     /// begun would take no isolation level any more.
     pub fn due(&mut self, time: Option<Duration>, in_block: bool) -> Option<Vec<Command>> {
+        // It may have gone with the `BEGIN` of this transaction, whose rollback would undo it.
+        self.tentative |= in_block && self.unconfirmed;
         if self.tentative && !in_block {
             // That transaction is over, and nobody has said that it was committed.
             self.forget();
         }
-        let time = time.filter(|_| self.enabled)?;
+        let time = time.filter(|_| self.enabled && !self.guests)?;
         self.unconfirmed = false;
         let fits = |told: Duration| told >= time && told <= time + time / 2 + SLACK;
         if self.told.is_some_and(fits) {
@@ -71,40 +120,38 @@ impl ServerTimeouts {
         self.told = Some(limit);
         self.unconfirmed = true;
         self.tentative = in_block;
-        let mut settings = vec![
-            ("statement_timeout", limit),
-            ("idle_in_transaction_session_timeout", limit),
-        ];
-        if self.idle_session {
-            // A session that its invocation holds may rest for as long as that has.
-            let rest = limits::IDLE_SESSION_TIMEOUT.max(limit);
-            settings.push(("idle_session_timeout", rest));
-        }
-        let set = |(name, limit): (&str, Duration)| {
-            Command::new(format!("SET {name} TO {}", limit.as_millis()))
-        };
-        Some(settings.into_iter().map(set).collect())
+        // A session that its invocation holds may rest for as long as that has.
+        let limits = [limit, limit, limits::IDLE_SESSION_TIMEOUT.max(limit)];
+        let limits = limits.into_iter().enumerate().take(self.settings.len());
+        let set = |(nth, limit)| Command::new(format!("SET {}", self.setting(nth, limit)));
+        Some(limits.map(set).collect())
     }
 
     /// The statement that gives a single call less time than its invocation has, or ends that: in a
-    /// transaction it would hold on.
-    pub fn of_call(&mut self, timeout: Option<Duration>, in_block: bool) -> Option<Command> {
-        let name = "statement_timeout";
+    /// transaction it would hold on. `begins` says that the call begins a transaction.
+    pub fn of_call(
+        &mut self,
+        timeout: Option<Duration>,
+        in_block: bool,
+        begins: bool,
+    ) -> Option<Command> {
         let was_shorter = self.shorter && in_block;
         self.shorter = was_shorter || timeout.is_some();
         match timeout {
-            Some(timeout) if in_block => Some(Command::new(format!(
-                "SET LOCAL {name} TO {}",
-                timeout.as_millis()
+            // After a query, the transaction that is to begin would take no isolation level any more.
+            Some(timeout) if in_block || begins => Some(Command::new(format!(
+                "SET LOCAL {}",
+                self.setting(0, timeout)
             ))),
             // It holds for the one request; `SET LOCAL` would do the same with a warning.
             Some(timeout) => Some(Command::new(format!(
-                "SELECT pg_catalog.set_config('{name}','{}',true)",
-                timeout.as_millis()
+                "SELECT pg_catalog.set_config('{}','{}',true)",
+                SETTINGS[0],
+                self.within(0, timeout).as_millis()
             ))),
             None if was_shorter => Some(Command::new(match self.told {
-                Some(told) => format!("SET LOCAL {name} TO {}", told.as_millis()),
-                None => format!("SET LOCAL {name} TO DEFAULT"),
+                Some(told) => format!("SET LOCAL {}", self.setting(0, told)),
+                None => format!("SET LOCAL {} TO DEFAULT", SETTINGS[0]),
             })),
             None => None,
         }
@@ -117,6 +164,7 @@ impl ServerTimeouts {
             // The next request says again what its invocation has.
             true => {
                 self.forget();
+                self.guests = false;
                 "SESSION"
             }
             false => {
@@ -124,12 +172,24 @@ impl ServerTimeouts {
                 "LOCAL"
             }
         };
-        format!("SET {scope} statement_timeout TO {}", timeout.as_millis())
+        format!("SET {scope} {}", self.setting(0, timeout))
+    }
+
+    /// A setting with its new value.
+    fn setting(&self, nth: usize, limit: Duration) -> String {
+        let limit = self.within(nth, limit).as_millis();
+        format!("{} TO {limit}", SETTINGS[nth])
+    }
+
+    /// This limit, or the one that the session began with if that is less.
+    fn within(&self, nth: usize, limit: Duration) -> Duration {
+        let own = self.own.get(nth).filter(|own| !own.is_zero());
+        own.map_or(limit, |own| limit.min(*own))
     }
 
     /// A loan begins: what an earlier one said in a transaction may have been rolled back.
     pub fn begin_loan(&mut self) {
-        self.shorter = false;
+        (self.shorter, self.guests) = (false, false);
         if self.tentative {
             self.forget();
         }
@@ -140,7 +200,7 @@ impl ServerTimeouts {
         self.tentative = false;
     }
 
-    /// The server has refused the request, and with it what it was told there.
+    /// The server has refused the request, or rolls its transaction back, and with it what it was told there.
     pub fn refused(&mut self) {
         if self.unconfirmed || self.tentative {
             self.forget();
@@ -153,6 +213,22 @@ impl ServerTimeouts {
         self.tentative = false;
         self.unconfirmed = false;
     }
+}
+
+/// A time as the server shows it: a whole number with its unit, or a plain zero.
+fn read(shown: &str) -> Option<Duration> {
+    let digits = shown.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = shown.split_at(digits);
+    let unit_ms = match unit {
+        "" | "ms" => 1,
+        "s" => 1_000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    let number: u64 = number.parse().ok()?;
+    number.checked_mul(unit_ms).map(Duration::from_millis)
 }
 
 #[cfg(test)]
@@ -237,7 +313,7 @@ mod tests {
         timeouts.due(Some(SECOND * 8), false);
         let longer = Some("SET LOCAL statement_timeout TO 9001".to_owned());
         let call = |timeouts: &mut ServerTimeouts, millis: Option<u64>, in_block| {
-            sql(timeouts.of_call(millis.map(Duration::from_millis), in_block))
+            sql(timeouts.of_call(millis.map(Duration::from_millis), in_block, false))
         };
         assert_eq!(call(&mut timeouts, None, false), None);
         // This call may be a `BEGIN`.
@@ -255,6 +331,88 @@ mod tests {
         assert_eq!(own, "SET LOCAL statement_timeout TO 5");
         timeouts.begin_loan();
         assert_eq!(call(&mut timeouts, None, true), None);
+    }
+
+    #[test]
+    fn no_limit_is_made_longer_than_the_session_began_with() {
+        let mut timeouts = timeouts("15.4", Prepare::Always);
+        let question = timeouts.question(None).expect("nothing is known yet");
+        assert_eq!(question.matches("SHOW").count(), 3, "{question}");
+        for answer in ["200ms", "0", "5min"] {
+            timeouts.learn(Some(answer));
+        }
+        assert_eq!(timeouts.question(None), None);
+        let told = timeouts.due(Some(SECOND * 8), false).expect("it is new");
+        let told: Vec<&str> = told.iter().map(|command| &*command.sql).collect();
+        assert_eq!(
+            told,
+            [
+                "SET statement_timeout TO 200",
+                "SET idle_in_transaction_session_timeout TO 9001",
+                "SET idle_session_timeout TO 300000"
+            ]
+        );
+        let call = |timeouts: &mut ServerTimeouts, millis| {
+            let call = timeouts.of_call(Some(Duration::from_millis(millis)), true, false);
+            call.map(|command| command.sql.to_string())
+        };
+        let within = |millis| Some(format!("SET LOCAL statement_timeout TO {millis}"));
+        assert_eq!(call(&mut timeouts, 500), within(200));
+        assert_eq!(call(&mut timeouts, 100), within(100));
+    }
+
+    #[test]
+    fn who_is_asked_is_told_as_well() {
+        for (own, due) in [("0", false), ("1h", true)] {
+            let mut timeouts = timeouts("13.1", Prepare::Always);
+            let question = timeouts.question(Some(SECOND)).expect("nothing is known");
+            assert!(
+                question.ends_with(
+                    "; SET statement_timeout TO 1126; SET idle_in_transaction_session_timeout TO 1126"
+                ),
+                "{question}"
+            );
+            timeouts.learn(Some(own));
+            timeouts.learn(Some("0"));
+            let told = timeouts.due(Some(SECOND), false);
+            assert_eq!(told.is_some(), due, "{own}");
+        }
+    }
+
+    #[test]
+    fn what_the_guest_has_set_holds_until_the_loan_ends() {
+        let mut timeouts = timeouts("15.4", Prepare::Always);
+        timeouts.are_guests();
+        assert_eq!(timeouts.due(Some(SECOND), false), None);
+        timeouts.forget();
+        assert_eq!(timeouts.due(Some(SECOND * 60), true), None);
+        timeouts.begin_loan();
+        assert!(timeouts.due(Some(SECOND), false).is_some());
+    }
+
+    #[test]
+    fn what_went_with_a_begin_is_said_again_once_that_is_rolled_back() {
+        let mut timeouts = timeouts("15.4", Prepare::Always);
+        assert!(timeouts.due(Some(SECOND), false).is_some(), "with `BEGIN`");
+        assert_eq!(timeouts.due(Some(SECOND), true), None, "`ROLLBACK`");
+        assert!(timeouts.due(Some(SECOND), false).is_some());
+    }
+
+    #[test]
+    fn a_time_is_read_as_the_server_shows_it() {
+        for (shown, millis) in [
+            ("0", Some(0)),
+            ("200ms", Some(200)),
+            ("5s", Some(5_000)),
+            ("90min", Some(5_400_000)),
+            ("1d", Some(86_400_000)),
+            ("", None),
+            ("-1", None),
+            ("2 s", None),
+            ("99999999999999999d", None),
+        ] {
+            assert_eq!(read(shown), millis.map(Duration::from_millis), "{shown}");
+        }
     }
 
     #[test]

@@ -75,6 +75,7 @@ impl Connection {
         if self.begin_never() || self.is_outside() {
             return Ok(());
         }
+        self.timeouts.refused();
         match self.resets_at_end() {
             true => self.end_and_reset("ROLLBACK").await.map(|_| ()),
             false => self.command("ROLLBACK").await,
@@ -92,6 +93,9 @@ impl Connection {
         }
         self.is_not_cancelled().await;
         (self.beginning, self.told_failed) = (None, false);
+        if self.status() != Some(Status::Idle) {
+            self.timeouts.refused();
+        }
         self.forget_parsing();
         let sql = match (self.status(), self.residue) {
             (Some(Status::Idle), Residue::Nothing) => return self.is_clean(),

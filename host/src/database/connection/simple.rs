@@ -3,12 +3,15 @@
 //! Promises: what the host puts before a guest's text, in the same message or in one of its own, is not
 //! taken for the guest's when it fails.
 
+use postgres_protocol::message::backend as tags;
+
 use super::Connection;
 use crate::config::Prepare;
 use crate::database::error::{Error, Result};
 use crate::database::permission::prelude::Prelude;
 use crate::database::sql::alone::stands_alone;
 use crate::database::statement::Effects;
+use crate::database::wire::reply;
 
 impl Connection {
     /// Executes statements of the host's own, whose effect on the session it answers for.
@@ -33,6 +36,7 @@ impl Connection {
         // What is put in force ends with its transaction, and outside of one with its message.
         let mut prelude = self.terms.prelude.take_if(|_| outside);
         let timeout = outside.then(|| self.take_call_timeout()).flatten();
+        let had_sequences = self.has_sequences;
         self.lead(Effects::of(sql)).await?;
         if let Some(timeout) = timeout {
             let set = self.timeouts.of_batch(timeout);
@@ -45,6 +49,7 @@ impl Connection {
         match prelude {
             Some(prelude) => {
                 self.begin_command(&prelude.before(sql))?;
+                self.under_way.had_sequences = had_sequences;
                 self.under_way.leading = prelude.statements;
                 let done = self.finish().await;
                 done.map_err(|error| match self.under_way.leading {
@@ -54,7 +59,33 @@ impl Connection {
                     _ => prelude.refused(prelude.unshifted(error)),
                 })
             }
-            None => self.command(sql).await,
+            None => {
+                self.begin_command(sql)?;
+                self.under_way.had_sequences = had_sequences;
+                self.finish().await
+            }
+        }
+    }
+
+    /// Asks what limits of time the session began with, unless that is known: none is to be made longer. What the
+    /// server is to be told of time goes along.
+    pub async fn know_limits(&mut self) -> Result<()> {
+        let Some(question) = self.timeouts.question(self.terms.time) else {
+            return Ok(());
+        };
+        self.begin_command(&question)?;
+        loop {
+            match self.reply().await {
+                Ok(tags::DATA_ROW_TAG) => self.timeouts.learn(reply::text(&self.wire)),
+                Ok(tags::READY_FOR_QUERY_TAG) => return Ok(()),
+                Ok(_) => {}
+                // Something that speaks the protocol and has no such settings.
+                Err(Error::Server(_)) => {
+                    self.timeouts.learn_nothing();
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use crate::database::connection::Terms;
 use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
 use crate::database::server_error::Verdict;
+use crate::database::wire::Status;
 
 /// What a call asks for with its turn.
 #[derive(Default)]
@@ -53,6 +54,9 @@ impl Claim {
 impl Seat {
     async fn perform<W: Work>(&self, loan: &mut Loan, work: &W) -> Result<W::Done> {
         self.tidy(loan).await.map_err(Error::unexecuted)?;
+        if loan.status() == Some(Status::Idle) {
+            loan.know_limits().await.map_err(Error::unexecuted)?;
+        }
         loan.call_timeout = work.timeout();
         work.perform(loan, self.database()).await
     }

@@ -1,7 +1,6 @@
-//! Which statements PostgreSQL executes only where nothing stands before them in a request.
-//!
-//! They commit on their way, so they run in no transaction, nor in the implicit one that a request of
-//! several statements is.
+//! Which statements PostgreSQL executes only where nothing stands before them: in a request, since they commit on
+//! their way and so run in no transaction, nor in the implicit one that a request of several statements is; or
+//! in a subtransaction.
 
 use super::kinds::statements;
 use super::lexer::{Token, Tokens};
@@ -25,6 +24,11 @@ pub fn stands_alone(sql: &str) -> bool {
     };
     let is_single = || statements(&Tokens::words(sql).collect::<Vec<_>>()).count() == 1;
     may_be && is_single()
+}
+
+/// Whether a statement is refused behind a savepoint that is not released yet.
+pub fn stands_outside_savepoints(sql: &str) -> bool {
+    Tokens::words(sql).any(|word| word.name() == Some("pg_export_snapshot"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! Which statements end the transaction that they run in.
+//! Which statements end the transaction that they run in, or a part of it.
 
 use super::kinds::{goes_back_to_a_savepoint, statements};
 use super::lexer::{Token, Tokens};
+use super::words::Words;
 
 /// Whether a statement ends its transaction, by its text: a procedure may do so too.
 pub fn ends_transaction(sql: &str) -> bool {
@@ -15,6 +16,16 @@ pub fn ends_transaction(sql: &str) -> bool {
 pub fn ends_somewhere(sql: &str) -> bool {
     let tokens: Vec<Token> = Tokens::words(sql).collect();
     statements(&tokens).any(of_statement)
+}
+
+/// Whether any statement of a text goes back to a savepoint, and so ends what was done since.
+pub fn goes_back(words: &Words) -> bool {
+    let of_statement = |tokens: &[Token]| match tokens.split_first() {
+        Some((verb, rest)) => verb.is("rollback") && goes_back_to_a_savepoint(rest),
+        None => false,
+    };
+    let mut readings = words.readings();
+    readings.any(|tokens| statements(tokens).any(of_statement))
 }
 
 fn of_statement(tokens: &[Token]) -> bool {
@@ -62,6 +73,12 @@ mod tests {
             "\"commit\"",
         ] {
             assert!(!ends_transaction(sql), "{sql}");
+            let back = sql.starts_with("rollback");
+            assert_eq!(
+                goes_back(&Words::of(&format!("select 1; {sql}"))),
+                back,
+                "{sql}"
+            );
             assert!(
                 !ends_somewhere(&format!("select ';commit'; {sql}")),
                 "{sql}"

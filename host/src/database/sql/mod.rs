@@ -16,6 +16,7 @@ mod harmless;
 pub mod heading;
 pub mod kinds;
 pub mod lexer;
+pub mod limiting;
 pub mod listening;
 pub mod naming;
 pub mod parentheses;

@@ -77,6 +77,12 @@ pub fn only_modes(words: &Words) -> bool {
         && !statement.contains(&Token::Symbol(';'))
 }
 
+/// Whether a text begins a transaction, before anything else.
+pub fn begins(words: &Words) -> bool {
+    let first = words.statement().first();
+    first.is_some_and(|first| first.is_one_of(&["begin", "start"]))
+}
+
 /// Whether a text has its session forget prepared statements, the host's own among them, or may: what a
 /// `DO` does stands in a string. `residue` is the text's.
 pub fn forgets(words: &Words, residue: Residue) -> bool {

@@ -13,9 +13,9 @@ use std::time::{Duration, SystemTime};
 
 use postgres_types::{Field, Kind, Type};
 
-use crate::database::sql::naming;
 use crate::database::sql::residue::{self, Residue, Sequences};
 use crate::database::sql::words::Words;
+use crate::database::sql::{ending, limiting, naming};
 use crate::database::wire::reply::{Shape, ShapeColumn};
 use crate::database::wire::request::{self, Formats};
 use crate::limits;
@@ -117,6 +117,12 @@ pub struct Effects {
     pub forgets: bool,
     /// Whether names may mean something else behind it: what is said of statements then is for this session.
     pub renames: bool,
+    /// Whether it may set how long the server waits for its session.
+    pub limits: bool,
+    /// Whether it begins a transaction.
+    pub begins: bool,
+    /// Whether it goes back to a savepoint of the guest's own.
+    pub goes_back: bool,
 }
 
 impl Effects {
@@ -130,6 +136,9 @@ impl Effects {
             only_modes: residue::only_modes(&words),
             forgets: residue::forgets(&words, residue),
             renames: naming::renames(&words),
+            limits: limiting::limits(&words),
+            begins: residue::begins(&words),
+            goes_back: ending::goes_back(&words),
         }
     }
 }

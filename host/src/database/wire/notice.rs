@@ -42,6 +42,18 @@ impl Wire {
         self.notices.take()
     }
 
+    /// Forgets what was said with this code.
+    pub fn unhear(&mut self, code: &str) {
+        let Some(notices) = &mut self.notices else {
+            return;
+        };
+        let is_other = |notice: &Notice| notice.code.as_deref() != Some(code);
+        notices.kept.retain(is_other);
+        if notices.kept.is_empty() && notices.more == 0 {
+            self.notices = None;
+        }
+    }
+
     pub(super) fn take_notice(&mut self) {
         let notices = self.notices.get_or_insert_default();
         if notices.kept.len() == limits::NOTICES_PER_CALL_MAX {

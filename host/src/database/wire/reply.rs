@@ -83,6 +83,13 @@ pub fn cells(wire: &Wire) -> &[u8] {
     wire.body().get(2..).unwrap_or_default()
 }
 
+/// The first cell of the row in front, if it has a text.
+pub fn text(wire: &Wire) -> Option<&str> {
+    let (length, rest) = cells(wire).split_first_chunk()?;
+    let length = usize::try_from(i32::from_be_bytes(*length)).ok()?;
+    std::str::from_utf8(rest.get(..length)?).ok()
+}
+
 /// The cells of the row that begins there, and where it ends; none if it is no row, or not whole.
 pub fn row_at(input: &[u8], start: usize) -> Option<(&[u8], usize)> {
     let rest = input.get(start..)?;

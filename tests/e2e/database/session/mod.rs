@@ -8,6 +8,7 @@ mod queries;
 mod results;
 mod round_trips;
 mod sessions;
+mod time_limits;
 mod transactions;
 mod type_samples;
 mod types;

@@ -44,6 +44,19 @@ behind_both_doors! {
         }
     }
 
+    /// The host knows savepoints by name that were set by text, but not which portals are older.
+    async fn rows_end_where_a_text_goes_back_to_a_savepoint_and_the_transaction_goes_on(door) {
+        let (database, trial) = trial(door, "1").await;
+        let streamed = json!({ "streamed": "select generate_series(1, 5000)", "meanwhile": ["rollback to a"] });
+        let insert = json!({ "execute": "insert into things values (1)" });
+        let steps = json!([{ "batch": "savepoint a" }, streamed, insert]);
+        let results = results(&trial, json!([{ "transaction": steps, "end": "commit" }])).await;
+        let told = results[0]["steps"][1]["error"]["message"].as_str().unwrap_or_default();
+        assert!(told.contains("ended"), "{results}");
+        assert!(results[0]["end"].is_null(), "{results}");
+        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("1"));
+    }
+
     async fn rows_are_streamed_beside_other_calls_on_a_connection_that_is_kept(door) {
         let (_database, trial) = trial(door, "2").await;
         for keep in KEEP {

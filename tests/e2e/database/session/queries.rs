@@ -16,6 +16,16 @@ async fn result(trial: &Trial, step: Value) -> Value {
 }
 
 behind_both_doors! {
+    /// A snapshot is exported from no subtransaction, which a savepoint of the host's own would be.
+    async fn a_snapshot_is_exported_by_a_statement_that_is_not_known_yet(door) {
+        let database = Database::create().await;
+        let trial = Setup::of(&QUERY).with(&database).start(door).await;
+        let export = json!({ "query": "select pg_export_snapshot() <> ''" });
+        let steps = json!([{ "transaction": [{ "query": "select 1" }, export], "end": "commit" }]);
+        let results = trial.value(json!({ "steps": steps })).await;
+        assert_eq!(results[0]["steps"][1]["rows"], json!([[true]]), "{results}");
+    }
+
     async fn values_of_many_types_go_both_ways(door) {
         let (_database, trial) = trial(door, "select 1").await;
         for (ty, value) in [
