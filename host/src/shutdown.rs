@@ -6,10 +6,11 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::sleep_until;
 
 use crate::telemetry;
 
@@ -90,6 +91,16 @@ impl Shutdown {
         let mut receiver = self.0.clone();
         // An error means that the runtime is going down, which is the same thing.
         let _ = receiver.wait_for(|asked| asked.since.is_some()).await;
+    }
+
+    /// Waits until it has had so much time to end, or is to end at once.
+    pub async fn over(&self, time: Duration) {
+        self.requested().await;
+        let begun = self.requested_at().unwrap_or_else(Instant::now);
+        tokio::select! {
+            () = sleep_until((begun + time).into()) => {}
+            () = self.insisted() => {}
+        }
     }
 
     /// Waits until it is to end at once.

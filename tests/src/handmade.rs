@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hyper::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex as Turn, mpsc, watch};
+use tokio::sync::{Mutex as Turn, Notify, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::call::{What, what};
@@ -36,6 +36,8 @@ struct Shared {
     answers: Mutex<Vec<Answer>>,
     /// How many requests for an event there were.
     asked: AtomicUsize,
+    /// How many events were begun to be said, and not ended.
+    halting: AtomicUsize,
 }
 
 /// Who is told that an answer was taken.
@@ -55,6 +57,8 @@ pub enum Receipts {
 #[derive(Debug, Clone)]
 pub struct Reply {
     bytes: Bytes,
+    /// What is said later, and when.
+    rest: Option<(Bytes, Arc<Notify>)>,
     closes: bool,
 }
 
@@ -74,6 +78,7 @@ impl Reply {
     pub fn open(bytes: impl Into<Bytes>) -> Self {
         Self {
             bytes: bytes.into(),
+            rest: None,
             closes: false,
         }
     }
@@ -82,6 +87,7 @@ impl Reply {
     pub fn last(bytes: impl Into<Bytes>) -> Self {
         Self {
             bytes: bytes.into(),
+            rest: None,
             closes: true,
         }
     }
@@ -90,6 +96,14 @@ impl Reply {
     pub fn cut(mut self, bytes: usize) -> Self {
         self.bytes.truncate(self.bytes.len() - bytes);
         self
+    }
+
+    /// The same, but its last bytes are said only when this is notified.
+    pub fn halting(mut self, bytes: usize) -> (Self, Arc<Notify>) {
+        let go_on = Arc::new(Notify::new());
+        let rest = self.bytes.split_off(self.bytes.len() - bytes);
+        self.rest = Some((rest, Arc::clone(&go_on)));
+        (self, go_on)
     }
 
     /// An event as there is nothing odd about it, but that it tells no time.
@@ -137,6 +151,7 @@ impl Handmade {
             receipts: watch::Sender::new(Receipts::Sent),
             answers: Mutex::default(),
             asked: AtomicUsize::new(0),
+            halting: AtomicUsize::new(0),
         });
         let server = tokio::spawn(serve(listener, Arc::clone(&shared)));
         Self {
@@ -192,6 +207,15 @@ impl Handmade {
         self.shared.asked.load(Ordering::SeqCst)
     }
 
+    /// Waits until a reply halts in its middle, all that stands before that having been sent.
+    pub async fn halts(&self) {
+        let halting = || self.shared.halting.load(Ordering::SeqCst);
+        within(PATIENCE, "a reply that halts", async || {
+            (halting() > 0).then_some(())
+        })
+        .await;
+    }
+
     /// How many answers there were to an event.
     pub fn answers(&self, id: &str) -> usize {
         let answers = self.shared.answers.lock().unwrap();
@@ -233,7 +257,17 @@ async fn converse(mut socket: TcpStream, shared: Arc<Shared>) {
                 None => return,
             },
         };
-        if socket.write_all(&reply.bytes).await.is_err() || reply.closes {
+        if socket.write_all(&reply.bytes).await.is_err() {
+            return;
+        }
+        if let Some((rest, go_on)) = reply.rest {
+            shared.halting.fetch_add(1, Ordering::SeqCst);
+            go_on.notified().await;
+            if socket.write_all(&rest).await.is_err() {
+                return;
+            }
+        }
+        if reply.closes {
             return;
         }
     }

@@ -10,11 +10,13 @@
 //! - a Runtime API that refuses is asked again at growing intervals; one that nobody reaches is given up
 //!   after a while;
 //! - an environment that is to end does so within `drain_timeout`, of which running invocations
-//!   have the larger part, whatever the Runtime API does; an event that had arrived is answered. After a
-//!   second signal nothing is waited for.
+//!   have the larger part, whatever the Runtime API does; an event that had arrived, or begun to, is answered.
+//!   After a second signal nothing is waited for.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{FusedFuture, maybe_done};
@@ -128,12 +130,19 @@ impl Slot {
         let shutdown = self.drain.shutdown.clone();
         // One listener for the slot's whole life: making one costs more than asking it.
         let mut ending = pin!(shutdown.requested().fuse());
+        let (coming, grace) = (self.api.coming(), self.drain.grace());
         loop {
             if shutdown.requested_at().is_some() {
                 return Ok(());
             }
             let asked = Instant::now();
-            let Some(next) = unless_ending(self.api.next(), ending.as_mut()).await else {
+            let next = unless_ending(
+                self.api.next(),
+                ending.as_mut(),
+                || coming.is_so(),
+                shutdown.over(grace),
+            );
+            let Some(next) = next.await else {
                 return Ok(());
             };
             if ending.is_terminated() {
@@ -261,10 +270,13 @@ async fn unless<T>(end: impl Future<Output = ()>, doing: impl Future<Output = T>
     }
 }
 
-/// What is asked for, or None if the environment is to end before it has arrived.
+/// What is asked for, or None if the environment is to end before it has arrived. What is on its way then is
+/// waited for until there is no time for it.
 async fn unless_ending<T>(
     asking: impl Future<Output = T>,
     ending: impl Future<Output = ()>,
+    is_coming: impl Fn() -> bool,
+    out_of_time: impl Future<Output = ()>,
 ) -> Option<T> {
     let mut asking = pin!(asking);
     tokio::select! {
@@ -275,20 +287,23 @@ async fn unless_ending<T>(
     // What the system has received by now is seen after one turn of the runtime's driver. To leave it
     // would be to leave an event that Lambda has handed out.
     tokio::task::yield_now().await;
-    asking.now_or_never()
+    let arriving = poll_fn(|cx| match asking.as_mut().poll(cx) {
+        Poll::Ready(asked) => Poll::Ready(Some(asked)),
+        Poll::Pending if is_coming() => Poll::Pending,
+        Poll::Pending => Poll::Ready(None),
+    });
+    unless(out_of_time, arriving).await.flatten()
 }
 
 /// The end of the time that a drain leaves to running invocations: none, after a second signal.
 async fn out_of_time(ending: impl Future<Output = ()>, shutdown: &Shutdown, grace: Duration) {
     ending.await;
-    tokio::select! {
-        () = tokio::time::sleep(grace) => {}
-        () = shutdown.insisted() => {}
-    }
+    shutdown.over(grace).await;
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::future::{pending, ready};
 
     use super::*;
@@ -305,14 +320,44 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_arrived_by_the_end_is_not_left() {
-        assert_eq!(unless_ending(ready(1), ready(())).await, Some(1));
-        assert_eq!(unless_ending(ready(1), pending()).await, Some(1));
+        let idle = || false;
+        let asked = unless_ending(ready(1), ready(()), idle, pending());
+        assert_eq!(asked.await, Some(1));
+        let asked = unless_ending(ready(1), pending(), idle, pending());
+        assert_eq!(asked.await, Some(1));
         // It shows after a turn of the driver.
-        let shown = async {
-            tokio::task::yield_now().await;
-            1
+        let asked = unless_ending(after_turns(1), ready(()), idle, pending());
+        assert_eq!(asked.await, Some(1));
+        let asked = unless_ending(pending::<u8>(), ready(()), idle, pending());
+        assert_eq!(asked.await, None);
+    }
+
+    #[tokio::test]
+    async fn what_has_begun_to_arrive_by_the_end_has_some_time_for_the_rest() {
+        let asked = unless_ending(after_turns(9), ready(()), || true, pending());
+        assert_eq!(asked.await, Some(1));
+        let asked = unless_ending(
+            pending::<u8>(),
+            ready(()),
+            || true,
+            after_turns(9).map(drop),
+        );
+        assert_eq!(asked.await, None);
+        // It was the reply to something else, and nothing has come of what is asked for then.
+        let turns = Cell::new(0);
+        let turn = || turns.replace(turns.get() + 1) < 4;
+        let asking = async {
+            after_turns(9).await;
+            pending::<u8>().await
         };
-        assert_eq!(unless_ending(shown, ready(())).await, Some(1));
-        assert_eq!(unless_ending(pending::<u8>(), ready(())).await, None);
+        let asked = unless_ending(asking, ready(()), turn, pending());
+        assert_eq!(asked.await, None);
+    }
+
+    async fn after_turns(turns: u8) -> u8 {
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+        1
     }
 }

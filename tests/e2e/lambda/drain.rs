@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use e2e::arrival::Reading;
 use e2e::emf::Figures;
 use e2e::guests::{MISBEHAVE, ONWARD, QUERY};
-use e2e::lambda::{Fate, What};
+use e2e::lambda::What;
 use e2e::{Cut, Database, Door, Middlebox, Proxy, Server, Setup, Trial, eventually};
 use serde_json::{Value, json};
 
 /// Longer than any drain may take, on a machine however busy.
-const DRAINED: Duration = Duration::from_secs(20);
+pub const DRAINED: Duration = Duration::from_secs(20);
 
 /// Time enough to cancel a statement, on a machine however busy.
 const THREE_SECONDS: &str = "[lambda]\ndrain_timeout_ms = 3000\n";
@@ -273,37 +273,6 @@ async fn a_stream_that_is_cut_short_leaves_no_statement_behind() {
     }
 }
 
-/// It is lost on the connection that is open, and on the next. No event will be asked for any more.
-#[tokio::test]
-async fn an_answer_that_could_not_be_posted_is_posted_again_before_the_end() {
-    let database = Database::create().await;
-    let gate = database.client().await;
-    gate.batch_execute("select pg_advisory_lock(1)")
-        .await
-        .unwrap();
-    let mut trial = Setup::of(&QUERY)
-        .with(&database)
-        .timeout(Duration::from_secs(60))
-        .toml("[lambda]\ndrain_timeout_ms = 10000\n")
-        .start(Door::Lambda)
-        .await;
-    let drain = async {
-        let waiting = "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
-        database.until(waiting, "1").await;
-        trial.host.terminate();
-        gate.batch_execute("select pg_advisory_unlock(1)")
-            .await
-            .unwrap();
-    };
-    let wait = json!({ "steps": [{ "query": "select pg_advisory_lock_shared(1)::text" }] });
-    let event = trial.event(wait.to_string());
-    let lost = Some(Fate::AnswersLost(2));
-    let (call, ()) = tokio::join!(trial.lambda().invoke(event, lost), drain);
-    let call = call.unwrap();
-    assert_eq!((call.what, call.status), (What::Response, 202));
-    assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
-}
-
 /// The quickest of three, since the machine may be busy: each would have waited for a second for the
 /// server to close its side.
 #[tokio::test]
@@ -351,46 +320,4 @@ async fn a_good_bye_leaves_however_little_time_there_is() {
         (flushes == ["X", "X", "X"]).then_some(())
     })
     .await;
-}
-
-/// Lambda says that its container is beyond repair: nothing more is to come, and nothing is to be lost.
-#[tokio::test]
-async fn a_500_to_an_answer_leaves_no_connection_and_no_line_behind() {
-    for (form, concurrency) in [
-        ("buffered", 1),
-        ("buffered", 2),
-        ("stream", 1),
-        ("stream", 2),
-    ] {
-        let database = Database::create().await;
-        let proxy = Proxy::of(&database);
-        let mut trial = Setup::of(&ONWARD)
-            .through(&proxy)
-            .function("response", &format!("{form:?}"))
-            .concurrency(concurrency)
-            .start(Door::Lambda)
-            .await;
-        trial
-            .value(json!({ "first": [{ "step": { "query": "select 1" } }] }))
-            .await;
-        trial.lambda().parked(concurrency).await;
-        let connections = database.backends().await;
-        proxy.forget();
-        trial.lambda().reply(What::Response, 500);
-        let event = json!({ "stream": [
-            { "step": { "query": "select 1" } }, { "send": "1" }, { "print": "the last words" },
-        ] });
-        trial.lambda().send(trial.event(event.to_string()));
-        let status = trial.host.end(DRAINED).await;
-        assert!(status.code().is_some_and(|code| code != 0), "{status}");
-        assert_eq!(
-            trial.host.lines("the last words"),
-            1,
-            "{form}, {concurrency}"
-        );
-        database.settles(0).await;
-        let (flushes, _) = proxy.passed();
-        let farewells = flushes.iter().filter(|flush| flush.ends_with('X'));
-        assert_eq!(farewells.count() as u64, connections, "{flushes:?}");
-    }
 }

@@ -1,6 +1,7 @@
 //! What `bootstrap` does as Lambda's runtime: from its start over each event to its end.
 
 mod drain;
+mod drain_api;
 mod emulators;
 mod endings;
 mod freeze;

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Error;
+use super::coming::Coming;
 use super::http1::{Always, Connection, Lost, Reply, Request};
 use super::patience::{self, Limit, Patience};
 use super::posting;
@@ -34,6 +35,7 @@ pub(super) struct Endpoint {
     always: Always,
     connection: Option<Connection>,
     patience: Patience,
+    coming: Coming,
 }
 
 impl Endpoint {
@@ -51,12 +53,18 @@ impl Endpoint {
             },
             connection: None,
             patience: Patience::default(),
+            coming: Coming::default(),
         }
     }
 
     /// Its `host:port`, with a path if it has one.
     pub(super) fn address(&self) -> String {
         format!("{}{}", self.address, self.always.prefix)
+    }
+
+    /// Whether a reply is on its way.
+    pub(super) fn coming(&self) -> Coming {
+        self.coming.clone()
     }
 
     /// Gives the connection up, if there is one: the next exchange makes a new one.
@@ -90,6 +98,7 @@ impl Endpoint {
             limit = limit.map(Limit::last);
         }
         let mut connection = fresh(&self.address).await?;
+        connection.coming = self.coming.clone();
         let reply = self.attempt(&mut connection, limit, request).await?;
         let reply = reply.map_err(|lost| match unanswered(&self.address, &lost) {
             Error::Transient(told) if limit.is_none() && connection.was_cut(&lost) => {

@@ -27,6 +27,7 @@ use http::{Method, StatusCode};
 use tokio::net::TcpStream;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
+use super::coming::Coming;
 use super::http1_reply::{self, Framing, Head, Headers};
 use super::patience;
 use crate::limits;
@@ -58,6 +59,7 @@ pub(super) struct Connection {
     input: BytesMut,
     head: BytesMut,
     reusable: bool,
+    pub(super) coming: Coming,
 }
 
 /// A reply, read to its end: before that the connection could not be used again.
@@ -98,6 +100,7 @@ impl Connection {
             input: BytesMut::with_capacity(READ_BYTES),
             head: BytesMut::with_capacity(1024),
             reusable: true,
+            coming: Coming::default(),
         }
     }
 
@@ -139,6 +142,7 @@ impl Connection {
         let head = std::mem::take(&mut self.head);
         let mut unsent = head.chain(request.body.clone());
         let result = self.answered(request, &mut unsent).await;
+        self.coming.set(false);
         self.head = unsent.into_inner().0;
         result
     }
@@ -149,6 +153,7 @@ impl Connection {
         unsent: &mut impl Buf,
     ) -> Result<Reply, Lost> {
         let head = self.head(unsent).await?;
+        self.coming.set(true);
         // A refusal may come before all was said; then the rest would be said to nobody.
         let complete = !unsent.has_remaining();
         while head.status.is_success() && unsent.has_remaining() {
@@ -201,6 +206,7 @@ impl Connection {
         let mut broken = None;
         loop {
             let has_begun = !self.input.is_empty();
+            self.coming.set(has_begun);
             let received = pin!(poll_fn(|cx| {
                 while broken.is_none() && unsent.has_remaining() {
                     match self.poll_send(cx, unsent) {

@@ -32,6 +32,7 @@ use posting::Post;
 
 mod beside;
 mod cause;
+mod coming;
 mod connection;
 pub mod extension;
 mod http1;
@@ -42,6 +43,7 @@ mod received;
 mod sent;
 mod streaming;
 
+pub use coming::Coming;
 pub use patience::Failures;
 pub use received::{FunctionIdentity, Receipt, Received};
 
@@ -95,6 +97,11 @@ impl RuntimeApi {
     pub fn answering_beside(mut self) -> Self {
         self.beside = Some(Beside::new(self.endpoint.address()));
         self
+    }
+
+    /// Whether what [`Self::next`] waits for has begun to come.
+    pub fn coming(&self) -> Coming {
+        self.endpoint.coming()
     }
 
     /// Waits for the next event.

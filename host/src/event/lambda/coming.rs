@@ -1,0 +1,21 @@
+//! Whether a reply is on its way: some of it is here, and the rest is not.
+//!
+//! Whoever waits for an event lends the connection to that wait, and cannot look at it meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Tells it of the exchange that is made last.
+#[derive(Debug, Clone, Default)]
+pub struct Coming(Arc<AtomicBool>);
+
+impl Coming {
+    /// Whether it is.
+    pub fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self, coming: bool) {
+        self.0.store(coming, Ordering::Relaxed);
+    }
+}
