@@ -177,7 +177,7 @@ async fn start(address: &str, workers: Option<Arc<Workers>>) -> Result<Option<St
         () = drain.shutdown.requested() => None,
     };
     let Some((environment, function)) = started else {
-        let _ = timeout(drain.timeout, database::close(&databases)).await;
+        let _ = timeout(drain.waits(), database::close(&databases)).await;
         return Ok(None);
     };
     Ok(Some(Started {
@@ -294,7 +294,7 @@ async fn restore(started: &Started, mut api: RuntimeApi) -> Result<(), Fault> {
             tracing::error!(%error, "the failed restore could not be reported");
         }
         // Connections may have been opened meanwhile.
-        environment.drain(drain.timeout).await;
+        environment.drain(drain.waits()).await;
     }
     restored
 }

@@ -231,7 +231,7 @@ impl Counts {
     }
 }
 
-/// Says good-bye on all of these, and waits until the servers have closed their sides. The words have left
+/// Says good-bye on all of these, and waits a moment until the servers have closed their sides. The words have left
 /// by the time that this waits for the first time: whoever gives it up has been polite all the same.
 async fn say_good_bye(connections: impl IntoIterator<Item = Box<Connection>>) {
     let mut closing = Vec::new();
@@ -241,7 +241,8 @@ async fn say_good_bye(connections: impl IntoIterator<Item = Box<Connection>>) {
             closing.push(tokio::spawn(closed));
         }
     }
-    futures_util::future::join_all(closing).await;
+    let closing = futures_util::future::join_all(closing);
+    let _ = tokio::time::timeout(limits::PARTING_TIMEOUT, closing).await;
 }
 
 impl managed::Manager for Opener {

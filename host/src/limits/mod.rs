@@ -225,6 +225,9 @@ pub const CANCEL_AFTER: Duration = Duration::from_millis(5);
 pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the end of an environment waits for all of them, side by side, where no one kills it.
 pub const SETTLE_ALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a server may take to close its side after a good-bye. Where the network has forgotten the
+/// connection it never does.
+pub const PARTING_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// One line of a guest's output, in bytes as it is written; a longer one is cut into several. What
 /// the host says beside it has to fit as well into what Lambda takes as one line: 256 KiB.
@@ -337,6 +340,9 @@ pub const RESTORE_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long it may take at most: Lambda leaves 2 s where it leaves most.
 pub const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(10);
+/// How long before that a drain waits for nothing any more, since the process itself takes a moment to end: at
+/// most this, and at most a tenth of the whole time.
+pub const DRAIN_MARGIN: Duration = Duration::from_millis(50);
 /// How long a drain waits for the end of a stream that it cuts short to be sent.
 pub const CUT_TIMEOUT: Duration = Duration::from_millis(50);
 /// How long the local host's drain takes at most, where no one kills it. The last `SETTLE_ALL_TIMEOUT` of

@@ -39,14 +39,19 @@ use crate::telemetry::line_for;
 pub struct Drain {
     /// When it is to begin.
     pub shutdown: Shutdown,
-    /// How long it may take.
+    /// How long it may take, up to the end of the process.
     pub timeout: Duration,
 }
 
 impl Drain {
+    /// For how long anything is waited for. What is left is for the process to end, before somebody ends it.
+    pub fn waits(&self) -> Duration {
+        waits(self.timeout)
+    }
+
     /// How long running invocations have. A third of the whole time is for what comes after them.
     fn grace(&self) -> Duration {
-        self.timeout * 2 / 3
+        self.waits() * 2 / 3
     }
 }
 
@@ -66,7 +71,7 @@ pub async fn serve(
     };
     let slots = apis.into_iter().map(|api| slot(api).serve());
     let mut slots: JoinSet<_> = slots.collect();
-    let grace = (drain.grace() + limits::CUT_TIMEOUT).min(drain.timeout);
+    let grace = (drain.grace() + limits::CUT_TIMEOUT).min(drain.waits());
     let outcome = tokio::select! {
         outcome = all(&mut slots) => outcome,
         // Where the Runtime API takes no answer, the databases are told good-bye all the same.
@@ -75,7 +80,7 @@ pub async fn serve(
     // What they have borrowed is among what is waited for only when they are gone.
     slots.shutdown().await;
     let begun = drain.shutdown.requested_at().unwrap_or_else(Instant::now);
-    let left = drain.timeout.saturating_sub(begun.elapsed());
+    let left = drain.waits().saturating_sub(begun.elapsed());
     tokio::select! {
         biased;
         () = environment.drain(left) => {}
@@ -83,6 +88,11 @@ pub async fn serve(
         () = drain.shutdown.insisted() => environment.drain(Duration::ZERO).await,
     }
     outcome
+}
+
+/// How much of a drain's time may be waited for anything.
+fn waits(timeout: Duration) -> Duration {
+    timeout - limits::DRAIN_MARGIN.min(timeout / 10)
 }
 
 /// When a drain does not wait for the slots any more: after so long, or soon after a second signal.
@@ -307,6 +317,16 @@ mod tests {
     use std::future::{pending, ready};
 
     use super::*;
+
+    #[test]
+    fn a_drain_waits_for_nothing_at_its_very_end() {
+        for (timeout, expected) in [(10, 9), (300, 270), (1_000, 950), (10_000, 9_950)] {
+            let timeout = Duration::from_millis(timeout);
+            assert_eq!(waits(timeout).as_millis(), expected);
+        }
+        let grace = waits(limits::DRAIN_TIMEOUT) * 2 / 3;
+        assert!(grace + limits::CUT_TIMEOUT < waits(limits::DRAIN_TIMEOUT));
+    }
 
     /// Often enough that chance would show.
     #[tokio::test]

@@ -273,8 +273,8 @@ async fn a_stream_that_is_cut_short_leaves_no_statement_behind() {
     }
 }
 
-/// The quickest of three, since the machine may be busy: each would have waited for a second for the
-/// server to close its side.
+/// The quickest of three, since the machine may be busy: each would have waited for the server to close its side
+/// until there is no time left, and somebody kills the process.
 #[tokio::test]
 async fn a_database_that_is_silent_is_not_waited_for() {
     let server = Server::listening().await;
@@ -287,6 +287,7 @@ async fn a_database_that_is_silent_is_not_waited_for() {
         let (address, name) = (middlebox.address(), &database.name);
         let mut trial = Setup::of(&QUERY)
             .database("url", &format!("\"postgres://postgres@{address}/{name}\""))
+            .toml("[lambda]\ndrain_timeout_ms = 1000\n")
             .start(Door::Lambda)
             .await;
         trial
