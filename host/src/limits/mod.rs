@@ -305,7 +305,8 @@ pub const STACK_TRACE_LINE_BYTES_MAX: usize = 1024;
 pub const CAUSE_BYTES_MAX: usize = 8 * 1024;
 /// What the Runtime API takes of an error, in bytes.
 pub const ERROR_BYTES_MAX: usize = 1024 * 1024;
-/// How long the registration as an extension may take; it is a call on the same machine.
+/// How long the registration as an extension may take, and for how long it is tried; it is a call on the same
+/// machine.
 pub const REGISTER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the connections that a start opens ahead of the first event may take.
 pub const WARM_TIMEOUT: Duration = Duration::from_secs(5);

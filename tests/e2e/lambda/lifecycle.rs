@@ -41,6 +41,26 @@ async fn where_there_is_no_extensions_api_events_are_served() {
     let trial = setup.start(Door::Lambda).await;
     assert_eq!(trial.value(json!(1)).await, 1);
     assert_eq!(trial.lambda().extensions(), 0);
+    let calls = trial.lambda().calls();
+    let registrations = calls.iter().filter(|call| call.what == What::Register);
+    assert_eq!(registrations.count(), 1, "a refusal is not repeated");
+}
+
+/// Or it would end without a signal, for all of its life.
+#[tokio::test]
+async fn a_registration_that_nobody_has_heard_is_made_again() {
+    for setup in [
+        Setup::of(&ECHO).reply(What::Register, 503),
+        Setup::of(&ECHO).reply(What::Register, 429),
+        Setup::of(&ECHO).lose(What::Register, 1),
+    ] {
+        let trial = setup.start(Door::Lambda).await;
+        eventually("an extension that waits", async || {
+            (trial.lambda().extensions() == 1).then_some(())
+        })
+        .await;
+        assert_eq!(trial.value(json!(1)).await, 1);
+    }
 }
 
 /// Lambda would send no event while it does not wait.

@@ -4,7 +4,8 @@
 //! registered. So this program registers itself as one, an internal one for no event.
 //!
 //! Promises:
-//! - registered before the first event is asked for: later it is refused;
+//! - registered before the first event is asked for, since later it is refused; a reply that says nothing of it, or
+//!   none, is not the end of that;
 //! - where there is no Extensions API, as in some emulators, everything else goes on as it would;
 //! - once registered, a call of `event/next` waits as long as the environment lives, without any limit.
 
@@ -19,10 +20,12 @@ use tokio::time::timeout;
 use super::connection::Endpoint;
 use super::http1::{Reply, Request};
 use super::patience::pause;
-use super::{Error, JSON};
+use super::{Error, JSON, posting};
 use crate::limits;
 
 const REGISTER: &str = "/2020-01-01/extension/register";
+/// For the log.
+const REGISTRATION: &str = "the registration";
 const NEXT: &str = "/2020-01-01/extension/event/next";
 const NAME: HeaderName = HeaderName::from_static("lambda-extension-name");
 const IDENTIFIER: HeaderName = HeaderName::from_static("lambda-extension-identifier");
@@ -61,7 +64,29 @@ pub async fn join(address: &str) {
     }
 }
 
+/// Asks again where nobody has heard it, or has no time: an API may be up a moment later than the runtime. A
+/// refusal of the registration itself is the end.
 async fn register(endpoint: &mut Endpoint) -> Result<HeaderValue, Error> {
+    let begun = Instant::now();
+    let mut failures = 0;
+    loop {
+        let error = match register_once(endpoint).await {
+            Ok(reply) if posting::says_nothing(reply.status) => reply.refusal(REGISTRATION),
+            Ok(reply) => return identifier(reply),
+            Err(error @ (Error::Cut(_) | Error::Unreachable(_))) => error,
+            Err(error) => return Err(error),
+        };
+        failures += 1;
+        let pause = pause(failures);
+        if begun.elapsed() + pause > limits::REGISTER_TIMEOUT {
+            return Err(error);
+        }
+        tracing::debug!(failures, %error, "not registered as an extension yet");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn register_once(endpoint: &mut Endpoint) -> Result<Reply, Error> {
     let request = Request {
         method: Method::POST,
         path: REGISTER,
@@ -69,7 +94,7 @@ async fn register(endpoint: &mut Endpoint) -> Result<HeaderValue, Error> {
         body: Bytes::from_static(EVENTS),
         rest_timeout: &|_| limits::API_RECEIPT_TIMEOUT,
     };
-    identifier(endpoint.exchange(None, &request).await?)
+    endpoint.exchange(None, &request).await
 }
 
 /// Waits in `event/next`, which Lambda asks of every extension before it sends the first event. Nothing
@@ -102,6 +127,6 @@ fn identifier(reply: Reply) -> Result<HeaderValue, Error> {
     let identifier = reply.headers.get(IDENTIFIER.as_str());
     match (reply.status, identifier.map(HeaderValue::from_bytes)) {
         (StatusCode::OK, Some(Ok(identifier))) => Ok(identifier),
-        _ => Err(reply.refusal("the registration")),
+        _ => Err(reply.refusal(REGISTRATION)),
     }
 }
