@@ -7,7 +7,7 @@
 //!   registration that makes SIGTERM come;
 //! - a database that cannot be reached does not keep a function from starting, and one that is silent
 //!   does so for [`limits::WARM_PATIENCE`];
-//! - SIGTERM ends a start as well.
+//! - SIGTERM ends a start as well, from its very beginning.
 
 use std::pin::pin;
 use std::process::ExitCode;
@@ -62,12 +62,12 @@ pub fn bootstrap() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let (home, workers) = runtimes;
+    let (home, workers, shutdown) = runtimes;
     let outcome = home.block_on(async {
         let workers = workers
             .as_ref()
             .map(|workers| Workers::new(workers.handle().clone()));
-        run(&address, workers).await
+        run(&address, shutdown, workers).await
     });
     // Whatever still runs is past the time that a drain leaves it.
     home.shutdown_background();
@@ -91,8 +91,13 @@ pub fn bootstrap() -> ExitCode {
 
 /// One thread for everything: two would only hand things to each other. Where several events come at a time,
 /// there are others beside it for guests that compute.
-fn runtimes() -> std::io::Result<(Runtime, Option<Runtime>)> {
+fn runtimes() -> std::io::Result<(Runtime, Option<Runtime>, Shutdown)> {
     let home = Builder::new_current_thread().enable_all().build()?;
+    // Before all else: until then, a signal is the end of the process in the middle of whatever that does.
+    let shutdown = {
+        let _home = home.enter();
+        Shutdown::on_signals()?
+    };
     let workers = match choice::is_managed() {
         true => {
             files::raise_limit();
@@ -100,12 +105,23 @@ fn runtimes() -> std::io::Result<(Runtime, Option<Runtime>)> {
         }
         false => None,
     };
-    Ok((home, workers))
+    Ok((home, workers, shutdown))
 }
 
-async fn run(address: &str, workers: Option<Arc<Workers>>) -> Result<(), Fault> {
+async fn run(
+    address: &str,
+    shutdown: Shutdown,
+    workers: Option<Arc<Workers>>,
+) -> Result<(), Fault> {
     let api = |timeout| RuntimeApi::new(address, choice::identity(timeout));
-    let started = match start(address, workers).await {
+    let config = choice::load();
+    telemetry::start(&choice::log(&config));
+    let timeout = match &config {
+        Ok(config) => config.lambda.drain_timeout,
+        Err(_) => limits::DRAIN_TIMEOUT,
+    };
+    let drain = Drain { shutdown, timeout };
+    let started = match start(address, config, drain.clone(), workers).await {
         Ok(Some(started)) => started,
         Ok(None) => return Ok(()),
         Err(fault) => {
@@ -128,32 +144,24 @@ async fn run(address: &str, workers: Option<Arc<Workers>>) -> Result<(), Fault> 
     let Started {
         environment,
         function,
-        drain,
         ..
     } = started;
     serve::lambda::serve(&environment, &function, apis, &drain).await
 }
 
 /// None if the environment is to end before it has started.
-async fn start(address: &str, workers: Option<Arc<Workers>>) -> Result<Option<Started>, Fault> {
-    let config = choice::load();
-    telemetry::start(&choice::log(&config));
+async fn start(
+    address: &str,
+    config: Result<Config, Fault>,
+    drain: Drain,
+    workers: Option<Arc<Workers>>,
+) -> Result<Option<Started>, Fault> {
     let mut config = config?;
     let slots = choice::fitting(choice::slots());
     let handler = choice::choose(&mut config, slots)?;
     let databases = database::open(&config.databases)?;
     let begun = Instant::now();
     let warming = ask(&config, &databases, &handler).await;
-    let shutdown = Shutdown::on_signals().map_err(|error| {
-        Fault::new(
-            Kind::Internal,
-            format!("signals cannot be listened to: {error}"),
-        )
-    })?;
-    let drain = Drain {
-        shutdown,
-        timeout: config.lambda.drain_timeout,
-    };
     let restore_timeout = config.lambda.restore_timeout;
     let limit = choice::is_ahead().then_some(config.lambda.init_timeout);
     let building = build(config, databases.clone(), &handler, workers, warming);

@@ -1,15 +1,47 @@
 //! What ends an environment, or fails to start one: the Runtime API says so, or somebody kills the process.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::Command;
+
 use e2e::guests::{ECHO, QUERY, STARTING};
-use e2e::lambda::What;
+use e2e::lambda::{Lambda, What};
 use e2e::trial::FUNCTION;
-use e2e::{Database, Door, Host, PATIENCE, Setup, Trial};
+use e2e::{Database, Door, Host, PATIENCE, Setup, Trial, eventually};
 use serde_json::json;
+
+/// Linux's: a pipe that nobody reads is not waited for.
+const O_NONBLOCK: i32 = 0o4000;
 
 /// How often this was called.
 fn calls(trial: &Trial, what: What) -> usize {
     let calls = trial.lambda().calls();
     calls.iter().filter(|call| call.what == what).count()
+}
+
+/// It waits for its configuration, long before it asks for an event.
+#[tokio::test]
+async fn a_signal_at_the_very_beginning_is_an_orderly_end() {
+    let lambda = Lambda::start().await;
+    let directory = Setup::of(&ECHO).write();
+    let path = directory.join("hearth.toml");
+    let text = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let made = Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let mut host = Host::bootstrap(&directory, FUNCTION, &lambda.address(), &[]);
+    let mut configuration = eventually("a reader of the configuration", async || {
+        let mut options = OpenOptions::new();
+        options.write(true).custom_flags(O_NONBLOCK);
+        options.open(&path).ok()
+    })
+    .await;
+    host.terminate();
+    configuration.write_all(&text).unwrap();
+    drop(configuration);
+    assert_eq!(host.end(PATIENCE).await.code(), Some(0));
+    assert_eq!(lambda.asked(), 0);
 }
 
 /// 403 is the reply to a second report, 500 that of a container beyond repair.
