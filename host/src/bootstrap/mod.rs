@@ -7,7 +7,7 @@
 //!   registration that makes SIGTERM come;
 //! - a database that cannot be reached does not keep a function from starting, and one that is silent
 //!   does so for [`limits::WARM_PATIENCE`];
-//! - SIGTERM ends a start as well, from its very beginning.
+//! - SIGTERM ends a start as well, from its very beginning, and the report of one that has failed.
 
 use std::pin::pin;
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::config::{self, Config};
 use crate::database::{self, Databases, warming};
-use crate::event::lambda::{RuntimeApi, extension};
+use crate::event::lambda::{self, RuntimeApi, extension};
 use crate::fault::{Fault, Kind};
 use crate::instance::workers::Workers;
 use crate::limits;
@@ -125,9 +125,8 @@ async fn run(
         Ok(Some(started)) => started,
         Ok(None) => return Ok(()),
         Err(fault) => {
-            if let Err(error) = api(limits::TIMEOUT_DEFAULT).init_error(&fault).await {
-                tracing::error!(%error, "the failed start could not be reported");
-            }
+            let mut api = api(limits::TIMEOUT_DEFAULT);
+            report(&drain, "start", api.init_error(&fault)).await;
             return Err(fault);
         }
     };
@@ -298,11 +297,24 @@ async fn restore(started: &Started, mut api: RuntimeApi) -> Result<(), Fault> {
         () = drain.shutdown.requested() => return Ok(()),
     };
     if let Err(fault) = &restored {
-        if let Err(error) = api.restore_error(fault).await {
-            tracing::error!(%error, "the failed restore could not be reported");
-        }
+        report(drain, "restore", api.restore_error(fault)).await;
         // Connections may have been opened meanwhile.
-        environment.drain(drain.waits()).await;
+        environment.drain(drain.left()).await;
     }
     restored
+}
+
+/// Waits until a failure is reported, unless the environment is to end and has no time for it any more.
+async fn report(
+    drain: &Drain,
+    failed: &str,
+    reporting: impl Future<Output = Result<(), lambda::Error>>,
+) {
+    tokio::select! {
+        biased;
+        reported = reporting => if let Err(error) = reported {
+            tracing::error!(%error, "the failed {failed} could not be reported");
+        },
+        () = drain.over() => tracing::error!("there was no time to report the failed {failed}"),
+    }
 }

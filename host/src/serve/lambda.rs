@@ -49,6 +49,17 @@ impl Drain {
         waits(self.timeout)
     }
 
+    /// How much of that is left.
+    pub fn left(&self) -> Duration {
+        let begun = self.shutdown.requested_at().unwrap_or_else(Instant::now);
+        self.waits().saturating_sub(begun.elapsed())
+    }
+
+    /// Waits until none of that is left, or nothing is to be waited for.
+    pub async fn over(&self) {
+        self.shutdown.over(self.waits()).await;
+    }
+
     /// How long running invocations have. A third of the whole time is for what comes after them.
     fn grace(&self) -> Duration {
         self.waits() * 2 / 3
@@ -79,11 +90,9 @@ pub async fn serve(
     };
     // What they have borrowed is among what is waited for only when they are gone.
     slots.shutdown().await;
-    let begun = drain.shutdown.requested_at().unwrap_or_else(Instant::now);
-    let left = drain.waits().saturating_sub(begun.elapsed());
     tokio::select! {
         biased;
-        () = environment.drain(left) => {}
+        () = environment.drain(drain.left()) => {}
         // The databases are told good-bye all the same.
         () = drain.shutdown.insisted() => environment.drain(Duration::ZERO).await,
     }

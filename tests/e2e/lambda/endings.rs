@@ -4,8 +4,9 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use e2e::guests::{ECHO, QUERY, STARTING};
+use e2e::guests::{COPIED, ECHO, QUERY, STARTING};
 use e2e::lambda::{Lambda, What};
 use e2e::trial::FUNCTION;
 use e2e::{Database, Door, Host, PATIENCE, Setup, Trial, eventually};
@@ -18,6 +19,28 @@ const O_NONBLOCK: i32 = 0o4000;
 fn calls(trial: &Trial, what: What) -> usize {
     let calls = trial.lambda().calls();
     calls.iter().filter(|call| call.what == what).count()
+}
+
+/// It is what the process would wait for, were there no signal.
+#[tokio::test]
+async fn a_failed_start_whose_report_is_not_replied_to_ends_with_a_signal() {
+    for (setup, connects) in [
+        (Setup::of(&ECHO).toml("[functoin.other]\n"), 1),
+        // Beside the registration as an extension.
+        (
+            Setup::of(&COPIED).function("environment", "{ INIT = \"fail\" }"),
+            2,
+        ),
+    ] {
+        let setup = setup.behind_slow_middlebox(PATIENCE);
+        let mut trial = setup.launch(Door::Lambda).await;
+        let reports = async || (trial.middlebox().connects() == connects).then_some(());
+        eventually("a report", reports).await;
+        let begun = Instant::now();
+        trial.host.terminate();
+        assert_eq!(trial.host.end(PATIENCE).await.code(), Some(1));
+        assert!(begun.elapsed() < Duration::from_secs(5), "{begun:?}");
+    }
 }
 
 /// It waits for its configuration, long before it asks for an event.
