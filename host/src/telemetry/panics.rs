@@ -1,10 +1,12 @@
 //! A panic of the host's own, in the log.
 //!
-//! Promises: one line of the log says what was panicked about and where; what panics while it writes a line is
+//! Promises: one line of the log says what was panicked about and where, however little of it is asked for; what panics while it writes a line is
 //! told of on standard error instead, since the log waits for it. Left to others: what ends by it.
 
 use std::cell::Cell;
 use std::panic;
+
+use super::FATAL;
 
 thread_local! {
     static WRITES: Cell<bool> = const { Cell::new(false) };
@@ -40,7 +42,7 @@ pub(super) fn tell() {
 
 fn line(words: Option<&str>, place: Option<&str>) {
     let words = words.unwrap_or("it does not say why");
-    tracing::error!(place, "the host has panicked: {words}");
+    tracing::error!(target: FATAL, place, "the host has panicked: {words}");
 }
 
 #[cfg(test)]
@@ -50,11 +52,11 @@ mod tests {
 
     #[test]
     fn a_panic_is_one_line_with_its_place() {
-        let lines = logged(LogLevel::Error, || {
+        let lines = logged(LogLevel::Fatal, || {
             super::line(Some("two\nlines"), Some("src/x.rs:1:2"));
         });
         assert_eq!(lines.len(), 1, "{lines:?}");
-        for text in ["ERROR", "two", "lines", "place=src/x.rs:1:2"] {
+        for text in ["FATAL", "two", "lines", "place=src/x.rs:1:2"] {
             assert!(lines[0].contains(text), "{lines:?}");
         }
     }
