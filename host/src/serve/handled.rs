@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use futures_util::future::Either;
 use tokio_util::task::TaskTracker;
 
@@ -78,7 +79,9 @@ impl Handled {
             return self.ending.end().map(Either::Left);
         };
         let Some(suspended) = going.suspended else {
+            let output = self.output.clone();
             let working = going.work.finish();
+            let working = working.inspect(move |_| output.account().worked());
             return Some(Either::Right(self.conclude(working)));
         };
         let lingering = going.work.suspend(suspended);

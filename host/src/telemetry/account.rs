@@ -111,6 +111,13 @@ impl Account {
         }
     }
 
+    /// Its work after the answer is done, for which the environment was kept from resting.
+    pub fn worked(&self) {
+        if let Some(tally) = &self.tally {
+            tally.worked();
+        }
+    }
+
     /// It has rested for so long, which is no part of what it takes.
     pub fn rested(&self, time: Duration) {
         if let Some(tally) = &self.tally {
@@ -146,7 +153,6 @@ impl Account {
         };
         if let Some(tally) = &self.tally {
             tally.answered();
-            tally.closed();
             super::write_line(&tally.line(self, invocation));
         }
         if let Some(span) = &self.span {

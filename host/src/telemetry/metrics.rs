@@ -23,8 +23,8 @@ pub struct Metrics {
     begun: AtomicBool,
     /// Those that have no answer yet.
     unanswered: AtomicUsize,
-    /// When the last answer went out, or nothing was left of an invocation any more, in milliseconds since the
-    /// Unix epoch; 0 if none did.
+    /// When the last answer went out, or the work after it was done, in milliseconds since the Unix epoch; 0 if
+    /// none did.
     done_ms: AtomicU64,
 }
 
@@ -55,14 +55,15 @@ impl Metrics {
         Tally::begin(self.clone(), first, thaw_gap)
     }
 
-    /// Nothing is left of an invocation: until now it was no rest.
-    pub(super) fn closed(&self) {
+    /// Until now it was no rest. What is done beside the next event says nothing of it: that may be after a
+    /// freeze, and before that event begins.
+    pub(super) fn busy(&self) {
         self.done_ms.store(unix_ms_now(), Ordering::Release);
     }
 
     /// The answer of an invocation is out.
     pub(super) fn answered(&self) {
-        self.closed();
+        self.busy();
         self.unanswered.fetch_sub(1, Ordering::AcqRel);
     }
 
@@ -84,6 +85,10 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use super::super::account::tests::invocation;
+    use super::super::account::{Account, Observers};
     use super::*;
 
     #[test]
@@ -102,6 +107,25 @@ mod tests {
             next.thaw_gap().unwrap() >= Duration::from_secs(3_600)
         };
         assert!(rest_after(|_| ()));
-        assert!(!rest_after(Metrics::closed));
+        assert!(!rest_after(Metrics::busy));
+    }
+
+    /// It is closed after a freeze, and the next event begins only then.
+    #[tokio::test]
+    async fn what_is_closed_late_hides_no_rest() {
+        let config = MetricsConfig {
+            namespace: "x".to_owned(),
+        };
+        let metrics = Metrics::new(&config, &LogConfig::default());
+        let observers = Observers {
+            metrics: Some(metrics.clone()),
+            spans: None,
+        };
+        let account = Account::open("f", Arc::new(invocation("r-1")), &observers);
+        account.answered();
+        metrics.done_ms.fetch_sub(3_600_000, Ordering::Relaxed);
+        account.close(Instant::now()).await;
+        let gap = metrics.begin().thaw_gap().unwrap();
+        assert!(gap >= Duration::from_secs(3_600), "{gap:?}");
     }
 }

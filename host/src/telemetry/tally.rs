@@ -123,9 +123,9 @@ impl Tally {
         }
     }
 
-    /// Nothing is left of the invocation.
-    pub(super) fn closed(&self) {
-        self.metrics.closed();
+    /// The work after the answer is done.
+    pub(super) fn worked(&self) {
+        self.metrics.busy();
     }
 
     #[cfg(test)]
