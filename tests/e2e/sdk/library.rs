@@ -1,5 +1,6 @@
 //! What the SDK adds to the host's calls, used as its documentation says.
 
+use e2e::emf::Figures;
 use e2e::guests::LIBRARY;
 use e2e::{Database, Door, Setup, Trial};
 use serde_json::json;
@@ -75,9 +76,13 @@ async fn calls_under_way_have_a_limit_of_what_they_carry_together() {
     let trial = setup
         .with(&database)
         .database("pool_max", "1")
+        .toml("[log]\nmetrics = \"emf\"\n")
         .start(Door::Local)
         .await;
-    assert_eq!(trial.value(json!("weighty")).await, json!([6, 4, 10]));
+    let answer = trial.invoke(json!("weighty")).await;
+    let figures = Figures::of(&trial.host, &answer.request_id).await;
+    assert_eq!(answer.value(), json!([6, 4, 10]));
+    assert_eq!(figures.get("DatabaseErrors"), 4.0);
 }
 
 /// The server has executed it by then, so that it would be done twice if it were made once more.
