@@ -151,15 +151,22 @@ impl Deadline {
     }
 
     /// The deadline at this wall-clock time, in milliseconds since the Unix epoch. `sender_ms` is
-    /// what the sender's own clock showed when it said so, to the second, if that is known.
+    /// what the sender's own clock showed when it said so, to the second, if that is known; that came so long
+    /// `ago`.
     ///
     /// The sender is on this machine as a rule, so this machine's clock is the one that is meant. It
     /// is not if the sender's is ahead, for nothing arrives before it was sent, or if the deadline is
     /// past or further away than `most`; then what is left by the sender's clock
     /// counts, if that can be. If the sender does not show its clock, a deadline that is only just
     /// past is, and one that is further past is by another clock. None if nothing can be true.
-    pub fn told(unix_ms: u64, sender_ms: Option<u64>, most: Duration) -> Option<Self> {
+    pub fn told(
+        unix_ms: u64,
+        sender_ms: Option<u64>,
+        ago: Duration,
+        most: Duration,
+    ) -> Option<Self> {
         let now_ms = unix_ms_now();
+        let came_ms = now_ms.saturating_sub(ago.as_millis() as u64);
         let max_ms = most.as_millis() as u64;
         let possible = |left_ms: &u64| (1..=max_ms).contains(left_ms);
         let by_own = unix_ms.checked_sub(now_ms).filter(possible);
@@ -167,7 +174,7 @@ impl Deadline {
             .and_then(|sender_ms| by_the_second(unix_ms, sender_ms))
             .filter(possible);
         let sender_is_ahead = sender_ms.is_some_and(|sender_ms| {
-            sender_ms > now_ms + limits::CLOCK_DIFFERENCE_MAX.as_millis() as u64
+            sender_ms > came_ms + limits::CLOCK_DIFFERENCE_MAX.as_millis() as u64
         });
         // What both clocks say is true of either.
         let late_ms = match sender_ms {
@@ -176,7 +183,8 @@ impl Deadline {
         };
         match (by_own, by_sender) {
             (_, Some(left_ms)) if sender_is_ahead || by_own.is_none() => {
-                Some(Self::after(Duration::from_millis(left_ms)))
+                let left = Duration::from_millis(left_ms);
+                Some(Self::after(left.saturating_sub(ago)))
             }
             (Some(left_ms), _) => Some(Self::new(unix_ms, Duration::from_millis(left_ms))),
             (None, _) if (unix_ms..=unix_ms.saturating_add(late_ms)).contains(&now_ms) => {
@@ -240,7 +248,7 @@ mod tests {
     const SECOND: u64 = 1_000;
 
     fn told(unix_ms: u64, sender_ms: Option<u64>) -> Option<Deadline> {
-        Deadline::told(unix_ms, sender_ms, limits::TIMEOUT_MAX)
+        Deadline::told(unix_ms, sender_ms, Duration::ZERO, limits::TIMEOUT_MAX)
     }
 
     fn remaining_s(deadline: Deadline) -> f64 {
@@ -284,6 +292,19 @@ mod tests {
         }
     }
 
+    /// Of an event of which the rest took four seconds to come.
+    #[test]
+    fn what_is_left_by_the_senders_clock_is_less_by_what_has_passed_since() {
+        let ago = Duration::from_secs(4);
+        for shift in [-3_600, -60, 2, 3_600] {
+            let sender_ms = unix_ms_now().saturating_add_signed(shift * SECOND as i64) - 4 * SECOND;
+            let deadline_ms = sender_ms + 10 * SECOND;
+            let told = Deadline::told(deadline_ms, Some(sender_ms), ago, limits::TIMEOUT_MAX);
+            let left = remaining_s(told.unwrap());
+            assert!((4.0..=6.0).contains(&left), "{shift} s: {left}");
+        }
+    }
+
     #[test]
     fn a_deadline_that_cannot_be_true_is_not_believed() {
         // cargo-lambda's is a constant, and that of AWS's emulator is 10^6 times too far away.
@@ -298,7 +319,7 @@ mod tests {
     #[test]
     fn the_longest_timeout_is_believed() {
         let hour = unix_ms_now() + 3_600 * SECOND;
-        let told = |most| Deadline::told(hour, Some(unix_ms_now()), most);
+        let told = |most| Deadline::told(hour, Some(unix_ms_now()), Duration::ZERO, most);
         let left = remaining_s(told(limits::TIMEOUT_MAX_MANAGED).unwrap());
         assert!((3_599.0..=3_600.0).contains(&left));
         assert!(told(limits::TIMEOUT_MAX).is_none());

@@ -20,7 +20,8 @@ use tokio::time::timeout;
 
 use super::Error;
 use super::coming::Coming;
-use super::http1::{Always, Connection, Lost, Reply, Request};
+use super::http1::{Connection, Lost, Reply};
+use super::http1_request::{Always, Request};
 use super::patience::{self, Limit, Patience};
 use super::posting;
 use crate::limits;
@@ -282,6 +283,7 @@ mod tests {
         let head = format!("HTTP/1.1 {status} X\r\n\r\n");
         let (head, _) = http1_reply::parse(head.as_bytes()).unwrap().unwrap();
         Ok(Reply {
+            begun: Instant::now(),
             status: head.status,
             headers: head.headers,
             body: Ok(Bytes::new()),

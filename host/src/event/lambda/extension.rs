@@ -18,7 +18,8 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::connection::Endpoint;
-use super::http1::{Reply, Request};
+use super::http1::Reply;
+use super::http1_request::Request;
 use super::patience::pause;
 use super::{Error, JSON, posting};
 use crate::limits;

@@ -13,22 +13,21 @@
 //! ([`super::connection`]). Why not a client of a library's: it moves each request through a queue,
 //! a dispatcher and a signal back, for connections that are shared; this is the hottest path there is.
 
-use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use futures_util::poll;
-use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use tokio::net::TcpStream;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use super::coming::Coming;
 use super::http1_reply::{self, Framing, Head, Headers};
+use super::http1_request::{Always, Request};
 use super::patience;
 use crate::limits;
 
@@ -36,22 +35,6 @@ use crate::limits;
 const READ_BYTES: usize = 8 * 1024;
 /// Up to this size, in bytes, a body is copied, and the room in which it was read is used again.
 const COPIED_BYTES: usize = 64 * 1024;
-
-/// A request.
-#[derive(Clone)]
-pub(super) struct Request<'a> {
-    pub(super) method: Method,
-    /// Printable characters only.
-    pub(super) path: &'a str,
-    /// What it says besides what every one does; some of it only at times.
-    pub(super) headers: &'a [Option<(HeaderName, HeaderValue)>],
-    pub(super) body: Bytes,
-    /// How long to wait for the rest of a reply once its head is there.
-    pub(super) rest_timeout: RestTimeout<'a>,
-}
-
-/// How long the rest of a reply with this head is waited for.
-pub(super) type RestTimeout<'a> = &'a (dyn Fn(&Head) -> Duration + Sync);
 
 /// An open connection.
 pub(super) struct Connection {
@@ -64,6 +47,8 @@ pub(super) struct Connection {
 
 /// A reply, read to its end: before that the connection could not be used again.
 pub(super) struct Reply {
+    /// When its head was there.
+    pub(super) begun: Instant,
     pub(super) status: StatusCode,
     pub(super) headers: Headers,
     pub(super) body: Result<Bytes, Lost>,
@@ -154,6 +139,7 @@ impl Connection {
     ) -> Result<Reply, Lost> {
         let head = self.head(unsent).await?;
         self.coming.set(true);
+        let begun = Instant::now();
         // A refusal may come before all was said; then the rest would be said to nobody.
         let complete = !unsent.has_remaining();
         while head.status.is_success() && unsent.has_remaining() {
@@ -170,6 +156,7 @@ impl Connection {
             && head.framing != Framing::Close
             && self.input.is_empty();
         Ok(Reply {
+            begun,
             status: head.status,
             headers: head.headers,
             body,
@@ -363,41 +350,9 @@ impl Connection {
     }
 }
 
-/// What every request says to the same other side.
-pub(super) struct Always {
-    /// What every path begins with; nothing on Lambda itself.
-    pub(super) prefix: String,
-    pub(super) host: HeaderValue,
-    pub(super) user_agent: HeaderValue,
-}
-
-impl Always {
-    /// Writes the head of a request.
-    fn encode(&self, request: &Request<'_>, out: &mut BytesMut) {
-        out.put_slice(request.method.as_str().as_bytes());
-        out.put_slice(b" ");
-        out.put_slice(self.prefix.as_bytes());
-        out.put_slice(request.path.as_bytes());
-        out.put_slice(b" HTTP/1.1\r\nhost: ");
-        out.put_slice(self.host.as_bytes());
-        out.put_slice(b"\r\nuser-agent: ");
-        out.put_slice(self.user_agent.as_bytes());
-        for (name, value) in request.headers.iter().flatten() {
-            out.put_slice(b"\r\n");
-            out.put_slice(name.as_str().as_bytes());
-            out.put_slice(b": ");
-            out.put_slice(value.as_bytes());
-        }
-        if request.method != Method::GET {
-            // Writing to memory does not fail.
-            let _ = write!(out, "\r\ncontent-length: {}", request.body.len());
-        }
-        out.put_slice(b"\r\n\r\n");
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -460,6 +415,31 @@ mod tests {
             assert_eq!(reply.unwrap().body.unwrap().len(), body.len());
             assert!(!connection.input.try_reclaim(2 * COPIED_BYTES), "{head}");
         }
+    }
+
+    /// What is left of an event's time may be told by its head.
+    #[tokio::test]
+    async fn a_reply_begins_with_its_head() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(server.local_addr().unwrap());
+        let mut connection = Connection::new(stream.await.unwrap());
+        let coming = connection.coming.clone();
+        let saying = async {
+            let (mut socket, _) = server.accept().await.unwrap();
+            assert!(socket.read_buf(&mut Vec::new()).await.unwrap() > 0);
+            let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n";
+            socket.write_all(head).await.unwrap();
+            while !coming.is_so() {
+                tokio::task::yield_now().await;
+            }
+            let between = Instant::now();
+            socket.write_all(b"1").await.unwrap();
+            between
+        };
+        let always = always();
+        let asks = asks();
+        let (reply, between) = tokio::join!(connection.exchange(&always, &asks), saying);
+        assert!(reply.unwrap().begun <= between);
     }
 
     #[tokio::test]

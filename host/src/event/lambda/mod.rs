@@ -25,8 +25,9 @@ use crate::limits;
 use crate::telemetry::line_for;
 use beside::Beside;
 use connection::Endpoint;
-use http1::{Lost, Reply, Request, RestTimeout};
+use http1::{Lost, Reply};
 use http1_reply::Head;
+use http1_request::{Request, RestTimeout};
 use patience::pause;
 use posting::Post;
 
@@ -37,6 +38,7 @@ mod connection;
 pub mod extension;
 mod http1;
 mod http1_reply;
+mod http1_request;
 mod patience;
 mod posting;
 mod received;
@@ -123,7 +125,8 @@ impl RuntimeApi {
                 Err(Lost::TooLong) => (Bytes::new(), Some(too_large())),
                 Err(lost) => return Err(lost.into()),
             };
-            let received = received::received(&reply.headers, event, &mut self.identity)?;
+            let ago = reply.begun.elapsed();
+            let received = received::received(&reply.headers, event, ago, &mut self.identity)?;
             let answer = match self.undelivered.take() {
                 // Lambda hands out again what it has no answer to; handling it again would do
                 // everything twice. What comes after the deadline is a new attempt, by whatever name.

@@ -11,7 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::cause;
 use super::connection::Endpoint;
-use super::http1::Request;
+use super::http1_request::Request;
 use super::patience::Limit;
 use super::{Error, JSON, Receipt};
 use crate::fault::Fault;

@@ -64,11 +64,12 @@ pub struct FunctionIdentity {
     pub timeout: Timeout,
 }
 
-/// Reads an event out of the Runtime API's reply. How long it has is what is assumed of the next one, should
-/// that bring no deadline that can be true.
+/// Reads an event out of the Runtime API's reply, of which the head came so long `ago`. How long it had then is
+/// what is assumed of the next one, should that bring no deadline that can be true.
 pub(super) fn received(
     headers: &Headers,
     event: Bytes,
+    ago: Duration,
     identity: &mut FunctionIdentity,
 ) -> Result<Received, Error> {
     let header = |name: &str| headers.get(name).and_then(text);
@@ -77,12 +78,13 @@ pub(super) fn received(
             "an event came without the header Lambda-Runtime-Aws-Request-Id".to_owned(),
         ));
     };
-    let (told_ms, told) = told(headers, identity.timeout);
-    let deadline = told.unwrap_or_else(|| Deadline::after(identity.timeout.assumed));
+    let (told_ms, told) = told(headers, ago, identity.timeout);
+    let assumed = identity.timeout.assumed.saturating_sub(ago);
+    let deadline = told.unwrap_or_else(|| Deadline::after(assumed));
     if let Some(left) = told.map(|told| told.remaining())
         && !left.is_zero()
     {
-        identity.timeout.assumed = left;
+        identity.timeout.assumed = left + ago;
     }
     let invocation_id = headers.get(INVOCATION_ID.as_str());
     let invocation_id = invocation_id.filter(|id| !id.is_empty());
@@ -112,16 +114,16 @@ pub(super) fn received(
 /// How long the rest of an event with these headers may take: as long as it has. But what is asked for again
 /// just because it is late is late again, so there is always some time.
 pub(super) fn time_left(headers: &Headers, timeout: Timeout) -> Duration {
-    let (_, told) = told(headers, timeout);
+    let (_, told) = told(headers, Duration::ZERO, timeout);
     let left = told.map_or(timeout.assumed, |told| told.remaining());
     left.max(limits::API_REPLY_TIMEOUT_LEAST)
 }
 
-/// The end of an event's time as it was told, and as it can be true.
-fn told(headers: &Headers, timeout: Timeout) -> (Option<u64>, Option<Deadline>) {
+/// The end of an event's time as it was told so long `ago`, and as it can be true.
+fn told(headers: &Headers, ago: Duration, timeout: Timeout) -> (Option<u64>, Option<Deadline>) {
     let told = headers.get(DEADLINE).map(std::str::from_utf8);
     let unix_ms = told.and_then(|ms| ms.ok()?.parse().ok());
-    let told = unix_ms.and_then(|ms| Deadline::told(ms, sent_ms(headers), timeout.most));
+    let told = unix_ms.and_then(|ms| Deadline::told(ms, sent_ms(headers), ago, timeout.most));
     (unix_ms, told)
 }
 
@@ -186,7 +188,12 @@ mod tests {
         let head = format!("HTTP/1.1 200 OK\r\n{}\r\n", lines.collect::<String>());
         let (head, _) = parse(head.as_bytes()).unwrap().unwrap();
         let event = Bytes::from_static(b"null");
-        received(&head.headers, event, &mut FunctionIdentity::default())
+        received(
+            &head.headers,
+            event,
+            Duration::ZERO,
+            &mut FunctionIdentity::default(),
+        )
     }
 
     #[test]
@@ -240,6 +247,19 @@ mod tests {
         let (head, _) = parse(head.as_bytes()).unwrap().unwrap();
         let left = time_left(&head.headers, Timeout::default());
         assert_eq!(left, limits::API_REPLY_TIMEOUT_LEAST);
+    }
+
+    /// The rest of it took so long to come.
+    #[test]
+    fn what_is_assumed_of_an_event_counts_from_its_head() {
+        let head = format!("HTTP/1.1 200 OK\r\n{REQUEST_ID}: r-1\r\n\r\n");
+        let (head, _) = parse(head.as_bytes()).unwrap().unwrap();
+        let mut identity = FunctionIdentity::default();
+        let ago = identity.timeout.assumed / 3;
+        let received = received(&head.headers, Bytes::new(), ago, &mut identity).unwrap();
+        let left = received.invocation.deadline.remaining();
+        assert!(left <= identity.timeout.assumed - ago, "{left:?}");
+        assert!(left > identity.timeout.assumed / 3, "{left:?}");
     }
 
     #[test]
