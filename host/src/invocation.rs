@@ -126,6 +126,17 @@ impl Default for Timeout {
     }
 }
 
+/// What is known of whoever tells a deadline.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sender {
+    /// What its own clock showed when it did, to the second, if it shows that.
+    pub clock_ms: Option<u64>,
+    /// Whether that is known to be another clock than this machine's.
+    pub is_another: bool,
+    /// How long ago it came.
+    pub ago: Duration,
+}
+
 /// The end of the time an invocation has, on both clocks.
 ///
 /// It arrives as wall-clock time, which is what the guest is told; waiting is done on the
@@ -150,21 +161,15 @@ impl Deadline {
         )
     }
 
-    /// The deadline at this wall-clock time, in milliseconds since the Unix epoch. `sender_ms` is
-    /// what the sender's own clock showed when it said so, to the second, if that is known; that came so long
-    /// `ago`.
+    /// The deadline at this wall-clock time, in milliseconds since the Unix epoch.
     ///
     /// The sender is on this machine as a rule, so this machine's clock is the one that is meant. It
-    /// is not if the sender's is ahead, for nothing arrives before it was sent, or if the deadline is
-    /// past or further away than `most`; then what is left by the sender's clock
+    /// is not if the sender's is known to be another or is ahead, for nothing arrives before it was sent, or if the
+    /// deadline is past or further away than `most`; then what is left by the sender's clock
     /// counts, if that can be. If the sender does not show its clock, a deadline that is only just
     /// past is, and one that is further past is by another clock. None if nothing can be true.
-    pub fn told(
-        unix_ms: u64,
-        sender_ms: Option<u64>,
-        ago: Duration,
-        most: Duration,
-    ) -> Option<Self> {
+    pub fn told(unix_ms: u64, sender: &Sender, most: Duration) -> Option<Self> {
+        let (sender_ms, ago) = (sender.clock_ms, sender.ago);
         let now_ms = unix_ms_now();
         let came_ms = now_ms.saturating_sub(ago.as_millis() as u64);
         let max_ms = most.as_millis() as u64;
@@ -173,16 +178,17 @@ impl Deadline {
         let by_sender = sender_ms
             .and_then(|sender_ms| by_the_second(unix_ms, sender_ms))
             .filter(possible);
-        let sender_is_ahead = sender_ms.is_some_and(|sender_ms| {
+        let is_ahead = sender_ms.is_some_and(|sender_ms| {
             sender_ms > came_ms + limits::CLOCK_DIFFERENCE_MAX.as_millis() as u64
         });
+        let is_another = is_ahead || sender.is_another;
         // What both clocks say is true of either.
         let late_ms = match sender_ms {
             Some(_) => max_ms,
             None => limits::DEADLINE_LATE_MAX.as_millis() as u64,
         };
         match (by_own, by_sender) {
-            (_, Some(left_ms)) if sender_is_ahead || by_own.is_none() => {
+            (_, Some(left_ms)) if is_another || by_own.is_none() => {
                 let left = Duration::from_millis(left_ms);
                 Some(Self::after(left.saturating_sub(ago)))
             }
@@ -248,7 +254,14 @@ mod tests {
     const SECOND: u64 = 1_000;
 
     fn told(unix_ms: u64, sender_ms: Option<u64>) -> Option<Deadline> {
-        Deadline::told(unix_ms, sender_ms, Duration::ZERO, limits::TIMEOUT_MAX)
+        Deadline::told(unix_ms, &shows(sender_ms), limits::TIMEOUT_MAX)
+    }
+
+    fn shows(clock_ms: Option<u64>) -> Sender {
+        Sender {
+            clock_ms,
+            ..Sender::default()
+        }
     }
 
     fn remaining_s(deadline: Deadline) -> f64 {
@@ -292,6 +305,21 @@ mod tests {
         }
     }
 
+    /// Its event looks like one that has waited for a thaw.
+    #[test]
+    fn a_clock_that_is_a_little_behind_is_believed_once_it_is_known_to_be_another() {
+        let sender_ms = unix_ms_now() - 5 * SECOND;
+        for (is_another, expected) in [(false, 0.0..=1.0), (true, 5.0..=6.0)] {
+            let sender = Sender {
+                is_another,
+                ..shows(Some(sender_ms))
+            };
+            let told = Deadline::told(sender_ms + 6 * SECOND, &sender, limits::TIMEOUT_MAX);
+            let left = remaining_s(told.unwrap());
+            assert!(expected.contains(&left), "{is_another}: {left}");
+        }
+    }
+
     /// Of an event of which the rest took four seconds to come.
     #[test]
     fn what_is_left_by_the_senders_clock_is_less_by_what_has_passed_since() {
@@ -299,7 +327,11 @@ mod tests {
         for shift in [-3_600, -60, 2, 3_600] {
             let sender_ms = unix_ms_now().saturating_add_signed(shift * SECOND as i64) - 4 * SECOND;
             let deadline_ms = sender_ms + 10 * SECOND;
-            let told = Deadline::told(deadline_ms, Some(sender_ms), ago, limits::TIMEOUT_MAX);
+            let sender = Sender {
+                ago,
+                ..shows(Some(sender_ms))
+            };
+            let told = Deadline::told(deadline_ms, &sender, limits::TIMEOUT_MAX);
             let left = remaining_s(told.unwrap());
             assert!((4.0..=6.0).contains(&left), "{shift} s: {left}");
         }
@@ -319,7 +351,7 @@ mod tests {
     #[test]
     fn the_longest_timeout_is_believed() {
         let hour = unix_ms_now() + 3_600 * SECOND;
-        let told = |most| Deadline::told(hour, Some(unix_ms_now()), Duration::ZERO, most);
+        let told = |most| Deadline::told(hour, &shows(Some(unix_ms_now())), most);
         let left = remaining_s(told(limits::TIMEOUT_MAX_MANAGED).unwrap());
         assert!((3_599.0..=3_600.0).contains(&left));
         assert!(told(limits::TIMEOUT_MAX).is_none());

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hyper::header::HeaderValue;
+
 use crate::run;
 
 /// The library, as `build.rs` made it.
@@ -52,6 +54,13 @@ impl Clock {
         self.file
             .write_all_at(&shift_ms.to_ne_bytes(), 0)
             .expect("the file is open for it");
+    }
+
+    /// The header of a reply that is made now by whoever has this clock.
+    pub fn date(&self) -> HeaderValue {
+        let now_ms = self.unix_ms_in(Duration::ZERO);
+        let now = UNIX_EPOCH + Duration::from_millis(now_ms.max(0) as u64);
+        HeaderValue::from_str(&httpdate::fmt_http_date(now)).expect("it is a text")
     }
 
     /// What it shows in so much time, in milliseconds since the Unix epoch.

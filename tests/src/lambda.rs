@@ -13,6 +13,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::header::DATE;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -23,14 +24,16 @@ use tokio::task::JoinHandle;
 use crate::arrival::{Arrived, Reader, Reading};
 use crate::call;
 pub use crate::call::{Call, What};
-use crate::{PATIENCE, within};
+use crate::{Clock, PATIENCE, within};
 
 mod event;
+mod parked;
 pub mod rules;
 
 pub use event::Event;
 pub use rules::{Fate, Mode};
 
+use parked::Parked;
 use rules::{LOST, Rules};
 
 /// The fake, serving until it is dropped.
@@ -59,6 +62,8 @@ struct Shared {
     /// Who waits for the answer to an event.
     callers: Mutex<HashMap<String, oneshot::Sender<Call>>>,
     calls: Mutex<Vec<Call>>,
+    /// What its clock shows, where that is not the true time.
+    clock: Option<Clock>,
     /// The statuses chosen for calls to come.
     statuses: Mutex<Vec<(What, u16)>>,
 }
@@ -66,11 +71,11 @@ struct Shared {
 impl Lambda {
     /// Starts serving on a port of its own, one event at a time.
     pub async fn start() -> Self {
-        Self::start_in(Mode::Classic).await
+        Self::start_in(Mode::Classic, None).await
     }
 
-    /// Starts serving on a port of its own.
-    pub async fn start_in(mode: Mode) -> Self {
+    /// Starts serving on a port of its own, with this clock on the wall, if it is not the true one.
+    pub async fn start_in(mode: Mode, clock: Option<Clock>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .expect("the machine has a free port");
@@ -87,6 +92,7 @@ impl Lambda {
             rules: Mutex::new(Rules::new(mode)),
             callers: Mutex::default(),
             calls: Mutex::default(),
+            clock,
             statuses: Mutex::default(),
         });
         let server = tokio::spawn(serve(listener, Arc::clone(&shared)));
@@ -286,7 +292,11 @@ async fn handle(request: Request<Incoming>, shared: &Shared) -> io::Result<Respo
             .body(rules::text(call.status).into())
     };
     shared.note(call)?;
-    Ok(response.expect("a test's headers can be sent"))
+    let mut response = response.expect("a test's headers can be sent");
+    if let Some(clock) = &shared.clock {
+        response.headers_mut().insert(DATE, clock.date());
+    }
+    Ok(response)
 }
 
 impl Shared {
@@ -378,21 +388,5 @@ impl Shared {
         let event = event.expect("there is a permit for each event");
         self.rules.lock().unwrap().hand_out(&event);
         event
-    }
-}
-
-/// Counts a waiting call for as long as it waits.
-struct Parked<'a>(&'a AtomicUsize);
-
-impl<'a> Parked<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(count)
-    }
-}
-
-impl Drop for Parked<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -113,16 +113,20 @@ impl Setup {
     }
 
     /// With this variable in the host's environment.
-    pub fn variable(mut self, name: &str, value: &str) -> Self {
-        self.environment.push((name.to_owned(), value.to_owned()));
+    pub fn variable(self, name: &str, value: &str) -> Self {
+        self.variables(&[(name.to_owned(), value.to_owned())])
+    }
+
+    /// With these.
+    pub fn variables(mut self, variables: &[(String, String)]) -> Self {
+        self.environment.extend_from_slice(variables);
         self
     }
 
-    /// With this clock on the wall.
+    /// With this clock on the wall, which is Lambda's as well.
     pub fn clock(mut self, clock: &Clock) -> Self {
-        self.environment.extend(clock.variables());
         self.clock = Some(clock.clone());
-        self
+        self.variables(&clock.variables())
     }
 
     /// With a middlebox between the host and the Runtime API.
@@ -191,11 +195,8 @@ impl Setup {
         let mut middlebox = None;
         let (host, way) = match door {
             Door::Lambda => {
-                let lambda = Lambda::start_in(match self.concurrency {
-                    1 => Mode::Classic,
-                    _ => Mode::Managed,
-                })
-                .await;
+                let mode = Mode::of(self.concurrency);
+                let lambda = Lambda::start_in(mode, self.clock.clone()).await;
                 for (what, status) in &self.replies {
                     lambda.reply(*what, *status);
                 }

@@ -257,6 +257,9 @@ pub const SPAN_TEXT_BYTES_MAX: usize = 4 * 1024;
 /// How far ahead the clock of whoever sends events may seem before it is taken for another clock. What it
 /// shows comes here later and cut down to the second, so the same clock never seems to be ahead.
 pub const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_millis(50);
+/// How old the date of a reply may be besides being cut down: there are servers that look at the clock once in a
+/// second.
+pub const DATE_AGE_MAX: Duration = Duration::from_secs(1);
 /// How long a deadline may have been past when its event arrives, where the sender does not show its
 /// clock, before it is taken for one by another clock.
 pub const DEADLINE_LATE_MAX: Duration = Duration::from_secs(2);

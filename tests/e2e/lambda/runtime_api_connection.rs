@@ -249,7 +249,7 @@ async fn a_clock_that_is_not_lambdas_changes_no_deadline() {
         let clock = Clock::new();
         let trial = Setup::of(&MISBEHAVE)
             .timeout(TIMEOUT)
-            .clock(&clock)
+            .variables(&clock.variables())
             .start(Door::Lambda)
             .await;
         clock.shift(seconds);
@@ -265,6 +265,29 @@ async fn a_clock_that_is_not_lambdas_changes_no_deadline() {
             // Late is 410.
             assert_eq!((call.what, call.status), (what, 202), "{act}, {seconds} s");
         }
+    }
+}
+
+/// By so little that each deadline can be true by both clocks. How far apart they are is told by the replies to
+/// answers.
+#[tokio::test]
+async fn a_clock_that_is_almost_lambdas_takes_no_time_away() {
+    for concurrency in [1, 2] {
+        let clock = Clock::new();
+        clock.shift(15);
+        let trial = Setup::of(&ONWARD)
+            .timeout(TIMEOUT)
+            .concurrency(concurrency)
+            .variables(&clock.variables())
+            .start(Door::Lambda)
+            .await;
+        // Whichever of them is asked.
+        for _ in 0..8 {
+            trial.value(json!({})).await;
+        }
+        let event = json!({ "first": [{ "sleep": 2_000 }] });
+        let answer = trial.invoke_within(Duration::from_secs(16), event).await;
+        answer.value();
     }
 }
 

@@ -26,6 +26,16 @@ pub enum Mode {
     Managed,
 }
 
+impl Mode {
+    /// That of so many events at a time.
+    pub fn of(events: usize) -> Self {
+        match events {
+            1 => Self::Classic,
+            _ => Self::Managed,
+        }
+    }
+}
+
 /// What becomes of one event or its answer on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {

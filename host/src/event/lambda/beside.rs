@@ -19,7 +19,8 @@ use crate::telemetry::line_for;
 
 /// The answer of one slot that is on its way.
 pub(super) struct Beside {
-    address: String,
+    /// What each connection is made like.
+    like: Endpoint,
     /// The connection on which none is.
     idle: Option<Endpoint>,
     posting: Option<JoinHandle<(Endpoint, Result<(), Error>)>>,
@@ -28,10 +29,10 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    /// None yet, to the Runtime API at this address.
-    pub(super) fn new(address: String) -> Self {
+    /// None yet, on connections like this one.
+    pub(super) fn new(like: Endpoint) -> Self {
         Self {
-            address,
+            like,
             idle: None,
             posting: None,
             failure: None,
@@ -53,7 +54,7 @@ impl Beside {
     /// Begins to post an answer. If it was posted before, there is to be no second copy of it.
     pub(super) fn post(&mut self, receipt: Receipt, answer: Answer, again: bool) {
         let idle = self.idle.take();
-        let endpoint = idle.unwrap_or_else(|| Endpoint::new(&self.address));
+        let endpoint = idle.unwrap_or_else(|| self.like.another());
         // It begins when the slot waits for the next event: the other way round, whoever gets the answer may
         // have sent that before it is asked for.
         let posting = deliver(endpoint, receipt, answer, again);
@@ -124,7 +125,7 @@ mod tests {
     #[tokio::test]
     async fn what_ends_the_process_is_not_forgotten_for_a_later_answer() {
         let endpoint = || Endpoint::new("127.0.0.1:1");
-        let mut beside = Beside::new(endpoint().address());
+        let mut beside = Beside::new(endpoint());
         let fatal = Error::Fatal("beyond repair".to_owned());
         beside.note(Ok((endpoint(), Err(fatal))));
         beside.note(Ok((endpoint(), Ok(()))));

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Error;
+use super::clock::Clock;
 use super::coming::Coming;
 use super::http1::{Connection, Lost, Reply};
 use super::http1_request::{Always, Request};
@@ -37,6 +38,7 @@ pub(super) struct Endpoint {
     connection: Option<Connection>,
     patience: Patience,
     coming: Coming,
+    clock: Clock,
 }
 
 impl Endpoint {
@@ -55,12 +57,26 @@ impl Endpoint {
             connection: None,
             patience: Patience::default(),
             coming: Coming::default(),
+            clock: Clock::default(),
+        }
+    }
+
+    /// The same, with no connection yet, but with what is known of the clock.
+    pub(super) fn another(&self) -> Self {
+        Self {
+            clock: self.clock.clone(),
+            ..Self::new(&self.address())
         }
     }
 
     /// Its `host:port`, with a path if it has one.
-    pub(super) fn address(&self) -> String {
+    fn address(&self) -> String {
         format!("{}{}", self.address, self.always.prefix)
+    }
+
+    /// What is known of the other side's clock.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Whether a reply is on its way.

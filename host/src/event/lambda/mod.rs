@@ -13,7 +13,7 @@
 //! Left to others: what to do after an error ([`crate::serve::lambda`]).
 
 use std::pin::pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::HeaderValue;
@@ -33,6 +33,7 @@ use posting::Post;
 
 mod beside;
 mod cause;
+mod clock;
 mod coming;
 mod connection;
 pub mod extension;
@@ -97,7 +98,7 @@ impl RuntimeApi {
     /// The same, with answers that are posted beside the request for the next event. For Managed Instances
     /// only: elsewhere whoever asks without having answered gets the same event again.
     pub fn answering_beside(mut self) -> Self {
-        self.beside = Some(Beside::new(self.endpoint.address()));
+        self.beside = Some(Beside::new(self.endpoint.another()));
         self
     }
 
@@ -126,7 +127,8 @@ impl RuntimeApi {
                 Err(lost) => return Err(lost.into()),
             };
             let ago = reply.begun.elapsed();
-            let received = received::received(&reply.headers, event, ago, &mut self.identity)?;
+            let sender = received::sender(&reply.headers, ago, self.endpoint.clock());
+            let received = received::received(&reply.headers, event, &sender, &mut self.identity)?;
             let answer = match self.undelivered.take() {
                 // Lambda hands out again what it has no answer to; handling it again would do
                 // everything twice. What comes after the deadline is a new attempt, by whatever name.
@@ -294,8 +296,12 @@ impl RuntimeApi {
 
 /// The reply to the request for the next event, once there is one.
 async fn asked(endpoint: &mut Endpoint, identity: &FunctionIdentity) -> Result<Reply, Error> {
+    let clock = endpoint.clock().clone();
     let rest = |head: &Head| match head.status {
-        StatusCode::OK => received::time_left(&head.headers, identity.timeout),
+        StatusCode::OK => {
+            let sender = received::sender(&head.headers, Duration::ZERO, &clock);
+            received::time_left(&head.headers, &sender, identity.timeout)
+        }
         _ => limits::API_REPLY_TIMEOUT,
     };
     let request = asks(NEXT, &rest);

@@ -13,9 +13,10 @@ use super::cause;
 use super::connection::Endpoint;
 use super::http1_request::Request;
 use super::patience::Limit;
+use super::received::date_ms;
 use super::{Error, JSON, Receipt};
 use crate::fault::Fault;
-use crate::invocation::Answer;
+use crate::invocation::{Answer, unix_ms_now};
 use crate::limits;
 use crate::telemetry::line_for;
 
@@ -118,7 +119,11 @@ pub(super) async fn send(endpoint: &mut Endpoint, post: Post<'_>) -> Result<(), 
             body: body.clone(),
             rest_timeout: &|_| limits::API_RECEIPT_TIMEOUT,
         };
+        let asked_ms = unix_ms_now();
         let reply = endpoint.exchange(Some(limit), &request).await?;
+        if let Some(date_ms) = date_ms(&reply.headers) {
+            endpoint.clock().shown(date_ms, asked_ms, unix_ms_now());
+        }
         // Where there is less room for headers than on Lambda, X-Ray's can be done without.
         let too_large = reply.status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         if !too_large || cause.take().is_none() {

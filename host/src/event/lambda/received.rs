@@ -10,9 +10,10 @@ use bytes::Bytes;
 use http::header::{DATE, HeaderValue};
 
 use super::Error;
+use super::clock::Clock;
 use super::http1_reply::Headers;
 use super::posting::INVOCATION_ID;
-use crate::invocation::{Deadline, Invocation, Timeout};
+use crate::invocation::{Deadline, Invocation, Sender, Timeout};
 use crate::limits;
 
 const REQUEST_ID: &str = "lambda-runtime-aws-request-id";
@@ -64,12 +65,21 @@ pub struct FunctionIdentity {
     pub timeout: Timeout,
 }
 
-/// Reads an event out of the Runtime API's reply, of which the head came so long `ago`. How long it had then is
-/// what is assumed of the next one, should that bring no deadline that can be true.
+/// Who sends an event with these headers, which came so long `ago`, by what is known of their clock.
+pub(super) fn sender(headers: &Headers, ago: Duration, clock: &Clock) -> Sender {
+    Sender {
+        clock_ms: date_ms(headers),
+        is_another: clock.is_another(),
+        ago,
+    }
+}
+
+/// Reads an event out of the Runtime API's reply. How long it had when that came is what is assumed of the next
+/// one, should that bring no deadline that can be true.
 pub(super) fn received(
     headers: &Headers,
     event: Bytes,
-    ago: Duration,
+    sender: &Sender,
     identity: &mut FunctionIdentity,
 ) -> Result<Received, Error> {
     let header = |name: &str| headers.get(name).and_then(text);
@@ -78,13 +88,13 @@ pub(super) fn received(
             "an event came without the header Lambda-Runtime-Aws-Request-Id".to_owned(),
         ));
     };
-    let (told_ms, told) = told(headers, ago, identity.timeout);
-    let assumed = identity.timeout.assumed.saturating_sub(ago);
+    let (told_ms, told) = told(headers, sender, identity.timeout);
+    let assumed = identity.timeout.assumed.saturating_sub(sender.ago);
     let deadline = told.unwrap_or_else(|| Deadline::after(assumed));
     if let Some(left) = told.map(|told| told.remaining())
         && !left.is_zero()
     {
-        identity.timeout.assumed = left + ago;
+        identity.timeout.assumed = left + sender.ago;
     }
     let invocation_id = headers.get(INVOCATION_ID.as_str());
     let invocation_id = invocation_id.filter(|id| !id.is_empty());
@@ -113,22 +123,22 @@ pub(super) fn received(
 
 /// How long the rest of an event with these headers may take: as long as it has. But what is asked for again
 /// just because it is late is late again, so there is always some time.
-pub(super) fn time_left(headers: &Headers, timeout: Timeout) -> Duration {
-    let (_, told) = told(headers, Duration::ZERO, timeout);
+pub(super) fn time_left(headers: &Headers, sender: &Sender, timeout: Timeout) -> Duration {
+    let (_, told) = told(headers, sender, timeout);
     let left = told.map_or(timeout.assumed, |told| told.remaining());
     left.max(limits::API_REPLY_TIMEOUT_LEAST)
 }
 
-/// The end of an event's time as it was told so long `ago`, and as it can be true.
-fn told(headers: &Headers, ago: Duration, timeout: Timeout) -> (Option<u64>, Option<Deadline>) {
+/// The end of an event's time as it was told, and as it can be true.
+fn told(headers: &Headers, sender: &Sender, timeout: Timeout) -> (Option<u64>, Option<Deadline>) {
     let told = headers.get(DEADLINE).map(std::str::from_utf8);
     let unix_ms = told.and_then(|ms| ms.ok()?.parse().ok());
-    let told = unix_ms.and_then(|ms| Deadline::told(ms, sent_ms(headers), ago, timeout.most));
+    let told = unix_ms.and_then(|ms| Deadline::told(ms, sender, timeout.most));
     (unix_ms, told)
 }
 
-/// What the clock of the other side showed when it sent the reply, to the second.
-fn sent_ms(headers: &Headers) -> Option<u64> {
+/// What the clock of the other side showed when it sent a reply, to the second.
+pub(super) fn date_ms(headers: &Headers) -> Option<u64> {
     let date = std::str::from_utf8(headers.get(DATE.as_str())?).ok()?;
     let date = httpdate::parse_http_date(date).ok()?;
     let since = date.duration_since(UNIX_EPOCH).ok()?;
@@ -191,7 +201,7 @@ mod tests {
         received(
             &head.headers,
             event,
-            Duration::ZERO,
+            &Sender::default(),
             &mut FunctionIdentity::default(),
         )
     }
@@ -245,7 +255,7 @@ mod tests {
         let now_ms = crate::invocation::unix_ms_now();
         let head = format!("HTTP/1.1 200 OK\r\n{DEADLINE}: {}\r\n\r\n", now_ms - 10);
         let (head, _) = parse(head.as_bytes()).unwrap().unwrap();
-        let left = time_left(&head.headers, Timeout::default());
+        let left = time_left(&head.headers, &Sender::default(), Timeout::default());
         assert_eq!(left, limits::API_REPLY_TIMEOUT_LEAST);
     }
 
@@ -256,7 +266,8 @@ mod tests {
         let (head, _) = parse(head.as_bytes()).unwrap().unwrap();
         let mut identity = FunctionIdentity::default();
         let ago = identity.timeout.assumed / 3;
-        let received = received(&head.headers, Bytes::new(), ago, &mut identity).unwrap();
+        let sender = sender(&head.headers, ago, &Clock::default());
+        let received = received(&head.headers, Bytes::new(), &sender, &mut identity).unwrap();
         let left = received.invocation.deadline.remaining();
         assert!(left <= identity.timeout.assumed - ago, "{left:?}");
         assert!(left > identity.timeout.assumed / 3, "{left:?}");

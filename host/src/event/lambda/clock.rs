@@ -1,0 +1,126 @@
+//! Whether the Runtime API has another clock than this machine, as far as the dates of its replies tell.
+//!
+//! What is posted is replied to at once: so that reply was dated between the two. An event tells less: its date is
+//! old where it has waited for a thaw, and then so is the time that is left by it.
+//!
+//! Promises: the same clock is never taken for another one, unless it is set back while a reply is on its way, and
+//! then until the next; a clock that is ahead is noticed sooner or later, one that is behind by two seconds at once.
+
+use std::sync::{Arc, Mutex};
+
+use crate::limits;
+use crate::lock::lock;
+
+/// What is known of the other side's clock. Shared by the connections to it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Clock(Arc<Mutex<Option<Ahead>>>);
+
+/// How far it is ahead of this machine's, in milliseconds: at least and at most. Behind is less than none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ahead {
+    least: i64,
+    most: i64,
+}
+
+impl Clock {
+    /// Takes note of what the other side's clock showed, to the second, between two times of this machine's.
+    pub(super) fn shown(&self, date_ms: u64, asked_ms: u64, replied_ms: u64) {
+        let Some(shown) = Ahead::shown(date_ms, asked_ms, replied_ms) else {
+            return;
+        };
+        let mut known = lock(&self.0);
+        *known = Some(known.map_or(shown, |known| known.narrowed(shown)));
+    }
+
+    /// Whether it is known to be another clock than this machine's.
+    pub(super) fn is_another(&self) -> bool {
+        lock(&self.0).is_some_and(Ahead::is_difference)
+    }
+}
+
+impl Ahead {
+    /// Nothing, if this machine's clock was set back meanwhile.
+    fn shown(date_ms: u64, asked_ms: u64, replied_ms: u64) -> Option<Self> {
+        let (date, asked, replied) = (date_ms as i64, asked_ms as i64, replied_ms as i64);
+        let cut = 999 + limits::DATE_AGE_MAX.as_millis() as i64;
+        (asked <= replied).then_some(Self {
+            least: date - replied,
+            most: date + cut - asked,
+        })
+    }
+
+    /// What is true of both; of the later one, if one of the clocks was set since.
+    fn narrowed(self, later: Self) -> Self {
+        let both = Self {
+            least: self.least.max(later.least),
+            most: self.most.min(later.most),
+        };
+        match both.least <= both.most {
+            true => both,
+            false => later,
+        }
+    }
+
+    fn is_difference(self) -> bool {
+        let same = limits::CLOCK_DIFFERENCE_MAX.as_millis() as i64;
+        self.least > same || self.most < -same
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_700_000_000_000;
+
+    /// A clock that shows replies which take this long at each moment of a second, so far ahead.
+    fn shown(ahead: i64, took: u64) -> Clock {
+        let clock = Clock::default();
+        for moment in (0..1_000).step_by(10) {
+            let at = (NOW + moment).saturating_add_signed(ahead);
+            clock.shown(at - at % 1_000, NOW + moment, NOW + moment + took);
+        }
+        clock
+    }
+
+    #[test]
+    fn the_same_clock_is_no_other_one_however_long_a_reply_takes() {
+        assert!(!Clock::default().is_another());
+        for took in [0, 1, 100, 5_000] {
+            assert!(!shown(0, took).is_another(), "{took} ms");
+        }
+    }
+
+    /// As of a server that looks at its clock once in a second.
+    #[test]
+    fn the_same_clock_is_no_other_one_where_its_dates_are_old() {
+        assert!(!shown(-999, 0).is_another());
+    }
+
+    #[test]
+    fn another_clock_is_noticed_by_the_dates_of_its_replies() {
+        for ahead in [-3_600_000, -5_000, -2_100, 500, 5_000, 3_600_000] {
+            assert!(shown(ahead, 1).is_another(), "{ahead} ms");
+        }
+        for ahead in [-3_600_000, -5_000, 1_100, 3_600_000] {
+            let clock = Clock::default();
+            let at = (NOW + 990).saturating_add_signed(ahead);
+            clock.shown(at - at % 1_000, NOW + 990, NOW + 991);
+            assert!(clock.is_another(), "{ahead} ms");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_known_by_its_next_reply() {
+        let clock = shown(-5_000, 1);
+        clock.shown(NOW, NOW + 10, NOW + 11);
+        assert!(!clock.is_another());
+        let clock = shown(0, 1);
+        clock.shown(NOW - 5_000, NOW + 10, NOW + 11);
+        assert!(clock.is_another());
+        // This machine's, while the reply was on its way.
+        let clock = Clock::default();
+        clock.shown(NOW, NOW + 10, NOW - 3_600_000);
+        assert!(!clock.is_another());
+    }
+}
