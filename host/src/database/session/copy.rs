@@ -1,11 +1,13 @@
 //! `COPY`, in and out: a table's rows as a stream of bytes beside the statement.
 //!
 //! Promises: neither side is sent more than it takes, so that no more than one piece is held; a copy
-//! that is dropped before its end, or whose invocation ends, has copied nothing; nothing but the end of the data is
+//! that is dropped before its end, or whose invocation ends, has copied nothing, nor has one of which a piece was
+//! refused or given up, whatever comes behind that; nothing but the end of the data is
 //! told as that; what is counted of one that
 //! goes out are its rows, and not what stands before and behind them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Session;
 use super::grants::Meter;
@@ -20,6 +22,22 @@ pub struct CopyIn {
     seat: Arc<Seat>,
     flow: Option<Flow>,
     over: tokio::sync::Mutex<bool>,
+    /// Whether a piece of the data is missing.
+    torn: AtomicBool,
+}
+
+/// A piece of the data, of which all comes through or the copy fails.
+struct Piece<'a> {
+    copy: &'a CopyIn,
+    is_whole: bool,
+}
+
+impl Drop for Piece<'_> {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            self.copy.tear();
+        }
+    }
 }
 
 /// Rows on their way out of a table.
@@ -47,6 +65,7 @@ impl CopyIn {
             flow: seat.flow(),
             seat,
             over: tokio::sync::Mutex::new(false),
+            torn: AtomicBool::new(false),
         }
     }
 
@@ -57,14 +76,18 @@ impl CopyIn {
 
     /// Sends bytes; they need not end where a row does. Returns once the socket has taken them.
     pub async fn write(&self, bytes: &[u8]) -> Result<()> {
-        self.session.told(self.send(bytes).await)
+        let mut piece = Piece {
+            copy: self,
+            is_whole: false,
+        };
+        let written = self.send(bytes).await;
+        piece.is_whole = written.is_ok();
+        self.session.told(written)
     }
 
     async fn send(&self, bytes: &[u8]) -> Result<()> {
         let mut over = self.over.lock().await;
-        if *over || self.seat.flow() != self.flow {
-            return Err(Error::Ended);
-        }
+        self.may_go_on(&mut over)?;
         let written = self
             .session
             .with_loan(&self.seat, Claim::to_go_on(self.flow), async |loan| {
@@ -73,9 +96,9 @@ impl CopyIn {
                 loan.copy_write(bytes).await
             })
             .await;
-        *over = written.is_err();
-        if *over {
-            end_flow(&self.session, &self.seat, self.flow);
+        *over = false;
+        if written.is_err() || self.torn.load(Ordering::Acquire) {
+            self.fail(&mut over);
         }
         written
     }
@@ -87,9 +110,7 @@ impl CopyIn {
 
     async fn end(&self) -> Result<u64> {
         let mut over = self.over.lock().await;
-        if *over || self.seat.flow() != self.flow {
-            return Err(Error::Ended);
-        }
+        self.may_go_on(&mut over)?;
         let finished = self
             .session
             .with_loan(&self.seat, Claim::to_go_on(self.flow), async |loan| {
@@ -97,9 +118,35 @@ impl CopyIn {
                 loan.copy_finish().await
             })
             .await;
+        self.fail(&mut over);
+        finished
+    }
+
+    /// A piece of the data does not come, and so no others can.
+    pub fn tear(&self) {
+        self.torn.store(true, Ordering::Release);
+        // Whoever has the copy now will find that out.
+        if let Ok(mut over) = self.over.try_lock() {
+            let _ = self.may_go_on(&mut over);
+        }
+    }
+
+    /// Refuses what comes behind the end, or behind a piece that is missing.
+    fn may_go_on(&self, over: &mut bool) -> Result<()> {
+        if *over || self.seat.flow() != self.flow {
+            return Err(Error::Ended);
+        }
+        if self.torn.load(Ordering::Acquire) {
+            self.fail(over);
+            return Err(Error::Ended);
+        }
+        Ok(())
+    }
+
+    /// Nothing more is sent. What the server has not heard the end of, it does not copy.
+    fn fail(&self, over: &mut bool) {
         *over = true;
         end_flow(&self.session, &self.seat, self.flow);
-        finished
     }
 }
 

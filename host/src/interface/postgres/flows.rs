@@ -40,8 +40,14 @@ impl<T: Send + 'static> wit::HostCopyInWithStore<T> for HasPostgres {
         copy: Resource<CopyIn>,
         bytes: Vec<u8>,
     ) -> Outcome<()> {
-        let _carried = carry!(accessor, &*bytes);
         let copy = own!(accessor, &copy);
+        let _carried = match carry(accessor, &*bytes)? {
+            Ok(part) => part,
+            Err(error) => {
+                copy.tear();
+                return Ok(Err(error));
+            }
+        };
         Ok(copy.write(&bytes).await.map_err(Into::into))
     }
 

@@ -1,6 +1,7 @@
 //! What the calls of an invocation do, and what they leave behind.
 
 mod cancellation;
+mod copies;
 mod doubted;
 mod given_up;
 mod overlapping;
