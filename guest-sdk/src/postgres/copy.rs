@@ -1,7 +1,7 @@
 //! `COPY`: many rows in or out, as a stream of bytes beside the statement.
 //!
 //! Promises: memory for one piece at a time; a copy that is dropped before its end has copied
-//! nothing. Left to others: the format of the bytes, which the statement says.
+//! nothing, nor has one of which a piece did not come through for certain. Left to others: the format of the bytes, which the statement says.
 
 use std::fmt;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 
-use super::error::Error;
+use super::error::{Error, Kind};
 use super::transact::{Trouble, noted};
 use crate::bindings::hearth::postgres::client as wire;
 
@@ -22,20 +22,37 @@ const WRITE_BYTES_MAX: usize = 4 * 1024 * 1024;
 ///
 /// Nothing is copied before [`finish`](Self::finish). Dropping it copies nothing; in a transaction
 /// that fails, too.
+///
+/// If a [`write`](Self::write) fails, or its future is dropped before it is ready, nobody knows how much of its bytes
+/// has come through. Nothing can follow them then: further writes and `finish` fail, and nothing is copied.
 #[must_use = "nothing is copied without `finish`"]
 pub struct CopyIn {
     handle: wire::CopyIn,
     trouble: Option<Trouble>,
+    /// Whether some of what was written may not have come through.
+    torn: bool,
 }
 
 impl CopyIn {
     pub(super) fn new(handle: wire::CopyIn, trouble: Option<Trouble>) -> Self {
-        Self { handle, trouble }
+        Self {
+            handle,
+            trouble,
+            torn: false,
+        }
     }
 
     /// Sends bytes, which need not end where a row does. Returns when the server takes them.
     pub async fn write(&mut self, bytes: impl Into<Vec<u8>>) -> Result<(), Error> {
-        let bytes = bytes.into();
+        self.check()?;
+        // The host may have taken them by the time that this is given up, and is not told that nobody knows.
+        self.torn = true;
+        self.send(bytes.into()).await?;
+        self.torn = false;
+        Ok(())
+    }
+
+    async fn send(&self, bytes: Vec<u8>) -> Result<(), Error> {
         if bytes.len() <= WRITE_BYTES_MAX {
             return noted(self.trouble.as_ref(), self.handle.write(bytes).await);
         }
@@ -49,12 +66,24 @@ impl CopyIn {
     /// Ends the copy and returns how many rows were copied. What is wrong with the data is often
     /// told only here.
     pub async fn finish(self) -> Result<u64, Error> {
+        self.check()?;
         let finish = self.handle.finish();
         let finished = match &self.trouble {
             Some(trouble) => trouble.heard(finish).await,
             None => finish.await,
         };
         noted(self.trouble.as_ref(), finished)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        match self.torn {
+            true => Err(Error::new(Kind::Invalid(
+                "an earlier `write` of this COPY has failed, or its future was dropped before it was ready, so that a \
+                 piece may be missing: begin a new one"
+                    .to_owned(),
+            ))),
+            false => Ok(()),
+        }
     }
 }
 

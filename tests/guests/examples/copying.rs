@@ -1,5 +1,7 @@
 //! Copies rows in, of which some never come through: they are refused, or given up.
 
+use std::time::Duration;
+
 use futures_util::future::{Either, FutureExt, join_all, poll_immediate, select};
 use hearth::__private::bindings::hearth::postgres::client as wire;
 use hearth::postgres::types::Type;
@@ -11,6 +13,9 @@ const COPY: &str = "copy things from stdin";
 #[hearth::function]
 async fn handle(what: String) -> Result<Value, hearth::Error> {
     let db = hearth::postgres::default()?;
+    if what == "unheard" {
+        return Ok(unheard(&db).await?);
+    }
     let copy = wire::Database::open("default")
         .map_err(told)?
         .copy_in(COPY.to_owned(), None)
@@ -56,6 +61,25 @@ async fn given_up(db: &Client, copy: &wire::CopyIn) -> Result<Value, Error> {
     gate.batch_execute("select pg_advisory_unlock(1)").await?;
     let written = before.await.map_err(told);
     Ok(json!([is_held_up, was_given_up, written]))
+}
+
+/// Gives up a piece that the server takes in the meantime.
+async fn unheard(db: &Client) -> Result<Value, Error> {
+    let gate = db.session().await?;
+    gate.batch_execute("select pg_advisory_lock(1)").await?;
+    let mut copy = db.copy_in(COPY).await?;
+    let is_held_up = {
+        let mut written = Box::pin(copy.write(rows()));
+        let is_held_up = poll_immediate(written.as_mut()).await.is_none();
+        gate.batch_execute("select pg_advisory_unlock(1)").await?;
+        hearth::sleep(Duration::from_millis(500)).await;
+        is_held_up
+    };
+    let behind = copy.write("3\tthree\n").await;
+    let finished = copy.finish().await;
+    let [behind, finished] =
+        [behind, finished.map(|_| ())].map(|done| done.map_err(|error| error.to_string()));
+    Ok(json!([is_held_up, behind, finished]))
 }
 
 /// More than a socket holds.

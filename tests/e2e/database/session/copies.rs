@@ -42,4 +42,15 @@ behind_both_doors! {
         }
         assert_eq!(count(&database).await.as_deref(), Some("0"));
     }
+
+    /// The server has it by then; sent once more, it would be there twice.
+    async fn a_copy_of_which_a_piece_was_given_up_copies_nothing_though_it_came_through(door) {
+        let (database, trial) = trial(door).await;
+        let said = trial.value(json!("unheard")).await;
+        assert_eq!(said[0], json!(true), "{said}");
+        for behind in [&said[1], &said[2]] {
+            assert!(behind["Err"].to_string().contains("a piece may be missing"), "{said}");
+        }
+        assert_eq!(count(&database).await.as_deref(), Some("0"));
+    }
 }
