@@ -10,12 +10,16 @@
 //! - no two savepoints have one name. Of a call that was dropped nobody knows whether the server has done
 //!   it, and what is done once more must not find another savepoint: it would undo what was told as done.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 /// How much of a name PostgreSQL looks at, in bytes.
 const NAME_BYTES: usize = 63;
+/// What a number begins with.
+const MARK: char = '#';
+/// How many names are remembered.
+const PLAIN_MAX: usize = 1_000;
 
 /// What a transaction knows of its savepoints.
 #[derive(Default)]
@@ -23,8 +27,10 @@ pub(super) struct Savepoints(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// The names that there were, and how often each was asked for.
-    asked: HashMap<String, u64>,
+    /// The names that were given as they were wanted.
+    plain: HashSet<String>,
+    /// How many were given with a number in front.
+    numbered: u64,
     /// The one to be undone, with those within it.
     abandoned: Option<String>,
     undoing: bool,
@@ -33,19 +39,18 @@ struct State {
 
 impl Savepoints {
     /// The name for a savepoint that somebody wants to call like this, as far as PostgreSQL looks at it. If there
-    /// was another one before, a number goes in front.
+    /// was another one before, a number goes in front; so it does where the name looks as if it had one, or more
+    /// are in use than are remembered.
     pub(super) fn name(&self, wanted: &str) -> String {
         let wanted = &wanted[..wanted.floor_char_boundary(NAME_BYTES)];
         let mut state = self.lock();
-        let mut name = wanted.to_owned();
-        // Somebody may have wanted just the name that is made up.
-        while state.asked.contains_key(&name) {
-            let asked = state.asked.entry(wanted.to_owned()).or_default();
-            *asked += 1;
-            name = format!("#{asked} {wanted}");
-            name.truncate(name.floor_char_boundary(NAME_BYTES));
+        let may_be_plain = !wanted.starts_with(MARK) && state.plain.len() < PLAIN_MAX;
+        if may_be_plain && state.plain.insert(wanted.to_owned()) {
+            return wanted.to_owned();
         }
-        state.asked.insert(name.clone(), 1);
+        state.numbered += 1;
+        let mut name = format!("{MARK}{} {wanted}", state.numbered);
+        name.truncate(name.floor_char_boundary(NAME_BYTES));
         name
     }
 
@@ -131,22 +136,31 @@ mod tests {
         for (wanted, name) in [
             ("a", "a".to_owned()),
             ("b", "b".to_owned()),
+            ("a", "#1 a".to_owned()),
             ("a", "#2 a".to_owned()),
-            ("a", "#3 a".to_owned()),
             ("", String::new()),
-            ("#2 c", "#2 c".to_owned()),
-            ("c", "c".to_owned()),
-            ("c", "#3 c".to_owned()),
-            ("#2 c", "#2 #2 c".to_owned()),
-            ("#4 c", "#4 c".to_owned()),
-            ("c", "#5 c".to_owned()),
+            // Somebody may want just the name that is made up.
+            ("#4 a", "#3 #4 a".to_owned()),
+            ("a", "#4 a".to_owned()),
+            ("b", "#5 b".to_owned()),
             (&long, "ü".repeat(31)),
             // PostgreSQL would not see where they differ.
-            (&format!("{long}!"), format!("#2 {}", "ü".repeat(30))),
-            (&long, format!("#3 {}", "ü".repeat(30))),
+            (&format!("{long}!"), format!("#6 {}", "ü".repeat(30))),
+            (&long, format!("#7 {}", "ü".repeat(30))),
         ] {
             assert_eq!(savepoints.name(wanted), name);
         }
+    }
+
+    #[test]
+    fn names_take_no_more_memory_however_many_there_are() {
+        let savepoints = Savepoints::default();
+        let names: HashSet<String> = (0..10 * PLAIN_MAX)
+            .flat_map(|number| ["a".to_owned(), format!("b{number}")])
+            .map(|wanted| savepoints.name(&wanted))
+            .collect();
+        assert_eq!(names.len(), 20 * PLAIN_MAX);
+        assert_eq!(savepoints.lock().plain.len(), PLAIN_MAX);
     }
 
     #[test]

@@ -108,7 +108,8 @@ impl Transaction<'_> {
     }
 
     /// As [`transaction`](Self::transaction), with a name of your choice for the savepoint. If the
-    /// transaction has had one of that name, a number goes in front: `#2 name`. PostgreSQL looks at 63 bytes of it.
+    /// transaction has had one of that name, or very many others, a number goes in front: `#2 name`. PostgreSQL looks
+    /// at 63 bytes of it.
     pub async fn savepoint(&mut self, name: impl Into<String>) -> Result<Transaction<'_>, Error> {
         self.open.settle().await?;
         let name = self.open.savepoints.name(&name.into());
