@@ -244,8 +244,8 @@ impl Error {
         matches!(self.0.kind, Kind::Denied(_))
     }
 
-    /// Whether the result has more rows or bytes than the function may read. In a transaction, what the
-    /// statement did until then can be rolled back. Outside of one the server is told to stop, which undoes all that it
+    /// Whether the result has more rows or bytes than the function may read. A transaction has failed by it, unless the
+    /// statement is one that only reads. Outside of one the server is told to stop, which undoes all that it
     /// did, unless it had ended by then: nobody knows which ([`may_have_executed`](Self::may_have_executed)).
     pub fn is_capped(&self) -> bool {
         matches!(self.0.kind, Kind::Capped(_))

@@ -47,6 +47,11 @@ impl Connection {
         self.interrupt().await
     }
 
+    /// A guest is told that a request has failed, of which the server does not know that.
+    pub fn tell_failed(&mut self) {
+        self.told_failed = true;
+    }
+
     /// Sees to it that a transaction that is open has failed, if a guest was told that what it asked for in it
     /// has: it would otherwise be committed with the rest.
     pub async fn fail_transaction(&mut self) -> Result<()> {

@@ -213,7 +213,13 @@ impl CopyOut {
                 loan.copy_read(bytes).await
             })
             .await
-            .and_then(|batch| place.meter.count(&batch).map(|()| batch));
+            .and_then(|batch| match place.meter.count(&batch) {
+                Ok(()) => Ok(batch),
+                Err(capped) => {
+                    self.seat.tell_failed();
+                    Err(capped)
+                }
+            });
         place.broken = read.is_err();
         if let Ok(batch) = &mut read {
             place.ended = batch.last;

@@ -13,11 +13,13 @@ use std::time::Duration;
 
 use super::Session;
 use super::grants::Meter;
-use super::seat::{Flow, Seat};
+use super::seat::{Flow, Role, Seat};
 use super::turn::Claim;
 use crate::database::connection::batch::{Batch, Rest};
 use crate::database::connection::exchange::Started;
 use crate::database::error::{Error, Result};
+use crate::database::sql::kinds::only_reads;
+use crate::database::statement::Call;
 use crate::limits;
 
 /// The rows of a result that have not been read.
@@ -42,6 +44,8 @@ struct Fetch {
     meter: Meter,
     /// How long the server may take for some of them, if less than the invocation has.
     timeout: Option<Duration>,
+    /// In which transaction their statement has done more than read, if it has.
+    written_in: Option<u64>,
 }
 
 impl Cursor {
@@ -51,9 +55,10 @@ impl Cursor {
         seat: &Arc<Seat>,
         started: &mut Started,
         meter: Meter,
-        timeout: Option<Duration>,
+        call: &Call,
     ) -> Option<Self> {
         let rest = started.rest.take()?;
+        let stays = !matches!(seat.role(), Role::Call | Role::Cursor);
         Some(Self {
             session: session.clone(),
             seat: seat.clone(),
@@ -65,7 +70,8 @@ impl Cursor {
                 over: false,
                 failed: started.first.failed.take(),
                 meter,
-                timeout,
+                timeout: call.timeout,
+                written_in: (stays && !only_reads(&call.key.sql)).then(|| seat.transaction()),
             }),
         })
     }
@@ -87,6 +93,7 @@ impl Cursor {
             return Err(Error::Ended);
         }
         if let Some(error) = place.failed.take() {
+            self.fail_what_has_written(&place, &error);
             abandon(&self.session, &self.seat, &mut place);
             return Err(*error);
         }
@@ -107,8 +114,10 @@ impl Cursor {
         place.flow = self.seat.flow_of(&place.rest);
         match &mut fetched {
             Ok(batch) if place.meter.count(batch).is_err() => {
+                let capped = place.meter.capped();
+                self.fail_what_has_written(&place, &capped);
                 abandon(&self.session, &self.seat, &mut place);
-                return Err(place.meter.capped());
+                return Err(capped);
             }
             Ok(batch) if !batch.last => {
                 place.bytes += batch.cells.len();
@@ -116,6 +125,9 @@ impl Cursor {
                 place.failed = batch.failed.take();
             }
             _ => {
+                if let Err(error) = &fetched {
+                    self.fail_what_has_written(&place, error);
+                }
                 place.over = true;
                 let flows = self.seat.flow_of(&place.rest).is_some();
                 self.seat.end_rows(&place.rest);
@@ -128,6 +140,14 @@ impl Cursor {
             }
         }
         fetched
+    }
+
+    /// What a statement has done is not to be committed with the rest, if the guest is told that it has failed.
+    fn fail_what_has_written(&self, place: &Fetch, error: &Error) {
+        let is_open = place.written_in == Some(self.seat.transaction());
+        if is_open && matches!(error, Error::Capped(_) | Error::TooLarge(_)) {
+            self.seat.tell_failed();
+        }
     }
 
     async fn fetch_more(&self, place: &mut Fetch, bytes: usize) -> Result<Batch> {

@@ -15,6 +15,7 @@ use crate::database::Batch;
 use crate::database::connection::pipeline::Outcome;
 use crate::database::error::Result;
 use crate::database::sql::copying::Direction;
+use crate::database::sql::kinds::only_reads;
 use crate::database::statement::{Call, Description};
 
 /// The beginning of a result.
@@ -54,8 +55,11 @@ impl Place {
         let session = self.session();
         let mut meter = session.grants.meter(seat.database().name());
         let counted = meter.count(&started.first);
+        if counted.is_err() && !only_reads(&call.key.sql) {
+            seat.tell_failed();
+        }
         // Before the refusal: dropping it frees the connection.
-        let rest = Cursor::after(session, &seat, &mut started, meter, call.timeout);
+        let rest = Cursor::after(session, &seat, &mut started, meter, call);
         session.told(counted)?;
         let changed = call.version != started.description.version;
         Ok(Answer {
@@ -76,6 +80,9 @@ impl Place {
         let (outcomes, seat) = self.perform(work::Pipeline(calls)).await?;
         let session = self.session();
         let counted = session.grants.count(seat.database().name(), &outcomes);
+        if counted.is_err() {
+            seat.tell_failed();
+        }
         session.told(counted)?;
         Ok(outcomes)
     }

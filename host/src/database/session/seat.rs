@@ -26,12 +26,17 @@ pub(in crate::database) struct Seat {
     pub(super) given_up: AtomicBool,
     /// Whether the transaction that is open was dropped.
     pub(super) dropped: AtomicBool,
+    /// Whether the guest was told that a call in the transaction that is open has failed, of which the server does
+    /// not know that.
+    pub(super) told_failed: AtomicBool,
     /// How many transactions were begun on it.
     begun: AtomicU64,
     /// How many calls use it, or wait for it.
     calls: AtomicUsize,
     /// Whether a transaction was open when its last call was over.
     in_transaction: AtomicBool,
+    /// How often its server had said by then that none is open.
+    transactions: AtomicU64,
     /// Whether its connection was clean by then.
     clean: AtomicBool,
     /// The portals whose rows nobody will read any more.
@@ -106,9 +111,11 @@ impl Seat {
             flow: Mutex::default(),
             given_up: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
+            told_failed: AtomicBool::new(false),
             begun: AtomicU64::new(0),
             calls: AtomicUsize::new(0),
             in_transaction: AtomicBool::new(false),
+            transactions: AtomicU64::new(0),
             clean: AtomicBool::new(false),
             ended_portals: Mutex::default(),
             aside,
@@ -151,10 +158,17 @@ impl Seat {
         self.in_transaction.load(Ordering::Acquire)
     }
 
+    /// What tells the transaction that was open then, if one was, from all others.
+    pub(in crate::database) fn transaction(&self) -> u64 {
+        self.transactions.load(Ordering::Acquire)
+    }
+
     /// Takes note of what a call has left behind.
     pub(in crate::database) fn look_at(&self, loan: &Loan) {
         let open = loan.wire.in_transaction();
         self.in_transaction.store(open, Ordering::Release);
+        let transactions = loan.wire.transactions;
+        self.transactions.store(transactions, Ordering::Release);
         self.clean.store(loan.is_clean(), Ordering::Release);
     }
 
@@ -287,6 +301,12 @@ impl Seat {
     pub(in crate::database) fn drop_transaction(&self) {
         self.dropped.store(true, Ordering::Release);
         self.stop_flow();
+    }
+
+    /// The guest is told that a call has failed, of which the server does not know that: nothing more is done in the
+    /// transaction that is open, if one is, before that has failed as well.
+    pub(in crate::database) fn tell_failed(&self) {
+        self.told_failed.store(true, Ordering::Release);
     }
 
     /// The next statement on its connection begins a transaction first.

@@ -22,6 +22,9 @@ impl Seat {
         }
         // Whoever gave it up still hears what was said until then.
         self.overhear(loan);
+        if self.told_failed.swap(false, Ordering::AcqRel) {
+            loan.tell_failed();
+        }
         // Each is done with only when it is done: this may itself be given up.
         if self.given_up.load(Ordering::Acquire) {
             loan.give_up().await?;

@@ -18,6 +18,7 @@ use crate::database::pool::Loan;
 use crate::database::sql::alone::stands_alone;
 use crate::database::sql::copying::{Direction, direction, moves_data};
 use crate::database::sql::ending::ends_transaction;
+use crate::database::sql::kinds::only_reads;
 use crate::database::statement::{Call, Description, Key};
 use crate::limits;
 
@@ -135,6 +136,7 @@ impl Work for Query<'_> {
                 learn(loan, database, &self.0.key, &started.description);
             }
             Ok(_) => {}
+            Err(Error::TooLarge(_)) if !only_reads(&self.0.key.sql) => loan.tell_failed(),
             Err(error) => heed(error, self.0, loan, database),
         }
         started

@@ -94,6 +94,38 @@ behind_both_doors! {
         }
     }
 
+    /// What was done in it before would be committed otherwise, and what was told as refused.
+    async fn a_transaction_is_not_committed_behind_what_it_has_written_and_not_read(door) {
+        let database = database("create table noted (n int4); grant all on noted to $app").await;
+        let trial = start(door, &database, "rows_max = 400").await;
+        let writing = |rows: u32, bytes: u32| {
+            format!("insert into noted select generate_series(1, {rows}) returning repeat('x', {bytes})")
+        };
+        for step in [
+            json!({ "pipeline": [["insert into noted values (1)", []], [sql(401, 1), []]] }),
+            json!({ "query": writing(401, 1) }),
+            json!({ "query": writing(450, 1000) }),
+            json!({ "copy_out": format!("copy ({}) to stdout", writing(401, 1)) }),
+        ] {
+            let other = json!({ "execute": "insert into noted values (2)" });
+            let results = results(&trial, json!([
+                { "transaction": [other, step], "end": "commit" },
+                { "transaction": [other, step, other], "end": "commit" },
+                { "session": [{ "batch": "begin" }, other, step, { "batch": "commit" }] },
+                { "batch": "begin" }, other, step, other, { "batch": "commit" },
+            ])).await;
+            let refused = [&results[0]["steps"][1], &results[1]["steps"][1], &results[2][2], &results[5]];
+            assert!(refused.iter().all(|told| message(told).contains("400 rows")), "{step}: {results:?}");
+            for next in [&results[1]["steps"][2], &results[6]] {
+                assert_eq!(next["error"]["code"], "25P02", "{step}: {next}");
+            }
+            for transaction in &results[..2] {
+                assert!(transaction["end"].to_string().contains("rolled back"), "{step}: {transaction}");
+            }
+            assert_eq!(database.value("select count(*) from noted").await.as_deref(), Some("0"), "{step}");
+        }
+    }
+
     async fn what_fits_its_cap_is_read_in_each_of_these_ways(door) {
         let database = database("").await;
         let trial = start(door, &database, CAPS).await;

@@ -225,6 +225,22 @@ behind_both_doors! {
         assert_eq!(numbers(&database).await.as_deref(), Some(""));
     }
 
+    /// What it has written is not committed with the rest; of what only reads nothing is.
+    async fn a_transaction_has_failed_when_a_row_of_what_it_has_written_was_too_large(door) {
+        let (database, trial) = trial(door).await;
+        for (sql, left) in [
+            ("insert into things values (2) returning repeat('x', 9000000)", ""),
+            ("insert into things values (4), (5) returning repeat('x', (number - 4) * 9000000)", ""),
+            ("select repeat('x', 9000000)", "1 3"),
+        ] {
+            let steps = json!([insert(1), { "query": sql }, insert(3)]);
+            let results = results(&trial, json!([{ "transaction": steps, "end": "commit" }])).await;
+            assert!(message(&results[0]["steps"][1]).contains("read a large value in pieces"), "{results:?}");
+            assert_eq!(results[0]["end"].is_null(), !left.is_empty(), "{results:?}");
+            assert_eq!(numbers(&database).await.as_deref(), Some(left), "{sql}");
+        }
+    }
+
     /// What goes back to the host's own savepoint is done by then, and its answer on the way.
     async fn a_statement_that_is_given_up_while_it_is_prepared_anew_harms_none_after_it(door) {
         let database = Database::with(SCHEMA).await;
