@@ -39,12 +39,17 @@ impl Connection {
             self.is_not_cancelled().await;
             return Ok(());
         }
-        let in_transaction = self.wire.in_transaction() || self.under_way.began.is_some();
-        if in_transaction && !self.under_way.copying_out && !self.told_failed {
-            // No more than one fetch is under way, and cancelling would fail the transaction.
-            return self.wire.drain().await;
+        match self.reads_on() {
+            true => self.wire.drain().await,
+            false => self.interrupt().await,
         }
-        self.interrupt().await
+    }
+
+    /// Whether rows that nobody will read are read to their end all the same: no more than one fetch is under way,
+    /// and cancelling would fail the transaction.
+    pub fn reads_on(&self) -> bool {
+        let in_transaction = self.wire.in_transaction() || self.under_way.began.is_some();
+        in_transaction && !self.under_way.copying_out && !self.told_failed
     }
 
     /// A guest is told that a request has failed, of which the server does not know that.

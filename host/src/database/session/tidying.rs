@@ -1,9 +1,9 @@
 //! How a seat's connection gets rid of what nobody waits for.
 //!
 //! Promises: what is begun here may be given up at any await, and is then done by whoever has the seat next; what
-//! cannot be done in time costs the connection.
+//! cannot be done in time costs the connection, unless nothing has to be ended and rows are only on their way.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::overheard;
@@ -39,7 +39,7 @@ impl Seat {
         loan.fail_transaction().await
     }
 
-    /// The same within a time, after which the connection is retired.
+    /// The same within a time, after which the connection is retired, unless it only has to read what is on its way.
     pub(in crate::database) async fn tidy_within(&self, within: Duration) {
         let mut place = self.loan.lock().await;
         // The next call came first and has done it: what flows by now is its own.
@@ -47,8 +47,13 @@ impl Seat {
             return;
         }
         let Some(loan) = place.as_mut() else { return };
+        let is_set = |flag: &AtomicBool| flag.load(Ordering::Acquire);
+        let ends = [&self.given_up, &self.dropped, &self.told_failed];
+        let reads_on = loan.reads_on() && !ends.into_iter().any(is_set);
         match tokio::time::timeout(within, self.tidy(loan)).await {
             Ok(Ok(())) => self.look_at(loan),
+            // The transaction is well, and may take its time: the next call reads on.
+            Err(_) if reads_on => {}
             Ok(Err(_)) | Err(_) => {
                 *place = None;
                 self.report_retired();

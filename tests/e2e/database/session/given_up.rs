@@ -241,6 +241,20 @@ behind_both_doors! {
         }
     }
 
+    /// The rest takes longer than a connection may take to be made clean.
+    async fn a_transaction_goes_on_behind_a_row_that_was_too_large(door) {
+        let database = Database::with("create table written (key bigint)").await;
+        let trial = Setup::of(&PROGRAM).with(&database).database("pool_max", "1").start(door).await;
+        let large = "select case n when 1 then repeat('x', 9000000) else pg_sleep(2)::text end from generate_series(1, 2) n";
+        let steps = json!([
+            { "do": "write", "key": 1 }, { "do": "query", "sql": large, "rows": "all" },
+            { "do": "sleep", "millis": 100 }, { "do": "write", "key": 2 },
+        ]);
+        let transaction = json!({ "do": "transaction", "steps": steps, "end": "commit" });
+        trial.value(json!({ "program": { "steps": [transaction], "fails": false } })).await;
+        assert_eq!(database.value("select count(*) from written").await.as_deref(), Some("2"));
+    }
+
     /// What goes back to the host's own savepoint is done by then, and its answer on the way.
     async fn a_statement_that_is_given_up_while_it_is_prepared_anew_harms_none_after_it(door) {
         let database = Database::with(SCHEMA).await;
