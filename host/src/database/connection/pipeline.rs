@@ -208,6 +208,11 @@ impl Connection {
                 plan.parsed = false;
             }
         }
+        // What they take may have pushed out others, also of those that are here: these are parsed on the way.
+        let own = plans.iter_mut().enumerate();
+        for (index, plan) in own.filter(|(index, plan)| plan.same_as == *index) {
+            plan.parsed |= !plan.name.is_empty() && !self.statements.contains(&calls[index].key);
+        }
         Ok(())
     }
 

@@ -149,6 +149,18 @@ behind_both_doors! {
         e2e::eventually("a line for each", async || (trial.host.lines("Taken: ") == 30).then_some(())).await;
     }
 
+    /// What is remembered of them has not room for all, and those that come last push out the first.
+    async fn statements_of_a_pipeline_may_take_more_than_is_remembered(door) {
+        let labels: Vec<String> = (0..1000).map(|number| format!("'mood {number}'")).collect();
+        let database = Database::with(&format!("create type mood as enum ({})", labels.join(", "))).await;
+        let trial = Setup::of(&QUERY).with(&database).database("pool_max", "1").start(door).await;
+        let call = |number: u32| json!([format!("select 'mood 7'::mood as m{number} where $1::int4 > 0"), [1]]);
+        let pipeline = json!({ "pipeline": (0..60).map(call).collect::<Vec<_>>() });
+        let results = results(&trial, json!([pipeline, pipeline, { "transaction": [pipeline], "end": "commit" }])).await;
+        let each = json!(vec![json!({ "affected": 1, "rows": 1 }); 60]);
+        assert_eq!([&results[0], &results[1], &results[2]["steps"][0]], [&each; 3]);
+    }
+
     async fn what_is_no_copy_in_that_direction_says_so(door) {
         let (database, trial) = trial(door, "\"serial\"").await;
         let insert = "insert into things values (77, 'never')";
