@@ -61,6 +61,8 @@ enum Act {
     AskKept,
     /// Reads on behind an error of a `COPY`.
     ReadOn,
+    /// Reads rows in a transaction batch by batch.
+    ReadBatches,
     /// Uses and drops a transaction that its own text has ended, beside the next one of its session.
     BeginAnother,
 }
@@ -98,6 +100,7 @@ async fn handle(event: Event, cx: Context) -> Result<Told, hearth::Error> {
         }
         Act::BeginAnother => told(begin_another().await),
         Act::ReadOn => told(read_on().await),
+        Act::ReadBatches => told(read_batches().await),
         Act::Swell => {
             black_box(vec![1_u8; event.mib << 20]);
             json!("swollen")
@@ -120,6 +123,12 @@ fn told(done: Result<Value, wire::Error>) -> Value {
     done.unwrap_or_else(|error| json!(format!("{error:?}")))
 }
 
+const OPTIONS: wire::TransactionOptions = wire::TransactionOptions {
+    isolation_level: None,
+    read_only: None,
+    deferrable: None,
+};
+
 async fn read_on() -> Result<Value, wire::Error> {
     let sql = "copy (select 1 / (n - 500) from generate_series(1, 1000) n) to stdout";
     let copy = Database::open("default")?
@@ -133,17 +142,37 @@ async fn read_on() -> Result<Value, wire::Error> {
     Ok(json!(reads))
 }
 
-async fn begin_another() -> Result<Value, wire::Error> {
-    let options = wire::TransactionOptions {
-        isolation_level: None,
-        read_only: None,
-        deferrable: None,
+/// Of the first batch it says when it is there. How many rows there are in each.
+async fn read_batches() -> Result<Value, wire::Error> {
+    let tx = Database::open("default")?.begin(OPTIONS, None).await?;
+    let call = wire::Call {
+        sql: "select repeat('x', 521) from generate_series(1, 1000)".to_owned(),
+        types: Vec::new(),
+        version: 0,
+        arguments: Vec::new(),
+        timeout_ms: None,
     };
+    let answer = tx.query(call).await?;
+    println!("{} rows are here", answer.first.rows);
+    let mut batches = vec![answer.first.rows];
+    if let Some(rest) = answer.rest {
+        loop {
+            let batch = rest.next(1 << 20).await?;
+            batches.push(batch.rows);
+            if batch.last {
+                break;
+            }
+        }
+    }
+    Ok(json!(batches))
+}
+
+async fn begin_another() -> Result<Value, wire::Error> {
     let insert = || "insert into things values ('left')".to_owned();
     let session = Database::open("default")?.session(None).await?;
-    let one = session.begin(options).await?;
+    let one = session.begin(OPTIONS).await?;
     one.batch_execute("commit".to_owned(), None).await?;
-    let other = session.begin(options).await?;
+    let other = session.begin(OPTIONS).await?;
     other.batch_execute(insert(), None).await?;
     let through_one = one.batch_execute(insert(), None).await;
     let ended = one.commit(None).await;

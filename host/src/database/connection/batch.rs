@@ -28,6 +28,11 @@ pub struct Rest {
 }
 
 impl Batch {
+    /// Whether whoever waits for rows learns nothing from it.
+    pub fn says_nothing(&self) -> bool {
+        self.rows == 0 && !self.last && self.failed.is_none()
+    }
+
     /// The rows before an error, if there are any; it comes when the next are asked for. What makes
     /// the connection useless is told at once.
     pub fn or_failed(mut self, error: Error) -> Result<Self> {

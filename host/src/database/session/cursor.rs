@@ -97,22 +97,14 @@ impl Cursor {
             abandon(&self.session, &self.seat, &mut place);
             return Err(*error);
         }
-        let mut fetched = match self.seat.take_aside(&place.rest) {
-            Some(batch) => Ok(batch),
-            None => self.fetch_more(&mut place, bytes).await,
-        };
-        match &fetched {
-            // Nothing was read, and everything is as it was.
-            Err(Error::InUse) => return fetched,
-            // They may have been read by another call while this one waited for its turn.
-            Err(Error::Ended) => {
-                let batch = self.seat.take_aside(&place.rest);
-                fetched = batch.map_or(fetched, Ok);
-            }
-            _ => {}
+        let mut fetched = self.fetch_some(&mut place, bytes).await;
+        // Another call has met no more than the end of the server's answer: the portal has more.
+        while fetched.as_ref().is_ok_and(Batch::says_nothing) {
+            fetched = self.fetch_some(&mut place, bytes).await;
         }
-        place.flow = self.seat.flow_of(&place.rest);
         match &mut fetched {
+            // Nothing was read, and everything is as it was.
+            Err(Error::InUse) => {}
             Ok(batch) if place.meter.count(batch).is_err() => {
                 let capped = place.meter.capped();
                 self.fail_what_has_written(&place, &capped);
@@ -139,6 +131,20 @@ impl Cursor {
                 }
             }
         }
+        fetched
+    }
+
+    async fn fetch_some(&self, place: &mut Fetch, bytes: usize) -> Result<Batch> {
+        let fetched = match self.seat.take_aside(&place.rest) {
+            Some(batch) => Ok(batch),
+            None => match self.fetch_more(place, bytes).await {
+                Err(Error::InUse) => return Err(Error::InUse),
+                // They may have been read by another call while this one waited for its turn.
+                Err(Error::Ended) => self.seat.take_aside(&place.rest).ok_or(Error::Ended),
+                fetched => fetched,
+            },
+        };
+        place.flow = self.seat.flow_of(&place.rest);
         fetched
     }
 

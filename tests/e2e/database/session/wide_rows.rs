@@ -1,8 +1,8 @@
 //! In a transaction other calls have their turn while rows are read, however large those are.
 
-use e2e::guests::QUERY;
+use e2e::guests::{MISBEHAVE, QUERY};
 use e2e::proxy::{FAILED, SUSPENDED};
-use e2e::{Database, Door, Harm, Proxy, Setup, Trial};
+use e2e::{Database, Door, Harm, Proxy, Setup, Trial, eventually};
 use serde_json::{Value, json};
 
 /// More than a batch, in the first rows that are fetched.
@@ -140,6 +140,22 @@ behind_both_doors! {
         let steps = json!([{ "streamed": rows, "meanwhile": ["select 1"] }]);
         let result = held_back(door, SUSPENDED, &transactions(&steps, "commit")[0]).await;
         assert_eq!(result["steps"][0], json!({ "rows": 1000 }), "{result}");
+    }
+
+    /// The end of an answer comes when its rows have all been passed on.
+    async fn no_batch_but_the_last_is_without_rows(door) {
+        let database = Database::create().await;
+        let proxy = Proxy::of(&database);
+        let trial = Setup::of(&MISBEHAVE).through(&proxy).start(door).await;
+        proxy.harm(Harm::HoldBack(SUSPENDED));
+        let release = eventually("the first batch", async || {
+            (trial.host.lines("500 rows are here") > 0).then(|| proxy.release())
+        });
+        let (told, ()) = tokio::join!(trial.value(json!({ "act": "read_batches" })), release);
+        let batches: Vec<u64> = serde_json::from_value(told["act"].clone()).expect("they are numbers");
+        let (last, others) = batches.split_last().expect("there is one at least");
+        assert_eq!(others.iter().sum::<u64>() + last, 1000, "{told}");
+        assert!(!others.is_empty() && !others.contains(&0), "{told}");
     }
 }
 
