@@ -28,6 +28,7 @@ async fn handle(part: String) -> Result<Value, hearth::Error> {
         "weighty" => weighty(&db).await?,
         "given up" => given_up(&db).await?,
         "odd" => odd(&db).await?,
+        "none to spare" => none_to_spare(&db).await?,
         _ => return Err(format!("there is no part {part:?}").into()),
     })
 }
@@ -263,6 +264,40 @@ async fn given_up(db: &Client) -> Result<Value, Error> {
     tx.commit().await?;
     let count: i64 = db
         .query_one_scalar("select sum(id) from things", &[])
+        .await?;
+    said.push(json!(count));
+    Ok(json!(said))
+}
+
+/// Of a transaction whose connection was lost before its first statement, and for which the pool of three has no other
+/// one meanwhile: what the first statement is told, and those after it.
+async fn none_to_spare(db: &Client) -> Result<Value, Error> {
+    let mut said = Vec::new();
+    for commits_at_once in [false, true] {
+        let mut tx = db.transaction().await?;
+        tx.set_timeout(Some(Duration::from_millis(300)));
+        let gate = db.session().await?;
+        let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity
+            where datname = current_database() and pid <> pg_backend_pid()";
+        gate.query_one_scalar::<i64, _>(kill, &[]).await?;
+        let insert = "insert into things values (1)";
+        let first = {
+            let waiting = || Box::pin(db.execute("select pg_sleep(600)", &[]));
+            let mut waiting = [waiting(), waiting()];
+            for call in &mut waiting {
+                assert!(poll_immediate(call.as_mut()).await.is_none());
+            }
+            tx.execute(insert, &[]).await
+        };
+        said.push(json!(first.is_err_and(|error| error.is_busy())));
+        if !commits_at_once {
+            tx.set_timeout(None);
+            said.push(json!(tx.execute(insert, &[]).await?));
+        }
+        tx.commit().await?;
+    }
+    let count: i64 = db
+        .query_one_scalar("select count(*) from things", &[])
         .await?;
     said.push(json!(count));
     Ok(json!(said))

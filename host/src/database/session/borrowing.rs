@@ -6,6 +6,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Session;
@@ -180,10 +181,13 @@ impl Session {
     ) -> Result<&'a mut Loan> {
         // First of all: it may be the only one that the pool has.
         *place = None;
+        // Whoever finds none, or gives up the wait, leaves everything to the next call as it was.
+        renewal.fresh.store(true, Ordering::Release);
         let until = self.lend_until(renewal.timeout);
         let lending = seat.database();
         let lent = lending.lend(until, 0, Patience::Deadline, &self.account);
         let loan = place.insert(lent.await?);
+        renewal.fresh.store(false, Ordering::Release);
         if let Some(begin) = renewal.begin {
             loan.begin_later(begin.to_owned());
         }

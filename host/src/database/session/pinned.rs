@@ -4,9 +4,11 @@
 //! Promises: all its calls run on one connection, one after another; when it is dropped, or its
 //! invocation ends, the connection is made clean before it is lent again.
 
+use std::iter;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::Session;
 use super::seat::Seat;
@@ -14,7 +16,9 @@ use super::shared;
 use super::transaction::{Options, Transaction};
 use super::turn::{Claim, Renewal};
 use super::work::Work;
+use crate::database::Database;
 use crate::database::error::{Error, Result};
+use crate::database::pool::Loan;
 use crate::database::wire::notification::Notification;
 
 /// A connection on loan to the guest itself.
@@ -46,13 +50,18 @@ impl Pinned {
     pub(in crate::database) async fn perform<W: Work>(&self, work: W) -> Result<W::Done> {
         self.session.admit(self.seat.database().name(), &work)?;
         shared::permit(self.seat.database(), &work)?;
-        let fresh = self.fresh.swap(false, Ordering::AcqRel);
-        // Nothing is lost with a connection on which nothing was done.
-        let renewal = fresh.then_some(Renewal {
-            timeout: work.timeout(),
-            begin: None,
-        });
+        let renewal = self.renewal(work.timeout());
         self.session.perform(&self.seat, &work, renewal).await
+    }
+
+    /// Nothing is lost with a connection on which nothing was done.
+    fn renewal(&self, timeout: Option<Duration>) -> Option<Renewal<'_>> {
+        let fresh = self.fresh.swap(false, Ordering::AcqRel);
+        fresh.then_some(Renewal {
+            timeout,
+            begin: None,
+            fresh: &self.fresh,
+        })
     }
 
     /// Begins a transaction on this connection; the server learns of it with its first statement.
@@ -60,20 +69,11 @@ impl Pinned {
         let name = self.seat.database().name();
         let begin = self.session.grants.begin(name, options)?.sql();
         self.seat.may_admit(None)?;
-        self.fresh.store(false, Ordering::Release);
+        let beginning = Begin(&self.seat, &begin);
+        let renewal = self.renewal(None);
         let number = self
             .session
-            .with_loan(&self.seat, Claim::default(), async |loan| {
-                self.seat.tidy(loan).await?;
-                if !loan.is_outside() {
-                    return Err(Error::Invalid(
-                        "a transaction is open on this connection already; end it first, or set a savepoint in it"
-                            .to_owned(),
-                    ));
-                }
-                loan.begin_later(begin.clone());
-                Ok(self.seat.begin_one())
-            })
+            .with_loan_of(&self.seat, Claim::default(), &beginning, renewal)
             .await?;
         Ok(Transaction::new(
             self.session.clone(),
@@ -107,6 +107,35 @@ impl Pinned {
     pub async fn close(&self) -> Result<()> {
         let closing = pin!(self.session.close(&self.seat));
         self.session.unless_ended(closing).await
+    }
+}
+
+/// Has the next statement begin a transaction first. Which of the seat's that is.
+struct Begin<'a>(&'a Seat, &'a str);
+
+impl Work for Begin<'_> {
+    type Done = u64;
+
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        iter::empty()
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<u64> {
+        if !loan.is_outside() {
+            return Err(Error::Invalid(
+                "a transaction is open on this connection already; end it first, or set a savepoint in it".to_owned(),
+            ));
+        }
+        loan.begin_later(self.1.to_owned());
+        Ok(self.0.begin_one())
     }
 }
 

@@ -133,9 +133,13 @@ impl Transaction {
     }
 
     async fn conclude(&self, sql: &'static str, timeout: Option<Duration>) -> Result<bool> {
-        let concluded = self
-            .session
-            .told(self.perform(Conclude(sql, timeout)).await);
+        let concluded = match self.has_no_connection() {
+            true => Ok(true),
+            false => {
+                let concluding = self.perform(Conclude(sql, timeout));
+                self.session.told(concluding.await)
+            }
+        };
         if !matches!(concluded, Err(Error::InUse)) {
             self.over.store(true, Ordering::Release);
             if self.is_newest() {
@@ -146,6 +150,12 @@ impl Transaction {
             self.session.leave(&self.seat, true);
         }
         concluded
+    }
+
+    /// Whether it was not begun, since there is no connection for it; and it is not any more.
+    fn has_no_connection(&self) -> bool {
+        let is_empty = !self.session.has_ended() && self.seat.is_empty();
+        is_empty && self.fresh.swap(false, Ordering::AcqRel)
     }
 
     async fn to_savepoint<'a>(
@@ -171,6 +181,7 @@ impl Transaction {
         let renewal = fresh.then_some(Renewal {
             timeout: work.timeout(),
             begin: Some(&self.begin),
+            fresh: &self.fresh,
         });
         self.session.perform(&self.seat, &within, renewal).await
     }

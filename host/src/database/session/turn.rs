@@ -5,6 +5,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::MutexGuard;
@@ -39,6 +40,8 @@ pub(in crate::database) struct Renewal<'a> {
     pub(in crate::database) timeout: Option<Duration>,
     /// What its next statement begins first.
     pub(in crate::database) begin: Option<&'a str>,
+    /// Says that nothing was done there yet, for as long as there is no other connection.
+    pub(in crate::database) fresh: &'a AtomicBool,
 }
 
 impl Claim {
@@ -108,7 +111,11 @@ impl Session {
     ) -> Result<W::Done> {
         let working = async |place: &mut Option<Loan>| {
             let Some(loan) = place.as_mut() else {
-                return Err(self.gone(seat));
+                return match renewal {
+                    // An earlier call found no other one.
+                    Some(renewal) => Box::pin(self.do_anew(seat, place, work, renewal)).await,
+                    None => Err(self.gone(seat)),
+                };
             };
             let done = self
                 .with(loan, seat, async |loan| seat.perform(loan, work).await)
