@@ -309,14 +309,15 @@ impl Opener {
             return false;
         }
         let vouched = self.demotion.vouch();
-        let mut question = self.silence.question(connection.turn());
+        let mut question = self.silence.question(connection);
+        let asked = &mut *question.connection;
         let there = if in_doubt {
-            Box::pin(connection.takes_writes(limits::VALIDATE_TIMEOUT)).await
+            Box::pin(asked.takes_writes(limits::VALIDATE_TIMEOUT)).await
         } else {
-            Box::pin(connection.validate(limits::VALIDATE_TIMEOUT)).await
+            Box::pin(asked.validate(limits::VALIDATE_TIMEOUT)).await
         };
-        connection.vouched = vouched;
-        question.answered = !connection.is_silent();
+        asked.vouched = vouched;
+        question.answered = !asked.is_silent();
         there
     }
 }

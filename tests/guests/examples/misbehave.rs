@@ -6,7 +6,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
+use futures_util::future::poll_immediate;
 use hearth::__private::bindings::hearth::postgres::client::{self as wire, Database};
+use hearth::postgres::Client;
 use hearth::{Context, Failure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -63,6 +65,8 @@ enum Act {
     ReadOn,
     /// Reads rows in a transaction batch by batch.
     ReadBatches,
+    /// Begins a call, and drops it a while later without having looked at it.
+    Neglect,
     /// Uses and drops a transaction that its own text has ended, beside the next one of its session.
     BeginAnother,
 }
@@ -101,6 +105,7 @@ async fn handle(event: Event, cx: Context) -> Result<Told, hearth::Error> {
         Act::BeginAnother => told(begin_another().await),
         Act::ReadOn => told(read_on().await),
         Act::ReadBatches => told(read_batches().await),
+        Act::Neglect => json!(neglect(&hearth::postgres::default()?).await),
         Act::Swell => {
             black_box(vec![1_u8; event.mib << 20]);
             json!("swollen")
@@ -165,6 +170,14 @@ async fn read_batches() -> Result<Value, wire::Error> {
         }
     }
     Ok(json!(batches))
+}
+
+/// Whether it was ready at once.
+async fn neglect(db: &Client) -> bool {
+    let mut call = Box::pin(db.execute("select 1", &[]));
+    let was_ready = poll_immediate(call.as_mut()).await.is_some();
+    std::thread::sleep(Duration::from_millis(300));
+    was_ready
 }
 
 async fn begin_another() -> Result<Value, wire::Error> {

@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -111,8 +112,7 @@ impl Stream {
                 return false;
             }
             // Encrypted it cannot be told what it is, and last words are the likeliest.
-            let heard = rustix::net::recv(self, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-            return heard.is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK);
+            return !self.has_heard();
         }
         if !self.may_have_heard() {
             return true;
@@ -122,8 +122,8 @@ impl Stream {
             match rustix::net::recv(self, &mut bytes, RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => return false,
                 Ok((heard, _)) => said.extend_from_slice(&bytes[..heard.min(bytes.len())]),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return error == rustix::io::Errno::WOULDBLOCK,
+                Err(Errno::INTR) => {}
+                Err(error) => return error == Errno::WOULDBLOCK,
             }
         }
         true
@@ -138,10 +138,18 @@ impl Stream {
         let Self::Tls(_) = self else {
             return !self.is_open(said) && said.is_empty();
         };
-        match rustix::net::recv(self, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-            Ok((_, heard)) => heard == 0,
-            Err(error) => error != rustix::io::Errno::WOULDBLOCK,
-        }
+        !matches!(self.peek(), Ok(1..) | Err(Errno::WOULDBLOCK))
+    }
+
+    /// Whether there is anything to be read, the end included, as the system knows without waiting.
+    pub fn has_heard(&self) -> bool {
+        self.peek() != Err(Errno::WOULDBLOCK)
+    }
+
+    /// How many of the next bytes are there, of one.
+    fn peek(&self) -> Result<usize, Errno> {
+        let peeked = rustix::net::recv(self, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        peeked.map(|(_, heard)| heard)
     }
 }
 

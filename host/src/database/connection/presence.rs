@@ -2,7 +2,7 @@
 //! that has not answered.
 //!
 //! Promises: a silence is known as soon as somebody has waited for an answer long enough, whether or not they could
-//! wait until the connection was given up for it.
+//! wait until the connection was given up for it; an answer that is there and was not read is none.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -22,12 +22,12 @@ impl Silence {
         turn <= Turn(self.0.load(Ordering::Relaxed))
     }
 
-    /// A connection that was last given back then is asked.
-    pub fn question(&self, turn: Turn) -> Question<'_> {
+    /// A connection is asked.
+    pub fn question<'a>(&'a self, connection: &'a mut Connection) -> Question<'a> {
         connect::asking(true);
         Question {
             silence: self,
-            turn,
+            connection,
             asked: Instant::now(),
             answered: false,
         }
@@ -37,7 +37,8 @@ impl Silence {
 /// What a connection is asked, until it has answered or nobody waits for that any more.
 pub struct Question<'a> {
     silence: &'a Silence,
-    turn: Turn,
+    /// Which.
+    pub connection: &'a mut Connection,
     asked: Instant,
     /// Whether there was an answer, or the end of the connection.
     pub answered: bool,
@@ -45,9 +46,12 @@ pub struct Question<'a> {
 
 impl Drop for Question<'_> {
     fn drop(&mut self) {
-        // Who gives it up at once learns nothing of the network.
-        if !self.answered && self.asked.elapsed() >= limits::VALIDATE_TIMEOUT / 5 {
-            self.silence.0.fetch_max(self.turn.0, Ordering::Relaxed);
+        // Who gives it up at once learns nothing of the network. And the answer may have come while nobody looked:
+        // a guest has computed on this thread, or the process was frozen.
+        let has_waited = self.asked.elapsed() >= limits::VALIDATE_TIMEOUT / 5;
+        if !self.answered && has_waited && !self.connection.wire.has_heard() {
+            let turn = self.connection.turn();
+            self.silence.0.fetch_max(turn.0, Ordering::Relaxed);
         }
         connect::asking(false);
     }

@@ -35,6 +35,11 @@ impl Wire {
         rests && self.stream.has_ended(&mut self.input)
     }
 
+    /// Whether the server has said anything that nobody has read, or has ended the connection.
+    pub fn has_heard(&self) -> bool {
+        self.dead || self.stream.has_heard()
+    }
+
     /// The tag of the next message, if the whole of it has arrived already.
     pub fn arrived(&mut self) -> Option<u8> {
         self.consume();

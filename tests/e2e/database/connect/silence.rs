@@ -1,6 +1,7 @@
 //! Packets that are lost without a word: a connection that is gone is found out long before the deadline, and
 //! a server that only takes its time is not taken to be gone.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use e2e::guests::{MISBEHAVE, PROGRAM, QUERY};
@@ -199,6 +200,35 @@ async fn a_silence_that_a_call_could_not_wait_for_is_known_to_those_after_it() {
     let results = results[0].as_array().expect("each has a result");
     assert!(unanswered(&&results[0]), "{results:?}");
     assert_eq!(results.iter().filter(unanswered).count(), 1, "{results:?}");
+}
+
+/// Nobody looks at it while a guest computes, and then nobody waits for it any more.
+#[tokio::test]
+async fn an_answer_that_was_not_read_is_no_silence() {
+    let clock = Clock::new();
+    let setup = Setup::of(&MISBEHAVE)
+        .database("pool_max", "4")
+        .clock(&clock);
+    let scene = Scene::of(setup).await;
+    let sessions = async |number: usize| -> BTreeSet<String> {
+        let pid = json!({ "query": "select pg_backend_pid()::text, pg_sleep(0.3)::text" });
+        let steps = json!({ "steps": [{ "parallel": vec![pid; number] }] });
+        let told = scene.trial.value(steps).await;
+        let each = told["steps"][0].as_array().expect("each has a result");
+        each.iter()
+            .map(|one| one["rows"][0][0].to_string())
+            .collect()
+    };
+    let before = sessions(4).await;
+    assert_eq!(before.len(), 4, "{before:?}");
+    clock.shift(60);
+    let told = scene.trial.value(json!({ "act": "neglect" })).await;
+    assert_eq!(told["act"], false, "it was asked whether it is there");
+    let after = sessions(3).await;
+    assert!(
+        after.len() == 3 && after.is_subset(&before),
+        "{before:?}, {after:?}"
+    );
 }
 
 /// It cannot be used again, and its lock is there for as long as the server knows nothing of that.
