@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use e2e::guests::{MISBEHAVE, PROGRAM, QUERY};
 use e2e::lambda::Event;
-use e2e::{Clock, Cut, Database, Door, Middlebox, Server, Setup, Trial};
+use e2e::{Clock, Cut, Database, Door, Middlebox, Server, Setup, Trial, eventually};
 use serde_json::{Value, json};
 
 const RULES: &str = "local all all trust\nhost all all 0.0.0.0/0 trust\n";
@@ -67,8 +67,12 @@ impl Scene {
         assert_eq!(self.middlebox.cut(Cut::Drop).await, 1);
     }
 
-    fn said(&self, what: &str) -> bool {
-        self.trial.host.log().iter().any(|line| line.contains(what))
+    /// Its output may come after the answer.
+    async fn said(&self, what: &str) {
+        eventually(&format!("{what:?} in the log"), async || {
+            (self.trial.host.lines(what) > 0).then_some(())
+        })
+        .await;
     }
 }
 
@@ -84,9 +88,9 @@ async fn what_is_sent_and_not_received_may_have_been_executed() {
         scene.run(held),
         scene.lose_packets("state = 'idle' and query = 'select 4711'")
     );
-    assert!(scene.said("key 7 maybe"), "{:?}", scene.trial.host.log());
+    scene.said("key 7 maybe").await;
     scene.run(json!([write(8)])).await;
-    assert!(scene.said("key 8 done"), "{:?}", scene.trial.host.log());
+    scene.said("key 8 done").await;
     let written = "select string_agg(key::text, ' ' order by key) from written";
     assert_eq!(scene.database.value(written).await.as_deref(), Some("6 8"));
 }
@@ -130,7 +134,7 @@ async fn a_server_that_works_and_is_cut_off_meanwhile_is_found_out() {
         scene.lose_packets("wait_event = 'PgSleep'")
     );
     scene.run(json!([{ "do": "write", "key": 9 }])).await;
-    assert!(scene.said("key 9 done"), "{:?}", scene.trial.host.log());
+    scene.said("key 9 done").await;
 }
 
 /// It takes no more of the data for a while.
@@ -140,7 +144,7 @@ async fn a_server_that_does_not_read_for_a_while_is_not_taken_to_be_gone() {
     let copy = json!({ "do": "copy_in", "sql": "copy slow from stdin where false", "pieces": 400, "end": "all" });
     let tx = json!([{ "do": "transaction", "steps": [copy, { "do": "write", "key": 3 }], "end": "commit" }]);
     scene.run(tx).await;
-    assert!(scene.said("key 3 done"), "{:?}", scene.trial.host.log());
+    scene.said("key 3 done").await;
 }
 
 /// Nobody is left to tell the server that a transaction is over: what it was told of time before must do.
