@@ -120,7 +120,7 @@ async fn what_is_sent_to_a_server_that_has_closed_meanwhile_was_not_executed() {
         };
         tokio::join!(scene.run(json!([held])), meanwhile);
         let told = format!("key {key} not");
-        assert!(scene.said(&told), "{told}: {:?}", scene.trial.host.log());
+        scene.said(&told).await;
     }
 }
 
