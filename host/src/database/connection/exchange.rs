@@ -18,6 +18,7 @@ use super::preparation::Ground;
 use crate::config::Prepare;
 use crate::database::connection::batch::{Batch, Rest};
 use crate::database::error::{Error, Result};
+use crate::database::sql::alone::may_commit;
 use crate::database::statement::{Call, Description, Effects};
 use crate::database::wire::reply::{self, Shape};
 use crate::database::wire::request::{self, Command, Format, Formats};
@@ -123,12 +124,14 @@ impl Connection {
     ) -> Result<Started> {
         let (ground, is_known) = (self.ground(), known.is_some());
         let attempted = self.attempt(call, known, rows, bytes, Some(&ground)).await;
-        match attempted {
+        let done = match attempted {
             Err(error) if Box::pin(self.heals(&[&call.key], is_known, &ground, &error)).await => {
                 self.attempt(call, None, rows, bytes, None).await
             }
             result => result,
-        }
+        };
+        self.timeouts.end_call();
+        done
     }
 
     async fn attempt(
@@ -140,6 +143,9 @@ impl Connection {
         assuming: Option<&Ground>,
     ) -> Result<Started> {
         self.call_timeout = call.timeout;
+        if may_commit(&call.key.sql) && self.is_outside() {
+            Box::pin(self.lead_call(&call.key.sql)).await?;
+        }
         let execution = self.start(call, known, rows, assuming).await?;
         let mut shape = Shape::default();
         loop {

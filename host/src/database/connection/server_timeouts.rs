@@ -37,6 +37,8 @@ pub struct ServerTimeouts {
     shorter: bool,
     /// Whether the guest has set any itself, which holds for as long as this loan lasts.
     guests: bool,
+    /// Whether the session has less time on account of a single call that is not over.
+    held: bool,
     /// Whether a session is the connection's own; not behind a pooler that gives it to others.
     enabled: bool,
 }
@@ -59,6 +61,7 @@ impl ServerTimeouts {
             unconfirmed: false,
             shorter: false,
             guests: false,
+            held: false,
             enabled: prepare == Prepare::Always,
         }
     }
@@ -109,7 +112,7 @@ impl ServerTimeouts {
             // That transaction is over, and nobody has said that it was committed.
             self.forget();
         }
-        let time = time.filter(|_| self.enabled && !self.guests)?;
+        let time = time.filter(|_| self.enabled && !self.guests && !self.held)?;
         self.unconfirmed = false;
         let fits = |told: Duration| told >= time && told <= time + time / 2 + SLACK;
         if self.told.is_some_and(fits) {
@@ -155,6 +158,18 @@ impl ServerTimeouts {
             })),
             None => None,
         }
+    }
+
+    /// The statement that gives a single call less time in a request of its own. It holds until that is over.
+    pub fn of_call_alone(&mut self, timeout: Duration) -> String {
+        let set = self.of_batch(timeout);
+        self.held = true;
+        set
+    }
+
+    /// A single call is over: the next request says again what its invocation has.
+    pub fn end_call(&mut self) {
+        self.held = false;
     }
 
     /// The statement that gives those of a batch less time than their invocation has, each for itself. It
@@ -210,8 +225,7 @@ impl ServerTimeouts {
     /// What the server was told may no longer hold.
     pub fn forget(&mut self) {
         self.told = None;
-        self.tentative = false;
-        self.unconfirmed = false;
+        (self.tentative, self.unconfirmed, self.held) = (false, false, false);
     }
 }
 

@@ -67,6 +67,22 @@ impl Connection {
         }
     }
 
+    /// Does what goes before a statement that may commit on its way in requests of its own. What holds for its
+    /// transaction stays with it. Behind a pooler the next request may come to another session.
+    pub async fn lead_call(&mut self, sql: &str) -> Result<()> {
+        if self.prepare == Prepare::Never {
+            return Ok(());
+        }
+        let (timeout, prelude) = (self.take_call_timeout(), self.terms.prelude.take());
+        let led = self.lead(Effects::of(sql)).await;
+        self.terms.prelude = prelude;
+        led?;
+        match timeout.map(|timeout| self.timeouts.of_call_alone(timeout)) {
+            Some(set) => self.command(&set).await.map_err(Error::unexecuted),
+            None => Ok(()),
+        }
+    }
+
     /// Asks what limits of time the session began with, unless that is known: none is to be made longer. What the
     /// server is to be told of time goes along.
     pub async fn know_limits(&mut self) -> Result<()> {

@@ -26,6 +26,18 @@ pub fn stands_alone(sql: &str) -> bool {
     may_be && is_single()
 }
 
+/// Whether a statement may commit on its way, by its text. From PostgreSQL 18 on it may not where another one stands
+/// before it in a request.
+pub fn may_commit(sql: &str) -> bool {
+    // Every statement is asked, and most begin with another letter.
+    let start = sql.trim_ascii_start();
+    if !start.starts_with(['c', 'C', 'd', 'D', '-', '/', ';']) {
+        return false;
+    }
+    let first = Tokens::statement(sql).next();
+    first.is_some_and(|verb| verb.is_one_of(&["call", "do"]))
+}
+
 /// Whether a statement is refused behind a savepoint that is not released yet.
 pub fn stands_outside_savepoints(sql: &str) -> bool {
     Tokens::words(sql).any(|word| word.name() == Some("pg_export_snapshot"))
@@ -34,6 +46,28 @@ pub fn stands_outside_savepoints(sql: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_commit_on_its_way_is_told_from_what_does_not() {
+        for sql in [
+            "call p()",
+            "/* nightly */ DO $$ $$",
+            " ; CALL p($1)",
+            "-- x\ncall p()",
+        ] {
+            assert!(may_commit(sql), "{sql}");
+        }
+        for sql in [
+            "",
+            "select 1",
+            "commit",
+            "delete from calls",
+            "-- call p()",
+            "declare c cursor for values (1)",
+        ] {
+            assert!(!may_commit(sql), "{sql}");
+        }
+    }
 
     #[test]
     fn what_commits_on_its_way_stands_alone() {

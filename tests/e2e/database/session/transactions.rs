@@ -291,6 +291,35 @@ behind_both_doors! {
         assert_eq!(trial.value(event).await["error"]["code"], "25006");
     }
 
+    /// Whatever the host has to say to the server first: from PostgreSQL 18 on, what stands before a statement in
+    /// its request makes a transaction of that.
+    async fn a_procedure_commits_on_its_way_whatever_goes_before_it(door) {
+        let database = Database::with(
+            "create table things (n int);
+             create procedure add(n int, out added int) language plpgsql as
+                $$ begin insert into things values (n); commit; added := n; insert into things values (n); end $$",
+        ).await;
+        let trial = Setup::of(&QUERY).with(&database).database("pool_max", "1").start(door).await;
+        let call = json!({ "query": "call add(1, null)" });
+        let typed = json!({ "typed": "call add($1, null)", "values": [[1, "int4"]] });
+        let untyped = json!({ "query": "call add($1, null)", "arguments": [1] });
+        let block = json!({ "execute": "do $$ begin insert into things values (1); commit; end $$" });
+        for step in [
+            call.clone(),
+            json!({ "session": [{ "batch": "set work_mem = '5MB'" }, typed] }),
+            json!({ "timeout_ms": 5000, "hurried": [call, untyped, block] }),
+            untyped.clone(),
+            block.clone(),
+        ] {
+            for _ in 0..2 {
+                let results = trial.value(json!({ "steps": [step, untyped, { "query": "show statement_timeout" }] })).await;
+                assert!(!results.to_string().contains("\"error\""), "{step}: {results}");
+                assert_eq!(results[1]["rows"], json!([[1]]), "{step}: {results}");
+                assert_ne!(results[2]["rows"], json!([["5s"]]), "{step}");
+            }
+        }
+    }
+
     async fn transactions_within_one_another_end_each_for_itself(door) {
         let (_database, trial) = trial(door).await;
         let add = |n: u32| json!(format!("update things set n = n + {n} where id = 1"));
