@@ -41,6 +41,7 @@ mod keeper;
 mod metered;
 mod overrun;
 pub mod pool;
+mod random;
 mod resting;
 pub mod reuse;
 pub mod state;

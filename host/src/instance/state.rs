@@ -11,15 +11,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use rand::Rng;
-use rand::rand_core::UnwrapErr;
-use rand::rngs::SysRng;
 use wasmtime::component::{GuestTaskId, ResourceTable};
 use wasmtime::{AsContextMut, ResourceLimiter, StoreContextMut};
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::metered::Meter;
 use super::overrun::Overrun;
+use super::random;
 use super::stdio::Stdio;
 use crate::config::FunctionConfig;
 use crate::database::Databases;
@@ -74,7 +72,7 @@ impl State {
         output: Arc<Output>,
     ) -> Self {
         let stdio = Stdio::new(output.clone());
-        let mut wasi = builder();
+        let mut wasi = random::builder();
         wasi.stdout(stdio.stdout()).stderr(stdio.stderr());
         for (name, value) in &config.environment {
             wasi.env(name, value);
@@ -103,7 +101,7 @@ impl State {
     /// Draws the seed anew that the guest is told when it asks for one. All else that it draws comes
     /// from the system when it asks.
     pub fn renew_random(&mut self) {
-        renew_random(&mut self.wasi);
+        random::renew(&mut self.wasi);
     }
 
     /// The part that the PostgreSQL interface works on.
@@ -268,27 +266,6 @@ impl Running {
     }
 }
 
-/// WASI with the system's generator each time, and none that this process seeds: the environment may
-/// be one of many copies of a snapshot.
-fn builder() -> WasiCtxBuilder {
-    let mut wasi = WasiCtxBuilder::new();
-    wasi.secure_random(UnwrapErr(SysRng))
-        .insecure_random(UnwrapErr(SysRng))
-        .insecure_random_seed(seed());
-    wasi
-}
-
-fn renew_random(wasi: &mut WasiCtx) {
-    std::mem::swap(wasi.random(), builder().build().random());
-}
-
-/// The seed that a guest is told as often as it asks: from the system too.
-fn seed() -> u128 {
-    let mut bytes = [0; 16];
-    UnwrapErr(SysRng).fill_bytes(&mut bytes);
-    u128::from_ne_bytes(bytes)
-}
-
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
@@ -378,8 +355,6 @@ fn together(all: usize, current: usize, desired: usize, maximum: Option<usize>) 
 
 #[cfg(test)]
 mod tests {
-    use wasmtime_wasi::p2::bindings::random::insecure_seed::Host;
-
     use super::*;
 
     #[test]
@@ -407,15 +382,5 @@ mod tests {
         assert!(!memory.table_growing(0, half + 1, None).unwrap());
         assert!(memory.table_growing(0, half, None).unwrap());
         assert!(!memory.table_growing(half, half + 1, None).unwrap());
-    }
-
-    #[test]
-    fn a_copy_is_told_another_seed() {
-        let mut wasi = builder().build();
-        let seed = |wasi: &mut WasiCtx| wasi.random().insecure_seed().expect("it never fails");
-        let before = seed(&mut wasi);
-        assert_eq!(seed(&mut wasi), before);
-        renew_random(&mut wasi);
-        assert_ne!(seed(&mut wasi), before);
     }
 }

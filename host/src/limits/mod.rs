@@ -74,6 +74,8 @@ pub const FIBER_STACK_BYTES: usize = 2 * 1024 * 1024;
 pub const FIBER_STACK_BYTES_KEPT: usize = 32 * 1024;
 /// What one call from a guest to the host may carry, in bytes.
 pub const HOST_CALL_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What a guest may ask for of random numbers at a time, in bytes. Nothing interrupts that.
+pub const RANDOM_BYTES_MAX: u64 = 1024 * 1024;
 /// Handles (databases, transactions, cursors, WASI streams) that an instance may hold at a time.
 pub const HANDLES_MAX: usize = 1_000;
 /// How many more it may hold for each further invocation that it may handle at the same time.
@@ -237,6 +239,8 @@ pub const OUTPUT_LINE_BYTES_MAX: usize = 250 * 1024;
 pub const LOG_PATIENCE: Duration = Duration::from_secs(1);
 /// Output of one invocation, in bytes; what comes after is dropped, and the log says so.
 pub const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+/// In lines: what the host says with each of them is longer than most.
+pub const OUTPUT_LINES_MAX: usize = 16 * 1024;
 /// The end of the output that a caller may ask to see with its answer, in bytes: Lambda's limit.
 pub const OUTPUT_TAIL_BYTES: usize = 4 * 1024;
 /// The name of a namespace for metrics, in bytes: CloudWatch's own limit.
