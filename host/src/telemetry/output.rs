@@ -4,7 +4,7 @@
 //! - a line is logged once it is complete, in the order in which the guest completed them; one that
 //!   would be longer than [`limits::OUTPUT_LINE_BYTES_MAX`] in several, of which each but the last one
 //!   says that it `continues`;
-//! - after [`limits::OUTPUT_BYTES_MAX`] nothing more is logged, and the log says so once;
+//! - after [`limits::OUTPUT_BYTES_MAX`], or [`limits::OUTPUT_LINES_MAX`], nothing more is logged, and the log says so once;
 //! - the end of the output and a panic's message are kept for the answer, the message even past
 //!   the limit and below the log's level.
 //!
@@ -52,8 +52,9 @@ struct State {
     // The line that each stream has begun.
     stdout: Vec<u8>,
     stderr: Vec<u8>,
-    // What may still be logged is the limit less this.
+    // What may still be logged is the limits less these.
     bytes: usize,
+    lines: usize,
     dropping: bool,
     tail: Vec<u8>,
     // The end of standard error as it came, where a panic's message is looked for.
@@ -80,9 +81,18 @@ impl Output {
         if stream == Stream::Stderr {
             keep_end(&mut state.stderr_end, bytes, panic_message::STDERR_BYTES);
         }
-        let room = limits::OUTPUT_BYTES_MAX - state.bytes;
-        let taken = &bytes[..bytes.len().min(room)];
+        let room = match state.dropping {
+            true => 0,
+            false => limits::OUTPUT_BYTES_MAX - state.bytes,
+        };
+        let mut taken = &bytes[..bytes.len().min(room)];
+        let ends = taken.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        let mut ends = ends.skip(limits::OUTPUT_LINES_MAX - state.lines);
+        if let Some((end, _)) = ends.next() {
+            taken = &taken[..end];
+        }
         state.bytes += taken.len();
+        state.lines += taken.iter().filter(|byte| **byte == b'\n').count();
         self.take(&mut state, stream, taken);
         if taken.len() < bytes.len() && !state.dropping {
             self.end_lines(&mut state);
@@ -90,8 +100,9 @@ impl Output {
             line_of!(
                 self.account,
                 warn,
-                "the guest wrote more than {} bytes; the rest of this invocation's output is dropped",
-                limits::OUTPUT_BYTES_MAX
+                "the guest wrote more than {} bytes or {} lines; the rest of this invocation's output is dropped",
+                limits::OUTPUT_BYTES_MAX,
+                limits::OUTPUT_LINES_MAX
             );
         }
     }
@@ -399,7 +410,7 @@ mod tests {
 
     #[test]
     fn what_is_too_much_is_dropped_and_the_log_says_so_once() {
-        let chunk = [b"0123456789abcde\n".repeat(64)].concat();
+        let chunk = [&b"0123456789abcdef".repeat(15)[..], b"0123456789abcde\n"].concat();
         let lines = lines_of("r", |output| {
             output.write(Stream::Stderr, b"begun");
             for _ in 0..2 * limits::OUTPUT_BYTES_MAX / chunk.len() {
@@ -424,7 +435,28 @@ mod tests {
                 .starts_with("WARN  the guest wrote more than 1048576 bytes")
         );
         assert!(lines.iter().any(|line| line.starts_with("INFO  begun")));
-        assert!(lines.len() <= limits::OUTPUT_BYTES_MAX / 16 + 3);
+        assert!(lines.len() <= limits::OUTPUT_BYTES_MAX / 256 + 3);
+    }
+
+    /// What the host says with each would be many times what the guest writes.
+    #[test]
+    fn lines_without_words_are_counted_too() {
+        for at_once in [1, 1000, limits::OUTPUT_LINES_MAX] {
+            let lines = lines_of("r", |output| {
+                for _ in 0..2 * limits::OUTPUT_LINES_MAX / at_once {
+                    output.write(Stream::Stdout, &b"\n".repeat(at_once));
+                }
+                output.write(Stream::Stdout, b"more");
+                output.finish();
+            });
+            assert_eq!(lines.len(), limits::OUTPUT_LINES_MAX + 1, "{at_once}");
+            assert!(
+                lines
+                    .last()
+                    .unwrap()
+                    .starts_with("WARN  the guest wrote more than")
+            );
+        }
     }
 
     #[test]
