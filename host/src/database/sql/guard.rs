@@ -218,7 +218,8 @@ fn named(tokens: &[Token], is_protected: &impl Fn(&str) -> bool) -> Option<Risk>
         let Some(part) = part.name() else {
             return Some(Risk::UnknownSetting);
         };
-        name = format!("{name}.{}", identifier(part));
+        name.push('.');
+        name.push_str(&identifier(part));
         rest = behind;
     }
     let name = todays_name(&name);

@@ -285,3 +285,10 @@ fn no_text_is_too_deep_to_be_judged() {
         assert_eq!(risks(&sql, &[], false), [Risk::Setting("role".to_owned())]);
     }
 }
+
+/// Anything but one pass over it would take seconds.
+#[test]
+fn the_longest_name_is_read_in_one_pass() {
+    let sql = format!("set {}a = 1", "a.".repeat(500_000));
+    assert_eq!(found(&sql), None);
+}

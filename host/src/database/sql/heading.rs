@@ -9,23 +9,24 @@ pub fn has_heading(sql: &str) -> bool {
         return false;
     };
     let options = &tokens[begin..];
-    (1..options.len()).any(|index| {
+    let mut depth = 0;
+    let asks = (1..options.len()).any(|index| {
+        let before = &options[index - 1];
+        match before {
+            Token::Symbol('(') => depth += 1,
+            Token::Symbol(')') => depth -= 1,
+            _ => {}
+        }
         options[index].name() == Some("header")
-            && is_option(options, index)
+            && is_option(depth, before)
             && is_on(options.get(index + 1))
-            // No number is among the tokens, and this one may have one behind it.
-            && !mentions_a_digit(sql)
-    })
+    });
+    // No number is among the tokens, and this one may have one behind it.
+    asks && !mentions_a_digit(sql)
 }
 
 /// Whether what is called `header` here is the option, and not a column of that name.
-fn is_option(options: &[Token], index: usize) -> bool {
-    let depth = options[..index].iter().fold(0, |depth, token| match token {
-        Token::Symbol('(') => depth + 1,
-        Token::Symbol(')') => depth - 1,
-        _ => depth,
-    });
-    let before = &options[index - 1];
+fn is_option(depth: i32, before: &Token) -> bool {
     let begins = matches!(before, Token::Symbol('(' | ','));
     match depth {
         1 => begins,
@@ -55,6 +56,16 @@ fn mentions_a_digit(sql: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Anything but one pass over it would take as long as an invocation has.
+    #[test]
+    fn the_longest_text_is_read_in_one_pass() {
+        let columns = "header=header and ".repeat(58_000);
+        let sql = format!(
+            "copy (select 1 from (values (1)) as stdout(header) where {columns} header=1) to stdin"
+        );
+        assert!(!has_heading(&sql));
+    }
 
     #[test]
     fn a_line_of_names_is_told_from_what_is_called_like_it() {
