@@ -26,6 +26,8 @@ pub struct ServerTimeouts {
     settings: &'static [&'static str],
     /// What they were when the session began: what its role, its database or the address says. Zero is no limit.
     own: Vec<Duration>,
+    /// Whether the server was asked for them, if only by somebody who has not waited for the answer.
+    asked: bool,
     /// What the server was last told; none if that is not known.
     told: Option<Duration>,
     /// Whether it was told in a transaction block, whose rollback would undo it.
@@ -56,6 +58,7 @@ impl ServerTimeouts {
         Self {
             settings: &SETTINGS[..known],
             own: Vec::new(),
+            asked: false,
             told: None,
             tentative: false,
             unconfirmed: false,
@@ -72,10 +75,16 @@ impl ServerTimeouts {
             return None;
         }
         self.own.clear();
+        let asks = self.settings.iter().map(|name| match self.asked {
+            // Whoever asked before may not have heard the answer, and have told it something all the same.
+            true => format!("RESET {name}; SHOW {name}"),
+            false => format!("SHOW {name}"),
+        });
+        let mut texts: Vec<String> = asks.collect();
+        self.asked = true;
         let told = self.due(time, false).unwrap_or_default();
-        let told = told.iter().map(|command| command.sql.to_string());
-        let shows = self.settings.iter().map(|name| format!("SHOW {name}"));
-        Some(shows.chain(told).collect::<Vec<_>>().join("; "))
+        texts.extend(told.iter().map(|command| command.sql.to_string()));
+        Some(texts.join("; "))
     }
 
     /// The server has answered the next part of the question: a time with its unit.
@@ -152,7 +161,7 @@ impl ServerTimeouts {
                 SETTINGS[0],
                 self.within(0, timeout).as_millis()
             ))),
-            None if was_shorter => Some(Command::new(match self.told {
+            None if was_shorter && !self.guests => Some(Command::new(match self.told {
                 Some(told) => format!("SET LOCAL {}", self.setting(0, told)),
                 None => format!("SET LOCAL {} TO DEFAULT", SETTINGS[0]),
             })),
@@ -162,7 +171,7 @@ impl ServerTimeouts {
 
     /// The statement that gives a single call less time in a request of its own. It holds until that is over.
     pub fn of_call_alone(&mut self, timeout: Duration) -> String {
-        let set = self.of_batch(timeout);
+        let set = self.of_batch(timeout, false);
         self.held = true;
         set
     }
@@ -173,13 +182,14 @@ impl ServerTimeouts {
     }
 
     /// The statement that gives those of a batch less time than their invocation has, each for itself. It
-    /// goes before the batch in a message of its own, or in the same one behind a pooler.
-    pub fn of_batch(&mut self, timeout: Duration) -> String {
+    /// goes before the batch in a message of its own, or in the same one behind a pooler. `limits` says that they
+    /// may set limits themselves.
+    pub fn of_batch(&mut self, timeout: Duration, limits: bool) -> String {
         let scope = match self.enabled {
             // The next request says again what its invocation has.
             true => {
                 self.forget();
-                self.guests = false;
+                self.guests = limits;
                 "SESSION"
             }
             false => {
@@ -391,6 +401,19 @@ mod tests {
             let told = timeouts.due(Some(SECOND), false);
             assert_eq!(told.is_some(), due, "{own}");
         }
+    }
+
+    /// It is in force by then.
+    #[test]
+    fn what_was_told_with_a_question_is_not_taken_for_its_answer() {
+        let mut timeouts = timeouts("13.1", Prepare::Always);
+        assert!(timeouts.question(Some(SECOND)).is_some());
+        timeouts.learn(Some("0"));
+        timeouts.forget();
+        let again = timeouts.question(Some(SECOND)).expect("it was not heard");
+        let asked = "RESET statement_timeout; SHOW statement_timeout; ";
+        assert!(again.starts_with(asked), "{again}");
+        assert!(again.contains("; SET statement_timeout TO 1126"), "{again}");
     }
 
     #[test]

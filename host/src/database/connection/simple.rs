@@ -36,10 +36,10 @@ impl Connection {
         // What is put in force ends with its transaction, and outside of one with its message.
         let mut prelude = self.terms.prelude.take_if(|_| outside);
         let timeout = outside.then(|| self.take_call_timeout()).flatten();
-        let had_sequences = self.has_sequences;
-        self.lead(Effects::of(sql)).await?;
+        let (effects, had_sequences) = (Effects::of(sql), self.has_sequences);
+        self.lead(effects).await?;
         if let Some(timeout) = timeout {
-            let set = self.timeouts.of_batch(timeout);
+            let set = self.timeouts.of_batch(timeout, effects.limits);
             match self.prepare {
                 // Within the message, what takes no transaction around it would be refused.
                 Prepare::Always => self.command(&set).await.map_err(Error::unexecuted)?,
