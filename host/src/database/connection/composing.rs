@@ -78,6 +78,10 @@ impl Connection {
         self.has_sequences |= effects.sequences.moves && self.status() != Some(Status::Failed);
         self.mark(effects.residue);
         self.renamed |= effects.renames;
+        if self.renamed && effects.names_something {
+            // The names may have led to where temporary tables are, if only for one transaction.
+            self.mark(Residue::Session);
+        }
         if effects.limits {
             self.timeouts.are_guests();
         }
@@ -145,6 +149,7 @@ impl Effects {
         only_modes: false,
         forgets: false,
         renames: false,
+        names_something: false,
         limits: false,
         begins: false,
         goes_back: false,

@@ -227,6 +227,7 @@ impl Connection {
             only_modes: false,
             forgets: all.forgets || own.forgets,
             renames: all.renames || own.renames,
+            names_something: all.names_something || own.names_something,
             limits: all.limits || own.limits,
             begins: plans[0].effects.is_some_and(|first| first.begins),
             goes_back: all.goes_back || own.goes_back,

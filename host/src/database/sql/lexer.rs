@@ -36,6 +36,12 @@ impl Token {
         matches!(self, Self::Word(own) if own == word)
     }
 
+    /// Whether it may be the name of one of these settings, which have no case, quoted or not.
+    pub fn names_setting(&self, settings: &[&str]) -> bool {
+        let is_it = |name: &str| settings.iter().any(|own| own.eq_ignore_ascii_case(name));
+        self.name().is_some_and(is_it)
+    }
+
     /// The identifier that it may be, quoted or not.
     pub fn name(&self) -> Option<&str> {
         match self {

@@ -14,9 +14,7 @@ pub const SETTINGS: [&str; 3] = [
 pub fn limits(words: &Words) -> bool {
     let may_limit = |token: &Token| match token {
         Token::Escaped | Token::Folded => true,
-        _ => token
-            .name()
-            .is_some_and(|name| name == "set_config" || SETTINGS.contains(&name)),
+        _ => token.name() == Some("set_config") || token.names_setting(&SETTINGS),
     };
     words.readings().flatten().any(may_limit)
 }
@@ -33,6 +31,7 @@ mod tests {
             "select 1; SET LOCAL \"idle_session_timeout\" = 0",
             "reset idle_in_transaction_session_timeout",
             "select set_config($1, $2, true)",
+            "set \"Statement_Timeout\" to 0",
             "set U&\"statement\\005ftimeout\" to 0",
         ] {
             assert!(limits(sql), "{sql}");

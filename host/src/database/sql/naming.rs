@@ -9,6 +9,17 @@ use super::lexer::Token;
 use super::residue::is_temporary;
 use super::words::Words;
 
+/// Whether a text makes something that has a name. Where names were changed before, for however short, that may be
+/// something temporary.
+pub fn names_something(words: &Words) -> bool {
+    let makes = |tokens: &[Token]| {
+        let behind = |at: usize| at > 0 && tokens[at - 1].is_one_of(&["insert", "merge"]);
+        let mut tokens = tokens.iter().enumerate();
+        tokens.any(|(at, token)| token.is("create") || token.is("into") && !behind(at))
+    };
+    words.readings().any(makes)
+}
+
 /// Whether a text may change what names mean, for its session or its transaction.
 pub fn renames(words: &Words) -> bool {
     let may_rename =
@@ -23,10 +34,9 @@ fn of_statement(tokens: &[Token]) -> bool {
     // Names are looked up in the schema that is called like the role, among others.
     let settings = ["authorization", "role", "schema", "search_path"];
     match first {
-        Token::Word(verb) if verb == "set" => rest
-            .iter()
-            .filter_map(Token::name)
-            .any(|name| settings.contains(&name)),
+        Token::Word(verb) if verb == "set" => {
+            rest.iter().any(|token| token.names_setting(&settings))
+        }
         _ => first.is_one_of(&["call", "discard", "do", "load", "reset"]),
     }
 }
@@ -49,6 +59,27 @@ mod tests {
     }
 
     #[test]
+    fn what_makes_something_is_told_from_what_writes_into_it() {
+        let names_something = |sql: &str| names_something(&Words::of(sql));
+        for sql in [
+            "create table t (n int)",
+            "select 1; create view v as select 1",
+            "select 1 as n into t",
+            "explain analyze create table t as select 1",
+        ] {
+            assert!(names_something(sql), "{sql}");
+        }
+        for sql in [
+            "",
+            "insert into t values (1)",
+            "merge into t using s on true when matched then delete",
+            "select 'create', \"create\", created from t",
+        ] {
+            assert!(!names_something(sql), "{sql}");
+        }
+    }
+
+    #[test]
     fn what_changes_the_meaning_of_names_is_told_from_what_does_not() {
         for sql in [
             "create temp table t (a int)",
@@ -57,6 +88,7 @@ mod tests {
             "select 1; set search_path = x",
             "set local \"search_path\" to x",
             "set schema 'x'",
+            "set local \"SEARCH_PATH\" to 'x'",
             "set role x",
             "select set_config('search_path', $1, true)",
             "do $$ begin end $$",

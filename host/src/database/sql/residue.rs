@@ -163,7 +163,7 @@ fn of_token(statement: &Statement, index: usize) -> Residue {
 fn sets_seed(tokens: &[Token]) -> bool {
     let mut names = tokens.iter();
     let setting = names.find(|token| !token.is_one_of(&["local", "session"]));
-    setting.and_then(Token::name) == Some("seed")
+    setting.is_some_and(|setting| setting.names_setting(&["seed"]))
 }
 
 /// Whether what stands behind `SET` holds for a transaction only; `SET local.x` does not.

@@ -117,6 +117,8 @@ pub struct Effects {
     pub forgets: bool,
     /// Whether names may mean something else behind it: what is said of statements then is for this session.
     pub renames: bool,
+    /// Whether it makes something that has a name.
+    pub names_something: bool,
     /// Whether it may set how long the server waits for its session.
     pub limits: bool,
     /// Whether it begins a transaction.
@@ -136,6 +138,7 @@ impl Effects {
             only_modes: residue::only_modes(&words),
             forgets: residue::forgets(&words, residue),
             renames: naming::renames(&words),
+            names_something: naming::names_something(&words),
             limits: limiting::limits(&words),
             begins: residue::begins(&words),
             goes_back: ending::goes_back(&words),

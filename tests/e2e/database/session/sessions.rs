@@ -82,6 +82,34 @@ behind_both_doors! {
         }).await;
     }
 
+    /// What is made while the names lead there lasts for the session, however short that was.
+    async fn a_table_that_is_temporary_by_its_search_path_alone_is_left_to_nobody(door) {
+        let database = Database::with("create table orders (note text)").await;
+        let trial = Setup::of(&QUERY).with(&database).database("pool_max", "1").start(door).await;
+        let make = [
+            "create table orders (note text)",
+            "create view orders as select 'theirs'::text as note",
+            "select 'theirs'::text as note into orders",
+        ];
+        let lead = [
+            "set local search_path = 'pg_temp'",
+            "set local \"Search_Path\" = 'pg_temp'",
+            "set local schema 'pg_temp'",
+            "select set_config('search_path', 'pg_temp', true)",
+        ];
+        for (lead, make) in lead.iter().flat_map(|lead| make.map(|make| (lead, make))) {
+            let whole = json!({ "batch": format!("{lead}; {make}") });
+            let apart = json!({ "transaction": [{ "batch": lead }, { "batch": make }], "end": "commit" });
+            for steps in [json!([whole]), json!([apart])] {
+                results(&trial, steps.clone()).await;
+                let write = json!([{ "execute": "insert into orders values ('mine')" }]);
+                assert_eq!(results(&trial, write).await[0], json!({ "affected": 1 }), "{steps}");
+                let real = "with gone as (delete from public.orders returning 1) select count(*) from gone";
+                assert_eq!(database.value(real).await.as_deref(), Some("1"), "{steps}");
+            }
+        }
+    }
+
     async fn rows_are_copied_into_a_table_in_pieces_that_end_anywhere(door) {
         let (database, trial) = trial(door, "\"serial\"").await;
         let copy = "copy things from stdin with (format csv)";
