@@ -24,7 +24,7 @@ pub enum Error {
     Busy(String),
     /// No connection could be made; nothing was executed.
     #[error("{0}")]
-    Connect(String),
+    Connect(Box<Unconnected>),
     /// The connection was lost in mid-call.
     #[error("the connection to the database was lost{}", if *.maybe_executed {
         "; the statement may have been executed"
@@ -86,6 +86,37 @@ pub enum Error {
 /// The result of a database call.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What is said of a statement that was executed while it is not known of what types its columns are.
+const UNTYPED: &str = "the statement was executed, but what its types are could not be looked up";
+
+/// Why no connection could be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{log}")]
+pub struct Unconnected {
+    /// In words for the guest: no address is in them, nor where the password comes from.
+    pub told: String,
+    /// In words for the host's log.
+    pub log: String,
+}
+
+impl Unconnected {
+    /// What the guest may know as well.
+    pub fn plain(text: String) -> Self {
+        Self {
+            told: text.clone(),
+            log: text,
+        }
+    }
+
+    /// The same, with this before it.
+    pub fn after(self, before: &str) -> Self {
+        Self {
+            told: format!("{before}{}", self.told),
+            log: format!("{before}{}", self.log),
+        }
+    }
+}
+
 impl Error {
     /// The same, of a request that executes nothing whether it arrives or not.
     pub(super) fn unexecuted(self) -> Self {
@@ -104,9 +135,8 @@ impl Error {
                 maybe_executed: true,
             },
             // What it is about was another statement, of the host's own, or a connection for that.
-            error @ (Self::Server(_) | Self::Connect(_)) => Self::Protocol(format!(
-                "the statement was executed, but what its types are could not be looked up: {error}"
-            )),
+            Self::Server(error) => Self::Protocol(format!("{UNTYPED}: {error}")),
+            Self::Connect(error) => Self::Protocol(format!("{UNTYPED}: {}", error.told)),
             error => error,
         }
     }

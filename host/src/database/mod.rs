@@ -114,6 +114,9 @@ impl Database {
                 Err(_) => {}
             }
         }
+        if let Err(Error::Connect(error)) = &lent {
+            line_of!(account, warn, database = self.name, "{error}");
+        }
         let mut loan = lent?;
         if lending.is_some() {
             loan.charge(account);

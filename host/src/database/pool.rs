@@ -157,11 +157,14 @@ impl Pool {
             }
             Ok(Err(PoolError::Backend(error))) => Err(error),
             Ok(Err(PoolError::Closed)) => Err(Error::Busy("the host is shutting down".to_owned())),
-            Err(Some(reason)) => Err(Error::Connect(format!(
-                "no connection to the database {:?} could be made within the {:.1} s that there were: {reason}",
-                self.database,
-                asked.elapsed().as_secs_f64()
-            ))),
+            Err(Some(reason)) => {
+                let what = format!(
+                    "no connection to the database {:?} could be made within the {:.1} s that there were: ",
+                    self.database,
+                    asked.elapsed().as_secs_f64()
+                );
+                Err(Error::Connect(Box::new(reason.after(&what))))
+            }
             Ok(Err(_)) | Err(None) => Err(self.exhausted(asked.elapsed())),
         }
     }

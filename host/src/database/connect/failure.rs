@@ -2,10 +2,10 @@
 //!
 //! Promises: the server's own words are kept; no password is in any of them.
 
-use std::io;
 use std::time::Duration;
+use std::{fmt, io};
 
-use super::super::error::Error;
+use super::super::error::{Error, Unconnected};
 use super::super::server_error::ServerError;
 
 /// Why an attempt at one endpoint failed.
@@ -69,6 +69,18 @@ impl Failure {
         }
     }
 
+    /// Why the attempt at this place failed.
+    pub(super) fn at(&self, place: &dyn fmt::Display) -> Unconnected {
+        let told = match self {
+            Self::Secret(_) => "the password cannot be had; the host's log says why".to_owned(),
+            failure => failure.to_string(),
+        };
+        Unconnected {
+            told,
+            log: format!("{place}: {self}"),
+        }
+    }
+
     /// Whether the same server may do better later.
     fn is_passing(&self) -> bool {
         matches!(self, Self::Refused(error) if error.is_passing())
@@ -107,20 +119,25 @@ impl Failures {
         let full = self.0.iter().any(
             |(_, failure)| matches!(failure, Failure::Refused(error) if error.code == "53300"),
         );
-        let reasons: Vec<String> = self
-            .0
-            .into_iter()
-            .map(|(place, failure)| format!("{place}: {failure}"))
-            .collect();
-        let mut text = format!("{what}: {}", reasons.join("; "));
-        if full {
-            text += &format!(
+        let advice = match full {
+            true => format!(
                 "; it took no more connections for {:.1} s: raise `max_connections` on the server \
                  (or the limit of the role or the database), lower `pool_max`, or put a pooler between",
                 waited.as_secs_f64()
-            );
-        }
-        Error::Connect(text)
+            ),
+            false => String::new(),
+        };
+        let each = self.0.iter().map(|(place, failure)| failure.at(place));
+        let (mut told, mut log): (Vec<String>, Vec<String>) =
+            each.map(|reason| (reason.told, reason.log)).unzip();
+        // Without their names, several hosts have the same to say.
+        told.dedup();
+        log.dedup();
+        let text = |reasons: Vec<String>| format!("{what}: {}{advice}", reasons.join("; "));
+        Error::Connect(Box::new(Unconnected {
+            told: text(told),
+            log: text(log),
+        }))
     }
 }
 

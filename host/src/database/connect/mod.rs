@@ -42,7 +42,7 @@ pub use failure::Failure;
 pub use progress::{Progress, asking, watched};
 pub use stream::Stream;
 
-use super::error::{Error, Result};
+use super::error::{Error, Result, Unconnected};
 use crate::config::address::{AddressParts, Target};
 use crate::config::{DatabaseConfig, Prepare};
 use crate::fault::{Fault, Kind};
@@ -161,10 +161,11 @@ impl Address {
             Ok(Ok(established)) => Ok(established),
             Ok(Err(failures)) => Err(failures.into_error(begin.elapsed())),
             Err(_) if !last.0.is_empty() => Err(last.into_error(self.timeout)),
-            Err(_) => Err(Error::Connect(format!(
-                "cannot connect to the database within {:.1} s",
-                self.timeout.as_secs_f64()
-            ))),
+            Err(_) => {
+                let seconds = self.timeout.as_secs_f64();
+                let text = format!("cannot connect to the database within {seconds:.1} s");
+                Err(Error::Connect(Box::new(Unconnected::plain(text))))
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use std::fmt;
 use tokio::task::futures::TaskLocalFuture;
 
 use super::failure::Failure;
+use crate::database::error::Unconnected;
 
 tokio::task_local! {
     static PROGRESS: Progress;
@@ -21,7 +22,7 @@ pub struct Progress {
     /// Whether a connection was asked, and has not answered.
     asked: Cell<bool>,
     /// What came of the last attempt, and where.
-    failed: RefCell<Option<String>>,
+    failed: RefCell<Option<Unconnected>>,
 }
 
 /// A future that takes note of what is connected to within it: see [`TaskLocalFuture::take_value`].
@@ -42,17 +43,18 @@ pub fn asking(asked: bool) {
 
 /// An attempt has failed; another one may follow.
 pub(super) fn failed(host: &dyn fmt::Display, failure: &Failure) {
-    _ = PROGRESS.try_with(|progress| progress.failed.replace(Some(format!("{host}: {failure}"))));
+    _ = PROGRESS.try_with(|progress| progress.failed.replace(Some(failure.at(host))));
 }
 
 impl Progress {
     /// What is to be said of the connection that was being made, or asked, if one was.
-    pub fn reason(&self) -> Option<String> {
+    pub fn reason(&self) -> Option<Unconnected> {
+        let plain = |text: &str| Unconnected::plain(text.to_owned());
         if self.asked.get() {
-            return Some("the server of one that rested has not answered yet".to_owned());
+            return Some(plain("the server of one that rested has not answered yet"));
         }
         let failed = self.failed.take();
-        let silent = || "no server has answered yet".to_owned();
+        let silent = || plain("no server has answered yet");
         self.begun.get().then(|| failed.unwrap_or_else(silent))
     }
 }
@@ -89,8 +91,11 @@ mod tests {
         assert!(futures_util::poll!(silent.as_mut()).is_pending());
         assert!(futures_util::poll!(nothing.as_mut()).is_pending());
         assert!(futures_util::poll!(unwatched.as_mut()).is_pending());
-        let reason = |progress: Option<Progress>| progress.and_then(|progress| progress.reason());
-        assert_eq!(reason(said.take_value()).as_deref(), Some("db:5432: then"));
+        let unconnected =
+            |progress: Option<Progress>| progress.and_then(|progress| progress.reason());
+        let said = unconnected(said.take_value()).expect("one has failed");
+        assert_eq!((&*said.told, &*said.log), ("then", "db:5432: then"));
+        let reason = |progress| unconnected(progress).map(|reason| reason.told);
         let silent = reason(silent.take_value());
         assert_eq!(silent.as_deref(), Some("no server has answered yet"));
         let asked = reason(asked.take_value()).expect("one was asked");

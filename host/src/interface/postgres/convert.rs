@@ -80,7 +80,7 @@ impl From<Error> for wit::Error {
             Error::Server(error) => Self::Database(database_error(*error)),
             Error::UnknownDatabase(name) => Self::UnknownDatabase(name),
             Error::Busy(_) => Self::Busy(text),
-            Error::Connect(_) => Self::Connect(text),
+            Error::Connect(error) => Self::Connect(error.told),
             Error::ConnectionLost { maybe_executed } => Self::ConnectionLost(maybe_executed),
             Error::StatementChanged(description) => Self::StatementChanged((&*description).into()),
             Error::Denied(_) => Self::Denied(text),

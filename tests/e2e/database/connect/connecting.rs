@@ -97,6 +97,26 @@ async fn refusing(code: &str) -> (String, Arc<AtomicU32>) {
 }
 
 behind_both_doors! {
+    /// It may be anybody's, and is told why, not where.
+    async fn a_guest_is_told_no_address_of_what_it_cannot_reach(door) {
+        let url = "\"postgres://somebody@127.0.0.1:1/nothing?connect_timeout=3\"";
+        let file = "/nowhere/at/all";
+        for (setup, told, kept) in [
+            (Setup::of(&QUERY).database("url", url), "refused", "127.0.0.1:1"),
+            (
+                Setup::of(&QUERY).database("url", url).database("password", &format!("{{ file = {file:?} }}")),
+                "the password cannot be had",
+                file,
+            ),
+        ] {
+            let trial = setup.start(door).await;
+            let answer = trial.value(json!({ "steps": [{ "query": "select 1" }] })).await;
+            let message = answer[0]["error"]["message"].as_str().unwrap_or_default();
+            assert!(message.contains(told) && !message.contains(kept), "{message}");
+            e2e::eventually("the log says where", async || (trial.host.lines(kept) > 0).then_some(())).await;
+        }
+    }
+
     async fn a_host_that_is_dead_is_passed_over(door) {
         let [server, _] = servers().await;
         let database = Database::create_on(server).await;
