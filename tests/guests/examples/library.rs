@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::{join_all, poll_immediate};
+use futures_util::future::{join, join_all, poll_immediate};
 use hearth::postgres::error::{DbError, ErrorPosition, Severity};
 use hearth::postgres::types::Type;
 use hearth::postgres::{
@@ -12,6 +12,10 @@ use hearth::postgres::{
     Pipeline, RawValue, ToSql, Transaction,
 };
 use serde_json::{Value, json};
+
+/// Ends all other connections to the database.
+const KILL: &str = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid()";
 
 const TYPES: [Type; 3] = [Type::INT4, Type::TEXT, Type::FLOAT8_ARRAY];
 
@@ -29,6 +33,7 @@ async fn handle(part: String) -> Result<Value, hearth::Error> {
         "given up" => given_up(&db).await?,
         "odd" => odd(&db).await?,
         "none to spare" => none_to_spare(&db).await?,
+        "lost twice" => lost_twice(&db).await?,
         _ => return Err(format!("there is no part {part:?}").into()),
     })
 }
@@ -277,9 +282,7 @@ async fn none_to_spare(db: &Client) -> Result<Value, Error> {
         let mut tx = db.transaction().await?;
         tx.set_timeout(Some(Duration::from_millis(300)));
         let gate = db.session().await?;
-        let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity
-            where datname = current_database() and pid <> pg_backend_pid()";
-        gate.query_one_scalar::<i64, _>(kill, &[]).await?;
+        gate.query_one_scalar::<i64, _>(KILL, &[]).await?;
         let insert = "insert into things values (1)";
         let first = {
             let waiting = || Box::pin(db.execute("select pg_sleep(600)", &[]));
@@ -301,6 +304,32 @@ async fn none_to_spare(db: &Client) -> Result<Value, Error> {
         .await?;
     said.push(json!(count));
     Ok(json!(said))
+}
+
+/// Of two calls at the same time, the first ones of a transaction or of a session whose connection was lost before
+/// them; the one that they are given instead is lost in the first call. Whether each has failed, and the end.
+async fn lost_twice(db: &Client) -> Result<Value, Error> {
+    let fatal = "select pg_terminate_backend(pg_backend_pid())";
+    let insert = "insert into things values (1)";
+    let kill = async || {
+        let gate = db.session().await?;
+        gate.query_one_scalar::<i64, _>(KILL, &[]).await?;
+        Ok::<_, Error>(gate)
+    };
+    let tx = db.transaction().await?;
+    let gate = kill().await?;
+    let (first, second) = join(tx.execute(fatal, &[]), tx.execute(insert, &[])).await;
+    let mut failed = vec![first.is_err(), second.is_err(), tx.commit().await.is_err()];
+    drop(gate);
+    let session = db.session().await?;
+    let gate = kill().await?;
+    let (first, second) = join(session.execute(fatal, &[]), session.execute(insert, &[])).await;
+    drop(gate);
+    failed.extend([first.is_err(), second.is_err()]);
+    let count: i64 = db
+        .query_one_scalar("select count(*) from things", &[])
+        .await?;
+    Ok(json!([failed, count]))
 }
 
 /// How many large calls at the same time go well, how many are refused, and how many go well one after another.

@@ -7,7 +7,7 @@
 use std::iter;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::Session;
@@ -51,17 +51,16 @@ impl Pinned {
         self.session.admit(self.seat.database().name(), &work)?;
         shared::permit(self.seat.database(), &work)?;
         let renewal = self.renewal(work.timeout());
-        self.session.perform(&self.seat, &work, renewal).await
+        self.session.perform(&self.seat, &work, Some(renewal)).await
     }
 
     /// Nothing is lost with a connection on which nothing was done.
-    fn renewal(&self, timeout: Option<Duration>) -> Option<Renewal<'_>> {
-        let fresh = self.fresh.swap(false, Ordering::AcqRel);
-        fresh.then_some(Renewal {
+    fn renewal(&self, timeout: Option<Duration>) -> Renewal<'_> {
+        Renewal {
             timeout,
             begin: None,
             fresh: &self.fresh,
-        })
+        }
     }
 
     /// Begins a transaction on this connection; the server learns of it with its first statement.
@@ -73,7 +72,7 @@ impl Pinned {
         let renewal = self.renewal(None);
         let number = self
             .session
-            .with_loan_of(&self.seat, Claim::default(), &beginning, renewal)
+            .with_loan_of(&self.seat, Claim::default(), &beginning, Some(renewal))
             .await?;
         Ok(Transaction::new(
             self.session.clone(),

@@ -176,14 +176,15 @@ impl Transaction {
         self.session.admit(self.seat.database().name(), &work)?;
         shared::permit_within(self.seat.database(), &work)?;
         let within = Within(&work, self);
-        let fresh = self.fresh.swap(false, Ordering::AcqRel);
         // Nothing is lost with a transaction that had not begun.
-        let renewal = fresh.then_some(Renewal {
+        let renewal = Renewal {
             timeout: work.timeout(),
             begin: Some(&self.begin),
             fresh: &self.fresh,
-        });
-        self.session.perform(&self.seat, &within, renewal).await
+        };
+        self.session
+            .perform(&self.seat, &within, Some(renewal))
+            .await
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::MutexGuard;
@@ -40,7 +40,8 @@ pub(in crate::database) struct Renewal<'a> {
     pub(in crate::database) timeout: Option<Duration>,
     /// What its next statement begins first.
     pub(in crate::database) begin: Option<&'a str>,
-    /// Says that nothing was done there yet, for as long as there is no other connection.
+    /// Says that nothing was done there yet, until a call has its turn; and again for as long as there is no other
+    /// connection.
     pub(in crate::database) fresh: &'a AtomicBool,
 }
 
@@ -110,6 +111,8 @@ impl Session {
         renewal: Option<Renewal<'_>>,
     ) -> Result<W::Done> {
         let working = async |place: &mut Option<Loan>| {
+            // Not where the call was made: one that had its turn before has been done by now.
+            let renewal = renewal.filter(|renewal| renewal.fresh.swap(false, Ordering::AcqRel));
             let Some(loan) = place.as_mut() else {
                 return match renewal {
                     // An earlier call found no other one.

@@ -102,6 +102,13 @@ behind_both_doors! {
         assert_eq!(trial.value(json!("none to spare")).await, json!([true, 1, true, 1]));
     }
 
+    /// Neither goes on elsewhere with what the other has begun, also if it was called before that.
+    async fn calls_that_wait_for_the_same_other_connection_are_lost_with_it(door) {
+        let database = Database::with("create table things (id int4)").await;
+        let trial = Setup::of(&LIBRARY).with(&database).database("pool_max", "3").start(door).await;
+        assert_eq!(trial.value(json!("lost twice")).await, json!([[true, true, true, true, true], 0]));
+    }
+
     async fn a_server_that_is_down_is_an_error_and_up_again_is_none(door) {
         let server = Server::own().await;
         let database = Database::create_on(&server).await;
