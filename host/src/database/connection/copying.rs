@@ -54,7 +54,7 @@ impl Connection {
                     if copying_in {
                         self.wire.begin_copy();
                     }
-                    self.under_way.copying_out = !copying_in;
+                    self.under_way.copying = true;
                     self.under_way.pieces = Pieces::of(sql, self.wire.body());
                     return Ok(());
                 }

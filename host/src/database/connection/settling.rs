@@ -46,10 +46,11 @@ impl Connection {
     }
 
     /// Whether rows that nobody will read are read to their end all the same: no more than one fetch is under way,
-    /// and cancelling would fail the transaction.
+    /// and cancelling would fail the transaction. By a `COPY` that nobody ends that has failed in any case, or is about
+    /// to end.
     pub fn reads_on(&self) -> bool {
         let in_transaction = self.wire.in_transaction() || self.under_way.began.is_some();
-        in_transaction && !self.under_way.copying_out && !self.told_failed
+        in_transaction && !self.under_way.copying && !self.told_failed
     }
 
     /// A guest is told that a request has failed, of which the server does not know that.

@@ -28,9 +28,9 @@ pub(super) struct UnderWay {
     pub bound: bool,
     /// What the server has refused it with, until that is told.
     pub refusal: Option<Error>,
-    /// Whether it is a `COPY` whose data come here.
-    pub copying_out: bool,
-    /// In what pieces those come.
+    /// Whether it is a `COPY` whose data go beside it.
+    pub copying: bool,
+    /// In what pieces those come, if they come here.
     pub pieces: Pieces,
     /// Whether the server has said that more can be fetched from its portal. Not whoever reads says so: they
     /// may give up before the end of the answer, and others go on.

@@ -257,7 +257,7 @@ impl Session {
         seat.may_admit(None)?;
         let texts = || work.texts().map(str::to_owned).collect();
         let claim = Claim {
-            ends_rows: work.ends_rows(),
+            ends_rows: work.ending().is_some(),
             // On one that the guest holds it waits for nothing but its own turn.
             within: work.timeout().filter(|_| seat.role() == Role::Kept),
             ..Claim::default()

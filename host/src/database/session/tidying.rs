@@ -25,8 +25,9 @@ impl Seat {
         if self.told_failed.swap(false, Ordering::AcqRel) {
             loan.tell_failed();
         }
-        // Each is done with only when it is done: this may itself be given up.
-        if self.given_up.load(Ordering::Acquire) {
+        // Each is done with only when it is done: this may itself be given up. Nobody needs the transaction to go well
+        // that is rolled back.
+        if self.given_up.load(Ordering::Acquire) || self.dropped.load(Ordering::Acquire) {
             loan.give_up().await?;
             self.given_up.store(false, Ordering::Release);
         } else {

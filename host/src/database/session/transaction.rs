@@ -14,7 +14,7 @@ use super::Session;
 use super::seat::{Role, Seat};
 use super::shared;
 use super::turn::Renewal;
-use super::work::{Work, check_sql};
+use super::work::{Ending, Work, check_sql};
 use crate::database::Database;
 use crate::database::connection::READ_ONLY;
 use crate::database::error::{Error, Result};
@@ -120,7 +120,7 @@ impl Transaction {
 
     /// Commits. An error if the server rolled back instead, or if nobody knows what it did.
     pub async fn commit(&self, timeout: Option<Duration>) -> Result<()> {
-        match self.conclude("COMMIT", timeout).await {
+        match self.conclude(Ending::Commit, timeout).await {
             Ok(true) => Ok(()),
             Ok(false) => self.session.told(Err(Error::Aborted)),
             Err(error) => Err(error),
@@ -129,14 +129,14 @@ impl Transaction {
 
     /// Rolls back.
     pub async fn rollback(&self, timeout: Option<Duration>) -> Result<()> {
-        self.conclude("ROLLBACK", timeout).await.map(|_| ())
+        self.conclude(Ending::Rollback, timeout).await.map(|_| ())
     }
 
-    async fn conclude(&self, sql: &'static str, timeout: Option<Duration>) -> Result<bool> {
+    async fn conclude(&self, ending: Ending, timeout: Option<Duration>) -> Result<bool> {
         let concluded = match self.has_no_connection() {
             true => Ok(true),
             false => {
-                let concluding = self.perform(Conclude(sql, timeout));
+                let concluding = self.perform(Conclude(ending, timeout));
                 self.session.told(concluding.await)
             }
         };
@@ -211,8 +211,8 @@ impl<W: Work> Work for Within<'_, W> {
         self.0.operation()
     }
 
-    fn ends_rows(&self) -> bool {
-        self.0.ends_rows()
+    fn ending(&self) -> Option<Ending> {
+        self.0.ending().filter(|_| self.1.is_newest())
     }
 
     async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<W::Done> {
@@ -293,8 +293,8 @@ impl Work for Control<'_> {
     }
 }
 
-/// Ends a transaction, with `COMMIT` or `ROLLBACK`. Whether the server did just that.
-struct Conclude(&'static str, Option<Duration>);
+/// Ends a transaction. Whether the server did it just so.
+struct Conclude(Ending, Option<Duration>);
 
 impl Work for Conclude {
     type Done = bool;
@@ -312,11 +312,11 @@ impl Work for Conclude {
     }
 
     fn operation(&self) -> Option<&str> {
-        Some(self.0)
+        Some(self.0.sql())
     }
 
-    fn ends_rows(&self) -> bool {
-        true
+    fn ending(&self) -> Option<Ending> {
+        Some(self.0)
     }
 
     async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<bool> {
@@ -328,8 +328,8 @@ impl Work for Conclude {
         loan.guarded = false;
         loan.savepoints.end();
         let ended = match loan.call_timeout.take() {
-            None => end(loan, self.0).await,
-            Some(timeout) => Box::pin(end_within(loan, self.0, timeout)).await,
+            None => end(loan, self.0.sql()).await,
+            Some(timeout) => Box::pin(end_within(loan, self.0.sql(), timeout)).await,
         };
         match ended {
             // The server's last words do not say what it did before them.
@@ -337,7 +337,7 @@ impl Work for Conclude {
                 maybe_executed: true,
             }),
             Ok(done) => {
-                if done && self.0 == "COMMIT" {
+                if done && self.0 == Ending::Commit {
                     loan.timeouts.committed();
                 }
                 Ok(done)

@@ -14,7 +14,7 @@ use super::Session;
 use super::leaving::Unless;
 use super::overheard;
 use super::seat::{Flow, Role, Seat};
-use super::work::Work;
+use super::work::{Ending, Work};
 use crate::database::Database;
 use crate::database::connection::Terms;
 use crate::database::error::{Error, Result};
@@ -57,6 +57,10 @@ impl Claim {
 
 impl Seat {
     async fn perform<W: Work>(&self, loan: &mut Loan, work: &W) -> Result<W::Done> {
+        if work.ending() == Some(Ending::Rollback) {
+            // What is still on its way is ended, however long it would take.
+            self.given_up.store(true, Ordering::Release);
+        }
         self.tidy(loan).await.map_err(Error::unexecuted)?;
         if loan.status() == Some(Status::Idle) {
             loan.know_limits().await.map_err(Error::unexecuted)?;

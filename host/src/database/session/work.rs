@@ -41,9 +41,9 @@ pub trait Work: Sync {
         None
     }
 
-    /// Whether it ends all rows that have not been read.
-    fn ends_rows(&self) -> bool {
-        false
+    /// How it ends its transaction, and all rows in that which have not been read, if it does.
+    fn ending(&self) -> Option<Ending> {
+        None
     }
 
     /// Does it.
@@ -52,6 +52,25 @@ pub trait Work: Sync {
         loan: &mut Loan,
         database: &Database,
     ) -> impl Future<Output = Result<Self::Done>> + Send;
+}
+
+/// How a transaction ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// What was done in it stays.
+    Commit,
+    /// What was done in it is undone.
+    Rollback,
+}
+
+impl Ending {
+    /// The statement that ends it so.
+    pub fn sql(self) -> &'static str {
+        match self {
+            Self::Commit => "COMMIT",
+            Self::Rollback => "ROLLBACK",
+        }
+    }
 }
 
 /// Asks what the server says of statements.

@@ -255,6 +255,33 @@ behind_both_doors! {
         assert_eq!(database.value("select count(*) from written").await.as_deref(), Some("2"));
     }
 
+    /// The server does not even look at what it is told while it waits for a lock, and nobody waits for a slow answer.
+    async fn a_transaction_is_rolled_back_at_once_whatever_is_on_its_way(door) {
+        let database = Database::with("
+            create table written (key bigint);
+            create function wait() returns trigger language plpgsql as
+                $$ begin if new.key = 7 then perform pg_advisory_xact_lock(1); end if; return new; end $$;
+            create trigger waits before insert on written for each row execute function wait()
+        ").await;
+        let gate = database.client().await;
+        gate.batch_execute("select pg_advisory_lock(1)").await.unwrap();
+        let trial = Setup::of(&PROGRAM).with(&database).database("pool_max", "1").start(door).await;
+        let slow = "select case n when 9 then pg_sleep(600)::text else repeat('x', 1000000) end from generate_series(1, 9) n";
+        let slow = json!({ "do": "query", "sql": slow, "rows": "half" });
+        let copy = json!({ "do": "begin_to_write", "key": 7, "forget": false });
+        for (given_up, end) in [(&copy, "rollback"), (&slow, "rollback"), (&slow, "drop")] {
+            // The server has come to where it stops, and the host has left it there.
+            let steps = json!([{ "do": "write", "key": 1 }, given_up, { "do": "sleep", "millis": 1500 }]);
+            let transaction = json!({ "do": "transaction", "steps": steps, "end": end });
+            let steps = json!([transaction, { "do": "write", "key": 2 }]);
+            let session = json!({ "do": "session", "steps": steps, "end": "drop" });
+            trial.value(json!({ "program": { "steps": [session], "fails": false } })).await;
+            let written = "select string_agg(key::text, ' ') from written";
+            assert_eq!(database.value(written).await.as_deref(), Some("2"), "{given_up} {end}");
+            database.run("truncate written").await;
+        }
+    }
+
     /// What goes back to the host's own savepoint is done by then, and its answer on the way.
     async fn a_statement_that_is_given_up_while_it_is_prepared_anew_harms_none_after_it(door) {
         let database = Database::with(SCHEMA).await;
