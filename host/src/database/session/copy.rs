@@ -199,6 +199,10 @@ impl CopyOut {
         }
         if let Some(error) = place.failed.take() {
             place.broken = true;
+            // If it has ended with something around it, another transaction may be open by now.
+            if matches!(*error, Error::TooLarge(_)) && self.seat.flow() == self.flow {
+                self.seat.tell_failed();
+            }
             end_flow(&self.session, &self.seat, self.flow);
             return Err(*error);
         }
@@ -210,7 +214,11 @@ impl CopyOut {
             .with_loan(&self.seat, Claim::to_go_on(self.flow), async |loan| {
                 // What arrives while nobody waits is lost.
                 place.broken = true;
-                loan.copy_read(bytes).await
+                let read = loan.copy_read(bytes).await;
+                if matches!(read, Err(Error::TooLarge(_))) {
+                    loan.tell_failed();
+                }
+                read
             })
             .await
             .and_then(|batch| match place.meter.count(&batch) {

@@ -241,6 +241,19 @@ behind_both_doors! {
         }
     }
 
+    /// Also if that comes behind other rows.
+    async fn a_transaction_has_failed_when_a_row_of_what_was_copied_out_was_too_large(door) {
+        let (database, trial) = trial(door).await;
+        for values in ["(9000000)", "(4), (9000000)"] {
+            let copy = format!("copy (insert into things values {values} returning repeat('x', number)) to stdout");
+            let steps = json!([insert(1), { "copy_out": copy }, insert(3)]);
+            let results = results(&trial, json!([{ "transaction": steps, "end": "commit" }])).await;
+            assert!(message(&results[0]["steps"][1]).contains("read a large value in pieces"), "{results:?}");
+            assert!(message(&results[0]["end"]).contains("rolled back"), "{results:?}");
+            assert_eq!(numbers(&database).await.as_deref(), Some(""), "{values}");
+        }
+    }
+
     /// The rest takes longer than a connection may take to be made clean.
     async fn a_transaction_goes_on_behind_a_row_that_was_too_large(door) {
         let database = Database::with("create table written (key bigint)").await;
