@@ -108,7 +108,8 @@ impl Transaction<'_> {
     }
 
     /// As [`transaction`](Self::transaction), with a name of your choice for the savepoint. If the
-    /// transaction has had one of that name, or very many others, a number goes in front: `#2 name`. PostgreSQL looks
+    /// transaction has had one of that name, or very many others, or if it begins with `#`, a number goes in front: the
+    /// first such savepoint of the transaction, whatever its name, is `#1 name`, the next one `#2 name`. PostgreSQL looks
     /// at 63 bytes of it.
     pub async fn savepoint(&mut self, name: impl Into<String>) -> Result<Transaction<'_>, Error> {
         self.open.settle().await?;
