@@ -101,7 +101,7 @@ async fn what_is_sent_to_a_server_that_has_closed_meanwhile_was_not_executed() {
     let scene = Scene::start().await;
     let asked = json!({ "do": "query", "sql": "select 4711", "rows": "all" });
     let write = |key: u32| json!({ "do": "write", "key": key });
-    let sleep = json!({ "do": "sleep", "millis": 2000 });
+    let sleep = json!({ "do": "sleep", "millis": 5000 });
     for (key, held) in [
         (
             21,
