@@ -127,6 +127,10 @@ impl Work for Begin<'_> {
         None
     }
 
+    fn sends(&self) -> bool {
+        false
+    }
+
     async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<u64> {
         if !loan.is_outside() {
             return Err(Error::Invalid(

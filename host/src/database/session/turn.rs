@@ -62,7 +62,7 @@ impl Seat {
             self.given_up.store(true, Ordering::Release);
         }
         self.tidy(loan).await.map_err(Error::unexecuted)?;
-        if loan.status() == Some(Status::Idle) {
+        if work.sends() && loan.status() == Some(Status::Idle) {
             loan.know_limits().await.map_err(Error::unexecuted)?;
         }
         loan.call_timeout = work.timeout();

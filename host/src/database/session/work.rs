@@ -46,6 +46,12 @@ pub trait Work: Sync {
         None
     }
 
+    /// Whether it sends something also where the server knows of no transaction. It knows of none in which nothing was
+    /// done, and so learns nothing of the end of that.
+    fn sends(&self) -> bool {
+        self.ending().is_none()
+    }
+
     /// Does it.
     fn perform(
         &self,

@@ -100,6 +100,16 @@ behind_both_doors! {
         }
     }
 
+    /// Not even what a new connection's server is asked once.
+    async fn a_transaction_in_which_nothing_is_done_costs_nothing(door) {
+        let database = Database::create().await;
+        let proxy = Proxy::of(&database);
+        let trial = Setup::of(&QUERY).through(&proxy).database("warm", "0").start(door).await;
+        let ends = ["commit", "rollback", "drop"].map(|end| json!({ "transaction": [], "end": end }));
+        steps(&trial, json!([ends[0], ends[1], ends[2], { "session": ends }])).await;
+        assert!(proxy.passed().0.is_empty(), "{:?}", proxy.passed());
+    }
+
     /// What it leaves is forgotten with the next statement.
     async fn a_nested_transaction_is_rolled_back_in_one_flush(door) {
         let (_database, proxy, trial) = trial(door, "\"serial\"").await;
