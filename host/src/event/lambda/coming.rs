@@ -15,7 +15,20 @@ impl Coming {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// An exchange is made until this is dropped, however it ends. After that no reply is on its way.
+    pub(super) fn during_an_exchange(&self) -> impl Drop + use<> {
+        Exchange(self.clone())
+    }
+
     pub(super) fn set(&self, coming: bool) {
         self.0.store(coming, Ordering::Relaxed);
+    }
+}
+
+struct Exchange(Coming);
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }

@@ -134,6 +134,7 @@ impl Endpoint {
         limit: Option<Limit>,
         request: &Request<'_>,
     ) -> Result<Result<Reply, Lost>, Error> {
+        let _until_its_end = self.coming.during_an_exchange();
         let is_long = is_long(request);
         if is_long {
             connection.expect_receipt(false);
@@ -163,8 +164,10 @@ impl Endpoint {
     }
 
     /// Keeps a connection for the next exchange, if it is good for one.
-    fn keep(&mut self, connection: Connection) {
+    fn keep(&mut self, mut connection: Connection) {
         if connection.is_reusable() {
+            // It may be one on which a second copy was sent.
+            connection.coming = self.coming.clone();
             self.connection = Some(connection);
         }
     }
@@ -345,7 +348,28 @@ mod tests {
         };
         let (reply, _open) = tokio::join!(endpoint.exchange(Some(limit), &request), taking);
         assert_eq!(reply.unwrap().status, 202);
-        assert!(endpoint.connection.unwrap().expects_receipt());
+        endpoint.coming().set(true);
+        let kept = endpoint.connection.unwrap();
+        assert!(kept.expects_receipt() && kept.coming.is_so());
+    }
+
+    #[tokio::test]
+    async fn a_reply_that_is_given_up_in_its_middle_is_not_on_its_way() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut endpoint = Endpoint::new(&listener.local_addr().unwrap().to_string());
+        let (coming, request) = (endpoint.coming(), asks());
+        let beginning = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 200").await.unwrap();
+            while !coming.is_so() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = endpoint.exchange(None, &request) => panic!("the reply is not whole"),
+            () = beginning => {}
+        }
+        assert!(!endpoint.coming().is_so());
     }
 
     #[tokio::test]
