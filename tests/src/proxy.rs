@@ -43,6 +43,8 @@ pub enum Harm {
     Silence,
     /// Holds back these bytes, with which the server ends what it says at a time, until [`Proxy::release`].
     HoldBack(&'static [u8]),
+    /// Takes requests to cancel, and passes none of them on.
+    NeverCancel,
 }
 
 /// A transaction that was open has failed: the server is ready for no more than its end.
@@ -221,6 +223,9 @@ async fn requests(
         {
             let mut state = shared.state();
             state.cancellations += usize::from(framing.cancels);
+            if framing.cancels && matches!(state.harm, Some(Harm::NeverCancel)) {
+                return;
+            }
             let statements = std::mem::take(&mut framing.statements);
             if logged_in.load(Ordering::Relaxed) {
                 state.request_bytes += length;
@@ -326,7 +331,7 @@ impl State {
                 *silent = true;
                 self.harm = None;
             }
-            Some(Harm::CutRequest(_) | Harm::HoldBack(_)) | None => {}
+            Some(Harm::CutRequest(_) | Harm::HoldBack(_) | Harm::NeverCancel) | None => {}
         }
         false
     }
