@@ -196,7 +196,8 @@ impl Error {
         matches!(self.0.kind, Kind::Busy(_))
     }
 
-    /// Whether no connection could be made. Nothing was executed.
+    /// Whether no connection could be made. The message says why; where that was, and what is wrong with a password's
+    /// source, is a line of the host's log. Nothing was executed.
     pub fn is_connect(&self) -> bool {
         matches!(self.0.kind, Kind::Connect(_))
     }
