@@ -128,11 +128,10 @@ impl Failures {
             false => String::new(),
         };
         let each = self.0.iter().map(|(place, failure)| failure.at(place));
-        let (mut told, mut log): (Vec<String>, Vec<String>) =
+        let (mut told, log): (Vec<String>, Vec<String>) =
             each.map(|reason| (reason.told, reason.log)).unzip();
         // Without their names, several hosts have the same to say.
         told.dedup();
-        log.dedup();
         let text = |reasons: Vec<String>| format!("{what}: {}{advice}", reasons.join("; "));
         Error::Connect(Box::new(Unconnected {
             told: text(told),

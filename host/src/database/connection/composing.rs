@@ -131,7 +131,8 @@ impl Connection {
         // After a query, which the settings are, a transaction takes no isolation level any more.
         let prelude = self.terms.prelude.iter().filter(|_| !effects.only_modes);
         leaders.extend(prelude.map(|prelude| prelude.command.clone()));
-        let shorter = (self.timeouts).of_call(call_timeout, in_block, effects.begins);
+        let timeouts = &mut self.timeouts;
+        let shorter = timeouts.of_call(call_timeout, in_block, effects.begins);
         leaders.extend(shorter);
         if in_block && self.beginning.is_none() {
             leaders.extend(releasing);

@@ -36,6 +36,11 @@ impl Token {
         matches!(self, Self::Word(own) if own == word)
     }
 
+    /// Whether it may stand for any setting: it cannot be read, or the setting's name is an argument.
+    pub fn hides_a_setting(&self) -> bool {
+        matches!(self, Self::Escaped | Self::Folded) || self.name() == Some("set_config")
+    }
+
     /// Whether it may be the name of one of these settings, which have no case, quoted or not.
     pub fn names_setting(&self, settings: &[&str]) -> bool {
         let is_it = |name: &str| settings.iter().any(|own| own.eq_ignore_ascii_case(name));

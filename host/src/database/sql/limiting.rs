@@ -12,10 +12,7 @@ pub const SETTINGS: [&str; 3] = [
 
 /// Whether a text names one of them, or a setting that cannot be read in it. What a function does is not in the text.
 pub fn limits(words: &Words) -> bool {
-    let may_limit = |token: &Token| match token {
-        Token::Escaped | Token::Folded => true,
-        _ => token.name() == Some("set_config") || token.names_setting(&SETTINGS),
-    };
+    let may_limit = |token: &Token| token.hides_a_setting() || token.names_setting(&SETTINGS);
     words.readings().flatten().any(may_limit)
 }
 

@@ -42,12 +42,7 @@ fn of_statement(tokens: &[Token]) -> bool {
 }
 
 fn of_token(token: &Token) -> bool {
-    match token {
-        Token::Escaped | Token::Folded => true,
-        _ => token
-            .name()
-            .is_some_and(|name| name == "set_config" || is_temporary(name)),
-    }
+    token.hides_a_setting() || token.name().is_some_and(is_temporary)
 }
 
 #[cfg(test)]
