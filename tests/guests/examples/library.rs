@@ -9,13 +9,24 @@ use hearth::postgres::error::{DbError, ErrorPosition, Severity};
 use hearth::postgres::types::Type;
 use hearth::postgres::{
     BinaryCopyInWriter, BinaryCopyOutStream, Client, Error, GenericClient, IsolationLevel,
-    Pipeline, RawValue, ToSql, Transaction,
+    Pipeline, RawValue, Session, ToSql, Transaction,
 };
 use serde_json::{Value, json};
 
-/// Ends all other connections to the database.
-const KILL: &str = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity
-    where datname = current_database() and pid <> pg_backend_pid()";
+/// Ends all other connections to the database. It goes on holding the one by which it did.
+async fn killed(db: &Client) -> Result<Session, Error> {
+    let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid()";
+    let gate = db.session().await?;
+    gate.query_one_scalar::<i64, _>(kill, &[]).await?;
+    Ok(gate)
+}
+
+/// How many things there are.
+async fn things(db: &Client) -> Result<i64, Error> {
+    db.query_one_scalar("select count(*) from things", &[])
+        .await
+}
 
 const TYPES: [Type; 3] = [Type::INT4, Type::TEXT, Type::FLOAT8_ARRAY];
 
@@ -281,8 +292,7 @@ async fn none_to_spare(db: &Client) -> Result<Value, Error> {
     for commits_at_once in [false, true] {
         let mut tx = db.transaction().await?;
         tx.set_timeout(Some(Duration::from_millis(300)));
-        let gate = db.session().await?;
-        gate.query_one_scalar::<i64, _>(KILL, &[]).await?;
+        let _gate = killed(db).await?;
         let insert = "insert into things values (1)";
         let first = {
             let waiting = || Box::pin(db.execute("select pg_sleep(600)", &[]));
@@ -299,10 +309,7 @@ async fn none_to_spare(db: &Client) -> Result<Value, Error> {
         }
         tx.commit().await?;
     }
-    let count: i64 = db
-        .query_one_scalar("select count(*) from things", &[])
-        .await?;
-    said.push(json!(count));
+    said.push(json!(things(db).await?));
     Ok(json!(said))
 }
 
@@ -311,25 +318,17 @@ async fn none_to_spare(db: &Client) -> Result<Value, Error> {
 async fn lost_twice(db: &Client) -> Result<Value, Error> {
     let fatal = "select pg_terminate_backend(pg_backend_pid())";
     let insert = "insert into things values (1)";
-    let kill = async || {
-        let gate = db.session().await?;
-        gate.query_one_scalar::<i64, _>(KILL, &[]).await?;
-        Ok::<_, Error>(gate)
-    };
     let tx = db.transaction().await?;
-    let gate = kill().await?;
+    let gate = killed(db).await?;
     let (first, second) = join(tx.execute(fatal, &[]), tx.execute(insert, &[])).await;
     let mut failed = vec![first.is_err(), second.is_err(), tx.commit().await.is_err()];
     drop(gate);
     let session = db.session().await?;
-    let gate = kill().await?;
+    let gate = killed(db).await?;
     let (first, second) = join(session.execute(fatal, &[]), session.execute(insert, &[])).await;
     drop(gate);
     failed.extend([first.is_err(), second.is_err()]);
-    let count: i64 = db
-        .query_one_scalar("select count(*) from things", &[])
-        .await?;
-    Ok(json!([failed, count]))
+    Ok(json!([failed, things(db).await?]))
 }
 
 /// How many large calls at the same time go well, how many are refused, and how many go well one after another.
