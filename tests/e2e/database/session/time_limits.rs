@@ -4,7 +4,7 @@ use e2e::guests::QUERY;
 use e2e::{Database, Door, Setup, Trial};
 use serde_json::{Value, json};
 
-const SLEEP: &str = "select pg_sleep(2)::text";
+const SLEEP: &str = "select pg_sleep(3)::text";
 
 async fn trial(database: &Database, door: Door) -> Trial {
     let setup = Setup::of(&QUERY).with(database).database("pool_max", "1");
@@ -19,8 +19,8 @@ behind_both_doors! {
     /// Whoever runs the database says so, or the address.
     async fn a_limit_that_the_session_begins_with_is_not_made_longer(door) {
         for (settings, options) in [
-            ("set statement_timeout = '200ms'", ""),
-            ("set work_mem = '5MB'", "?options=-c%20statement_timeout%3D200"),
+            ("set statement_timeout = '700ms'", ""),
+            ("set work_mem = '5MB'", "?options=-c%20statement_timeout%3D700"),
         ] {
             let database = Database::create().await;
             database.run(&format!("alter database {} {settings}", database.name)).await;
@@ -42,7 +42,7 @@ behind_both_doors! {
     async fn a_limit_that_a_guest_has_set_holds(door) {
         let database = Database::create().await;
         let trial = trial(&database, door).await;
-        let (set, local) = ("set statement_timeout to 300", "set local statement_timeout to 300");
+        let (set, local) = ("set statement_timeout to 700", "set local statement_timeout to 700");
         let (asleep, given_up) = (json!({ "query": SLEEP }), json!({ "abandon": SLEEP, "after_ms": 50 }));
         let fails = json!({ "transaction": [{ "query": "select 1 / 0" }], "end": "rollback" });
         for (steps, nth) in [
