@@ -11,7 +11,7 @@
 //! - [`database`]: pools, connections, and what one invocation has borrowed of them.
 //!
 //! On the ground, for all of them: [`invocation`], [`fault`], [`limits`], [`config`], [`telemetry`],
-//! [`shutdown`], `lock`. Imports go down this list, never up, which `tests/e2e/tidy.rs` checks. `ARCHITECTURE.md` has
+//! [`shutdown`], `lock`. Imports go down this list, never up, which `tests/e2e/tidy` checks. `ARCHITECTURE.md` has
 //! the whole story.
 
 #![allow(

@@ -18,11 +18,7 @@ mod function;
 mod lambda;
 mod log;
 mod permission;
-#[cfg(test)]
-mod settings_tests;
 mod source;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -174,3 +170,8 @@ fn checked_name(entry: &Entry<'_>) -> Result<String, ConfigError> {
     }
     Ok(name.to_owned())
 }
+
+#[cfg(test)]
+mod settings_tests;
+#[cfg(test)]
+mod tests;

@@ -28,13 +28,9 @@ mod structured;
 mod tally;
 mod timestamp;
 
-#[cfg(test)]
-pub(crate) use account::tests::invocation as invocation_of;
 pub use account::{Account, Observers};
 pub(crate) use account::{line_for, line_of, trace_of};
 pub(crate) use layer::FATAL;
-#[cfg(test)]
-pub(crate) use layer::tests::logged;
 pub use metrics::Metrics;
 pub use otlp::{CallSpan, Spans};
 pub use output::{Output, Stream};
@@ -99,3 +95,8 @@ fn write_line(line: &[u8]) {
     let _writing = panics::Writing::begin();
     lock(sink).write_line(line);
 }
+
+#[cfg(test)]
+pub(crate) use account::tests::invocation as invocation_of;
+#[cfg(test)]
+pub(crate) use layer::tests::logged;

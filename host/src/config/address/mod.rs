@@ -9,8 +9,6 @@
 //! Left to others: reading files it names, resolving hosts, connecting (`database::connect`).
 
 mod key;
-#[cfg(test)]
-mod tests;
 mod text;
 
 use std::fmt;
@@ -219,3 +217,6 @@ impl fmt::Display for Host {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

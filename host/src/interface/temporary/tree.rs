@@ -17,10 +17,6 @@ use super::nodes::{Content, Id, Nodes, PAGE, ROOT, Stat};
 use super::path::{Found, Path};
 use crate::lock::lock;
 
-#[cfg(test)]
-#[path = "tree_tests.rs"]
-mod tests;
-
 /// A tree with its bound.
 pub struct Tree(Mutex<Nodes>);
 
@@ -316,3 +312,7 @@ impl Drop for Handle {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "tree_tests.rs"]
+mod tests;
