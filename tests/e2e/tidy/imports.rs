@@ -102,6 +102,28 @@ fn imports_within_the_database_run_one_way() {
     none(problems);
 }
 
+/// What a type can do, it can do on its own floor: a floor above cannot add to it.
+#[test]
+fn what_a_floor_of_the_database_has_is_not_added_to_from_another() {
+    let owners = [
+        ("impl Connection {", "connection"),
+        ("impl Wire {", "wire"),
+        ("impl Database {", ""),
+    ];
+    let mut problems = Vec::new();
+    for file in files(&["host/src/database"], ".rs") {
+        let path = file.path.trim_start_matches("host/src/database/");
+        let floor = path.split_once('/').map_or("", |(floor, _)| floor);
+        let begins = |line: &str| owners.iter().find(|(begin, _)| line == *begin);
+        for (begin, owner) in file.code().lines().filter_map(begins) {
+            if *owner != floor {
+                problems.push(format!("{}: {begin}", file.path));
+            }
+        }
+    }
+    none(problems);
+}
+
 /// The modules behind this path that are named in this code.
 fn imports(code: &str, path: &str) -> Vec<String> {
     let lines = code

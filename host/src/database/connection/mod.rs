@@ -36,6 +36,7 @@ mod catalog;
 mod composing;
 pub mod copying;
 pub mod demotion;
+pub mod ending;
 pub mod exchange;
 pub mod lifetime;
 pub mod pipeline;

@@ -16,7 +16,7 @@ use crate::limits;
 /// What is done to a connection whose session may have been changed. One message, so one round
 /// trip; in the order of PostgreSQL's own `DISCARD ALL`, but the statements that this host has
 /// prepared stay, and `random()` goes on from where nobody knows.
-pub fn reset() -> String {
+pub(super) fn reset() -> String {
     // 53 bits are what the fraction of such a number has.
     let seed = (Uuid::new_v4().as_u64_pair().1 & ((1 << 53) - 1)) as f64 / (1_u64 << 53) as f64;
     format!("{RESET}; SELECT pg_catalog.setseed({seed})")
@@ -111,7 +111,7 @@ impl Connection {
         let sql = match (self.status(), self.residue) {
             (Some(Status::Idle), Residue::Nothing) => return self.is_clean(),
             (Some(Status::Idle), _) if self.prepare == Prepare::Never => {
-                // Another session would be reset: see `shared`.
+                // Another session would be reset: see `ending`.
                 self.residue = Residue::Nothing;
                 return self.is_clean();
             }

@@ -15,6 +15,7 @@ pub mod guard;
 mod harmless;
 pub mod heading;
 pub mod kinds;
+pub mod lasting;
 pub mod lexer;
 pub mod limiting;
 pub mod listening;
