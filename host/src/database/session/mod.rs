@@ -40,6 +40,7 @@ mod leaving;
 mod overheard;
 pub mod pinned;
 pub mod place;
+mod savepoint;
 mod seat;
 mod shared;
 mod tidying;

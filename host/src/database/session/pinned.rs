@@ -4,7 +4,6 @@
 //! Promises: all its calls run on one connection, one after another; when it is dropped, or its
 //! invocation ends, the connection is made clean before it is lent again.
 
-use std::iter;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -114,18 +113,6 @@ struct Begin<'a>(&'a Seat, &'a str);
 
 impl Work for Begin<'_> {
     type Done = u64;
-
-    fn check(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn texts(&self) -> impl Iterator<Item = &str> {
-        iter::empty()
-    }
-
-    fn timeout(&self) -> Option<Duration> {
-        None
-    }
 
     fn sends(&self) -> bool {
         false

@@ -4,23 +4,21 @@
 //! that was in truth a rollback is an error; however it ends, what it left open is rolled back before
 //! its connection does anything else, and no other that is begun there later is touched.
 
-use std::iter;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Session;
+use super::savepoint::{Control, Savepoint, seen};
 use super::seat::{Role, Seat};
 use super::shared;
 use super::turn::Renewal;
-use super::work::{Ending, Work, check_sql};
+use super::work::{Ending, Work};
 use crate::database::Database;
 use crate::database::connection::READ_ONLY;
 use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
-use crate::database::wire::Status;
-use crate::limits;
 
 /// How a transaction runs; what is not given is the database's default.
 #[derive(Debug, Clone, Copy, Default)]
@@ -223,89 +221,11 @@ impl<W: Work> Work for Within<'_, W> {
     }
 }
 
-/// What is done to the newest savepoint of a name.
-enum Savepoint<'a> {
-    Set(&'a str),
-    GoBack(&'a str),
-    Release(&'a str),
-}
-
-impl Savepoint<'_> {
-    fn sql(&self) -> Result<String> {
-        Ok(match self {
-            Self::Set(name) => format!("SAVEPOINT {}", quote(name)?),
-            Self::GoBack(name) => format!("ROLLBACK TO SAVEPOINT {}", quote(name)?),
-            Self::Release(name) => format!("RELEASE SAVEPOINT {}", quote(name)?),
-        })
-    }
-}
-
-/// The work of doing it.
-struct Control<'a>(Savepoint<'a>, Option<Duration>);
-
-impl Work for Control<'_> {
-    type Done = ();
-
-    fn check(&self) -> Result<()> {
-        self.0.sql().map(|_| ())
-    }
-
-    fn texts(&self) -> impl Iterator<Item = &str> {
-        iter::empty()
-    }
-
-    fn timeout(&self) -> Option<Duration> {
-        self.1
-    }
-
-    fn operation(&self) -> Option<&str> {
-        Some(match self.0 {
-            Savepoint::Set(_) => "SAVEPOINT",
-            Savepoint::GoBack(_) => "ROLLBACK TO SAVEPOINT",
-            Savepoint::Release(_) => "RELEASE SAVEPOINT",
-        })
-    }
-
-    async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
-        let sql = self.0.sql()?;
-        if matches!(self.0, Savepoint::Set(_)) {
-            loan.portals.check_room(loan.wire.transactions)?;
-        }
-        let later = match self.0 {
-            Savepoint::Release(name) if loan.status() == Some(Status::Open) => {
-                loan.savepoints.release_later(name, &sql)
-            }
-            _ => false,
-        };
-        if !later {
-            loan.control(&sql).await?;
-        }
-        let transaction = loan.wire.transactions;
-        match self.0 {
-            Savepoint::Set(name) => loan.portals.set(name, transaction),
-            Savepoint::GoBack(name) => {
-                loan.savepoints.went_back(name);
-                loan.portals.go_back(name, transaction);
-            }
-            Savepoint::Release(name) => loan.portals.release(name, transaction),
-        }
-        Ok(())
-    }
-}
-
 /// Ends a transaction. Whether the server did it just so.
 struct Conclude(Ending, Option<Duration>);
 
 impl Work for Conclude {
     type Done = bool;
-
-    fn check(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn texts(&self) -> impl Iterator<Item = &str> {
-        iter::empty()
-    }
 
     fn timeout(&self) -> Option<Duration> {
         self.1
@@ -377,22 +297,6 @@ impl Drop for Transaction {
     }
 }
 
-/// What the server looks at of a name. The host tells names apart by it, as the server does.
-fn seen(name: &str) -> &str {
-    &name[..name.floor_char_boundary(limits::IDENTIFIER_BYTES_MAX)]
-}
-
-/// A name as an SQL identifier.
-fn quote(name: &str) -> Result<String> {
-    check_sql(name)?;
-    if name.is_empty() {
-        return Err(Error::Invalid(
-            "a savepoint's name cannot be empty".to_owned(),
-        ));
-    }
-    Ok(format!("\"{}\"", name.replace('"', "\"\"")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -409,22 +313,5 @@ mod tests {
             "BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY, NOT DEFERRABLE"
         );
         assert_eq!(Options::default().sql().trim(), "BEGIN");
-    }
-
-    #[test]
-    fn names_are_told_apart_as_the_server_does() {
-        let long = "ü".repeat(40);
-        assert_eq!(seen(&long), "ü".repeat(31));
-        assert_eq!(seen(&format!("{long}!")), seen(&long));
-        assert_eq!(seen("a"), "a");
-    }
-
-    #[test]
-    fn a_savepoint_cannot_smuggle_sql() {
-        assert_eq!(
-            quote("a\"; drop table t; --").unwrap(),
-            "\"a\"\"; drop table t; --\""
-        );
-        assert!(quote("").is_err() && quote("a\0b").is_err());
     }
 }

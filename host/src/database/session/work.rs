@@ -28,13 +28,19 @@ pub trait Work: Sync {
     type Done: Send;
 
     /// Refuses what need not be tried.
-    fn check(&self) -> Result<()>;
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// The guest's own texts in it, of which not all may be allowed.
-    fn texts(&self) -> impl Iterator<Item = &str>;
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        iter::empty()
+    }
 
     /// How long it may take the server, and a connection to come free, if less than the invocation has.
-    fn timeout(&self) -> Option<Duration>;
+    fn timeout(&self) -> Option<Duration> {
+        None
+    }
 
     /// What it is, where that is not what the texts say.
     fn operation(&self) -> Option<&str> {
