@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 use crate::telemetry;
 
@@ -95,11 +95,20 @@ impl Shutdown {
 
     /// Waits until it has had so much time to end, or is to end at once.
     pub async fn over(&self, time: Duration) {
+        self.over_or(time, Duration::ZERO).await;
+    }
+
+    /// The same, but where it is to end at once, it still has the time `insisted`.
+    pub async fn over_or(&self, time: Duration, insisted: Duration) {
         self.requested().await;
         let begun = self.requested_at().unwrap_or_else(Instant::now);
+        let hurried = async {
+            self.insisted().await;
+            sleep(insisted).await;
+        };
         tokio::select! {
             () = sleep_until((begun + time).into()) => {}
-            () = self.insisted() => {}
+            () = hurried => {}
         }
     }
 

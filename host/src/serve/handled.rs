@@ -112,13 +112,13 @@ impl Drop for GivenUp {
     fn drop(&mut self) {
         if let Some(output) = &self.0 {
             output.finish();
-            given_up(output.account());
+            log_given_up(output.account());
         }
     }
 }
 
 /// That is nobody's fault.
-pub(super) fn given_up(account: &Account) {
+pub(super) fn log_given_up(account: &Account) {
     line_of!(
         account,
         info,

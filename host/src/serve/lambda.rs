@@ -86,7 +86,7 @@ pub async fn serve(
     let outcome = tokio::select! {
         outcome = all(&mut slots) => outcome,
         // Where the Runtime API takes no answer, the databases are told good-bye all the same.
-        () = given_up(&drain.shutdown, grace) => Ok(()),
+        () = drain.shutdown.over_or(grace, limits::CUT_TIMEOUT) => Ok(()),
     };
     // What they have borrowed is among what is waited for only when they are gone.
     slots.shutdown().await;
@@ -102,19 +102,6 @@ pub async fn serve(
 /// How much of a drain's time may be waited for anything.
 fn waits(timeout: Duration) -> Duration {
     timeout - limits::DRAIN_MARGIN.min(timeout / 10)
-}
-
-/// When a drain does not wait for the slots any more: after so long, or soon after a second signal.
-async fn given_up(shutdown: &Shutdown, grace: Duration) {
-    shutdown.requested().await;
-    let insisted = async {
-        shutdown.insisted().await;
-        tokio::time::sleep(limits::CUT_TIMEOUT).await;
-    };
-    tokio::select! {
-        () = tokio::time::sleep(grace) => {}
-        () = insisted => {}
-    }
 }
 
 /// Waits until the last slot has ended, or the first one beyond repair.

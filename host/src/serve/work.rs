@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::handled::given_up;
+use super::handled::log_given_up;
 use super::is_well;
 use crate::database::session::Session;
 use crate::fault::{Fault, Kind};
@@ -120,7 +120,7 @@ impl Lingering {
             () = suspended.closing.cancelled() => None,
         };
         let Some(outcome) = outcome else {
-            given_up(self.session.account());
+            log_given_up(self.session.account());
             return Ok(());
         };
         match &outcome {

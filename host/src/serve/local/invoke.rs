@@ -259,12 +259,12 @@ async fn attempts(
             return;
         };
         let Some(delay) = delay(&fault, &mut delays) else {
-            return given_up(function, &invocation, &fault, "it failed three times");
+            return log_given_up(function, &invocation, &fault, "it failed three times");
         };
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = closed(host.closing.clone()) => {
-                return given_up(function, &invocation, &fault, "the host is closing");
+                return log_given_up(function, &invocation, &fault, "the host is closing");
             }
         }
     }
@@ -279,7 +279,7 @@ fn delay<'a>(fault: &Fault, left: &mut impl Iterator<Item = &'a Duration>) -> Op
     }
 }
 
-fn given_up(function: &Function, invocation: &Invocation, fault: &Fault, reason: &str) {
+fn log_given_up(function: &Function, invocation: &Invocation, fault: &Fault, reason: &str) {
     let (function, error) = (function.name(), fault.error_type.as_str());
     line_for!(
         Some(invocation),
