@@ -11,7 +11,7 @@ use std::time::Instant;
 use futures_util::FutureExt as _;
 use tokio::task::{JoinError, JoinHandle};
 
-use super::connection::Endpoint;
+use super::endpoint::Endpoint;
 use super::patience::pause;
 use super::{Error, Receipt, posting};
 use crate::invocation::Answer;

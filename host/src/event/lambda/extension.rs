@@ -17,11 +17,11 @@ use http::{Method, StatusCode};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::connection::Endpoint;
+use super::endpoint::Endpoint;
 use super::http1::Reply;
 use super::http1_request::Request;
 use super::patience::pause;
-use super::{Error, JSON, posting};
+use super::{Error, JSON, refusals};
 use crate::limits;
 
 const REGISTER: &str = "/2020-01-01/extension/register";
@@ -72,7 +72,7 @@ async fn register(endpoint: &mut Endpoint) -> Result<HeaderValue, Error> {
     let mut failures = 0;
     loop {
         let error = match register_once(endpoint).await {
-            Ok(reply) if posting::says_nothing(reply.status) => reply.refusal(REGISTRATION),
+            Ok(reply) if refusals::says_nothing(reply.status) => reply.refusal(REGISTRATION),
             Ok(reply) => return identifier(reply),
             Err(error @ (Error::Cut(_) | Error::Unreachable(_))) => error,
             Err(error) => return Err(error),

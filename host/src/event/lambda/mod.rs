@@ -24,7 +24,7 @@ use crate::invocation::{Answer, Invocation};
 use crate::limits;
 use crate::telemetry::line_for;
 use beside::Beside;
-use connection::Endpoint;
+use endpoint::Endpoint;
 use http1::{Lost, Reply};
 use http1_reply::Head;
 use http1_request::{Request, RestTimeout};
@@ -35,7 +35,7 @@ mod beside;
 mod cause;
 mod clock;
 mod coming;
-mod connection;
+mod endpoint;
 pub mod extension;
 mod http1;
 mod http1_reply;
@@ -43,6 +43,7 @@ mod http1_request;
 mod patience;
 mod posting;
 mod received;
+mod refusals;
 mod sent;
 mod streaming;
 
@@ -329,7 +330,7 @@ impl From<Lost> for Error {
 
 impl Reply {
     fn refusal(self, what: &str) -> Error {
-        posting::refused(what, self.status, &self.body.unwrap_or_default())
+        refusals::refused(what, self.status, &self.body.unwrap_or_default())
     }
 }
 

@@ -1,8 +1,8 @@
-//! What is posted to the Runtime API, and what its replies mean.
+//! What is posted to the Runtime API.
 //!
-//! Promises: a refusal that concerns one invocation alone is logged and is no error, since Lambda has told
-//! the caller already; one that says nothing of what was posted is an error, after which that is posted again;
-//! an error is posted under a type that Lambda keeps, the guest's own where it is one.
+//! Promises: an error is posted under a type that Lambda keeps, the guest's own where it is one.
+//!
+//! Left to others: what a refusal means ([`super::refusals`]).
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -10,22 +10,20 @@ use http::{Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::cause;
-use super::connection::Endpoint;
+use super::endpoint::Endpoint;
 use super::http1_request::Request;
 use super::patience::Limit;
-use super::received::date_ms;
+use super::received::{INVOCATION_ID, date_ms};
+use super::refusals::judged;
 use super::{Error, JSON, Receipt};
 use crate::fault::Fault;
 use crate::invocation::{Answer, unix_ms_now};
 use crate::limits;
-use crate::telemetry::line_for;
 
 const INVOCATION: &str = "/2018-06-01/runtime/invocation";
 pub(super) const ERROR_TYPE: HeaderName =
     HeaderName::from_static("lambda-runtime-function-error-type");
 const CAUSE: HeaderName = HeaderName::from_static("lambda-runtime-function-xray-error-cause");
-pub(super) const INVOCATION_ID: HeaderName =
-    HeaderName::from_static("lambda-runtime-invocation-id");
 
 /// What must be encoded in a segment of a path: all that no segment may have. An id is the caller's
 /// own, where the other side lets callers choose it.
@@ -156,81 +154,10 @@ pub(super) fn place(receipt: &Receipt, what: &str) -> String {
     format!("{INVOCATION}/{id}/{what}")
 }
 
-/// What the status of a posted answer means. A refusal of that answer alone is logged; one that may be over
-/// the next time is an error.
-pub(super) fn judged(
-    what: &str,
-    status: StatusCode,
-    body: &[u8],
-    receipt: Option<&Receipt>,
-) -> Result<(), Error> {
-    if status.is_success() {
-        return Ok(());
-    }
-    match refused(what, status, body) {
-        fatal @ Error::Fatal(_) => Err(fatal),
-        refusal if says_nothing(status) => Err(refusal),
-        refusal => {
-            let invocation = receipt.map(|receipt| &*receipt.invocation);
-            line_for!(invocation, warn, "{refusal}");
-            Ok(())
-        }
-    }
-}
-
-/// Whether a refusal is of whoever stands before the Runtime API, or has no time: nothing of what was posted.
-pub(super) fn says_nothing(status: StatusCode) -> bool {
-    matches!(
-        status,
-        StatusCode::REQUEST_TIMEOUT
-            | StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT
-    )
-}
-
-/// What a refusal is.
-pub(super) fn refused(what: &str, status: StatusCode, body: &[u8]) -> Error {
-    let body = String::from_utf8_lossy(&body[..body.len().min(1024)]);
-    let text = format!("{what} was refused with status {}: {body}", status.as_u16());
-    match status {
-        StatusCode::INTERNAL_SERVER_ERROR => Error::Fatal(text),
-        _ => Error::Transient(text),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fault::Kind;
-
-    #[test]
-    fn only_a_500_is_the_end() {
-        let refused = |status| super::refused("x", status, b"");
-        assert!(matches!(
-            refused(StatusCode::INTERNAL_SERVER_ERROR),
-            Error::Fatal(_)
-        ));
-        assert!(matches!(
-            refused(StatusCode::SERVICE_UNAVAILABLE),
-            Error::Transient(_)
-        ));
-    }
-
-    #[test]
-    fn a_refusal_that_says_nothing_of_an_answer_is_not_its_end() {
-        let judged = |status: u16| judged("x", StatusCode::from_u16(status).unwrap(), b"", None);
-        for status in [408, 429, 502, 503, 504] {
-            assert!(
-                matches!(judged(status), Err(Error::Transient(_))),
-                "{status}"
-            );
-        }
-        for status in [202, 400, 403, 410, 413, 431, 501] {
-            assert!(judged(status).is_ok(), "{status}");
-        }
-    }
 
     /// Lambda makes `Function.Unknown` or `Runtime.Unknown` of others.
     #[test]

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{DATE, HeaderValue};
+use http::header::{DATE, HeaderName, HeaderValue};
 
 use super::Error;
 use super::clock::Clock;
 use super::http1_reply::Headers;
-use super::posting::INVOCATION_ID;
 use crate::invocation::{Deadline, Invocation, Sender, Timeout};
 use crate::limits;
 
+pub(super) const INVOCATION_ID: HeaderName =
+    HeaderName::from_static("lambda-runtime-invocation-id");
 const REQUEST_ID: &str = "lambda-runtime-aws-request-id";
 const DEADLINE: &str = "lambda-runtime-deadline-ms";
 const ARN: &str = "lambda-runtime-invoked-function-arn";

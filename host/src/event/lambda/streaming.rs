@@ -31,7 +31,9 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::posting::{ERROR_TYPE, INVOCATION_ID, error_type, judged, place};
+use super::posting::{ERROR_TYPE, error_type, place};
+use super::received::INVOCATION_ID;
+use super::refusals::judged;
 use super::sent::{Sent, Tracked};
 use super::{Error, Receipt, RuntimeApi, patience, pause};
 use crate::fault::{Fault, Kind};

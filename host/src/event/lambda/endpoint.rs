@@ -24,7 +24,7 @@ use super::coming::Coming;
 use super::http1::{Connection, Lost, Reply};
 use super::http1_request::{Always, Request};
 use super::patience::{self, Limit, Patience};
-use super::posting;
+use super::refusals;
 use crate::limits;
 
 const RELEASE: HeaderValue =
@@ -239,7 +239,7 @@ fn is_of_one_alone(reply: &Reply) -> bool {
         reply.status,
         StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN
     );
-    is_of_a_copy || posting::says_nothing(reply.status)
+    is_of_a_copy || refusals::says_nothing(reply.status)
 }
 
 fn is_long(request: &Request<'_>) -> bool {
