@@ -158,12 +158,42 @@ async fn run(
         let _ = answer_sender.send(answered);
         handled.settle().await;
     });
-    answer.await.map_err(|_| {
-        Refusal::new(
-            ErrorType::Service,
-            "The invocation was ended without an answer; the log says why.",
-        )
-    })
+    answer.await.map_err(|_| unanswered())
+}
+
+/// What is said of an invocation whose task has ended before there was an answer.
+pub(super) fn unanswered() -> Refusal {
+    Refusal::new(
+        ErrorType::Service,
+        "The invocation was ended without an answer; the log says why.",
+    )
+}
+
+/// How an invocation is refused that was not begun, since there was no instance for it.
+pub(super) fn refused_as_busy(fault: &Fault) -> Option<Refusal> {
+    let is_busy = fault.kind == Kind::Busy;
+    is_busy.then(|| Refusal::new(ErrorType::TooManyRequests, &fault.caller))
+}
+
+impl Host {
+    /// The end of an invocation's log, if its caller has asked for it.
+    pub(super) fn log_result(
+        &self,
+        invoke: &Invoke,
+        request_id: &str,
+        output_tail: &[u8],
+        fault: Option<&Fault>,
+        took: Duration,
+    ) -> Option<String> {
+        let report = Report {
+            request_id,
+            output_tail,
+            fault,
+            took,
+            memory_mib: self.memory_mib(&invoke.function.name),
+        };
+        invoke.log_tail.then(|| report.log_result())
+    }
 }
 
 fn response(
@@ -172,21 +202,12 @@ fn response(
     request_id: &str,
     answered: Answered,
 ) -> Result<Response, Refusal> {
-    if let Err(fault) = &answered.answer
-        && fault.kind == Kind::Busy
-    {
-        return Err(Refusal::new(ErrorType::TooManyRequests, &fault.caller));
+    let fault = answered.answer.as_ref().err();
+    if let Some(refusal) = fault.and_then(refused_as_busy) {
+        return Err(refusal);
     }
-    let log_result = invoke.log_tail.then(|| {
-        let report = Report {
-            request_id,
-            output_tail: &answered.output_tail,
-            fault: answered.answer.as_ref().err(),
-            took: answered.took,
-            memory_mib: host.memory_mib(&invoke.function.name),
-        };
-        report.log_result()
-    });
+    let (tail, took) = (&answered.output_tail, answered.took);
+    let log_result = host.log_result(invoke, request_id, tail, fault, took);
     let mut response = empty(StatusCode::OK, invoke, request_id);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -19,10 +19,9 @@ use http::{HeaderValue, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Host;
-use super::invoke::{asked, empty};
-use super::report::Report;
+use super::invoke::{asked, empty, refused_as_busy, unanswered};
 use crate::event::local::{ErrorType, InvocationType, Invoke, Refusal, frames};
-use crate::fault::{Fault, Kind};
+use crate::fault::Fault;
 use crate::invocation::{self, Deadline};
 use crate::limits;
 use crate::serve::Function;
@@ -74,27 +73,14 @@ async fn begin(
         let begin = Instant::now();
         let mut handled = shared.environment.handle(&function, invocation).await;
         let response = handled.respond();
-        let refusal = match &response {
-            Err(fault) if fault.kind == Kind::Busy => {
-                Err(Refusal::new(ErrorType::TooManyRequests, &fault.caller))
-            }
-            _ => Ok(()),
-        };
-        let _ = begun.send(refusal);
+        let refusal = response.as_ref().err().and_then(refused_as_busy);
+        let _ = begun.send(refusal.map_or(Ok(()), Err));
         let output = handled.output();
         let sending = async {
             let fault = send(response, &sender).await.err();
-            let log_result = invoke.log_tail.then(|| {
-                let report = Report {
-                    request_id: &request_id,
-                    output_tail: &output.tail(),
-                    fault: fault.as_ref(),
-                    took: begin.elapsed(),
-                    memory_mib: shared.memory_mib(&invoke.function.name),
-                };
-                report.log_result()
-            });
-            let last = frames::complete(fault.as_ref(), log_result.as_deref());
+            let (fault, tail) = (fault.as_ref(), output.tail());
+            let log_result = shared.log_result(&invoke, &request_id, &tail, fault, begin.elapsed());
+            let last = frames::complete(fault, log_result.as_deref());
             let _ = sender.send(last).await;
         };
         let _ = tokio::time::timeout_at(deadline.instant.into(), sending).await;
@@ -103,10 +89,7 @@ async fn begin(
     });
     match begins.await {
         Ok(begun) => begun.map(|()| frames),
-        Err(_) => Err(Refusal::new(
-            ErrorType::Service,
-            "The invocation was ended without an answer; the log says why.",
-        )),
+        Err(_) => Err(unanswered()),
     }
 }
 
