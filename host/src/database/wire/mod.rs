@@ -9,15 +9,8 @@
 //!
 //! Left to others: what the messages mean to a statement ([`super::connection`]).
 
-use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use bytes::{Buf, BytesMut};
 use postgres_protocol::message::{backend, frontend};
-use tokio::io::AsyncWrite;
-use tokio_util::io::poll_read_buf;
 
 use crate::database::connect::{Established, Stream};
 use crate::database::error::{Error, Result};
@@ -32,6 +25,7 @@ mod parting;
 pub mod reply;
 pub mod request;
 mod room;
+mod transfer;
 mod words;
 
 use notice::Heard;
@@ -332,66 +326,5 @@ impl Wire {
         }
         self.make_room(whole);
         Ok(None)
-    }
-
-    /// Moves bytes until some have arrived.
-    async fn transfer(&mut self) -> Result<()> {
-        if self.dead {
-            return Err(self.lost());
-        }
-        let received = poll_fn(|context| {
-            // Whether it could all be written does not matter here: the answer does.
-            let _ = self.poll_write(context);
-            self.poll_read(context)
-        })
-        .await;
-        match received {
-            Ok(0) | Err(_) => {
-                self.dead = true;
-                Err(self.lost())
-            }
-            Ok(_) => Ok(()),
-        }
-    }
-
-    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.input
-            .reserve(READ_BYTES.min(self.input.capacity().max(4096)));
-        let read = poll_read_buf(Pin::new(&mut self.stream), context, &mut self.input);
-        if let Poll::Ready(Ok(bytes)) = read {
-            self.traffic.received_bytes += bytes as u64;
-        }
-        read
-    }
-
-    /// Writes as much as the socket takes. Ready when nothing is left to write, or nothing can be.
-    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while !self.output.is_empty() {
-            if self.shut {
-                self.output.clear();
-                break;
-            }
-            if !self.patient && self.sent + self.output.len() as u64 > limits::REQUEST_BYTES_HELD {
-                self.patient = self.stream.be_patient(true);
-            }
-            match Pin::new(&mut self.stream).poll_write(context, &self.output) {
-                Poll::Ready(Ok(written)) if written > 0 => {
-                    self.output.advance(written);
-                    self.sent += written as u64;
-                    self.traffic.sent_bytes += written as u64;
-                }
-                // The server may have said why before it closed the connection.
-                Poll::Ready(Ok(_) | Err(_)) => self.shut = true,
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-        match Pin::new(&mut self.stream).poll_flush(context) {
-            Poll::Ready(Ok(())) => Poll::Ready(()),
-            Poll::Ready(Err(_)) => {
-                self.shut = true;
-                Poll::Ready(())
-            }
-            Poll::Pending => Poll::Pending,
-        }
     }
 }

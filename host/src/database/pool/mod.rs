@@ -8,14 +8,12 @@
 //! - a connection is looked at before it is lent: one that the server has closed, or that has served for
 //!   as long as it may, is replaced, and one that has rested long, by the wall clock, or whose server may
 //!   have become a standby, is asked or replaced;
-//! - a silent network costs one [`limits::VALIDATE_TIMEOUT`], however many connections rest behind it;
-//! - a [`Loan`] that is not given back is retired: nobody can vouch for its state any more.
+//! - a silent network costs one [`limits::VALIDATE_TIMEOUT`], however many connections rest behind it.
 //!
-//! Left to others: what a clean connection is ([`crate::database::connection`]), and who makes it so
-//! ([`crate::database::session`]).
+//! Left to others: how a loan ends ([`Loan`]), what a clean connection is ([`crate::database::connection`]), and
+//! who makes it so ([`crate::database::session`]).
 
 use std::num::NonZeroUsize;
-use std::ops::{Deref, DerefMut};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +21,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
-use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, Timeouts};
+use deadpool::managed::{self, Metrics, PoolError, QueueMode, RecycleError, Timeouts};
 use rand::RngExt;
 
 use crate::config::Prepare;
@@ -34,7 +32,10 @@ use crate::database::connection::lifetime::Lifetime;
 use crate::database::connection::presence::Silence;
 use crate::database::error::{Error, Result};
 use crate::limits;
-use crate::telemetry::Account;
+
+mod loan;
+
+pub use loan::Loan;
 
 /// The pool of one database.
 pub struct Pool {
@@ -50,14 +51,6 @@ pub enum Patience {
     Deadline,
     /// Not at all: one that rests, or that may still be opened, or none.
     None,
-}
-
-/// A connection on loan.
-pub struct Loan {
-    /// None once it is given back.
-    object: Option<Object<Opener>>,
-    /// Who takes account of what passes on it.
-    account: Option<Arc<Account>>,
 }
 
 /// How a pool stands.
@@ -150,10 +143,7 @@ impl Pool {
         match lent {
             Ok(Ok(mut object)) => {
                 object.lend();
-                Ok(Loan {
-                    object: Some(object),
-                    account: None,
-                })
+                Ok(Loan::of(object))
             }
             Ok(Err(PoolError::Backend(error))) => Err(error),
             Ok(Err(PoolError::Closed)) => Err(Error::Busy("the host is shutting down".to_owned())),
@@ -322,77 +312,6 @@ impl Opener {
         asked.vouched = vouched;
         question.answered = !asked.is_silent();
         there
-    }
-}
-
-impl Loan {
-    /// What passes on it is on this account from now on.
-    pub fn charge(&mut self, account: &Arc<Account>) {
-        self.account = Some(account.clone());
-    }
-
-    /// Gives the connection back for the next borrower. Only for one that is clean.
-    pub fn give_back(mut self) {
-        self.settle_account();
-        if let Some(mut object) = self.object.take() {
-            debug_assert!(object.is_clean(), "only a clean connection is given back");
-            object.rest();
-        }
-    }
-
-    /// Retires the connection, and waits until the server has closed its side. Whether it did in time.
-    pub async fn say_good_bye(mut self) -> bool {
-        self.settle_account();
-        match self.object.take() {
-            Some(object) => Object::take(object).close().await,
-            None => true,
-        }
-    }
-
-    fn settle_account(&mut self) {
-        let Some(object) = &mut self.object else {
-            return;
-        };
-        // Also where nobody wants to know, so that the next borrower does not pay for it.
-        let traffic = std::mem::take(&mut object.wire.traffic);
-        object.connecting = None;
-        if let Some(tally) = self.account.as_ref().and_then(|account| account.tally()) {
-            tally.exchanged(traffic);
-        }
-    }
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        self.settle_account();
-        if let Some(object) = self.object.take() {
-            let connection = Object::take(object);
-            if connection.is_busy() {
-                // The socket closes with the connection, but a server that is computing would not
-                // notice before it answers.
-                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                    runtime.spawn(connection.canceller().cancel());
-                }
-            }
-        }
-    }
-}
-
-impl Deref for Loan {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        self.object
-            .as_ref()
-            .expect("a loan has its connection until it is given back or dropped")
-    }
-}
-
-impl DerefMut for Loan {
-    fn deref_mut(&mut self) -> &mut Connection {
-        self.object
-            .as_mut()
-            .expect("a loan has its connection until it is given back or dropped")
     }
 }
 
