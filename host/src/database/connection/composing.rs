@@ -9,7 +9,7 @@ use bytes::BytesMut;
 
 use super::Connection;
 use crate::database::error::Result;
-use crate::database::sql::residue::{Residue, Sequences};
+use crate::database::sql::residue::Residue;
 use crate::database::statement::Effects;
 use crate::database::wire::Status;
 use crate::database::wire::request::Command;
@@ -140,19 +140,4 @@ impl Connection {
         }
         leaders
     }
-}
-
-impl Effects {
-    /// Those of what the host does itself.
-    pub const NONE: Self = Self {
-        residue: Residue::Nothing,
-        sequences: Sequences::NONE,
-        only_modes: false,
-        forgets: false,
-        renames: false,
-        names_something: false,
-        limits: false,
-        begins: false,
-        goes_back: false,
-    };
 }

@@ -17,7 +17,6 @@ use super::preparation::{Ground, judged};
 use crate::config::Prepare;
 use crate::database::connection::batch::Batch;
 use crate::database::error::{Error, Result};
-use crate::database::sql::residue::Sequences;
 use crate::database::sql::varying::varies;
 use crate::database::statement::{Call, Description, Effects, Key};
 use crate::database::wire::reply::{self, Shape};
@@ -217,21 +216,7 @@ impl Connection {
     }
 
     fn send_all(&mut self, calls: &[Call], plans: &[Plan]) -> Result<()> {
-        let each = plans.iter().filter_map(|plan| plan.effects);
-        let effects = each.fold(Effects::NONE, |all, own| Effects {
-            residue: all.residue.max(own.residue),
-            sequences: Sequences {
-                reads: all.sequences.reads || own.sequences.reads,
-                moves: all.sequences.moves || own.sequences.moves,
-            },
-            only_modes: false,
-            forgets: all.forgets || own.forgets,
-            renames: all.renames || own.renames,
-            names_something: all.names_something || own.names_something,
-            limits: all.limits || own.limits,
-            begins: plans[0].effects.is_some_and(|first| first.begins),
-            goes_back: all.goes_back || own.goes_back,
-        });
+        let effects = Effects::of_all(plans.iter().filter_map(|plan| plan.effects));
         let between = self.terms.prelude.clone();
         self.send(effects, |out| {
             for (index, (call, plan)) in calls.iter().zip(plans).enumerate() {

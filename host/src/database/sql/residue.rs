@@ -44,6 +44,14 @@ impl Sequences {
         reads: false,
         moves: false,
     };
+
+    /// What two texts have to do with it together.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            reads: self.reads || other.reads,
+            moves: self.moves || other.moves,
+        }
+    }
 }
 
 /// What a text has to do with sequences. `residue` is its own.

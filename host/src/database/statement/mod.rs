@@ -128,6 +128,45 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// Those of what the host does itself.
+    pub const NONE: Self = Self {
+        residue: Residue::Nothing,
+        sequences: Sequences::NONE,
+        only_modes: false,
+        forgets: false,
+        renames: false,
+        names_something: false,
+        limits: false,
+        begins: false,
+        goes_back: false,
+    };
+
+    /// Those of several statements that are executed one after another, in one request.
+    pub fn of_all(mut each: impl Iterator<Item = Self>) -> Self {
+        let Some(first) = each.next() else {
+            return Self::NONE;
+        };
+        // Each by its name: one that is added is not to be forgotten here.
+        let join = |all: Self, next: Self| Self {
+            residue: all.residue.max(next.residue),
+            sequences: all.sequences.or(next.sequences),
+            only_modes: all.only_modes,
+            forgets: all.forgets || next.forgets,
+            renames: all.renames || next.renames,
+            names_something: all.names_something || next.names_something,
+            limits: all.limits || next.limits,
+            // What the host puts first stands before the first one alone.
+            begins: all.begins,
+            goes_back: all.goes_back || next.goes_back,
+        };
+        // Only what is alone in its request goes without what the host puts first.
+        let first = Self {
+            only_modes: false,
+            ..first
+        };
+        each.fold(first, join)
+    }
+
     /// Judges a text.
     pub fn of(sql: &str) -> Self {
         let words = Words::of(sql);
@@ -298,6 +337,25 @@ fn fingerprint(parameters: &[Parameter], columns: &[Column], types: &[Type]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_statements_do_what_any_of_them_does() {
+        let of = |texts: &[&str]| Effects::of_all(texts.iter().map(|sql| Effects::of(sql)));
+        let all = of(&[
+            "insert into t values (1)",
+            "set statement_timeout = 1",
+            "create temp table u (a int)",
+            "select lastval()",
+            "rollback to savepoint s",
+        ]);
+        assert_eq!(all.residue, Residue::Session);
+        assert!(all.sequences.reads && all.sequences.moves);
+        assert!(all.renames && all.names_something && all.limits && all.goes_back);
+        assert!(!all.forgets && !all.begins);
+        assert!(of(&["begin", "select 1"]).begins && !of(&["select 1", "begin"]).begins);
+        assert!(!of(&["set transaction read only"]).only_modes);
+        assert_eq!(of(&[]).residue, Residue::Nothing);
+    }
 
     #[test]
     fn a_description_takes_what_it_is_made_of() {
