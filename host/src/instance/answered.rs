@@ -79,15 +79,15 @@ pub type Rest = oneshot::Receiver<Result<(), Fault>>;
 #[derive(Default)]
 pub(super) struct Course {
     /// The end of the body, by the guest's word.
-    pub end: Option<Told>,
+    pub end: Option<GuestsWord>,
     /// Whether the body has lost its reader.
     pub unread: Option<oneshot::Receiver<Infallible>>,
     /// The end of the work, by the guest's word.
-    pub rest: Option<Told>,
+    pub rest: Option<GuestsWord>,
 }
 
 /// How something ended, once the guest says so.
-pub(super) type Told = oneshot::Receiver<Result<(), Failure>>;
+pub(super) type GuestsWord = oneshot::Receiver<Result<(), Failure>>;
 
 /// Where whoever waits for the ends is told of them.
 #[derive(Default)]
@@ -110,7 +110,7 @@ pub(super) fn receive(
 ) -> wasmtime::Result<(Answered, Course, Ends)> {
     let (mut course, mut ends) = (Course::default(), Ends::default());
     if let Some(rest) = answer.rest {
-        course.rest = Some(told(&mut store, rest)?);
+        course.rest = Some(heard(&mut store, rest)?);
     }
     let body = match answer.body {
         wit::Body::Whole(bytes) => Body::Whole(bytes.into()),
@@ -121,7 +121,7 @@ pub(super) fn receive(
             let (reader, unread) = oneshot::channel();
             let outflow = Outflow(PollSender::new(sender));
             StreamReader::pipe(streamed.content, &mut store, outflow)?;
-            course.end = Some(told(&mut store, streamed.end)?);
+            course.end = Some(heard(&mut store, streamed.end)?);
             course.unread = Some(unread);
             ends.body = Some(told_end);
             Body::Streamed(Flow {
@@ -134,13 +134,13 @@ pub(super) fn receive(
     Ok((Answered::new(answer.head, body), course, ends))
 }
 
-fn told(
+fn heard(
     store: &mut StoreContextMut<'_, State>,
     future: FutureReader<Result<(), Failure>>,
-) -> wasmtime::Result<Told> {
-    let (sender, told) = oneshot::channel();
+) -> wasmtime::Result<GuestsWord> {
+    let (sender, word) = oneshot::channel();
     future.pipe(store, Hearer(Some(sender)))?;
-    Ok(told)
+    Ok(word)
 }
 
 /// Hands the pieces of a body on, as fast as they are taken.

@@ -16,7 +16,7 @@ use super::answered::{self, Answered, Body, Course, Ends};
 use super::hooks;
 use super::state::{Memory, Running, State};
 use super::waiting::{Waiter, Waiting, fault_of};
-use super::{Blueprint, Job, Vitals, metered, told, trap};
+use super::{Blueprint, Job, Vitals, details, metered, trap};
 use crate::config::AfterAnswer;
 use crate::fault::{Fault, Kind};
 use crate::interface::bindings::{Answer, Context, Failure, Function};
@@ -257,7 +257,7 @@ impl Keeper {
             reply,
         } = job;
         let number = self.vitals.invocations.fetch_add(1, Ordering::Relaxed);
-        let context = told::context(&invocation, number);
+        let context = details::context(&invocation, number);
         let waiter = Waiter::new(reply, output.clone(), session.clone());
         self.waiting.add(number, waiter);
         if let Some(tally) = session.account().tally() {

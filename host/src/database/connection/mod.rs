@@ -82,8 +82,8 @@ pub struct Connection {
     /// The guest's own that are to be forgotten.
     pub savepoints: Savepoints,
     under_way: UnderWay,
-    /// Whether a guest was told that a request has failed, of which the server does not know that.
-    told_failed: bool,
+    /// Whether its transaction is to fail: a guest was told that a request has, of which the server does not know that.
+    fails_later: bool,
     /// What its transaction has left open.
     pub portals: Portals,
     /// Whose rows are on their way, if any are.
@@ -168,7 +168,7 @@ impl Connection {
             guarded: false,
             savepoints: Savepoints::default(),
             under_way: UnderWay::default(),
-            told_failed: false,
+            fails_later: false,
             portals: Portals::default(),
             flowing: None,
             call_timeout: None,

@@ -90,7 +90,7 @@ impl Connection {
                 self.under_way.leading = between;
             }
             let answer = self.answer(plan, &mut bytes).await;
-            self.told_failed |= matches!(answer, Err(Error::TooLarge(_)));
+            self.fails_later |= matches!(answer, Err(Error::TooLarge(_)));
             answers.push(answer.map_err(|error| error.of_call(index))?);
         }
         // What fails now, fails at the end of them all: a constraint that was deferred.

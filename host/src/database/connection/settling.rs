@@ -50,24 +50,25 @@ impl Connection {
     /// to end.
     pub fn reads_on(&self) -> bool {
         let in_transaction = self.wire.in_transaction() || self.under_way.began.is_some();
-        in_transaction && !self.under_way.copying && !self.told_failed
+        in_transaction && !self.under_way.copying && !self.fails_later
     }
 
-    /// A guest is told that a request has failed, of which the server does not know that.
-    pub fn tell_failed(&mut self) {
-        self.told_failed = true;
+    /// A guest is told that a request has failed, of which the server does not know that: its transaction is to
+    /// fail as well ([`Self::fail_transaction`]).
+    pub fn fail_later(&mut self) {
+        self.fails_later = true;
     }
 
     /// Sees to it that a transaction that is open has failed, if a guest was told that what it asked for in it
     /// has: it would otherwise be committed with the rest.
     pub async fn fail_transaction(&mut self) -> Result<()> {
-        if self.told_failed && self.status() == Some(Status::Open) {
+        if self.fails_later && self.status() == Some(Status::Open) {
             match self.command(FAIL).await {
                 Ok(()) | Err(Error::Server(_)) => {}
                 Err(error) => return Err(error),
             }
         }
-        self.told_failed = false;
+        self.fails_later = false;
         Ok(())
     }
 
@@ -103,7 +104,7 @@ impl Connection {
             return false;
         }
         self.is_not_cancelled().await;
-        (self.beginning, self.told_failed) = (None, false);
+        (self.beginning, self.fails_later) = (None, false);
         if self.status() != Some(Status::Idle) {
             self.timeouts.refused();
         }

@@ -82,7 +82,7 @@ impl CopyIn {
         };
         let written = self.send(bytes).await;
         piece.is_whole = written.is_ok();
-        self.session.told(written)
+        self.session.counted(written)
     }
 
     async fn send(&self, bytes: &[u8]) -> Result<()> {
@@ -105,7 +105,7 @@ impl CopyIn {
 
     /// Ends the copy. How many rows were copied.
     pub async fn finish(&self) -> Result<u64> {
-        self.session.told(self.end().await)
+        self.session.counted(self.end().await)
     }
 
     async fn end(&self) -> Result<u64> {
@@ -188,7 +188,7 @@ impl CopyOut {
 
     /// The next bytes, about so many; none at the end.
     pub async fn read(&self, bytes: usize) -> Result<Vec<u8>> {
-        self.session.told(self.receive(bytes).await)
+        self.session.counted(self.receive(bytes).await)
     }
 
     async fn receive(&self, bytes: usize) -> Result<Vec<u8>> {
@@ -201,7 +201,7 @@ impl CopyOut {
             place.broken = true;
             // If it has ended with something around it, another transaction may be open by now.
             if matches!(*error, Error::TooLarge(_)) && self.seat.flow() == self.flow {
-                self.seat.tell_failed();
+                self.seat.fail_later();
             }
             end_flow(&self.session, &self.seat, self.flow);
             return Err(*error);
@@ -216,7 +216,7 @@ impl CopyOut {
                 place.broken = true;
                 let read = loan.copy_read(bytes).await;
                 if matches!(read, Err(Error::TooLarge(_))) {
-                    loan.tell_failed();
+                    loan.fail_later();
                 }
                 read
             })
@@ -224,7 +224,7 @@ impl CopyOut {
             .and_then(|batch| match place.meter.count(&batch) {
                 Ok(()) => Ok(batch),
                 Err(capped) => {
-                    self.seat.tell_failed();
+                    self.seat.fail_later();
                     Err(capped)
                 }
             });

@@ -83,7 +83,7 @@ impl Cursor {
 
     /// The next rows, about `bytes` of them. After the last batch, or an error, there are none.
     pub async fn next(&self, bytes: usize) -> Result<Batch> {
-        self.session.told(self.fetch(bytes).await)
+        self.session.counted(self.fetch(bytes).await)
     }
 
     async fn fetch(&self, bytes: usize) -> Result<Batch> {
@@ -152,7 +152,7 @@ impl Cursor {
     fn fail_what_has_written(&self, place: &Fetch, error: &Error) {
         let is_open = place.written_in == Some(self.seat.transaction());
         if is_open && matches!(error, Error::Capped(_) | Error::TooLarge(_)) {
-            self.seat.tell_failed();
+            self.seat.fail_later();
         }
     }
 

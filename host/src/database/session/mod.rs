@@ -106,8 +106,8 @@ impl Session {
         &self.account
     }
 
-    /// Counts an error that the guest is told of, and passes the result on.
-    pub fn told<R>(&self, result: Result<R>) -> Result<R> {
+    /// Counts an error of which the guest is to be told, and passes the result on.
+    pub fn counted<R>(&self, result: Result<R>) -> Result<R> {
         match &result {
             // The guest's part of the host asks again, with other bytes.
             Ok(_) | Err(Error::StatementChanged(_)) => {}

@@ -44,7 +44,7 @@ impl Place {
     pub async fn prepare(&self, work: work::Prepare<'_>) -> Result<Vec<Arc<Description>>> {
         match self {
             // They may be known without a connection.
-            Self::Database(session, name) => session.told(session.prepare(name, work).await),
+            Self::Database(session, name) => session.counted(session.prepare(name, work).await),
             _ => Ok(self.perform(work).await?.0),
         }
     }
@@ -56,11 +56,11 @@ impl Place {
         let mut meter = session.grants.meter(seat.database().name());
         let counted = meter.count(&started.first);
         if counted.is_err() && !only_reads(&call.key.sql) {
-            seat.tell_failed();
+            seat.fail_later();
         }
         // Before the refusal: dropping it frees the connection.
         let rest = Cursor::after(session, &seat, &mut started, meter, call);
-        session.told(counted)?;
+        session.counted(counted)?;
         let changed = call.version != started.description.version;
         Ok(Answer {
             statement: changed.then_some(started.description),
@@ -81,9 +81,9 @@ impl Place {
         let session = self.session();
         let counted = session.grants.count(seat.database().name(), &outcomes);
         if counted.is_err() {
-            seat.tell_failed();
+            seat.fail_later();
         }
-        session.told(counted)?;
+        session.counted(counted)?;
         Ok(outcomes)
     }
 
@@ -126,6 +126,6 @@ impl Place {
                 done.map(|done| (done, pinned.seat().clone()))
             }
         };
-        self.session().told(done)
+        self.session().counted(done)
     }
 }

@@ -26,9 +26,9 @@ pub(in crate::database) struct Seat {
     pub(super) given_up: AtomicBool,
     /// Whether the transaction that is open was dropped.
     pub(super) dropped: AtomicBool,
-    /// Whether the guest was told that a call in the transaction that is open has failed, of which the server does
-    /// not know that.
-    pub(super) told_failed: AtomicBool,
+    /// Whether the transaction that is open is to fail: the guest was told that a call in it has, of which the server
+    /// does not know that.
+    pub(super) fails_later: AtomicBool,
     /// How many transactions were begun on it.
     begun: AtomicU64,
     /// How many calls use it, or wait for it.
@@ -111,7 +111,7 @@ impl Seat {
             flow: Mutex::default(),
             given_up: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
-            told_failed: AtomicBool::new(false),
+            fails_later: AtomicBool::new(false),
             begun: AtomicU64::new(0),
             calls: AtomicUsize::new(0),
             in_transaction: AtomicBool::new(false),
@@ -305,8 +305,8 @@ impl Seat {
 
     /// The guest is told that a call has failed, of which the server does not know that: nothing more is done in the
     /// transaction that is open, if one is, before that has failed as well.
-    pub(in crate::database) fn tell_failed(&self) {
-        self.told_failed.store(true, Ordering::Release);
+    pub(in crate::database) fn fail_later(&self) {
+        self.fails_later.store(true, Ordering::Release);
     }
 
     /// The next statement on its connection begins a transaction first.

@@ -22,8 +22,8 @@ impl Seat {
         }
         // Whoever gave it up still hears what was said until then.
         self.overhear(loan);
-        if self.told_failed.swap(false, Ordering::AcqRel) {
-            loan.tell_failed();
+        if self.fails_later.swap(false, Ordering::AcqRel) {
+            loan.fail_later();
         }
         // Each is done with only when it is done: this may itself be given up. Nobody needs the transaction to go well
         // that is rolled back.
@@ -49,7 +49,7 @@ impl Seat {
         }
         let Some(loan) = place.as_mut() else { return };
         let is_set = |flag: &AtomicBool| flag.load(Ordering::Acquire);
-        let ends = [&self.given_up, &self.dropped, &self.told_failed];
+        let ends = [&self.given_up, &self.dropped, &self.fails_later];
         let reads_on = loan.reads_on() && !ends.into_iter().any(is_set);
         match tokio::time::timeout(within, self.tidy(loan)).await {
             Ok(Ok(())) => self.look_at(loan),

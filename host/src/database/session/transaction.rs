@@ -120,7 +120,7 @@ impl Transaction {
     pub async fn commit(&self, timeout: Option<Duration>) -> Result<()> {
         match self.conclude(Ending::Commit, timeout).await {
             Ok(true) => Ok(()),
-            Ok(false) => self.session.told(Err(Error::Aborted)),
+            Ok(false) => self.session.counted(Err(Error::Aborted)),
             Err(error) => Err(error),
         }
     }
@@ -135,7 +135,7 @@ impl Transaction {
             true => Ok(true),
             false => {
                 let concluding = self.perform(Conclude(ending, timeout));
-                self.session.told(concluding.await)
+                self.session.counted(concluding.await)
             }
         };
         if !matches!(concluded, Err(Error::InUse)) {
@@ -163,7 +163,7 @@ impl Transaction {
         timeout: Option<Duration>,
     ) -> Result<()> {
         let control = Control(act(seen(name)), timeout);
-        self.session.told(self.perform(control).await)
+        self.session.counted(self.perform(control).await)
     }
 
     /// Does a piece of work in it.

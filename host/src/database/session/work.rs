@@ -167,7 +167,7 @@ impl Work for Query<'_> {
                 learn(loan, database, &self.0.key, &started.description);
             }
             Ok(_) => {}
-            Err(Error::TooLarge(_)) if !only_reads(&self.0.key.sql) => loan.tell_failed(),
+            Err(Error::TooLarge(_)) if !only_reads(&self.0.key.sql) => loan.fail_later(),
             Err(error) => heed(error, self.0, loan, database),
         }
         started

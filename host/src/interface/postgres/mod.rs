@@ -187,7 +187,7 @@ fn carry<T: 'static>(
     Ok(match caller(accessor)? {
         Some(caller) => {
             let part = caller.carried.take(load.bytes());
-            let part = caller.session.told(part);
+            let part = caller.session.counted(part);
             part.map(Some).map_err(wit::Error::from)
         }
         None => Ok(None),

@@ -44,7 +44,7 @@ impl<T: Send + 'static> wit::HostDatabaseWithStore<T> for HasPostgres {
         };
         let timeout = convert::timeout(timeout_ms);
         let begun = session.begin(&name, &Options::from(options), timeout).await;
-        let begun = session.told(begun);
+        let begun = session.counted(begun);
         hand(accessor, begun.map(|begun| Transaction(Arc::new(begun))))
     }
 
@@ -58,7 +58,7 @@ impl<T: Send + 'static> wit::HostDatabaseWithStore<T> for HasPostgres {
             Err(error) => return Ok(Err(error)),
         };
         let pinned = session.pin(&name, convert::timeout(timeout_ms)).await;
-        let pinned = session.told(pinned);
+        let pinned = session.counted(pinned);
         hand(accessor, pinned.map(|pinned| Pinned(Arc::new(pinned))))
     }
 }
@@ -147,7 +147,7 @@ impl<T: Send + 'static> wit::HostSessionWithStore<T> for HasPostgres {
     ) -> Outcome<Resource<Transaction>> {
         let pinned = own!(accessor, &pinned);
         let begun = pinned.begin(&Options::from(options)).await;
-        let begun = pinned.session().told(begun);
+        let begun = pinned.session().counted(begun);
         hand(accessor, begun.map(|begun| Transaction(Arc::new(begun))))
     }
 
@@ -156,13 +156,13 @@ impl<T: Send + 'static> wit::HostSessionWithStore<T> for HasPostgres {
         pinned: Resource<Pinned>,
     ) -> Outcome<wit::Notification> {
         let pinned = own!(accessor, &pinned);
-        let heard = pinned.session().told(pinned.notification().await);
+        let heard = pinned.session().counted(pinned.notification().await);
         Ok(heard.map(Into::into).map_err(Into::into))
     }
 
     async fn close(accessor: &Accessor<T, Self>, pinned: Resource<Pinned>) -> Outcome<()> {
         let pinned = own!(accessor, &pinned);
-        let closed = pinned.session().told(pinned.close().await);
+        let closed = pinned.session().counted(pinned.close().await);
         Ok(closed.map_err(Into::into))
     }
 }
