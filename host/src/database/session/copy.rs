@@ -45,6 +45,8 @@ pub struct CopyOut {
     session: Arc<Session>,
     seat: Arc<Seat>,
     flow: Option<Flow>,
+    /// The seat's transaction that it is part of, if one is open.
+    transaction: u64,
     place: tokio::sync::Mutex<Reading>,
 }
 
@@ -171,6 +173,7 @@ impl CopyOut {
         Self {
             session,
             flow: seat.flow(),
+            transaction: seat.transaction(),
             seat,
             place: tokio::sync::Mutex::new(Reading {
                 ended: false,
@@ -199,9 +202,9 @@ impl CopyOut {
         }
         if let Some(error) = place.failed.take() {
             place.broken = true;
-            // If it has ended with something around it, another transaction may be open by now.
-            if matches!(*error, Error::TooLarge(_)) && self.seat.flow() == self.flow {
-                self.seat.fail_later();
+            // If it has ended with something around it, it has failed already, or was undone.
+            if self.seat.flow() == self.flow {
+                self.seat.fail_with(self.transaction, &error);
             }
             end_flow(&self.session, &self.seat, self.flow);
             return Err(*error);
@@ -214,20 +217,13 @@ impl CopyOut {
             .with_loan(&self.seat, Claim::to_go_on(self.flow), async |loan| {
                 // What arrives while nobody waits is lost.
                 place.broken = true;
-                let read = loan.copy_read(bytes).await;
-                if matches!(read, Err(Error::TooLarge(_))) {
-                    loan.fail_later();
-                }
-                read
+                loan.copy_read(bytes).await
             })
             .await
-            .and_then(|batch| match place.meter.count(&batch) {
-                Ok(()) => Ok(batch),
-                Err(capped) => {
-                    self.seat.fail_later();
-                    Err(capped)
-                }
-            });
+            .and_then(|batch| place.meter.count(&batch).map(|()| batch));
+        if let Err(error) = &read {
+            self.seat.fail_with(self.transaction, error);
+        }
         place.broken = read.is_err();
         if let Ok(batch) = &mut read {
             place.ended = batch.last;

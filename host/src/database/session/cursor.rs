@@ -150,9 +150,8 @@ impl Cursor {
 
     /// What a statement has done is not to be committed with the rest, if the guest is told that it has failed.
     fn fail_what_has_written(&self, place: &Fetch, error: &Error) {
-        let is_open = place.written_in == Some(self.seat.transaction());
-        if is_open && matches!(error, Error::Capped(_) | Error::TooLarge(_)) {
-            self.seat.fail_later();
+        if let Some(transaction) = place.written_in {
+            self.seat.fail_with(transaction, error);
         }
     }
 

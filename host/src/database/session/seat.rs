@@ -309,6 +309,15 @@ impl Seat {
         self.fails_later.store(true, Ordering::Release);
     }
 
+    /// The same where the guest is told by this error that what it read in this transaction was too much, though the
+    /// server has done all of it. Another transaction may be open by now: nothing is the matter with that.
+    pub(in crate::database) fn fail_with(&self, transaction: u64, error: &Error) {
+        let is_open = transaction == self.transaction();
+        if is_open && matches!(error, Error::Capped(_) | Error::TooLarge(_)) {
+            self.fail_later();
+        }
+    }
+
     /// The next statement on its connection begins a transaction first.
     pub(in crate::database) async fn begin_later(&self, begin: &str) {
         if let Some(loan) = self.loan.lock().await.as_mut() {

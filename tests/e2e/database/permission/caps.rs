@@ -106,6 +106,7 @@ behind_both_doors! {
             json!({ "query": writing(401, 1) }),
             json!({ "query": writing(450, 1000) }),
             json!({ "copy_out": format!("copy ({}) to stdout", writing(401, 1)) }),
+            json!({ "copy_out": format!("copy ({}) to stdout", writing(2000, 1000)) }),
         ] {
             let other = json!({ "execute": "insert into noted values (2)" });
             let results = results(&trial, json!([
