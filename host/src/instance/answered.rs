@@ -32,7 +32,7 @@ pub struct Answered {
     /// The bytes.
     pub body: Body,
     /// The work that goes on. Without it, nothing does.
-    pub rest: Option<Rest>,
+    pub rest: Option<WorkEnd>,
     /// Whether that goes on beside later invocations: otherwise it is to be waited for, since nobody is
     /// let into the instance for its sake.
     pub suspended: bool,
@@ -73,7 +73,7 @@ pub struct Flow {
 
 /// The end of the work after an answer. It is dropped without a word when the instance was ended
 /// from outside, or when the end of the body has told already what happened to it.
-pub type Rest = oneshot::Receiver<Result<(), Fault>>;
+pub type WorkEnd = oneshot::Receiver<Result<(), Fault>>;
 
 /// What the keeper has to wait for after an answer.
 #[derive(Default)]

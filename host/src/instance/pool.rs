@@ -355,7 +355,7 @@ impl Linger {
             let now = rested.unwrap_or_else(Instant::now);
             let late = now.saturating_duration_since(enforced);
             if freezes && since < enforced && late > limits::TIMER_LATE_MAX {
-                session.rested(now - since);
+                session.put_off(now - since);
             } else if rested.is_none() {
                 return;
             }

@@ -23,7 +23,7 @@ impl Keeper {
     /// Something is going to run.
     pub(super) fn wake(&self, store: &mut Store<State>, rests_since: Option<Instant>) {
         if let Some(since) = rests_since {
-            store.data().rested(since.elapsed());
+            store.data().put_off(since.elapsed());
             self.vitals.rests.send_replace(None);
         }
         // Re-armed here: the epoch has moved on while the guest was at rest.

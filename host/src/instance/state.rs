@@ -164,10 +164,10 @@ impl State {
         Poll::Pending
     }
 
-    /// The instance has rested for so long, and those in it with it.
-    pub fn rested(&self, time: Duration) {
+    /// Puts the deadlines of those in it off: the instance has rested for so long, and they with it.
+    pub fn put_off(&self, time: Duration) {
         let running = self.running.values();
-        running.for_each(|running| running.session.rested(time));
+        running.for_each(|running| running.session.put_off(time));
     }
 
     /// Attributes what is done next to the invocation that is running now: what is written, and whose

@@ -15,7 +15,7 @@ use super::handled::log_given_up;
 use super::is_well;
 use crate::database::session::Session;
 use crate::fault::{Fault, Kind};
-use crate::instance::answered::Rest;
+use crate::instance::answered::WorkEnd;
 use crate::instance::pool::{Lease, Linger};
 use crate::instance::ticker::Watch;
 use crate::invocation::Invocation;
@@ -25,7 +25,7 @@ pub(super) struct Work {
     pub(super) invocation: Arc<Invocation>,
     pub(super) session: Arc<Session>,
     pub(super) lease: Lease,
-    pub(super) rest: Rest,
+    pub(super) rest: WorkEnd,
     /// Whether it goes on beside later invocations.
     pub(super) suspended: bool,
     /// The enforced deadline.
@@ -98,7 +98,7 @@ pub(super) struct Lingering {
     invocation: Arc<Invocation>,
     session: Arc<Session>,
     linger: Linger,
-    rest: Rest,
+    rest: WorkEnd,
     suspended: Suspended,
     told: Arc<AtomicBool>,
 }

@@ -27,8 +27,8 @@ impl Patience {
         }
     }
 
-    /// Nobody has waited until now.
-    pub(super) fn rested(&mut self, now: Instant) {
+    /// Nobody has waited until now, so some of it is there again.
+    pub(super) fn regain(&mut self, now: Instant) {
         let rested = now.saturating_duration_since(self.seen) / REGAIN;
         self.waited = self.waited.saturating_sub(rested);
         self.seen = now;
@@ -68,7 +68,7 @@ mod tests {
         let (mut now, mut room_at) = (start, start);
         let (mut waiting, mut lost, mut is_stalled) = (Duration::ZERO, 0, false);
         while now < start + Duration::from_secs(60) {
-            patience.rested(now);
+            patience.regain(now);
             let begun = now;
             while now < room_at && !is_stalled && patience.is_left_of(LOG_PATIENCE) {
                 now += Duration::from_millis(1);
@@ -109,7 +109,7 @@ mod tests {
         let stalled = start + LOG_PATIENCE;
         patience.waited(stalled);
         assert!(!patience.is_left_of(LOG_PATIENCE));
-        patience.rested(stalled + LOG_PATIENCE * REGAIN);
+        patience.regain(stalled + LOG_PATIENCE * REGAIN);
         assert!(patience.is_left_of(Duration::from_nanos(1)));
     }
 }

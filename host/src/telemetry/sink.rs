@@ -161,7 +161,7 @@ impl Sink {
         if self.kind == Kind::Other {
             return true;
         }
-        self.patience.rested(Instant::now());
+        self.patience.regain(Instant::now());
         let waits = !self.is_stalled;
         self.is_stalled = loop {
             let waits = waits && self.patience.is_left_of(most());

@@ -110,8 +110,8 @@ pub struct Connection {
     /// Whether it is not to be lent again, though it may still serve who has it.
     doomed: bool,
     /// When it was last given back, by the wall clock: no other clock runs while frozen.
-    rested: SystemTime,
-    turn: Turn,
+    given_back: SystemTime,
+    last_loan: LastLoan,
 }
 
 /// As the host's own `BEGIN` has it.
@@ -119,12 +119,12 @@ pub const READ_ONLY: &str = "READ ONLY";
 
 /// When a connection was last given back, in relation to others: no clock can mix that up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Turn(pub u64);
+pub struct LastLoan(pub u64);
 
-impl Turn {
+impl LastLoan {
     fn next() -> Self {
-        static TURNS: AtomicU64 = AtomicU64::new(1);
-        Self(TURNS.fetch_add(1, Ordering::Relaxed))
+        static LOANS: AtomicU64 = AtomicU64::new(1);
+        Self(LOANS.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -177,8 +177,8 @@ impl Connection {
             residue: Residue::Nothing,
             renamed: false,
             doomed: false,
-            rested: SystemTime::now(),
-            turn: Turn::next(),
+            given_back: SystemTime::now(),
+            last_loan: LastLoan::next(),
         })
     }
 
@@ -251,12 +251,12 @@ impl Connection {
 
     /// Since when nobody has used it, by the wall clock; a clock set back counts as long ago.
     pub fn idle(&self) -> Duration {
-        self.rested.elapsed().unwrap_or(Duration::MAX)
+        self.given_back.elapsed().unwrap_or(Duration::MAX)
     }
 
     /// When it was last given back, in relation to others.
-    pub fn turn(&self) -> Turn {
-        self.turn
+    pub fn last_loan(&self) -> LastLoan {
+        self.last_loan
     }
 
     /// Whether the server may be at work for this connection, or be asked to.
@@ -265,7 +265,7 @@ impl Connection {
     }
 
     /// Begins a loan.
-    pub fn lend(&mut self) {
+    pub fn begin_loan(&mut self) {
         self.has_sequences = false;
         self.only_reads = false;
         if std::mem::take(&mut self.renamed) {
@@ -279,10 +279,10 @@ impl Connection {
     }
 
     /// Ends a loan.
-    pub fn rest(&mut self) {
+    pub fn end_loan(&mut self) {
         self.terms = Terms::default();
-        self.rested = SystemTime::now();
-        self.turn = Turn::next();
+        self.given_back = SystemTime::now();
+        self.last_loan = LastLoan::next();
     }
 
     /// How to ask the server to give up the statement it is executing.

@@ -7,19 +7,19 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Connection, Turn, demotion};
+use super::{Connection, LastLoan, demotion};
 use crate::database::connect;
 use crate::limits;
 
-/// The last turn of a connection that gave no answer: whoever has rested as long stood behind the same
+/// The last loan of a connection that gave no answer: whoever has rested as long stood behind the same
 /// network, and is not waited for as well.
 #[derive(Default)]
 pub struct Silence(AtomicU64);
 
 impl Silence {
     /// Whether a connection that was last given back then need not be asked.
-    pub fn covers(&self, turn: Turn) -> bool {
-        turn <= Turn(self.0.load(Ordering::Relaxed))
+    pub fn covers(&self, loan: LastLoan) -> bool {
+        loan <= LastLoan(self.0.load(Ordering::Relaxed))
     }
 
     /// A connection is asked.
@@ -50,8 +50,8 @@ impl Drop for Question<'_> {
         // a guest has computed on this thread, or the process was frozen.
         let has_waited = self.asked.elapsed() >= limits::VALIDATE_TIMEOUT / 5;
         if !self.answered && has_waited && !self.connection.wire.has_heard() {
-            let turn = self.connection.turn();
-            self.silence.0.fetch_max(turn.0, Ordering::Relaxed);
+            let loan = self.connection.last_loan();
+            self.silence.0.fetch_max(loan.0, Ordering::Relaxed);
         }
         connect::asking(false);
     }

@@ -39,7 +39,7 @@ impl Loan {
         self.settle_account();
         if let Some(mut object) = self.object.take() {
             debug_assert!(object.is_clean(), "only a clean connection is given back");
-            object.rest();
+            object.end_loan();
         }
     }
 

@@ -142,7 +142,7 @@ impl Pool {
         };
         match lent {
             Ok(Ok(mut object)) => {
-                object.lend();
+                object.begin_loan();
                 Ok(Loan::of(object))
             }
             Ok(Err(PoolError::Backend(error))) => Err(error),
@@ -298,7 +298,7 @@ impl Opener {
         if !has_rested && !in_doubt {
             return true;
         }
-        if has_rested && self.silence.covers(connection.turn()) {
+        if has_rested && self.silence.covers(connection.last_loan()) {
             return false;
         }
         let vouched = self.demotion.vouch();

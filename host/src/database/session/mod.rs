@@ -211,8 +211,8 @@ impl Session {
         self.deadline.later(rested)
     }
 
-    /// The invocation's work has rested for so long, which does not count.
-    pub fn rested(&self, time: Duration) {
+    /// Puts the deadline off: the invocation's work has rested for so long, which does not count.
+    pub fn put_off(&self, time: Duration) {
         self.account.rested(time);
         let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self.rested_ms.fetch_add(time, Ordering::Relaxed);
