@@ -33,7 +33,7 @@ pub use connection::pipeline::Outcome;
 pub use error::{Error, Result};
 
 use connect::Address;
-use pool::{Loan, Patience, Pool};
+use pool::{Loan, Pool, Wait};
 use sql::residue::Residue;
 use sql::varying::varies;
 use statement::kept::Kept;
@@ -99,11 +99,11 @@ impl Database {
         &self,
         until: Instant,
         held: usize,
-        patience: Patience,
+        wait: Wait,
         account: &Arc<Account>,
     ) -> Result<Loan> {
         let mut lending = account.tally().map(Tally::lending);
-        let lent = self.pool.lend(until, held, patience).await;
+        let lent = self.pool.lend(until, held, wait).await;
         if let Some(lending) = &mut lending {
             match &lent {
                 Ok(loan) => loan

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 use crate::database::connection::Terms;
-use crate::database::pool::{Loan, Patience};
+use crate::database::pool::{Loan, Wait};
 use crate::database::session::work::check_sql;
 use crate::database::statement::{Effects, Key};
 use crate::database::{Database, Databases, Error, Result};
@@ -47,7 +47,7 @@ impl Database {
     }
 
     async fn warm_one(&self, statements: &[Key], time: Option<Duration>, until: Instant) {
-        let mut loan = match self.pool.lend(until, 0, Patience::Deadline).await {
+        let mut loan = match self.pool.lend(until, 0, Wait::UntilDeadline).await {
             Ok(loan) => loan,
             Err(error) => {
                 tracing::warn!(

@@ -46,11 +46,11 @@ pub struct Pool {
 
 /// How long a connection is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
+pub enum Wait {
     /// As long as there is time.
-    Deadline,
+    UntilDeadline,
     /// Not at all: one that rests, or that may still be opened, or none.
-    None,
+    NotAtAll,
 }
 
 /// How a pool stands.
@@ -116,7 +116,7 @@ impl Pool {
 
     /// Borrows a connection, waiting for one until `until` at most, or not at all. `held` is how many the
     /// borrower has already.
-    pub async fn lend(&self, until: Instant, held: usize, patience: Patience) -> Result<Loan> {
+    pub async fn lend(&self, until: Instant, held: usize, wait: Wait) -> Result<Loan> {
         if held >= self.connections_max {
             return Err(Error::Busy(format!(
                 "this invocation holds all {} connections to the database {:?} in sessions, open transactions or unread \
@@ -126,7 +126,7 @@ impl Pool {
         }
         let asked = Instant::now();
         let waiting = Timeouts {
-            wait: (patience == Patience::None).then_some(Duration::ZERO),
+            wait: (wait == Wait::NotAtAll).then_some(Duration::ZERO),
             ..Timeouts::default()
         };
         // In a block: whoever has given up is none of those that the error counts.
@@ -349,7 +349,7 @@ mod tests {
         let (one, lifetime) = (NonZeroUsize::MIN, config.lifetime);
         let pool = Pool::new("default", address, 1, one, Prepare::Always, lifetime);
         pool.close().await;
-        let lent = pool.lend(Instant::now(), 0, Patience::Deadline).await;
+        let lent = pool.lend(Instant::now(), 0, Wait::UntilDeadline).await;
         let Err(Error::Busy(text)) = lent else {
             panic!("nothing is lent any more");
         };

@@ -14,7 +14,7 @@ use super::seat::{Role, Seat};
 use super::turn::Renewal;
 use crate::database::Database;
 use crate::database::error::{Error, Result};
-use crate::database::pool::{Loan, Patience};
+use crate::database::pool::{Loan, Wait};
 use crate::limits;
 
 impl Session {
@@ -89,7 +89,7 @@ impl Session {
                 }
             }
             return self
-                .borrow(database, Role::Call, timeout, Patience::Deadline)
+                .borrow(database, Role::Call, timeout, Wait::UntilDeadline)
                 .await;
         }
     }
@@ -102,7 +102,7 @@ impl Session {
         database: &Arc<Database>,
         timeout: Option<Duration>,
     ) -> Option<Arc<Seat>> {
-        let mut spare = pin!(self.borrow(database, Role::Call, timeout, Patience::None));
+        let mut spare = pin!(self.borrow(database, Role::Call, timeout, Wait::NotAtAll));
         loop {
             let changed = self.keeping.notified();
             let kept = self.kept(database);
@@ -138,7 +138,7 @@ impl Session {
         database: &Arc<Database>,
         role: Role,
         timeout: Option<Duration>,
-        patience: Patience,
+        wait: Wait,
     ) -> Result<Arc<Seat>> {
         let held = {
             let seats = self.seats();
@@ -155,7 +155,7 @@ impl Session {
             seats.iter().filter(is_held).count()
         };
         let until = self.lend_until(timeout);
-        let lending = pin!(database.lend(until, held, patience, &self.account));
+        let lending = pin!(database.lend(until, held, wait, &self.account));
         let loan = self.unless_ended(lending).await?;
         let (account, aside) = (self.account.clone(), self.asides.one_more());
         let seat = Arc::new(Seat::new(database.clone(), account, loan, role, aside));
@@ -185,7 +185,7 @@ impl Session {
         renewal.fresh.store(true, Ordering::Release);
         let until = self.lend_until(renewal.timeout);
         let lending = seat.database();
-        let lent = lending.lend(until, 0, Patience::Deadline, &self.account);
+        let lent = lending.lend(until, 0, Wait::UntilDeadline, &self.account);
         let loan = place.insert(lent.await?);
         renewal.fresh.store(false, Ordering::Release);
         if let Some(begin) = renewal.begin {

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::database::error::{Error, Result};
-use crate::database::pool::Patience;
+use crate::database::pool::Wait;
 use crate::database::sql::listening::listens;
 use crate::database::statement::Description;
 use crate::database::{Database, Databases};
@@ -154,7 +154,7 @@ impl Session {
     ) -> Result<Transaction> {
         let database = self.database(database)?;
         let begin = self.grants.begin(database.name(), options)?.sql();
-        let seat = self.borrow(&database, Role::Transaction, timeout, Patience::Deadline);
+        let seat = self.borrow(&database, Role::Transaction, timeout, Wait::UntilDeadline);
         let seat = seat.await?;
         seat.begin_later(&begin).await;
         let number = seat.begin_one();
@@ -168,7 +168,7 @@ impl Session {
         timeout: Option<Duration>,
     ) -> Result<Pinned> {
         let database = self.database(database)?;
-        let seat = self.borrow(&database, Role::Pinned, timeout, Patience::Deadline);
+        let seat = self.borrow(&database, Role::Pinned, timeout, Wait::UntilDeadline);
         let seat = seat.await?;
         Ok(Pinned::new(self.clone(), seat))
     }

@@ -23,7 +23,7 @@ use super::clock::Clock;
 use super::coming::Coming;
 use super::http1::{Connection, Lost, Reply};
 use super::http1_request::{Always, Request};
-use super::patience::{self, Limit, Patience};
+use super::patience::{self, Limit, ReplyTimer};
 use super::refusals;
 use crate::limits;
 
@@ -36,7 +36,7 @@ pub(super) struct Endpoint {
     address: String,
     always: Always,
     connection: Option<Connection>,
-    patience: Patience,
+    timer: ReplyTimer,
     coming: Coming,
     clock: Clock,
 }
@@ -55,7 +55,7 @@ impl Endpoint {
                 user_agent: RELEASE,
             },
             connection: None,
-            patience: Patience::default(),
+            timer: ReplyTimer::default(),
             coming: Coming::default(),
             clock: Clock::default(),
         }
@@ -142,13 +142,13 @@ impl Endpoint {
         let mut other = None;
         let reply = {
             let mut exchange = pin!(connection.exchange(&self.always, request));
-            let patience = &mut self.patience;
-            match (patience.reply(limit, exchange.as_mut()).await, limit) {
+            let timer = &mut self.timer;
+            match (timer.reply(limit, exchange.as_mut()).await, limit) {
                 (Ok(reply), _) => reply,
                 (Err(late), Some(limit)) if !limit.is_last() => {
                     tracing::debug!(%late, "a request to the Runtime API is made once more");
                     let to = (self.address.as_str(), &self.always);
-                    let twice = twice(exchange, &mut other, to, patience, limit, request);
+                    let twice = twice(exchange, &mut other, to, timer, limit, request);
                     Ok(Box::pin(twice).await?)
                 }
                 (Err(late), _) => return Err(unanswered(&self.address, &late)),
@@ -189,7 +189,7 @@ async fn twice(
     first: Pin<&mut impl Future<Output = Result<Reply, Lost>>>,
     other: &mut Option<Connection>,
     (address, always): (&str, &Always),
-    patience: &mut Patience,
+    timer: &mut ReplyTimer,
     limit: Limit,
     request: &Request<'_>,
 ) -> Result<Reply, Error> {
@@ -205,7 +205,7 @@ async fn twice(
     let now = Instant::now();
     let further = limit.end(now) - now;
     let reply = pin!(either(first, second, further));
-    match patience.reply(Some(limit.last()), reply).await {
+    match timer.reply(Some(limit.last()), reply).await {
         Ok(reply) => reply,
         Err(late) => Err(unanswered(address, &late)),
     }

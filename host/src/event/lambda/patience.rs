@@ -115,9 +115,9 @@ pub(super) struct Late(Duration);
 /// Waits for replies with one timer for all of them: arming one each time would cost system calls,
 /// so it is armed anew only where it has run out too early.
 #[derive(Default)]
-pub(super) struct Patience(Option<Pin<Box<Sleep>>>);
+pub(super) struct ReplyTimer(Option<Pin<Box<Sleep>>>);
 
-impl Patience {
+impl ReplyTimer {
     /// What comes of an exchange within the limit, should there be one. One that is late may go on.
     pub(super) async fn reply<F: Future>(
         &mut self,
@@ -252,13 +252,13 @@ mod tests {
     /// What is armed for a reply that may take long is no limit for one that may not.
     #[tokio::test]
     async fn a_short_limit_is_kept_by_a_timer_that_was_armed_for_a_long_one() {
-        let mut patience = Patience(Some(Box::pin(tokio::time::sleep(
+        let mut timer = ReplyTimer(Some(Box::pin(tokio::time::sleep(
             limits::API_REPLY_TIMEOUT,
         ))));
         let begun = Instant::now();
         let limit = Limit::new(Some(begun), false);
         let never = std::pin::pin!(pending::<()>());
-        assert!(patience.reply(Some(limit), never).await.is_err());
+        assert!(timer.reply(Some(limit), never).await.is_err());
         assert!(begun.elapsed() < limits::API_REPLY_TIMEOUT);
     }
 
@@ -317,10 +317,10 @@ mod tests {
             1
         };
         let now = Instant::now();
-        let mut patience = Patience(Some(Box::pin(tokio::time::sleep(Duration::ZERO))));
+        let mut timer = ReplyTimer(Some(Box::pin(tokio::time::sleep(Duration::ZERO))));
         let exchange = std::pin::pin!(stands_still());
         let limit = Limit::new(Some(now), false);
-        assert_eq!(patience.reply(Some(limit), exchange).await.unwrap(), 1);
+        assert_eq!(timer.reply(Some(limit), exchange).await.unwrap(), 1);
         assert_eq!(by(now, std::pin::pin!(stands_still())).await, Some(1));
         assert_eq!(by(now, std::pin::pin!(pending::<u8>())).await, None);
     }
@@ -328,15 +328,15 @@ mod tests {
     /// Armed for a long wait, the timer would sleep through the end of a short one after it.
     #[tokio::test]
     async fn a_timer_is_armed_no_further_than_the_shortest_limit() {
-        let mut patience = Patience(Some(Box::pin(tokio::time::sleep(Duration::ZERO))));
+        let mut timer = ReplyTimer(Some(Box::pin(tokio::time::sleep(Duration::ZERO))));
         let long = Limit::new(Some(Instant::now() + Duration::from_secs(900)), true);
         // The timer has run out by the second look, and is then armed anew.
         let exchange = std::pin::pin!(async {
             tokio::time::sleep(Duration::from_millis(5)).await;
             yield_now().await;
         });
-        patience.reply(Some(long), exchange).await.unwrap();
-        let armed = patience.0.unwrap().deadline().into_std();
+        timer.reply(Some(long), exchange).await.unwrap();
+        let armed = timer.0.unwrap().deadline().into_std();
         assert!(armed <= Instant::now() + limits::API_REPLY_TIMEOUT);
     }
 
