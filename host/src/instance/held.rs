@@ -30,8 +30,8 @@ struct Calling {
 }
 
 impl Held {
-    /// Whether somebody looks already; from now on somebody does.
-    pub(super) fn is_watched(&self) -> bool {
+    /// From now on somebody looks. Whether somebody did already.
+    pub(super) fn begin_watch(&self) -> bool {
         self.watched.swap(true, Ordering::AcqRel)
     }
 

@@ -227,7 +227,7 @@ impl Instance {
     /// An invocation was given up. As long as others are left in the instance, ends it once one that
     /// should have ended keeps it from them.
     fn end_once_held(&self) {
-        if self.is_condemned() || self.vitals.held.is_watched() {
+        if self.is_condemned() || self.vitals.held.begin_watch() {
             return;
         }
         let vitals = Arc::downgrade(&self.vitals);

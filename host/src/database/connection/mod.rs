@@ -290,8 +290,9 @@ impl Connection {
         Canceller::new(self.backend.clone(), self.cancelling.clone())
     }
 
-    /// Waits until no request to cancel is under way that could hit what is executed next.
-    pub async fn is_not_cancelled(&mut self) {
+    /// Waits until no request to cancel is under way that could hit what is executed next. One that does not end
+    /// costs the connection.
+    pub async fn outlast_cancellations(&mut self) {
         if !self.cancelling.is_over() && !self.cancelling.ends().await {
             self.doom();
         }

@@ -134,7 +134,7 @@ impl Connection {
                     batch.rows += 1;
                     batch.rows += self.wire.rows_arrived(&mut batch.cells, bytes);
                     let enough = flowing && batch.cells.len() >= limits::BATCH_BYTES_EAGER;
-                    if enough && self.wire.arrived().is_none() && !self.wire.reads_now() {
+                    if enough && self.wire.arrived().is_none() && !self.wire.read_now() {
                         return Ok(());
                     }
                     let full = batch.cells.len() >= bytes || batch.rows >= limits::BATCH_ROWS_MAX;

@@ -36,7 +36,7 @@ impl Connection {
     /// portal to be left in: unless it is about to end, its transaction fails with it.
     pub async fn abandon_rows(&mut self) -> Result<()> {
         if self.wire.owed() == 0 {
-            self.is_not_cancelled().await;
+            self.outlast_cancellations().await;
             return Ok(());
         }
         match self.reads_on() {
@@ -78,7 +78,7 @@ impl Connection {
         if self.is_busy() {
             self.interrupt().await?;
         }
-        self.is_not_cancelled().await;
+        self.outlast_cancellations().await;
         Ok(())
     }
 
@@ -103,7 +103,7 @@ impl Connection {
         if self.is_busy() && self.interrupt().await.is_err() {
             return false;
         }
-        self.is_not_cancelled().await;
+        self.outlast_cancellations().await;
         (self.beginning, self.fails_later) = (None, false);
         if self.status() != Some(Status::Idle) {
             self.timeouts.refused();
@@ -148,7 +148,7 @@ impl Connection {
         }
         if let Ok(drained) = tokio::time::timeout(limits::CANCEL_AFTER, self.wire.drain()).await {
             // Somebody may have asked already, and not have waited for it.
-            self.is_not_cancelled().await;
+            self.outlast_cancellations().await;
             return drained;
         }
         self.canceller().cancel().await;

@@ -131,7 +131,7 @@ impl Transaction {
     }
 
     async fn conclude(&self, ending: Ending, timeout: Option<Duration>) -> Result<bool> {
-        let concluded = match self.has_no_connection() {
+        let concluded = match self.ends_unbegun() {
             true => Ok(true),
             false => {
                 let concluding = self.perform(Conclude(ending, timeout));
@@ -150,8 +150,8 @@ impl Transaction {
         concluded
     }
 
-    /// Whether it was not begun, since there is no connection for it; and it is not any more.
-    fn has_no_connection(&self) -> bool {
+    /// Ends it if it was not begun, since there is no connection for it. Whether that is so.
+    fn ends_unbegun(&self) -> bool {
         let is_empty = !self.session.has_ended() && self.seat.is_empty();
         is_empty && self.fresh.swap(false, Ordering::AcqRel)
     }

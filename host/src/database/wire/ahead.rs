@@ -49,7 +49,7 @@ impl Wire {
     }
 
     /// Reads what can be read without waiting. Whether that was anything.
-    pub fn reads_now(&mut self) -> bool {
+    pub fn read_now(&mut self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         let mut transfer = std::pin::pin!(self.transfer());
         matches!(transfer.as_mut().poll(&mut context), Poll::Ready(Ok(())))

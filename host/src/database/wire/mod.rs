@@ -319,7 +319,7 @@ impl Wire {
                 }
                 // What it begins with says enough.
                 tag @ (backend::ERROR_RESPONSE_TAG | backend::NOTICE_RESPONSE_TAG) => {
-                    Ok(self.begins_with_words(whole).then_some(tag))
+                    Ok(self.take_beginning(whole).then_some(tag))
                 }
                 _ => Err(self.garbage("a message of absurd length")),
             };

@@ -10,7 +10,7 @@ use crate::limits;
 
 impl Wire {
     /// Puts the beginning of a message of so many bytes in front, once it is there. Whether it is.
-    pub(super) fn begins_with_words(&mut self, whole: usize) -> bool {
+    pub(super) fn take_beginning(&mut self, whole: usize) -> bool {
         let seen = limits::WORDS_BYTES_MAX;
         let is_there = self.input.len() >= seen;
         if is_there {
