@@ -21,7 +21,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use tokio::runtime::Runtime;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::shutdown::Shutdown;
 
 /// Runs WebAssembly functions as AWS Lambda does, on this machine.
@@ -65,8 +65,7 @@ struct ConfigFile {
 impl ConfigFile {
     /// What it says of these functions and of what they need, or of all if none is named.
     fn load(&self, names: &[&str]) -> anyhow::Result<Config> {
-        let variables = |name: &str| std::env::var(name).ok();
-        let mut config = Config::load_for(&self.config, &variables, names)?;
+        let mut config = Config::load_for(&self.config, &config::variable, names)?;
         let known = &config.functions;
         if let Some(name) = names.iter().find(|name| !known.contains_key(**name)) {
             let known: Vec<&str> = known.keys().map(String::as_str).collect();

@@ -308,7 +308,7 @@ fn every_variable_that_is_read_is_told() {
         for pair in texts.windows(2) {
             let (before, name) = (pair[0], pair[1]);
             let is_name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-            let calls = ["env::var(", "env::var_os("];
+            let calls = ["env::var(", "env::var_os(", "variable("];
             let is_read = calls.iter().any(|call| before.ends_with(call));
             let is_one = prefixes.iter().any(|prefix| name.starts_with(prefix))
                 && name.chars().all(is_name)

@@ -44,7 +44,7 @@ pub use stream::Stream;
 
 use super::error::{Error, Result, Unconnected};
 use crate::config::address::{AddressParts, Target};
-use crate::config::{DatabaseConfig, Prepare};
+use crate::config::{DatabaseConfig, Prepare, variable};
 use crate::fault::{Fault, Kind};
 use crate::limits;
 use failure::Failures;
@@ -107,7 +107,7 @@ impl Address {
         };
         let parts = AddressParts::parse(url).map_err(|problem| unusable(&problem))?;
         // As every client of PostgreSQL does, so that a database of one's own needs no user's name.
-        let user = parts.user.clone().or_else(|| std::env::var("USER").ok());
+        let user = parts.user.clone().or_else(|| variable("USER"));
         let Some(user) = user.filter(|user| !user.is_empty() && !user.contains('\0')) else {
             return Err(unusable(&"it names no user"));
         };

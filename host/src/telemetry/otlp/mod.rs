@@ -26,6 +26,7 @@ use opentelemetry_sdk::trace::{
     SdkTracer, SdkTracerProvider, Span as SdkSpan, SpanData, SpanExporter as _, SpanProcessor,
 };
 
+use crate::config::{Variables, variable};
 use crate::fault::Fault;
 use crate::invocation::Invocation;
 use crate::limits;
@@ -77,7 +78,7 @@ impl Spans {
     /// Makes ready what OpenTelemetry's variables ask for, if they ask for anything. What is wrong
     /// with them is logged, and keeps no function from starting.
     pub fn start() -> Option<Arc<Self>> {
-        if !is_wanted(&|name| std::env::var(name).ok()) {
+        if !is_wanted(&variable) {
             return None;
         }
         match exporter() {
@@ -103,7 +104,7 @@ impl Spans {
             tracer: provider.tracer("hearth"),
             queue,
             exporter: tokio::sync::Mutex::new(exporter),
-            parents: Parents::from_variable(std::env::var("OTEL_PROPAGATORS").ok().as_deref()),
+            parents: Parents::from_variable(variable("OTEL_PROPAGATORS").as_deref()),
             begun: AtomicBool::new(false),
             pause: Mutex::new(None),
             _provider: provider,
@@ -334,7 +335,7 @@ fn exporter() -> Result<opentelemetry_otlp::SpanExporter, String> {
 }
 
 /// Whether OpenTelemetry's variables ask for an export.
-fn is_wanted(variable: &dyn Fn(&str) -> Option<String>) -> bool {
+fn is_wanted(variable: Variables<'_>) -> bool {
     let given = |name| variable(name).filter(|value| !value.is_empty());
     let is = |name, word| given(name).is_some_and(|value: String| value.eq_ignore_ascii_case(word));
     let exporter = given("OTEL_TRACES_EXPORTER");
