@@ -44,7 +44,7 @@ pub(super) struct Check {
 
 /// What was looked at, and what was found.
 #[derive(Default)]
-struct Outcome {
+struct Checked {
     functions: usize,
     queries: usize,
     errors: usize,
@@ -57,48 +57,48 @@ impl Check {
         let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
         let config = self.file.load(&names)?;
         telemetry::start_on_stderr(&config.log);
-        let outcome = run(check(config))?;
-        print!("{}", outcome.text);
-        println!("{}", outcome.summary());
-        Ok(match outcome.errors {
+        let checked = run(check(config))?;
+        print!("{}", checked.text);
+        println!("{}", checked.summary());
+        Ok(match checked.errors {
             0 => ExitCode::SUCCESS,
             _ => ExitCode::FAILURE,
         })
     }
 }
 
-async fn check(config: Config) -> anyhow::Result<Outcome> {
+async fn check(config: Config) -> anyhow::Result<Checked> {
     let work = async |_, environment: Environment, shutdown: Shutdown| {
-        let outcome = tokio::select! {
-            outcome = check_all(&environment) => outcome,
+        let checked = tokio::select! {
+            checked = check_all(&environment) => checked,
             () = shutdown.requested() => bail!("interrupted before everything was checked"),
         };
         environment.drain(limits::SETTLE_ALL_TIMEOUT).await;
-        outcome
+        checked
     };
     with_environment(config, Setups::Own, shutdown()?, work)
         .await?
         .context("interrupted before anything was checked")
 }
 
-async fn check_all(environment: &Environment) -> anyhow::Result<Outcome> {
-    let mut outcome = Outcome::default();
+async fn check_all(environment: &Environment) -> anyhow::Result<Checked> {
+    let mut checked = Checked::default();
     for name in environment.function_names() {
         let function = environment
             .function(name)
             .with_context(|| format!("the function {name:?} was not loaded"))?;
-        outcome.functions += 1;
-        check_function(function, &mut outcome).await?;
+        checked.functions += 1;
+        check_function(function, &mut checked).await?;
     }
-    Ok(outcome)
+    Ok(checked)
 }
 
-async fn check_function(function: &Function, outcome: &mut Outcome) -> anyhow::Result<()> {
+async fn check_function(function: &Function, checked: &mut Checked) -> anyhow::Result<()> {
     let mut queries = declared::read(&function.config().component)?;
     queries.sort_by(|one, other| (&one.file, one.line).cmp(&(&other.file, other.line)));
     let session = function.session(Deadline::after(function.timeout()));
     for query in &queries {
-        outcome.queries += 1;
+        checked.queries += 1;
         let at = Location {
             function: function.name(),
             query,
@@ -106,7 +106,7 @@ async fn check_function(function: &Function, outcome: &mut Outcome) -> anyhow::R
         match findings(&session, query).await {
             Ok(findings) => findings
                 .iter()
-                .for_each(|finding| outcome.add(&at, finding)),
+                .for_each(|finding| checked.add(&at, finding)),
             Err(error) => {
                 session.end().await;
                 return Err(error);
@@ -145,7 +145,7 @@ async fn findings(
     }
 }
 
-impl Outcome {
+impl Checked {
     fn add(&mut self, at: &Location<'_>, finding: &Finding) {
         match finding.is_error {
             true => self.errors += 1,

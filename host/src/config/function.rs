@@ -56,14 +56,14 @@ pub struct FunctionConfig {
     /// When an instance is retired though nothing is wrong with it.
     pub retire: Retire,
     /// In what form its answers go out.
-    pub response: Response,
+    pub response: ResponseForm,
     /// What becomes of work that goes on after an answer.
     pub after_answer: AfterAnswer,
 }
 
 /// In what form a function's answers go out. No event tells which one its caller expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Response {
+pub enum ResponseForm {
     /// Whole; streams are collected.
     Buffered,
     /// As a stream of the bytes that the function answers.
@@ -158,7 +158,7 @@ impl FunctionConfig {
             permissions: BTreeMap::new(),
             environment: BTreeMap::new(),
             retire: Retire::default(),
-            response: Response::Buffered,
+            response: ResponseForm::Buffered,
             after_answer: AfterAnswer::Finish,
         };
         if let Some(entry) = section.get("isolation") {
@@ -306,11 +306,11 @@ fn retire(entry: &Entry<'_>, memory_mib: u32) -> Result<Retire, ConfigError> {
     Ok(retire)
 }
 
-fn response(entry: &Entry<'_>) -> Result<Response, ConfigError> {
+fn response(entry: &Entry<'_>) -> Result<ResponseForm, ConfigError> {
     entry.one_of(&[
-        ("buffered", Response::Buffered),
-        ("stream", Response::Stream),
-        ("http-stream", Response::HttpStream),
+        ("buffered", ResponseForm::Buffered),
+        ("stream", ResponseForm::Stream),
+        ("http-stream", ResponseForm::HttpStream),
     ])
 }
 

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 pub use access::{PasswordSource, TlsConfig, Verify};
 pub use database::{DatabaseConfig, Prepare, Reset};
 pub use error::ConfigError;
-pub use function::{AfterAnswer, FunctionConfig, Isolation, Response, Retire};
+pub use function::{AfterAnswer, FunctionConfig, Isolation, ResponseForm, Retire};
 pub use lambda::{INITIALIZATION_TYPE, LambdaConfig, MAX_CONCURRENCY, is_managed};
 pub use log::{LogConfig, LogFormat, LogLevel, MetricsConfig};
 pub use permission::{PermissionConfig, Setting, StatementKind, StatementKinds, Statements};

@@ -93,7 +93,7 @@ fn everything_that_is_said_is_kept() {
     };
     assert_eq!(hello.retire, retire);
     let forms = (hello.response, hello.after_answer);
-    assert_eq!(forms, (Response::HttpStream, AfterAnswer::Suspend));
+    assert_eq!(forms, (ResponseForm::HttpStream, AfterAnswer::Suspend));
     let orders = &config.databases["orders"];
     assert_eq!(orders.url.as_deref(), Some("postgres://o:secret@db/orders"));
     assert_eq!((orders.pool_max, orders.statements_max), (2, 16));
@@ -190,7 +190,7 @@ fn everything_unsaid_has_its_default() {
     let hello = &config.functions["hello"];
     assert_eq!(hello.isolation, Isolation::Serial);
     let forms = (hello.response, hello.after_answer);
-    assert_eq!(forms, (Response::Buffered, AfterAnswer::Finish));
+    assert_eq!(forms, (ResponseForm::Buffered, AfterAnswer::Finish));
     assert_eq!(hello.instances_max, limits::INSTANCES_DEFAULT);
     assert_eq!(hello.memory_mib, limits::MEMORY_MIB_DEFAULT);
     assert_eq!(hello.temporary_mib, None);

@@ -159,7 +159,7 @@ impl Function {
             told,
         };
         // A body that is sent while it is made cannot be held back.
-        let holds_back = is_whole || form == config::Response::Buffered;
+        let holds_back = is_whole || form == config::ResponseForm::Buffered;
         if self.config.after_answer != AfterAnswer::Await || !holds_back {
             let work = Some(work);
             return Called { answer, work };

@@ -26,13 +26,13 @@ use crate::telemetry::Account;
 
 /// An answer that goes out whole, or as a stream that is there already.
 pub(super) fn whole(
-    form: config::Response,
+    form: config::ResponseForm,
     head: Option<&HttpHead>,
     bytes: Bytes,
 ) -> Result<Response, Fault> {
     let bytes = match (form, head) {
-        (config::Response::Buffered, None) => bytes,
-        (config::Response::Buffered, Some(head)) => http::document(head, &bytes)?,
+        (config::ResponseForm::Buffered, None) => bytes,
+        (config::ResponseForm::Buffered, Some(head)) => http::document(head, &bytes)?,
         (form, head) => {
             let pieces = stream::iter([Ok(bytes)]).boxed();
             return streamed(form, head, "application/json", pieces);
@@ -44,7 +44,7 @@ pub(super) fn whole(
 
 /// The answer with this body, in its form.
 pub(super) async fn respond(
-    form: config::Response,
+    form: config::ResponseForm,
     head: Option<HttpHead>,
     body: Body,
     bounds: Bounds,
@@ -59,14 +59,14 @@ pub(super) async fn respond(
         bounds,
         bytes: 0,
         // A fault in what is collected is the answer, and logged as such.
-        logs: form != config::Response::Buffered,
+        logs: form != config::ResponseForm::Buffered,
     };
     let pieces = stream::unfold(outgoing, async |mut outgoing| {
         let piece = outgoing.next().await?;
         Some((piece, outgoing))
     });
     match form {
-        config::Response::Buffered => {
+        config::ResponseForm::Buffered => {
             let collected = Response::Streamed(Streamed {
                 http: false,
                 pieces: pieces.boxed(),
@@ -83,12 +83,12 @@ pub(super) async fn respond(
 }
 
 fn streamed(
-    form: config::Response,
+    form: config::ResponseForm,
     head: Option<&HttpHead>,
     content_type: &str,
     pieces: BoxStream<'static, Result<Bytes, Fault>>,
 ) -> Result<Response, Fault> {
-    let http = form == config::Response::HttpStream;
+    let http = form == config::ResponseForm::HttpStream;
     let pieces = match (http, head) {
         (true, head) => {
             let prelude = http::prelude(head, content_type)?;

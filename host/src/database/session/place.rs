@@ -19,7 +19,7 @@ use crate::database::sql::kinds::only_reads;
 use crate::database::statement::{Call, Description};
 
 /// The beginning of a result.
-pub struct Answer {
+pub struct FirstRows {
     /// The statement, unless the caller knows it already.
     pub statement: Option<Arc<Description>>,
     /// The first rows.
@@ -50,7 +50,7 @@ impl Place {
     }
 
     /// Executes a statement and reads its first rows.
-    pub async fn query(&self, call: &Call) -> Result<Answer> {
+    pub async fn query(&self, call: &Call) -> Result<FirstRows> {
         let (mut started, seat) = self.perform(work::Query(call)).await?;
         let session = self.session();
         let mut meter = session.grants.meter(seat.database().name());
@@ -62,7 +62,7 @@ impl Place {
         let rest = Cursor::after(session, &seat, &mut started, meter, call);
         session.counted(counted)?;
         let changed = call.version != started.description.version;
-        Ok(Answer {
+        Ok(FirstRows {
             statement: changed.then_some(started.description),
             first: started.first,
             rest,

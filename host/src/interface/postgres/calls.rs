@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use wasmtime::component::{Accessor, Resource};
 
-use super::{CopyIn, CopyOut, Cursor, HasPostgres, Outcome, convert, hand, wit};
+use super::{CopyIn, CopyOut, Cursor, HasPostgres, HostResult, convert, hand, wit};
 use crate::database;
-use crate::database::session::place::{Answer, Place};
+use crate::database::session::place::{FirstRows, Place};
 use crate::database::session::work;
 use crate::database::statement::{Call, Key};
 
@@ -31,7 +31,7 @@ macro_rules! calls {
             accessor: &Accessor<T, Self>,
             handle: Resource<$handle>,
             call: wit::Call,
-        ) -> Outcome<wit::Answer> {
+        ) -> HostResult<wit::Answer> {
             let _carried = carry!(accessor, &call);
             match $place(accessor, &handle)? {
                 Ok(place) => Box::pin(calls::query(accessor, &place, call)).await,
@@ -43,7 +43,7 @@ macro_rules! calls {
             accessor: &Accessor<T, Self>,
             handle: Resource<$handle>,
             call: wit::Call,
-        ) -> Outcome<u64> {
+        ) -> HostResult<u64> {
             let _carried = carry!(accessor, &call);
             match $place(accessor, &handle)? {
                 Ok(place) => Ok(Box::pin(calls::execute(&place, call)).await),
@@ -68,7 +68,7 @@ macro_rules! calls {
             handle: Resource<$handle>,
             sql: String,
             timeout_ms: Option<u32>,
-        ) -> Outcome<()> {
+        ) -> HostResult<()> {
             let _carried = carry!(accessor, &*sql);
             match $place(accessor, &handle)? {
                 Ok(place) => Ok(
@@ -85,7 +85,7 @@ macro_rules! calls {
             handle: Resource<$handle>,
             sql: String,
             timeout_ms: Option<u32>,
-        ) -> Outcome<Resource<CopyIn>> {
+        ) -> HostResult<Resource<CopyIn>> {
             let _carried = carry!(accessor, &*sql);
             match $place(accessor, &handle)? {
                 Ok(place) => Box::pin(calls::copy_in(accessor, &place, &sql, timeout_ms)).await,
@@ -98,7 +98,7 @@ macro_rules! calls {
             handle: Resource<$handle>,
             sql: String,
             timeout_ms: Option<u32>,
-        ) -> Outcome<Resource<CopyOut>> {
+        ) -> HostResult<Resource<CopyOut>> {
             let _carried = carry!(accessor, &*sql);
             match $place(accessor, &handle)? {
                 Ok(place) => Box::pin(calls::copy_out(accessor, &place, &sql, timeout_ms)).await,
@@ -138,7 +138,7 @@ pub(super) async fn query<T: 'static>(
     accessor: &Accessor<T, HasPostgres>,
     place: &Place,
     call: wit::Call,
-) -> Outcome<wit::Answer> {
+) -> HostResult<wit::Answer> {
     let answer = place.query(&call.into()).await;
     deliver(accessor, answer)
 }
@@ -161,7 +161,7 @@ pub(super) async fn copy_in<T: 'static>(
     place: &Place,
     sql: &str,
     timeout_ms: Option<u32>,
-) -> Outcome<Resource<CopyIn>> {
+) -> HostResult<Resource<CopyIn>> {
     let copy = place.copy_in(sql, convert::timeout(timeout_ms)).await;
     hand(accessor, copy.map(|copy| CopyIn(Arc::new(copy))))
 }
@@ -171,7 +171,7 @@ pub(super) async fn copy_out<T: 'static>(
     place: &Place,
     sql: &str,
     timeout_ms: Option<u32>,
-) -> Outcome<Resource<CopyOut>> {
+) -> HostResult<Resource<CopyOut>> {
     let copy = place.copy_out(sql, convert::timeout(timeout_ms)).await;
     hand(accessor, copy.map(|copy| CopyOut(Arc::new(copy))))
 }
@@ -179,8 +179,8 @@ pub(super) async fn copy_out<T: 'static>(
 /// Hands an answer to the guest, with a handle for the rows that follow.
 fn deliver<T: 'static>(
     accessor: &Accessor<T, HasPostgres>,
-    answer: database::Result<Answer>,
-) -> Outcome<wit::Answer> {
+    answer: database::Result<FirstRows>,
+) -> HostResult<wit::Answer> {
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => return Ok(Err(error.into())),

@@ -2,7 +2,7 @@
 
 use wasmtime::component::{Accessor, Resource};
 
-use super::{CopyIn, CopyOut, Cursor, HasPostgres, Outcome, View, carry, own, wit};
+use super::{CopyIn, CopyOut, Cursor, HasPostgres, HostResult, View, carry, own, wit};
 use crate::database::Batch;
 
 impl wit::HostCursor for View<'_> {
@@ -17,7 +17,7 @@ impl<T: Send + 'static> wit::HostCursorWithStore<T> for HasPostgres {
         accessor: &Accessor<T, Self>,
         cursor: Resource<Cursor>,
         bytes: u32,
-    ) -> Outcome<wit::Batch> {
+    ) -> HostResult<wit::Batch> {
         let cursor = own!(accessor, &cursor);
         Ok(cursor
             .next(bytes as usize)
@@ -39,7 +39,7 @@ impl<T: Send + 'static> wit::HostCopyInWithStore<T> for HasPostgres {
         accessor: &Accessor<T, Self>,
         copy: Resource<CopyIn>,
         bytes: Vec<u8>,
-    ) -> Outcome<()> {
+    ) -> HostResult<()> {
         let copy = own!(accessor, &copy);
         let _carried = match carry(accessor, &*bytes)? {
             Ok(part) => part,
@@ -51,7 +51,7 @@ impl<T: Send + 'static> wit::HostCopyInWithStore<T> for HasPostgres {
         Ok(copy.write(&bytes).await.map_err(Into::into))
     }
 
-    async fn finish(accessor: &Accessor<T, Self>, copy: Resource<CopyIn>) -> Outcome<u64> {
+    async fn finish(accessor: &Accessor<T, Self>, copy: Resource<CopyIn>) -> HostResult<u64> {
         let copy = own!(accessor, &copy);
         Ok(copy.finish().await.map_err(Into::into))
     }
@@ -69,7 +69,7 @@ impl<T: Send + 'static> wit::HostCopyOutWithStore<T> for HasPostgres {
         accessor: &Accessor<T, Self>,
         copy: Resource<CopyOut>,
         bytes: u32,
-    ) -> Outcome<Vec<u8>> {
+    ) -> HostResult<Vec<u8>> {
         let copy = own!(accessor, &copy);
         Ok(copy.read(bytes as usize).await.map_err(Into::into))
     }

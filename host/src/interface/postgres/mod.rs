@@ -154,7 +154,7 @@ impl Postgres {
 }
 
 /// The result of a host call: the inner error is the guest's to read, the outer one a trap.
-type Outcome<T> = wasmtime::Result<Result<T, wit::Error>>;
+type HostResult<T> = wasmtime::Result<Result<T, wit::Error>>;
 
 /// The invocation that makes this call, if one does.
 fn caller<T: 'static>(accessor: &Accessor<T, HasPostgres>) -> wasmtime::Result<Option<Caller>> {
@@ -183,7 +183,7 @@ fn session<T: 'static>(
 fn carry<T: 'static>(
     accessor: &Accessor<T, HasPostgres>,
     load: &(impl Load + ?Sized),
-) -> Outcome<Option<Part>> {
+) -> HostResult<Option<Part>> {
     Ok(match caller(accessor)? {
         Some(caller) => {
             let part = caller.carried.take(load.bytes());
@@ -199,7 +199,7 @@ fn carry<T: 'static>(
 fn own<T: 'static, R: Owned>(
     accessor: &Accessor<T, HasPostgres>,
     handle: &Resource<R>,
-) -> Outcome<Arc<R::Own>> {
+) -> HostResult<Arc<R::Own>> {
     let caller = session(accessor)?.ok();
     accessor.with(|mut access| {
         let (own, owner) = access.get().table.get(handle)?.own();
@@ -214,7 +214,7 @@ fn own<T: 'static, R: Owned>(
 fn hand<T: 'static, R: Send + 'static>(
     accessor: &Accessor<T, HasPostgres>,
     made: database::Result<R>,
-) -> Outcome<Resource<R>> {
+) -> HostResult<Resource<R>> {
     match made {
         Ok(made) => Ok(Ok(
             accessor.with(|mut access| access.get().table.push(made))?

@@ -8,7 +8,7 @@ use super::calls::{self, calls};
 use super::convert;
 use super::{CopyIn, CopyOut};
 use super::{
-    Database, HasPostgres, Outcome, Pinned, Transaction, View, carry, hand, own, session, wit,
+    Database, HasPostgres, HostResult, Pinned, Transaction, View, carry, hand, own, session, wit,
 };
 use crate::database;
 use crate::database::session::Session;
@@ -16,7 +16,7 @@ use crate::database::session::place::Place;
 use crate::database::session::transaction::Options;
 
 impl wit::HostDatabase for View<'_> {
-    fn open(&mut self, name: String) -> Outcome<Resource<Database>> {
+    fn open(&mut self, name: String) -> HostResult<Resource<Database>> {
         if !self.postgres.databases.contains_key(&name) {
             return Ok(Err(database::Error::UnknownDatabase(name).into()));
         }
@@ -37,7 +37,7 @@ impl<T: Send + 'static> wit::HostDatabaseWithStore<T> for HasPostgres {
         database: Resource<Database>,
         options: wit::TransactionOptions,
         timeout_ms: Option<u32>,
-    ) -> Outcome<Resource<Transaction>> {
+    ) -> HostResult<Resource<Transaction>> {
         let (session, name) = match opened(accessor, &database)? {
             Ok(opened) => opened,
             Err(error) => return Ok(Err(error)),
@@ -52,7 +52,7 @@ impl<T: Send + 'static> wit::HostDatabaseWithStore<T> for HasPostgres {
         accessor: &Accessor<T, Self>,
         database: Resource<Database>,
         timeout_ms: Option<u32>,
-    ) -> Outcome<Resource<Pinned>> {
+    ) -> HostResult<Resource<Pinned>> {
         let (session, name) = match opened(accessor, &database)? {
             Ok(opened) => opened,
             Err(error) => return Ok(Err(error)),
@@ -78,7 +78,7 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         transaction: Resource<Transaction>,
         name: String,
         timeout_ms: Option<u32>,
-    ) -> Outcome<()> {
+    ) -> HostResult<()> {
         let _carried = carry!(accessor, &*name);
         let transaction = own!(accessor, &transaction);
         let done = transaction.savepoint(&name, convert::timeout(timeout_ms));
@@ -90,7 +90,7 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         transaction: Resource<Transaction>,
         name: String,
         timeout_ms: Option<u32>,
-    ) -> Outcome<()> {
+    ) -> HostResult<()> {
         let _carried = carry!(accessor, &*name);
         let transaction = own!(accessor, &transaction);
         let done = transaction.rollback_to(&name, convert::timeout(timeout_ms));
@@ -102,7 +102,7 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         transaction: Resource<Transaction>,
         name: String,
         timeout_ms: Option<u32>,
-    ) -> Outcome<()> {
+    ) -> HostResult<()> {
         let _carried = carry!(accessor, &*name);
         let transaction = own!(accessor, &transaction);
         let done = transaction.release(&name, convert::timeout(timeout_ms));
@@ -113,7 +113,7 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         accessor: &Accessor<T, Self>,
         transaction: Resource<Transaction>,
         timeout_ms: Option<u32>,
-    ) -> Outcome<()> {
+    ) -> HostResult<()> {
         let transaction = own!(accessor, &transaction);
         let done = transaction.commit(convert::timeout(timeout_ms));
         Ok(done.await.map_err(Into::into))
@@ -123,7 +123,7 @@ impl<T: Send + 'static> wit::HostTransactionWithStore<T> for HasPostgres {
         accessor: &Accessor<T, Self>,
         transaction: Resource<Transaction>,
         timeout_ms: Option<u32>,
-    ) -> Outcome<()> {
+    ) -> HostResult<()> {
         let transaction = own!(accessor, &transaction);
         let done = transaction.rollback(convert::timeout(timeout_ms));
         Ok(done.await.map_err(Into::into))
@@ -144,7 +144,7 @@ impl<T: Send + 'static> wit::HostSessionWithStore<T> for HasPostgres {
         accessor: &Accessor<T, Self>,
         pinned: Resource<Pinned>,
         options: wit::TransactionOptions,
-    ) -> Outcome<Resource<Transaction>> {
+    ) -> HostResult<Resource<Transaction>> {
         let pinned = own!(accessor, &pinned);
         let begun = pinned.begin(&Options::from(options)).await;
         let begun = pinned.session().counted(begun);
@@ -154,13 +154,13 @@ impl<T: Send + 'static> wit::HostSessionWithStore<T> for HasPostgres {
     async fn notification(
         accessor: &Accessor<T, Self>,
         pinned: Resource<Pinned>,
-    ) -> Outcome<wit::Notification> {
+    ) -> HostResult<wit::Notification> {
         let pinned = own!(accessor, &pinned);
         let heard = pinned.session().counted(pinned.notification().await);
         Ok(heard.map(Into::into).map_err(Into::into))
     }
 
-    async fn close(accessor: &Accessor<T, Self>, pinned: Resource<Pinned>) -> Outcome<()> {
+    async fn close(accessor: &Accessor<T, Self>, pinned: Resource<Pinned>) -> HostResult<()> {
         let pinned = own!(accessor, &pinned);
         let closed = pinned.session().counted(pinned.close().await);
         Ok(closed.map_err(Into::into))
@@ -171,7 +171,7 @@ impl<T: Send + 'static> wit::HostSessionWithStore<T> for HasPostgres {
 fn opened<T: 'static>(
     accessor: &Accessor<T, HasPostgres>,
     database: &Resource<Database>,
-) -> Outcome<(Arc<Session>, Arc<str>)> {
+) -> HostResult<(Arc<Session>, Arc<str>)> {
     let name = accessor.with(|mut access| {
         let database = access.get().table.get(database)?;
         Ok::<_, wasmtime::Error>(database.name.clone())
@@ -182,20 +182,20 @@ fn opened<T: 'static>(
 fn any_connection<T: 'static>(
     accessor: &Accessor<T, HasPostgres>,
     database: &Resource<Database>,
-) -> Outcome<Place> {
+) -> HostResult<Place> {
     Ok(opened(accessor, database)?.map(|(session, name)| Place::Database(session, name)))
 }
 
 fn in_transaction<T: 'static>(
     accessor: &Accessor<T, HasPostgres>,
     transaction: &Resource<Transaction>,
-) -> Outcome<Place> {
+) -> HostResult<Place> {
     Ok(own(accessor, transaction)?.map(Place::Transaction))
 }
 
 fn on_pinned<T: 'static>(
     accessor: &Accessor<T, HasPostgres>,
     pinned: &Resource<Pinned>,
-) -> Outcome<Place> {
+) -> HostResult<Place> {
     Ok(own(accessor, pinned)?.map(Place::Pinned))
 }
