@@ -28,14 +28,14 @@ pub struct Aside {
 
 #[derive(Default)]
 struct Held {
-    results: Vec<Ahead>,
+    results: Vec<Unread>,
     /// How many connections there were.
     numbers: u64,
     closed: bool,
 }
 
 /// What was read ahead of one result.
-struct Ahead {
+struct Unread {
     number: u64,
     result: String,
     batches: VecDeque<Batch>,
@@ -61,7 +61,7 @@ impl Asides {
 
     fn bytes(&self) -> usize {
         let held = lock(&self.0);
-        let batches = held.results.iter().flat_map(|ahead| &ahead.batches);
+        let batches = held.results.iter().flat_map(|unread| &unread.batches);
         batches.map(|batch| batch.cells.len()).sum()
     }
 }
@@ -84,13 +84,13 @@ impl Aside {
     ) -> Option<Batch> {
         let mut held = lock(&self.all.0);
         let batch = take(&mut self.find(&mut held, result)?.batches);
-        held.results.retain(|ahead| !ahead.batches.is_empty());
+        held.results.retain(|unread| !unread.batches.is_empty());
         batch
     }
 
-    fn find<'a>(&self, held: &'a mut Held, result: &str) -> Option<&'a mut Ahead> {
+    fn find<'a>(&self, held: &'a mut Held, result: &str) -> Option<&'a mut Unread> {
         let mut results = held.results.iter_mut();
-        results.find(|ahead| ahead.number == self.number && ahead.result == result)
+        results.find(|unread| unread.number == self.number && unread.result == result)
     }
 
     fn put(&self, result: &str, batch: Batch) {
@@ -99,8 +99,8 @@ impl Aside {
             return;
         }
         match self.find(&mut held, result) {
-            Some(ahead) => ahead.batches.push_back(batch),
-            None => held.results.push(Ahead {
+            Some(unread) => unread.batches.push_back(batch),
+            None => held.results.push(Unread {
                 number: self.number,
                 result: result.to_owned(),
                 batches: VecDeque::from([batch]),
@@ -110,7 +110,7 @@ impl Aside {
 
     /// Nobody will read the rows of a result any more.
     pub fn forget(&self, result: &str) {
-        self.retain(|ahead| ahead.result != result);
+        self.retain(|unread| unread.result != result);
     }
 
     /// Nor those of any other.
@@ -118,9 +118,9 @@ impl Aside {
         self.retain(|_| false);
     }
 
-    fn retain(&self, keep: impl Fn(&Ahead) -> bool) {
+    fn retain(&self, keep: impl Fn(&Unread) -> bool) {
         let mut held = lock(&self.all.0);
-        let is_kept = |ahead: &Ahead| ahead.number != self.number || keep(ahead);
+        let is_kept = |unread: &Unread| unread.number != self.number || keep(unread);
         held.results.retain(is_kept);
     }
 

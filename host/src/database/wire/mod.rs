@@ -17,7 +17,7 @@ use crate::database::error::{Error, Result};
 use crate::limits;
 use crate::telemetry::Traffic;
 
-mod ahead;
+mod arrived;
 mod copying;
 pub mod notice;
 pub mod notification;

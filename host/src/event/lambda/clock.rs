@@ -13,11 +13,11 @@ use crate::lock::lock;
 
 /// What is known of the other side's clock. Shared by the connections to it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Clock(Arc<Mutex<Option<Ahead>>>);
+pub(super) struct Clock(Arc<Mutex<Option<Offset>>>);
 
 /// How far it is ahead of this machine's, in milliseconds: at least and at most. Behind is less than none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Ahead {
+struct Offset {
     least: i64,
     most: i64,
 }
@@ -25,7 +25,7 @@ struct Ahead {
 impl Clock {
     /// Takes note of what the other side's clock showed, to the second, between two times of this machine's.
     pub(super) fn shown(&self, date_ms: u64, asked_ms: u64, replied_ms: u64) {
-        let Some(shown) = Ahead::shown(date_ms, asked_ms, replied_ms) else {
+        let Some(shown) = Offset::shown(date_ms, asked_ms, replied_ms) else {
             return;
         };
         let mut known = lock(&self.0);
@@ -34,11 +34,11 @@ impl Clock {
 
     /// Whether it is known to be another clock than this machine's.
     pub(super) fn is_another(&self) -> bool {
-        lock(&self.0).is_some_and(Ahead::is_difference)
+        lock(&self.0).is_some_and(Offset::is_difference)
     }
 }
 
-impl Ahead {
+impl Offset {
     /// Nothing, if this machine's clock was set back meanwhile.
     fn shown(date_ms: u64, asked_ms: u64, replied_ms: u64) -> Option<Self> {
         let (date, asked, replied) = (date_ms as i64, asked_ms as i64, replied_ms as i64);

@@ -1,4 +1,4 @@
-//! What has been read ahead of the message in front.
+//! What has arrived behind the message in front.
 //!
 //! Promises: nothing here waits.
 
