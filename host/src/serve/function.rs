@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::response::{self, Bounds};
-use super::work::Work;
+use super::work::AfterWork;
 use super::{is_well, overdue, report};
 use crate::config::{self, AfterAnswer, FunctionConfig};
 use crate::database::Databases;
@@ -36,7 +36,7 @@ pub struct Function {
 /// What comes of handing an invocation to an instance.
 pub(super) struct Called {
     pub(super) answer: Result<Response, Fault>,
-    pub(super) work: Option<Work>,
+    pub(super) work: Option<AfterWork>,
 }
 
 impl Function {
@@ -149,7 +149,7 @@ impl Function {
         };
         let is_whole = !matches!(body, Body::Streamed(_));
         let mut answer = response::respond(form, answered.head, body, bounds).await;
-        let work = Work {
+        let work = AfterWork {
             invocation: invocation.clone(),
             session: session.clone(),
             lease,

@@ -12,7 +12,7 @@ use futures_util::future::Either;
 use tokio_util::task::TaskTracker;
 
 use super::report;
-use super::work::{Suspended, Work};
+use super::work::{AfterWork, Suspended};
 use crate::database::session::Session;
 use crate::fault::Fault;
 use crate::invocation::{Answer, Response};
@@ -25,18 +25,18 @@ pub struct Handled {
     /// What goes on after that.
     pub(super) going: Option<Going>,
     pub(super) output: Arc<Output>,
-    pub(super) ending: Ending,
+    pub(super) ending: SessionEnd,
 }
 
 /// Work that goes on after an answer.
 pub(super) struct Going {
-    pub(super) work: Work,
+    pub(super) work: AfterWork,
     /// What it has to do with the environment's end, if it goes on beside later invocations.
     pub(super) suspended: Option<Suspended>,
 }
 
 /// Ends an invocation's session, also when the invocation is given up.
-pub(super) struct Ending {
+pub(super) struct SessionEnd {
     session: Option<Arc<Session>>,
     endings: TaskTracker,
 }
@@ -126,7 +126,7 @@ pub(super) fn log_given_up(account: &Account) {
     );
 }
 
-impl Ending {
+impl SessionEnd {
     pub(super) fn new(session: Arc<Session>, endings: TaskTracker) -> Self {
         Self {
             session: Some(session),
@@ -159,7 +159,7 @@ async fn close(session: Arc<Session>, settling: Option<impl Future<Output = ()>>
     session.account().close(until).await;
 }
 
-impl Drop for Ending {
+impl Drop for SessionEnd {
     fn drop(&mut self) {
         if let Some(session) = self.session.take() {
             self.endings.spawn(async move {

@@ -54,7 +54,7 @@ pub use function::Function;
 pub use handled::Handled;
 
 use function::Called;
-use handled::Ending;
+use handled::SessionEnd;
 use work::Suspended;
 
 /// What one host process keeps warm.
@@ -162,7 +162,7 @@ impl Environment {
         let grants = Grants::new(&function.permissions, &invocation);
         let (databases, deadline) = (function.databases.clone(), invocation.deadline);
         let session = Session::new(databases, grants, account.clone(), deadline, self.freezes);
-        let ending = Ending::new(session.clone(), self.endings.clone());
+        let ending = SessionEnd::new(session.clone(), self.endings.clone());
         let output = Arc::new(Output::new(account));
         let called = {
             // Pinned where it is made: it is large, and would be moved several times.

@@ -21,7 +21,7 @@ use crate::instance::ticker::Watch;
 use crate::invocation::Invocation;
 
 /// An invocation that goes on after its answer.
-pub(super) struct Work {
+pub(super) struct AfterWork {
     pub(super) invocation: Arc<Invocation>,
     pub(super) session: Arc<Session>,
     pub(super) lease: Lease,
@@ -61,7 +61,7 @@ impl Suspended {
     }
 }
 
-impl Work {
+impl AfterWork {
     /// Waits until it is done, and gives the instance back. Returns the fault of which nobody was
     /// told yet.
     pub(super) async fn finish(self) -> Result<(), Fault> {

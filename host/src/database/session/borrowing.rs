@@ -176,17 +176,17 @@ impl Session {
     pub(in crate::database) async fn renew<'a>(
         &self,
         seat: &Arc<Seat>,
-        place: &'a mut Option<Loan>,
+        held: &'a mut Option<Loan>,
         renewal: Renewal<'_>,
     ) -> Result<&'a mut Loan> {
         // First of all: it may be the only one that the pool has.
-        *place = None;
+        *held = None;
         // Whoever finds none, or gives up the wait, leaves everything to the next call as it was.
         renewal.fresh.store(true, Ordering::Release);
         let until = self.lend_until(renewal.timeout);
         let lending = seat.database();
         let lent = lending.lend(until, 0, Wait::UntilDeadline, &self.account);
-        let loan = place.insert(lent.await?);
+        let loan = held.insert(lent.await?);
         renewal.fresh.store(false, Ordering::Release);
         if let Some(begin) = renewal.begin {
             loan.begin_later(begin.to_owned());

@@ -47,7 +47,7 @@ pub struct CopyOut {
     flow: Option<Flow>,
     /// The seat's transaction that it is part of, if one is open.
     transaction: u64,
-    place: tokio::sync::Mutex<Reading>,
+    reading: tokio::sync::Mutex<Reading>,
 }
 
 struct Reading {
@@ -175,7 +175,7 @@ impl CopyOut {
             flow: seat.flow(),
             transaction: seat.transaction(),
             seat,
-            place: tokio::sync::Mutex::new(Reading {
+            reading: tokio::sync::Mutex::new(Reading {
                 ended: false,
                 broken: false,
                 failed: None,
@@ -196,12 +196,12 @@ impl CopyOut {
 
     async fn receive(&self, bytes: usize) -> Result<Vec<u8>> {
         let bytes = bytes.clamp(1, limits::BATCH_BYTES_MAX);
-        let mut place = self.place.lock().await;
-        if place.ended {
+        let mut reading = self.reading.lock().await;
+        if reading.ended {
             return Ok(Vec::new());
         }
-        if let Some(error) = place.failed.take() {
-            place.broken = true;
+        if let Some(error) = reading.failed.take() {
+            reading.broken = true;
             // If it has ended with something around it, it has failed already, or was undone.
             if self.seat.flow() == self.flow {
                 self.seat.fail_with(self.transaction, &error);
@@ -209,27 +209,27 @@ impl CopyOut {
             end_flow(&self.session, &self.seat, self.flow);
             return Err(*error);
         }
-        if place.broken || self.seat.flow() != self.flow {
+        if reading.broken || self.seat.flow() != self.flow {
             return Err(Error::Ended);
         }
         let mut read = self
             .session
             .with_loan(&self.seat, Claim::to_go_on(self.flow), async |loan| {
                 // What arrives while nobody waits is lost.
-                place.broken = true;
+                reading.broken = true;
                 loan.copy_read(bytes).await
             })
             .await
-            .and_then(|batch| place.meter.count(&batch).map(|()| batch));
+            .and_then(|batch| reading.meter.count(&batch).map(|()| batch));
         if let Err(error) = &read {
             self.seat.fail_with(self.transaction, error);
         }
-        place.broken = read.is_err();
+        reading.broken = read.is_err();
         if let Ok(batch) = &mut read {
-            place.ended = batch.last;
-            place.failed = batch.failed.take();
+            reading.ended = batch.last;
+            reading.failed = batch.failed.take();
         }
-        if place.broken || place.ended {
+        if reading.broken || reading.ended {
             end_flow(&self.session, &self.seat, self.flow);
         }
         Ok(read?.cells)
@@ -238,8 +238,8 @@ impl CopyOut {
 
 impl Drop for CopyOut {
     fn drop(&mut self) {
-        let place = self.place.get_mut();
-        if !place.ended && !place.broken && self.seat.flow() == self.flow {
+        let reading = self.reading.get_mut();
+        if !reading.ended && !reading.broken && self.seat.flow() == self.flow {
             self.session.end_flow(&self.seat);
         }
     }

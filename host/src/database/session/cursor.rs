@@ -26,7 +26,7 @@ use crate::limits;
 pub struct Cursor {
     session: Arc<Session>,
     seat: Arc<Seat>,
-    place: tokio::sync::Mutex<Fetch>,
+    fetch: tokio::sync::Mutex<Fetch>,
 }
 
 /// How far the rows have been read.
@@ -62,7 +62,7 @@ impl Cursor {
         Some(Self {
             session: session.clone(),
             seat: seat.clone(),
-            place: tokio::sync::Mutex::new(Fetch {
+            fetch: tokio::sync::Mutex::new(Fetch {
                 bytes: started.first.cells.len(),
                 rows: started.first.rows as usize,
                 flow: seat.flow_of(&rest),
@@ -88,41 +88,41 @@ impl Cursor {
 
     async fn fetch(&self, bytes: usize) -> Result<Batch> {
         let bytes = bytes.clamp(1, limits::BATCH_BYTES_MAX);
-        let mut place = self.place.lock().await;
-        if place.over || self.session.has_ended() {
+        let mut fetch = self.fetch.lock().await;
+        if fetch.over || self.session.has_ended() {
             return Err(Error::Ended);
         }
-        if let Some(error) = place.failed.take() {
-            self.fail_what_has_written(&place, &error);
-            abandon(&self.session, &self.seat, &mut place);
+        if let Some(error) = fetch.failed.take() {
+            self.fail_what_has_written(&fetch, &error);
+            abandon(&self.session, &self.seat, &mut fetch);
             return Err(*error);
         }
-        let mut fetched = self.fetch_some(&mut place, bytes).await;
+        let mut fetched = self.fetch_some(&mut fetch, bytes).await;
         // Another call has met no more than the end of the server's answer: the portal has more.
         while fetched.as_ref().is_ok_and(Batch::says_nothing) {
-            fetched = self.fetch_some(&mut place, bytes).await;
+            fetched = self.fetch_some(&mut fetch, bytes).await;
         }
         match &mut fetched {
             // Nothing was read, and everything is as it was.
             Err(Error::InUse) => {}
-            Ok(batch) if place.meter.count(batch).is_err() => {
-                let capped = place.meter.capped();
-                self.fail_what_has_written(&place, &capped);
-                abandon(&self.session, &self.seat, &mut place);
+            Ok(batch) if fetch.meter.count(batch).is_err() => {
+                let capped = fetch.meter.capped();
+                self.fail_what_has_written(&fetch, &capped);
+                abandon(&self.session, &self.seat, &mut fetch);
                 return Err(capped);
             }
             Ok(batch) if !batch.last => {
-                place.bytes += batch.cells.len();
-                place.rows += batch.rows as usize;
-                place.failed = batch.failed.take();
+                fetch.bytes += batch.cells.len();
+                fetch.rows += batch.rows as usize;
+                fetch.failed = batch.failed.take();
             }
             _ => {
                 if let Err(error) = &fetched {
-                    self.fail_what_has_written(&place, error);
+                    self.fail_what_has_written(&fetch, error);
                 }
-                place.over = true;
-                let flows = self.seat.flow_of(&place.rest).is_some();
-                self.seat.end_rows(&place.rest);
+                fetch.over = true;
+                let flows = self.seat.flow_of(&fetch.rest).is_some();
+                self.seat.end_rows(&fetch.rest);
                 if flows {
                     self.seat.stop_flow();
                 }
@@ -134,31 +134,31 @@ impl Cursor {
         fetched
     }
 
-    async fn fetch_some(&self, place: &mut Fetch, bytes: usize) -> Result<Batch> {
-        let fetched = match self.seat.take_aside(&place.rest) {
+    async fn fetch_some(&self, fetch: &mut Fetch, bytes: usize) -> Result<Batch> {
+        let fetched = match self.seat.take_aside(&fetch.rest) {
             Some(batch) => Ok(batch),
-            None => match self.fetch_more(place, bytes).await {
+            None => match self.fetch_more(fetch, bytes).await {
                 Err(Error::InUse) => return Err(Error::InUse),
                 // They may have been read by another call while this one waited for its turn.
-                Err(Error::Ended) => self.seat.take_aside(&place.rest).ok_or(Error::Ended),
+                Err(Error::Ended) => self.seat.take_aside(&fetch.rest).ok_or(Error::Ended),
                 fetched => fetched,
             },
         };
-        place.flow = self.seat.flow_of(&place.rest);
+        fetch.flow = self.seat.flow_of(&fetch.rest);
         fetched
     }
 
     /// What a statement has done is not to be committed with the rest, if the guest is told that it has failed.
-    fn fail_what_has_written(&self, place: &Fetch, error: &Error) {
-        if let Some(transaction) = place.written_in {
+    fn fail_what_has_written(&self, fetch: &Fetch, error: &Error) {
+        if let Some(transaction) = fetch.written_in {
             self.seat.fail_with(transaction, error);
         }
     }
 
-    async fn fetch_more(&self, place: &mut Fetch, bytes: usize) -> Result<Batch> {
-        self.seat.may_admit(place.flow)?;
-        let (rows_max, timeout, flow) = (place.rows_for(bytes), place.timeout, place.flow);
-        let Fetch { rest, over, .. } = &mut *place;
+    async fn fetch_more(&self, fetch: &mut Fetch, bytes: usize) -> Result<Batch> {
+        self.seat.may_admit(fetch.flow)?;
+        let (rows_max, timeout, flow) = (fetch.rows_for(bytes), fetch.timeout, fetch.flow);
+        let Fetch { rest, over, .. } = &mut *fetch;
         let fetched = self
             .session
             .with_loan(&self.seat, Claim::to_go_on(flow), async |loan| {
@@ -193,10 +193,10 @@ impl Fetch {
 }
 
 /// Frees the connection of rows that nobody will read.
-fn abandon(session: &Arc<Session>, seat: &Arc<Seat>, place: &mut Fetch) {
-    place.over = true;
-    let flows = place.flow.is_some() && place.flow == seat.flow();
-    seat.end_rows(&place.rest);
+fn abandon(session: &Arc<Session>, seat: &Arc<Seat>, fetch: &mut Fetch) {
+    fetch.over = true;
+    let flows = fetch.flow.is_some() && fetch.flow == seat.flow();
+    seat.end_rows(&fetch.rest);
     if flows {
         session.end_flow(seat);
     }
@@ -204,9 +204,9 @@ fn abandon(session: &Arc<Session>, seat: &Arc<Seat>, place: &mut Fetch) {
 
 impl Drop for Cursor {
     fn drop(&mut self) {
-        let place = self.place.get_mut();
-        if !place.over {
-            abandon(&self.session, &self.seat, place);
+        let fetch = self.fetch.get_mut();
+        if !fetch.over {
+            abandon(&self.session, &self.seat, fetch);
         }
     }
 }

@@ -26,8 +26,8 @@ impl Session {
             return;
         }
         let looked_at = |look: fn(&mut Loan) -> bool| {
-            let place = seat.loan.try_lock();
-            place.is_ok_and(|mut place| place.as_mut().is_some_and(look))
+            let held = seat.loan.try_lock();
+            held.is_ok_and(|mut held| held.as_mut().is_some_and(look))
         };
         if seat.role() != Role::Cursor {
             if looked_at(|loan| loan.is_busy()) {
@@ -54,12 +54,12 @@ impl Session {
     /// Ends the use of a seat: its connection goes back, stays, or is made clean first. `told` if
     /// the guest knows already what may be wrong with it. False if somebody else has the turn.
     pub(in crate::database) fn leave(self: &Arc<Self>, seat: &Arc<Seat>, told: bool) -> bool {
-        let Ok(mut place) = seat.loan.try_lock() else {
+        let Ok(mut held) = seat.loan.try_lock() else {
             // Who has it, or is next, will leave it.
             return false;
         };
         let role = seat.role();
-        let Some(loan) = place.as_mut() else {
+        let Some(loan) = held.as_mut() else {
             // It is said to the next call that it was lost, unless there is none.
             if role.is_held() {
                 self.forget(seat);
@@ -70,10 +70,10 @@ impl Session {
             seat.change(Role::Call, Role::Cursor);
             self.leaving.notify_waiters();
         } else if loan.is_clean() {
-            let loan = place.take();
+            let loan = held.take();
             // A call that has found it here on another thread finds nothing that it relies on gone.
             seat.change(Role::Kept, Role::Call);
-            drop(place);
+            drop(held);
             self.forget(seat);
             loan.into_iter().for_each(Loan::give_back);
             if role == Role::Kept {
@@ -82,17 +82,17 @@ impl Session {
         } else if !loan.is_open() || (loan.is_doomed() && role == Role::Call) {
             let missed = !told && !role.is_held() && loan.is_relied_on();
             // Dropped without being given back, it is retired.
-            *place = None;
-            drop(place);
+            *held = None;
+            drop(held);
             match missed {
                 true => self.keep(seat),
                 false => self.forget(seat),
             }
         } else if role.is_held() || (loan.is_busy() && role != Role::Kept) {
-            drop(place);
+            drop(held);
             self.settle_later(seat);
         } else {
-            drop(place);
+            drop(held);
             self.keep(seat);
             self.keeping.notify_waiters();
         }

@@ -90,9 +90,9 @@ impl Pinned {
         }
         self.seat.admits(None)?;
         let waiting = pin!(async {
-            let mut place = self.seat.loan.lock().await;
+            let mut held = self.seat.loan.lock().await;
             self.seat.admits(None)?;
-            let loan = place.as_mut().ok_or(Error::Ended)?;
+            let loan = held.as_mut().ok_or(Error::Ended)?;
             // Else it would take an earlier call's answer for what the server says unasked.
             self.seat.tidy(loan).await?;
             loan.notification().await

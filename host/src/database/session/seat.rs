@@ -139,7 +139,7 @@ impl Seat {
 
     /// Whether its connection is gone; false while a call uses it.
     pub(in crate::database) fn is_empty(&self) -> bool {
-        self.loan.try_lock().is_ok_and(|place| place.is_none())
+        self.loan.try_lock().is_ok_and(|held| held.is_none())
     }
 
     /// Whether nothing of the guest's is under way on it. What the host does there by itself ends soon.

@@ -42,12 +42,12 @@ impl Seat {
 
     /// The same within a time, after which the connection is retired, unless it only has to read what is on its way.
     pub(in crate::database) async fn tidy_within(&self, within: Duration) {
-        let mut place = self.loan.lock().await;
+        let mut held = self.loan.lock().await;
         // The next call came first and has done it: what flows by now is its own.
         if self.is_flowing() {
             return;
         }
-        let Some(loan) = place.as_mut() else { return };
+        let Some(loan) = held.as_mut() else { return };
         let is_set = |flag: &AtomicBool| flag.load(Ordering::Acquire);
         let ends = [&self.given_up, &self.dropped, &self.fails_later];
         let reads_on = loan.reads_on() && !ends.into_iter().any(is_set);
@@ -56,7 +56,7 @@ impl Seat {
             // The transaction is well, and may take its time: the next call reads on.
             Err(_) if reads_on => {}
             Ok(Err(_)) | Err(_) => {
-                *place = None;
+                *held = None;
                 self.report_retired();
             }
         }

@@ -98,7 +98,7 @@ impl Session {
         claim: Claim,
         work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
     ) -> Result<R> {
-        let working = async |place: &mut Option<Loan>| match place.as_mut() {
+        let working = async |held: &mut Option<Loan>| match held.as_mut() {
             Some(loan) => self.with(loan, seat, work).await,
             None => Err(self.gone(seat)),
         };
@@ -114,13 +114,13 @@ impl Session {
         work: &W,
         renewal: Option<Renewal<'_>>,
     ) -> Result<W::Done> {
-        let working = async |place: &mut Option<Loan>| {
+        let working = async |held: &mut Option<Loan>| {
             // Not where the call was made: one that had its turn before has been done by now.
             let renewal = renewal.filter(|renewal| renewal.fresh.swap(false, Ordering::AcqRel));
-            let Some(loan) = place.as_mut() else {
+            let Some(loan) = held.as_mut() else {
                 return match renewal {
                     // An earlier call found no other one.
-                    Some(renewal) => Box::pin(self.do_anew(seat, place, work, renewal)).await,
+                    Some(renewal) => Box::pin(self.do_anew(seat, held, work, renewal)).await,
                     None => Err(self.gone(seat)),
                 };
             };
@@ -133,7 +133,7 @@ impl Session {
                         maybe_executed: false,
                     }),
                     Some(renewal),
-                ) => Box::pin(self.do_anew(seat, place, work, renewal)).await,
+                ) => Box::pin(self.do_anew(seat, held, work, renewal)).await,
                 (done, _) => done,
             }
         };
@@ -143,11 +143,11 @@ impl Session {
     async fn do_anew<W: Work>(
         self: &Arc<Self>,
         seat: &Arc<Seat>,
-        place: &mut Option<Loan>,
+        held: &mut Option<Loan>,
         work: &W,
         renewal: Renewal<'_>,
     ) -> Result<W::Done> {
-        let loan = self.renew(seat, place, renewal).await?;
+        let loan = self.renew(seat, held, renewal).await?;
         let doing = async |loan: &mut Loan| seat.perform(loan, work).await;
         self.with(loan, seat, doing).await
     }
@@ -166,17 +166,17 @@ impl Session {
         let result = {
             let using = pin!(async {
                 let waiting = Unless::had(self, seat);
-                let mut place = seat.turn(within).await?;
+                let mut held = seat.turn(within).await?;
                 waiting.disarm();
                 // Whoever had the turn before may have begun something to go on with.
-                if let (Err(Error::InUse), Some(loan)) = (seat.admits(flow), place.as_mut()) {
+                if let (Err(Error::InUse), Some(loan)) = (seat.admits(flow), held.as_mut()) {
                     let made = Box::pin(seat.make_way(loan, ends_rows)).await;
                     made.map_err(Error::unexecuted)?;
                 }
                 seat.admits(flow)?;
                 // Not before: who only waits for a turn has nothing to end.
                 let interrupted = Unless::ended(self, seat);
-                let result = work(&mut place).await;
+                let result = work(&mut held).await;
                 interrupted.disarm();
                 result
             });
