@@ -11,7 +11,6 @@ use std::time::Instant;
 
 use crate::config::{DatabaseConfig, Prepare, Reset};
 use crate::fault::Fault;
-use crate::limits;
 use crate::lock::lock;
 use crate::telemetry::{Account, Tally, line_of};
 
@@ -201,5 +200,3 @@ pub fn open(configs: &BTreeMap<String, DatabaseConfig>) -> std::result::Result<D
         .map(|(name, config)| Ok((name.clone(), Arc::new(Database::new(config)?))))
         .collect()
 }
-
-const _: () = assert!(limits::PARAMETERS_MAX == u16::MAX as usize);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::{FunctionConfig, Isolation};
+use crate::limits;
 
 /// When an instance is retired although nothing went wrong.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +40,7 @@ impl Rule {
         Self {
             fresh: config.isolation == Isolation::Fresh,
             invocations: config.retire.invocations
-                - (config.retire.invocations as f64 * jitter / 10.0) as u64,
+                - (config.retire.invocations as f64 * jitter / limits::JITTER_PART) as u64,
             age: config.retire.age,
             // Three quarters of what it may have: above that the next invocation may well fail.
             memory_bytes: retire_mib.unwrap_or(limit_bytes / 4 * 3),

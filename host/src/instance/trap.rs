@@ -4,10 +4,9 @@ use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::fault::{Fault, Kind};
+use crate::limits;
 use crate::telemetry::Output;
 
-/// Frames of a stack trace that are kept, from the innermost.
-const FRAMES_MAX: usize = 32;
 /// Where Rust's functions are that make a panic.
 const PANIC: [&str; 2] = ["core::panicking::", "std::panicking::"];
 /// Where an address just below zero ends up: around the end of a guest's address space, since an
@@ -41,7 +40,7 @@ pub fn fault(error: &wasmtime::Error, refused: bool, output: &Output) -> Fault {
     if kind == Kind::Panic {
         frames.drain(..panicking(&frames));
     }
-    frames.truncate(FRAMES_MAX);
+    frames.truncate(limits::TRAP_FRAMES_MAX);
     Fault::new(kind, message).traced(frames)
 }
 

@@ -29,13 +29,25 @@ pub const STREAM_PIECE_BYTES: usize = 64 * 1024;
 pub const STREAM_PIECES: usize = 1;
 /// The head of a reply of the Runtime API, in bytes: Lambda's own limit for one.
 pub const API_HEAD_BYTES_MAX: usize = 1024 * 1024;
+/// Headers that a reply of the Runtime API may have.
+pub const API_HEADERS_MAX: usize = 512;
 /// Lambda's limit for an event that is invoked asynchronously, in bytes.
 pub const EVENT_ASYNC_BYTES_MAX: usize = 1024 * 1024;
 
 /// What the frames of a payload in `aws-chunked` may take besides it, in bytes. One has about 100, and
 /// 8 KiB of the payload at least.
 pub const FRAMES_BYTES_MAX: usize = 128 * 1024;
+/// What the local host refuses is read up to here, in bytes, since most clients look for an answer only after they
+/// have sent everything.
+pub const REFUSED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Events that the local host has accepted and is not done with, retries included.
+pub const EVENTS_PENDING_MAX: usize = 1_000;
+/// How long such an event waits before its second and its third attempt.
+pub const EVENT_RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
+/// What chance takes off a count or a time at most, so that what was made together does not end together: one of so
+/// many parts.
+pub const JITTER_PART: f64 = 10.0;
 /// Instances of one function at a time, where nothing else is said.
 pub const INSTANCES_DEFAULT: u32 = 8;
 /// Instances of one function that a configuration may ask for.
@@ -303,6 +315,8 @@ pub const FAULT_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Go's HTTP server, which AWS's own implementation of the Runtime API is built on, takes no more
 /// than 4 KB of trailers.
 pub const TRAILER_FAULT_BYTES_MAX: usize = 2_700;
+/// Frames of a guest's stack that are kept when it traps, from the innermost.
+pub const TRAP_FRAMES_MAX: usize = 32;
 /// Lines of a stack trace that a caller is told.
 pub const STACK_TRACE_LINES_MAX: usize = 64;
 /// One line of a stack trace, in bytes; names of generic functions can be that long.

@@ -29,6 +29,8 @@ const _: () = assert!(VALIDATE_TIMEOUT.as_millis() <= IDLE_TRUSTED.as_millis());
 const _: () = assert!(IDLE_MAX.as_secs() < 350);
 const _: () = assert!(IDLE_MAX.as_secs() < IDLE_SESSION_TIMEOUT.as_secs());
 const _: () = assert!(IDLE_MAX.as_secs() < LIFETIME_DEFAULT.as_secs());
+// The protocol counts them in 16 bits.
+const _: () = assert!(PARAMETERS_MAX == u16::MAX as usize);
 const _: () = assert!(NOTICES_PER_CALL_MAX < NOTICES_PER_INVOCATION_MAX);
 const _: () = assert!(NOTICE_BYTES_MAX < OUTPUT_LINE_BYTES_MAX);
 const _: () = assert!(PORTAL_ROWS_FIRST <= PORTAL_ROWS_MAX);

@@ -6,6 +6,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::limits;
+
 /// The time that one connection has.
 #[derive(Debug)]
 pub struct Lifetime {
@@ -24,7 +26,7 @@ impl Lifetime {
     pub fn begin(most: Duration, jitter: f64) -> Self {
         Self {
             began: SystemTime::now(),
-            lasts: most - most.mul_f64(jitter / 10.0),
+            lasts: most - most.mul_f64(jitter / limits::JITTER_PART),
         }
     }
 

@@ -11,10 +11,10 @@ use httparse::{ParserConfig, Status};
 
 use super::super::chunk;
 use super::http1::Lost;
+use crate::limits;
 
-/// Headers for which there is room in any case, and those that a reply may have at most.
+/// Headers for which there is room in any case.
 const HEADERS_USUAL: usize = 64;
-const HEADERS_MAX: usize = 512;
 const TOO_MANY: &str = "too many headers";
 
 /// The head of a reply.
@@ -80,9 +80,10 @@ pub(super) enum Framing {
 /// Reads a head, and says how many bytes it has; none while it is not whole.
 pub(super) fn parse(input: &[u8]) -> Result<Option<(Head, usize)>, Lost> {
     match parse_in(&mut [const { MaybeUninit::uninit() }; HEADERS_USUAL], input) {
-        Err(Lost::Garbage(TOO_MANY)) => {
-            parse_in(&mut vec![MaybeUninit::uninit(); HEADERS_MAX], input)
-        }
+        Err(Lost::Garbage(TOO_MANY)) => parse_in(
+            &mut vec![MaybeUninit::uninit(); limits::API_HEADERS_MAX],
+            input,
+        ),
         parsed => parsed,
     }
 }
@@ -240,11 +241,11 @@ mod tests {
 
     #[test]
     fn a_reply_may_have_many_headers_and_folded_ones() {
-        let many = "X: y\r\n".repeat(HEADERS_MAX - 1);
+        let many = "X: y\r\n".repeat(limits::API_HEADERS_MAX - 1);
         let head = head(&format!(
             "HTTP/1.1 200 OK\r\n{many}Folded: a\r\n\t b\r\n\r\n"
         ));
-        assert_eq!(head.headers.iter().count(), HEADERS_MAX);
+        assert_eq!(head.headers.iter().count(), limits::API_HEADERS_MAX);
         assert_eq!(head.headers.get("folded"), Some(&b"a\r\n\t b"[..]));
     }
 
@@ -264,7 +265,7 @@ mod tests {
 
     #[test]
     fn what_is_no_reply_is_an_error() {
-        let many = "X: y\r\n".repeat(HEADERS_MAX + 1);
+        let many = "X: y\r\n".repeat(limits::API_HEADERS_MAX + 1);
         for text in [
             "SSH-2.0-OpenSSH_9.2\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",

@@ -4,7 +4,7 @@
 //! with `X-Amz-Function-Error`; only what kept it from being invoked is an error status.
 //!
 //! An event for which nobody waits is tried up to three times, as on Lambda, but after
-//! [`RETRY_DELAYS`] instead of one and two minutes, because someone sits in front of this host
+//! [`limits::EVENT_RETRY_DELAYS`] instead of one and two minutes, because someone sits in front of this host
 //! and wants to see it. One that finds no instance in time goes on waiting, and that is none of the three.
 //! A drain gives both up.
 
@@ -26,15 +26,9 @@ use super::{Host, closed};
 use crate::event::local::{ErrorType, InvocationType, Invoke, Refusal, VERSION};
 use crate::fault::{Fault, Kind};
 use crate::invocation::{Answer, Deadline, Invocation};
+use crate::limits;
 use crate::serve::Function;
 use crate::telemetry::line_for;
-
-/// How long an event waits before its second and its third attempt.
-const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
-
-/// What is refused is read up to here, since most clients look for an answer only after they have
-/// sent everything.
-const REFUSED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What is known once a function has answered.
 struct Answered {
@@ -81,7 +75,7 @@ pub(super) async fn discard(headers: &HeaderMap, mut body: Body) {
         return;
     }
     let mut bytes = 0;
-    while bytes <= REFUSED_BYTES_MAX
+    while bytes <= limits::REFUSED_BYTES_MAX
         && let Some(Ok(frame)) = body.frame().await
     {
         bytes += frame.data_ref().map_or(0, Bytes::len);
@@ -124,7 +118,7 @@ async fn read(mut body: Body, invoke: &Invoke) -> Result<Bytes, Refusal> {
         bytes += data.len();
         if bytes <= invoke.body_bytes_max() {
             payload.extend_from_slice(&data);
-        } else if bytes > REFUSED_BYTES_MAX {
+        } else if bytes > limits::REFUSED_BYTES_MAX {
             break;
         }
     }
@@ -267,7 +261,7 @@ async fn attempts(
     request_id: &str,
     event: Bytes,
 ) {
-    let mut delays = RETRY_DELAYS.iter();
+    let mut delays = limits::EVENT_RETRY_DELAYS.iter();
     loop {
         // The request id stays the same, by which a function can tell that it is a retry.
         let deadline = Deadline::after(function.timeout());
@@ -295,7 +289,7 @@ async fn attempts(
 /// was none.
 fn delay<'a>(fault: &Fault, left: &mut impl Iterator<Item = &'a Duration>) -> Option<Duration> {
     match fault.kind {
-        Kind::Busy => Some(RETRY_DELAYS[0]),
+        Kind::Busy => Some(limits::EVENT_RETRY_DELAYS[0]),
         _ => left.next().copied(),
     }
 }
@@ -318,8 +312,8 @@ mod tests {
     #[test]
     fn what_found_no_instance_is_no_attempt_at_an_event() {
         let (busy, failed) = (Fault::new(Kind::Busy, "x"), Fault::new(Kind::Failed, "x"));
-        let mut left = RETRY_DELAYS.iter();
-        for expected in RETRY_DELAYS {
+        let mut left = limits::EVENT_RETRY_DELAYS.iter();
+        for expected in limits::EVENT_RETRY_DELAYS {
             for _ in 0..8 {
                 assert!(delay(&busy, &mut left).is_some());
             }

@@ -42,9 +42,6 @@ use crate::shutdown::Shutdown;
 
 use tasks::Tasks;
 
-/// Events that were accepted and are not done with, retries included.
-const EVENTS_PENDING_MAX: usize = 1_000;
-
 /// What all connections share.
 struct Host {
     environment: Environment,
@@ -77,7 +74,7 @@ pub async fn serve(
         environment,
         memory_mib: memory_mib.collect(),
         tasks: Tasks::default(),
-        events: Arc::new(Semaphore::new(EVENTS_PENDING_MAX)),
+        events: Arc::new(Semaphore::new(limits::EVENTS_PENDING_MAX)),
         closing: closing.clone(),
         address: listener.local_addr()?,
     });
