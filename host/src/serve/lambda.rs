@@ -127,7 +127,7 @@ struct Slot {
 impl Slot {
     async fn serve(mut self) -> Result<(), Fault> {
         self.run().await?;
-        self.api.delivered().await;
+        self.api.finish_posting().await;
         Ok(())
     }
 
@@ -223,7 +223,7 @@ impl Slot {
             Err(fault) => api.answer(&receipt, Err(fault), frees).await,
         };
         // Behind the work that goes on there may be no time left for it.
-        let posted = unless(out_of_time.as_mut(), api.posted(posted, frees)).await;
+        let posted = unless(out_of_time.as_mut(), api.post_again(posted, frees)).await;
         let posted = posted.unwrap_or(Ok(()));
         // The end of the process waits for no work, only for what has to be made clean.
         if matches!(posted, Err(Error::Fatal(_))) {

@@ -63,7 +63,7 @@ impl Connection {
         written = written.and_then(|()| write(out));
         if let Err(error) = written {
             out.truncate(start);
-            self.guarding = false;
+            self.securing = false;
             self.savepoints.take_back();
             self.timeouts.refused();
             return Err(error);
@@ -73,7 +73,7 @@ impl Connection {
         self.under_way.leading = leaders.len() as u32;
         self.under_way.began = self.beginning.take();
         self.flowing = None;
-        self.guarded = std::mem::take(&mut self.guarding);
+        self.secured = std::mem::take(&mut self.securing);
         // A failed transaction executes nothing.
         self.has_sequences |= effects.sequences.moves && self.status() != Some(Status::Failed);
         self.mark(effects.residue);
@@ -98,7 +98,7 @@ impl Connection {
     /// What is known of the last request is over, and what the next one changes can be undone.
     pub fn begin_request(&mut self) {
         self.under_way.renew();
-        self.under_way.was_guarded = self.guarded;
+        self.under_way.was_secured = self.secured;
         self.under_way.had_sequences = self.has_sequences;
     }
 
@@ -136,7 +136,7 @@ impl Connection {
         leaders.extend(shorter);
         if in_block && self.beginning.is_none() {
             leaders.extend(releasing);
-            leaders.extend(self.guards());
+            leaders.extend(self.secures());
         }
         leaders
     }

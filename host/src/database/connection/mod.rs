@@ -76,9 +76,9 @@ pub struct Connection {
     /// Whether the transaction that was begun last may only read.
     only_reads: bool,
     /// Whether the next request is to set a savepoint of the host's own before the guest's statements.
-    guarding: bool,
+    securing: bool,
     /// Whether that savepoint is set, and not released yet.
-    pub guarded: bool,
+    pub secured: bool,
     /// The guest's own that are to be forgotten.
     pub savepoints: Savepoints,
     under_way: UnderWay,
@@ -164,8 +164,8 @@ impl Connection {
             forgetting: BytesMut::new(),
             beginning: None,
             only_reads: false,
-            guarding: false,
-            guarded: false,
+            securing: false,
+            secured: false,
             savepoints: Savepoints::default(),
             under_way: UnderWay::default(),
             fails_later: false,

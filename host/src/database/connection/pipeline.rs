@@ -77,7 +77,7 @@ impl Connection {
         assuming: Option<&Ground>,
     ) -> Result<Vec<Outcome>> {
         let planned = self.plan(calls, known, assuming).await;
-        self.guarding &= planned.is_ok();
+        self.securing &= planned.is_ok();
         let plans = planned?;
         // One for all: each of them has so much time, counted from its own beginning.
         self.call_timeout = calls.iter().filter_map(|call| call.timeout).min();
@@ -163,11 +163,11 @@ impl Connection {
             });
         }
         // It goes before the execution.
-        let guarding = std::mem::take(&mut self.guarding);
+        let securing = std::mem::take(&mut self.securing);
         self.prepare_missing(calls, &mut plans, &missing, named)
             .await?;
         judge(calls, &mut plans).await;
-        self.guarding = guarding;
+        self.securing = securing;
         for index in 0..plans.len() {
             if named && plans[index].parsed {
                 plans[index].name = self.statement_name(&calls[index].key);

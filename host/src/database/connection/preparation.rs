@@ -25,7 +25,7 @@ use crate::database::wire::request::{self, Command, Format, Formats};
 use crate::limits;
 
 /// The host's own savepoint, before statements of which something is assumed.
-const GUARD: &str = "SAVEPOINT \"hearth guard\"";
+const OWN_SAVEPOINT: &str = "SAVEPOINT \"hearth guard\"";
 
 impl Connection {
     /// What the server says of statements, in their order; one flush for those that it has not said
@@ -269,18 +269,18 @@ impl Connection {
                     let sql = &key.sql;
                     (kinds::has_data(sql) || varies(sql)) && !stands_outside_savepoints(sql)
                 };
-                self.guarding = self.status() == Some(Status::Open) && keys.iter().all(has_data);
-                self.guarding
+                self.securing = self.status() == Some(Status::Open) && keys.iter().all(has_data);
+                self.securing
             }
         }
     }
 
     /// What becomes of the host's own savepoint with this request.
-    pub fn guards(&self) -> impl Iterator<Item = Command> + use<> {
+    pub fn secures(&self) -> impl Iterator<Item = Command> + use<> {
         let release = self
-            .guarded
-            .then(|| Command::new(format!("RELEASE {GUARD}")));
-        let set = self.guarding.then(|| Command::new(GUARD));
+            .secured
+            .then(|| Command::new(format!("RELEASE {OWN_SAVEPOINT}")));
+        let set = self.securing.then(|| Command::new(OWN_SAVEPOINT));
         release.into_iter().chain(set)
     }
 
@@ -315,7 +315,7 @@ impl Connection {
             keys.iter()
                 .all(|key| kinds::is_data(&key.sql) || varies(&key.sql))
         };
-        let firm = ground.is_firm() || self.guarded;
+        let firm = ground.is_firm() || self.secured;
         if !firm || (self.under_way.executing && !undone()) {
             return false;
         }
@@ -329,12 +329,12 @@ impl Connection {
                 self.beginning = Some(begin.clone());
             }
             Ground::Within => {
-                let back = format!("ROLLBACK TO {GUARD}; RELEASE {GUARD}");
+                let back = format!("ROLLBACK TO {OWN_SAVEPOINT}; RELEASE {OWN_SAVEPOINT}");
                 if self.begin_command(&back).is_err() {
                     return false;
                 }
                 // Whoever gives up the wait for it has it brought to its end, or taken back and this with it.
-                self.guarded = false;
+                self.secured = false;
                 if self.finish().await.is_err() {
                     return false;
                 }

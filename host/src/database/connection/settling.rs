@@ -140,7 +140,7 @@ impl Connection {
         if self.wire.unsend() {
             self.beginning = self.under_way.began.take();
             self.has_sequences = self.under_way.had_sequences;
-            self.guarded = self.under_way.was_guarded;
+            self.secured = self.under_way.was_secured;
             self.savepoints.take_back();
             self.forgetting.extend_from_slice(&self.under_way.forgotten);
             self.under_way.forgotten.clear();

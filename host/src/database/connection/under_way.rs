@@ -17,7 +17,7 @@ pub(super) struct UnderWay {
     /// The `BEGIN` in it.
     pub began: Option<Command>,
     /// Whether a savepoint of the host's own was set before it.
-    pub was_guarded: bool,
+    pub was_secured: bool,
     /// Whether what the session knows of sequences was this loan's own before it.
     pub had_sequences: bool,
     /// For how many of the host's own statements, which go before the guest's, the answer is still due.

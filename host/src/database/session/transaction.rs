@@ -245,7 +245,7 @@ impl Work for Conclude {
         }
         // Nothing follows for which they would be in force.
         loan.terms.prelude = None;
-        loan.guarded = false;
+        loan.secured = false;
         loan.savepoints.end();
         let ended = match loan.call_timeout.take() {
             None => end(loan, self.0.sql()).await,

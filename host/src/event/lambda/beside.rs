@@ -57,14 +57,14 @@ impl Beside {
         let endpoint = idle.unwrap_or_else(|| self.like.another());
         // It begins when the slot waits for the next event: the other way round, whoever gets the answer may
         // have sent that before it is asked for.
-        let posting = deliver(endpoint, receipt, answer, again);
+        let posting = post_until_taken(endpoint, receipt, answer, again);
         self.posting = Some(tokio::spawn(posting));
     }
 
     /// Waits for an answer after which the process is to end, for ever if there is none.
     pub(super) async fn failed(&mut self) -> Error {
         if self.failure.is_none() {
-            self.delivered().await;
+            self.finish().await;
         }
         match self.failure.take() {
             Some(failure) => failure,
@@ -73,7 +73,7 @@ impl Beside {
     }
 
     /// Waits until nothing is on its way any more.
-    pub(super) async fn delivered(&mut self) {
+    pub(super) async fn finish(&mut self) {
         if let Some(posting) = &mut self.posting {
             let ended = posting.await;
             self.note(ended);
@@ -95,7 +95,7 @@ impl Beside {
 }
 
 /// Posts an answer for as long as somebody waits for it. An error is what ends the process.
-async fn deliver(
+async fn post_until_taken(
     mut endpoint: Endpoint,
     receipt: Receipt,
     answer: Answer,

@@ -111,7 +111,7 @@ impl RuntimeApi {
     /// Waits for the next event.
     pub async fn next(&mut self) -> Result<Received, Error> {
         loop {
-            self.deliver().await?;
+            self.post_undelivered().await?;
             let asking = asked(&mut self.endpoint, &self.identity);
             let reply = match &mut self.beside {
                 None => asking.await?,
@@ -160,7 +160,7 @@ impl RuntimeApi {
 
     /// Posts the answer that could not be posted, unless it is too late for whoever waits for it.
     /// What still cannot be posted is kept, should the event be handed out again.
-    async fn deliver(&mut self) -> Result<(), Error> {
+    async fn post_undelivered(&mut self) -> Result<(), Error> {
         let Some((receipt, answer)) = &self.undelivered else {
             return Ok(());
         };
@@ -199,7 +199,11 @@ impl RuntimeApi {
 
     /// The same outcome of an answer's posting, unless there is work behind it, which the answer is not to wait
     /// for: then what comes of further attempts, if there is need of any until its invocation is to end.
-    pub async fn posted(&mut self, posted: Result<(), Error>, frees: bool) -> Result<(), Error> {
+    pub async fn post_again(
+        &mut self,
+        posted: Result<(), Error>,
+        frees: bool,
+    ) -> Result<(), Error> {
         let receipt = match &self.undelivered {
             Some((receipt, _)) if !frees => receipt,
             _ => return posted,
@@ -213,7 +217,7 @@ impl RuntimeApi {
                     line_for!(self.owing(), warn, failures, "{error}");
                 }
                 tokio::time::sleep(pause(failures)).await;
-                posted = self.deliver().await;
+                posted = self.post_undelivered().await;
             }
             posted
         });
@@ -221,12 +225,12 @@ impl RuntimeApi {
     }
 
     /// Posts the answer that could not be posted once more, and waits until none is on its way any more.
-    pub async fn delivered(&mut self) {
-        if let Err(error) = self.deliver().await {
+    pub async fn finish_posting(&mut self) {
+        if let Err(error) = self.post_undelivered().await {
             line_for!(self.owing(), warn, "{error}");
         }
         if let Some(beside) = &mut self.beside {
-            beside.delivered().await;
+            beside.finish().await;
         }
     }
 
