@@ -29,8 +29,8 @@ use crate::serve::{self, Environment, Function};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, FATAL};
 
-mod choice;
 mod files;
+mod variables;
 
 /// Turns of the runtime after which a server on the same machine has been asked for a connection: one to
 /// connect, one to send the first message.
@@ -98,7 +98,7 @@ fn runtimes() -> std::io::Result<(Runtime, Option<Runtime>, Shutdown)> {
         let _home = home.enter();
         Shutdown::on_signals()?
     };
-    let workers = match choice::is_managed() {
+    let workers = match variables::is_managed() {
         true => {
             files::raise_limit();
             Some(Builder::new_multi_thread().enable_all().build()?)
@@ -113,9 +113,9 @@ async fn run(
     shutdown: Shutdown,
     workers: Option<Arc<Workers>>,
 ) -> Result<(), Fault> {
-    let api = |timeout| RuntimeApi::new(address, choice::identity(timeout));
-    let config = choice::load();
-    telemetry::start(&choice::log(&config));
+    let api = |timeout| RuntimeApi::new(address, variables::identity(timeout));
+    let config = variables::load();
+    telemetry::start(&variables::log(&config));
     let timeout = match &config {
         Ok(config) => config.lambda.drain_timeout,
         Err(_) => limits::DRAIN_TIMEOUT,
@@ -131,7 +131,7 @@ async fn run(
         }
     };
     let api = || api(started.function.timeout());
-    if choice::is_snapshot() {
+    if variables::is_snapshot() {
         restore(&started, api()).await?;
     }
     // With a single one, a request for the next event before the answer may be taken for a repetition.
@@ -156,13 +156,13 @@ async fn start(
     workers: Option<Arc<Workers>>,
 ) -> Result<Option<Started>, Fault> {
     let mut config = config?;
-    let slots = choice::fitting(choice::slots());
-    let handler = choice::choose(&mut config, slots)?;
+    let slots = variables::fitting(variables::slots());
+    let handler = variables::choose(&mut config, slots)?;
     let databases = database::open(&config.databases)?;
     let begun = Instant::now();
     let warming = ask(&config, &databases, &handler).await;
     let restore_timeout = config.lambda.restore_timeout;
-    let limit = choice::is_ahead().then_some(config.lambda.init_timeout);
+    let limit = variables::is_ahead().then_some(config.lambda.init_timeout);
     let building = build(config, databases.clone(), &handler, workers, warming);
     let building = within(limit, building);
     let starting = async {
@@ -172,7 +172,7 @@ async fn start(
             Ok(())
         };
         let ((environment, function), ()) = tokio::try_join!(building, joining)?;
-        if choice::is_snapshot() {
+        if variables::is_snapshot() {
             let left = limit.map_or(Duration::MAX, |limit| limit.saturating_sub(begun.elapsed()));
             let timeout = left.min(limits::SNAPSHOT_TIMEOUT);
             environment.prepare(&function, timeout).await?;
@@ -235,13 +235,13 @@ async fn build(
     workers: Option<Arc<Workers>>,
     warming: JoinHandle<()>,
 ) -> Result<(Arc<Environment>, Arc<Function>), Fault> {
-    let patience = match choice::is_snapshot() {
+    let patience = match variables::is_snapshot() {
         // What is connected only later would be in the snapshot.
         true => limits::WARM_TIMEOUT,
         false => limits::WARM_PATIENCE,
     };
     let until = Instant::now() + patience;
-    let freezes = !choice::is_managed();
+    let freezes = !variables::is_managed();
     let loading = tokio::task::spawn_blocking(move || {
         Environment::start(&config, databases, freezes, workers.as_ref())
     });

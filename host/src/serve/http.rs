@@ -39,7 +39,7 @@ struct Document<'a> {
 /// The beginning of a stream, in two pieces: some readers take what comes in one for the head. They
 /// want to hear of cookies as well where there are none. Where the function says nothing, the status
 /// is 200.
-pub(super) fn prelude(head: Option<&HttpHead>, content_type: &str) -> Result<[Bytes; 2], Fault> {
+pub(super) fn beginning(head: Option<&HttpHead>, content_type: &str) -> Result<[Bytes; 2], Fault> {
     let assumed = HttpHead {
         status: 200,
         headers: vec![("content-type".to_owned(), content_type.to_owned())],
@@ -147,11 +147,14 @@ mod tests {
         let expected = r#"{"statusCode":201,"headers":{"content-type":"text/plain","vary":"a, b"},"cookies":["c=1"]}"#;
         let zeros = &[0; 8][..];
         assert_eq!(
-            prelude(Some(&head), "x/y").unwrap(),
+            beginning(Some(&head), "x/y").unwrap(),
             [expected.as_bytes(), zeros]
         );
         let expected = r#"{"statusCode":200,"headers":{"content-type":"x/y"},"cookies":[]}"#;
-        assert_eq!(prelude(None, "x/y").unwrap(), [expected.as_bytes(), zeros]);
+        assert_eq!(
+            beginning(None, "x/y").unwrap(),
+            [expected.as_bytes(), zeros]
+        );
     }
 
     #[test]
@@ -183,7 +186,7 @@ mod tests {
             (head(200, &[], &["a\nb"]), "a header set-cookie"),
         ];
         for (head, expected) in cases {
-            let fault = prelude(Some(&head), "x/y").unwrap_err();
+            let fault = beginning(Some(&head), "x/y").unwrap_err();
             assert!(fault.log.contains(expected), "{}", fault.log);
             assert!(document(&head, b"").is_err());
         }

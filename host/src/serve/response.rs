@@ -91,8 +91,8 @@ fn streamed(
     let http = form == config::ResponseForm::HttpStream;
     let pieces = match (http, head) {
         (true, head) => {
-            let prelude = http::prelude(head, content_type)?;
-            stream::once(preceded(prelude, pieces)).flatten().boxed()
+            let beginning = http::beginning(head, content_type)?;
+            stream::once(preceded(beginning, pieces)).flatten().boxed()
         }
         (false, None) => pieces,
         (false, Some(_)) => {
@@ -109,15 +109,15 @@ fn streamed(
 /// The pieces behind the head, once there is one: a fault before that goes out alone, so that the caller is
 /// told of it by more than what stands behind a status that promises something else.
 async fn preceded(
-    prelude: [Bytes; 2],
+    beginning: [Bytes; 2],
     pieces: BoxStream<'static, Result<Bytes, Fault>>,
 ) -> impl Stream<Item = Result<Bytes, Fault>> {
     // It is asked once more behind a first piece that is none.
     let mut pieces = pieces.fuse();
     let first = pieces.next().await;
-    let prelude = (!matches!(first, Some(Err(_)))).then_some(prelude);
-    let prelude = prelude.into_iter().flatten().map(Ok);
-    stream::iter(prelude.chain(first)).chain(pieces)
+    let beginning = (!matches!(first, Some(Err(_)))).then_some(beginning);
+    let beginning = beginning.into_iter().flatten().map(Ok);
+    stream::iter(beginning.chain(first)).chain(pieces)
 }
 
 /// What a body that is being sent has to do with its invocation.

@@ -21,12 +21,12 @@ mod arrived;
 mod copying;
 pub mod notice;
 pub mod notification;
+mod oversized;
 mod parting;
 pub mod reply;
 pub mod request;
 mod room;
 mod transfer;
-mod words;
 
 use notice::Heard;
 use notification::Notifications;
@@ -249,7 +249,7 @@ impl Wire {
     /// The message that [`Self::message`] has returned, taken apart by the library.
     pub fn take(&mut self) -> Result<backend::Message> {
         let mut whole = self.input.split_to(std::mem::take(&mut self.current));
-        self.dropping += words::cut(&mut whole, std::mem::take(&mut self.unseen));
+        self.dropping += oversized::cut(&mut whole, std::mem::take(&mut self.unseen));
         match backend::Message::parse(&mut whole) {
             Ok(Some(message)) => Ok(message),
             Ok(None) => Err(self.garbage("a message cut short")),
