@@ -1,4 +1,10 @@
 //! The task that owns an instance's store, from its building to its end.
+//!
+//! Promises: nothing else touches the store; each job that is begun is answered, by the guest or by the fault that
+//! ended it, unless the instance is ended from outside; whatever ends it, the store is dropped and its room given back.
+//!
+//! Left to others: who waits for what ([`super::waiting`]), what goes on after an answer ([`super::after`]), whether it
+//! is kept ([`super::reuse`]).
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -1,4 +1,6 @@
 //! Some rows of a result, as they pass from the server to the guest.
+//!
+//! Promises: an error comes behind the rows before it, unless it makes the connection useless.
 
 use crate::database::error::{Error, Result};
 use crate::database::server_error::Verdict;

@@ -1,4 +1,7 @@
 //! `COPY` on a connection: how one is begun, and how its data and its end are told apart.
+//!
+//! Promises: a statement that turns out to be another one is an error, and leaves no copy open; of what a server sends,
+//! only rows are counted.
 
 use bytes::{BufMut, BytesMut};
 use postgres_protocol::message::{backend as tags, frontend};

@@ -1,5 +1,8 @@
 //! Where a guest's calls are executed, and the calls themselves: the same for a database, a
 //! transaction on it, and a connection that the guest has pinned.
+//!
+//! Promises: an error of which the guest is told is counted once; of a result that has more than the function may read
+//! no further rows follow, and a transaction that has written it fails.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,12 @@
-//! The place of one borrowed connection within a session.
+//! The place of one borrowed connection within a session: what it is occupied for, what flows there beside a call, and
+//! what has still to be ended on it.
+//!
+//! Promises: what is noted here of the connection is what it was when its last call was over; rows or data flow for one
+//! call at a time, and no two flows of a seat are equal; what has to be ended stays noted, here or by the connection,
+//! until it has ended.
+//!
+//! Left to others: who has it when ([`super::turn`]), how what is noted is done ([`super::tidying`]), what becomes of
+//! it ([`super::leaving`]).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

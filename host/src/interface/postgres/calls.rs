@@ -1,4 +1,6 @@
 //! The calls that a database, a transaction and a session have in common.
+//!
+//! Promises: what a call brings along counts as its invocation's until the call is over.
 
 use std::sync::Arc;
 

@@ -1,4 +1,7 @@
 //! The handles on which statements are executed: databases, transactions and sessions.
+//!
+//! Promises: a transaction or a session is of use to the invocation alone that has begun it; one that is dropped is
+//! ended.
 
 use std::sync::Arc;
 
