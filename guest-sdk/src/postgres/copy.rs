@@ -1,7 +1,8 @@
 //! `COPY`: many rows in or out, as a stream of bytes beside the statement.
 //!
 //! Promises: memory for one piece at a time; a copy that is dropped before its end has copied
-//! nothing, nor has one of which a piece did not come through for certain. Left to others: the format of the bytes, which the statement says.
+//! nothing, nor has one of which a piece did not come through for certain. Left to others: the format of
+//! the bytes, which the statement says.
 
 use std::fmt;
 use std::pin::Pin;

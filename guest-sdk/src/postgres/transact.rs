@@ -55,7 +55,8 @@ impl Drop for Unheard<'_> {
     }
 }
 
-/// The result of a call that goes on with an earlier one, of which the transaction takes note that it belongs to, if it does to one.
+/// The result of a call that goes on with an earlier one, of which the transaction takes note that it belongs to, if it
+/// does to one.
 pub(super) fn noted<T>(
     trouble: Option<&Trouble>,
     result: Result<T, wire::Error>,

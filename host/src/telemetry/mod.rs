@@ -1,4 +1,5 @@
-//! The log: one line per event, on standard output, in the words that Lambda documents.
+//! What is told of an environment: its log, what its guests print, and what each invocation took; on standard output,
+//! in the words that Lambda documents.
 //!
 //! Promises:
 //! - lines of several threads never mix, and a reader that stalls stops nothing else ([`sink`]);

@@ -4,7 +4,8 @@
 //! - a line is logged once it is complete, in the order in which the guest completed them; one that
 //!   would be longer than [`limits::OUTPUT_LINE_BYTES_MAX`] in several, of which each but the last one
 //!   says that it `continues`;
-//! - after [`limits::OUTPUT_BYTES_MAX`], or [`limits::OUTPUT_LINES_MAX`], nothing more is logged, and the log says so once;
+//! - after [`limits::OUTPUT_BYTES_MAX`], or [`limits::OUTPUT_LINES_MAX`], nothing more is logged, and the log says so
+//!   once;
 //! - the end of the output and a panic's message are kept for the answer, the message even past
 //!   the limit and below the log's level.
 //!

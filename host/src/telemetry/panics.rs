@@ -1,7 +1,9 @@
 //! A panic of the host's own, in the log.
 //!
-//! Promises: one line of the log says what was panicked about and where, however little of it is asked for; what panics while it writes a line is
-//! told of on standard error instead, since the log waits for it. Left to others: what ends by it.
+//! Promises: one line of the log says what was panicked about and where, however little of it is asked for; what panics
+//! while it writes a line is told of on standard error instead, since the log waits for it.
+//!
+//! Left to others: what ends by it.
 
 use std::cell::Cell;
 use std::panic;

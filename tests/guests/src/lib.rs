@@ -21,7 +21,8 @@ mod step;
 use cell::{Cell, type_named};
 pub use step::{End, Step};
 
-/// What a client and a transaction can both do; they have no trait in common.
+/// What a client and a transaction can both do, by the methods of each, and not by those of the trait that they have in
+/// common.
 macro_rules! run_on {
     ($on:expr, $step:expr, $other:expr) => {
         match $step {

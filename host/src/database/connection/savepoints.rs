@@ -1,7 +1,7 @@
 //! Savepoints of the guest's that wait to be forgotten.
 //!
-//! Promises: one that was just gone back to is there, so that nobody need wait until the server has forgotten it: the next
-//! request takes that along. Its own answer would say nothing new.
+//! Promises: one that was just gone back to is there, so that nobody need wait until the server has forgotten it: the
+//! next request takes that along. Its own answer would say nothing new.
 
 use crate::database::wire::request::Command;
 

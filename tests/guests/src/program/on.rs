@@ -16,7 +16,7 @@ pub enum On<'a, 'b> {
     Session(&'a mut Session),
 }
 
-/// The three have no trait in common.
+/// By the methods of each: the trait that the three have in common has fewer.
 macro_rules! on {
     ($on:expr, $it:ident => $call:expr) => {
         match $on {
