@@ -3,6 +3,8 @@
 //! What the host sends is noted message by message, as many together as have come at once: a *flush*; of each
 //! statement its name and its text as well. What belongs to a login is not noted.
 
+mod framing;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,12 +16,10 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::{Database, run};
+use framing::Framing;
 
 /// What is read at a time: more than any request of a test.
 const READ_BYTES: usize = 256 * 1024;
-
-/// What a startup packet says instead of the protocol's version when it asks for a cancellation.
-const CANCEL: u32 = 80_877_102;
 
 /// A proxy, which ends when it is dropped.
 pub struct Proxy {
@@ -334,65 +334,5 @@ impl State {
             Some(Harm::CutRequest(_) | Harm::HoldBack(_) | Harm::NeverCancel) | None => {}
         }
         false
-    }
-}
-
-/// Finds the messages in a stream of bytes.
-#[derive(Default)]
-struct Framing {
-    rest: Vec<u8>,
-    /// Whether a packet without a tag comes first.
-    startup: bool,
-    /// Whether that packet asked for a cancellation.
-    cancels: bool,
-    /// The statements found so far; no server sends any.
-    statements: Vec<(String, String)>,
-}
-
-impl Framing {
-    fn startup() -> Self {
-        Self {
-            startup: true,
-            ..Self::default()
-        }
-    }
-
-    /// The tags of the messages that end in these bytes.
-    fn feed(&mut self, bytes: &[u8]) -> String {
-        self.rest.extend_from_slice(bytes);
-        self.cancels = false;
-        let mut tags = String::new();
-        loop {
-            let tag = usize::from(!self.startup);
-            let number = |at: usize| {
-                let bytes = self.rest.get(at..at + 4)?;
-                Some(u32::from_be_bytes(bytes.try_into().expect("they are four")))
-            };
-            let Some(length) = number(tag) else { break };
-            let whole = tag + length as usize;
-            if self.rest.len() < whole {
-                break;
-            }
-            if self.startup {
-                self.cancels = number(4) == Some(CANCEL);
-                self.startup = false;
-            } else {
-                tags.push(char::from(self.rest[0]));
-                self.statements.extend(statement(&self.rest[..whole]));
-            }
-            self.rest.drain(..whole);
-        }
-        tags
-    }
-}
-
-/// The name and the text of the statement in this message, if there is one.
-fn statement(message: &[u8]) -> Option<(String, String)> {
-    let texts = String::from_utf8_lossy(message.get(5..)?);
-    let mut texts = texts.split('\0').map(str::to_owned);
-    match message[0] {
-        b'P' => texts.next().zip(texts.next()),
-        b'Q' => texts.next().map(|text| (String::new(), text)),
-        _ => None,
     }
 }

@@ -4,6 +4,7 @@ mod cancellation;
 mod copies;
 mod doubted;
 mod given_up;
+mod healing;
 mod overlapping;
 mod queries;
 mod results;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const SCHEMA: &str = "create table things (id int4, name text);
     create type mood as enum ('fine'); insert into things values (1, 'one')";
 
-async fn trial(door: Door, isolation: &str) -> (Database, Proxy, Trial) {
+pub(super) async fn trial(door: Door, isolation: &str) -> (Database, Proxy, Trial) {
     let database = Database::with(SCHEMA).await;
     let proxy = Proxy::of(&database);
     let setup = Setup::of(&QUERY)
@@ -25,14 +25,14 @@ async fn trial(door: Door, isolation: &str) -> (Database, Proxy, Trial) {
 }
 
 /// The results of steps, of which none fails.
-async fn steps(trial: &Trial, steps: Value) -> Value {
+pub(super) async fn steps(trial: &Trial, steps: Value) -> Value {
     let results = trial.value(json!({ "steps": steps })).await;
     assert!(!results.to_string().contains("\"error\""), "{results}");
     results
 }
 
 /// What passes while these steps are done, without what came before.
-async fn flushes(proxy: &Proxy, trial: &Trial, todo: Value) -> Vec<String> {
+pub(super) async fn flushes(proxy: &Proxy, trial: &Trial, todo: Value) -> Vec<String> {
     proxy.forget();
     steps(trial, todo).await;
     let (flushes, answers) = proxy.passed();
@@ -40,7 +40,7 @@ async fn flushes(proxy: &Proxy, trial: &Trial, todo: Value) -> Vec<String> {
     flushes
 }
 
-const SELECT: &str = "select name from things where id = $1";
+pub(super) const SELECT: &str = "select name from things where id = $1";
 
 behind_both_doors! {
     /// All of them but the last have given their connection back before the next began.
@@ -275,63 +275,6 @@ behind_both_doors! {
         assert_eq!(flushes(&proxy, &trial, batch.clone()).await, ["Q"]);
         let within = json!([{ "transaction": batch, "end": "commit" }]);
         assert_eq!(flushes(&proxy, &trial, within).await.last().map(String::as_str), Some("PBES"));
-    }
-
-    /// The plan that the connection has no longer fits, outside of a transaction and first in one.
-    async fn a_statement_that_no_longer_fits_heals(door) {
-        let (database, proxy, trial) = trial(door, "\"serial\"").await;
-        let all = json!({ "query": "select * from things" });
-        let insert = json!({ "query": "insert into things (id) values (9) returning *" });
-        let pipeline = json!({ "pipeline": [["insert into things (id) values (9)", []], ["select * from things", []]] });
-        steps(&trial, json!([all, insert, pipeline])).await;
-        for (column, step) in [
-            ("a", json!([all])),
-            ("b", json!([{ "transaction": [all], "end": "commit" }])),
-            ("c", json!([insert])),
-            ("d", json!([{ "transaction": [insert], "end": "commit" }])),
-            ("e", json!([pipeline])),
-            ("f", json!([{ "transaction": [pipeline], "end": "commit" }])),
-        ] {
-            database.run("delete from things where id = 9").await;
-            database.run(&format!("alter table things add column {column} int4")).await;
-            let seen = flushes(&proxy, &trial, step.clone()).await;
-            assert!(seen.len() > 1, "{step}: {seen:?}");
-            let inserted = database.value("select count(*) from things where id = 9").await;
-            let expected = if step.to_string().contains("insert") { "1" } else { "0" };
-            assert_eq!(inserted.as_deref(), Some(expected), "{step}");
-        }
-    }
-
-    async fn a_statement_that_the_server_has_forgotten_heals(door) {
-        let (_database, proxy, trial) = trial(door, "\"serial\"").await;
-        let query = json!({ "query": SELECT, "arguments": [1] });
-        steps(&trial, json!([query])).await;
-        for step in [query.clone(), json!({ "transaction": [query], "end": "commit" })] {
-            steps(&trial, json!([{ "batch": "deallocate all" }])).await;
-            let results = steps(&trial, json!([step])).await;
-            assert!(results.to_string().contains("one"), "{results}");
-        }
-        drop(proxy);
-    }
-
-    /// It commits before it fails in a way that looks like a forgotten statement.
-    async fn what_has_committed_is_never_done_again(door) {
-        let (database, _proxy, trial) = trial(door, "\"serial\"").await;
-        let body = |code: &str, message: &str| format!(
-            "insert into things values (8); commit; raise exception '{message}' using errcode = '{code}'"
-        );
-        for (index, (code, message)) in [
-            ("26000", "prepared statement does not exist"),
-            ("0A000", "cached plan must not change result type"),
-            ("42883", "no binary output function available for type x"),
-            ("08P01", "bind message supplies 1 parameters"),
-        ].into_iter().enumerate() {
-            let sql = format!("do $$ begin {}; end $$", body(code, message));
-            let result = trial.value(json!({ "steps": [{ "execute": sql }] })).await;
-            assert_eq!(result[0]["error"]["code"], code, "{result}");
-            let count = database.value("select count(*) from things where id = 8").await;
-            assert_eq!(count, Some((index + 1).to_string()), "{code}");
-        }
     }
 
     /// It is no news that who may only read cannot write.
