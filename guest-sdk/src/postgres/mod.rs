@@ -323,30 +323,7 @@
 //! # fn main() {}
 //! ```
 //!
-//! # Coming from `tokio_postgres`
-//!
-//! | there | here |
-//! |---|---|
-//! | `connect`, `Config`, the connection's task, a pool | [`open`]; the rest is in the host's configuration |
-//! | `Client`, `Transaction`, `GenericClient`, `Statement`, `Row`, `RowStream`, `ToSql`, `FromSql` | the same |
-//! | `client.transaction()` borrows the client | it does not: others may run beside it |
-//! | several futures at a time share one connection | each call of a [`Client`] has its own; see [`Session`] |
-//! | pipelining by polling futures together | [`Client::pipeline`] |
-//! | `prepare_cached` of `deadpool_postgres` | plain text is remembered by itself: here 256 texts of up to 64 KiB for each database in an instance, and in the host `statements_max` for each connection |
-//! | `simple_query` | [`Client::batch_execute`], or [`Client::query`] for rows, which have their types |
-//! | `Transaction::client`, `GenericClient::client` | none: another call of the client would not be in the transaction. Hand on the transaction, as a [`GenericClient`] |
-//! | `Client::is_closed`, `check_connection` | none: each call takes a connection that works, and nothing is left to be done about one that does not |
-//! | `bind`, `query_portal` | [`Client::query_raw`] in a transaction: its rows are fetched from a portal |
-//! | text is prepared anew for each call | it is remembered as a prepared statement is, on both sides |
-//! | `Error::is_closed` is not so for a server's last words | it is ([`Error::is_closed`]) |
-//! | `cancel_token` | dropping the future, [`Client::set_timeout`] |
-//! | `copy_in` is a `Sink`; `copy_out` a `Stream` of `Bytes` | [`CopyIn::write`]; [`CopyOut`] is a `Stream` of `Vec<u8>` |
-//! | `binary_copy` | [`BinaryCopyInWriter`], [`BinaryCopyOutStream`], whose rows are [`Row`]s |
-//! | `error::{SqlState, DbError, Severity, ErrorPosition}` | the same, in [`error`] |
-//! | notices and notifications from the connection | [`Session::notification`]; notices are lines of the log |
-//! | a `commit` that the server turned into a rollback is `Ok` | it is an error, [`Error::is_aborted`] |
-//! | `DbError::severity` is in the server's language | it is not ([`DbError::severity`], [`DbError::parsed_severity`]) |
-//! | `Error::source` is the server's error | [`Error::as_db_error`], [`Error::into_source`]; what an error displays is all of it |
+#![doc = include_str!("tokio_postgres.md")]
 //!
 //! [`tokio_postgres`]: https://docs.rs/tokio-postgres
 //! [`postgres-types`]: https://docs.rs/postgres-types
