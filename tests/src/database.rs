@@ -3,6 +3,7 @@
 //! Tests look at a database from outside, through another database of the same server: an
 //! observer that looks counts as no session of the database it looks at.
 
+mod gate;
 mod standby;
 
 use std::net::Ipv4Addr;
@@ -18,6 +19,7 @@ use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use crate::run::{self, Keeper};
 use crate::{PATIENCE, eventually};
 
+pub use gate::Gate;
 pub use standby::RULES;
 
 /// A server.

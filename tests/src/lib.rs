@@ -46,7 +46,7 @@ pub use answer::Answer;
 pub use authority::Authority;
 pub use chance::Chance;
 pub use clock::Clock;
-pub use database::{Database, Server};
+pub use database::{Database, Gate, Server};
 pub use handmade::Handmade;
 pub use host::Host;
 pub use ldap::Ldap;

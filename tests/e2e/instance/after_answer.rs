@@ -6,20 +6,13 @@ use std::time::{Duration, Instant};
 
 use e2e::guests::ONWARD;
 use e2e::lambda::{Call, Event, What};
-use e2e::{Database, Door, PATIENCE, Setup, Trial};
+use e2e::{Database, Door, Gate, PATIENCE, Setup, Trial};
 use serde_json::{Value, json};
-use tokio_postgres::Client;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(2);
 
-const HOLD: &str = "select pg_advisory_lock(1)";
-const RELEASE: &str = "select pg_advisory_unlock(1)";
-/// Someone waits for the lock.
-const WAITS: &str =
-    "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
-
-/// Work that waits for the lock, and notes that it got it.
+/// Work that waits before the gate, and notes that it came through.
 fn waiting() -> Value {
     json!([
         { "step": { "batch": "begin; select pg_advisory_xact_lock_shared(1); insert into notes values ('done'); commit" } },
@@ -27,11 +20,10 @@ fn waiting() -> Value {
     ])
 }
 
-/// A database with a table for notes, whose lock is held.
-async fn held() -> (Database, Client) {
+/// A database with a table for notes, and a gate in it that is shut.
+async fn held() -> (Database, Gate) {
     let database = Database::with("create table notes (note text)").await;
-    let gate = database.client().await;
-    gate.batch_execute(HOLD).await.unwrap();
+    let gate = database.gate().await;
     (database, gate)
 }
 
@@ -64,10 +56,10 @@ async fn finished_work_ends_before_the_next_event_is_asked_for() {
     let mut trial = Setup::of(&ONWARD).with(&database).start(Door::Lambda).await;
     let one = send(&trial, &json!({ "after": [waiting(), []] }));
     assert_eq!(trial.lambda().answer(&one).await.what, What::Response);
-    database.until(WAITS, "1").await;
+    gate.waited_for(1).await;
     let other = send(&trial, &json!({}));
     let released = Instant::now();
-    gate.batch_execute(RELEASE).await.unwrap();
+    gate.open().await;
     let counts: Value = serde_json::from_slice(&trial.lambda().answer(&other).await.body).unwrap();
     assert_eq!(counts, json!({ "served": 2, "done": 2, "gone": 0 }));
     assert!(next(&trial, &other).await.begun >= released);
@@ -97,8 +89,8 @@ async fn suspended_work_goes_on_during_later_invocations() {
     );
     let counts: Value = serde_json::from_slice(&trial.lambda().answer(&other).await.body).unwrap();
     assert_eq!(counts["done"], 0);
-    database.until(WAITS, "1").await;
-    gate.batch_execute(RELEASE).await.unwrap();
+    gate.waited_for(1).await;
+    gate.open().await;
     let done = async || {
         (trial.value(json!({ "first": [{ "sleep": 1 }] })).await["done"] == 1).then_some(())
     };
@@ -119,9 +111,9 @@ async fn an_answer_that_awaits_its_work_is_held_back_until_that_is_done() {
         .start(Door::Lambda)
         .await;
     let id = send(&trial, &json!({ "after": [waiting()] }));
-    database.until(WAITS, "1").await;
+    gate.waited_for(1).await;
     let released = Instant::now();
-    gate.batch_execute(RELEASE).await.unwrap();
+    gate.open().await;
     let answer = trial.lambda().answer(&id).await;
     assert_eq!(answer.what, What::Response);
     assert!(answer.begun >= released);
@@ -256,7 +248,7 @@ behind_both_doors! {
                 .await;
             let error = trial.error(json!({ "fails": true, "after": [waiting()] })).await;
             assert_eq!(error.0, "Failed", "{after_answer}: {error:?}");
-            gate.batch_execute(RELEASE).await.unwrap();
+            gate.open().await;
             let done = async || {
                 let counts = trial.value(json!({ "first": [{ "sleep": 1 }] })).await;
                 (counts["done"] == 1).then_some(())
@@ -294,11 +286,11 @@ behind_both_doors! {
             .start(door)
             .await;
         trial.value(json!({ "after": [waiting()] })).await;
-        database.until(WAITS, "1").await;
+        gate.waited_for(1).await;
         let query = json!({ "step": { "query": "select 'mine'" } });
         let counts = trial.value(json!({ "first": [query] })).await;
         assert_eq!(counts, json!({ "served": 2, "done": 0, "gone": 0 }));
-        gate.batch_execute(RELEASE).await.unwrap();
+        gate.open().await;
         noted(&database).await;
         drop(gate);
         database.settles(2).await;
@@ -315,7 +307,7 @@ behind_both_doors! {
             trial.value(json!({ "after": [waiting()] })).await;
             trial.host.terminate();
             assert_eq!(trial.host.end(PATIENCE).await.code(), Some(0));
-            database.until(WAITS, "0").await;
+            gate.waited_for(0).await;
             drop(gate);
             database.settles(0).await;
         }
@@ -349,7 +341,7 @@ async fn suspended_work_goes_on_after_a_freeze() {
     trial.value(json!({ "after": [waiting()] })).await;
     trial.lambda().parked(1).await;
     trial.host.freeze();
-    gate.batch_execute(RELEASE).await.unwrap();
+    gate.open().await;
     trial.host.thaw();
     let done = async || {
         let counts = trial.value(json!({ "first": [{ "sleep": 1 }] })).await;

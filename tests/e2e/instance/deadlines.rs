@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use e2e::guests::{MISBEHAVE, ONWARD, QUERY};
 use e2e::lambda::{Event, What};
-use e2e::{Answer, Database, Door, Proxy, Setup, Trial};
+use e2e::{Answer, Database, Door, Gate, Proxy, Setup, Trial};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -118,8 +118,7 @@ behind_both_doors! {
     /// A neighbour holds all connections until its own deadline; who waits learns why in time.
     async fn a_pool_exhausted_by_others_is_an_error_at_the_deadline(door) {
         let database = Database::create().await;
-        let gate = database.client().await;
-        gate.batch_execute("select pg_advisory_lock(1)").await.unwrap();
+        let gate = database.gate().await;
         let trial = Setup::of(&QUERY)
             .with(&database)
             .database("pool_max", "1")
@@ -128,7 +127,7 @@ behind_both_doors! {
             .concurrency(2)
             .start(door)
             .await;
-        let hold = json!({ "steps": [{ "batch": "select pg_advisory_lock_shared(1)" }] });
+        let hold = json!({ "steps": [{ "batch": Gate::PASS }] });
         let (one, other) = tokio::join!(trial.invoke(hold.clone()), trial.invoke(hold));
         let (neighbour, waits) = if one.failed { (one, other) } else { (other, one) };
         assert_eq!(neighbour.error().0, "Function.DeadlineExceeded");
@@ -140,7 +139,7 @@ behind_both_doors! {
         for answer in [neighbour, waits] {
             assert!(answer.took < LATE, "{:?}", answer.took);
         }
-        gate.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
+        gate.open().await;
         drop(gate);
         trial.value(json!({ "steps": [{ "query": "select 'whole'" }] })).await;
         database.settles(1).await;

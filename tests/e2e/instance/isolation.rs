@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use e2e::guests::{COUNTER, MISBEHAVE};
-use e2e::{Database, Door, Setup};
+use e2e::{Database, Door, Gate, Setup};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -291,25 +291,17 @@ async fn serial_and_fresh_never_run_two_invocations_in_one_instance() {
         (Door::Local, "\"fresh\""),
     ] {
         let database = Database::create().await;
-        let gate = database.client().await;
-        gate.batch_execute("select pg_advisory_lock(1)")
-            .await
-            .unwrap();
+        let gate = database.gate().await;
         let trial = Setup::of(&COUNTER)
             .isolation(isolation)
             .with(&database)
             .concurrency(2)
             .start(door)
             .await;
-        let event = json!({ "sql": "select pg_advisory_lock_shared(1)::text" });
+        let event = json!({ "sql": Gate::PASS });
         let open = async {
-            let waiting =
-                "select count(*) from pg_locks where locktype = 'advisory' and not granted
-                           and database = (select oid from pg_database where datname = $name)";
-            database.until(waiting, "2").await;
-            gate.batch_execute("select pg_advisory_unlock(1)")
-                .await
-                .unwrap();
+            gate.waited_for(2).await;
+            gate.open().await;
         };
         let (first, second, ()) =
             tokio::join!(trial.value(event.clone()), trial.value(event.clone()), open);

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use e2e::guests::{MISBEHAVE, ONWARD, PROGRAM};
-use e2e::{Database, Door, Setup, Trial, eventually};
+use e2e::{Database, Door, Gate, Setup, Trial, eventually};
 use serde_json::json;
 
 /// What those have that go on past their deadline. All others have much more.
@@ -13,9 +13,6 @@ const BRIEF: Duration = Duration::from_secs(2);
 
 /// In the ways in which an invocation keeps an instance to itself, and what it prints before that.
 const HOLDS: [(&str, &str); 2] = [("spin", "spinning"), ("sleep", "sleeping")];
-
-const WAITS: &str =
-    "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
 
 /// An instance for two.
 fn shared() -> Setup {
@@ -49,16 +46,13 @@ async fn who_had_not_begun_is_handled_by_another_instance() {
 async fn who_had_begun_is_told_that_it_was_another_ones_deadline() {
     for (act, _) in HOLDS {
         let database = Database::create().await;
-        let gate = database.client().await;
-        gate.batch_execute("select pg_advisory_lock(1)")
-            .await
-            .unwrap();
+        let gate = database.gate().await;
         let trial = shared().with(&database).start(Door::Lambda).await;
         let holder = async {
-            database.until(WAITS, "1").await;
+            gate.waited_for(1).await;
             trial.invoke_within(BRIEF, json!({ "act": act })).await
         };
-        let waits = json!({ "steps": [{ "batch": "select pg_advisory_lock(1)" }] });
+        let waits = json!({ "steps": [{ "batch": Gate::PASS }] });
         let (neighbour, holder) = tokio::join!(trial.invoke(waits), holder);
         assert_eq!(holder.error().0, "Function.DeadlineExceeded", "{act}");
         let (error_type, message) = neighbour.error();
@@ -118,19 +112,16 @@ async fn suspended_work_that_only_waits_past_its_deadline_harms_nobody() {
 async fn who_begins_to_compute_past_its_deadline_is_ended() {
     for act in ["spin", "turn"] {
         let database = Database::create().await;
-        let gate = database.client().await;
-        gate.batch_execute("select pg_advisory_lock(1)")
-            .await
-            .unwrap();
+        let gate = database.gate().await;
         let trial = Setup::of(&ONWARD)
             .with(&database)
             .isolation("{ concurrent = 2 }")
             .concurrency(2)
             .start(Door::Lambda)
             .await;
-        let waits = json!([{ "step": { "batch": "select pg_advisory_lock(1)" } }]);
+        let waits = json!([{ "step": { "batch": Gate::PASS } }]);
         let late = async {
-            database.until(WAITS, "1").await;
+            gate.waited_for(1).await;
             let event = json!({ "first": [{ "sleep": 2_500 }, act] });
             trial.invoke_within(BRIEF, event).await
         };
@@ -157,10 +148,7 @@ async fn a_handle_works_for_its_own_invocation_alone() {
         copy_in,
     ] {
         let database = Database::with("create table things (number int)").await;
-        let gate = database.client().await;
-        gate.batch_execute("select pg_advisory_lock(1)")
-            .await
-            .unwrap();
+        let gate = database.gate().await;
         let trial = Setup::of(&PROGRAM)
             .with(&database)
             .isolation("{ concurrent = 2 }")
@@ -168,13 +156,11 @@ async fn a_handle_works_for_its_own_invocation_alone() {
             .start(Door::Lambda)
             .await;
         let program = |steps| json!({ "program": { "steps": steps, "fails": false } });
-        let waits = json!({ "do": "batch", "sql": "select pg_advisory_lock(1)" });
+        let waits = json!({ "do": "batch", "sql": Gate::PASS });
         let neighbour = async {
-            database.until(WAITS, "1").await;
+            gate.waited_for(1).await;
             let answer = trial.invoke(program(json!([{ "do": "use_kept" }]))).await;
-            gate.batch_execute("select pg_advisory_unlock(1)")
-                .await
-                .unwrap();
+            gate.open().await;
             answer.value()
         };
         let owner = trial.invoke(program(json!([keep, waits])));

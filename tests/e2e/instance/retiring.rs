@@ -5,39 +5,26 @@ use std::time::Duration;
 
 use e2e::guests::{MISBEHAVE, ONWARD};
 use e2e::lambda::What;
-use e2e::{Clock, Database, Door, Setup, Trial, eventually};
+use e2e::{Clock, Database, Door, Gate, Setup, Trial, eventually};
 use serde_json::json;
-use tokio_postgres::Client;
 
 /// Instances that one function may have alive of which one takes invocations.
 const ALIVE: usize = 4;
 
-const WAITS: &str =
-    "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
-
-/// A database with a lock that is held, and whoever holds it.
-async fn held() -> (Database, Client) {
+/// A database, and a gate in it that is shut.
+async fn held() -> (Database, Gate) {
     let database = Database::with("create table notes (note text)").await;
-    let gate = database.client().await;
-    gate.batch_execute("select pg_advisory_lock(1)")
-        .await
-        .unwrap();
+    let gate = database.gate().await;
     (database, gate)
 }
 
-async fn release(gate: &Client) {
-    gate.batch_execute("select pg_advisory_unlock(1)")
-        .await
-        .unwrap();
-}
-
-/// Sends an event whose invocation comes to wait for the lock, as one of so many.
-async fn hold(trial: &Trial, database: &Database, waiting: usize) -> String {
-    let waits = json!({ "steps": [{ "batch": "select pg_advisory_lock_shared(1)" }] });
+/// Sends an event whose invocation comes to wait before the gate, as one of so many.
+async fn hold(trial: &Trial, gate: &Gate, waiting: usize) -> String {
+    let waits = json!({ "steps": [{ "batch": Gate::PASS }] });
     let event = trial.event(waits.to_string());
     let id = event.id.clone();
     trial.lambda().send(event);
-    database.until(WAITS, &waiting.to_string()).await;
+    gate.waited_for(waiting).await;
     id
 }
 
@@ -59,10 +46,10 @@ async fn an_instance_is_kept_where_there_is_no_room_for_its_successor() {
         .await;
     let mut left = Vec::new();
     for waiting in 1..=ALIVE + 2 {
-        left.push(hold(&trial, &database, waiting).await);
+        left.push(hold(&trial, &gate, waiting).await);
         trial.value(json!({})).await;
     }
-    release(&gate).await;
+    gate.open().await;
     for id in left {
         assert_eq!(trial.lambda().answer(&id).await.what, What::Response);
     }
@@ -81,14 +68,14 @@ async fn where_there_is_no_room_an_invocation_waits_for_it_until_its_deadline() 
     let mut left = Vec::new();
     let brief = Duration::from_millis(500);
     for waiting in 1..=ALIVE {
-        left.push(hold(&trial, &database, waiting).await);
+        left.push(hold(&trial, &gate, waiting).await);
         let sleeps = json!({ "steps": [{ "batch": "select pg_sleep(600)" }] });
         let answer = trial.invoke_within(brief, sleeps).await;
         assert_eq!(answer.error().0, "Function.DeadlineExceeded");
     }
     let answer = trial.invoke_within(brief, json!({})).await;
     assert_eq!(answer.error().0, "Runtime.Busy");
-    let (_, ()) = tokio::join!(trial.value(json!({})), release(&gate));
+    let (_, ()) = tokio::join!(trial.value(json!({})), gate.open());
     for id in left {
         assert_eq!(trial.lambda().answer(&id).await.what, What::Response);
     }
@@ -113,7 +100,7 @@ async fn an_instance_is_kept_where_suspended_work_leaves_no_room_for_its_success
         trial.value(work).await;
         trial.value(json!({})).await;
     }
-    release(&gate).await;
+    gate.open().await;
     eventually("the end of all works", async || {
         trial.value(json!({ "first": [{ "sleep": 1 }] })).await;
         let notes = database.value("select count(*) from notes").await;

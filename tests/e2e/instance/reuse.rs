@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use e2e::guests::{COUNTER, MISBEHAVE, QUERY, STARTING};
-use e2e::{Database, Door, Setup, eventually};
+use e2e::{Database, Door, Gate, Setup, eventually};
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -105,10 +105,7 @@ async fn many_invocations_run_in_one_concurrent_instance() {
     const TOGETHER: usize = 8;
     for door in [Door::Lambda, Door::Local] {
         let database = Database::create().await;
-        let gate = database.client().await;
-        gate.batch_execute("select pg_advisory_lock(1)")
-            .await
-            .unwrap();
+        let gate = database.gate().await;
         let trial = Setup::of(&COUNTER)
             .isolation("{ concurrent = 8 }")
             .function("instances_max", "1")
@@ -116,17 +113,12 @@ async fn many_invocations_run_in_one_concurrent_instance() {
             .concurrency(TOGETHER)
             .start(door)
             .await;
-        let wait = json!({ "sql": "select pg_advisory_lock_shared(1)::text" });
+        let wait = json!({ "sql": Gate::PASS });
         let invocations =
             async { join_all((0..TOGETHER).map(|_| trial.value(wait.clone()))).await };
         let open = async {
-            let waiting =
-                "select count(*) from pg_locks where locktype = 'advisory' and not granted
-                           and database = (select oid from pg_database where datname = $name)";
-            database.until(waiting, &TOGETHER.to_string()).await;
-            gate.batch_execute("select pg_advisory_unlock(1)")
-                .await
-                .unwrap();
+            gate.waited_for(TOGETHER).await;
+            gate.open().await;
         };
         let (answers, ()) = tokio::join!(invocations, open);
         let mut served: Vec<_> = answers
@@ -164,16 +156,14 @@ async fn an_instance_that_is_built_too_slowly_for_one_event_serves_a_later_one()
 async fn hundreds_of_invocations_wait_side_by_side_in_one_instance() {
     const TOGETHER: usize = 400;
     let database = Database::create().await;
-    let gate = database.client().await;
-    let lock = "select pg_advisory_lock(1)";
-    gate.batch_execute(lock).await.unwrap();
+    let gate = database.gate().await;
     let setup = Setup::of(&COUNTER)
         .isolation("{ concurrent = 500 }")
         .function("instances_max", "1")
         .with(&database)
         .database("pool_max", "1");
     let trial = setup.start(Door::Local).await;
-    let wait = json!({ "sql": "select pg_advisory_lock_shared(1)::text" });
+    let wait = json!({ "sql": Gate::PASS });
     let invocations = async { join_all((0..TOGETHER).map(|_| trial.value(wait.clone()))).await };
     let open = async {
         eventually("all of them", async || {
@@ -181,8 +171,7 @@ async fn hundreds_of_invocations_wait_side_by_side_in_one_instance() {
             (seen["together"].as_u64() >= Some(TOGETHER as u64)).then_some(())
         })
         .await;
-        let unlock = "select pg_advisory_unlock(1)";
-        gate.batch_execute(unlock).await.unwrap();
+        gate.open().await;
     };
     tokio::join!(invocations, open);
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use e2e::arrival::Reading;
 use e2e::guests::{ECHO, ONWARD};
 use e2e::lambda::{Call, Event, What};
-use e2e::{Database, Door, PATIENCE, Setup, Trial};
+use e2e::{Database, Door, Gate, PATIENCE, Setup, Trial};
 use serde_json::{Value, json};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -57,23 +57,18 @@ fn sent(trial: &Trial) -> usize {
 #[tokio::test]
 async fn a_piece_is_on_its_way_while_the_next_is_made() {
     let database = Database::create().await;
-    let gate = database.client().await;
-    gate.batch_execute("select pg_advisory_lock(1)")
-        .await
-        .unwrap();
+    let gate = database.gate().await;
     let trial = Setup::of(&ONWARD)
         .with(&database)
         .function("response", "\"stream\"")
         .start(Door::Lambda)
         .await;
-    let wait = json!({ "step": { "batch": "select pg_advisory_lock_shared(1)" } });
+    let wait = json!({ "step": { "batch": Gate::PASS } });
     let event = json!({ "stream": [{ "send": "one" }, wait, { "send": ", two" }] });
     let id = send(&trial, &event, TIMEOUT).await;
     trial.lambda().arrived(&id, 3).await;
     let released = Instant::now();
-    gate.batch_execute("select pg_advisory_unlock(1)")
-        .await
-        .unwrap();
+    gate.open().await;
     let answer = trial.lambda().answer(&id).await;
     assert_eq!(&answer.body[..], b"one, two");
     assert!(answer.pieces[0].0 < released && answer.pieces[1].0 >= released);

@@ -6,7 +6,7 @@ use e2e::arrival::Reading;
 use e2e::emf::Figures;
 use e2e::guests::{MISBEHAVE, ONWARD, QUERY};
 use e2e::lambda::What;
-use e2e::{Cut, Database, Door, Middlebox, Proxy, Server, Setup, Trial, eventually};
+use e2e::{Cut, Database, Door, Gate, Middlebox, Proxy, Server, Setup, Trial, eventually};
 use serde_json::{Value, json};
 
 /// Longer than any drain may take, on a machine however busy.
@@ -30,18 +30,15 @@ behind_both_doors! {
     /// the drain has all the time that there is.
     async fn an_invocation_that_runs_is_answered_first(door) {
         let database = Database::create().await;
-        let gate = database.client().await;
-        gate.batch_execute("select pg_advisory_lock(1)").await.unwrap();
+        let gate = database.gate().await;
         let patient = "[lambda]\ndrain_timeout_ms = 10000\n";
         let mut trial = Setup::of(&QUERY).with(&database).toml(patient).start(door).await;
         let drain = async {
-            let waiting =
-                "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
-            database.until(waiting, "1").await;
+            gate.waited_for(1).await;
             trial.host.terminate();
-            gate.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
+            gate.open().await;
         };
-        let wait = json!({ "steps": [{ "query": "select pg_advisory_lock_shared(1)::text" }] });
+        let wait = json!({ "steps": [{ "query": Gate::PASS }] });
         let (answer, ()) = tokio::join!(trial.value(wait), drain);
         assert_eq!(answer[0]["rows"], json!([[""]]));
         assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));

@@ -7,7 +7,7 @@ use e2e::guests::{ECHO, ONWARD, QUERY};
 use e2e::handmade::Reply;
 use e2e::lambda::{Fate, What};
 use e2e::trial::FUNCTION;
-use e2e::{Database, Door, Handmade, Host, Proxy, Setup};
+use e2e::{Database, Door, Gate, Handmade, Host, Proxy, Setup};
 use serde_json::json;
 
 use super::drain::DRAINED;
@@ -38,10 +38,7 @@ async fn an_event_of_which_half_has_come_is_answered() {
 #[tokio::test]
 async fn an_answer_that_could_not_be_posted_is_posted_again_before_the_end() {
     let database = Database::create().await;
-    let gate = database.client().await;
-    gate.batch_execute("select pg_advisory_lock(1)")
-        .await
-        .unwrap();
+    let gate = database.gate().await;
     let mut trial = Setup::of(&QUERY)
         .with(&database)
         .timeout(Duration::from_secs(60))
@@ -49,14 +46,11 @@ async fn an_answer_that_could_not_be_posted_is_posted_again_before_the_end() {
         .start(Door::Lambda)
         .await;
     let drain = async {
-        let waiting = "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
-        database.until(waiting, "1").await;
+        gate.waited_for(1).await;
         trial.host.terminate();
-        gate.batch_execute("select pg_advisory_unlock(1)")
-            .await
-            .unwrap();
+        gate.open().await;
     };
-    let wait = json!({ "steps": [{ "query": "select pg_advisory_lock_shared(1)::text" }] });
+    let wait = json!({ "steps": [{ "query": Gate::PASS }] });
     let event = trial.event(wait.to_string());
     let lost = Some(Fate::AnswersLost(2));
     let (call, ()) = tokio::join!(trial.lambda().invoke(event, lost), drain);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use e2e::guests::{COUNTER, ONWARD, QUERY};
 use e2e::lambda::{Call, Event, What};
-use e2e::{Clock, Cut, Database, Door, Middlebox, Server, Setup, Trial};
+use e2e::{Clock, Cut, Database, Door, Gate, Middlebox, Server, Setup, Trial};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -275,26 +275,19 @@ async fn a_server_that_is_slow_is_not_taken_for_dead() {
 #[tokio::test]
 async fn a_clock_that_jumps_during_an_invocation_harms_nobody() {
     let mut scene = Scene::with_pool("2").await;
-    let gate = scene.database.client().await;
     for seconds in [3600, -7200, 3600] {
-        gate.batch_execute("select pg_advisory_lock(1)")
-            .await
-            .unwrap();
+        let gate = scene.database.gate().await;
         let wait = json!({ "query": "select pg_advisory_xact_lock_shared(1)::text" });
         let steps = json!([wait, scene.note()]);
         let jump = async {
-            let waiting = "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
-            scene.database.until(waiting, "1").await;
+            gate.waited_for(1).await;
             scene.clock.shift(seconds);
-            gate.batch_execute("select pg_advisory_unlock(1)")
-                .await
-                .unwrap();
+            gate.open().await;
         };
         let (answer, ()) = tokio::join!(scene.trial.value(json!({ "steps": steps })), jump);
         assert!(!answer.to_string().contains("error"), "{answer}");
         scene.check().await;
     }
-    drop(gate);
     let few = "select count(*) <= 2 from pg_stat_activity where datname = $name";
     scene.database.until(few, "t").await;
 }
@@ -304,25 +297,19 @@ async fn a_clock_that_jumps_during_an_invocation_harms_nobody() {
 #[tokio::test]
 async fn a_connection_cut_in_a_transaction_is_an_error_and_nothing_is_done_twice() {
     let mut scene = Scene::with_pool("2").await;
-    let gate = scene.database.client().await;
     for cut in [Cut::Reset, Cut::Finish] {
-        gate.batch_execute("select pg_advisory_lock(1)")
-            .await
-            .unwrap();
+        let gate = scene.database.gate().await;
         let lost = json!({ "transaction": [
             { "execute": "insert into noted values (-1)" },
-            { "query": "select pg_advisory_lock_shared(1)::text" },
+            { "query": Gate::PASS },
             { "execute": "insert into noted values (-1)" },
         ], "end": "commit" });
         let steps = json!({ "steps": [lost, scene.note()] });
         let cutting = async {
-            let waiting = "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
-            scene.database.until(waiting, "1").await;
+            gate.waited_for(1).await;
             scene.trial.host.freeze();
             assert_eq!(scene.middlebox.cut(cut).await, 1);
-            gate.batch_execute("select pg_advisory_unlock(1)")
-                .await
-                .unwrap();
+            gate.open().await;
             scene.trial.host.thaw();
         };
         let (answer, ()) = tokio::join!(scene.trial.value(steps), cutting);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use e2e::guests::{COPIED, ECHO, QUERY, STARTING};
 use e2e::lambda::What;
-use e2e::{Clock, Database, Door, PATIENCE, Setup, Trial, eventually, local};
+use e2e::{Clock, Database, Door, Gate, PATIENCE, Setup, Trial, eventually, local};
 use serde_json::{Value, json};
 
 use super::snapshots::told_of;
@@ -181,23 +181,18 @@ async fn there_are_instances_and_connections_for_all_events_at_a_time() {
     eventually("five instances", async || (started() == 5).then_some(())).await;
 
     let database = Database::create().await;
-    let gate = database.client().await;
-    gate.batch_execute("select pg_advisory_lock(1)")
-        .await
-        .unwrap();
+    let gate = database.gate().await;
     let slots = 12;
     let trial = Setup::of(&QUERY)
         .with(&database)
         .concurrency(slots)
         .start(Door::Lambda)
         .await;
-    let wait = json!({ "steps": [{ "batch": "select pg_advisory_lock_shared(1)" }] });
+    let wait = json!({ "steps": [{ "batch": Gate::PASS }] });
     for _ in 0..slots {
         trial.lambda().send(trial.event(wait.to_string()));
     }
-    let waiting =
-        "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
-    database.until(waiting, &slots.to_string()).await;
+    gate.waited_for(slots).await;
 }
 
 /// Lambda may end it without a word, so the log has one; and a signal ends it.

@@ -4,7 +4,7 @@
 use e2e::arrival::Reading;
 use e2e::guests::{ECHO, ONWARD, QUERY};
 use e2e::lambda::What;
-use e2e::{Database, Door, PATIENCE, Setup, Trial, eventually};
+use e2e::{Database, Door, Gate, PATIENCE, Setup, Trial, eventually};
 use serde_json::{Value, json};
 
 const CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
@@ -30,10 +30,7 @@ async fn a_notification_is_heard_with_one_event_at_a_time() {
 #[tokio::test]
 async fn an_event_is_asked_for_while_the_last_one_is_cleaned_up_after() {
     let database = Database::create().await;
-    let (gate, table) = (database.client().await, database.client().await);
-    gate.batch_execute("select pg_advisory_lock(1)")
-        .await
-        .unwrap();
+    let (gate, table) = (database.gate().await, database.client().await);
     let trial = Setup::of(&QUERY)
         .with(&database)
         .database("pool_max", "1")
@@ -42,21 +39,20 @@ async fn an_event_is_asked_for_while_the_last_one_is_cleaned_up_after() {
         .await;
     let pid = json!({ "query": "select pg_backend_pid()" });
     let before = step(&trial, pid.clone()).await;
-    let leave = "create temporary table left_over (); commit; select pg_advisory_lock_shared(1)";
+    let leave = format!(
+        "create temporary table left_over (); commit; {}",
+        Gate::PASS
+    );
     let event = trial.event(json!({ "steps": [{ "batch": leave }] }).to_string());
     let id = event.id.clone();
     trial.lambda().send(event);
-    let waiting =
-        "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
-    database.until(waiting, "1").await;
+    gate.waited_for(1).await;
     let schema = "select nspname from pg_class c join pg_namespace n on n.oid = relnamespace
         where relname = 'left_over'";
     let schema = database.value(schema).await.unwrap();
     let hold = format!("begin; lock table {schema}.left_over in access share mode");
     table.batch_execute(&hold).await.unwrap();
-    gate.batch_execute("select pg_advisory_unlock(1)")
-        .await
-        .unwrap();
+    gate.open().await;
     trial.lambda().answer(&id).await;
     trial.lambda().parked(1).await;
     table.batch_execute("commit").await.unwrap();
@@ -246,10 +242,7 @@ async fn memory_that_was_refused_explains_no_later_trap() {
 #[tokio::test]
 async fn work_that_can_be_suspended_no_more_is_waited_for() {
     let database = Database::create().await;
-    let gate = database.client().await;
-    gate.batch_execute("select pg_advisory_lock(1)")
-        .await
-        .unwrap();
+    let gate = database.gate().await;
     let trial = Setup::of(&ONWARD)
         .with(&database)
         .isolation("{ concurrent = 2 }")
@@ -264,14 +257,10 @@ async fn work_that_can_be_suspended_no_more_is_waited_for() {
             .await;
     }
     trial.lambda().parked(2).await;
-    let waits = json!([{ "step": { "batch": "select pg_advisory_lock_shared(1)" } }]);
+    let waits = json!([{ "step": { "batch": Gate::PASS } }]);
     trial.value(json!({ "after": [waits] })).await;
-    let waiting =
-        "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
-    database.until(waiting, "1").await;
+    gate.waited_for(1).await;
     trial.lambda().parked(1).await;
-    gate.batch_execute("select pg_advisory_unlock(1)")
-        .await
-        .unwrap();
+    gate.open().await;
     trial.lambda().parked(2).await;
 }

@@ -101,25 +101,19 @@ async fn a_connection_that_falls_silent_while_an_event_is_waited_for_is_made_aga
 #[tokio::test]
 async fn a_connection_cut_during_an_invocation_is_made_again_for_the_answer() {
     let database = Database::with("create table noted (number int8)").await;
-    let gate = database.client().await;
     let setup = Setup::of(&QUERY).with(&database).timeout(TIMEOUT);
     let trial = setup.behind_middlebox().start(Door::Lambda).await;
     for (number, cut) in (1..).zip(Cut::ALL) {
-        gate.batch_execute("select pg_advisory_lock(1)")
-            .await
-            .unwrap();
+        let gate = database.gate().await;
         let steps = json!([{ "transaction": [
             { "execute": format!("insert into noted values ({number})") },
             { "query": "select pg_advisory_xact_lock_shared(1)::text" },
         ], "end": "commit" }]);
         let event = trial.event(json!({ "steps": steps }).to_string());
         let cutting = async {
-            let waiting = "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
-            database.until(waiting, "1").await;
+            gate.waited_for(1).await;
             assert!(trial.middlebox().cut(cut).await >= 1);
-            gate.batch_execute("select pg_advisory_unlock(1)")
-                .await
-                .unwrap();
+            gate.open().await;
         };
         let (call, ()) = tokio::join!(trial.lambda().invoke(event, None), cutting);
         let call = call.unwrap();
@@ -306,7 +300,6 @@ async fn an_address_may_be_a_url_with_a_path() {
 #[tokio::test]
 async fn an_answer_that_is_swallowed_is_posted_again_while_somebody_waits() {
     let database = Database::create().await;
-    let gate = database.client().await;
     let trial = Setup::of(&QUERY)
         .with(&database)
         .timeout(Duration::from_secs(5))
@@ -314,18 +307,13 @@ async fn an_answer_that_is_swallowed_is_posted_again_while_somebody_waits() {
         .start(Door::Lambda)
         .await;
     for bytes in [10, 200_000] {
-        gate.batch_execute("select pg_advisory_lock(1)")
-            .await
-            .unwrap();
+        let gate = database.gate().await;
         let sql = format!("select pg_advisory_xact_lock_shared(1)::text || repeat('x', {bytes})");
         let event = trial.event(json!({ "steps": [{ "query": sql }] }).to_string());
         let cutting = async {
-            let waiting = "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
-            database.until(waiting, "1").await;
+            gate.waited_for(1).await;
             assert!(trial.middlebox().cut(Cut::Silence).await >= 1);
-            gate.batch_execute("select pg_advisory_unlock(1)")
-                .await
-                .unwrap();
+            gate.open().await;
         };
         let (call, ()) = tokio::join!(trial.lambda().invoke(event, None), cutting);
         let call = call.unwrap();

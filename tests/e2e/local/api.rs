@@ -6,7 +6,7 @@ use bytes::Bytes;
 use e2e::guests::{COUNTER, ECHO, MISBEHAVE, ONWARD};
 use e2e::local::{header, invoke, send};
 use e2e::trial::FUNCTION;
-use e2e::{Database, Door, Host, PATIENCE, Setup, eventually};
+use e2e::{Database, Door, Gate, Host, PATIENCE, Setup, eventually};
 use hyper::Method;
 use serde_json::{Value, json};
 
@@ -176,9 +176,7 @@ async fn the_tail_of_the_log_comes_with_the_answer_if_asked_for() {
 #[tokio::test]
 async fn what_is_printed_for_no_invocation_is_in_nobodys_tail() {
     let database = Database::create().await;
-    let gate = database.client().await;
-    let lock = "select pg_advisory_lock(1)";
-    gate.batch_execute(lock).await.unwrap();
+    let gate = database.gate().await;
     let trial = Setup::of(&ONWARD)
         .with(&database)
         .isolation("{ concurrent = 2 }")
@@ -188,7 +186,7 @@ async fn what_is_printed_for_no_invocation_is_in_nobodys_tail() {
     trial
         .value(json!({ "first": [{ "stray": "gone astray" }] }))
         .await;
-    let event = json!({ "first": [{ "step": { "batch": lock } }, { "print": "mine" }] });
+    let event = json!({ "first": [{ "step": { "batch": Gate::PASS } }, { "print": "mine" }] });
     let headers = [("X-Amz-Log-Type", "Tail")];
     let tailed = invoke(
         trial.address(),
@@ -197,8 +195,7 @@ async fn what_is_printed_for_no_invocation_is_in_nobodys_tail() {
         event.to_string().into(),
     );
     let meanwhile = async {
-        let waits = "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
-        database.until(waits, "1").await;
+        gate.waited_for(1).await;
         let printed = || {
             let log = trial.host.log();
             log.iter()
@@ -208,9 +205,7 @@ async fn what_is_printed_for_no_invocation_is_in_nobodys_tail() {
         let before = printed();
         let more = async || (printed() > before + 1).then_some(());
         eventually("what is printed for nobody", more).await;
-        gate.batch_execute("select pg_advisory_unlock(1)")
-            .await
-            .unwrap();
+        gate.open().await;
     };
     let (tailed, ()) = tokio::join!(tailed, meanwhile);
     let tail = STANDARD

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use e2e::guests::{ECHO, ONWARD};
 use e2e::local::{begin, header, send};
 use e2e::trial::FUNCTION;
-use e2e::{Database, Door, Setup, Trial};
+use e2e::{Database, Door, Gate, Setup, Trial};
 use http_body_util::BodyExt;
 use hyper::Method;
 use hyper::body::Incoming;
@@ -56,20 +56,15 @@ async fn frames(trial: &Trial, event: &Value) -> Bytes {
 /// until `second` and what is to come `behind` it are there.
 async fn arrive_in_turn(how: &str, [first, second]: [&str; 2], behind: &[&str]) {
     let database = Database::create().await;
-    let gate = database.client().await;
-    gate.batch_execute("select pg_advisory_lock(1)")
-        .await
-        .unwrap();
+    let gate = database.gate().await;
     let trial = setup(Some(&database)).await.start(Door::Local).await;
-    let wait = json!({ "step": { "batch": "select pg_advisory_lock_shared(1)" } });
+    let wait = json!({ "step": { "batch": Gate::PASS } });
     let event = json!({ how: [{ "send": first }, wait, { "send": second }] });
     let (response, connection) =
         begin(trial.address(), Method::POST, &path(), &[], body(&event)).await;
     let mut frames = response.into_body();
     until(&mut frames, first).await;
-    gate.batch_execute("select pg_advisory_unlock(1)")
-        .await
-        .unwrap();
+    gate.open().await;
     until(&mut frames, second).await;
     for text in behind {
         until(&mut frames, text).await;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use e2e::emf::Figures;
 use e2e::guests::{ECHO, MISBEHAVE, ONWARD, QUERY};
-use e2e::{Answer, Clock, Database, Door, Proxy, Setup, Trial};
+use e2e::{Answer, Clock, Database, Door, Gate, Proxy, Setup, Trial};
 use serde_json::{Value, json};
 
 const EMF: &str = "[log]\nmetrics = \"emf\"\n";
@@ -190,23 +190,21 @@ behind_both_doors! {
     /// The first waits in the database while the second is done in the same instance.
     async fn figures_of_neighbours_do_not_mix(door) {
         let database = Database::create().await;
-        let gate = database.client().await;
-        gate.batch_execute("select pg_advisory_lock(1)").await.unwrap();
+        let gate = database.gate().await;
         let setup = Setup::of(&QUERY).isolation("{ concurrent = 2 }").function("instances_max", "1");
         let trial = setup.with(&database).toml(EMF).concurrency(2).start(door).await;
         let slow = json!([
-            { "query": "select pg_advisory_lock_shared(1)::text" },
+            { "query": Gate::PASS },
             { "query": "select n from generate_series(1, 7) n" },
         ]);
         let quick = async {
-            let waits = "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
-            database.until(waits, "1").await;
+            gate.waited_for(1).await;
             let steps = json!([
                 { "query": "select n from generate_series(1, 5000) n" },
                 { "query": "select 1 / 0" },
             ]);
             let (_, figures) = told(&trial, json!({ "steps": steps })).await;
-            gate.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
+            gate.open().await;
             figures
         };
         let (slow, quick) = tokio::join!(of_steps(&trial, slow), quick);
@@ -240,14 +238,13 @@ behind_both_doors! {
     /// The work after the answer belongs to it.
     async fn figures_are_told_when_the_work_after_the_answer_is_done(door) {
         let database = Database::create().await;
-        let gate = database.client().await;
-        gate.batch_execute("select pg_advisory_lock(1)").await.unwrap();
+        let gate = database.gate().await;
         let trial = Setup::of(&ONWARD).with(&database).toml(EMF).start(door).await;
-        let work = json!([{ "step": { "query": "select pg_advisory_lock_shared(1)::text" } }]);
+        let work = json!([{ "step": { "query": Gate::PASS } }]);
         let answer = trial.invoke(json!({ "after": [work] })).await;
         answer.value();
         assert!(Figures::all(&trial.host).is_empty(), "there is more to come");
-        gate.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
+        gate.open().await;
         let figures = Figures::of(&trial.host, &answer.request_id).await;
         assert_eq!(figures.get("Rows"), 1.0);
         assert!(figures.get("AfterAnswer") > 0.0, "{figures:?}");

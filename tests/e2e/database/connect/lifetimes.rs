@@ -79,10 +79,7 @@ async fn a_connection_in_steady_use_is_replaced_at_its_age() {
 #[tokio::test]
 async fn a_connection_that_an_invocation_has_is_not_taken_from_it() {
     let scene = Scene::start().await;
-    let gate = scene.database.client().await;
-    gate.batch_execute("select pg_advisory_lock(1)")
-        .await
-        .unwrap();
+    let gate = scene.database.gate().await;
     let (look, wait) = (
         json!({ "query": PID }),
         json!({ "query": "select pg_advisory_xact_lock_shared(1)::text" }),
@@ -91,12 +88,9 @@ async fn a_connection_that_an_invocation_has_is_not_taken_from_it() {
         { "batch": "set application_name = 'kept'" }, look, wait, look,
     ] });
     let ages = async {
-        let waiting = "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
-        scene.database.until(waiting, "1").await;
+        gate.waited_for(1).await;
         scene.clock.shift(5_000);
-        gate.batch_execute("select pg_advisory_unlock(1)")
-            .await
-            .unwrap();
+        gate.open().await;
     };
     let (answer, ()) = tokio::join!(scene.trial.value(held), ages);
     assert_eq!(answer[1]["rows"], answer[3]["rows"], "{answer}");

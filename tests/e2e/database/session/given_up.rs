@@ -279,8 +279,7 @@ behind_both_doors! {
                 $$ begin if new.key = 7 then perform pg_advisory_xact_lock(1); end if; return new; end $$;
             create trigger waits before insert on written for each row execute function wait()
         ").await;
-        let gate = database.client().await;
-        gate.batch_execute("select pg_advisory_lock(1)").await.unwrap();
+        let _gate = database.gate().await;
         let trial = Setup::of(&PROGRAM).with(&database).database("pool_max", "1").start(door).await;
         let slow = "select case n when 9 then pg_sleep(600)::text else repeat('x', 1000000) end from generate_series(1, 9) n";
         let slow = json!({ "do": "query", "sql": slow, "rows": "half" });

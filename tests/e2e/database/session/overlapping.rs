@@ -84,14 +84,12 @@ behind_both_doors! {
     /// Two calls are at the server when neither has ended.
     async fn calls_at_the_same_time_wait_for_nothing_of_each_other(door) {
         let (database, trial) = trial(door, "4").await;
-        let gate = database.client().await;
         for keep in KEEP {
-            gate.batch_execute("select pg_advisory_lock(1)").await.unwrap();
+            let gate = database.gate().await;
             let meet = json!({ "query": "select pg_advisory_xact_lock(1)::text" });
             let open = async {
-                let waiting = "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
-                database.until(waiting, "3").await;
-                gate.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
+                gate.waited_for(3).await;
+                gate.open().await;
             };
             let steps = json!([{ "batch": keep }, { "parallel": [meet, meet, meet] }]);
             let (results, ()) = tokio::join!(results(&trial, steps), open);

@@ -228,10 +228,9 @@ behind_both_doors! {
     /// Nobody can know whether it was committed.
     async fn a_commit_that_was_cut_off_is_not_done_again(door) {
         let (database, trial) = trial(door).await;
-        let gate = database.client().await;
-        gate.batch_execute("select pg_advisory_lock(1)").await.unwrap();
+        let gate = database.gate().await;
         let kill = async {
-            database.until(WAITING, "1").await;
+            gate.waited_for(1).await;
             let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity
                 where datname = $name and wait_event = 'advisory'";
             database.observe(kill).await;
