@@ -32,6 +32,9 @@ pub enum Failure {
     /// There is no TLS with that server, or not with whom it is.
     #[error("{0}")]
     Tls(String),
+    /// The server's certificate is for another name than its host's, in words that have both.
+    #[error("{0}")]
+    Misnamed(String),
     /// The password cannot be had.
     #[error("{0}")]
     Secret(String),
@@ -73,6 +76,12 @@ impl Failure {
     pub(super) fn at(&self, place: &dyn fmt::Display) -> Unconnected {
         let told = match self {
             Self::Secret(_) => "the password cannot be had; the host's log says why".to_owned(),
+            Self::Misnamed(_) => {
+                "the server's certificate is not for the name of its host; the host's log has both names"
+                    .to_owned()
+            }
+            // Of whoever logs in, of the database, and in what it says of pg_hba.conf of the address.
+            Self::Refused(_) | Self::RefusedToken(_) => without_names(&self.to_string()),
             failure => failure.to_string(),
         };
         Unconnected {
@@ -90,6 +99,26 @@ impl Failure {
     fn is_failing_over(&self) -> bool {
         matches!(self, Self::Gone(_) | Self::Unsuitable(_))
     }
+}
+
+/// What a server says, without the names that it quotes, in whichever language it speaks.
+fn without_names(text: &str) -> String {
+    let mut told = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(character) = rest.next() {
+        told.push(character);
+        let ends = match character {
+            '"' => "\"",
+            '«' => "»",
+            '»' => "«",
+            '„' => "“”",
+            '“' => "”",
+            _ => continue,
+        };
+        told.push('…');
+        told.extend(rest.by_ref().find(|character| ends.contains(*character)));
+    }
+    told
 }
 
 /// What became of each endpoint that was tried, by name.
@@ -177,6 +206,28 @@ mod tests {
         ] {
             let list = failures(list);
             assert_eq!(list.are_passing(false), expected, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn a_guest_is_not_told_the_names_that_a_server_quotes() {
+        for (text, told) in [
+            (
+                r#"no pg_hba.conf entry for host "10.0.0.5", user "shop", database "eu", no encryption"#,
+                r#"no pg_hba.conf entry for host "…", user "…", database "…", no encryption"#,
+            ),
+            (
+                "Passwort-Authentifizierung für Benutzer »shop« fehlgeschlagen",
+                "Passwort-Authentifizierung für Benutzer »…« fehlgeschlagen",
+            ),
+            ("Benutzer „shop“, «eu»", "Benutzer „…“, «…»"),
+            ("cut off: \"shop", "cut off: \"…"),
+            (
+                "sorry, too many clients already",
+                "sorry, too many clients already",
+            ),
+        ] {
+            assert_eq!(without_names(text), told);
         }
     }
 

@@ -149,7 +149,7 @@ impl Tls {
             }
         };
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-            Failure::Tls(format!("no certificate can be for a host named {host:?}"))
+            Failure::Misnamed(format!("no certificate can be for a host named {host:?}"))
         })?;
         Ok(Secured {
             client,
@@ -183,14 +183,14 @@ impl Secured {
         let hands = connector.connect(self.name.clone(), stream).await;
         let stream = hands.map_err(|error| {
             let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
-            Failure::Tls(match tls {
+            match tls {
                 Some(tls) => described(tls, &self.name),
-                None if self.direct => format!(
+                None if self.direct => Failure::Tls(format!(
                     "the connection was lost while TLS began: {error}; a server before PostgreSQL 17 takes no \
                      sslnegotiation=direct"
-                ),
-                None => format!("the connection was lost while TLS began: {error}"),
-            })
+                )),
+                None => Failure::Tls(format!("the connection was lost while TLS began: {error}")),
+            }
         })?;
         let (_, session) = stream.get_ref();
         match self.direct && session.alpn_protocol() != Some(PROTOCOL) {
@@ -263,29 +263,43 @@ fn wanted(parts: &AddressParts, config: &DatabaseConfig) -> Result<Wanted, Strin
 }
 
 /// What went wrong, in a line for whoever has to put it right.
-fn described(error: &Error, name: &ServerName<'_>) -> String {
-    let host = name.to_str();
+fn described(error: &Error, name: &ServerName<'_>) -> Failure {
     let Error::InvalidCertificate(problem) = error else {
-        return format!(
+        return Failure::Tls(format!(
             "TLS cannot be agreed on ({error}); if the server's is too old, say sslmode=disable"
-        );
+        ));
     };
-    let days = |from: u64, to: u64| to.saturating_sub(from) / 86_400;
+    let host = name.to_str();
     match problem {
-        CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => format!(
-            "the server's certificate names no host at all (a subject's common name does not count); \
-             make one for {host}, or say sslmode=verify-ca"
-        ),
+        CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
+            Failure::Misnamed(format!(
+                "the server's certificate names no host at all (a subject's common name does not count); \
+                 make one for {host}, or say sslmode=verify-ca"
+            ))
+        }
         CertificateError::NotValidForNameContext { presented, .. } => {
             let presented: Vec<_> = presented.iter().map(|name| certificate::plain(name)).collect();
-            format!(
+            Failure::Misnamed(format!(
                 "the server's certificate is for {}, not for {host}; connect by that name, or say sslmode=verify-ca",
                 presented.join(", ")
-            )
+            ))
         }
         CertificateError::NotValidForName => {
-            format!("the server's certificate is not for {host}")
+            Failure::Misnamed(format!("the server's certificate is not for {host}"))
         }
+        _ if known::is_an_authoritys(error) => Failure::Tls(
+            "the server's certificate is made for an authority (CA:TRUE), so only that very certificate in the \
+             file of tls = { ca = \"file.pem\" }, or sslrootcert, makes it trusted"
+                .to_owned(),
+        ),
+        problem => Failure::Tls(unacceptable(problem)),
+    }
+}
+
+/// Why a certificate of the right name is not accepted.
+fn unacceptable(problem: &CertificateError) -> String {
+    let days = |from: u64, to: u64| to.saturating_sub(from) / 86_400;
+    match problem {
         CertificateError::ExpiredContext { time, not_after } => format!(
             "the server's certificate expired {} days ago; it must be renewed there",
             days(not_after.as_secs(), time.as_secs())
@@ -297,11 +311,6 @@ fn described(error: &Error, name: &ServerName<'_>) -> String {
         CertificateError::UnknownIssuer => {
             "the server's certificate is of an issuer that is not trusted; give the issuer's certificate \
              with tls = { ca = \"file.pem\" }, or sslrootcert"
-                .to_owned()
-        }
-        _ if known::is_an_authoritys(error) => {
-            "the server's certificate is made for an authority (CA:TRUE), so only that very certificate in the \
-             file of tls = { ca = \"file.pem\" }, or sslrootcert, makes it trusted"
                 .to_owned()
         }
         other => format!("the server's certificate cannot be accepted: {other}"),

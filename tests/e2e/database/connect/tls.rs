@@ -127,11 +127,19 @@ async fn ask(door: Door, setup: Setup, sql: &str) -> Result<Value, String> {
         "{answer}\n{log}"
     );
     match answer[0]["error"]["message"].as_str() {
-        Some(message) => Err(message.to_owned()),
+        Some(message) => {
+            assert!(
+                !message.contains(".test"),
+                "a guest is told no host: {message}"
+            );
+            Err(message.to_owned())
+        }
         None => Ok(answer[0]["rows"][0][0].clone()),
     }
 }
 
+/// What a guest is told of it.
+const MISNAMED: &str = "is not for the name of its host";
 const ENCRYPTED: &str = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
 
 behind_both_doors! {
@@ -184,7 +192,7 @@ behind_both_doors! {
         let trust = site.trust();
         let stranger = format!("{{ ca = {:?} }}", Authority::new("A stranger").file().display().to_string());
         for (url, tls, words) in [
-            (url(&secure, "shop", "other.test", ""), Some(&trust), "is for db.test, not for other.test"),
+            (url(&secure, "shop", "other.test", ""), Some(&trust), MISNAMED),
             (url(&expired, "shop", "db.test", ""), Some(&trust), "certificate expired "),
             (url(&secure, "shop", "db.test", ""), Some(&stranger), "issuer that is not trusted"),
             (url(&secure, "shop", "db.test", "&sslmode=require"), None, "issuer that is not trusted"),
@@ -198,6 +206,16 @@ behind_both_doors! {
         }
     }
 
+    async fn for_whom_a_certificate_is_stands_in_the_log(door) {
+        let site = site().await;
+        let secure = Database::create_on(&site.secure).await;
+        let url = url(&secure, "shop", "other.test", "");
+        let trial = Setup::of(&QUERY).database("url", &url).database("tls", &site.trust()).start(door).await;
+        trial.value(json!({ "steps": [{ "query": ENCRYPTED }] })).await;
+        let said = "is for db.test, not for other.test";
+        e2e::eventually(said, async || (trial.host.lines(said) > 0).then_some(())).await;
+    }
+
     async fn a_certificate_that_is_an_authoritys_is_trusted_by_itself(door) {
         let site = site().await;
         let (alone, past) = tokio::join!(Database::create_on(&site.alone), Database::create_on(&site.past));
@@ -206,7 +224,7 @@ behind_both_doors! {
         for (database, host, more, trusted, expected) in [
             (&alone, "db.test", "", own, Ok(json!(true))),
             (&alone, "other.test", "&sslmode=verify-ca", own, Ok(json!(true))),
-            (&alone, "other.test", "", own, Err("is for db.test, not for other.test")),
+            (&alone, "other.test", "", own, Err(MISNAMED)),
             (&past, "db.test", "", old, Err("certificate expired ")),
             (&past, "db.test", "&sslmode=verify-ca", old, Err("certificate expired ")),
             (&alone, "db.test", "", &stranger, Err("issuer that is not trusted")),
