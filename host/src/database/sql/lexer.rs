@@ -239,11 +239,12 @@ impl<'a> Tokens<'a> {
     /// newer versions know underscores: to older ones a word begins with them, which is to be seen if
     /// it is more than that.
     fn skip_digits(&mut self) {
-        let behind = self.rest.trim_start_matches(continues_word);
-        let word = &self.rest[..self.rest.len() - behind.len()];
-        match word.chars().all(|c| c.is_ascii_digit() || c == '_') {
-            true => self.rest = behind,
-            false => _ = self.take_while(|c| c.is_ascii_digit()),
+        let is_spaced_digit = |c: char| c.is_ascii_digit() || c == '_';
+        // No further than they go: what is read here is read again.
+        let behind = self.rest.trim_start_matches(is_spaced_digit);
+        match behind.starts_with(continues_word) {
+            true => _ = self.take_while(|c| c.is_ascii_digit()),
+            false => self.rest = behind,
         }
     }
 
@@ -408,6 +409,13 @@ mod tests {
         ] {
             assert_eq!(dots(sql), expected, "{sql}");
         }
+    }
+
+    /// Or it would be read for hours.
+    #[test]
+    fn digits_are_read_no_further_than_they_go() {
+        let text = "$1$".repeat(crate::limits::SQL_BYTES_MAX / 3);
+        assert!(Tokens::new(&text).count() > 10_000);
     }
 
     #[test]
