@@ -165,6 +165,9 @@ pub const STATEMENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const TYPES_TRUSTED: Duration = Duration::from_secs(60);
 /// SQL text of one statement, in bytes.
 pub const SQL_BYTES_MAX: usize = 1024 * 1024;
+/// Steps that PostgreSQL's scanner may take for the operators and comments of one text, in which nothing can end it: the
+/// sum of the squares of their lengths. A run of 10,000 characters is as much, or a mebibyte of banners of 80.
+pub const SQL_SCAN_STEPS_MAX: u64 = 100_000_000;
 /// What the calls of one invocation may bring along together (SQL, arguments, data of a `COPY`) while they wait or are
 /// sent, in bytes.
 pub const CALLS_BYTES_MAX: usize = 64 * 1024 * 1024;

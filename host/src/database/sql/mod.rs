@@ -22,5 +22,6 @@ pub mod listening;
 pub mod naming;
 pub mod parentheses;
 pub mod residue;
+pub mod scanning;
 pub mod varying;
 pub mod words;
