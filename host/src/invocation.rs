@@ -131,8 +131,9 @@ impl Default for Timeout {
 pub struct Sender {
     /// What its own clock showed when it did, to the second, if it shows that.
     pub clock_ms: Option<u64>,
-    /// Whether that is known to be another clock than this machine's.
-    pub is_another: bool,
+    /// How many milliseconds its clock is ahead of this machine's at least (less than none if behind), where it is
+    /// known to be another one.
+    pub ahead_ms: Option<i64>,
     /// How long ago it came.
     pub ago: Duration,
 }
@@ -181,7 +182,12 @@ impl Deadline {
         let is_ahead = sender_ms.is_some_and(|sender_ms| {
             sender_ms > came_ms + limits::CLOCK_DIFFERENCE_MAX.as_millis() as u64
         });
-        let is_another = is_ahead || sender.is_another;
+        let is_another = is_ahead || sender.ahead_ms.is_some();
+        // At most so much, however long the event has lain before it was read.
+        let by_both = sender
+            .ahead_ms
+            .and_then(|ahead_ms| unix_ms.checked_sub(now_ms.saturating_add_signed(ahead_ms)))
+            .filter(possible);
         // What both clocks say is true of either.
         let late_ms = match sender_ms {
             Some(_) => max_ms,
@@ -189,8 +195,9 @@ impl Deadline {
         };
         match (by_own, by_sender) {
             (_, Some(left_ms)) if is_another || by_own.is_none() => {
-                let left = Duration::from_millis(left_ms);
-                Some(Self::after(left.saturating_sub(ago)))
+                let left = Duration::from_millis(left_ms).saturating_sub(ago);
+                let most = by_both.map_or(left, Duration::from_millis);
+                Some(Self::after(left.min(most)))
             }
             (Some(left_ms), _) => Some(Self::new(unix_ms, Duration::from_millis(left_ms))),
             (None, _) if (unix_ms..=unix_ms.saturating_add(late_ms)).contains(&now_ms) => {
@@ -309,14 +316,40 @@ mod tests {
     #[test]
     fn a_clock_that_is_a_little_behind_is_believed_once_it_is_known_to_be_another() {
         let sender_ms = unix_ms_now() - 5 * SECOND;
-        for (is_another, expected) in [(false, 0.0..=1.0), (true, 5.0..=6.0)] {
+        for (ahead_ms, expected) in [(None, 0.0..=1.0), (Some(-5_500), 5.0..=6.0)] {
             let sender = Sender {
-                is_another,
+                ahead_ms,
                 ..shows(Some(sender_ms))
             };
             let told = Deadline::told(sender_ms + 6 * SECOND, &sender, limits::TIMEOUT_MAX);
             let left = remaining_s(told.unwrap());
-            assert!(expected.contains(&left), "{is_another}: {left}");
+            assert!(expected.contains(&left), "{ahead_ms:?}: {left}");
+        }
+    }
+
+    /// Its date says nothing of how long it has lain there, and the clocks do.
+    #[test]
+    fn an_event_that_has_waited_for_a_thaw_has_lost_that_time_by_another_clock_too() {
+        for ahead_s in [-3_600, -5, 5, 3_600] {
+            let ahead_ms = ahead_s * SECOND as i64;
+            let handed_out_ms = unix_ms_now().saturating_add_signed(ahead_ms) - 2 * SECOND;
+            let deadline_ms = handed_out_ms + 4 * SECOND;
+            for (known_ms, expected) in [
+                (ahead_ms - 100, 1.5..=2.2),
+                // It was set since, so that nothing is left by it.
+                (ahead_ms + 600 * SECOND as i64, 2.9..=4.0),
+            ] {
+                let sender = Sender {
+                    ahead_ms: Some(known_ms),
+                    ..shows(Some(handed_out_ms))
+                };
+                let told = Deadline::told(deadline_ms, &sender, limits::TIMEOUT_MAX);
+                let left = remaining_s(told.unwrap());
+                assert!(
+                    expected.contains(&left),
+                    "{ahead_s} s, {known_ms} ms: {left}"
+                );
+            }
         }
     }
 

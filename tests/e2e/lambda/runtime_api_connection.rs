@@ -266,12 +266,13 @@ async fn a_clock_that_is_not_lambdas_changes_no_deadline() {
 /// answers.
 #[tokio::test]
 async fn a_clock_that_is_almost_lambdas_takes_no_time_away() {
-    for concurrency in [1, 2] {
+    for (concurrency, response) in [(1, "buffered"), (2, "buffered"), (1, "stream")] {
         let clock = Clock::new();
         clock.shift(15);
         let trial = Setup::of(&ONWARD)
             .timeout(TIMEOUT)
             .concurrency(concurrency)
+            .function("response", &format!("{response:?}"))
             .variables(&clock.variables())
             .start(Door::Lambda)
             .await;

@@ -32,9 +32,10 @@ impl Clock {
         *known = Some(known.map_or(shown, |known| known.narrowed(shown)));
     }
 
-    /// Whether it is known to be another clock than this machine's.
-    pub(super) fn is_another(&self) -> bool {
-        lock(&self.0).is_some_and(Offset::is_difference)
+    /// How far it is ahead of this machine's at least, in milliseconds, where it is known to be another clock.
+    pub(super) fn ahead_ms(&self) -> Option<i64> {
+        let known = lock(&self.0).filter(|known| known.is_difference());
+        known.map(|known| known.least)
     }
 }
 
@@ -61,7 +62,7 @@ impl Offset {
         }
     }
 
-    fn is_difference(self) -> bool {
+    fn is_difference(&self) -> bool {
         let same = limits::CLOCK_DIFFERENCE_MAX.as_millis() as i64;
         self.least > same || self.most < -same
     }
@@ -72,6 +73,12 @@ mod tests {
     use super::*;
 
     const NOW: u64 = 1_700_000_000_000;
+
+    impl Clock {
+        fn is_another(&self) -> bool {
+            self.ahead_ms().is_some()
+        }
+    }
 
     /// A clock that shows replies which take this long at each moment of a second, so far ahead.
     fn shown(ahead: i64, took: u64) -> Clock {

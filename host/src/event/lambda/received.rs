@@ -70,7 +70,7 @@ pub struct FunctionIdentity {
 pub(super) fn sender(headers: &Headers, ago: Duration, clock: &Clock) -> Sender {
     Sender {
         clock_ms: date_ms(headers),
-        is_another: clock.is_another(),
+        ahead_ms: clock.ahead_ms(),
         ago,
     }
 }
@@ -140,8 +140,12 @@ fn told(headers: &Headers, sender: &Sender, timeout: Timeout) -> (Option<u64>, O
 
 /// What the clock of the other side showed when it sent a reply, to the second.
 pub(super) fn date_ms(headers: &Headers) -> Option<u64> {
-    let date = std::str::from_utf8(headers.get(DATE.as_str())?).ok()?;
-    let date = httpdate::parse_http_date(date).ok()?;
+    dated_ms(headers.get(DATE.as_str())?)
+}
+
+/// The time in a header that is a date, in milliseconds since the Unix epoch.
+pub(super) fn dated_ms(date: &[u8]) -> Option<u64> {
+    let date = httpdate::parse_http_date(std::str::from_utf8(date).ok()?).ok()?;
     let since = date.duration_since(UNIX_EPOCH).ok()?;
     u64::try_from(since.as_millis()).ok()
 }

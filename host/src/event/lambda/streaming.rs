@@ -22,7 +22,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use http::header::{
-    CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, TRAILER, USER_AGENT,
+    CONNECTION, CONTENT_TYPE, DATE, HOST, HeaderMap, HeaderName, HeaderValue, TRAILER, USER_AGENT,
 };
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited, StreamBody};
@@ -31,13 +31,14 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::clock::Clock;
 use super::posting::{ERROR_TYPE, error_type, place};
-use super::received::INVOCATION_ID;
+use super::received::{INVOCATION_ID, dated_ms};
 use super::refusals::judged;
 use super::sent::{Sent, Tracked};
 use super::{Error, Receipt, RuntimeApi, patience, pause};
 use crate::fault::{Fault, Kind};
-use crate::invocation::Streamed;
+use crate::invocation::{Streamed, unix_ms_now};
 use crate::limits;
 use crate::telemetry::line_for;
 
@@ -91,7 +92,7 @@ impl RuntimeApi {
         let posted = {
             let posting = pin!(async {
                 let stream = self.opened(receipt).await;
-                let posted = post(stream, request, sent).await;
+                let posted = post(stream, request, sent, self.endpoint.clock()).await;
                 posted.map_err(|error| format!("it was not taken to its end: {error}"))
             });
             patience::by(receipt.invocation.deadline.settled_by(), posting).await
@@ -138,6 +139,7 @@ async fn post<S>(
     stream: TcpStream,
     request: Request<StreamBody<S>>,
     sent: Sent,
+    clock: &Clock,
 ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>>
 where
     S: Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static,
@@ -146,7 +148,12 @@ where
     let (mut sender, driver) = http1::handshake(TokioIo::new(tracked)).await?;
     let mut driver = Some(Box::pin(driver));
     let exchange = async move {
+        let asked_ms = unix_ms_now();
         let (head, body) = sender.send_request(request).await?.into_parts();
+        let date = head.headers.get(DATE);
+        if let Some(date_ms) = date.and_then(|date| dated_ms(date.as_bytes())) {
+            clock.shown(date_ms, asked_ms, unix_ms_now());
+        }
         // It may be said before the body's end. Whoever drops the reply ends the request as well.
         if head.status.is_success() && !sent.all().await {
             return Err("the connection ended in the middle of it".into());
