@@ -156,8 +156,12 @@ impl Slot {
             }
             let (outcome, lasted) = match next {
                 Ok(received) => {
+                    let deadline = received.invocation.deadline;
                     let handled = self.handle(received, ending.as_mut()).await;
-                    (handled, Duration::ZERO)
+                    // Lambda waits for the next event to be asked for no longer than for the answer.
+                    let is_late = Instant::now() >= deadline.settled_by();
+                    let no_pause = is_late.then_some(Duration::MAX);
+                    (handled, no_pause.unwrap_or_default())
                 }
                 Err(error) => (Err(error), asked.elapsed()),
             };

@@ -98,7 +98,8 @@ pub(super) async fn send(endpoint: &mut Endpoint, post: Post<'_>) -> Result<(), 
         again,
     } = post;
     let mut cause = fault.and_then(cause::cause);
-    let deadline = receipt.map(|receipt| receipt.invocation.deadline.instant);
+    // By the deadline itself the next event must have been asked for.
+    let deadline = receipt.map(|receipt| receipt.invocation.deadline.settled_by());
     let mut limit = Limit::new(deadline, body.len() > limits::API_PROMPT_BYTES_MAX);
     if again {
         limit = limit.last();
