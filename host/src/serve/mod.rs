@@ -38,6 +38,7 @@ use crate::instance::engine::{Capacity, Engine};
 use crate::instance::pool::{self, InstancePool};
 use crate::instance::workers::Workers;
 use crate::invocation::Invocation;
+use crate::limits;
 use crate::telemetry::{Account, Metrics, Observers, Output, Spans, line_of};
 
 pub mod ahead;
@@ -200,12 +201,16 @@ impl Environment {
     }
 
     /// Makes an environment that was restored from a snapshot fit for its first event: the guests
-    /// are told, for which they have so much time, and connections opened anew.
+    /// are told, for which they have so much time, and connections opened anew, for which they are waited for no
+    /// longer than [`limits::WARM_PATIENCE`].
     pub async fn renew(&self, function: &Function, timeout: Duration) -> Result<(), Fault> {
         // Its state is a copy like everything else; it draws nonces for logins.
         let _ = rand::rng().reseed();
+        let (databases, ahead) = (self.databases.clone(), ahead::read(&function.config));
+        let warming = tokio::spawn(async move { warming::warm(&databases, ahead).await });
+        // It goes on if it takes longer, as at a start.
         let connecting = async {
-            warming::warm(&self.databases, ahead::read(&function.config)).await;
+            let _ = tokio::time::timeout(limits::WARM_PATIENCE, warming).await;
             Ok(())
         };
         // What cannot be renewed is told at once, whatever the databases do.

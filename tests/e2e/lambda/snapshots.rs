@@ -176,6 +176,28 @@ async fn a_hook_has_no_database_and_connections_are_new_after_it() {
     database.until(made, "0").await;
 }
 
+/// Whoever waits for the restored environment's first answer would wait for it.
+#[tokio::test]
+async fn a_database_that_is_silent_after_a_restore_keeps_no_event_waiting() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let url = format!("\"postgres://postgres@127.0.0.1:{port}/postgres\"");
+    let trial = snapshotted(&COPIED)
+        .database("url", &url)
+        .launch(Door::Lambda)
+        .await;
+    trial.lambda().snapshot().await;
+    let ahead = "ahead of the first event";
+    let told = trial.host.lines(ahead);
+    trial.lambda().restore();
+    trial.lambda().parked(1).await;
+    assert_eq!(trial.host.lines(ahead), told, "it is still waited for");
+    eventually("the end of that", async || {
+        (trial.host.lines(ahead) > told).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_hook_that_fails_after_a_restore_is_reported_and_ends_the_environment() {
     let cases = [
