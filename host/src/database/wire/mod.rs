@@ -11,6 +11,7 @@
 
 use bytes::{Buf, BytesMut};
 use postgres_protocol::message::{backend, frontend};
+use tokio::task::consume_budget;
 
 use crate::database::connect::{Established, Stream};
 use crate::database::error::{Error, Result};
@@ -270,6 +271,8 @@ impl Wire {
                 Ok(_) | Err(Error::TooLarge(_)) => {}
                 Err(error) => return Err(error),
             }
+            // Thousands of small rows may be there at once, and whoever gives up is to be heard between them.
+            consume_budget().await;
         }
         if self.doubtful {
             self.dead = true;
