@@ -10,7 +10,7 @@
 //! - no more than `instances_max` instances that take invocations, those being built included, and
 //!   no more than [`alive_max`] with those that only end what is left in them: where there would be
 //!   no room for a successor, an instance that is well is kept, and who needs a new one waits;
-//! - waiting for one ends at the invocation's own deadline, never later;
+//! - waiting for one ends when its caller says so, never later, and whoever waits longest is the next;
 //! - a retired one has a successor before the next invocation needs it, if there is time for that.
 //!
 //! Left to others: whether a healthy instance is worth keeping ([`super::reuse`]).
@@ -90,28 +90,39 @@ impl InstancePool {
         }
     }
 
-    /// Borrows an instance: a warm one with room, or a new one.
-    pub async fn lease(self: &Arc<Self>, until: Instant) -> Result<Lease, Fault> {
-        let permit = match self.permits.clone().try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let waiting = self.permits.clone().acquire_owned();
-                match tokio::time::timeout_at(until.into(), waiting).await {
-                    Ok(Ok(permit)) => permit,
-                    _ => return Err(self.exhausted()),
-                }
-            }
+    /// Borrows an instance: a warm one with room, or a new one. It is waited for until `given_up` ends.
+    pub async fn lease(
+        self: &Arc<Self>,
+        given_up: impl Future<Output = ()>,
+    ) -> Result<Lease, Fault> {
+        let permit = self.permits.clone().try_acquire_owned().ok();
+        self.lease_with(permit, given_up).await
+    }
+
+    /// The same for whoever may have a permit already.
+    async fn lease_with(
+        self: &Arc<Self>,
+        permit: Option<OwnedSemaphorePermit>,
+        given_up: impl Future<Output = ()>,
+    ) -> Result<Lease, Fault> {
+        let leasing = async {
+            let permit = match permit {
+                Some(permit) => permit,
+                None => self.permits.clone().acquire_owned().await.ok()?,
+            };
+            Some(Lease {
+                pool: self.clone(),
+                instance: self.find().await?,
+                healthy: false,
+                permit: Some(permit),
+            })
         };
-        let instance = match self.take(None) {
-            Some(instance) => instance,
-            None => self.find(until).await?,
+        let leased = tokio::select! {
+            biased;
+            leased = leasing => leased,
+            () = given_up => None,
         };
-        Ok(Lease {
-            pool: self.clone(),
-            instance,
-            healthy: false,
-            permit: Some(permit),
-        })
+        leased.ok_or_else(|| self.exhausted())
     }
 
     /// A warm instance that takes one more invocation, or a new one if there is room for it.
@@ -130,22 +141,19 @@ impl InstancePool {
         Some(instance)
     }
 
-    /// Waits until a warm one takes one more invocation, or there is room for a new one.
-    async fn find(&self, until: Instant) -> Result<Arc<Instance>, Fault> {
-        let finding = async {
-            loop {
-                let room = tokio::select! {
-                    biased;
-                    room = self.room.clone().acquire_owned() => Some(room.ok()?),
-                    () = self.left.notified() => None,
-                };
-                if let Some(instance) = self.take(room) {
-                    return Some(instance);
-                }
+    /// A warm instance that takes one more invocation, or a new one as soon as there is room for it.
+    async fn find(&self) -> Option<Arc<Instance>> {
+        let mut room = None;
+        loop {
+            if let Some(instance) = self.take(room) {
+                return Some(instance);
             }
-        };
-        let found = tokio::time::timeout_at(until.into(), finding).await;
-        found.ok().flatten().ok_or_else(|| self.exhausted())
+            room = tokio::select! {
+                biased;
+                room = self.room.clone().acquire_owned() => Some(room.ok()?),
+                () = self.left.notified() => None,
+            };
+        }
     }
 
     /// Builds an instance ahead of the first invocation, and says how that went.
@@ -283,6 +291,13 @@ impl Lease {
     /// The instance on loan.
     pub fn instance(&self) -> &Instance {
         &self.instance
+    }
+
+    /// Borrows another instance in place of one that has ended, ahead of whoever waits for one.
+    pub async fn replace(mut self, given_up: impl Future<Output = ()>) -> Result<Lease, Fault> {
+        let (pool, permit) = (self.pool.clone(), self.permit.take());
+        drop(self);
+        pool.lease_with(permit, given_up).await
     }
 
     /// Gives the instance back after an invocation that it survived.

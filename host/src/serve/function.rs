@@ -67,17 +67,27 @@ impl Function {
         self.instances.warm().await
     }
 
-    /// Hands an invocation to an instance, and waits for its answer until its enforced deadline.
+    /// Borrows an instance for an invocation that is yet to begin, and waits for one until `given_up` ends.
+    pub(super) async fn lease(&self, given_up: impl Future<Output = ()>) -> Result<Lease, Fault> {
+        self.instances.lease(given_up).await
+    }
+
+    /// Hands an invocation to an instance, to this one if there is one for it already, and waits for its answer
+    /// until its enforced deadline.
     pub(super) async fn call(
         &self,
+        leased: Option<Lease>,
         invocation: &Arc<Invocation>,
         session: &Arc<Session>,
         output: &Arc<Output>,
     ) -> Called {
         let enforced = invocation.deadline.enforced;
-        let lease = match self.instances.lease(enforced).await {
-            Ok(lease) => lease,
-            Err(fault) => return Called::failed(fault),
+        let lease = match leased {
+            Some(lease) => lease,
+            None => match self.lease(until(enforced)).await {
+                Ok(lease) => lease,
+                Err(fault) => return Called::failed(fault),
+            },
         };
         let (reply, answer) = oneshot::channel();
         lease.instance().submit(Job {
@@ -105,8 +115,13 @@ impl Function {
             }
             // The instance ended before the invocation had begun. There are others.
             Err(_) if Instant::now() < enforced => {
-                drop((lease, watch));
-                Box::pin(self.call(invocation, session, output)).await
+                drop(watch);
+                match lease.replace(until(enforced)).await {
+                    Ok(lease) => {
+                        Box::pin(self.call(Some(lease), invocation, session, output)).await
+                    }
+                    Err(fault) => Called::failed(fault),
+                }
             }
             Err(_) => Called::failed(overdue(invocation)),
         }
@@ -175,6 +190,11 @@ impl Function {
         }
         Called { answer, work: None }
     }
+}
+
+/// Ends then. Its timer is made only where somebody waits.
+async fn until(moment: Instant) {
+    tokio::time::sleep_until(moment.into()).await;
 }
 
 impl Called {

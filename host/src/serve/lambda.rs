@@ -201,7 +201,7 @@ impl Slot {
         // Pinned where it is made, here and below: it is large, and would be moved several times.
         let mut handled = {
             let (environment, ending) = (&self.environment, out_of_time.as_mut());
-            let handling = pin!(environment.handle_until(ending, &self.function, invocation));
+            let handling = pin!(environment.handle_until(ending, &self.function, None, invocation));
             handling.await
         };
         let frees = !handled.goes_on();

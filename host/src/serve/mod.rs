@@ -35,7 +35,7 @@ use crate::database::{self, Databases};
 use crate::fault::{Blame, Fault, Kind};
 use crate::instance::Blueprint;
 use crate::instance::engine::{Capacity, Engine};
-use crate::instance::pool::{self, InstancePool};
+use crate::instance::pool::{self, InstancePool, Lease};
 use crate::instance::workers::Workers;
 use crate::invocation::Invocation;
 use crate::limits;
@@ -148,7 +148,19 @@ impl Environment {
 
     /// Handles one invocation up to its answer.
     pub async fn handle(&self, function: &Function, invocation: Arc<Invocation>) -> Handled {
-        self.handle_until(pending(), function, invocation).await
+        self.handle_until(pending(), function, None, invocation)
+            .await
+    }
+
+    /// The same in an instance that there is for it already.
+    async fn handle_in(
+        &self,
+        lease: Lease,
+        function: &Function,
+        invocation: Arc<Invocation>,
+    ) -> Handled {
+        self.handle_until(pending(), function, Some(lease), invocation)
+            .await
     }
 
     /// The same, up to when the environment has no time for it any more; that is then the answer.
@@ -156,6 +168,7 @@ impl Environment {
         &self,
         out_of_time: impl Future<Output = ()>,
         function: &Function,
+        leased: Option<Lease>,
         invocation: Arc<Invocation>,
     ) -> Handled {
         let name = &function.config.name;
@@ -167,7 +180,7 @@ impl Environment {
         let output = Arc::new(Output::new(account));
         let called = {
             // Pinned where it is made: it is large, and would be moved several times.
-            let calling = pin!(function.call(&invocation, &session, &output));
+            let calling = pin!(function.call(leased, &invocation, &session, &output));
             let calling = pin!(unpanicked(calling));
             tokio::select! {
                 biased;

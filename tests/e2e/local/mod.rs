@@ -6,3 +6,4 @@ mod commands;
 mod own_database;
 mod refusals;
 mod streaming;
+mod waiting;

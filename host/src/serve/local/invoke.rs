@@ -5,8 +5,11 @@
 //!
 //! An event for which nobody waits is tried up to three times, as on Lambda, but after
 //! [`limits::EVENT_RETRY_DELAYS`] instead of one and two minutes, because someone sits in front of this host
-//! and wants to see it. One that finds no instance in time goes on waiting, and that is none of the three.
-//! A drain gives both up.
+//! and wants to see it.
+//!
+//! The time of an invocation begins when there is an instance for it, as on Lambda. A caller waits for one
+//! as long as an invocation may take, and an event as long as the host serves. A drain gives up events that
+//! wait, for an instance or for their next attempt.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,10 +28,14 @@ use super::report::Report;
 use super::{Host, closed};
 use crate::event::local::{ErrorType, InvocationType, Invoke, Refusal, VERSION};
 use crate::fault::{Fault, Kind};
+use crate::instance::pool::Lease;
 use crate::invocation::{Answer, Deadline, Invocation};
 use crate::limits;
 use crate::serve::Function;
 use crate::telemetry::line_for;
+
+/// Why an event is given up at the end of the host.
+const CLOSING: &str = "the host is closing";
 
 /// What is known once a function has answered.
 struct Answered {
@@ -129,6 +136,34 @@ async fn read(mut body: Body, invoke: &Invoke) -> Result<Bytes, Refusal> {
     }
 }
 
+/// Waits for an instance for a caller, as long as that one is there.
+pub(super) async fn lease(
+    function: &Function,
+    invoke: &Invoke,
+    request_id: &str,
+    caller_leaves: impl Future<Output = ()>,
+) -> Result<Lease, Refusal> {
+    let mut left = false;
+    let given_up = async {
+        let patience = function.timeout();
+        left = tokio::time::timeout(patience, caller_leaves).await.is_ok();
+    };
+    let leased = function.lease(given_up).await;
+    leased.map_err(|fault| {
+        if !left {
+            tracing::warn!(
+                function = function.name(),
+                request_id,
+                tenant_id = invoke.tenant_id,
+                fault = fault.error_type.as_str(),
+                "an event was refused: {}",
+                fault.log
+            );
+        }
+        Refusal::new(ErrorType::TooManyRequests, fault.caller)
+    })
+}
+
 /// Runs the invocation in a task of its own, which a caller that goes away does not end.
 async fn run(
     host: &Arc<Host>,
@@ -137,22 +172,29 @@ async fn run(
     request_id: &str,
     event: Bytes,
 ) -> Result<Answered, Refusal> {
-    let invocation = invoke.invocation(request_id, event, Deadline::after(function.timeout()));
-    let (answer_sender, answer) = oneshot::channel();
-    let shared = Arc::clone(host);
+    let (mut answer_sender, answer) = oneshot::channel();
+    let (shared, invoke, request_id) = (Arc::clone(host), invoke.clone(), request_id.to_owned());
     host.tasks.spawn(async move {
+        let caller_leaves = answer_sender.closed();
+        let lease = match lease(&function, &invoke, &request_id, caller_leaves).await {
+            Ok(lease) => lease,
+            Err(refusal) => return drop(answer_sender.send(Err(refusal))),
+        };
         let begin = Instant::now();
-        let mut handled = shared.environment.handle(&function, invocation).await;
+        let deadline = Deadline::after(function.timeout());
+        let invocation = invoke.invocation(&request_id, event, deadline);
+        let handling = shared.environment.handle_in(lease, &function, invocation);
+        let mut handled = handling.await;
         let answered = Answered {
             answer: handled.collect().await,
             output_tail: handled.output().tail(),
             took: begin.elapsed(),
         };
         // Whether anybody is still there to read it makes no difference to the rest.
-        let _ = answer_sender.send(answered);
+        let _ = answer_sender.send(Ok(answered));
         handled.settle().await;
     });
-    answer.await.map_err(|_| unanswered())
+    answer.await.unwrap_or_else(|_| Err(unanswered()))
 }
 
 /// What is said of an invocation whose task has ended before there was an answer.
@@ -263,10 +305,15 @@ async fn attempts(
 ) {
     let mut delays = limits::EVENT_RETRY_DELAYS.iter();
     loop {
+        let leased = function.lease(closed(host.closing.clone())).await;
         // The request id stays the same, by which a function can tell that it is a retry.
         let deadline = Deadline::after(function.timeout());
         let invocation = invoke.invocation(request_id, event.clone(), deadline);
-        let handling = host.environment.handle(function, invocation.clone());
+        let lease = match leased {
+            Ok(lease) => lease,
+            Err(fault) => return log_given_up(function, &invocation, &fault, CLOSING),
+        };
+        let handling = (host.environment).handle_in(lease, function, invocation.clone());
         let mut handled = handling.await;
         let fault = handled.collect().await.err();
         handled.settle().await;
@@ -279,14 +326,14 @@ async fn attempts(
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = closed(host.closing.clone()) => {
-                return log_given_up(function, &invocation, &fault, "the host is closing");
+                return log_given_up(function, &invocation, &fault, CLOSING);
             }
         }
     }
 }
 
-/// How long an event waits after this fault, unless that was its last attempt. One that found no instance
-/// was none.
+/// How long an event waits after this fault, unless that was its last attempt. One whose instance ended before
+/// it had begun, and for which there was no other by then, was none.
 fn delay<'a>(fault: &Fault, left: &mut impl Iterator<Item = &'a Duration>) -> Option<Duration> {
     match fault.kind {
         Kind::Busy => Some(limits::EVENT_RETRY_DELAYS[0]),

@@ -19,7 +19,7 @@ use http::{HeaderValue, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Host;
-use super::invoke::{asked, empty, refused_as_busy, unanswered};
+use super::invoke::{asked, empty, lease, refused_as_busy, unanswered};
 use crate::event::local::{ErrorType, InvocationType, Invoke, Refusal, frames};
 use crate::fault::Fault;
 use crate::invocation::{self, Deadline};
@@ -63,15 +63,20 @@ async fn begin(
     request_id: &str,
     event: Bytes,
 ) -> Result<mpsc::Receiver<Bytes>, Refusal> {
-    let deadline = Deadline::after(function.timeout());
-    let invocation = invoke.invocation(request_id, event, deadline);
-    let (begun, begins) = oneshot::channel();
+    let (mut begun, begins) = oneshot::channel();
     let (sender, frames) = mpsc::channel(1);
     let shared = Arc::clone(host);
     let request_id = request_id.to_owned();
     host.tasks.spawn(async move {
+        let lease = match lease(&function, &invoke, &request_id, begun.closed()).await {
+            Ok(lease) => lease,
+            Err(refusal) => return drop(begun.send(Err(refusal))),
+        };
         let begin = Instant::now();
-        let mut handled = shared.environment.handle(&function, invocation).await;
+        let deadline = Deadline::after(function.timeout());
+        let invocation = invoke.invocation(&request_id, event, deadline);
+        let handling = shared.environment.handle_in(lease, &function, invocation);
+        let mut handled = handling.await;
         let response = handled.respond();
         let refusal = response.as_ref().err().and_then(refused_as_busy);
         let _ = begun.send(refusal.map_or(Ok(()), Err));

@@ -1,0 +1,147 @@
+//! On the local host the time of an invocation begins when there is an instance for it, as on Lambda.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use e2e::guests::ONWARD;
+use e2e::local::{header, invoke, send};
+use e2e::trial::FUNCTION;
+use e2e::{Database, Door, Setup, Trial, eventually};
+use hyper::Method;
+use serde_json::{Value, json};
+
+const EVENT: [(&str, &str); 1] = [("X-Amz-Invocation-Type", "Event")];
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// An event that takes more than half of the time that an invocation has.
+fn slow() -> Bytes {
+    json!({ "first": [{ "sleep": 1_100 }, { "print": "slept well" }] })
+        .to_string()
+        .into()
+}
+
+async fn one_instance(setup: Setup) -> Trial {
+    setup
+        .function("instances_max", "1")
+        .start(Door::Local)
+        .await
+}
+
+#[tokio::test]
+async fn no_event_loses_time_while_it_waits_for_an_instance() {
+    let trial = one_instance(Setup::of(&ONWARD).timeout(TIMEOUT)).await;
+    for _ in 0..6 {
+        let response = invoke(trial.address(), FUNCTION, &EVENT, slow()).await;
+        assert_eq!(response.status(), 202);
+    }
+    eventually("the end of all events", async || {
+        (trial.host.lines("slept well") == 6).then_some(())
+    })
+    .await;
+    for fault in ["DeadlineExceeded", "Busy", "given up"] {
+        assert_eq!(trial.host.lines(fault), 0, "{fault}");
+    }
+}
+
+/// Nor is it told as a part of what the invocation took.
+#[tokio::test]
+async fn no_caller_loses_time_while_it_waits_for_an_instance() {
+    let setup = Setup::of(&ONWARD).function("response", "\"stream\"");
+    let trial = one_instance(setup.timeout(TIMEOUT)).await;
+    let tail = [("X-Amz-Log-Type", "Tail")];
+    let whole = async || {
+        let response = invoke(trial.address(), FUNCTION, &tail, slow()).await;
+        assert_eq!(response.status(), 200, "{:?}", response.body());
+        assert_eq!(header(&response, "x-amz-function-error"), "");
+        STANDARD
+            .decode(header(&response, "x-amz-log-result"))
+            .unwrap()
+    };
+    let path = format!("/2021-11-15/functions/{FUNCTION}/response-streaming-invocations");
+    let streamed = async || {
+        let response = send(trial.address(), Method::POST, &path, &tail, slow()).await;
+        assert_eq!(response.status(), 200, "{:?}", response.body());
+        let text = String::from_utf8_lossy(response.body()).into_owned();
+        assert!(!text.contains("ErrorCode"), "{text}");
+        let logged = text.split("\"LogResult\":\"").nth(1).expect("a log");
+        STANDARD
+            .decode(logged.split('"').next().expect("its end"))
+            .unwrap()
+    };
+    for (one, other) in [
+        tokio::join!(whole(), whole()),
+        tokio::join!(streamed(), streamed()),
+    ] {
+        for log in [one, other] {
+            let log = String::from_utf8(log).unwrap();
+            let took = log.split("\tDuration: ").nth(1).expect("a report");
+            let took: f64 = took.split(' ').next().unwrap().parse().unwrap();
+            assert!((1_100.0..2_000.0).contains(&took), "{log}");
+        }
+    }
+}
+
+/// Holds the only instance until the gate opens.
+async fn held(database: &Database) -> (Trial, Bytes) {
+    let trial = one_instance(Setup::of(&ONWARD).with(database)).await;
+    let step = json!({ "step": { "batch": "select pg_advisory_lock_shared(1)" } });
+    let event = json!({ "first": [step, { "print": "let in" }] });
+    let event = Bytes::from(event.to_string());
+    invoke(trial.address(), FUNCTION, &EVENT, event.clone()).await;
+    let waits =
+        "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
+    database.until(waits, "1").await;
+    (trial, event)
+}
+
+#[tokio::test]
+async fn who_goes_away_while_waiting_for_an_instance_is_not_invoked() {
+    let database = Database::create().await;
+    let gate = database.client().await;
+    gate.batch_execute("select pg_advisory_lock(1)")
+        .await
+        .unwrap();
+    let (trial, event) = held(&database).await;
+    let files = || trial.host.holdings().descriptors;
+    let before = files();
+    let waiting = invoke(trial.address(), FUNCTION, &[], event);
+    let comes = async || (files() > before).then_some(());
+    tokio::select! {
+        _ = waiting => panic!("there is no instance for it"),
+        () = eventually("its connection", comes) => {}
+    }
+    let has_gone = async || (files() == before).then_some(());
+    eventually("the end of its connection", has_gone).await;
+    gate.batch_execute("select pg_advisory_unlock(1)")
+        .await
+        .unwrap();
+    let counts: Value = trial.value(json!({})).await;
+    assert_eq!(
+        (counts["served"].as_u64(), trial.host.lines("let in")),
+        (Some(2), 1)
+    );
+}
+
+#[tokio::test]
+async fn an_event_that_waits_for_an_instance_is_given_up_with_the_host() {
+    let database = Database::create().await;
+    let gate = database.client().await;
+    gate.batch_execute("select pg_advisory_lock(1)")
+        .await
+        .unwrap();
+    let (mut trial, event) = held(&database).await;
+    let response = invoke(trial.address(), FUNCTION, &EVENT, event).await;
+    let id = header(&response, "x-amzn-requestid").to_owned();
+    trial.host.terminate();
+    let line = trial.host.line("an event was given up").await;
+    assert!(
+        line.contains("the host is closing") && line.contains(&id),
+        "{line}"
+    );
+    gate.batch_execute("select pg_advisory_unlock(1)")
+        .await
+        .unwrap();
+    trial.host.line("let in").await;
+}
