@@ -272,7 +272,8 @@ macro_rules! timeout_method {
         /// [`QUERY_CANCELED`](super::SqlState::QUERY_CANCELED), and a connection is waited for no
         /// longer ([`Error::is_busy`]). `None`: as long as the invocation has.
         ///
-        /// The statements of a pipeline and of a batch have so much each; rows that are streamed, and
+        /// The statements of a pipeline and of a batch have so much each (as much together, where the session or the
+        /// transaction has set a `statement_timeout` of its own, which holds as well); rows that are streamed, and
         /// a `COPY`, from their begin to their end. What begins here later (a transaction, a session)
         /// takes it over.
         pub fn set_timeout(&mut self, timeout: Option<Duration>) {

@@ -186,20 +186,7 @@ async fn within_transaction(
     steps: Vec<Step>,
     end: End,
 ) -> Result<Value, Error> {
-    let mut results = Vec::new();
-    for step in steps {
-        let mut other = async |step| match step {
-            Step::Transaction {
-                transaction: steps,
-                end,
-            } => {
-                let nested = transaction.transaction().await?;
-                Box::pin(within_transaction(nested, steps, end)).await
-            }
-            _ => Ok(json!({ "error": { "message": "no such step within a transaction" } })),
-        };
-        results.push(run_on!(transaction, step, other).unwrap_or_else(describe));
-    }
+    let results = on_transaction(&mut transaction, steps).await;
     let end = match end {
         End::Commit => transaction.commit().await,
         End::Rollback => transaction.rollback().await,
@@ -213,6 +200,33 @@ async fn within_transaction(
         }
     };
     Ok(json!({ "steps": results, "end": end.map_or_else(describe, |()| Value::Null) }))
+}
+
+async fn on_transaction(transaction: &mut Transaction<'_>, steps: Vec<Step>) -> Value {
+    let mut results = Vec::new();
+    for step in steps {
+        let mut other = async |step| match step {
+            Step::Hurried {
+                timeout_ms,
+                hurried,
+            } => {
+                transaction.set_timeout(Some(Duration::from_millis(timeout_ms)));
+                let done = Box::pin(on_transaction(transaction, hurried)).await;
+                transaction.set_timeout(None);
+                Ok(done)
+            }
+            Step::Transaction {
+                transaction: steps,
+                end,
+            } => {
+                let nested = transaction.transaction().await?;
+                Box::pin(within_transaction(nested, steps, end)).await
+            }
+            _ => Ok(json!({ "error": { "message": "no such step within a transaction" } })),
+        };
+        results.push(run_on!(transaction, step, other).unwrap_or_else(describe));
+    }
+    Value::Array(results)
 }
 
 async fn within_session(

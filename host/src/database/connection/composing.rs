@@ -3,7 +3,7 @@
 //! Promises: what the host puts first (`BEGIN`, settings, a role, limits of time) goes in the same flush, and
 //! if it fails, nothing of the guest's is executed; a request that cannot be written leaves nothing behind.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
@@ -64,6 +64,7 @@ impl Connection {
         if let Err(error) = written {
             out.truncate(start);
             self.securing = false;
+            self.cancel_after = None;
             self.savepoints.take_back();
             self.timeouts.refused();
             return Err(error);
@@ -100,6 +101,8 @@ impl Connection {
         self.under_way.renew();
         self.under_way.was_secured = self.secured;
         self.under_way.had_sequences = self.has_sequences;
+        let cancelled = self.cancel_after.take();
+        self.under_way.until = cancelled.and_then(|after| Instant::now().checked_add(after));
     }
 
     /// How long the next request may take, if that is less than its terms say.
@@ -111,9 +114,21 @@ impl Connection {
         }
     }
 
+    /// Where the server is told nothing of the time that the next request has, the host sees to it. Each of its
+    /// statements has so much.
+    pub fn watch(&mut self, effects: &Effects, statements: impl FnOnce() -> usize) {
+        if self.timeouts.are_left_alone(effects)
+            && let Some(timeout) = self.take_call_timeout()
+        {
+            let times = u32::try_from(statements().max(1)).unwrap_or(u32::MAX);
+            self.cancel_after = Some(timeout.saturating_mul(times));
+        }
+    }
+
     /// What the host itself executes first.
     fn leaders(&mut self, effects: Effects) -> Vec<Command> {
         let mut leaders = Vec::new();
+        self.watch(&effects, || 1);
         let call_timeout = self.take_call_timeout();
         let releasing = self.savepoints.begin();
         if self.status() == Some(Status::Failed) {

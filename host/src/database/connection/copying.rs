@@ -83,7 +83,14 @@ impl Connection {
             // A piece is far smaller than what 31 bits can count.
             out.put_i32(4 + piece.len() as i32);
             out.put_slice(piece);
-            if self.wire.flush().await.is_err() {
+            let flushed = match self.under_way.until {
+                None => self.wire.flush().await,
+                Some(until) => {
+                    let flushing = self.until(until, async |wire| wire.flush().await);
+                    Box::pin(flushing).await
+                }
+            };
+            if flushed.is_err() {
                 // The server's last words say more.
                 return self.finish().await;
             }

@@ -42,7 +42,7 @@ impl Connection {
     async fn ended(&mut self, sql: &str) -> Result<bool> {
         let (mut done, mut refused) = (None, None);
         loop {
-            let error = match self.wire.message().await {
+            let error = match self.message().await {
                 Ok(tags::ERROR_RESPONSE_TAG) => reply::error(&mut self.wire),
                 Ok(tags::COMMAND_COMPLETE_TAG) => {
                     let tag = reply::tag(&self.wire);

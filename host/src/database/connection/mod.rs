@@ -91,6 +91,8 @@ pub struct Connection {
     pub timeouts: ServerTimeouts,
     /// How long the next request may take at most, whatever its terms say.
     pub call_timeout: Option<Duration>,
+    /// After how long the host has the next request cancelled, where the server is told of no limit.
+    pub cancel_after: Option<Duration>,
     /// Whether what the session knows of sequences is this loan's own, as far as a text tells.
     has_sequences: bool,
     /// Whose words and time a request carries.
@@ -172,6 +174,7 @@ impl Connection {
             portals: Portals::default(),
             flowing: None,
             call_timeout: None,
+            cancel_after: None,
             has_sequences: false,
             terms: Terms::default(),
             residue: Residue::Nothing,

@@ -217,6 +217,7 @@ impl Connection {
 
     fn send_all(&mut self, calls: &[Call], plans: &[Plan]) -> Result<()> {
         let effects = Effects::of_all(plans.iter().filter_map(|plan| plan.effects));
+        self.watch(&effects, || calls.len());
         let between = self.terms.prelude.clone();
         self.send(effects, |out| {
             for (index, (call, plan)) in calls.iter().zip(plans).enumerate() {

@@ -3,6 +3,8 @@
 //! Promises: what answers the host's own leading statements is not taken for the guest's; after the
 //! server has refused a statement, its word on the transaction has been read too.
 
+use std::time::Instant;
+
 use postgres_protocol::message::backend as tags;
 
 use super::Connection;
@@ -10,7 +12,7 @@ use super::copying::misused_copy;
 use crate::database::connection::batch::Batch;
 use crate::database::error::{Error, Result};
 use crate::database::server_error::Verdict;
-use crate::database::wire::reply;
+use crate::database::wire::{Wire, reply};
 use crate::limits;
 
 /// The code with which a server warns of the host's own `SET LOCAL` before a guest's `BEGIN`.
@@ -24,7 +26,7 @@ impl Connection {
             if self.under_way.refusal.is_some() {
                 return Err(self.refused().await);
             }
-            match self.wire.message().await? {
+            match self.message().await? {
                 tags::ERROR_RESPONSE_TAG => {
                     self.under_way.refusal = Some(reply::error(&mut self.wire))
                 }
@@ -40,6 +42,32 @@ impl Connection {
                 tag => return Ok(tag),
             }
         }
+    }
+
+    /// Waits for the server's next message. If the request may not take so long, the server is asked to give it up.
+    pub async fn message(&mut self) -> Result<u8> {
+        match self.under_way.until {
+            None => self.wire.message().await,
+            Some(until) => {
+                let waiting = self.until(until, async |wire| wire.message().await);
+                Box::pin(waiting).await
+            }
+        }
+    }
+
+    /// Waits for the server to do something, and has the request cancelled if it was not done by then. What it comes
+    /// to all the same, the server says.
+    pub async fn until<R>(
+        &mut self,
+        until: Instant,
+        mut wait: impl AsyncFnMut(&mut Wire) -> R,
+    ) -> R {
+        if let Ok(done) = tokio::time::timeout_at(until.into(), wait(&mut self.wire)).await {
+            return done;
+        }
+        self.under_way.until = None;
+        self.canceller().cancel().await;
+        wait(&mut self.wire).await
     }
 
     /// Takes the refusal, once the server has said what became of the transaction. Until then it stays

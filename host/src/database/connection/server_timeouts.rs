@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::config::Prepare;
 use crate::database::sql::limiting::SETTINGS;
+use crate::database::statement::Effects;
 use crate::database::wire::request::Command;
 use crate::limits;
 
@@ -110,6 +111,12 @@ impl ServerTimeouts {
         self.guests = true;
     }
 
+    /// Whether the server is told nothing of the time that a single call with these effects has: the guest has set
+    /// a limit itself, or may do so by this call. The server has room for one, and nobody could put that back.
+    pub fn are_left_alone(&self, effects: &Effects) -> bool {
+        self.guests || effects.limits
+    }
+
     /// The statements that tell the server of the time a request has, if it must be told.
     ///
     /// None of them looks at data: after one that does, the transaction that is to begin or has just
@@ -171,7 +178,7 @@ impl ServerTimeouts {
 
     /// The statement that gives a single call less time in a request of its own. It holds until that is over.
     pub fn of_call_alone(&mut self, timeout: Duration) -> String {
-        let set = self.of_batch(timeout, false);
+        let set = self.of_batch(timeout);
         self.held = true;
         set
     }
@@ -182,14 +189,12 @@ impl ServerTimeouts {
     }
 
     /// The statement that gives those of a batch less time than their invocation has, each for itself. It
-    /// goes before the batch in a message of its own, or in the same one behind a pooler. `limits` says that they
-    /// may set limits themselves.
-    pub fn of_batch(&mut self, timeout: Duration, limits: bool) -> String {
+    /// goes before the batch in a message of its own, or in the same one behind a pooler.
+    pub fn of_batch(&mut self, timeout: Duration) -> String {
         let scope = match self.enabled {
             // The next request says again what its invocation has.
             true => {
                 self.forget();
-                self.guests = limits;
                 "SESSION"
             }
             false => {

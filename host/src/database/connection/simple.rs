@@ -10,6 +10,8 @@ use crate::config::Prepare;
 use crate::database::error::{Error, Result};
 use crate::database::permission::prelude::Prelude;
 use crate::database::sql::alone::stands_alone;
+use crate::database::sql::kinds::statements;
+use crate::database::sql::lexer::Tokens;
 use crate::database::statement::Effects;
 use crate::database::wire::reply;
 
@@ -35,11 +37,17 @@ impl Connection {
         let outside = self.is_outside();
         // What is put in force ends with its transaction, and outside of one with its message.
         let mut prelude = self.terms.prelude.take_if(|_| outside);
-        let timeout = outside.then(|| self.take_call_timeout()).flatten();
         let (effects, had_sequences) = (Effects::of(sql), self.has_sequences);
+        self.watch(&effects, || {
+            statements(&Tokens::words(sql).collect::<Vec<_>>()).count()
+        });
+        // It is for the batch, and not for what leads it.
+        let cancel_after = self.cancel_after.take();
+        let timeout = outside.then(|| self.take_call_timeout()).flatten();
         self.lead(effects).await?;
+        self.cancel_after = cancel_after;
         if let Some(timeout) = timeout {
-            let set = self.timeouts.of_batch(timeout, effects.limits);
+            let set = self.timeouts.of_batch(timeout);
             match self.prepare {
                 // Within the message, what takes no transaction around it would be refused.
                 Prepare::Always => self.command(&set).await.map_err(Error::unexecuted)?,
@@ -73,9 +81,14 @@ impl Connection {
         if self.prepare == Prepare::Never {
             return Ok(());
         }
+        let effects = Effects::of(sql);
+        // Where the server is not told, the host sees to the request of the statement itself.
+        let told = !self.timeouts.are_left_alone(&effects);
+        let left = self.call_timeout.take_if(|_| !told);
         let (timeout, prelude) = (self.take_call_timeout(), self.terms.prelude.take());
-        let led = self.lead(Effects::of(sql)).await;
+        let led = self.lead(effects).await;
         self.terms.prelude = prelude;
+        self.call_timeout = left;
         led?;
         match timeout.map(|timeout| self.timeouts.of_call_alone(timeout)) {
             Some(set) => self.command(&set).await.map_err(Error::unexecuted),

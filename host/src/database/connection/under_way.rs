@@ -3,6 +3,8 @@
 //! Promises: each request starts anew; one that has not left can be taken back as if it had never been made
 //! ([`super::settling`]).
 
+use std::time::Instant;
+
 use bytes::BytesMut;
 
 use super::copying::Pieces;
@@ -35,6 +37,8 @@ pub(super) struct UnderWay {
     /// Whether the server has said that more can be fetched from its portal. Not whoever reads says so: they
     /// may give up before the end of the answer, and others go on.
     pub suspended: bool,
+    /// Until when it may take, if the host has to see to that.
+    pub until: Option<Instant>,
 }
 
 impl UnderWay {

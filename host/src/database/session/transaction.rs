@@ -4,7 +4,6 @@
 //! that was in truth a rollback is an error; however it ends, what it left open is rolled back before
 //! its connection does anything else, and no other that is begun there later is touched.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -247,11 +246,9 @@ impl Work for Conclude {
         loan.terms.prelude = None;
         loan.secured = false;
         loan.savepoints.end();
-        let ended = match loan.call_timeout.take() {
-            None => end(loan, self.0.sql()).await,
-            Some(timeout) => Box::pin(end_within(loan, self.0.sql(), timeout)).await,
-        };
-        match ended {
+        // The server's own limit is for statements, and is over when a commit begins with what was deferred.
+        loan.cancel_after = loan.call_timeout.take();
+        match end(loan, self.0.sql()).await {
             // The server's last words do not say what it did before them.
             Err(Error::Server(error)) if error.is_fatal() => Err(Error::ConnectionLost {
                 maybe_executed: true,
@@ -272,18 +269,6 @@ async fn end(loan: &mut Loan, sql: &str) -> Result<bool> {
         true => loan.end_and_reset(sql).await,
         false => loan.control(sql).await,
     }
-}
-
-/// The same, given up after a time by a request to cancel: the server's own limit is for statements, and
-/// is over when a commit begins with what was deferred. What became of it the server says.
-async fn end_within(loan: &mut Loan, sql: &str, timeout: Duration) -> Result<bool> {
-    let canceller = loan.canceller();
-    let mut ending = pin!(end(loan, sql));
-    if let Ok(ended) = tokio::time::timeout(timeout, ending.as_mut()).await {
-        return ended;
-    }
-    canceller.cancel().await;
-    ending.await
 }
 
 impl Drop for Transaction {

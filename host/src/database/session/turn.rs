@@ -65,7 +65,7 @@ impl Seat {
         if work.sends() && loan.status() == Some(Status::Idle) {
             loan.know_limits().await.map_err(Error::unexecuted)?;
         }
-        loan.call_timeout = work.timeout();
+        (loan.call_timeout, loan.cancel_after) = (work.timeout(), None);
         work.perform(loan, self.database()).await
     }
 

@@ -178,7 +178,7 @@ impl Effects {
             forgets: residue::forgets(&words, residue),
             renames: naming::renames(&words),
             names_something: naming::names_something(&words),
-            limits: limiting::limits(&words),
+            limits: limiting::limits(sql, &words),
             begins: residue::begins(&words),
             goes_back: ending::goes_back(&words),
         }

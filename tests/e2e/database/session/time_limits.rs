@@ -6,6 +6,12 @@ use serde_json::{Value, json};
 
 const SLEEP: &str = "select pg_sleep(3)::text";
 
+/// A table into which nothing goes in time.
+const SLOW: &str = "
+    create table slow (number int);
+    create function wait() returns trigger language plpgsql as $$ begin perform pg_sleep(600); return new; end $$;
+    create trigger wait before insert on slow for each row execute function wait();";
+
 async fn trial(database: &Database, door: Door) -> Trial {
     let setup = Setup::of(&QUERY).with(database).database("pool_max", "1");
     setup.start(door).await
@@ -86,5 +92,103 @@ behind_both_doors! {
         assert!(!results.to_string().contains("\"error\""), "{results}");
         let warned = trial.host.log().iter().any(|line| line.contains("SET LOCAL"));
         assert!(!warned, "the guest has set nothing: {:?}", trial.host.log());
+    }
+
+    async fn a_call_that_has_less_time_leaves_the_others_theirs(door) {
+        let database = Database::create().await;
+        let plain = json!({ "query": "select set_config('app.x', '1', true)" });
+        let hidden = json!({ "query": "select set_config($1, '1', true)", "arguments": ["app.x"] });
+        let batch = json!({ "batch": "select set_config('app.x', '1', true)" });
+        let show = json!({ "query": "show statement_timeout" });
+        let hurried = |step: &Value| json!({ "timeout_ms": 5000, "hurried": [step] });
+        for prepare in ["\"always\"", "\"never\""] {
+            let setup = Setup::of(&QUERY).with(&database).database("pool_max", "1").database("prepare", prepare);
+            let trial = setup.start(door).await;
+            for call in [plain, hidden, batch].iter() {
+                let others = json!({ "query": "select 1" });
+                for steps in [
+                    json!([{ "transaction": [hurried(call), show], "end": "commit" }]),
+                    json!([{ "transaction": [hurried(&others), call, hurried(&others), show], "end": "commit" }]),
+                    json!([{ "execute": "begin" }, hurried(call), show, { "execute": "rollback" }]),
+                    json!([hurried(call), show]),
+                ] {
+                    let results = results(&trial, steps.clone()).await.to_string();
+                    assert!(!results.contains("\"5s\"") && !results.contains("\"error\""), "{prepare} {steps}: {results}");
+                }
+            }
+        }
+    }
+
+    /// The server has room for one limit at a time: the guest's.
+    async fn a_limit_that_a_guest_has_set_outlives_a_call_with_less_time(door) {
+        let database = Database::with(SLOW).await;
+        let limit = "statement_timeout = '40s'";
+        for prepare in ["\"always\"", "\"never\""] {
+            let setup = Setup::of(&QUERY).with(&database).database("pool_max", "1").database("prepare", prepare);
+            let trial = setup.start(door).await;
+            let quick = json!({ "timeout_ms": 9000, "hurried": [
+                { "query": "select 1" }, { "execute": "select 1" }, { "batch": "select 1; select 2" },
+                { "pipeline": [["select 1", []], ["select 2", []]] },
+                { "typed": "select $1", "values": [[1, "int4"]] },
+            ] });
+            let show = json!({ "query": "show statement_timeout" });
+            let session = json!({ "session": [{ "batch": format!("set {limit}") }, quick, show] });
+            let transaction = |scope: &str| {
+                let set = format!("set {scope} {limit}");
+                json!({ "transaction": [{ "execute": set }, quick, show], "end": "commit" })
+            };
+            let mut steps = vec![transaction("local"), transaction("session")];
+            steps.extend((prepare == "\"always\"").then_some(session));
+            for step in steps {
+                let results = results(&trial, json!([step])).await;
+                let steps_of = results[0].get("steps").unwrap_or(&results[0]);
+                assert_eq!(steps_of[2]["rows"], json!([["40s"]]), "{prepare} {step}: {results}");
+                assert!(!results.to_string().contains("\"error\""), "{prepare} {step}: {results}");
+            }
+        }
+    }
+
+    async fn beside_a_guests_own_limit_every_kind_of_call_may_have_less_time(door) {
+        let database = Database::with(SLOW).await;
+        let endless = "select pg_sleep(0.05)::text from generate_series(1, 100000)";
+        let sleep = "select pg_sleep(600)::text";
+        for prepare in ["\"always\"", "\"never\""] {
+            let setup = Setup::of(&QUERY).with(&database).database("pool_max", "1").database("prepare", prepare);
+            let trial = setup.start(door).await;
+            for call in [
+                json!({ "query": sleep }),
+                json!({ "query": endless }),
+                json!({ "execute": sleep }),
+                json!({ "pipeline": [["select 1", []], [sleep, []]] }),
+                json!({ "batch": "select 1; select pg_sleep(600)" }),
+                json!({ "copy_in": "copy slow from stdin", "pieces": ["1\n"] }),
+                json!({ "copy_out": format!("copy ({endless}) to stdout") }),
+            ] {
+                let hurried = json!({ "timeout_ms": 500, "hurried": [call] });
+                let set = json!({ "batch": "set local statement_timeout = '40s'" });
+                let within = json!({ "transaction": [set, hurried], "end": "rollback" });
+                let result = results(&trial, json!([within])).await;
+                assert_eq!(result[0]["steps"][1][0]["error"]["code"], "57014", "{prepare} {call}: {result}");
+                if prepare == "\"always\"" {
+                    let set = json!({ "execute": "set statement_timeout = '40s'" });
+                    let show = json!({ "query": "show statement_timeout" });
+                    let result = results(&trial, json!([{ "session": [set, hurried, show] }])).await;
+                    assert_eq!(result[0][1][0]["error"]["code"], "57014", "{call}: {result}");
+                    assert_eq!(result[0][2]["rows"], json!([["40s"]]), "{call}: {result}");
+                }
+            }
+        }
+    }
+
+    async fn a_call_is_given_no_more_time_than_a_guests_own_limit(door) {
+        let database = Database::create().await;
+        let trial = trial(&database, door).await;
+        let set = json!({ "batch": "set statement_timeout = 700" });
+        let sleep = "select pg_sleep(600)::text";
+        for call in [json!({ "query": sleep }), json!({ "batch": sleep }), json!({ "pipeline": [[sleep, []]] })] {
+            let hurried = json!({ "timeout_ms": 20_000, "hurried": [call] });
+            let result = results(&trial, json!([{ "session": [set, hurried] }])).await;
+            assert_eq!(result[0][1][0]["error"]["code"], "57014", "{call}: {result}");
+        }
     }
 }
