@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::source::{Entry, Section};
 use super::{
-    ConfigError, DEFAULT_DATABASE, DatabaseConfig, PermissionConfig, checked_name, source,
+    ConfigError, DEFAULT_DATABASE, DatabaseConfig, PermissionConfig, checked_name, spelling,
 };
 use crate::limits;
 
@@ -225,7 +225,7 @@ impl FunctionConfig {
         if !databases.contains_key(name) {
             let others = databases.keys().map(String::as_str);
             let defined: Vec<&str> = others.chain([DEFAULT_DATABASE]).collect();
-            let advice = match source::nearest(name, &defined) {
+            let advice = match spelling::nearest(name, &defined) {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => format!("add a section [database.{name}]"),
             };

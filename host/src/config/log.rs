@@ -6,7 +6,7 @@
 use tracing::Level;
 
 use super::source::{Entry, Source};
-use super::{ConfigError, Variables, lambda, source};
+use super::{ConfigError, Variables, lambda, spelling};
 use crate::limits;
 
 /// What is logged, and how.
@@ -233,7 +233,7 @@ fn unknown(entry: &Entry<'_>, words: &[&str]) -> ConfigError {
     let expected = format!("one of {}", words.join(", "));
     match entry
         .as_text()
-        .and_then(|given| source::nearest(given, words))
+        .and_then(|given| spelling::nearest(given, words))
     {
         Some(near) => entry.unexpected(&format!("{expected} (perhaps {near:?})")),
         None => entry.unexpected(&expected),

@@ -19,6 +19,7 @@ mod lambda;
 mod log;
 mod permission;
 mod source;
+mod spelling;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::ConfigError;
-use super::source::{Entry, nearest};
+use super::source::Entry;
+use super::spelling::nearest;
 use crate::limits;
 
 const KEYS: &[&str] = &[

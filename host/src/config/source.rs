@@ -11,6 +11,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::spelling::nearest;
 use super::{ConfigError, Variables};
 
 /// How much of a wrong value an error repeats.
@@ -325,20 +326,6 @@ impl<'a> Entry<'a> {
             value => Ok(value),
         }
     }
-}
-
-/// The known word that a mistyped one was probably meant to be.
-pub(super) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
-    let near = |word: &str| {
-        let distance = strsim::damerau_levenshtein(given, word);
-        let begun = given.len() >= 3 && (word.starts_with(given) || given.starts_with(word));
-        (begun || distance * 3 <= word.len().max(3)).then_some(distance)
-    };
-    known
-        .iter()
-        .filter_map(|word| near(word).map(|distance| (distance, *word)))
-        .min()
-        .map(|(_, word)| word)
 }
 
 fn shown(value: &DeValue<'_>) -> String {

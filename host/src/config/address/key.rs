@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::super::source::nearest;
+use super::super::spelling::nearest;
 use super::{
     AddressParts, AddressProblem, ChannelBinding, Host, HostName, Keepalive, PORT_DEFAULT, Roots,
     SslMode, Target,
