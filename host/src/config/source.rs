@@ -57,13 +57,23 @@ impl<'a> Source<'a> {
     /// password.
     pub(super) fn document(&self) -> Result<Spanned<DeTable<'a>>, ConfigError> {
         DeTable::parse(self.text).map_err(|error| {
-            let problem =
-                ConfigError::new(self.file, format!("is not valid TOML: {}", error.message()));
+            let key = self.key_given_twice(&error);
+            let key = key.map(|key| format!(" {key:?}")).unwrap_or_default();
+            let problem = format!("is not valid TOML: {}{key}", error.message());
+            let problem = ConfigError::new(self.file, problem);
             match error.span() {
                 Some(span) => problem.at(self.line(span.start)),
                 None => problem,
             }
         })
+    }
+
+    /// The key that stands there twice. Of other errors nothing is shown, and of keys only what needs no quotes.
+    fn key_given_twice(&self, error: &toml::de::Error) -> Option<&'a str> {
+        let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let key = self.text.get(error.span()?)?;
+        let is_key = !key.is_empty() && key.bytes().all(is_bare);
+        (error.message() == "duplicate key" && is_key).then_some(key)
     }
 
     /// A variable of the environment; an empty one counts as not set.

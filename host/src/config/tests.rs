@@ -742,11 +742,22 @@ fn a_broken_file_is_not_repeated() {
         !error.contains("secret") && !error.contains('\n'),
         "{error}"
     );
-    let error = problem("[log]\n[log]");
-    assert!(
-        error.starts_with("hearth.toml:2: is not valid TOML: "),
-        "{error}"
-    );
+}
+
+#[test]
+fn what_is_given_twice_is_named() {
+    #[rustfmt::skip]
+    let cases = [
+        ("[log]\n[log]", 2, " \"log\""),
+        ("[function.a]\n[function.b]\n[function.a]", 3, " \"a\""),
+        ("[database.d]\nurl = 'host=db'\nurl = 'secret'", 3, " \"url\""),
+        ("[function.a]\nenvironment = { A = 'secret', B = '', A = 'secret' }", 2, " \"A\""),
+        ("[function.a]\nenvironment = { 'secret' = '', 'secret' = '' }", 2, ""),
+    ];
+    for (text, line, key) in cases {
+        let expected = format!("hearth.toml:{line}: is not valid TOML: duplicate key{key}");
+        assert_eq!(problem(text), expected, "{text}");
+    }
 }
 
 #[test]
