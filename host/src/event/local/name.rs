@@ -29,6 +29,17 @@ const PUBLISHED: &str = "$LATEST.PUBLISHED";
 /// Lambda's limit for a whole ARN, in bytes; more is not repeated in an error.
 const NAME_BYTES_MAX: usize = 256;
 
+/// Lambda's limit for a version or an alias, in bytes.
+const QUALIFIER_BYTES_MAX: usize = 128;
+
+/// What a name is to be.
+const NO_NAME: &str = "expected a function name, a partial ARN (123456789012:function:NAME) or an ARN, each with or \
+                       without :QUALIFIER";
+/// What a qualifier is to be, in Lambda's words.
+const NO_QUALIFIER: &str =
+    "Member must satisfy regular expression pattern: \\$(LATEST(\\.PUBLISHED)?)|[a-zA-Z0-9-_$]+";
+const TOO_LONG: &str = "Member must have length less than or equal to 128";
+
 /// Whether this path is of the API in which all invocations are events.
 pub(super) fn is_async(uri: &Uri) -> bool {
     uri.path().starts_with(ASYNC.0)
@@ -56,10 +67,16 @@ impl FunctionName {
             rest.strip_suffix(after)
         });
         let given = percent_decode_str(raw.unwrap_or_default()).decode_utf8_lossy();
-        let mut function = Self::from_parts(&given).ok_or_else(|| not_a_name(&given))?;
+        let mut function =
+            Self::from_parts(&given).ok_or_else(|| refused("functionName", &given, NO_NAME))?;
         if let Some(qualifier) = in_query(uri.query().unwrap_or_default()) {
-            if !is_qualifier(&qualifier) {
-                return Err(not_a_name(&qualifier));
+            if qualifier.len() > QUALIFIER_BYTES_MAX {
+                return Err(refused("qualifier", &qualifier, TOO_LONG));
+            }
+            if !qualifier.bytes().all(|byte| byte == b'$' || is_plain(byte))
+                && qualifier != PUBLISHED
+            {
+                return Err(refused("qualifier", &qualifier, NO_QUALIFIER));
             }
             if function
                 .qualifier
@@ -157,19 +174,16 @@ fn is_word_function(part: &str) -> bool {
 }
 
 fn is_name(part: &str) -> bool {
-    (1..=64).contains(&part.len())
-        && part
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    (1..=64).contains(&part.len()) && part.bytes().all(is_plain)
 }
 
 fn is_qualifier(part: &str) -> bool {
-    part == super::VERSION
-        || part == PUBLISHED
-        || ((1..=128).contains(&part.len())
-            && part
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'))
+    let is_alias = (1..=QUALIFIER_BYTES_MAX).contains(&part.len()) && part.bytes().all(is_plain);
+    is_alias || part == super::VERSION || part == PUBLISHED
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
 }
 
 fn in_query(query: &str) -> Option<String> {
@@ -182,14 +196,13 @@ fn in_query(query: &str) -> Option<String> {
         .filter(|value| !value.is_empty())
 }
 
-fn not_a_name(given: &str) -> Refusal {
+/// The refusal of a parameter's value.
+fn refused(parameter: &str, given: &str, constraint: &str) -> Refusal {
     let shown: String = given.chars().take(NAME_BYTES_MAX).collect();
     Refusal::new(
         ErrorType::Validation,
         format!(
-            "1 validation error detected: Value '{shown}' at 'functionName' failed to satisfy constraint: \
-             expected a function name, a partial ARN (123456789012:function:NAME) or an ARN, \
-             each with or without :QUALIFIER"
+            "1 validation error detected: Value '{shown}' at '{parameter}' failed to satisfy constraint: {constraint}"
         ),
     )
 }
@@ -318,6 +331,28 @@ mod tests {
                 ErrorType::Validation,
                 "{given}"
             );
+        }
+        let long = "x".repeat(129);
+        for (parameter, given, constraint) in [
+            (
+                "functionName",
+                "hello:a.b/invocations",
+                "expected a function name",
+            ),
+            (
+                "qualifier",
+                "hello/invocations?Qualifier=a%20b",
+                "Member must satisfy regular",
+            ),
+            (
+                "qualifier",
+                &format!("hello/invocations?Qualifier={long}"),
+                "Member must have length",
+            ),
+        ] {
+            let message = parse(given).unwrap_err().message;
+            let blamed = format!("' at '{parameter}' failed to satisfy constraint: {constraint}");
+            assert!(message.contains(&blamed), "{message}");
         }
         let refusal = parse("hello:7/invocations?Qualifier=8").unwrap_err();
         assert_eq!(refusal.error_type, ErrorType::InvalidParameterValue);
