@@ -29,7 +29,13 @@ pub(super) struct Invoke {
     /// The function's name.
     name: String,
     /// The event: JSON, @FILE to read it from a file, or @- for standard input.
-    #[arg(short, long, value_name = "JSON|@FILE|@-", default_value = "{}")]
+    #[arg(
+        short,
+        long,
+        value_name = "JSON|@FILE|@-",
+        default_value = "{}",
+        allow_hyphen_values = true
+    )]
     data: String,
     /// The tenant for which it is invoked.
     #[arg(long, value_name = "TENANT")]

@@ -296,6 +296,15 @@ async fn the_command_line_invokes_a_function_once() {
     host.line(r#""served":1"#).await;
 }
 
+/// A number below zero is JSON, and no option.
+#[tokio::test]
+async fn the_command_line_takes_an_event_that_begins_with_a_hyphen() {
+    let directory = Setup::of(&ECHO).write();
+    let mut host = Host::hearth(&directory, &["invoke", FUNCTION, "-d", "-5"], &[]);
+    assert_eq!(host.end(PATIENCE).await.code(), Some(0), "{:?}", host.log());
+    assert!(host.log().contains(&"-5".to_owned()), "{:?}", host.log());
+}
+
 #[tokio::test]
 async fn the_command_line_invokes_for_a_tenant() {
     let directory = Setup::of(&ECHO).write();
