@@ -48,8 +48,8 @@ impl Invoke {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let config = self.file.load(&[&self.name])?;
         telemetry::start_on_stderr(&config.log);
-        let event = event(&self.data)?;
-        let answer = run(self.invoke(config, event))?;
+        let (event, tenant_id) = (event(&self.data)?, self.tenant_id()?);
+        let answer = run(self.invoke(config, event, tenant_id))?;
         let (bytes, status) = match answer {
             Ok(bytes) => (bytes, ExitCode::SUCCESS),
             Err(fault) => (Bytes::from(fault.body()), ExitCode::FAILURE),
@@ -58,10 +58,23 @@ impl Invoke {
         Ok(status)
     }
 
-    async fn invoke(&self, config: Config, event: Bytes) -> anyhow::Result<Result<Bytes, Fault>> {
+    /// The tenant, read as the header that says it elsewhere.
+    fn tenant_id(&self) -> anyhow::Result<Option<String>> {
+        let given = self.tenant_id.as_deref().unwrap_or_default();
+        let tenant_id = local::plain(given.as_bytes())
+            .with_context(|| format!("--tenant-id must be printable ASCII text, not {given:?}"))?;
+        Ok(tenant_id.map(str::to_owned))
+    }
+
+    async fn invoke(
+        &self,
+        config: Config,
+        event: Bytes,
+        tenant_id: Option<String>,
+    ) -> anyhow::Result<Result<Bytes, Fault>> {
         let work = async |_, environment: Environment, shutdown: Shutdown| {
             let answer = tokio::select! {
-                answer = self.handle(&environment, event) => answer,
+                answer = self.handle(&environment, event, tenant_id) => answer,
                 () = shutdown.requested() => Err(anyhow!("interrupted before the function answered")),
             };
             environment.drain(limits::SETTLE_ALL_TIMEOUT).await;
@@ -76,6 +89,7 @@ impl Invoke {
         &self,
         environment: &Environment,
         event: Bytes,
+        tenant_id: Option<String>,
     ) -> anyhow::Result<Result<Bytes, Fault>> {
         let function = environment
             .function(&self.name)
@@ -88,7 +102,7 @@ impl Invoke {
             invocation_type: InvocationType::RequestResponse,
             log_tail: false,
             client_context: None,
-            tenant_id: self.tenant_id.clone(),
+            tenant_id,
             trace_id: local::new_trace_id(),
             chunked: false,
         };

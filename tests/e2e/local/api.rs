@@ -6,7 +6,7 @@ use bytes::Bytes;
 use e2e::guests::{COUNTER, ECHO, MISBEHAVE, ONWARD};
 use e2e::local::{header, invoke, send};
 use e2e::trial::FUNCTION;
-use e2e::{Database, Door, Gate, Host, PATIENCE, Setup, eventually};
+use e2e::{Database, Door, Gate, Setup, eventually};
 use hyper::Method;
 use serde_json::{Value, json};
 
@@ -284,60 +284,6 @@ async fn a_caller_that_hangs_up_leaves_the_host_serving() {
         () = spins => {}
     }
     trial.value(json!({})).await;
-}
-
-#[tokio::test]
-async fn the_command_line_invokes_a_function_once() {
-    let directory = Setup::of(&COUNTER).write();
-    let arguments = ["invoke", FUNCTION, "--data", "{}"];
-    let mut host = Host::hearth(&directory, &arguments, &[]);
-    let status = host.end(PATIENCE).await;
-    assert_eq!(status.code(), Some(0), "{:?}", host.log());
-    host.line(r#""served":1"#).await;
-}
-
-/// A number below zero is JSON, and no option.
-#[tokio::test]
-async fn the_command_line_takes_an_event_that_begins_with_a_hyphen() {
-    let directory = Setup::of(&ECHO).write();
-    let mut host = Host::hearth(&directory, &["invoke", FUNCTION, "-d", "-5"], &[]);
-    assert_eq!(host.end(PATIENCE).await.code(), Some(0), "{:?}", host.log());
-    assert!(host.log().contains(&"-5".to_owned()), "{:?}", host.log());
-}
-
-#[tokio::test]
-async fn the_command_line_invokes_for_a_tenant() {
-    let directory = Setup::of(&ECHO).write();
-    let arguments = [
-        "invoke",
-        FUNCTION,
-        "--data",
-        r#""context""#,
-        "--tenant-id",
-        "blue",
-    ];
-    let mut host = Host::hearth(&directory, &arguments, &[]);
-    assert_eq!(host.end(PATIENCE).await.code(), Some(0), "{:?}", host.log());
-    host.line(r#""tenant_id":"blue""#).await;
-}
-
-#[tokio::test]
-async fn the_command_line_tells_a_failure_by_its_exit_code() {
-    let directory = Setup::of(&MISBEHAVE).write();
-    let arguments = ["invoke", FUNCTION, "--data", r#"{"act":"fail"}"#];
-    let mut host = Host::hearth(&directory, &arguments, &[]);
-    assert_eq!(host.end(PATIENCE).await.code(), Some(1));
-    host.line(r#""errorType":"Misbehaved""#).await;
-}
-
-#[tokio::test]
-async fn the_command_line_takes_an_event_from_a_file() {
-    let directory = Setup::of(&ECHO).write();
-    std::fs::write(directory.join("event.json"), r#"{"from":"a file"}"#).expect("it is new");
-    let arguments = ["invoke", FUNCTION, "--data", "@event.json"];
-    let mut host = Host::hearth(&directory, &arguments, &[]);
-    assert_eq!(host.end(PATIENCE).await.code(), Some(0), "{:?}", host.log());
-    host.line(r#"{"from":"a file"}"#).await;
 }
 
 /// It may be one that others use, given by a variable that happens to be set.

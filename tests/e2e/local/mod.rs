@@ -2,6 +2,7 @@
 
 mod api;
 mod aws_clients;
+mod command_line;
 mod commands;
 mod own_database;
 mod refusals;

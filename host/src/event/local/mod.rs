@@ -202,13 +202,19 @@ fn header<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Ref
     let Some(value) = headers.get(name) else {
         return Ok(None);
     };
-    match value.to_str() {
-        Ok(text) => Ok(Some(text.trim()).filter(|text| !text.is_empty())),
-        Err(_) => Err(Refusal::new(
-            ErrorType::InvalidParameterValue,
-            format!("The header {name} must be printable ASCII text."),
-        )),
-    }
+    plain(value.as_bytes()).ok_or_else(|| {
+        let message = format!("The header {name} must be printable ASCII text.");
+        Refusal::new(ErrorType::InvalidParameterValue, message)
+    })
+}
+
+/// What a header says, or whatever stands for one: printable ASCII, without what is blank around it; or that it
+/// says nothing.
+pub fn plain(value: &[u8]) -> Option<Option<&str>> {
+    let is_plain = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
+    let text = str::from_utf8(value).ok()?;
+    let text = value.iter().all(is_plain).then(|| text.trim())?;
+    Some(Some(text).filter(|text| !text.is_empty()))
 }
 
 fn not_one_of(value: &str, parameter: &str, known: &str) -> Refusal {
