@@ -34,6 +34,9 @@ pub const API_HEADERS_MAX: usize = 512;
 /// Lambda's limit for an event that is invoked asynchronously, in bytes.
 pub const EVENT_ASYNC_BYTES_MAX: usize = 1024 * 1024;
 
+/// The largest client context, in bytes of base64, as Lambda has it.
+pub const CLIENT_CONTEXT_BYTES_MAX: usize = 3_583;
+
 /// What the frames of a payload in `aws-chunked` may take besides it, in bytes. One has about 100, and
 /// 8 KiB of the payload at least.
 pub const FRAMES_BYTES_MAX: usize = 128 * 1024;

@@ -186,6 +186,14 @@ fn json_problem(bytes: &[u8]) -> Option<String> {
 }
 
 fn client_context(encoded: &str) -> Result<String, Refusal> {
+    if encoded.len() > limits::CLIENT_CONTEXT_BYTES_MAX {
+        let message = format!(
+            "Client context must have at most {} bytes of base64, and this one has {}.",
+            limits::CLIENT_CONTEXT_BYTES_MAX,
+            encoded.len()
+        );
+        return Err(Refusal::new(ErrorType::InvalidRequestContent, message));
+    }
     let decoded = BASE64_STANDARD
         .decode(encoded)
         .ok()
@@ -341,6 +349,21 @@ mod tests {
                 "{name}: {value}"
             );
         }
+    }
+
+    #[test]
+    fn a_client_context_has_as_much_room_as_on_lambda() {
+        // In base64 three bytes take four.
+        let context =
+            |bytes: usize| BASE64_STANDARD.encode(format!("{{}}{}", " ".repeat(bytes - 2)));
+        let invoke = parse(&[("x-amz-client-context", &context(2_685))]).unwrap();
+        assert!(invoke.client_context.is_some());
+        let refusal = parse(&[("x-amz-client-context", &context(2_688))]).unwrap_err();
+        assert_eq!(refusal.error_type, ErrorType::InvalidRequestContent);
+        assert_eq!(
+            refusal.message,
+            "Client context must have at most 3583 bytes of base64, and this one has 3584."
+        );
     }
 
     #[test]
