@@ -135,7 +135,10 @@ impl Invoke {
         if payload.len() > self.payload_bytes_max() {
             return Err(self.too_large());
         }
-        event(payload)
+        event(payload).map_err(|problem| {
+            let message = format!("Could not parse request body into json: {problem}");
+            Refusal::new(ErrorType::InvalidRequestContent, message)
+        })
     }
 
     /// The invocation of this event. Each attempt has a deadline of its own.
@@ -161,28 +164,15 @@ impl Invoke {
     }
 }
 
-/// The payload as an event: JSON of any kind; nothing at all counts as `{}`.
-pub fn event(payload: Bytes) -> Result<Bytes, Refusal> {
+/// The payload as an event: JSON of any kind, or else what is wrong with it; nothing at all counts as `{}`.
+pub fn event(payload: Bytes) -> Result<Bytes, String> {
     if payload.is_empty() {
         return Ok(Bytes::from_static(b"{}"));
     }
-    match json_problem(&payload) {
-        None => Ok(payload),
-        Some(problem) => Err(Refusal::new(
-            ErrorType::InvalidRequestContent,
-            format!("Could not parse request body into json: {problem}"),
-        )),
-    }
-}
-
-fn json_problem(bytes: &[u8]) -> Option<String> {
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => return Some(format!("invalid UTF-8 after {} bytes", error.valid_up_to())),
-    };
-    serde_json::from_str::<IgnoredAny>(text)
-        .err()
-        .map(|error| error.to_string())
+    let text = std::str::from_utf8(&payload)
+        .map_err(|error| format!("invalid UTF-8 after {} bytes", error.valid_up_to()))?;
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| error.to_string())?;
+    Ok(payload)
 }
 
 fn client_context(encoded: &str) -> Result<String, Refusal> {
@@ -400,12 +390,12 @@ mod tests {
             (b"\"\xff\"", "invalid UTF-8 after 1 bytes"),
         ];
         for (payload, problem) in cases {
-            let refusal = event(Bytes::from_static(payload)).unwrap_err();
+            let payload = Bytes::from_static(payload);
+            assert_eq!(event(payload.clone()).unwrap_err(), problem);
+            let refusal = parse(&[]).unwrap().event(payload).unwrap_err();
             assert_eq!(refusal.error_type, ErrorType::InvalidRequestContent);
-            assert_eq!(
-                refusal.message,
-                format!("Could not parse request body into json: {problem}")
-            );
+            let message = format!("Could not parse request body into json: {problem}");
+            assert_eq!(refusal.message, message);
         }
     }
 }
