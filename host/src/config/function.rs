@@ -178,7 +178,7 @@ impl FunctionConfig {
             function.timeout = Duration::from_millis(entry.number(1..=timeout_ms_max)?);
         }
         if let Some(entry) = section.get("databases") {
-            for name in entry.texts()? {
+            for name in databases_named(&entry, &function.name)? {
                 function.uses(name, &entry, databases)?;
             }
         }
@@ -236,6 +236,19 @@ impl FunctionConfig {
         }
         Ok(())
     }
+}
+
+/// The names in a list, in whose place no permissions may stand.
+fn databases_named<'a>(entry: &Entry<'a>, function: &str) -> Result<Vec<&'a str>, ConfigError> {
+    if entry.is_table()
+        && let Some(inner) = entry.children()?.first()
+    {
+        let meant = format!("function.{function}.database.{}", inner.key());
+        return Err(entry.problem(format!(
+            "expected a list of names, got a section; did you mean [{meant}]?"
+        )));
+    }
+    entry.texts()
 }
 
 fn component(entry: &Entry<'_>, section: &Section<'_>) -> Result<PathBuf, ConfigError> {

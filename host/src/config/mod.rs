@@ -80,12 +80,17 @@ impl Config {
         only: &[&str],
     ) -> Result<Self, ConfigError> {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+        let bytes = std::fs::read(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => ConfigError::new(
                 &absolute,
                 "there is no such file; write one there (`hearth` takes another one with --config)",
             ),
             _ => ConfigError::new(&absolute, format!("cannot be read: {error}")),
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            ConfigError::new(path, "is not valid UTF-8; save it in that encoding")
+                .at(source::line_after(before))
         })?;
         let directory = absolute.parent().unwrap_or(Path::new("/")).to_owned();
         let source = Source::new(path, &text, &directory, variables);

@@ -82,9 +82,13 @@ impl<'a> Source<'a> {
     }
 
     fn line(&self, offset: usize) -> usize {
-        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
-        1 + before.iter().filter(|&&byte| byte == b'\n').count()
+        line_after(&self.text.as_bytes()[..offset.min(self.text.len())])
     }
+}
+
+/// The line in which this part of a text ends.
+pub(super) fn line_after(before: &[u8]) -> usize {
+    1 + before.iter().filter(|&&byte| byte == b'\n').count()
 }
 
 /// A table whose keys are all known.
@@ -261,12 +265,21 @@ impl<'a> Entry<'a> {
 
     /// The entry as a list of texts.
     pub(super) fn texts(&self) -> Result<Vec<&'a str>, ConfigError> {
-        let wrong = || self.unexpected("a list of texts, like [\"one\", \"two\"]");
-        let array = self.value.as_array().ok_or_else(wrong)?;
-        array
-            .iter()
-            .map(|value| value.get_ref().as_str().ok_or_else(wrong))
-            .collect()
+        let expected = "a list of texts, like [\"one\", \"two\"]";
+        let array = self
+            .value
+            .as_array()
+            .ok_or_else(|| self.unexpected(expected))?;
+        let texts = array.iter().map(|element| {
+            let element = element.get_ref();
+            element.as_str().ok_or_else(|| {
+                let element = shown(element);
+                self.problem(format!(
+                    "expected {expected}, got a list with {element} in it"
+                ))
+            })
+        });
+        texts.collect()
     }
 
     /// The entry as a truth.

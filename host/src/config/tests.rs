@@ -476,7 +476,16 @@ fn a_mistake_in_a_function_is_said_in_one_line() {
         ),
         (
             "databases = [1]",
-            "function.hello.databases: expected a list of texts, like [\"one\", \"two\"], got a list",
+            "function.hello.databases: expected a list of texts, like [\"one\", \"two\"], got a list with 1 in it",
+        ),
+        (
+            "databases = { default = { role = 'r' } }",
+            "function.hello.databases: expected a list of names, got a section; did you mean \
+             [function.hello.database.default]?",
+        ),
+        (
+            "databases = {}",
+            "function.hello.databases: expected a list of texts, like [\"one\", \"two\"], got a table",
         ),
         (
             "databases = ['orders']",
@@ -773,6 +782,19 @@ fn a_missing_file_says_which_path_was_tried() {
         .unwrap_err()
         .to_string();
     assert!(error.starts_with("/: cannot be read: "), "{error}");
+}
+
+#[test]
+fn a_file_in_another_encoding_is_told_by_the_line() {
+    let file = std::env::temp_dir().join(format!("hearth-latin-1-{}.toml", std::process::id()));
+    std::fs::write(&file, b"[log]\n# caf\xe9\nlevel = 'info'\n").unwrap();
+    let error = Config::load(&file, &variables).unwrap_err().to_string();
+    std::fs::remove_file(&file).unwrap();
+    let expected = format!(
+        "{}:2: is not valid UTF-8; save it in that encoding",
+        file.display()
+    );
+    assert_eq!(error, expected);
 }
 
 #[test]
