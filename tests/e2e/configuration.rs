@@ -106,6 +106,12 @@ behind_both_doors! {
         is_refused(door, setup, COMPONENT, &["half.cwasm"]).await;
     }
 
+    async fn a_component_of_no_bytes(door) {
+        for name in ["none.wasm", "none.cwasm"] {
+            is_refused(door, Setup::component(&file(name, b"")), COMPONENT, &[name, "is empty"]).await;
+        }
+    }
+
     async fn a_component_compiled_for_another_version(door) {
         let setup = Setup::component(&respelt("old.cwasm", |version, _| version.reverse()));
         is_refused(door, setup, COMPONENT, &["old.cwasm", "hearth compile", "version"]).await;

@@ -108,10 +108,13 @@ impl Engine {
             );
             Fault::new(Kind::InvalidComponent, what)
         };
-        if let Err(error) = std::fs::metadata(path) {
-            return Err(invalid(format!(
+        let file = std::fs::metadata(path).map_err(|error| {
+            invalid(format!(
                 "cannot be read: {error}; build it, or correct `component` in hearth.toml"
-            )));
+            ))
+        })?;
+        if file.len() == 0 {
+            return Err(invalid("is empty; make it anew".to_owned()));
         }
         let component = if path
             .extension()
