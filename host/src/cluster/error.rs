@@ -48,6 +48,19 @@ pub enum ClusterError {
         /// What the system said.
         source: io::Error,
     },
+    /// It lies where this process may not write.
+    #[error(
+        "{act} {}: {said}; give the database a url, or run where you may write",
+        path.display()
+    )]
+    Unwritable {
+        /// What was tried.
+        act: &'static str,
+        /// With which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        said: io::Error,
+    },
     /// They are another user's, since a host has run as that one here.
     #[error(
         "{act} {}, which is the user {owner}'s; run as that user or as root, or move {} away to begin with an empty database",
@@ -101,7 +114,8 @@ impl ClusterError {
             let path = path.to_owned();
             let foreign = match source.kind() {
                 io::ErrorKind::PermissionDenied => foreign(&path, &owner_of),
-                _ => None,
+                io::ErrorKind::ReadOnlyFilesystem => None,
+                _ => return Self::File { act, path, source },
             };
             match foreign {
                 Some((uid, folder)) => Self::Foreign {
@@ -110,7 +124,11 @@ impl ClusterError {
                     owner: name_of(uid),
                     folder,
                 },
-                None => Self::File { act, path, source },
+                None => Self::Unwritable {
+                    act,
+                    path,
+                    said: source,
+                },
             }
         }
     }
@@ -181,6 +199,20 @@ mod tests {
             "cannot write /shop/.hearth/postgres/owner, which is the user postgres's; run as that user or as root, \
              or move /shop/.hearth away to begin with an empty database"
         );
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_told_with_what_to_do() {
+        let told = |kind: io::ErrorKind| {
+            let path = Path::new("/srv/shop/.hearth/postgres");
+            ClusterError::file("cannot make the folder", path)(kind.into()).to_string()
+        };
+        let plain = "cannot make the folder /srv/shop/.hearth/postgres";
+        let kind = io::ErrorKind::ReadOnlyFilesystem;
+        let advised =
+            format!("{plain}: {kind}; give the database a url, or run where you may write");
+        assert_eq!(told(kind), advised);
+        assert_eq!(told(io::ErrorKind::StorageFull), plain);
     }
 
     #[test]
