@@ -41,9 +41,8 @@ impl Error {
                 "this function may use no database {text:?}: list it in its `databases` in \
                      hearth.toml, which needs a section [database.{text}]"
             )?,
-            // It says what did not come free, or why none can.
-            Kind::Busy(text) => formatter.write_str(text)?,
-            Kind::Connect(text) => write!(formatter, "the database cannot be reached: {text}")?,
+            // It says what did not come free, or why none can; or what could not be reached or logged in to.
+            Kind::Busy(text) | Kind::Connect(text) => formatter.write_str(text)?,
             Kind::ConnectionLost { may_have_executed } => write!(
                 formatter,
                 "the connection to the database was lost; the statement {}",

@@ -117,7 +117,8 @@ behind_both_doors! {
         server.stop().await;
         let down = trial.value(json!({ "steps": [{ "query": PID }] })).await;
         let message = down[0]["error"]["message"].as_str().unwrap_or_else(|| panic!("{down}"));
-        assert!(message.contains("cannot be reached"), "{message}");
+        assert!(message.starts_with("cannot reach the database: "), "{message}");
+        assert_eq!(message.matches("reach").count(), 1, "{message}");
         server.start().await;
         pid(&trial).await;
     }
