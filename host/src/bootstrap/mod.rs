@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::config::{self, Config};
 use crate::database::{self, Databases, warming};
-use crate::event::lambda::{self, RuntimeApi, extension};
+use crate::event::lambda::{self, RuntimeApi, extension, is_address};
 use crate::fault::{Fault, Kind};
 use crate::instance::workers::Workers;
 use crate::limits;
@@ -55,6 +55,10 @@ pub fn bootstrap() -> ExitCode {
         );
         return ExitCode::FAILURE;
     };
+    if !is_address(&address) {
+        eprintln!("bootstrap: AWS_LAMBDA_RUNTIME_API: expected host:port, got {address:?}");
+        return ExitCode::FAILURE;
+    }
     let runtimes = match runtimes() {
         Ok(runtimes) => runtimes,
         Err(error) => {

@@ -133,3 +133,14 @@ async fn an_environment_that_is_killed_at_its_start_is_followed_by_one_that_serv
     );
     assert_eq!(trial.value(json!([2])).await, json!([2]));
 }
+
+/// Nobody can be told of it, and it is not waited for as one that is away.
+#[tokio::test]
+async fn an_address_that_is_none_ends_the_start_at_once() {
+    let directory = Setup::of(&ECHO).write();
+    let mut host = Host::bootstrap(&directory, FUNCTION, "foo", &[]);
+    assert_eq!(host.end(PATIENCE).await.code(), Some(1));
+    let told = "AWS_LAMBDA_RUNTIME_API: expected host:port, got \"foo\"";
+    assert_eq!(host.lines(told), 1, "{:?}", host.log());
+    assert_eq!(host.log().len(), 1, "{:?}", host.log());
+}

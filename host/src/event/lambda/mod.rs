@@ -48,7 +48,7 @@ mod sent;
 mod streaming;
 
 pub use coming::Coming;
-pub use patience::Failures;
+pub use patience::{Failures, is_address};
 pub use received::{FunctionIdentity, Receipt, Received};
 
 const NEXT: &str = "/2018-06-01/runtime/invocation/next";

@@ -6,6 +6,7 @@
 //! close it again, is never given up.
 
 use std::future::poll_fn;
+use std::num::NonZeroU16;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -220,6 +221,12 @@ pub(super) fn split(address: &str) -> (&str, &str) {
     (address, path.trim_end_matches('/'))
 }
 
+/// Whether this is such an address, `host:port` with whatever else is taken; the host may be one of IPv6.
+pub fn is_address(address: &str) -> bool {
+    let parts = split(address).0.rsplit_once(':');
+    parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<NonZeroU16>().is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::pending;
@@ -349,6 +356,33 @@ mod tests {
             ("localhost:9000/.rt/shop/", ("localhost:9000", "/.rt/shop")),
         ] {
             assert_eq!(split(given), expected);
+        }
+    }
+
+    #[test]
+    fn an_address_has_a_host_and_a_port() {
+        for address in [
+            "127.0.0.1:9001",
+            "localhost:9001",
+            "[::1]:9001",
+            "::1:9001",
+            "http://127.0.0.1:9001/.rt/",
+            "localhost:9001/function",
+        ] {
+            assert!(is_address(address), "{address}");
+        }
+        for address in [
+            "foo",
+            "foo:",
+            ":9001",
+            "foo:http",
+            "foo:65536",
+            "foo:0",
+            "foo/bar:9001",
+            "https://foo:9001",
+            "",
+        ] {
+            assert!(!is_address(address), "{address}");
         }
     }
 }
