@@ -93,7 +93,18 @@ behind_both_doors! {
         }
         assert_eq!(trial.error(json!({ "action": "read", "id": 1 })).await.0, "UnknownOrder");
         assert_eq!(trial.error(order(json!([]))).await.0, "InvalidOrder");
-        assert_eq!(trial.error(json!({ "action": "steal" })).await.0, "Function.InvalidEvent");
+        let nameless = json!([{ "sku": "la\0mp", "quantity": 1 }]);
+        assert_eq!(trial.error(order(nameless)).await.0, "InvalidOrder");
+        for event in [
+            json!({ "action": "steal" }),
+            json!({ "action": "list", "after": 3 }),
+            json!({ "action": "read", "id": 1, "limit": 2 }),
+            json!({ "action": "create", "customer": "Ada", "lines": [], "line": {} }),
+            json!({ "action": "create", "customer": "Ada", "lines": [{ "sku": "lamp", "quantity": 1, "price": 0 }] }),
+        ] {
+            let (error_type, message) = trial.error(event).await;
+            assert_eq!(error_type, "Function.InvalidEvent", "{message}");
+        }
         assert_eq!(
             database.value("select stock from product where sku = 'chair'").await.as_deref(),
             Some("20")

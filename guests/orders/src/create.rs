@@ -18,12 +18,14 @@ const QUANTITY_MAX: i32 = 10_000;
 const CUSTOMER_BYTES_MAX: usize = 200;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NewOrder {
     customer: String,
     lines: Vec<NewLine>,
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct NewLine {
     sku: String,
     quantity: i32,
@@ -112,6 +114,11 @@ async fn why_not_taken(
 /// Sorted by product: orders that take several lock them in the same order, and cannot deadlock.
 fn check(new: NewOrder) -> Result<(String, BTreeMap<String, i32>), Failure> {
     let invalid = |message: String| Err(Failure::caller("InvalidOrder", message));
+    // PostgreSQL has no text with it.
+    let is_none = |text: &str| text.contains('\0');
+    if is_none(&new.customer) || new.lines.iter().any(|line| is_none(&line.sku)) {
+        return invalid("a name must not contain the character U+0000".to_owned());
+    }
     if new.customer.is_empty() || new.customer.len() > CUSTOMER_BYTES_MAX {
         return invalid(format!(
             "the customer's name must have 1 to {CUSTOMER_BYTES_MAX} bytes"
@@ -167,6 +174,14 @@ mod tests {
             (
                 order("Ada", &[("lamp", 0)]),
                 "the quantity of `lamp` must be 1 to 10000, not 0",
+            ),
+            (
+                order("A\0da", &[("lamp", 1)]),
+                "a name must not contain the character U+0000",
+            ),
+            (
+                order("Ada", &[("lamp", 1), ("la\0mp", 1)]),
+                "a name must not contain the character U+0000",
             ),
             (
                 order("Ada", &[("lamp", 1), ("lamp", 2)]),

@@ -18,7 +18,7 @@ mod order;
 mod read;
 
 #[derive(Deserialize)]
-#[serde(tag = "action", rename_all = "lowercase")]
+#[serde(tag = "action", rename_all = "lowercase", deny_unknown_fields)]
 enum Event {
     Create(create::NewOrder),
     Read { id: i64 },

@@ -11,6 +11,7 @@ const LIMIT: u32 = 20;
 const LIMIT_MAX: u32 = 100;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Request {
     /// List orders older than this one; the newest if it is missing.
     before: Option<i64>,
