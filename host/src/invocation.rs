@@ -79,6 +79,14 @@ pub fn fits(bytes: usize, bytes_max: usize) -> Result<(), Fault> {
     ))
 }
 
+/// What came as an event; nothing at all counts as `{}`.
+pub fn event_of(payload: Bytes) -> Bytes {
+    match payload.is_empty() {
+        true => Bytes::from_static(b"{}"),
+        false => payload,
+    }
+}
+
 /// One event, and everything that is known about it.
 #[derive(Debug, Clone)]
 pub struct Invocation {

@@ -38,6 +38,14 @@ async fn whoever_has_no_event_yet_or_refuses_to_give_one_is_asked_again() {
     assert_eq!(trial.value(json!(2)).await, 2);
 }
 
+/// As the local host has it.
+#[tokio::test]
+async fn an_event_without_a_body_is_an_empty_object() {
+    let trial = Setup::of(&ECHO).start(Door::Lambda).await;
+    let told = answer(&trial, trial.event("")).await;
+    assert_eq!(told, json!({}));
+}
+
 /// cargo-lambda's deadline is ten minutes after the beginning of 1970, and its ARN is none.
 #[tokio::test]
 async fn where_an_event_brings_no_true_deadline_it_has_the_functions_own_time() {

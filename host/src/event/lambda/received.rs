@@ -1,7 +1,8 @@
 //! An event as the Runtime API hands it out: a body, and headers that say the rest.
 //!
-//! Promises: an empty header means the same as none, and different ones never the same; what this program
-//! does not know is kept for the guest; a reply that is no event is an error, never a panic.
+//! Promises: an empty header means the same as none, an empty body the same as `{}`, and different ones never
+//! the same; what this program does not know is kept for the guest; a reply that is no event is an error,
+//! never a panic.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -12,7 +13,7 @@ use http::header::{DATE, HeaderName, HeaderValue};
 use super::Error;
 use super::clock::Clock;
 use super::http1_reply::Headers;
-use crate::invocation::{Deadline, Invocation, Sender, Timeout};
+use crate::invocation::{Deadline, Invocation, Sender, Timeout, event_of};
 use crate::limits;
 
 pub(super) const INVOCATION_ID: HeaderName =
@@ -101,7 +102,7 @@ pub(super) fn received(
     let invocation_id = invocation_id.filter(|id| !id.is_empty());
     let invocation = Arc::new(Invocation {
         request_id,
-        event,
+        event: event_of(event),
         deadline,
         function_name: identity.name.clone(),
         function_version: identity.version.clone(),

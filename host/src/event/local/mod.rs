@@ -26,7 +26,7 @@ use uuid::Uuid;
 pub use name::{FunctionName, is_stream};
 pub use refusal::{ErrorType, Refusal};
 
-use crate::invocation::{Deadline, Invocation, unix_ms_now};
+use crate::invocation::{Deadline, Invocation, event_of, unix_ms_now};
 use crate::limits;
 
 /// The version that runs here, whatever was asked for.
@@ -166,9 +166,7 @@ impl Invoke {
 
 /// The payload as an event: JSON of any kind, or else what is wrong with it; nothing at all counts as `{}`.
 pub fn event(payload: Bytes) -> Result<Bytes, String> {
-    if payload.is_empty() {
-        return Ok(Bytes::from_static(b"{}"));
-    }
+    let payload = event_of(payload);
     let text = std::str::from_utf8(&payload)
         .map_err(|error| format!("invalid UTF-8 after {} bytes", error.valid_up_to()))?;
     serde_json::from_str::<IgnoredAny>(text).map_err(|error| error.to_string())?;
