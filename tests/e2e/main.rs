@@ -32,6 +32,7 @@ macro_rules! behind_both_doors {
 
 mod configuration;
 mod database;
+mod documented;
 mod endurance;
 mod instance;
 mod lambda;

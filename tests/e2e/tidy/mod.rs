@@ -10,10 +10,10 @@ const FILE_LINES_MAX: usize = 400;
 /// Lines of a function, from its name to its closing brace.
 const FUNCTION_LINES_MAX: usize = 70;
 
-struct Source {
+pub(super) struct Source {
     /// Its path within the repository.
-    path: String,
-    text: String,
+    pub(super) path: String,
+    pub(super) text: String,
 }
 
 impl Source {
@@ -49,7 +49,7 @@ fn root() -> &'static Path {
 }
 
 /// The files below these paths that have this ending.
-fn files(paths: &[&str], ending: &str) -> Vec<Source> {
+pub(super) fn files(paths: &[&str], ending: &str) -> Vec<Source> {
     let mut found = Vec::new();
     let mut open: Vec<PathBuf> = paths.iter().map(|path| root().join(path)).collect();
     while let Some(path) = open.pop() {
@@ -86,7 +86,7 @@ fn rust() -> Vec<Source> {
     )
 }
 
-fn none(problems: Vec<String>) {
+pub(super) fn none(problems: Vec<String>) {
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 
