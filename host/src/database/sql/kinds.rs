@@ -43,11 +43,6 @@ pub fn is_data(sql: &str) -> bool {
     rest == StatementKinds::NONE
 }
 
-/// Whether a text does nothing but read, so that a transaction is none the worse for not going on with it.
-pub fn only_reads(sql: &str) -> bool {
-    kinds(sql).without(StatementKind::Select.into()) == StatementKinds::NONE
-}
-
 /// Whether a text does read or write data, and nothing else: no savepoint either.
 pub fn has_data(sql: &str) -> bool {
     kinds(sql) != StatementKinds::NONE && is_data(sql)
@@ -275,21 +270,6 @@ mod tests {
 
     fn told(sql: &str) -> String {
         kinds(sql).to_string()
-    }
-
-    #[test]
-    fn what_only_reads_writes_nowhere_in_its_text() {
-        for sql in ["select 1", "fetch all from c", "table t", "show work_mem"] {
-            assert!(only_reads(sql), "{sql}");
-        }
-        for sql in [
-            "insert into t values (1) returning n",
-            "with w as (delete from t returning n) select n from w",
-            "execute p",
-            "call p()",
-        ] {
-            assert!(!only_reads(sql), "{sql}");
-        }
     }
 
     #[test]

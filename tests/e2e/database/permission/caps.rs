@@ -127,6 +127,30 @@ behind_both_doors! {
         }
     }
 
+    /// Whether it writes is not in the text of a statement that calls a function, or fetches from a cursor.
+    async fn a_transaction_is_not_committed_behind_what_a_function_has_written_and_nobody_read(door) {
+        let database = database(
+            "create table noted (n int4); grant all on noted to $app;
+             create function note(rows int4, bytes int4) returns setof text language sql as
+                $$ insert into noted select generate_series(1, rows) returning repeat('x', bytes) $$",
+        ).await;
+        let trial = start(door, &database, "rows_max = 400").await;
+        for called in ["note(401, 1)", "note(450, 1000)"] {
+            let select = json!({ "query": format!("select * from {called}") });
+            let declare = json!({ "execute": format!("declare c cursor for select * from {called}") });
+            let fetch = json!({ "query": "fetch all from c" });
+            for writing in [vec![&select], vec![&declare, &fetch]] {
+                let transaction = json!({ "transaction": writing, "end": "commit" });
+                let results = results(&trial, json!([transaction])).await;
+                let steps = results[0]["steps"].as_array().expect("each step has a result");
+                let told = steps.last().map(message).unwrap_or_default();
+                assert!(told.contains("400 rows"), "{called}: {results:?}");
+                assert!(results[0]["end"].to_string().contains("rolled back"), "{called}: {results:?}");
+                assert_eq!(database.value("select count(*) from noted").await.as_deref(), Some("0"), "{called}");
+            }
+        }
+    }
+
     async fn what_fits_its_cap_is_read_in_each_of_these_ways(door) {
         let database = database("").await;
         let trial = start(door, &database, CAPS).await;
