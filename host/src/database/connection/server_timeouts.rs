@@ -112,9 +112,11 @@ impl ServerTimeouts {
     }
 
     /// Whether the server is told nothing of the time that a single call with these effects has: the guest has set
-    /// a limit itself, or may do so by this call. The server has room for one, and nobody could put that back.
+    /// a limit itself, or may do so by this call. The server has room for one, and nobody could put that back. Where
+    /// sessions are shared it takes a query to tell it, behind which a transaction takes no isolation level.
     pub fn are_left_alone(&self, effects: &Effects) -> bool {
-        self.guests || effects.limits
+        let must_be_first = effects.begins || effects.only_modes;
+        self.guests || effects.limits || (must_be_first && !self.enabled)
     }
 
     /// The statements that tell the server of the time a request has, if it must be told.
@@ -146,34 +148,34 @@ impl ServerTimeouts {
         Some(limits.map(set).collect())
     }
 
-    /// The statement that gives a single call less time than its invocation has, or ends that: in a
+    /// The statements that give a single call less time than its invocation has, or end that: in a
     /// transaction it would hold on. `begins` says that the call begins a transaction.
     pub fn of_call(
         &mut self,
         timeout: Option<Duration>,
         in_block: bool,
         begins: bool,
-    ) -> Option<Command> {
+    ) -> impl Iterator<Item = Command> + use<> {
         let was_shorter = self.shorter && in_block;
         self.shorter = was_shorter || timeout.is_some();
-        match timeout {
+        // What is asked for the least of two is not to find that of another call.
+        let ends = was_shorter && !self.guests && (timeout.is_none() || !self.enabled);
+        let ended = ends.then(|| match self.told {
+            Some(told) => format!("SET LOCAL {}", self.setting(0, told)),
+            None => format!("SET LOCAL {} TO DEFAULT", SETTINGS[0]),
+        });
+        let begun = timeout.map(|timeout| match self.enabled {
+            false => at_most(timeout),
             // After a query, the transaction that is to begin would take no isolation level any more.
-            Some(timeout) if in_block || begins => Some(Command::new(format!(
-                "SET LOCAL {}",
-                self.setting(0, timeout)
-            ))),
+            true if in_block || begins => format!("SET LOCAL {}", self.setting(0, timeout)),
             // It holds for the one request; `SET LOCAL` would do the same with a warning.
-            Some(timeout) => Some(Command::new(format!(
+            true => format!(
                 "SELECT pg_catalog.set_config('{}','{}',true)",
                 SETTINGS[0],
                 self.within(0, timeout).as_millis()
-            ))),
-            None if was_shorter && !self.guests => Some(Command::new(match self.told {
-                Some(told) => format!("SET LOCAL {}", self.setting(0, told)),
-                None => format!("SET LOCAL {} TO DEFAULT", SETTINGS[0]),
-            })),
-            None => None,
-        }
+            ),
+        });
+        ended.into_iter().chain(begun).map(Command::new)
     }
 
     /// The statement that gives a single call less time in a request of its own. It holds until that is over.
@@ -191,18 +193,17 @@ impl ServerTimeouts {
     /// The statement that gives those of a batch less time than their invocation has, each for itself. It
     /// goes before the batch in a message of its own, or in the same one behind a pooler.
     pub fn of_batch(&mut self, timeout: Duration) -> String {
-        let scope = match self.enabled {
+        match self.enabled {
             // The next request says again what its invocation has.
             true => {
                 self.forget();
-                "SESSION"
+                format!("SET SESSION {}", self.setting(0, timeout))
             }
             false => {
                 self.shorter = true;
-                "LOCAL"
+                at_most(timeout)
             }
-        };
-        format!("SET {scope} {}", self.setting(0, timeout))
+        }
     }
 
     /// A setting with its new value.
@@ -242,6 +243,18 @@ impl ServerTimeouts {
         self.told = None;
         (self.tentative, self.unconfirmed, self.held) = (false, false, false);
     }
+}
+
+/// The statement that sets a statement's limit to this, unless it is less already, for the length of a transaction. Whose
+/// session that is behind a pooler, and what its limit is, nobody knows before.
+fn at_most(timeout: Duration) -> String {
+    let (name, most_ms) = (SETTINGS[0], timeout.as_millis());
+    format!(
+        "SELECT pg_catalog.set_config('{name}', \
+         CASE WHEN now.ms BETWEEN 1 AND {most_ms} THEN now.ms ELSE {most_ms} END::pg_catalog.text, true) \
+         FROM (SELECT (EXTRACT(epoch FROM pg_catalog.current_setting('{name}')::pg_catalog.interval) * 1000)\
+         ::pg_catalog.int8 AS ms) AS now"
+    )
 }
 
 /// A time as the server shows it: a whole number with its unit, or a plain zero.
@@ -337,12 +350,12 @@ mod tests {
 
     #[test]
     fn a_call_with_less_time_takes_none_from_those_after_it() {
-        let sql = |command: Option<Command>| command.map(|command| command.sql.to_string());
         let mut timeouts = timeouts("15.4", Prepare::Always);
         timeouts.due(Some(SECOND * 8), false);
         let longer = Some("SET LOCAL statement_timeout TO 9001".to_owned());
         let call = |timeouts: &mut ServerTimeouts, millis: Option<u64>, in_block| {
-            sql(timeouts.of_call(millis.map(Duration::from_millis), in_block, false))
+            let mut said = timeouts.of_call(millis.map(Duration::from_millis), in_block, false);
+            said.next().map(|command| command.sql.to_string())
         };
         assert_eq!(call(&mut timeouts, None, false), None);
         // This call may be a `BEGIN`.
@@ -382,8 +395,8 @@ mod tests {
             ]
         );
         let call = |timeouts: &mut ServerTimeouts, millis| {
-            let call = timeouts.of_call(Some(Duration::from_millis(millis)), true, false);
-            call.map(|command| command.sql.to_string())
+            let mut call = timeouts.of_call(Some(Duration::from_millis(millis)), true, false);
+            call.next().map(|command| command.sql.to_string())
         };
         let within = |millis| Some(format!("SET LOCAL statement_timeout TO {millis}"));
         assert_eq!(call(&mut timeouts, 500), within(200));

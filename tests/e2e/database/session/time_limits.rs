@@ -45,6 +45,33 @@ behind_both_doors! {
         }
     }
 
+    /// Which session it is that a call meets, and what its limit is, is known there alone.
+    async fn behind_a_pooler_no_call_has_more_time_than_its_session_begins_with(door) {
+        let database = Database::create().await;
+        let start = async |limit: &str| {
+            database.run(&format!("alter database {} set statement_timeout = '{limit}'", database.name)).await;
+            let setup = Setup::of(&QUERY).with(&database).database("pool_max", "1").database("prepare", "\"never\"");
+            setup.start(door).await
+        };
+        let hurried = |millis: u32, step: &Value| json!({ "timeout_ms": millis, "hurried": [step] });
+        let sleep = "select pg_sleep(600)::text";
+        let trial = start("700ms").await;
+        for call in [json!({ "query": sleep }), json!({ "batch": sleep }), json!({ "pipeline": [[sleep, []]] })] {
+            let longer = hurried(20_000, &call);
+            let within = json!({ "transaction": [{ "query": "select 1" }, longer], "end": "rollback" });
+            let results = results(&trial, json!([longer, within])).await;
+            assert_eq!(results[0][0]["error"]["code"], "57014", "{longer}: {results}");
+            assert_eq!(results[1]["steps"][1][0]["error"]["code"], "57014", "{longer}: {results}");
+        }
+        let trial = start("20s").await;
+        let show = json!({ "query": "show statement_timeout" });
+        let steps = json!([hurried(9000, &show), hurried(60_000, &show), show]);
+        let results = results(&trial, json!([{ "transaction": steps, "end": "commit" }])).await;
+        let shown = &results[0]["steps"];
+        let shown = [&shown[0][0], &shown[1][0], &shown[2]].map(|step| &step["rows"][0][0]);
+        assert_eq!(shown, ["9s", "20s", "20s"], "{results}");
+    }
+
     async fn a_limit_that_a_guest_has_set_holds(door) {
         let database = Database::create().await;
         let trial = trial(&database, door).await;
