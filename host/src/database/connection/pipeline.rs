@@ -17,6 +17,7 @@ use super::preparation::{Ground, judged};
 use crate::config::Prepare;
 use crate::database::connection::batch::Batch;
 use crate::database::error::{Error, Result};
+use crate::database::sql::alone::may_commit;
 use crate::database::sql::varying::varies;
 use crate::database::statement::{Call, Description, Effects, Key};
 use crate::database::wire::reply::{self, Shape};
@@ -58,7 +59,7 @@ impl Connection {
         }
         let ground = self.ground();
         let is_known = known.iter().any(Option::is_some);
-        match self.pipe(calls, known, Some(&ground)).await {
+        let done = match self.pipe(calls, known, Some(&ground)).await {
             Err(error) => {
                 let keys: Vec<&Key> = calls.iter().map(|call| &call.key).collect();
                 match self.heals(&keys, is_known, &ground, &error).await {
@@ -67,7 +68,9 @@ impl Connection {
                 }
             }
             outcomes => outcomes,
-        }
+        };
+        self.timeouts.end_call();
+        done
     }
 
     async fn pipe(
@@ -81,6 +84,12 @@ impl Connection {
         let plans = planned?;
         // One for all: each of them has so much time, counted from its own beginning.
         self.call_timeout = calls.iter().filter_map(|call| call.timeout).min();
+        if let [call] = calls
+            && may_commit(&call.key.sql)
+            && self.is_outside()
+        {
+            Box::pin(self.lead_call(&call.key.sql)).await?;
+        }
         self.send_all(calls, &plans)?;
         let mut answers = Vec::with_capacity(calls.len());
         let mut bytes = 0;

@@ -303,10 +303,12 @@ behind_both_doors! {
         let typed = json!({ "typed": "call add($1, null)", "values": [[1, "int4"]] });
         let untyped = json!({ "query": "call add($1, null)", "arguments": [1] });
         let block = json!({ "execute": "do $$ begin insert into things values (1); commit; end $$" });
+        let piped = json!({ "pipeline": [["call add($1, null)", [1]]] });
         for step in [
             call.clone(),
-            json!({ "session": [{ "batch": "set work_mem = '5MB'" }, typed] }),
-            json!({ "timeout_ms": 5000, "hurried": [call, untyped, block] }),
+            json!({ "session": [{ "batch": "set work_mem = '5MB'" }, typed, piped] }),
+            json!({ "timeout_ms": 5000, "hurried": [call, untyped, block, piped] }),
+            piped.clone(),
             untyped.clone(),
             block.clone(),
         ] {
