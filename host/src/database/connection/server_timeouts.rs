@@ -220,7 +220,7 @@ impl ServerTimeouts {
 
     /// A loan begins: what an earlier one said in a transaction may have been rolled back.
     pub fn begin_loan(&mut self) {
-        (self.shorter, self.guests) = (false, false);
+        (self.shorter, self.guests, self.held) = (false, false, false);
         if self.tentative {
             self.forget();
         }
@@ -443,6 +443,16 @@ mod tests {
         assert_eq!(timeouts.due(Some(SECOND * 60), true), None);
         timeouts.begin_loan();
         assert!(timeouts.due(Some(SECOND), false).is_some());
+    }
+
+    /// Whoever made it may not have come to its end.
+    #[test]
+    fn a_call_that_had_less_time_alone_takes_none_from_the_next_loan() {
+        let mut timeouts = timeouts("15.4", Prepare::Always);
+        timeouts.of_call_alone(SECOND);
+        assert_eq!(timeouts.due(Some(SECOND * 8), false), None);
+        timeouts.begin_loan();
+        assert!(timeouts.due(Some(SECOND * 8), false).is_some());
     }
 
     #[test]

@@ -62,6 +62,8 @@ impl Seat {
             self.given_up.store(true, Ordering::Release);
         }
         self.tidy(loan).await.map_err(Error::unexecuted)?;
+        // Whoever made the last one may have given it up half-way.
+        loan.timeouts.end_call();
         if work.sends() && loan.status() == Some(Status::Idle) {
             loan.know_limits().await.map_err(Error::unexecuted)?;
         }
