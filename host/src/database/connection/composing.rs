@@ -86,6 +86,10 @@ impl Connection {
         if effects.limits {
             self.timeouts.are_guests();
         }
+        if effects.resets {
+            // What the host has said as well.
+            self.timeouts.forget();
+        }
         if effects.goes_back {
             // Which of them that ends is not known here.
             self.portals.clear();

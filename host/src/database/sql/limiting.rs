@@ -27,6 +27,12 @@ pub fn limits(sql: &str, words: &Words) -> bool {
     calls && (words.readings().nth(1).is_some() || calls_for_one(sql))
 }
 
+/// Whether a text may undo all settings of its session, those of the host's among them.
+pub fn resets(words: &Words) -> bool {
+    let undoes = |pair: &[Token]| pair[0].is_one_of(&["discard", "reset"]) && pair[1].is("all");
+    words.readings().any(|tokens| tokens.windows(2).any(undoes))
+}
+
 /// The function that makes a setting.
 const CALLED: &str = "set_config";
 
@@ -51,6 +57,16 @@ fn calls_for_one(sql: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_undoes_all_settings_is_told_from_what_undoes_one() {
+        for sql in ["RESET ALL", "select 1; /* clean */ discard /* */ all;"] {
+            assert!(resets(&Words::of(sql)), "{sql}");
+        }
+        for sql in ["", "reset work_mem", "discard plans", "select 'reset all'"] {
+            assert!(!resets(&Words::of(sql)), "{sql}");
+        }
+    }
 
     #[test]
     fn what_may_limit_a_session_is_told_from_what_does_not() {

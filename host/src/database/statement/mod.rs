@@ -121,6 +121,8 @@ pub struct Effects {
     pub names_something: bool,
     /// Whether it may set how long the server waits for its session.
     pub limits: bool,
+    /// Whether it may undo all settings of its session.
+    pub resets: bool,
     /// Whether it begins a transaction.
     pub begins: bool,
     /// Whether it goes back to a savepoint of the guest's own.
@@ -137,6 +139,7 @@ impl Effects {
         renames: false,
         names_something: false,
         limits: false,
+        resets: false,
         begins: false,
         goes_back: false,
     };
@@ -155,6 +158,7 @@ impl Effects {
             renames: all.renames || next.renames,
             names_something: all.names_something || next.names_something,
             limits: all.limits || next.limits,
+            resets: all.resets || next.resets,
             // What the host puts first stands before the first one alone.
             begins: all.begins,
             goes_back: all.goes_back || next.goes_back,
@@ -179,6 +183,7 @@ impl Effects {
             renames: naming::renames(&words),
             names_something: naming::names_something(&words),
             limits: limiting::limits(sql, &words),
+            resets: limiting::resets(&words),
             begins: residue::begins(&words),
             goes_back: ending::goes_back(&words),
         }

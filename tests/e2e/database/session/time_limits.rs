@@ -105,6 +105,21 @@ behind_both_doors! {
         }
     }
 
+    async fn what_undoes_all_settings_takes_no_time_limit_along(door) {
+        let database = Database::create().await;
+        for reset in ["reset all", "discard all"] {
+            for call in [json!({ "execute": reset }), json!({ "batch": reset })] {
+                let trial = trial(&database, door).await;
+                let show = json!({ "query": "show statement_timeout" });
+                let results = results(&trial, json!([{ "session": [show, call, show] }])).await;
+                for shown in [&results[0][0], &results[0][2]] {
+                    assert!(shown["rows"][0][0].is_string(), "{call}: {results}");
+                    assert_ne!(shown["rows"], json!([["0"]]), "{call}: {results}");
+                }
+            }
+        }
+    }
+
     async fn a_transaction_by_text_that_has_less_time_takes_its_isolation_level(door) {
         let database = Database::create().await;
         let trial = trial(&database, door).await;
