@@ -15,6 +15,12 @@ use crate::database::sql::lexer::Tokens;
 use crate::database::statement::Effects;
 use crate::database::wire::reply;
 
+/// Whether a server that refuses something with this code does not know what it is: class 42, what it does not support
+/// (0A000), and what those say that only speak PostgreSQL's protocol. Everything else is about the moment.
+fn is_unfamiliar(code: &str) -> bool {
+    code.starts_with("42") || matches!(code, "0A000" | "08P01" | "XX000")
+}
+
 impl Connection {
     /// Executes statements of the host's own, whose effect on the session it answers for.
     pub async fn command(&mut self, sql: &str) -> Result<()> {
@@ -103,13 +109,15 @@ impl Connection {
             return Ok(());
         };
         self.begin_command(&question)?;
+        // If the connection ends by it, nothing of the guest's has begun.
+        (self.under_way.executing, self.under_way.bound) = (false, false);
         loop {
             match self.reply().await {
                 Ok(tags::DATA_ROW_TAG) => self.timeouts.learn(reply::text(&self.wire)),
                 Ok(tags::READY_FOR_QUERY_TAG) => return Ok(()),
                 Ok(_) => {}
                 // Something that speaks the protocol and has no such settings.
-                Err(Error::Server(_)) => {
+                Err(Error::Server(error)) if is_unfamiliar(&error.code) => {
                     self.timeouts.learn_nothing();
                     return Ok(());
                 }

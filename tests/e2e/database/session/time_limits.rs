@@ -1,7 +1,7 @@
 //! What the server is told of time: nothing that loosens what others have said.
 
 use e2e::guests::QUERY;
-use e2e::{Database, Door, Setup, Trial};
+use e2e::{Database, Door, Harm, Proxy, Setup, Trial};
 use serde_json::{Value, json};
 
 const SLEEP: &str = "select pg_sleep(3)::text";
@@ -146,7 +146,7 @@ behind_both_doors! {
         for prepare in ["\"always\"", "\"never\""] {
             let setup = Setup::of(&QUERY).with(&database).database("pool_max", "1").database("prepare", prepare);
             let trial = setup.start(door).await;
-            for call in [plain, hidden, batch].iter() {
+            for call in [&plain, &hidden, &batch] {
                 let others = json!({ "query": "select 1" });
                 for steps in [
                     json!([{ "transaction": [hurried(call), show], "end": "commit" }]),
@@ -231,6 +231,49 @@ behind_both_doors! {
             let hurried = json!({ "timeout_ms": 20_000, "hurried": [call] });
             let result = results(&trial, json!([{ "session": [set, hurried] }])).await;
             assert_eq!(result[0][1][0]["error"]["code"], "57014", "{call}: {result}");
+        }
+    }
+}
+
+/// What limits a session begins with is asked again where a server could not say it, and not where it knows of none.
+#[tokio::test]
+async fn a_server_that_could_not_say_its_limits_is_asked_again() {
+    let database = Database::create().await;
+    let limit = "set statement_timeout = '20s'";
+    database
+        .run(&format!("alter database {} {limit}", database.name))
+        .await;
+    for (code, fails) in [
+        ("53200", true),
+        ("57014", true),
+        ("42704", false),
+        ("0A000", false),
+    ] {
+        let proxy = Proxy::of(&database);
+        let setup = Setup::of(&QUERY)
+            .through(&proxy)
+            .database("pool_max", "1")
+            .database("warm", "0");
+        let trial = setup.start(Door::Lambda).await;
+        let fields = format!("SERROR\0VERROR\0C{code}\0Mnot now\0\0");
+        let length = u32::try_from(fields.len() + 4)
+            .expect("it is short")
+            .to_be_bytes();
+        let refusal = [b"E", &length[..], fields.as_bytes(), b"Z\0\0\0\x05I"].concat();
+        proxy.harm(Harm::Replace(refusal));
+        let show = json!({ "query": "show statement_timeout" });
+        let steps = json!([{ "query": "select 1" }, { "timeout_ms": 25_000, "hurried": [show] }]);
+        let results = trial.value(json!({ "steps": steps })).await;
+        let shown = &results[1][0]["rows"][0][0];
+        match fails {
+            true => {
+                assert_eq!(results[0]["error"]["code"], code, "{results}");
+                assert_eq!(shown, "20s", "{code}: {results}");
+            }
+            false => {
+                assert_eq!(results[0]["rows"], json!([[1]]), "{code}: {results}");
+                assert_eq!(shown, "25s", "{code}: {results}");
+            }
         }
     }
 }
