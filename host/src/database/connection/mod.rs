@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::config::Prepare;
 use crate::database::connect::{Address, Backend};
-use crate::database::error::Result;
+use crate::database::error::{Result, Unconnected};
 use crate::database::permission::prelude::Prelude;
 use crate::database::sql::residue::Residue;
 use crate::database::statement::kept::Kept;
@@ -106,6 +106,8 @@ pub struct Connection {
     /// How long it took to be made, until somebody takes account of it.
     pub connecting: Option<Duration>,
     pub residue: Residue,
+    /// Why another connection, which it needed for something, could not be made, until the log is told.
+    pub unconnected: Option<Box<Unconnected>>,
     /// Whether names may mean something else on it than for the next borrower: what the server says of statements
     /// now is for this one alone.
     pub renamed: bool,
@@ -178,6 +180,7 @@ impl Connection {
             has_sequences: false,
             terms: Terms::default(),
             residue: Residue::Nothing,
+            unconnected: None,
             renamed: false,
             doomed: false,
             given_back: SystemTime::now(),

@@ -167,7 +167,11 @@ impl Connection {
             Some(oids) if self.is_busy() => {
                 // More rows are on their way here, and reading them first could take any memory.
                 let one = NonZeroUsize::MIN;
-                let mut other = Self::open(self.address.clone(), one, self.prepare).await?;
+                let opened = Self::open(self.address.clone(), one, self.prepare).await;
+                if let Err(Error::Connect(why)) = &opened {
+                    self.unconnected = Some(why.clone());
+                }
+                let mut other = opened?;
                 let catalog = other.look_up(&oids).await;
                 other.close().await;
                 catalog?

@@ -9,10 +9,13 @@ use crate::database::wire::notice::{Notice, Notices};
 use crate::limits;
 use crate::telemetry::{Account, line_of};
 
-/// Tells the log what was said on a connection since this was last done.
+/// Tells the log what was said on a connection since this was last done, and why it could not have another one.
 pub(in crate::database) fn tell(connection: &mut Connection, account: &Account, database: &str) {
     if let Some(notices) = connection.wire.take_notices() {
         tell_all(&notices, account, database);
+    }
+    if let Some(why) = connection.unconnected.take() {
+        line_of!(account, warn, database, "{why}");
     }
 }
 

@@ -129,6 +129,10 @@ behind_both_doors! {
         let message = results[4]["error"]["message"].as_str().unwrap();
         assert!(message.contains("executed") && message.contains("could not be looked up"), "{message}");
         assert_eq!(results[5]["rows"], json!([[1]]), "{}", results[5]);
+        // Where that was tried is for the log alone.
+        let place = "cannot log in to the database: /";
+        assert!(!message.contains(place), "{message}");
+        e2e::eventually(place, async || (trial.host.lines(place) > 0).then_some(())).await;
     }
 
     async fn an_error_of_the_server_arrives_with_its_sqlstate(door) {
