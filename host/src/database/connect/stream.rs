@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
 use rustix::io::Errno;
@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::RuntimeFlavor;
 use tokio_rustls::client::TlsStream;
+use tokio_util::io::poll_read_buf;
 
 use super::certificate;
 use super::local::LocalStream;
@@ -131,26 +132,40 @@ impl Stream {
 
     /// Whether the server has closed the connection without a word that is unread, as far as the system knows:
     /// what is sent now is taken by the system, and reaches nobody. What is found to be said is added to `said`.
-    pub fn has_ended(&self, said: &mut BytesMut) -> bool {
+    pub fn has_ended(&mut self, said: &mut BytesMut) -> bool {
         if !said.is_empty() || !self.may_have_heard() {
             return false;
         }
-        let Self::Tls(_) = self else {
+        let Self::Tls(stream) = self else {
             return !self.is_open(said) && said.is_empty();
         };
-        !matches!(self.peek(), Ok(1..) | Err(Errno::WOULDBLOCK))
+        match peek(stream.get_ref().0) {
+            Err(Errno::WOULDBLOCK) => return false,
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return true,
+        }
+        // It may be TLS's own word for the end, and is not the server's until it is read.
+        let mut context = Context::from_waker(Waker::noop());
+        while said.len() < limits::UNASKED_BYTES_MAX {
+            match poll_read_buf(Pin::new(&mut **stream), &mut context, said) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0) | Err(_)) => return said.is_empty(),
+                Poll::Pending => return false,
+            }
+        }
+        false
     }
 
     /// Whether there is anything to be read, the end included, as the system knows without waiting.
     pub fn has_heard(&self) -> bool {
-        self.peek() != Err(Errno::WOULDBLOCK)
+        peek(self) != Err(Errno::WOULDBLOCK)
     }
+}
 
-    /// How many of the next bytes are there, of one.
-    fn peek(&self) -> Result<usize, Errno> {
-        let peeked = rustix::net::recv(self, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        peeked.map(|(_, heard)| heard)
-    }
+/// How many of the next bytes are there, of one.
+fn peek(socket: impl AsFd) -> Result<usize, Errno> {
+    let peeked = rustix::net::recv(socket, &mut [0_u8], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    peeked.map(|(_, heard)| heard)
 }
 
 impl Stream {

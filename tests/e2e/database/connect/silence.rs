@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use e2e::guests::{MISBEHAVE, PROGRAM, QUERY};
 use e2e::lambda::Event;
-use e2e::{Clock, Cut, Database, Door, Middlebox, Server, Setup, Trial, eventually};
+use e2e::terminator::Terminator;
+use e2e::{Authority, Clock, Cut, Database, Door, Middlebox, Server, Setup, Trial, eventually};
 use serde_json::{Value, json};
 
 const RULES: &str = "local all all trust\nhost all all 0.0.0.0/0 trust\n";
@@ -26,6 +27,7 @@ struct Scene {
     _server: Server,
     database: Database,
     middlebox: Middlebox,
+    _terminator: Option<Terminator>,
     trial: Trial,
 }
 
@@ -36,20 +38,39 @@ impl Scene {
     }
 
     async fn of(setup: Setup) -> Self {
+        Self::over(setup, false).await
+    }
+
+    /// The same, perhaps with TLS from the host to what stands before the middlebox.
+    async fn over(mut setup: Setup, encrypted: bool) -> Self {
         let server = Server::listening().await;
         server.set_up(&[("pg_hba.conf", RULES)], &[]).await;
         let database = Database::create_on(&server).await;
         database.run(SCHEMA).await;
         let middlebox = Middlebox::before(&format!("{}:5432", server.address())).await;
-        let (address, name) = (middlebox.address(), &database.name);
+        let (mut address, name) = (middlebox.address(), &database.name);
+        let (mut terminator, mut more) = (None, "");
+        if encrypted {
+            let identity = Authority::new("The tests' own").issue("db.test");
+            let behind = address.parse().expect("it is an address");
+            let before = Terminator::before(behind, &identity, &["postgresql"]).await;
+            address = before.address().to_string();
+            more = "?sslnegotiation=direct";
+            setup = setup.database("tls", "{ verify = \"nothing\" }");
+            terminator = Some(before);
+        }
         let trial = setup
-            .database("url", &format!("\"postgres://postgres@{address}/{name}\""))
+            .database(
+                "url",
+                &format!("\"postgres://postgres@{address}/{name}{more}\""),
+            )
             .start(Door::Lambda)
             .await;
         Self {
             _server: server,
             database,
             middlebox,
+            _terminator: terminator,
             trial,
         }
     }
@@ -98,7 +119,18 @@ async fn what_is_sent_and_not_received_may_have_been_executed() {
 /// The system takes what is sent to it, and nobody receives that.
 #[tokio::test]
 async fn what_is_sent_to_a_server_that_has_closed_meanwhile_was_not_executed() {
-    let scene = Scene::start().await;
+    closes_meanwhile(false).await;
+}
+
+/// What it says last then is TLS's own word.
+#[tokio::test]
+async fn what_is_sent_to_who_has_ended_tls_meanwhile_was_not_executed() {
+    closes_meanwhile(true).await;
+}
+
+async fn closes_meanwhile(encrypted: bool) {
+    let setup = Setup::of(&PROGRAM).database("pool_max", "1");
+    let scene = Scene::over(setup.timeout(AMPLE), encrypted).await;
     let asked = json!({ "do": "query", "sql": "select 4711", "rows": "all" });
     let write = |key: u32| json!({ "do": "write", "key": key });
     let sleep = json!({ "do": "sleep", "millis": 5000 });
