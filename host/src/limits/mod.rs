@@ -227,12 +227,12 @@ pub const ROW_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const WORDS_BYTES_MAX: usize = 64 * 1024;
 /// Connections, transactions and cursors that one invocation may hold at a time.
 pub const LOANS_PER_INVOCATION_MAX: usize = 64;
-/// A connection unused for this long, by wall clock, is asked whether it is still there before it
-/// is used: one round trip. Between invocations that follow each other sooner, nobody can have
+/// A connection on which nothing was sent for this long, by wall clock, is asked whether it is still there before
+/// it is used: one round trip. Between invocations that follow each other sooner, nobody can have
 /// frozen the process for long; after that only an answer tells that a middlebox has not forgotten
 /// the connection, since a statement must not be sent twice to find it out.
 pub const IDLE_TRUSTED: Duration = Duration::from_secs(1);
-/// A connection unused for this long, by wall clock, is replaced without asking: NAT gateways
+/// A connection on which nothing was sent for this long, by wall clock, is replaced without asking: NAT gateways
 /// forget after 350 s.
 pub const IDLE_MAX: Duration = Duration::from_secs(300);
 /// How long a connection may take to answer whether it is still there. A server that is slower

@@ -31,7 +31,7 @@ mod tls;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 use rand::RngExt;
@@ -71,6 +71,8 @@ const PLAIN_STRINGS: &str = "standard_conforming_strings";
 /// A connection on which the login is done, and nothing else yet.
 #[derive(Debug)]
 pub struct Established {
+    /// When the attempt began of which it came, by the wall clock.
+    pub begun: SystemTime,
     /// The stream.
     pub stream: Stream,
     /// Bytes that were read beyond the login.

@@ -7,7 +7,7 @@
 //!
 //! Left to others: another round, later ([`super::Address::connect`]).
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use rand::seq::SliceRandom;
 use tokio::time::timeout_at;
@@ -151,6 +151,7 @@ impl<'a> Search<'a> {
         let Address {
             parts, tls, user, ..
         } = self.address;
+        let begun = SystemTime::now();
         let unreachable = |error: std::io::Error| Failure::of_stream(&error, "");
         let (stream, secured) = match endpoint {
             Endpoint::Unix(path) => {
@@ -178,6 +179,7 @@ impl<'a> Search<'a> {
         let told = (!self.address.is_doubted()).then_some(&greeting.parameters);
         role::check(&mut exchange, target, told).await?;
         Ok(Established {
+            begun,
             stream: exchange.stream,
             received: exchange.received,
             backend: Backend {

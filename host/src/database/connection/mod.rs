@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use uuid::Uuid;
@@ -113,8 +113,6 @@ pub struct Connection {
     pub renamed: bool,
     /// Whether it is not to be lent again, though it may still serve who has it.
     doomed: bool,
-    /// When it was last given back, by the wall clock: no other clock runs while frozen.
-    given_back: SystemTime,
     last_loan: LastLoan,
 }
 
@@ -183,7 +181,6 @@ impl Connection {
             unconnected: None,
             renamed: false,
             doomed: false,
-            given_back: SystemTime::now(),
             last_loan: LastLoan::next(),
         })
     }
@@ -255,9 +252,10 @@ impl Connection {
         self.wire.is_dead()
     }
 
-    /// Since when nobody has used it, by the wall clock; a clock set back counts as long ago.
+    /// For how long nothing was sent on it, by the wall clock; a clock set back counts as long ago. When it answered
+    /// says less: the answer may have been there before a freeze, and have been read after that.
     pub fn idle(&self) -> Duration {
-        self.given_back.elapsed().unwrap_or(Duration::MAX)
+        self.wire.sent_at.elapsed().unwrap_or(Duration::MAX)
     }
 
     /// When it was last given back, in relation to others.
@@ -287,7 +285,6 @@ impl Connection {
     /// Ends a loan.
     pub fn end_loan(&mut self) {
         self.terms = Terms::default();
-        self.given_back = SystemTime::now();
         self.last_loan = LastLoan::next();
     }
 

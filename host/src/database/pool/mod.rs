@@ -6,8 +6,8 @@
 //! - waiting for one ends at the time the caller gives, with an error that names the limit, or says what
 //!   became of the connection that was being made;
 //! - a connection is looked at before it is lent: one that the server has closed, or that has served for
-//!   as long as it may, is replaced, and one that has rested long, by the wall clock, or whose server may
-//!   have become a standby, is asked or replaced;
+//!   as long as it may, is replaced, and one on which nothing was sent for long, by the wall clock, or whose
+//!   server may have become a standby, is asked or replaced;
 //! - a silent network costs one [`limits::VALIDATE_TIMEOUT`], however many connections rest behind it.
 //!
 //! Left to others: how a loan ends ([`Loan`]), what a clean connection is ([`crate::database::connection`]), and

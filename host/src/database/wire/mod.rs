@@ -9,6 +9,8 @@
 //!
 //! Left to others: what the messages mean to a statement ([`super::connection`]).
 
+use std::time::SystemTime;
+
 use bytes::{Buf, BytesMut};
 use postgres_protocol::message::{backend, frontend};
 use tokio::task::consume_budget;
@@ -72,6 +74,8 @@ pub struct Wire {
     shut: bool,
     /// Bytes that have left since the request began.
     sent: u64,
+    /// When something was last sent, by the wall clock: no other clock runs while frozen.
+    pub sent_at: SystemTime,
     /// What was owed when the request began.
     owed_before: u32,
     /// Whether the request is one of the simple protocol.
@@ -107,6 +111,7 @@ impl Wire {
             dead: false,
             shut: false,
             sent: 0,
+            sent_at: established.begun,
             owed_before: 0,
             simple: false,
             copying_in: false,

@@ -64,6 +64,7 @@ mod tests {
         let (stream, server) = tokio::join!(connecting, listener.accept());
         tokio::spawn(repeat(server.unwrap().0));
         let mut wire = Wire::new(Established {
+            begun: std::time::SystemTime::now(),
             stream: Stream::Tcp(stream.unwrap()),
             received: BytesMut::new(),
             backend: Backend::at(Path::new("/nowhere")),

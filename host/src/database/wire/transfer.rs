@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use bytes::Buf;
 use tokio::io::AsyncWrite;
@@ -61,6 +62,7 @@ impl Wire {
                 Poll::Ready(Ok(written)) if written > 0 => {
                     self.output.advance(written);
                     self.sent += written as u64;
+                    self.sent_at = SystemTime::now();
                     self.traffic.sent_bytes += written as u64;
                 }
                 // The server may have said why before it closed the connection.

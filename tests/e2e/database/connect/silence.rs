@@ -267,6 +267,33 @@ async fn an_answer_that_was_not_read_is_no_silence() {
     );
 }
 
+/// The answer has come before a freeze, in which the network forgets the connection, and is read after it.
+#[tokio::test]
+async fn a_connection_whose_answer_has_waited_for_a_thaw_is_asked_first() {
+    let clock = Clock::new();
+    let setup = Setup::of(&QUERY).database("pool_max", "1").clock(&clock);
+    let scene = Scene::of(setup).await;
+    let gate = scene.database.client().await;
+    let lock = "select pg_advisory_lock(1)";
+    gate.batch_execute(lock).await.expect("nobody has it");
+    let freeze = async {
+        let waiting = "select count(*) from pg_stat_activity where datname = $name and wait_event = 'advisory'";
+        scene.database.until(waiting, "1").await;
+        clock.shift(60);
+        let unlock = "select pg_advisory_unlock(1)";
+        gate.batch_execute(unlock).await.expect("it has the lock");
+    };
+    let wait = json!([{ "query": "select pg_advisory_xact_lock_shared(1)::text" }]);
+    let (answer, ()) = tokio::join!(scene.trial.value(json!({ "steps": wait })), freeze);
+    assert!(answer[0].get("error").is_none(), "{answer}");
+    assert_eq!(scene.middlebox.cut(Cut::Silence).await, 1);
+    let answer = scene
+        .trial
+        .value(json!({ "steps": [{ "query": "select 1" }] }))
+        .await;
+    assert_eq!(answer[0]["rows"], json!([[1]]), "{answer}");
+}
+
 /// It cannot be used again, and its lock is there for as long as the server knows nothing of that.
 #[tokio::test]
 async fn a_session_is_not_closed_by_a_good_bye_that_nobody_answers() {
