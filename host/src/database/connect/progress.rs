@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::time::Instant;
 
 use tokio::task::futures::TaskLocalFuture;
 
@@ -16,8 +17,10 @@ tokio::task_local! {
 }
 
 /// How far connecting has come within a future that is [`watched`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Progress {
+    /// When whoever watches gives up.
+    until: Instant,
     begun: Cell<bool>,
     /// Whether a connection was asked, and has not answered.
     asked: Cell<bool>,
@@ -26,8 +29,13 @@ pub struct Progress {
 }
 
 /// A future that takes note of what is connected to within it: see [`TaskLocalFuture::take_value`].
-pub fn watched<F: Future>(future: F) -> TaskLocalFuture<Progress, F> {
-    PROGRESS.scope(Progress::default(), future)
+pub fn watched<F: Future>(progress: Progress, future: F) -> TaskLocalFuture<Progress, F> {
+    PROGRESS.scope(progress, future)
+}
+
+/// When whoever wants the connection gives up waiting for it, if that is known.
+pub(super) fn until() -> Option<Instant> {
+    PROGRESS.try_with(|progress| progress.until).ok()
 }
 
 /// Connecting begins.
@@ -47,6 +55,16 @@ pub(super) fn failed(host: &dyn fmt::Display, failure: &Failure) {
 }
 
 impl Progress {
+    /// Nothing has begun, and whoever watches gives up then.
+    pub fn until(until: Instant) -> Self {
+        Self {
+            until,
+            begun: Cell::default(),
+            asked: Cell::default(),
+            failed: RefCell::default(),
+        }
+    }
+
     /// What is to be said of the connection that was being made, or asked, if one was.
     pub fn reason(&self) -> Option<Unconnected> {
         let plain = |text: &str| Unconnected::plain(text.to_owned());
@@ -78,13 +96,14 @@ mod tests {
             }
             std::future::pending::<()>().await;
         };
-        let mut said = pin!(watched(attempt(Some("then"))));
-        let mut silent = pin!(watched(attempt(None)));
-        let mut asked = pin!(watched(async {
+        let watch = || Progress::until(Instant::now());
+        let mut said = pin!(watched(watch(), attempt(Some("then"))));
+        let mut silent = pin!(watched(watch(), attempt(None)));
+        let mut asked = pin!(watched(watch(), async {
             asking(true);
             std::future::pending::<()>().await;
         }));
-        let mut nothing = pin!(watched(std::future::pending::<()>()));
+        let mut nothing = pin!(watched(watch(), std::future::pending::<()>()));
         assert!(futures_util::poll!(asked.as_mut()).is_pending());
         let mut unwatched = pin!(attempt(Some("then")));
         assert!(futures_util::poll!(said.as_mut()).is_pending());

@@ -2,7 +2,8 @@
 //!
 //! Promises:
 //! - hosts are tried in their order, or in one drawn anew, and so are the addresses of each;
-//! - the time is shared: who is silent delays the next, and never takes its turn away;
+//! - the time is shared, that of whoever waits for the connection where it is less: who is silent delays the next,
+//!   and never takes its turn away;
 //! - a login that is refused is not tried elsewhere, but once more with the password read again.
 //!
 //! Left to others: another round, later ([`super::Address::connect`]).
@@ -53,7 +54,7 @@ impl<'a> Search<'a> {
             self.failures = Failures::default();
             for (index, host) in hosts.iter().enumerate() {
                 let parts = (targets.len() - pass) * hosts.len() - index;
-                let until = share(self.until, parts);
+                let until = self.share(parts);
                 if let Some(established) = self.host(host, *target, until).await {
                     return Ok(established);
                 }
@@ -63,6 +64,15 @@ impl<'a> Search<'a> {
             }
         }
         Err(self.failures)
+    }
+
+    /// The end of the time for one host, where so many turns are still to come. The last one has all that is left.
+    fn share(&self, parts: usize) -> Instant {
+        let wanted = progress::until().filter(|_| parts > 1);
+        share(
+            wanted.map_or(self.until, |wanted| wanted.min(self.until)),
+            parts,
+        )
     }
 
     fn is_over(&self) -> bool {

@@ -25,7 +25,7 @@ use deadpool::managed::{self, Metrics, PoolError, QueueMode, RecycleError, Timeo
 use rand::RngExt;
 
 use crate::config::Prepare;
-use crate::database::connect::{self, Address};
+use crate::database::connect::{self, Address, Progress};
 use crate::database::connection::Connection;
 use crate::database::connection::demotion::Demotion;
 use crate::database::connection::lifetime::Lifetime;
@@ -131,7 +131,10 @@ impl Pool {
         };
         // In a block: whoever has given up is none of those that the error counts.
         let lent = {
-            let mut lending = pin!(connect::watched(self.inner.timeout_get(&waiting)));
+            let mut lending = pin!(connect::watched(
+                Progress::until(until),
+                self.inner.timeout_get(&waiting)
+            ));
             match futures_util::poll!(lending.as_mut()) {
                 // The common case: one rests in the pool, and no timer is needed.
                 Poll::Ready(lent) => Ok(lent),

@@ -8,5 +8,6 @@ mod iam;
 mod lifetimes;
 mod outages;
 mod poolers;
+mod scarce;
 mod silence;
 mod tls;
