@@ -135,6 +135,9 @@ pub const PASSWORD_COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 pub const LOGIN_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two attempts to log in.
 pub const LOGIN_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// How long a connection is being made before whoever waits for it looks whether another one has come to rest, and
+/// how often it looks from then on. Most are made by then.
+pub const LOOK_AROUND: Duration = Duration::from_millis(100);
 /// How long servers that are gone, or of another kind than is wanted, are asked again where another one may be
 /// about to take their place; a third of what connecting may take at most. A promotion takes about a second.
 pub const FAILOVER_PATIENCE: Duration = Duration::from_millis(1500);

@@ -65,6 +65,11 @@ impl Progress {
         }
     }
 
+    /// Whether a connection is being made.
+    pub fn is_connecting(&self) -> bool {
+        self.begun.get() && !self.asked.get()
+    }
+
     /// What is to be said of the connection that was being made, or asked, if one was.
     pub fn reason(&self) -> Option<Unconnected> {
         let plain = |text: &str| Unconnected::plain(text.to_owned());

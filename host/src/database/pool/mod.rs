@@ -8,7 +8,8 @@
 //! - a connection is looked at before it is lent: one that the server has closed, or that has served for
 //!   as long as it may, is replaced, and one on which nothing was sent for long, by the wall clock, or whose
 //!   server may have become a standby, is asked or replaced;
-//! - a silent network costs one [`limits::VALIDATE_TIMEOUT`], however many connections rest behind it.
+//! - a silent network costs one [`limits::VALIDATE_TIMEOUT`], however many connections rest behind it;
+//! - whoever waits for a new one has one that has come to rest meanwhile, if the new one takes its time.
 //!
 //! Left to others: how a loan ends ([`Loan`]), what a clean connection is ([`crate::database::connection`]), and
 //! who makes it so ([`crate::database::session`]).
@@ -21,7 +22,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
-use deadpool::managed::{self, Metrics, PoolError, QueueMode, RecycleError, Timeouts};
+use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, Timeouts};
 use rand::RngExt;
 
 use crate::config::Prepare;
@@ -30,7 +31,7 @@ use crate::database::connection::Connection;
 use crate::database::connection::demotion::Demotion;
 use crate::database::connection::lifetime::Lifetime;
 use crate::database::connection::presence::Silence;
-use crate::database::error::{Error, Result};
+use crate::database::error::{Error, Result, Unconnected};
 use crate::limits;
 
 mod loan;
@@ -43,6 +44,9 @@ pub struct Pool {
     database: String,
     connections_max: usize,
 }
+
+/// What comes of asking for a connection.
+type Got = std::result::Result<Object<Opener>, PoolError<Error>>;
 
 /// How long a connection is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,21 +133,7 @@ impl Pool {
             wait: (wait == Wait::NotAtAll).then_some(Duration::ZERO),
             ..Timeouts::default()
         };
-        // In a block: whoever has given up is none of those that the error counts.
-        let lent = {
-            let mut lending = pin!(connect::watched(
-                Progress::until(until),
-                self.inner.timeout_get(&waiting)
-            ));
-            match futures_util::poll!(lending.as_mut()) {
-                // The common case: one rests in the pool, and no timer is needed.
-                Poll::Ready(lent) => Ok(lent),
-                Poll::Pending => tokio::time::timeout_at(until.into(), lending.as_mut())
-                    .await
-                    .map_err(|_| lending.take_value().and_then(|progress| progress.reason())),
-            }
-        };
-        match lent {
+        match self.get(&waiting, until).await {
             Ok(Ok(mut object)) => {
                 object.begin_loan();
                 Ok(Loan::of(object))
@@ -159,6 +149,40 @@ impl Pool {
                 Err(Error::Connect(Box::new(reason.after(&what))))
             }
             Ok(Err(_)) | Err(None) => Err(self.exhausted(asked.elapsed())),
+        }
+    }
+
+    /// Gets one that rests or, if there is none, a new one. If that is late, what is to be said of the new one.
+    async fn get(
+        &self,
+        waiting: &Timeouts,
+        until: Instant,
+    ) -> std::result::Result<Got, Option<Unconnected>> {
+        let mut getting = pin!(self.inner.timeout_get(waiting));
+        let mut progress = Progress::until(until);
+        loop {
+            let so_far = {
+                let mut watched = pin!(connect::watched(progress, getting.as_mut()));
+                // The common case: one rests in the pool, and no timer is needed.
+                if let Poll::Ready(got) = futures_util::poll!(watched.as_mut()) {
+                    return Ok(got);
+                }
+                let look = until.min(Instant::now() + limits::LOOK_AROUND);
+                match tokio::time::timeout_at(look.into(), watched.as_mut()).await {
+                    Ok(got) => return Ok(got),
+                    Err(_) => watched.take_value(),
+                }
+            };
+            progress = so_far.unwrap_or_else(|| Progress::until(until));
+            if Instant::now() >= until {
+                return Err(progress.reason());
+            }
+            // It may be that the server takes no more of them, or that none can be made any more, while those that
+            // there are do.
+            if progress.is_connecting() && self.counts().resting > 0 {
+                getting.set(self.inner.timeout_get(waiting));
+                progress = Progress::until(until);
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use e2e::guests::QUERY;
 use e2e::{Database, Door, Server, Setup};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 const RULES: &str = "local all all trust\nhost all all 0.0.0.0/0 trust\n";
 
@@ -45,5 +45,37 @@ behind_both_doors! {
         let hurried = json!([{ "timeout_ms": 6000, "hurried": [{ "query": "select 'here'" }] }]);
         let results = at_once(door, setup, hurried).await;
         assert_eq!(results[0][0]["rows"], json!([["here"]]), "{results}");
+    }
+
+    /// Whoever waits for one more has the one that there is when that comes free.
+    async fn a_server_that_takes_no_more_connections_is_used_through_those_there_are(door) {
+        let database = database().await;
+        let role = format!("{}_only", database.name);
+        database.run(&format!("create role {role} login connection limit 1")).await;
+        let url = format!("\"postgres://{role}@{}/{}\"", database.server.address(), database.name);
+        let setup = Setup::of(&QUERY).database("url", &url).database("pool_max", "3");
+        let wait = json!({ "query": "select pg_backend_pid(), pg_sleep(1)::text" });
+        let results = at_once(door, setup, json!([wait, wait, wait])).await;
+        let pid = |index: usize| results[index]["rows"][0][0].clone();
+        assert!(pid(0).is_number(), "{results}");
+        assert_eq!([pid(1), pid(2)], [pid(0), pid(0)], "{results}");
+    }
+
+    /// As behind a firewall that has forgotten its rules: what has gone on before still does.
+    async fn a_server_that_no_new_connection_reaches_is_used_through_those_there_are(door) {
+        let database = database().await;
+        let server = format!("{}:5432", database.server.address());
+        let (first_only, address) = listener().await;
+        tokio::spawn(async move {
+            let (mut host, _) = first_only.accept().await.unwrap();
+            let mut server = TcpStream::connect(server).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut host, &mut server).await;
+        });
+        let url = format!("\"postgres://postgres@{address}/{}\"", database.name);
+        let setup = Setup::of(&QUERY).database("url", &url).database("pool_max", "2");
+        let wait = json!({ "query": "select pg_sleep(1)::text" });
+        let results = at_once(door, setup, json!([wait, wait])).await;
+        assert_eq!(results[0]["rows"], results[1]["rows"], "{results}");
+        assert!(results[0].get("error").is_none(), "{results}");
     }
 }
