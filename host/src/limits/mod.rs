@@ -139,7 +139,8 @@ pub const LOGIN_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// how often it looks from then on. Most are made by then.
 pub const LOOK_AROUND: Duration = Duration::from_millis(100);
 /// How long servers that are gone, or of another kind than is wanted, are asked again where another one may be
-/// about to take their place; a third of what connecting may take at most. A promotion takes about a second.
+/// about to take their place, from when all were tried once; a third of what connecting may take at most. A promotion
+/// takes about a second.
 pub const FAILOVER_PATIENCE: Duration = Duration::from_millis(1500);
 /// How long a connection may be silent before the system asks whether the peer is there, where the
 /// address says nothing else. Middleboxes forget a connection after 350 s.

@@ -179,9 +179,11 @@ impl Address {
     ) -> std::result::Result<Established, Failures> {
         let mut pause = limits::LOGIN_PAUSE;
         let patience = limits::FAILOVER_PATIENCE.min(self.timeout / 3);
-        let settled = Instant::now() + patience;
+        let mut settled = None;
         loop {
             let found = Search::new(self, until).run().await;
+            // From the end of the first round: a host that is silent may take longer than that by itself.
+            let settled = *settled.get_or_insert_with(|| Instant::now() + patience);
             let failing_over = self.may_fail_over() && Instant::now() < settled;
             match found {
                 Err(failures) if failures.are_passing(failing_over) => *last = failures,

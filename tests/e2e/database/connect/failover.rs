@@ -1,5 +1,6 @@
 //! A server that goes away, or becomes a standby, is left for the one that took its place.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use e2e::database::RULES;
@@ -80,6 +81,34 @@ behind_both_doors! {
         let noted = successor.value("select string_agg(key || ' ' || place, ', ' order by key) from noted");
         let expected = format!("0 {0}, 1 {1}, 2 {1}", places[0], places[1]);
         assert_eq!(noted.await, Some(expected));
+    }
+
+    /// It takes longer to pass over the first host than another one is given to take its place.
+    async fn a_server_that_takes_writes_a_moment_later_is_waited_for_behind_a_silent_host(door) {
+        let server = Server::listening().await;
+        server.set_up(&[("pg_hba.conf", RULES)], &[]).await;
+        let database = Database::create_on(&server).await;
+        let name = &database.name;
+        database.run(&format!("alter database {name} set default_transaction_read_only = on")).await;
+        let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let hosts = format!("{},{}", silent.local_addr().unwrap(), server.address());
+        let trial = Setup::of(&QUERY)
+            .database("url", &format!("\"postgres://postgres@{hosts}/{name}?target_session_attrs=read-write\""))
+            .database("connect_timeout_ms", "8000")
+            .database("warm", "0")
+            .toml("[log]\nlevel = \"debug\"")
+            .start(door)
+            .await;
+        let promotion = async {
+            e2e::eventually("a refusal in the log", async || {
+                (trial.host.lines("takes no writes") > 0).then_some(())
+            })
+            .await;
+            let promote = format!("set transaction read write; alter database {name} reset default_transaction_read_only");
+            database.run(&promote).await;
+        };
+        let (answer, ()) = tokio::join!(steps(&trial, json!([{ "query": "select 'here'" }])), promotion);
+        assert_eq!(answer[0]["rows"], json!([["here"]]), "{answer}");
     }
 
     /// The first host answers, and is a standby of the second.
