@@ -16,6 +16,7 @@ use tokio::time::timeout_at;
 use super::failure::{Failure, Failures};
 use super::local::LocalStream;
 use super::login::{Credentials, Exchange};
+use super::secret::Password;
 use super::stream::{self, Endpoint, Stream};
 use super::{Address, Backend, Established, progress, role};
 use crate::config::address::{Host, HostName, Target};
@@ -25,7 +26,9 @@ pub(super) struct Search<'a> {
     address: &'a Address,
     until: Instant,
     failures: Failures,
-    /// Whether the password was read again, which is done once.
+    /// The password for the host that is tried.
+    password: Option<Password>,
+    /// Whether it was read again, which is done once.
     renewed: bool,
 }
 
@@ -35,6 +38,7 @@ impl<'a> Search<'a> {
             address,
             until,
             failures: Failures::default(),
+            password: None,
             renewed: false,
         }
     }
@@ -53,6 +57,11 @@ impl<'a> Search<'a> {
             // What was wrong at first is said again, or no longer counts.
             self.failures = Failures::default();
             for (index, host) in hosts.iter().enumerate() {
+                // Before the time is shared: a command may take longer than one host's part of it.
+                if let Err(failure) = self.read_password(host).await {
+                    self.failed(host, failure);
+                    return Err(self.failures);
+                }
                 let parts = (targets.len() - pass) * hosts.len() - index;
                 let until = self.share(parts);
                 if let Some(established) = self.host(host, *target, until).await {
@@ -78,6 +87,12 @@ impl<'a> Search<'a> {
     fn is_over(&self) -> bool {
         let last = self.failures.0.last();
         last.is_some_and(|(_, failure)| !failure.goes_on())
+    }
+
+    async fn read_password(&mut self, host: &Host) -> Result<(), Failure> {
+        let Address { secret, user, .. } = self.address;
+        self.password = secret.read(host, user, self.until).await?;
+        Ok(())
     }
 
     /// Tries each address of a host.
@@ -129,20 +144,19 @@ impl<'a> Search<'a> {
         until: Instant,
     ) -> Result<Established, Failure> {
         let Address { secret, user, .. } = self.address;
-        // A command may take longer than one host's share.
-        let password = secret.read(host, user, self.until).await?;
-        let attempt = self.attempt(host, &endpoint, target, password.as_deref());
+        let attempt = self.attempt(host, &endpoint, target);
         let late = |_| Failure::Unreachable("no answer in time".to_owned());
         let refused = match timeout_at(until.into(), attempt).await.map_err(late)? {
             Err(Failure::Refused(error)) if error.is_refused_login() && !self.renewed => error,
             result => return result,
         };
         self.renewed = true;
-        let again = secret.read_again(password.as_ref(), host, user, self.until);
+        let again = secret.read_again(self.password.as_ref(), host, user, self.until);
         match again.await? {
             None => Err(Failure::Refused(refused)),
-            Some(fresh) => {
-                let attempt = self.attempt(host, &endpoint, target, Some(&fresh));
+            fresh => {
+                self.password = fresh;
+                let attempt = self.attempt(host, &endpoint, target);
                 let result = timeout_at(self.until.into(), attempt).await;
                 result
                     .map_err(late)?
@@ -156,7 +170,6 @@ impl<'a> Search<'a> {
         host: &Host,
         endpoint: &Endpoint,
         target: Target,
-        password: Option<&[u8]>,
     ) -> Result<Established, Failure> {
         let Address {
             parts, tls, user, ..
@@ -179,7 +192,7 @@ impl<'a> Search<'a> {
         };
         let credentials = Credentials {
             user,
-            password,
+            password: self.password.as_deref(),
             clear_text: matches!(stream, Stream::Unix(_)) || tls.trusts_the_way(parts),
             channel_binding: parts.channel_binding,
         };

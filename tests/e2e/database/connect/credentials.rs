@@ -176,6 +176,18 @@ behind_both_doors! {
         assert_eq!(count(), 2);
     }
 
+    /// The first of two hosts has half of the time, less what the password takes.
+    async fn a_password_that_takes_longer_than_a_hosts_turn_lets_us_in(door) {
+        let database = database("sesame").await;
+        let (name, address) = (&database.name, database.server.address());
+        let setup = Setup::of(&QUERY)
+            .database("url", &format!("\"postgres://{name}@{address},127.0.0.1:1/{name}\""))
+            .database("password", r#"{ command = ["sh", "-c", "sleep 5; echo sesame"] }"#)
+            .database("connect_timeout_ms", "8000")
+            .database("warm", "0");
+        assert_eq!(ask(&setup.start(door).await).await["rows"], json!([[database.name]]));
+    }
+
     async fn a_password_that_is_wrong_is_refused_by_the_server(door) {
         let database = database("sesame").await;
         let path = file("password", "abracadabra");
