@@ -24,6 +24,8 @@ pub struct Progress {
     begun: Cell<bool>,
     /// Whether a connection was asked, and has not answered.
     asked: Cell<bool>,
+    /// Whether the password is being read.
+    reading: Cell<bool>,
     /// What came of the last attempt, and where.
     failed: RefCell<Option<Unconnected>>,
 }
@@ -49,6 +51,11 @@ pub fn asking(asked: bool) {
     _ = PROGRESS.try_with(|progress| progress.asked.set(asked));
 }
 
+/// The password is being read, or has been.
+pub(super) fn reading(reading: bool) {
+    _ = PROGRESS.try_with(|progress| progress.reading.set(reading));
+}
+
 /// An attempt has failed; another one may follow.
 pub(super) fn failed(host: &dyn fmt::Display, failure: &Failure) {
     _ = PROGRESS.try_with(|progress| progress.failed.replace(Some(failure.at(host))));
@@ -61,6 +68,7 @@ impl Progress {
             until,
             begun: Cell::default(),
             asked: Cell::default(),
+            reading: Cell::default(),
             failed: RefCell::default(),
         }
     }
@@ -75,6 +83,9 @@ impl Progress {
         let plain = |text: &str| Unconnected::plain(text.to_owned());
         if self.asked.get() {
             return Some(plain("the server of one that rested has not answered yet"));
+        }
+        if self.reading.get() {
+            return Some(plain("its password is still being read"));
         }
         let failed = self.failed.take();
         let silent = || plain("no server has answered yet");

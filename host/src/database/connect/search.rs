@@ -91,7 +91,9 @@ impl<'a> Search<'a> {
 
     async fn read_password(&mut self, host: &Host) -> Result<(), Failure> {
         let Address { secret, user, .. } = self.address;
+        progress::reading(true);
         self.password = secret.read(host, user, self.until).await?;
+        progress::reading(false);
         Ok(())
     }
 
@@ -151,8 +153,11 @@ impl<'a> Search<'a> {
             result => return result,
         };
         self.renewed = true;
+        progress::reading(true);
         let again = secret.read_again(self.password.as_ref(), host, user, self.until);
-        match again.await? {
+        let again = again.await?;
+        progress::reading(false);
+        match again {
             None => Err(Failure::Refused(refused)),
             fresh => {
                 self.password = fresh;

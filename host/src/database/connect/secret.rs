@@ -5,19 +5,18 @@
 //!   printed is kept, and the command run again once the server refuses it, so that a rotation
 //!   costs no invocation;
 //! - what the server refuses is read or made once more, and tried once more if that may help;
-//! - a command is bounded in time and output, and ends with the attempt;
 //! - no secret is in an error or in a `Debug` output.
+//!
+//! Left to others: when a command runs ([`super::printer`]).
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Instant, SystemTime};
 
 use tokio::io::AsyncReadExt;
-use tokio::process::Command;
-use tokio::sync::Mutex;
 use tokio::time::timeout_at;
 
 use super::failure::Failure;
+use super::printer::Printer;
 use super::{iam, passfile};
 use crate::config::address::Host;
 use crate::config::{self, PasswordSource};
@@ -36,11 +35,8 @@ pub(super) enum Secret {
     LookedUp { path: PathBuf, database: String },
     /// A variable of the environment.
     Variable(String),
-    /// A program, and what it printed last.
-    Command {
-        words: Vec<String>,
-        printed: Mutex<Option<Password>>,
-    },
+    /// What a program prints.
+    Printed(Printer),
     /// A token for this region, signed with what these variables hold or lead to.
     Iam {
         region: Option<String>,
@@ -54,10 +50,7 @@ impl Secret {
             None => Self::Given(given),
             Some(PasswordSource::File(path)) => Self::File(path),
             Some(PasswordSource::Variable(name)) => Self::Variable(name),
-            Some(PasswordSource::Command(words)) => Self::Command {
-                words,
-                printed: Mutex::new(None),
-            },
+            Some(PasswordSource::Command(words)) => Self::Printed(Printer::new(words)),
             Some(PasswordSource::Iam { region }) => Self::Iam {
                 region,
                 variable: config::variable,
@@ -101,14 +94,7 @@ impl Secret {
                     .map_err(Failure::Secret)?;
                 Ok(Some(token.into_bytes()))
             }
-            Self::Command { words, printed } => {
-                // Whoever waits here is served by the one run that is under way.
-                let mut printed = printed.lock().await;
-                if printed.is_none() {
-                    *printed = Some(run(words, until).await?);
-                }
-                Ok(printed.clone())
-            }
+            Self::Printed(printer) => printer.password(until).await.map(Some),
         }
     }
 
@@ -129,15 +115,7 @@ impl Secret {
             Self::File(_) | Self::LookedUp { .. } | Self::Variable(_) => {
                 self.read(host, user, until).await?
             }
-            Self::Command { words, printed } => {
-                let mut printed = printed.lock().await;
-                // Another connection may have run it since.
-                if printed.as_ref() == refused {
-                    *printed = None;
-                    *printed = Some(run(words, until).await?);
-                }
-                printed.clone()
-            }
+            Self::Printed(printer) => Some(printer.password_after(refused, until).await?),
         };
         Ok(fresh.filter(|fresh| Some(fresh) != refused))
     }
@@ -187,50 +165,6 @@ async fn contents(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-async fn run(words: &[String], until: Instant) -> Result<Password, Failure> {
-    let Some((program, arguments)) = words.split_first() else {
-        return Err(Failure::Secret(
-            "the password command names no program".to_owned(),
-        ));
-    };
-    let what = format!("the password command {program:?}");
-    let failed = |how: &dyn std::fmt::Display| Failure::Secret(format!("{what} {how}"));
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        // What a program says of its failure may repeat what it was given.
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| failed(&format_args!("cannot be started: {error}")))?;
-    let stdout = child.stdout.take();
-    let work = async {
-        let mut bytes = Vec::new();
-        if let Some(stdout) = stdout {
-            let mut limited = stdout.take(limits::PASSWORD_BYTES_MAX as u64 + 1);
-            limited.read_to_end(&mut bytes).await?;
-        }
-        // One that prints on and on is ended by the closed pipe, or by the time.
-        Ok::<_, std::io::Error>((bytes, child.wait().await?))
-    };
-    let begin = Instant::now();
-    let until = until.min(begin + limits::PASSWORD_COMMAND_TIMEOUT);
-    match timeout_at(until.into(), work).await {
-        Ok(Ok((bytes, status))) if status.success() || bytes.len() > limits::PASSWORD_BYTES_MAX => {
-            checked(bytes, &what)
-        }
-        Ok(Ok((_, status))) => Err(failed(&format_args!(
-            "failed ({status}); run it by hand to see why"
-        ))),
-        Ok(Err(error)) => Err(failed(&format_args!("cannot be read from: {error}"))),
-        Err(_) => Err(failed(&format_args!(
-            "had not ended after {:.1} s",
-            begin.elapsed().as_secs_f64()
-        ))),
-    }
-}
-
 fn too_long(what: &str) -> Failure {
     Failure::Secret(format!(
         "{what} gives more than {} bytes, which is no password",
@@ -239,7 +173,7 @@ fn too_long(what: &str) -> Failure {
 }
 
 /// The password without the line break that editors and programs end their output with.
-fn checked(mut bytes: Vec<u8>, what: &str) -> Result<Password, Failure> {
+pub(super) fn checked(mut bytes: Vec<u8>, what: &str) -> Result<Password, Failure> {
     if bytes.len() > limits::PASSWORD_BYTES_MAX {
         return Err(too_long(what));
     }

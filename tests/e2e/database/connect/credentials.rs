@@ -188,6 +188,47 @@ behind_both_doors! {
         assert_eq!(ask(&setup.start(door).await).await["rows"], json!([[database.name]]));
     }
 
+    /// It is run once all the same, and to its end.
+    async fn a_password_that_takes_longer_than_a_call_has_is_there_for_a_later_one(door) {
+        let database = database("sesame").await;
+        let runs = file("runs", "");
+        let script = format!("echo run >> {}; sleep 3; echo sesame", runs.display());
+        let trial = setup(&database)
+            .database("password", &format!("{{ command = [\"sh\", \"-c\", {script:?}] }}"))
+            .database("warm", "0")
+            .start(door)
+            .await;
+        let hurried = json!({ "steps": [{ "timeout_ms": 500, "hurried": [{ "query": "select 'here'" }] }] });
+        let first = trial.value(hurried.clone()).await;
+        assert!(first.to_string().contains("its password is still being read"), "{first}");
+        e2e::eventually("a connection", async || {
+            let answer = trial.value(hurried.clone()).await;
+            (answer[0][0]["rows"] == json!([["here"]])).then_some(())
+        })
+        .await;
+        assert_eq!(std::fs::read_to_string(&runs).unwrap().lines().count(), 1);
+    }
+
+    /// Each is told of the refusal after one more run for all, not after one of its own behind those of all others.
+    async fn a_command_that_prints_a_wrong_password_runs_once_more_for_all_connections(door) {
+        let database = database("sesame").await;
+        let runs = file("runs", "");
+        let script = format!("echo run >> {}; sleep 2; echo abracadabra", runs.display());
+        let trial = setup(&database)
+            .database("password", &format!("{{ command = [\"sh\", \"-c\", {script:?}] }}"))
+            .database("connect_timeout_ms", "20000")
+            .database("warm", "0")
+            .start(door)
+            .await;
+        let query = json!({ "query": "select 1" });
+        let results = trial.value(json!({ "steps": [{ "parallel": [query, query, query, query] }] })).await;
+        for result in results[0].as_array().unwrap() {
+            assert!(result["error"]["message"].to_string().contains("28P01"), "{results}");
+        }
+        let count = std::fs::read_to_string(&runs).unwrap().lines().count();
+        assert!(count < 4, "{count}");
+    }
+
     async fn a_password_that_is_wrong_is_refused_by_the_server(door) {
         let database = database("sesame").await;
         let path = file("password", "abracadabra");
