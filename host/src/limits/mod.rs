@@ -130,6 +130,11 @@ pub const PASSFILE_BYTES_MAX: usize = 1024 * 1024;
 pub const CREDENTIALS_BYTES_MAX: usize = 64 * 1024;
 /// How long a command that prints the password may take; connecting may have less.
 pub const PASSWORD_COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a password that was right once and is refused now is looked for where it comes from, though the same is
+/// still there: whoever rotates it changes the role before the place.
+pub const ROTATION_PATIENCE: Duration = Duration::from_secs(2);
+/// The pause before it is looked for again.
+pub const ROTATION_PAUSE: Duration = Duration::from_millis(500);
 /// The first pause before another attempt to log in where the server says that it takes no
 /// connection now; each is twice as long, up to `LOGIN_PAUSE_MAX`, of which half is chance.
 pub const LOGIN_PAUSE: Duration = Duration::from_millis(20);

@@ -23,6 +23,8 @@ const _: () = assert!(LOGIN_READ_BYTES < LOGIN_BYTES_MAX);
 const _: () = assert!(LOGIN_PAUSE.as_millis() < LOGIN_PAUSE_MAX.as_millis());
 const _: () = assert!(LOGIN_PAUSE_MAX.as_millis() < FAILOVER_PATIENCE.as_millis());
 const _: () = assert!(FAILOVER_PATIENCE.as_millis() < CONNECT_TIMEOUT_DEFAULT.as_millis());
+const _: () = assert!(ROTATION_PAUSE.as_millis() < ROTATION_PATIENCE.as_millis());
+const _: () = assert!(ROTATION_PATIENCE.as_millis() < CONNECT_TIMEOUT_DEFAULT.as_millis());
 const _: () = assert!(KEEPALIVE_IDLE.as_secs() < 350);
 const _: () = assert!(IDLE_TRUSTED.as_secs() < IDLE_MAX.as_secs());
 const _: () = assert!(VALIDATE_TIMEOUT.as_millis() <= IDLE_TRUSTED.as_millis());

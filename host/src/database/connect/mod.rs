@@ -65,6 +65,8 @@ pub struct Address {
     /// Whether what answers may lead to another server than the one that it speaks of at the login:
     /// a pooler repeats what it was told by the first.
     doubted: AtomicBool,
+    /// Whether a login was ever let in.
+    accepted: AtomicBool,
 }
 
 /// That a backslash in a plain string is one, which a role or a database can have changed.
@@ -130,6 +132,7 @@ impl Address {
             user,
             timeout: config.connect_timeout,
             doubted: AtomicBool::new(config.prepare == Prepare::Never),
+            accepted: AtomicBool::new(false),
         })
     }
 
@@ -148,6 +151,11 @@ impl Address {
         self.parts.hosts.len() > 1 || self.parts.target != Target::Any
     }
 
+    /// Whether a password that is refused may have been right until now, and its successor be on its way.
+    fn may_rotate(&self) -> bool {
+        self.accepted.load(Ordering::Relaxed) && self.secret.is_kept_elsewhere()
+    }
+
     fn is_doubted(&self) -> bool {
         self.doubted.load(Ordering::Relaxed)
     }
@@ -162,7 +170,10 @@ impl Address {
         let until = begin + self.timeout;
         let mut last = Failures::default();
         match timeout_at(until.into(), self.persist(until, &mut last)).await {
-            Ok(Ok(established)) => Ok(established),
+            Ok(Ok(established)) => {
+                self.accepted.store(true, Ordering::Relaxed);
+                Ok(established)
+            }
             Ok(Err(failures)) => Err(failures.into_error(begin.elapsed())),
             Err(_) if !last.0.is_empty() => Err(last.into_error(self.timeout)),
             Err(_) => {

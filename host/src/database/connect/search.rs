@@ -20,6 +20,7 @@ use super::secret::Password;
 use super::stream::{self, Endpoint, Stream};
 use super::{Address, Backend, Established, progress, role};
 use crate::config::address::{Host, HostName, Target};
+use crate::limits;
 
 /// A round that is under way.
 pub(super) struct Search<'a> {
@@ -77,11 +78,15 @@ impl<'a> Search<'a> {
 
     /// The end of the time for one host, where so many turns are still to come. The last one has all that is left.
     fn share(&self, parts: usize) -> Instant {
-        let wanted = progress::until().filter(|_| parts > 1);
-        share(
-            wanted.map_or(self.until, |wanted| wanted.min(self.until)),
-            parts,
-        )
+        match parts {
+            1 => self.until,
+            _ => share(self.wanted_until(), parts),
+        }
+    }
+
+    /// When nobody wants the connection any more.
+    fn wanted_until(&self) -> Instant {
+        progress::until().map_or(self.until, |wanted| wanted.min(self.until))
     }
 
     fn is_over(&self) -> bool {
@@ -95,6 +100,26 @@ impl<'a> Search<'a> {
         self.password = secret.read(host, user, self.until).await?;
         progress::reading(false);
         Ok(())
+    }
+
+    /// What has taken the place of a password that was refused. If nothing has, that is looked for a while longer
+    /// where it may come, without another login in between.
+    async fn read_password_again(&self, host: &Host) -> Result<Option<Password>, Failure> {
+        let Address { secret, user, .. } = self.address;
+        let patience = Instant::now() + limits::ROTATION_PATIENCE;
+        let patience = patience.min(self.wanted_until());
+        progress::reading(true);
+        loop {
+            let begin = Instant::now();
+            let fresh = secret.read_again(self.password.as_ref(), host, user, self.until);
+            let fresh = fresh.await?;
+            let next = Instant::now() + begin.elapsed() + limits::ROTATION_PAUSE;
+            if fresh.is_some() || next > patience || !self.address.may_rotate() {
+                progress::reading(false);
+                return Ok(fresh);
+            }
+            tokio::time::sleep(limits::ROTATION_PAUSE).await;
+        }
     }
 
     /// Tries each address of a host.
@@ -145,7 +170,6 @@ impl<'a> Search<'a> {
         target: Target,
         until: Instant,
     ) -> Result<Established, Failure> {
-        let Address { secret, user, .. } = self.address;
         let attempt = self.attempt(host, &endpoint, target);
         let late = |_| Failure::Unreachable("no answer in time".to_owned());
         let refused = match timeout_at(until.into(), attempt).await.map_err(late)? {
@@ -153,11 +177,7 @@ impl<'a> Search<'a> {
             result => return result,
         };
         self.renewed = true;
-        progress::reading(true);
-        let again = secret.read_again(self.password.as_ref(), host, user, self.until);
-        let again = again.await?;
-        progress::reading(false);
-        match again {
+        match self.read_password_again(host).await? {
             None => Err(Failure::Refused(refused)),
             fresh => {
                 self.password = fresh;
@@ -165,7 +185,7 @@ impl<'a> Search<'a> {
                 let result = timeout_at(self.until.into(), attempt).await;
                 result
                     .map_err(late)?
-                    .map_err(|failure| secret.explain(failure))
+                    .map_err(|failure| self.address.secret.explain(failure))
             }
         }
     }

@@ -120,6 +120,14 @@ impl Secret {
         Ok(fresh.filter(|fresh| Some(fresh) != refused))
     }
 
+    /// Whether others may put another one into its place while this runs.
+    pub(super) fn is_kept_elsewhere(&self) -> bool {
+        matches!(
+            self,
+            Self::File(_) | Self::LookedUp { .. } | Self::Printed(_)
+        )
+    }
+
     /// What a refusal means of what [`Self::read_again`] gave.
     pub(super) fn explain(&self, failure: Failure) -> Failure {
         match (self, failure) {

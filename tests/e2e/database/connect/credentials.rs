@@ -229,6 +229,30 @@ behind_both_doors! {
         assert!(count < 4, "{count}");
     }
 
+    /// As AWS does it: the role has the new password before the secret does.
+    async fn a_password_that_arrives_a_moment_after_the_old_one_is_refused_costs_no_error(door) {
+        let database = database("sesame").await;
+        let path = file("password", "sesame");
+        let runs = file("runs", "");
+        let script = format!("cat {}; echo run >> {}", path.display(), runs.display());
+        let trial = setup(&database)
+            .database("password", &format!("{{ command = [\"sh\", \"-c\", {script:?}] }}"))
+            .start(door)
+            .await;
+        assert_eq!(ask(&trial).await["rows"], json!([[database.name]]));
+        rotate(&database, "abracadabra").await;
+        let arrival = async {
+            e2e::eventually("a second run", async || {
+                let count = std::fs::read_to_string(&runs).unwrap().lines().count();
+                (count > 1).then_some(())
+            })
+            .await;
+            std::fs::write(&path, "abracadabra").unwrap();
+        };
+        let (answer, ()) = tokio::join!(ask(&trial), arrival);
+        assert_eq!(answer["rows"], json!([[database.name]]), "{answer}");
+    }
+
     async fn a_password_that_is_wrong_is_refused_by_the_server(door) {
         let database = database("sesame").await;
         let path = file("password", "abracadabra");
