@@ -15,6 +15,7 @@
 
 mod cancel;
 mod certificate;
+mod endpoints;
 mod failure;
 mod iam;
 mod joint;
@@ -49,6 +50,7 @@ use crate::config::address::{AddressParts, Target};
 use crate::config::{DatabaseConfig, Prepare, variable};
 use crate::fault::{Fault, Kind};
 use crate::limits;
+use endpoints::Endpoints;
 use failure::Failures;
 use search::Search;
 use secret::Secret;
@@ -60,6 +62,7 @@ pub struct Address {
     user: String,
     secret: Secret,
     tls: Tls,
+    endpoints: Endpoints,
     /// How long connecting may take, all attempts together.
     timeout: Duration,
     /// Whether what answers may lead to another server than the one that it speaks of at the login:
@@ -128,6 +131,7 @@ impl Address {
         Ok(Self {
             secret,
             tls,
+            endpoints: Endpoints::of(&parts.hosts),
             parts,
             user,
             timeout: config.connect_timeout,

@@ -124,10 +124,11 @@ impl<'a> Search<'a> {
 
     /// Tries each address of a host.
     async fn host(&mut self, host: &Host, target: Target, until: Instant) -> Option<Established> {
-        let found = match timeout_at(until.into(), stream::endpoints(host)).await {
+        let finding = self.address.endpoints.find(host);
+        let found = match timeout_at(until.into(), finding).await {
             Ok(Ok(found)) if !found.is_empty() => Ok(found),
             Ok(Ok(_)) => Err("its name has no address".to_owned()),
-            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Err(error)) => Err(error),
             Err(_) => Err("its name was not resolved in time".to_owned()),
         };
         let mut endpoints = match found {

@@ -24,7 +24,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::certificate;
 use super::local::LocalStream;
-use crate::config::address::{Host, HostName, Keepalive};
+use crate::config::address::Keepalive;
 use crate::limits;
 
 /// A stream to the server.
@@ -60,18 +60,6 @@ pub(super) async fn tcp(address: SocketAddr, keepalive: &Keepalive) -> io::Resul
     stream.set_nodelay(true)?;
     watch(&stream, keepalive)?;
     Ok(stream)
-}
-
-/// Every endpoint of a host, as its name resolves now.
-pub(super) async fn endpoints(host: &Host) -> io::Result<Vec<Endpoint>> {
-    match (&host.name, host.address) {
-        (HostName::Folder(folder), _) => Ok(vec![Endpoint::in_folder(folder, host.port)]),
-        (HostName::Name(_), Some(address)) => Ok(vec![Endpoint::Tcp((address, host.port).into())]),
-        (HostName::Name(name), None) => {
-            let addresses = tokio::net::lookup_host((name.as_str(), host.port)).await?;
-            Ok(addresses.map(Endpoint::Tcp).collect())
-        }
-    }
 }
 
 fn watch(stream: &TcpStream, keepalive: &Keepalive) -> io::Result<()> {
