@@ -185,11 +185,13 @@ impl Secured {
             let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
             match tls {
                 Some(tls) => described(tls, &self.name),
-                None if self.direct => Failure::Tls(format!(
-                    "the connection was lost while TLS began: {error}; a server before PostgreSQL 17 takes no \
-                     sslnegotiation=direct"
-                )),
-                None => Failure::Tls(format!("the connection was lost while TLS began: {error}")),
+                // A server that goes away does so, and one that begins otherwise.
+                None if self.direct => Failure::of_stream(
+                    &error,
+                    "the connection was lost while TLS began (a server before PostgreSQL 17 takes no \
+                     sslnegotiation=direct): ",
+                ),
+                None => Failure::of_stream(&error, "the connection was lost while TLS began: "),
             }
         })?;
         let (_, session) = stream.get_ref();

@@ -1,12 +1,14 @@
 //! A server that goes away, or becomes a standby, is left for the one that took its place.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use e2e::database::RULES;
 use e2e::guests::QUERY;
 use e2e::{Database, Pooler, Server, Setup, Trial};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn steps(trial: &Trial, steps: Value) -> Value {
     trial.value(json!({ "steps": steps })).await
@@ -109,6 +111,27 @@ behind_both_doors! {
         };
         let (answer, ()) = tokio::join!(steps(&trial, json!([{ "query": "select 'here'" }])), promotion);
         assert_eq!(answer[0]["rows"], json!([["here"]]), "{answer}");
+    }
+
+    /// As a server does that goes away at that moment.
+    async fn a_server_that_is_gone_while_tls_begins_is_asked_again(door) {
+        let closing = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = closing.local_addr().unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = closing.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.read_exact(&mut [0; 8]).await;
+                let _ = stream.write_all(b"S").await;
+            }
+        });
+        let url = format!("\"postgres://postgres@{address}/x?sslmode=require&target_session_attrs=primary\"");
+        let trial = Setup::of(&QUERY).database("url", &url).database("warm", "0").start(door).await;
+        let answer = steps(&trial, json!([{ "query": "select 1" }])).await;
+        let message = answer[0]["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains("the connection was lost while TLS began"), "{answer}");
+        assert!(asked.load(Ordering::SeqCst) > 1, "{answer}");
     }
 
     /// The first host answers, and is a standby of the second.
