@@ -52,6 +52,7 @@ use crate::fault::{Fault, Kind};
 use crate::limits;
 use endpoints::Endpoints;
 use failure::Failures;
+use role::Belief;
 use search::Search;
 use secret::Secret;
 use tls::Tls;
@@ -65,9 +66,7 @@ pub struct Address {
     endpoints: Endpoints,
     /// How long connecting may take, all attempts together.
     timeout: Duration,
-    /// Whether what answers may lead to another server than the one that it speaks of at the login:
-    /// a pooler repeats what it was told by the first.
-    doubted: AtomicBool,
+    belief: Belief,
     /// Whether a login was ever let in.
     accepted: AtomicBool,
 }
@@ -135,7 +134,7 @@ impl Address {
             parts,
             user,
             timeout: config.connect_timeout,
-            doubted: AtomicBool::new(config.prepare == Prepare::Never),
+            belief: Belief::new(config.prepare == Prepare::Never),
             accepted: AtomicBool::new(false),
         })
     }
@@ -145,9 +144,9 @@ impl Address {
         self.parts.target == Target::ReadWrite
     }
 
-    /// From now on a server is asked whether it is of the wanted kind, whatever it says of itself.
+    /// The next server is asked whether it is of the wanted kind, whatever it says of itself.
     pub fn doubt(&self) {
-        self.doubted.store(true, Ordering::Relaxed);
+        self.belief.doubt();
     }
 
     /// Whether another server than the one that is gone may be found under this address.
@@ -158,10 +157,6 @@ impl Address {
     /// Whether a password that is refused may have been right until now, and its successor be on its way.
     fn may_rotate(&self) -> bool {
         self.accepted.load(Ordering::Relaxed) && self.secret.is_kept_elsewhere()
-    }
-
-    fn is_doubted(&self) -> bool {
-        self.doubted.load(Ordering::Relaxed)
     }
 
     /// Connects and logs in, within the configuration's time.

@@ -1,9 +1,10 @@
 //! Whether a server is of the kind that `target_session_attrs` asks for.
 //!
 //! Promises: no round trip where the server says it by itself, as PostgreSQL 14 and later do, and is
-//! believed; one where not.
+//! believed; one where not. Who is found to be what it says is believed again.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::Message;
@@ -21,21 +22,55 @@ struct Role {
     read_only: bool,
 }
 
-/// Fails with the reason if the server is of another kind. `told` is what it said of itself, if that
-/// is believed.
-pub(super) async fn check(
-    exchange: &mut Exchange,
-    target: Target,
-    told: Option<&BTreeMap<String, String>>,
-) -> Result<(), Failure> {
-    if matches!(target, Target::Any | Target::PreferStandby) {
-        return Ok(());
+/// Whether what answers is believed in what it says of itself.
+#[derive(Debug)]
+pub(super) struct Belief {
+    /// Whether it may be a pooler, which repeats what it was told by whichever server was the first.
+    is_pooled: bool,
+    /// How often there was reason for doubt.
+    doubts: AtomicU64,
+    /// Of how many of those a server has proven since that it is what it says.
+    answered: AtomicU64,
+}
+
+impl Belief {
+    pub(super) fn new(is_pooled: bool) -> Self {
+        Self {
+            is_pooled,
+            doubts: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+        }
     }
-    let role = match told.and_then(Role::told) {
-        Some(role) => role,
-        None => ask(exchange).await?,
-    };
-    role.suits(target).map_err(Failure::Unsuitable)
+
+    /// What a server says is not believed until one has been asked.
+    pub(super) fn doubt(&self) {
+        self.doubts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Fails with the reason if the server is of another kind. `told` is what it said of itself.
+    pub(super) async fn check(
+        &self,
+        exchange: &mut Exchange,
+        target: Target,
+        told: &BTreeMap<String, String>,
+    ) -> Result<(), Failure> {
+        if matches!(target, Target::Any | Target::PreferStandby) {
+            return Ok(());
+        }
+        let doubts = self.doubts.load(Ordering::Relaxed);
+        let is_doubted = self.is_pooled || doubts != self.answered.load(Ordering::Relaxed);
+        let role = match Role::told(told) {
+            Some(told) if !is_doubted => told,
+            told => {
+                let found = ask(exchange).await?;
+                if told.is_some_and(|told| told.agrees(found)) {
+                    self.answered.store(doubts, Ordering::Relaxed);
+                }
+                found
+            }
+        };
+        role.suits(target).map_err(Failure::Unsuitable)
+    }
 }
 
 impl Role {
@@ -47,8 +82,17 @@ impl Role {
         })
     }
 
+    fn takes_writes(self) -> bool {
+        !self.standby && !self.read_only
+    }
+
+    /// Whether both are of the same kind. What a standby says of its transactions is what they will be once it is none.
+    fn agrees(self, other: Self) -> bool {
+        (self.standby, self.takes_writes()) == (other.standby, other.takes_writes())
+    }
+
     fn suits(self, target: Target) -> Result<(), &'static str> {
-        let takes_writes = !self.standby && !self.read_only;
+        let takes_writes = self.takes_writes();
         match target {
             Target::ReadWrite if !takes_writes => {
                 Err("it takes no writes, which target_session_attrs=read-write asks for")

@@ -18,7 +18,7 @@ use super::local::LocalStream;
 use super::login::{Credentials, Exchange};
 use super::secret::Password;
 use super::stream::{self, Endpoint, Stream};
-use super::{Address, Backend, Established, progress, role};
+use super::{Address, Backend, Established, progress};
 use crate::config::address::{Host, HostName, Target};
 use crate::limits;
 
@@ -225,8 +225,8 @@ impl<'a> Search<'a> {
         let mut exchange = Exchange::new(stream);
         let startup = self.address.startup();
         let greeting = exchange.log_in(&startup, &credentials).await?;
-        let told = (!self.address.is_doubted()).then_some(&greeting.parameters);
-        role::check(&mut exchange, target, told).await?;
+        let (belief, told) = (&self.address.belief, &greeting.parameters);
+        belief.check(&mut exchange, target, told).await?;
         Ok(Established {
             begun,
             stream: exchange.stream,

@@ -83,6 +83,7 @@ impl Connection {
             // The names may have led to where temporary tables are, if only for one transaction.
             self.mark(Residue::Session);
         }
+        self.asked_to_read |= effects.only_reads;
         if effects.limits {
             self.timeouts.are_guests();
         }

@@ -75,6 +75,8 @@ pub struct Connection {
     beginning: Option<Command>,
     /// Whether the transaction that was begun last may only read.
     only_reads: bool,
+    /// Whether the guest's own texts of this loan have asked for such transactions.
+    asked_to_read: bool,
     /// Whether the next request is to set a savepoint of the host's own before the guest's statements.
     securing: bool,
     /// Whether that savepoint is set, and not released yet.
@@ -166,6 +168,7 @@ impl Connection {
             forgetting: BytesMut::new(),
             beginning: None,
             only_reads: false,
+            asked_to_read: false,
             securing: false,
             secured: false,
             savepoints: Savepoints::default(),
@@ -191,10 +194,12 @@ impl Connection {
         self.beginning = Some(Command::new(begin));
     }
 
-    /// Whether it was the host that told the server to take no writes now.
+    /// Whether it was the host, or the guest, that told the server to take no writes now.
     pub fn may_only_read(&self) -> bool {
         let prelude = self.terms.prelude.as_ref();
-        self.only_reads || prelude.is_some_and(|prelude| prelude.is_read_only())
+        self.only_reads
+            || self.asked_to_read
+            || prelude.is_some_and(|prelude| prelude.is_read_only())
     }
 
     /// Takes back a transaction in which nothing was done. False if something was.
@@ -271,7 +276,7 @@ impl Connection {
     /// Begins a loan.
     pub fn begin_loan(&mut self) {
         self.has_sequences = false;
-        self.only_reads = false;
+        (self.only_reads, self.asked_to_read) = (false, false);
         if std::mem::take(&mut self.renamed) {
             for prepared in self.statements.take_if(|prepared| prepared.renamed) {
                 self.forget_statement(&prepared.name);

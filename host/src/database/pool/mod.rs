@@ -198,8 +198,8 @@ impl Pool {
         say_good_bye(self.inner.retain(|_, _| false).removed).await;
     }
 
-    /// From now on, a connection made before is asked whether its server takes writes, and one made
-    /// from now on whether its server is of the wanted kind.
+    /// A connection made before is asked whether its server takes writes, and one made from now on whether its server
+    /// is of the wanted kind, until one is what it says.
     pub fn doubt(&self) {
         let opener = self.inner.manager();
         opener.demotion.refused();

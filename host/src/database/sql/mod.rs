@@ -21,6 +21,7 @@ pub mod limiting;
 pub mod listening;
 pub mod naming;
 pub mod parentheses;
+pub mod read_only;
 pub mod reading;
 pub mod residue;
 pub mod scanning;

@@ -15,7 +15,7 @@ use postgres_types::{Field, Kind, Type};
 
 use crate::database::sql::residue::{self, Residue, Sequences};
 use crate::database::sql::words::Words;
-use crate::database::sql::{ending, limiting, naming};
+use crate::database::sql::{ending, limiting, naming, read_only};
 use crate::database::wire::reply::{Shape, ShapeColumn};
 use crate::database::wire::request::{self, Formats};
 use crate::limits;
@@ -127,6 +127,8 @@ pub struct Effects {
     pub begins: bool,
     /// Whether it goes back to a savepoint of the guest's own.
     pub goes_back: bool,
+    /// Whether it asks for transactions that only read.
+    pub only_reads: bool,
 }
 
 impl Effects {
@@ -142,6 +144,7 @@ impl Effects {
         resets: false,
         begins: false,
         goes_back: false,
+        only_reads: false,
     };
 
     /// Those of several statements that are executed one after another, in one request.
@@ -162,6 +165,7 @@ impl Effects {
             // What the host puts first stands before the first one alone.
             begins: all.begins,
             goes_back: all.goes_back || next.goes_back,
+            only_reads: all.only_reads || next.only_reads,
         };
         // Only what is alone in its request goes without what the host puts first.
         let first = Self {
@@ -186,6 +190,7 @@ impl Effects {
             resets: limiting::resets(&words),
             begins: residue::begins(&words),
             goes_back: ending::goes_back(&words),
+            only_reads: read_only::asks_to_read_only(&words),
         }
     }
 }

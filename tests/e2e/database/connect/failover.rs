@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use e2e::database::RULES;
 use e2e::guests::QUERY;
-use e2e::{Database, Pooler, Server, Setup, Trial};
+use e2e::{Database, Pooler, Proxy, Server, Setup, Trial};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -280,6 +280,48 @@ behind_both_doors! {
         let answer = steps(&trial, write).await;
         assert_eq!(answer[0]["error"]["code"], "25006", "{answer}");
         assert_eq!(pid(&trial).await, before);
+    }
+
+    /// Nor a round trip of any other.
+    async fn a_write_in_a_transaction_that_a_text_made_read_only_is_no_reason_to_ask(door) {
+        let database = Database::with("create table noted (id int4)").await;
+        let proxy = Proxy::of(&database);
+        let trial = Setup::of(&QUERY).through(&proxy).database("pool_max", "4").start(door).await;
+        fill(&trial).await;
+        let insert = json!({ "execute": "insert into noted values (1)" });
+        for write in [
+            json!({ "batch": "begin read only; insert into noted values (1)" }),
+            json!({ "session": [{ "batch": "begin read only" }, insert, { "batch": "rollback" }] }),
+            json!({ "session": [{ "execute": "set default_transaction_read_only = on" }, insert] }),
+        ] {
+            let answer = steps(&trial, json!([write])).await;
+            assert!(answer.to_string().contains("25006"), "{answer}");
+        }
+        fill(&trial).await;
+        let statements = proxy.statements();
+        let asked = statements.iter().filter(|(_, sql)| sql.contains("pg_is_in_recovery"));
+        assert_eq!(asked.count(), 0, "{statements:?}");
+    }
+
+    /// One connection is asked what its server is, and no other after that.
+    async fn a_server_that_is_what_it_says_is_believed_again(door) {
+        let schema = "create function fail() returns text language plpgsql as \
+                      $$ begin raise exception using errcode = '25006'; end $$";
+        let database = Database::with(schema).await;
+        let proxy = Proxy::of(&database);
+        let url = format!("\"{}?target_session_attrs=read-write\"", proxy.url());
+        let trial = Setup::of(&QUERY).database("url", &url).database("pool_max", "1").start(door).await;
+        let answer = steps(&trial, json!([{ "query": "select fail()" }])).await;
+        assert_eq!(answer[0]["error"]["code"], "25006", "{answer}");
+        for _ in 0..3 {
+            let kill =
+                "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
+            database.observe(kill).await;
+            pid(&trial).await;
+        }
+        let statements = proxy.statements();
+        let asked = statements.iter().filter(|(_, sql)| sql.contains("pg_is_in_recovery()::text"));
+        assert_eq!(asked.count(), 1, "{statements:?}");
     }
 
     async fn a_connection_whose_server_says_that_it_is_lost_is_not_used_again(door) {
