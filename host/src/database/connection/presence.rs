@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{Connection, LastLoan, demotion};
 use crate::database::connect;
+use crate::database::error::Result;
 use crate::limits;
 
 /// The last loan of a connection that gave no answer: whoever has rested as long stood behind the same
@@ -72,6 +73,20 @@ impl Connection {
     pub async fn takes_writes(&mut self, within: Duration) -> bool {
         let asking = self.command(demotion::QUESTION);
         matches!(tokio::time::timeout(within, asking).await, Ok(Ok(())))
+    }
+
+    /// Whether the network may have forgotten it while an invocation had it, and nothing is due that would tell.
+    pub fn may_be_forgotten(&self) -> bool {
+        self.status().is_some() && self.idle() >= limits::IDLE_TRUSTED
+    }
+
+    /// Asks the server whether it is there, for as long as it takes to know: an invocation has something on the
+    /// connection, which no other one has.
+    pub async fn ask(&mut self) -> Result<()> {
+        self.wire.begin();
+        self.begin_request();
+        self.wire.sync();
+        self.finish().await
     }
 
     /// Whether an answer is due that has not come, though nobody has ended the connection.

@@ -64,6 +64,11 @@ impl Seat {
         self.tidy(loan).await.map_err(Error::unexecuted)?;
         // Whoever made the last one may have given it up half-way.
         loan.timeouts.end_call();
+        // One that was lent for this call alone has just been asked. And nothing may be said at all.
+        let says = work.sends() || loan.wire.in_transaction();
+        if self.role() != Role::Call && says && loan.may_be_forgotten() {
+            loan.ask().await.map_err(Error::unexecuted)?;
+        }
         if work.sends() && loan.status() == Some(Status::Idle) {
             loan.know_limits().await.map_err(Error::unexecuted)?;
         }

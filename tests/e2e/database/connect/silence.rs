@@ -18,6 +18,9 @@ const SCHEMA: &str = "
     create function tarry() returns trigger language plpgsql as
         $$ begin perform pg_sleep(12); return null; end $$;
     create trigger tarry before insert on slow for each statement execute function tarry();
+    create function tarry_with_one() returns trigger language plpgsql as
+        $$ begin perform pg_sleep(12); return new; end $$;
+    create trigger tarry before insert on written for each row when (new.key = 13) execute function tarry_with_one();
 ";
 
 /// What an invocation has that must not need it: far more than it takes to find a silence out.
@@ -97,8 +100,9 @@ impl Scene {
     }
 }
 
+/// It has rested for so long that the server is asked first.
 #[tokio::test]
-async fn what_is_sent_and_not_received_may_have_been_executed() {
+async fn what_would_be_sent_on_a_session_that_is_cut_off_was_not_executed() {
     let scene = Scene::start().await;
     let asked = json!({ "do": "query", "sql": "select 4711", "rows": "all" });
     let write = |key: u32| json!({ "do": "write", "key": key });
@@ -109,7 +113,7 @@ async fn what_is_sent_and_not_received_may_have_been_executed() {
         scene.run(held),
         scene.lose_packets("state = 'idle' and query = 'select 4711'")
     );
-    scene.said("key 7 maybe").await;
+    scene.said("key 7 not").await;
     scene.run(json!([write(8)])).await;
     scene.said("key 8 done").await;
     let written = "select string_agg(key::text, ' ' order by key) from written";
@@ -160,13 +164,34 @@ async fn closes_meanwhile(encrypted: bool) {
 #[tokio::test]
 async fn a_server_that_works_and_is_cut_off_meanwhile_is_found_out() {
     let scene = Scene::start().await;
-    let asleep = json!([{ "do": "execute", "sql": "select pg_sleep(600)" }]);
+    let write = |key: u32| json!([{ "do": "write", "key": key }]);
     tokio::join!(
-        scene.run(asleep),
+        scene.run(write(13)),
         scene.lose_packets("wait_event = 'PgSleep'")
     );
-    scene.run(json!([{ "do": "write", "key": 9 }])).await;
+    scene.said("key 13 maybe").await;
+    scene.run(write(9)).await;
     scene.said("key 9 done").await;
+    // Nobody has told the server to give it up.
+    let written = "select count(*) from written where key = 13";
+    eventually("what was executed", async || {
+        (scene.database.value(written).await? == "1").then_some(())
+    })
+    .await;
+}
+
+/// The same of the end of a transaction: what was done in it is undone, and that is known.
+#[tokio::test]
+async fn a_transaction_that_is_cut_off_while_it_rests_is_not_committed_and_says_so() {
+    let scene = Scene::start().await;
+    let asked = json!({ "do": "query", "sql": "select 4711", "rows": "all" });
+    let steps = json!([{ "do": "write", "key": 5 }, asked, { "do": "sleep", "millis": 3000 }]);
+    let held = json!([{ "do": "transaction", "steps": steps, "end": "commit" }]);
+    tokio::join!(
+        scene.run(held),
+        scene.lose_packets("state = 'idle in transaction' and query = 'select 4711'")
+    );
+    scene.said("key 5 not").await;
 }
 
 /// It takes no more of the data for a while.
