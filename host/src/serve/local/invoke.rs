@@ -150,21 +150,31 @@ pub(super) async fn lease(
     };
     let leased = function.lease(given_up).await;
     leased.map_err(|fault| {
-        if !left {
-            tracing::warn!(
-                function = function.name(),
+        let (function, tenant_id) = (function.name(), invoke.tenant_id.as_deref());
+        match left {
+            true => tracing::info!(
+                function,
                 request_id,
-                tenant_id = invoke.tenant_id,
-                fault = fault.error_type.as_str(),
-                "an event was refused: {}",
-                fault.log
-            );
+                tenant_id,
+                "an event was not handled: its caller went away before there was an instance"
+            ),
+            false => {
+                let fault_type = fault.error_type.as_str();
+                tracing::warn!(
+                    function,
+                    request_id,
+                    tenant_id,
+                    fault = fault_type,
+                    "an event was refused: {}",
+                    fault.log
+                );
+            }
         }
         Refusal::new(ErrorType::TooManyRequests, fault.caller)
     })
 }
 
-/// Runs the invocation in a task of its own, which a caller that goes away does not end.
+/// Runs the invocation in a task of its own. A caller that goes away does not end it, once there is an instance.
 async fn run(
     host: &Arc<Host>,
     function: Arc<Function>,
@@ -305,7 +315,12 @@ async fn attempts(
 ) {
     let mut delays = limits::EVENT_RETRY_DELAYS.iter();
     loop {
-        let leased = function.lease(closed(host.closing.clone())).await;
+        let leased = {
+            // Callers stand in the same line for a while only: one event of a function is in it at a time.
+            let in_turn = host.turns[function.name()].lock();
+            let _turn = unless_closed(host, in_turn).await;
+            function.lease(closed(host.closing.clone())).await
+        };
         // The request id stays the same, by which a function can tell that it is a retry.
         let deadline = Deadline::after(function.timeout());
         let invocation = invoke.invocation(request_id, event.clone(), deadline);
@@ -329,6 +344,14 @@ async fn attempts(
                 return log_given_up(function, &invocation, &fault, CLOSING);
             }
         }
+    }
+}
+
+/// What comes of this, unless the host is closing.
+async fn unless_closed<F: Future>(host: &Host, waiting: F) -> Option<F::Output> {
+    tokio::select! {
+        done = waiting => Some(done),
+        () = closed(host.closing.clone()) => None,
     }
 }
 

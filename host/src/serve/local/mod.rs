@@ -30,7 +30,7 @@ use axum::serve::ListenerExt as _;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -47,7 +47,10 @@ struct Host {
     environment: Environment,
     memory_mib: BTreeMap<String, u32>,
     tasks: Tasks,
+    /// Room for events for which nobody waits.
     events: Arc<Semaphore>,
+    /// Whose turn it is, of those of each function, to wait for an instance.
+    turns: BTreeMap<String, Mutex<()>>,
     closing: watch::Receiver<bool>,
     address: SocketAddr,
 }
@@ -70,11 +73,15 @@ pub async fn serve(
         .functions
         .values()
         .map(|function| (function.name.clone(), function.memory_mib));
+    let turns = environment.function_names();
+    let turns = turns.map(|name| (name.to_owned(), Mutex::default()));
+    let turns: BTreeMap<String, Mutex<()>> = turns.collect();
     let host = Arc::new(Host {
         environment,
         memory_mib: memory_mib.collect(),
         tasks: Tasks::default(),
         events: Arc::new(Semaphore::new(limits::EVENTS_PENDING_MAX)),
+        turns,
         closing: closing.clone(),
         address: listener.local_addr()?,
     });

@@ -54,8 +54,8 @@ pub(super) async fn invoke(
     Ok(response)
 }
 
-/// Runs the invocation in a task of its own, which a caller that goes away does not end; returns
-/// the frames of its answer once there is one.
+/// Runs the invocation in a task of its own; returns the frames of its answer once there is one. A caller that goes
+/// away does not end it, once there is an instance.
 async fn begin(
     host: &Arc<Host>,
     function: Arc<Function>,
