@@ -141,7 +141,7 @@ pub struct Sender {
     pub clock_ms: Option<u64>,
     /// How many milliseconds its clock is ahead of this machine's at least (less than none if behind), where it is
     /// known to be another one.
-    pub ahead_ms: Option<i64>,
+    pub offset_ms: Option<i64>,
     /// How long ago it came.
     pub ago: Duration,
 }
@@ -190,11 +190,11 @@ impl Deadline {
         let is_ahead = sender_ms.is_some_and(|sender_ms| {
             sender_ms > came_ms + limits::CLOCK_DIFFERENCE_MAX.as_millis() as u64
         });
-        let is_another = is_ahead || sender.ahead_ms.is_some();
+        let is_another = is_ahead || sender.offset_ms.is_some();
         // At most so much, however long the event has lain before it was read.
         let by_both = sender
-            .ahead_ms
-            .and_then(|ahead_ms| unix_ms.checked_sub(now_ms.saturating_add_signed(ahead_ms)))
+            .offset_ms
+            .and_then(|offset_ms| unix_ms.checked_sub(now_ms.saturating_add_signed(offset_ms)))
             .filter(possible);
         // What both clocks say is true of either.
         let late_ms = match sender_ms {
@@ -324,14 +324,14 @@ mod tests {
     #[test]
     fn a_clock_that_is_a_little_behind_is_believed_once_it_is_known_to_be_another() {
         let sender_ms = unix_ms_now() - 5 * SECOND;
-        for (ahead_ms, expected) in [(None, 0.0..=1.0), (Some(-5_500), 5.0..=6.0)] {
+        for (offset_ms, expected) in [(None, 0.0..=1.0), (Some(-5_500), 5.0..=6.0)] {
             let sender = Sender {
-                ahead_ms,
+                offset_ms,
                 ..shows(Some(sender_ms))
             };
             let told = Deadline::told(sender_ms + 6 * SECOND, &sender, limits::TIMEOUT_MAX);
             let left = remaining_s(told.unwrap());
-            assert!(expected.contains(&left), "{ahead_ms:?}: {left}");
+            assert!(expected.contains(&left), "{offset_ms:?}: {left}");
         }
     }
 
@@ -339,16 +339,16 @@ mod tests {
     #[test]
     fn an_event_that_has_waited_for_a_thaw_has_lost_that_time_by_another_clock_too() {
         for ahead_s in [-3_600, -5, 5, 3_600] {
-            let ahead_ms = ahead_s * SECOND as i64;
-            let handed_out_ms = unix_ms_now().saturating_add_signed(ahead_ms) - 2 * SECOND;
+            let offset_ms = ahead_s * SECOND as i64;
+            let handed_out_ms = unix_ms_now().saturating_add_signed(offset_ms) - 2 * SECOND;
             let deadline_ms = handed_out_ms + 4 * SECOND;
             for (known_ms, expected) in [
-                (ahead_ms - 100, 1.5..=2.2),
+                (offset_ms - 100, 1.5..=2.2),
                 // It was set since, so that nothing is left by it.
-                (ahead_ms + 600 * SECOND as i64, 2.9..=4.0),
+                (offset_ms + 600 * SECOND as i64, 2.9..=4.0),
             ] {
                 let sender = Sender {
-                    ahead_ms: Some(known_ms),
+                    offset_ms: Some(known_ms),
                     ..shows(Some(handed_out_ms))
                 };
                 let told = Deadline::told(deadline_ms, &sender, limits::TIMEOUT_MAX);

@@ -154,21 +154,23 @@ impl Slot {
             if ending.is_terminated() {
                 ending.set(shutdown.requested().fuse());
             }
-            let (outcome, lasted) = match next {
+            let (outcome, lasted, is_late) = match next {
                 Ok(received) => {
                     let deadline = received.invocation.deadline;
                     let handled = self.handle(received, ending.as_mut()).await;
-                    // Lambda waits for the next event to be asked for no longer than for the answer.
                     let is_late = Instant::now() >= deadline.settled_by();
-                    let no_pause = is_late.then_some(Duration::MAX);
-                    (handled, no_pause.unwrap_or_default())
+                    (handled, Duration::ZERO, is_late)
                 }
-                Err(error) => (Err(error), asked.elapsed()),
+                Err(error) => (Err(error), asked.elapsed(), false),
             };
             match outcome {
                 Ok(()) => failures = Failures::default(),
                 Err(error) => {
-                    let pause = failures.add(&error, lasted)?;
+                    let mut pause = failures.add(&error, lasted)?;
+                    // Lambda waits for the next event to be asked for no longer than for the answer.
+                    if is_late && failures.count() == 1 {
+                        pause = Duration::ZERO;
+                    }
                     if pause.is_zero() && matches!(error, Error::Cut(_)) {
                         tracing::debug!("the wait for an event was cut: {error}");
                         continue;

@@ -311,7 +311,7 @@ async fn a_snapshot_holds_no_connection_and_what_is_restored_opens_new_ones() {
     assert_eq!(before, 1, "a wrong address would have been found out");
     trial.lambda().restore();
     trial.lambda().parked(1).await;
-    assert_eq!(database.backends().await, 1);
+    database.settles(1).await;
     assert_eq!(select(&trial, "select 1").await, json!([[1]]));
     assert_eq!(database.sessions().await, before + 1);
 }

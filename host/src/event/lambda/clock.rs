@@ -33,7 +33,7 @@ impl Clock {
     }
 
     /// How far it is ahead of this machine's at least, in milliseconds, where it is known to be another clock.
-    pub(super) fn ahead_ms(&self) -> Option<i64> {
+    pub(super) fn offset_ms(&self) -> Option<i64> {
         let known = lock(&self.0).filter(|known| known.is_difference());
         known.map(|known| known.least)
     }
@@ -74,12 +74,6 @@ mod tests {
 
     const NOW: u64 = 1_700_000_000_000;
 
-    impl Clock {
-        fn is_another(&self) -> bool {
-            self.ahead_ms().is_some()
-        }
-    }
-
     /// A clock that shows replies which take this long at each moment of a second, so far ahead.
     fn shown(ahead: i64, took: u64) -> Clock {
         let clock = Clock::default();
@@ -92,28 +86,28 @@ mod tests {
 
     #[test]
     fn the_same_clock_is_no_other_one_however_long_a_reply_takes() {
-        assert!(!Clock::default().is_another());
+        assert!(!Clock::default().offset_ms().is_some());
         for took in [0, 1, 100, 5_000] {
-            assert!(!shown(0, took).is_another(), "{took} ms");
+            assert!(!shown(0, took).offset_ms().is_some(), "{took} ms");
         }
     }
 
     /// As of a server that looks at its clock once in a second.
     #[test]
     fn the_same_clock_is_no_other_one_where_its_dates_are_old() {
-        assert!(!shown(-999, 0).is_another());
+        assert!(!shown(-999, 0).offset_ms().is_some());
     }
 
     #[test]
     fn another_clock_is_noticed_by_the_dates_of_its_replies() {
         for ahead in [-3_600_000, -5_000, -2_100, 500, 5_000, 3_600_000] {
-            assert!(shown(ahead, 1).is_another(), "{ahead} ms");
+            assert!(shown(ahead, 1).offset_ms().is_some(), "{ahead} ms");
         }
         for ahead in [-3_600_000, -5_000, 1_100, 3_600_000] {
             let clock = Clock::default();
             let at = (NOW + 990).saturating_add_signed(ahead);
             clock.shown(at - at % 1_000, NOW + 990, NOW + 991);
-            assert!(clock.is_another(), "{ahead} ms");
+            assert!(clock.offset_ms().is_some(), "{ahead} ms");
         }
     }
 
@@ -121,13 +115,13 @@ mod tests {
     fn a_clock_that_was_set_is_known_by_its_next_reply() {
         let clock = shown(-5_000, 1);
         clock.shown(NOW, NOW + 10, NOW + 11);
-        assert!(!clock.is_another());
+        assert!(!clock.offset_ms().is_some());
         let clock = shown(0, 1);
         clock.shown(NOW - 5_000, NOW + 10, NOW + 11);
-        assert!(clock.is_another());
+        assert!(clock.offset_ms().is_some());
         // This machine's, while the reply was on its way.
         let clock = Clock::default();
         clock.shown(NOW, NOW + 10, NOW - 3_600_000);
-        assert!(!clock.is_another());
+        assert!(!clock.offset_ms().is_some());
     }
 }

@@ -98,7 +98,7 @@ pub(super) async fn send(endpoint: &mut Endpoint, post: Post<'_>) -> Result<(), 
         again,
     } = post;
     let mut cause = fault.and_then(cause::cause);
-    // By the deadline itself the next event must have been asked for.
+    // By the deadline itself the next event must have been asked for, if there is time for a reply at all.
     let deadline = receipt.map(|receipt| receipt.invocation.deadline.settled_by());
     let mut limit = Limit::new(deadline, body.len() > limits::API_PROMPT_BYTES_MAX);
     if again {

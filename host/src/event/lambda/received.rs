@@ -71,7 +71,7 @@ pub struct FunctionIdentity {
 pub(super) fn sender(headers: &Headers, ago: Duration, clock: &Clock) -> Sender {
     Sender {
         clock_ms: date_ms(headers),
-        ahead_ms: clock.ahead_ms(),
+        offset_ms: clock.offset_ms(),
         ago,
     }
 }
