@@ -246,9 +246,9 @@ impl Error {
     }
 
     /// Whether the result has more rows or bytes than the function may read. A transaction has failed by it, unless the
-    /// statement is one that only reads and was executed by itself: by a pipeline or a `COPY` it has failed in any
-    /// case. (One that calls a function of the database, or fetches from a cursor, may do more than read.) Outside of one the server is told to stop, which undoes all that it did, unless it had ended by then:
-    /// nobody knows which ([`may_have_executed`](Self::may_have_executed)).
+    /// statement is one that only reads (one that calls a function of the database, or fetches from a cursor, may do
+    /// more) and was executed by itself: by a pipeline or a `COPY` it has failed in any case. Outside of a transaction
+    /// the server is told to stop, which undoes all that it did, unless it had ended by then: nobody knows which ([`may_have_executed`](Self::may_have_executed)).
     pub fn is_capped(&self) -> bool {
         matches!(self.0.kind, Kind::Capped(_))
     }

@@ -79,17 +79,18 @@ impl Connection {
         known: Vec<Option<Arc<Description>>>,
         assuming: Option<&Ground>,
     ) -> Result<Vec<Outcome>> {
-        let planned = self.plan(calls, known, assuming).await;
-        self.securing &= planned.is_ok();
-        let plans = planned?;
         // One for all: each of them has so much time, counted from its own beginning.
         self.call_timeout = calls.iter().filter_map(|call| call.timeout).min();
+        // Before it is decided how it is executed: what goes first may have statements forgotten.
         if let [call] = calls
             && may_commit(&call.key.sql)
             && self.is_outside()
         {
             Box::pin(self.lead_call(&call.key.sql)).await?;
         }
+        let planned = self.plan(calls, known, assuming).await;
+        self.securing &= planned.is_ok();
+        let plans = planned?;
         self.send_all(calls, &plans)?;
         let mut answers = Vec::with_capacity(calls.len());
         let mut bytes = 0;

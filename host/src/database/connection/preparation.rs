@@ -25,7 +25,7 @@ use crate::database::wire::request::{self, Command, Format, Formats};
 use crate::limits;
 
 /// The host's own savepoint, before statements of which something is assumed.
-const OWN_SAVEPOINT: &str = "SAVEPOINT \"hearth guard\"";
+const OWN_SAVEPOINT: &str = "SAVEPOINT \"hearth: before a statement\"";
 
 impl Connection {
     /// What the server says of statements, in their order; one flush for those that it has not said

@@ -111,12 +111,12 @@ impl ServerTimeouts {
         self.guests = true;
     }
 
-    /// Whether the server is told nothing of the time that a single call with these effects has: the guest has set
-    /// a limit itself, or may do so by this call. The server has room for one, and nobody could put that back. Where
-    /// sessions are shared it takes a query to tell it, behind which a transaction takes no isolation level.
+    /// Whether the server is told nothing of the time that a single call with these effects has, so that the host
+    /// has it given up: the guest has set a limit itself, or may do so by this call. The server has room for one, and
+    /// nobody could put that back. Nor is it told where sessions are shared: theirs may be shorter, which takes a
+    /// query to find out, and with that a transaction's snapshot.
     pub fn are_left_alone(&self, effects: &Effects) -> bool {
-        let must_be_first = effects.begins || effects.only_modes;
-        self.guests || effects.limits || (must_be_first && !self.enabled)
+        self.guests || effects.limits || effects.resets || !self.enabled
     }
 
     /// The statements that tell the server of the time a request has, if it must be told.
@@ -148,34 +148,34 @@ impl ServerTimeouts {
         Some(limits.map(set).collect())
     }
 
-    /// The statements that give a single call less time than its invocation has, or end that: in a
+    /// The statement that gives a single call less time than its invocation has, or ends that: in a
     /// transaction it would hold on. `begins` says that the call begins a transaction.
     pub fn of_call(
         &mut self,
         timeout: Option<Duration>,
         in_block: bool,
         begins: bool,
-    ) -> impl Iterator<Item = Command> + use<> {
+    ) -> Option<Command> {
         let was_shorter = self.shorter && in_block;
         self.shorter = was_shorter || timeout.is_some();
-        // What is asked for the least of two is not to find that of another call.
-        let ends = was_shorter && !self.guests && (timeout.is_none() || !self.enabled);
-        let ended = ends.then(|| match self.told {
-            Some(told) => format!("SET LOCAL {}", self.setting(0, told)),
-            None => format!("SET LOCAL {} TO DEFAULT", SETTINGS[0]),
-        });
-        let begun = timeout.map(|timeout| match self.enabled {
-            false => at_most(timeout),
+        let sql = match timeout {
             // After a query, the transaction that is to begin would take no isolation level any more.
-            true if in_block || begins => format!("SET LOCAL {}", self.setting(0, timeout)),
+            Some(timeout) if in_block || begins => {
+                format!("SET LOCAL {}", self.setting(0, timeout))
+            }
             // It holds for the one request; `SET LOCAL` would do the same with a warning.
-            true => format!(
+            Some(timeout) => format!(
                 "SELECT pg_catalog.set_config('{}','{}',true)",
                 SETTINGS[0],
                 self.within(0, timeout).as_millis()
             ),
-        });
-        ended.into_iter().chain(begun).map(Command::new)
+            None if was_shorter && !self.guests => match self.told {
+                Some(told) => format!("SET LOCAL {}", self.setting(0, told)),
+                None => format!("SET LOCAL {} TO DEFAULT", SETTINGS[0]),
+            },
+            None => return None,
+        };
+        Some(Command::new(sql))
     }
 
     /// The statement that gives a single call less time in a request of its own. It holds until that is over.
@@ -191,19 +191,11 @@ impl ServerTimeouts {
     }
 
     /// The statement that gives those of a batch less time than their invocation has, each for itself. It
-    /// goes before the batch in a message of its own, or in the same one behind a pooler.
+    /// goes before the batch in a message of its own.
     pub fn of_batch(&mut self, timeout: Duration) -> String {
-        match self.enabled {
-            // The next request says again what its invocation has.
-            true => {
-                self.forget();
-                format!("SET SESSION {}", self.setting(0, timeout))
-            }
-            false => {
-                self.shorter = true;
-                at_most(timeout)
-            }
-        }
+        // The next request says again what its invocation has.
+        self.forget();
+        format!("SET SESSION {}", self.setting(0, timeout))
     }
 
     /// A setting with its new value.
@@ -243,18 +235,6 @@ impl ServerTimeouts {
         self.told = None;
         (self.tentative, self.unconfirmed, self.held) = (false, false, false);
     }
-}
-
-/// The statement that sets a statement's limit to this, unless it is less already, for the length of a transaction. Whose
-/// session that is behind a pooler, and what its limit is, nobody knows before.
-fn at_most(timeout: Duration) -> String {
-    let (name, most_ms) = (SETTINGS[0], timeout.as_millis());
-    format!(
-        "SELECT pg_catalog.set_config('{name}', \
-         CASE WHEN now.ms BETWEEN 1 AND {most_ms} THEN now.ms ELSE {most_ms} END::pg_catalog.text, true) \
-         FROM (SELECT (EXTRACT(epoch FROM pg_catalog.current_setting('{name}')::pg_catalog.interval) * 1000)\
-         ::pg_catalog.int8 AS ms) AS now"
-    )
 }
 
 /// A time as the server shows it: a whole number with its unit, or a plain zero.
@@ -354,8 +334,8 @@ mod tests {
         timeouts.due(Some(SECOND * 8), false);
         let longer = Some("SET LOCAL statement_timeout TO 9001".to_owned());
         let call = |timeouts: &mut ServerTimeouts, millis: Option<u64>, in_block| {
-            let mut said = timeouts.of_call(millis.map(Duration::from_millis), in_block, false);
-            said.next().map(|command| command.sql.to_string())
+            let said = timeouts.of_call(millis.map(Duration::from_millis), in_block, false);
+            said.map(|command| command.sql.to_string())
         };
         assert_eq!(call(&mut timeouts, None, false), None);
         // This call may be a `BEGIN`.
@@ -395,8 +375,8 @@ mod tests {
             ]
         );
         let call = |timeouts: &mut ServerTimeouts, millis| {
-            let mut call = timeouts.of_call(Some(Duration::from_millis(millis)), true, false);
-            call.next().map(|command| command.sql.to_string())
+            let call = timeouts.of_call(Some(Duration::from_millis(millis)), true, false);
+            call.map(|command| command.sql.to_string())
         };
         let within = |millis| Some(format!("SET LOCAL statement_timeout TO {millis}"));
         assert_eq!(call(&mut timeouts, 500), within(200));

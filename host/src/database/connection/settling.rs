@@ -138,7 +138,10 @@ impl Connection {
     async fn interrupt(&mut self) -> Result<()> {
         self.timeouts.forget();
         if self.wire.unsend() {
-            self.beginning = self.under_way.began.take();
+            // One that took none along has left it where it waits.
+            if let Some(began) = self.under_way.began.take() {
+                self.beginning = Some(began);
+            }
             self.has_sequences = self.under_way.had_sequences;
             self.secured = self.under_way.was_secured;
             self.savepoints.take_back();

@@ -8,7 +8,6 @@ use postgres_protocol::message::backend as tags;
 use super::Connection;
 use crate::config::Prepare;
 use crate::database::error::{Error, Result};
-use crate::database::permission::prelude::Prelude;
 use crate::database::sql::alone::stands_alone;
 use crate::database::sql::kinds::statements;
 use crate::database::sql::lexer::Tokens;
@@ -42,7 +41,7 @@ impl Connection {
     pub async fn batch_execute(&mut self, sql: &str) -> Result<()> {
         let outside = self.is_outside();
         // What is put in force ends with its transaction, and outside of one with its message.
-        let mut prelude = self.terms.prelude.take_if(|_| outside);
+        let prelude = self.terms.prelude.take_if(|_| outside);
         let (effects, had_sequences) = (Effects::of(sql), self.has_sequences);
         self.watch(&effects, || {
             statements(&Tokens::words(sql).collect::<Vec<_>>()).count()
@@ -53,12 +52,9 @@ impl Connection {
         self.lead(effects).await?;
         self.cancel_after = cancel_after;
         if let Some(timeout) = timeout {
+            // Within the message, what takes no transaction around it would be refused.
             let set = self.timeouts.of_batch(timeout);
-            match self.prepare {
-                // Within the message, what takes no transaction around it would be refused.
-                Prepare::Always => self.command(&set).await.map_err(Error::unexecuted)?,
-                Prepare::Never => prelude = Some(Prelude::after(&set, prelude)),
-            }
+            self.command(&set).await.map_err(Error::unexecuted)?;
         }
         match prelude {
             Some(prelude) => {

@@ -49,24 +49,6 @@ impl Prelude {
         self.command.texts().contains(&"transaction_read_only")
     }
 
-    /// The same with one more statement in front, for a batch.
-    pub fn after(statement: &str, prelude: Option<Arc<Self>>) -> Arc<Self> {
-        Arc::new(match prelude {
-            Some(prelude) => Self {
-                command: prelude.command.clone(),
-                text: format!("{statement}{SEPARATOR}{}", prelude.text()).into(),
-                statements: 1 + prelude.statements,
-                section: prelude.section.clone(),
-            },
-            None => Self {
-                command: Command::new(statement),
-                text: statement.to_owned().into(),
-                statements: 1,
-                section: Arc::default(),
-            },
-        })
-    }
-
     /// A batch with the settings in front, all of which is one transaction.
     pub fn before(&self, batch: &str) -> String {
         format!("{}{SEPARATOR}{batch}", self.text())

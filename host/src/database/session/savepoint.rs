@@ -60,6 +60,8 @@ impl Work for Control<'_> {
             _ => false,
         };
         if !later {
+            // The server's own limit would come back with the savepoint, for calls that have more time.
+            loan.cancel_after = loan.call_timeout.take();
             loan.control(&sql).await?;
         }
         let transaction = loan.wire.transactions;

@@ -234,22 +234,6 @@ behind_both_doors! {
         assert_eq!(result(&trial, json!({ "query": "select 'fine'" })).await["rows"], json!([["fine"]]));
     }
 
-    /// The server would hear of neither the deadline nor a cancellation meanwhile.
-    async fn a_text_that_the_server_would_read_for_minutes_is_refused(door) {
-        let (_database, trial) = trial(door, "select 1").await;
-        for sql in ["/*".repeat(200_000), format!("select 1 {}", "+".repeat(100_000))] {
-            for call in ["query", "batch"] {
-                let result = result(&trial, json!({ call: sql })).await;
-                let message = result["error"]["message"].as_str().unwrap_or_default();
-                assert!(message.contains("operator characters"), "{call}: {message}");
-            }
-        }
-        // As long as a text may be, and so that each of its tokens begins behind the same word.
-        let digits = format!("select '{}'; select {}", "-".repeat(9_000), "$1$".repeat(300_000));
-        let message = result(&trial, json!({ "batch": digits })).await["error"]["message"].to_string();
-        assert!(message.contains("SQLSTATE"), "{message}");
-    }
-
     async fn a_result_of_many_batches_is_whole_and_in_order(door) {
         let (_database, trial) = trial(door, "select 1").await;
         let sql = "select n, repeat('x', 50) from generate_series(1, 40000) as n";
