@@ -140,9 +140,14 @@ pub const ROTATION_PAUSE: Duration = Duration::from_millis(500);
 pub const LOGIN_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two attempts to log in.
 pub const LOGIN_PAUSE_MAX: Duration = Duration::from_millis(500);
-/// How long a connection is being made before whoever waits for it looks whether another one has come to rest, and
-/// how often it looks from then on. Most are made by then.
+/// How long a look-up of a host's name may take before the next one who needs it has it looked up anew, too.
+pub const LOOK_UP_PATIENCE: Duration = Duration::from_secs(1);
+/// How much of the same work may be under way at a time, where what was begun first may be stuck.
+pub const JOINT_WORK_MAX: usize = 3;
+/// How often whoever waits for a new connection looks whether it is in vain, and another one has come to rest.
 pub const LOOK_AROUND: Duration = Duration::from_millis(100);
+/// How long a new connection may take before one that has come to rest is taken in its place.
+pub const LOGIN_SILENCE: Duration = Duration::from_secs(1);
 /// How long servers that are gone, or of another kind than is wanted, are asked again where another one may be
 /// about to take their place, from when all were tried once; a third of what connecting may take at most. A promotion
 /// takes about a second.
@@ -344,9 +349,9 @@ pub const ERROR_BYTES_MAX: usize = 1024 * 1024;
 /// How long the registration as an extension may take, and for how long it is tried; it is a call on the same
 /// machine.
 pub const REGISTER_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the connections that a start opens ahead of the first event may take.
+/// How long the connections that a start, or a restore, opens ahead of the first event may take.
 pub const WARM_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a start waits for those connections before it asks for events without them: an
+/// How long a start, or a restore, waits for those connections before it asks for events without them: an
 /// environment that is started for an event has no more than the function's timeout for both.
 pub const WARM_PATIENCE: Duration = Duration::from_secs(1);
 /// How long a start may take before it is given up, where it is not for an event and nothing else is said:

@@ -1,7 +1,7 @@
 //! Where a host is: its socket, its address, or those that its name leads to.
 //!
 //! Promises: a name is looked up each time, and by one task for all who ask at a time. A resolver that is silent
-//! keeps one thread per host, however many give up waiting for it; one that is slow has answered for those who ask
+//! keeps a few threads per host, however many give up waiting for it; one that is slow has answered for those who ask
 //! later.
 
 use std::collections::BTreeMap;
@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use super::joint::Joint;
 use super::stream::Endpoint;
 use crate::config::address::{Host, HostName};
+use crate::limits;
 
 /// The addresses of a name, without the port.
 type Found = Result<Vec<SocketAddr>, String>;
@@ -26,7 +27,7 @@ impl Endpoints {
     /// Those of these hosts, of which none is looked up yet.
     pub(super) fn of(hosts: &[Host]) -> Self {
         let names = hosts.iter().filter_map(|host| match &host.name {
-            HostName::Name(name) => Some((name.clone(), Joint::default())),
+            HostName::Name(name) => Some((name.clone(), Joint::new(limits::LOOK_UP_PATIENCE))),
             HostName::Folder(_) => None,
         });
         Self {

@@ -72,8 +72,8 @@ impl Failure {
         }
     }
 
-    /// Why the attempt at this place failed.
-    pub(super) fn at(&self, place: &dyn fmt::Display) -> Unconnected {
+    /// Why the attempt at this place failed. These names are not for the guest.
+    pub(super) fn at(&self, place: &dyn fmt::Display, names: &[&str]) -> Unconnected {
         let told = match self {
             Self::Secret(_) => "the password cannot be had; the host's log says why".to_owned(),
             Self::Misnamed(_) => {
@@ -81,7 +81,7 @@ impl Failure {
                     .to_owned()
             }
             // Of whoever logs in, of the database, and in what it says of pg_hba.conf of the address.
-            Self::Refused(_) | Self::RefusedToken(_) => without_names(&self.to_string()),
+            Self::Refused(_) | Self::RefusedToken(_) => without_names(&self.to_string(), names),
             failure => failure.to_string(),
         };
         Unconnected {
@@ -91,7 +91,7 @@ impl Failure {
     }
 
     /// Whether the same server may do better later.
-    fn is_passing(&self) -> bool {
+    pub(super) fn is_passing(&self) -> bool {
         matches!(self, Self::Refused(error) if error.is_passing())
     }
 
@@ -101,8 +101,22 @@ impl Failure {
     }
 }
 
-/// What a server says, without the names that it quotes, in whichever language it speaks.
-fn without_names(text: &str) -> String {
+/// What a server says, without the names that it quotes, in whichever language it speaks, and without these, which a
+/// pooler does not quote.
+fn without_names(text: &str, names: &[&str]) -> String {
+    let text = without_quoted(text);
+    let is_part = |c: char| c.is_whitespace() || ",;()'".contains(c);
+    let words = text.split_inclusive(is_part).map(|part| {
+        let word = part.trim_end_matches(is_part).trim_end_matches(['.', ':']);
+        match names.contains(&word) {
+            true => format!("…{}", &part[word.len()..]),
+            false => part.to_owned(),
+        }
+    });
+    words.collect()
+}
+
+fn without_quoted(text: &str) -> String {
     let mut told = String::with_capacity(text.len());
     let mut rest = text.chars();
     while let Some(character) = rest.next() {
@@ -136,8 +150,8 @@ impl Failures {
         goes_on && self.0.iter().any(|(_, failure)| passes(failure))
     }
 
-    /// The error for whoever wanted the connection, after this time.
-    pub(super) fn into_error(self, waited: Duration) -> Error {
+    /// The error for whoever wanted the connection, after this time. These names are not for the guest.
+    pub(super) fn into_error(self, waited: Duration, names: &[&str]) -> Error {
         let unreachable = |(_, failure): &(String, Failure)| {
             matches!(failure, Failure::Unreachable(_) | Failure::Gone(_))
         };
@@ -156,7 +170,10 @@ impl Failures {
             ),
             false => String::new(),
         };
-        let each = self.0.iter().map(|(place, failure)| failure.at(place));
+        let each = self
+            .0
+            .iter()
+            .map(|(place, failure)| failure.at(place, names));
         let (mut told, log): (Vec<String>, Vec<String>) =
             each.map(|reason| (reason.told, reason.log)).unzip();
         // Without their names, several hosts have the same to say.
@@ -222,12 +239,17 @@ mod tests {
             ),
             ("Benutzer „shop“, «eu»", "Benutzer „…“, «…»"),
             ("cut off: \"shop", "cut off: \"…"),
+            ("no such user: shop", "no such user: …"),
+            (
+                "no credentials for the role shop. Shopping",
+                "no credentials for the role …. Shopping",
+            ),
             (
                 "sorry, too many clients already",
                 "sorry, too many clients already",
             ),
         ] {
-            assert_eq!(without_names(text), told);
+            assert_eq!(without_names(text, &["shop", "10.0.0.5"]), told);
         }
     }
 

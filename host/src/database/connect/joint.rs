@@ -1,56 +1,109 @@
 //! Work that is done once for all who wait for what comes of it.
 //!
-//! Promises: it goes on to its end, whoever still waits; whoever comes meanwhile waits for the same; whoever comes
-//! after that begins it anew.
+//! Promises: it goes on to its end, whoever still waits; whoever comes meanwhile waits for the same, unless that has
+//! taken so long already that it may be stuck, as after a freeze: then one more is begun beside it, but never more than
+//! [`limits::JOINT_WORK_MAX`]; whoever comes after its end begins it anew.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::{FutureExt, Shared};
 
+use crate::limits;
 use crate::lock::lock;
 
 /// The work that is under way, if it is.
-pub(super) struct Joint<T: Clone>(Arc<Place<T>>);
-
-type Place<T> = Mutex<Option<Shared<Running<T>>>>;
-type Running<T> = Pin<Box<dyn Future<Output = Option<T>> + Send>>;
-
-impl<T: Clone> Default for Joint<T> {
-    fn default() -> Self {
-        Self(Arc::default())
-    }
+pub(super) struct Joint<T: Clone> {
+    /// How long it may take before one who comes then does not rely on it.
+    patience: Duration,
+    place: Arc<Mutex<Place<T>>>,
 }
 
-/// Nothing is under way any more, however it has ended.
-struct Over<T: Clone>(Arc<Place<T>>);
+struct Place<T: Clone> {
+    /// How much of it is under way.
+    running: usize,
+    newest: Option<Newest<T>>,
+}
+
+struct Newest<T: Clone> {
+    /// By the wall clock: no other clock runs while frozen.
+    begun: SystemTime,
+    running: Shared<Running<T>>,
+}
+
+type Running<T> = Pin<Box<dyn Future<Output = Option<T>> + Send>>;
+
+/// Nothing of this is under way any more, however it has ended.
+struct Over<T: Clone> {
+    begun: SystemTime,
+    place: Arc<Mutex<Place<T>>>,
+}
 
 impl<T: Clone> Drop for Over<T> {
     fn drop(&mut self) {
-        *lock(&self.0) = None;
+        let mut place = lock(&self.place);
+        place.running -= 1;
+        place.newest.take_if(|newest| newest.begun == self.begun);
     }
 }
 
 impl<T: Clone + Send + Sync + 'static> Joint<T> {
+    /// Nothing is under way; what will be is relied on for so long.
+    pub(super) fn new(patience: Duration) -> Self {
+        let place = Place {
+            running: 0,
+            newest: None,
+        };
+        Self {
+            patience,
+            place: Arc::new(Mutex::new(place)),
+        }
+    }
+
     /// What comes of the work that is under way, or of this. None if it was broken off.
     pub(super) async fn join<F>(&self, begin: impl FnOnce() -> F) -> Option<T>
     where
         F: Future<Output = T> + Send + 'static,
     {
         let running = {
-            let mut place = lock(&self.0);
-            let running = place.get_or_insert_with(|| {
-                let (place, work) = (self.0.clone(), begin());
-                let task = tokio::spawn(async move {
-                    let _over = Over(place);
-                    work.await
-                });
-                let running: Running<T> = Box::pin(async move { task.await.ok() });
-                running.shared()
+            let mut place = lock(&self.place);
+            let is_full = place.running >= limits::JOINT_WORK_MAX;
+            let reliable = place.newest.as_ref().filter(|newest| {
+                // A clock that was set back counts as long ago.
+                let age = newest.begun.elapsed().unwrap_or(Duration::MAX);
+                is_full || age < self.patience
             });
-            running.clone()
+            match reliable {
+                Some(newest) => newest.running.clone(),
+                None => {
+                    let newest = self.begin(begin());
+                    place.running += 1;
+                    place.newest.insert(newest).running.clone()
+                }
+            }
         };
         running.await
+    }
+
+    fn begin<F>(&self, work: F) -> Newest<T>
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        let begun = SystemTime::now();
+        let over = Over {
+            begun,
+            place: self.place.clone(),
+        };
+        let task = tokio::spawn(async move {
+            let _over = over;
+            work.await
+        });
+        let running: Running<T> = Box::pin(async move { task.await.ok() });
+        Newest {
+            begun,
+            running: running.shared(),
+        }
     }
 }
 
@@ -65,7 +118,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_goes_on_though_nobody_waits_and_serves_whoever_comes_meanwhile() {
-        let (joint, gate) = (Joint::default(), Arc::new(Semaphore::new(0)));
+        let (joint, gate) = (Joint::new(Duration::MAX), Arc::new(Semaphore::new(0)));
         let begun = AtomicUsize::new(0);
         let join = || {
             joint.join(|| {
@@ -85,5 +138,19 @@ mod tests {
         assert_eq!(tokio::join!(join(), join()), (Some(0), Some(0)));
         gate.add_permits(1);
         assert_eq!(join().await, Some(1), "what is over is begun anew");
+    }
+
+    #[tokio::test]
+    async fn what_takes_long_is_begun_anew_beside_it_and_not_without_end() {
+        let joint = Joint::new(Duration::ZERO);
+        let begun = AtomicUsize::new(0);
+        for _ in 0..limits::JOINT_WORK_MAX + 5 {
+            let mut stuck = pin!(joint.join(|| {
+                begun.fetch_add(1, Ordering::SeqCst);
+                std::future::pending::<()>()
+            }));
+            assert!(futures_util::poll!(stuck.as_mut()).is_pending());
+        }
+        assert_eq!(begun.load(Ordering::SeqCst), limits::JOINT_WORK_MAX);
     }
 }

@@ -46,7 +46,7 @@ pub use progress::{Progress, asking, watched};
 pub use stream::Stream;
 
 use super::error::{Error, Result, Unconnected};
-use crate::config::address::{AddressParts, Target};
+use crate::config::address::{AddressParts, HostName, Target};
 use crate::config::{DatabaseConfig, Prepare, variable};
 use crate::fault::{Fault, Kind};
 use crate::limits;
@@ -173,8 +173,8 @@ impl Address {
                 self.accepted.store(true, Ordering::Relaxed);
                 Ok(established)
             }
-            Ok(Err(failures)) => Err(failures.into_error(begin.elapsed())),
-            Err(_) if !last.0.is_empty() => Err(last.into_error(self.timeout)),
+            Ok(Err(failures)) => Err(failures.into_error(begin.elapsed(), &self.names())),
+            Err(_) if !last.0.is_empty() => Err(last.into_error(self.timeout, &self.names())),
             Err(_) => {
                 let seconds = self.timeout.as_secs_f64();
                 let text = format!("cannot connect to the database within {seconds:.1} s");
@@ -209,6 +209,16 @@ impl Address {
             tokio::time::sleep(pause.mul_f64(chance)).await;
             pause = (pause * 2).min(limits::LOGIN_PAUSE_MAX);
         }
+    }
+
+    /// Who logs in, and where, which a guest is not told.
+    fn names(&self) -> Vec<&str> {
+        let hosts = self.parts.hosts.iter().filter_map(|host| match &host.name {
+            HostName::Name(name) => Some(name.as_str()),
+            HostName::Folder(_) => None,
+        });
+        let database = self.parts.database.as_deref();
+        hosts.chain(database).chain([self.user.as_str()]).collect()
     }
 
     fn startup(&self) -> Vec<(&str, &str)> {

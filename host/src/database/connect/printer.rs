@@ -33,7 +33,8 @@ impl Printer {
         Self {
             words: words.into(),
             printed: Arc::default(),
-            running: Joint::default(),
+            // One that has taken longer has stood still with the process, and what it talked to has not.
+            running: Joint::new(limits::PASSWORD_COMMAND_TIMEOUT),
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Progress {
     reading: Cell<bool>,
     /// What came of the last attempt, and where.
     failed: RefCell<Option<Unconnected>>,
+    /// Whether that may do better later, and so is waited for.
+    refused: Cell<bool>,
 }
 
 /// A future that takes note of what is connected to within it: see [`TaskLocalFuture::take_value`].
@@ -57,8 +59,11 @@ pub(super) fn reading(reading: bool) {
 }
 
 /// An attempt has failed; another one may follow.
-pub(super) fn failed(host: &dyn fmt::Display, failure: &Failure) {
-    _ = PROGRESS.try_with(|progress| progress.failed.replace(Some(failure.at(host))));
+pub(super) fn failed(host: &dyn fmt::Display, failure: &Failure, names: &[&str]) {
+    _ = PROGRESS.try_with(|progress| {
+        progress.failed.replace(Some(failure.at(host, names)));
+        progress.refused.set(failure.is_passing());
+    });
 }
 
 impl Progress {
@@ -70,12 +75,18 @@ impl Progress {
             asked: Cell::default(),
             reading: Cell::default(),
             failed: RefCell::default(),
+            refused: Cell::default(),
         }
     }
 
     /// Whether a connection is being made.
     pub fn is_connecting(&self) -> bool {
         self.begun.get() && !self.asked.get()
+    }
+
+    /// Whether a server has taken no connection, and is asked again.
+    pub fn is_refused(&self) -> bool {
+        self.refused.get()
     }
 
     /// What is to be said of the connection that was being made, or asked, if one was.
@@ -108,7 +119,7 @@ mod tests {
                 .filter(|_| words.is_some())
                 .chain(words)
             {
-                failed(&"db:5432", &Failure::Unreachable(text.to_owned()));
+                failed(&"db:5432", &Failure::Unreachable(text.to_owned()), &[]);
             }
             std::future::pending::<()>().await;
         };

@@ -4,7 +4,7 @@
 //! believed; one where not. Who is found to be what it says is believed again.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::Message;
@@ -26,7 +26,7 @@ struct Role {
 #[derive(Debug)]
 pub(super) struct Belief {
     /// Whether it may be a pooler, which repeats what it was told by whichever server was the first.
-    is_pooled: bool,
+    is_pooled: AtomicBool,
     /// How often there was reason for doubt.
     doubts: AtomicU64,
     /// Of how many of those a server has proven since that it is what it says.
@@ -36,7 +36,7 @@ pub(super) struct Belief {
 impl Belief {
     pub(super) fn new(is_pooled: bool) -> Self {
         Self {
-            is_pooled,
+            is_pooled: AtomicBool::new(is_pooled),
             doubts: AtomicU64::new(0),
             answered: AtomicU64::new(0),
         }
@@ -58,13 +58,19 @@ impl Belief {
             return Ok(());
         }
         let doubts = self.doubts.load(Ordering::Relaxed);
-        let is_doubted = self.is_pooled || doubts != self.answered.load(Ordering::Relaxed);
+        let is_pooled = self.is_pooled.load(Ordering::Relaxed);
+        let is_doubted = is_pooled || doubts != self.answered.load(Ordering::Relaxed);
         let role = match Role::told(told) {
             Some(told) if !is_doubted => told,
             told => {
                 let found = ask(exchange).await?;
-                if told.is_some_and(|told| told.agrees(found)) {
-                    self.answered.store(doubts, Ordering::Relaxed);
+                match told {
+                    Some(told) if told.agrees(found) => {
+                        self.answered.store(doubts, Ordering::Relaxed);
+                    }
+                    // No server says of itself what is not so.
+                    Some(_) => self.is_pooled.store(true, Ordering::Relaxed),
+                    None => {}
                 }
                 found
             }

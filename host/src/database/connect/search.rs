@@ -160,7 +160,7 @@ impl<'a> Search<'a> {
 
     fn failed(&mut self, host: &Host, failure: Failure) {
         tracing::debug!(%host, %failure, "no database connection");
-        progress::failed(host, &failure);
+        progress::failed(host, &failure, &self.address.names());
         self.failures.0.push((host.to_string(), failure));
     }
 

@@ -9,7 +9,8 @@
 //!   as long as it may, is replaced, and one on which nothing was sent for long, by the wall clock, or whose
 //!   server may have become a standby, is asked or replaced;
 //! - a silent network costs one [`limits::VALIDATE_TIMEOUT`], however many connections rest behind it;
-//! - whoever waits for a new one has one that has come to rest meanwhile, if the new one takes its time.
+//! - whoever waits for a new one has one that has come to rest meanwhile, if the server takes no new one, or says
+//!   nothing for long.
 //!
 //! Left to others: how a loan ends ([`Loan`]), what a clean connection is ([`crate::database::connection`]), and
 //! who makes it so ([`crate::database::session`]).
@@ -159,7 +160,7 @@ impl Pool {
         until: Instant,
     ) -> std::result::Result<Got, Option<Unconnected>> {
         let mut getting = pin!(self.inner.timeout_get(waiting));
-        let mut progress = Progress::until(until);
+        let (mut progress, mut begin) = (Progress::until(until), Instant::now());
         loop {
             let so_far = {
                 let mut watched = pin!(connect::watched(progress, getting.as_mut()));
@@ -178,10 +179,11 @@ impl Pool {
                 return Err(progress.reason());
             }
             // It may be that the server takes no more of them, or that none can be made any more, while those that
-            // there are do.
-            if progress.is_connecting() && self.counts().resting > 0 {
+            // there are do. A login that only takes its time is not thrown away: it is one that was needed.
+            let is_in_vain = progress.is_refused() || begin.elapsed() >= limits::LOGIN_SILENCE;
+            if progress.is_connecting() && is_in_vain && self.counts().resting > 0 {
                 getting.set(self.inner.timeout_get(waiting));
-                progress = Progress::until(until);
+                (progress, begin) = (Progress::until(until), Instant::now());
             }
         }
     }

@@ -206,16 +206,6 @@ behind_both_doors! {
         }
     }
 
-    async fn for_whom_a_certificate_is_stands_in_the_log(door) {
-        let site = site().await;
-        let secure = Database::create_on(&site.secure).await;
-        let url = url(&secure, "shop", "other.test", "");
-        let trial = Setup::of(&QUERY).database("url", &url).database("tls", &site.trust()).start(door).await;
-        trial.value(json!({ "steps": [{ "query": ENCRYPTED }] })).await;
-        let said = "is for db.test, not for other.test";
-        e2e::eventually(said, async || (trial.host.lines(said) > 0).then_some(())).await;
-    }
-
     async fn a_certificate_that_is_an_authoritys_is_trusted_by_itself(door) {
         let site = site().await;
         let (alone, past) = tokio::join!(Database::create_on(&site.alone), Database::create_on(&site.past));
