@@ -73,6 +73,7 @@ pub fn risks(sql: &str, protected: &[String], read_only: bool) -> Vec<Risk> {
             name if read_only && WRITES.contains(&name) && is_called(&tokens, index) => {
                 Some(Risk::Write(name.to_owned()))
             }
+            "treat" if calls_by_type(&tokens, index) => Some(Risk::Code("TREAT".to_owned())),
             "execute" if token.is("execute") => executes(tokens.get(index + 1)),
             _ => None,
         },
@@ -275,6 +276,12 @@ fn runs_text_elsewhere(tokens: &[Token], index: usize) -> bool {
         tokens[index].name() == Some(name) && (!is_qualified || schema == Some(own))
     };
     tokens.get(index + 1) == Some(&Token::Symbol('(')) && RUNS_TEXT_IN.iter().any(is_meant)
+}
+
+/// Whether this is `TREAT(x AS name)`: to PostgreSQL a call of `pg_catalog.name(x)`, whatever that is, however its
+/// name is written.
+pub fn calls_by_type(tokens: &[Token], index: usize) -> bool {
+    tokens[index].is("treat") && tokens.get(index + 1) == Some(&Token::Symbol('('))
 }
 
 /// Whether a name can be that of a function which is called here: `f(x)`, or `(x).f`, where `x` may

@@ -140,7 +140,7 @@ const RESERVED: [&str; 44] = [
 /// Functions of PostgreSQL's own that leave nothing behind in the session but what is looked after
 /// elsewhere (the state of sequences), in order. Of many it is so by what they are: they are immutable.
 #[rustfmt::skip]
-const FUNCTIONS: [&str; 540] = [
+const FUNCTIONS: [&str; 539] = [
     "abbrev", "abs", "acldefault", "acos", "acosd", "acosh", "age", "any_value", "area",
     "array_agg", "array_append", "array_cat", "array_dims", "array_fill", "array_length",
     "array_lower", "array_ndims", "array_position", "array_positions", "array_prepend",
@@ -225,7 +225,7 @@ const FUNCTIONS: [&str; 540] = [
     "to_char", "to_date", "to_hex", "to_json", "to_jsonb", "to_number", "to_regclass",
     "to_regcollation", "to_regnamespace", "to_regoper", "to_regproc", "to_regprocedure",
     "to_regrole", "to_regtype", "to_timestamp", "to_tsquery", "to_tsvector",
-    "transaction_timestamp", "translate", "treat", "trim", "trim_array", "trim_scale", "trunc",
+    "transaction_timestamp", "translate", "trim", "trim_array", "trim_scale", "trunc",
     "ts_debug", "ts_delete", "ts_filter", "ts_headline", "ts_lexize", "ts_parse", "ts_rank",
     "ts_rank_cd", "ts_token_type", "tsmultirange", "tsquery_phrase", "tsrange", "tsrange_subdiff",
     "tstzmultirange", "tstzrange", "tstzrange_subdiff", "tsvector_to_array", "txid_current",

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 
+use super::guard::calls_by_type;
 use super::kinds::statements;
 use super::lexer::{Token, Tokens};
 use super::parentheses::Parentheses;
@@ -57,7 +58,8 @@ fn lasts(pair: &[Token]) -> bool {
         ];
         token.name().is_some_and(|name| names.contains(&name))
     };
-    (names(&pair[0]) && pair[1] == Token::Symbol('('))
+    calls_by_type(pair, 0)
+        || (names(&pair[0]) && pair[1] == Token::Symbol('('))
         || (pair[0] == Token::Symbol('.') && names(&pair[1]))
 }
 
@@ -101,6 +103,7 @@ mod tests {
             "insert into t values (pg_advisory_lock(1))",
             "copy (select pg_advisory_lock(1)) to stdout",
             "select setseed(0.5)",
+            "select treat(5::bigint as pg_advisory_lock)",
             "select set_config('a.b', 'c', false)",
             "select set_config('a.b', 'true', is_local => false)",
             "select pg_catalog.\"set_config\"($1, $2, $3)",

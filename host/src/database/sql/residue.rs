@@ -11,7 +11,7 @@
 //!
 //! The transaction itself is not judged here: the server reports it ([`crate::database::wire`]).
 
-use super::guard::runs_text;
+use super::guard::{calls_by_type, runs_text};
 use super::harmless::{Statement, is_builtin, is_harmless};
 use super::kinds::statements;
 use super::lexer::Token;
@@ -159,6 +159,8 @@ fn of_token(statement: &Statement, index: usize) -> Residue {
                 false => Residue::Session,
             }
         }
+        // What that calls may be anything.
+        Token::Word(_) if calls_by_type(tokens, index) => Residue::Connection,
         Token::Word(name) if called && is_harmless(statement, index, name) => Residue::Nothing,
         Token::Word(_) | Token::Quoted(_) if called && !names_a_table(tokens, index) => {
             Residue::Session
@@ -377,7 +379,12 @@ mod tests {
         ] {
             assert_eq!(residue(sql), Residue::Session, "{sql}");
         }
-        assert_eq!(residue("load 'auto_explain'"), Residue::Connection);
+        for sql in [
+            "load 'auto_explain'",
+            "select treat(5::bigint as pg_advisory_lock)",
+        ] {
+            assert_eq!(residue(sql), Residue::Connection, "{sql}");
+        }
     }
 
     #[test]

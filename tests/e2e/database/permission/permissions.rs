@@ -317,6 +317,7 @@ const ESCAPES: &[&str] = &[
     "select * from ts_stat('select set_config(''role'', ''none'', true)::tsvector')",
     "select ('select set_config(''role'', ''none'', true)::tsvector'::text).ts_stat",
     "select q.ts_stat from lower('select 1') as q",
+    "select treat('select set_config(''role'', ''none'', true)::tsvector' as ts_stat)",
     "select (array['select 1'])[1] . \"ts_stat\"",
     "select ('dbname=postgres'::text).dblink_connect",
     "select * from dblink('dbname=postgres', 'select 1') as t (a int)",

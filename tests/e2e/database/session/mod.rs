@@ -5,6 +5,7 @@ mod copies;
 mod doubted;
 mod given_up;
 mod healing;
+mod left_behind;
 mod overlapping;
 mod queries;
 mod results;

@@ -1,0 +1,33 @@
+//! What an invocation has left behind where its text hardly shows it.
+
+use e2e::guests::QUERY;
+use e2e::{Database, Door, Setup, Trial};
+use serde_json::{Value, json};
+
+/// With one connection, so that each invocation meets what the one before has left there.
+async fn trial(door: Door, schema: &str) -> (Database, Trial) {
+    let database = Database::with(schema).await;
+    let trial = Setup::of(&QUERY)
+        .with(&database)
+        .database("pool_max", "1")
+        .start(door)
+        .await;
+    (database, trial)
+}
+
+/// The result of one step, which is an invocation of its own.
+async fn result(trial: &Trial, step: Value) -> Value {
+    trial.value(json!({ "steps": [step] })).await[0].clone()
+}
+
+behind_both_doors! {
+    async fn a_lock_that_is_taken_by_the_name_of_a_type_is_released(door) {
+        let (_database, trial) = trial(door, "").await;
+        let taken = result(&trial, json!({ "query": "select treat(4711::bigint as pg_advisory_lock)::text" })).await;
+        assert_eq!(taken["rows"], json!([[""]]), "{taken}");
+        let locks = "select count(*) from pg_locks where locktype = 'advisory'
+                     and database = (select oid from pg_database where datname = current_database())";
+        let seen = result(&trial, json!({ "query": locks })).await;
+        assert_eq!(seen["rows"], json!([[0]]), "{seen}");
+    }
+}
