@@ -74,7 +74,7 @@ pub fn risks(sql: &str, protected: &[String], read_only: bool) -> Vec<Risk> {
                 Some(Risk::Write(name.to_owned()))
             }
             "treat" if calls_by_type(&tokens, index) => Some(Risk::Code("TREAT".to_owned())),
-            "execute" if token.is("execute") => executes(tokens.get(index + 1)),
+            "execute" if executes(&tokens[index..]) => Some(Risk::Code("EXECUTE".to_owned())),
             _ => None,
         },
     };
@@ -253,10 +253,22 @@ fn set_config(tokens: &[Token], is_protected: &impl Fn(&str) -> bool) -> Option<
     }
 }
 
-/// Behind the word `execute`: a trigger and a privilege have it as well.
-fn executes(next: Option<&Token>) -> Option<Risk> {
-    let elsewhere = next.is_none_or(|token| token.is_one_of(&["on", "function", "procedure"]));
-    (!elsewhere).then(|| Risk::Code("EXECUTE".to_owned()))
+/// Whether these tokens begin with an `EXECUTE` of a prepared statement: a trigger and a privilege have the word as
+/// well.
+pub fn executes(tokens: &[Token]) -> bool {
+    let [execute, next, behind @ ..] = tokens else {
+        return false;
+    };
+    // A prepared statement may be called `function`.
+    let names_function = || match behind.first() {
+        Some(token) => !token.is("with") && !matches!(token, Token::Symbol(_)),
+        None => false,
+    };
+    let elsewhere = match next {
+        next if next.is_one_of(&["function", "procedure"]) => names_function(),
+        next => next.is("on"),
+    };
+    execute.is("execute") && !elsewhere
 }
 
 /// Whether a function of this name runs text that it is given.

@@ -159,6 +159,9 @@ fn text_that_is_run_is_found() {
         "execute s1",
         "explain execute s1",
         "create table t as execute s1(1)",
+        "create table a.b.c as execute function",
+        "create table t as execute procedure with no data",
+        "explain execute function(1)",
     ] {
         assert!(
             matches!(found(sql), Some(Risk::Code(_))),

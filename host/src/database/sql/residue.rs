@@ -11,7 +11,7 @@
 //!
 //! The transaction itself is not judged here: the server reports it ([`crate::database::wire`]).
 
-use super::guard::{calls_by_type, runs_text};
+use super::guard::{calls_by_type, executes, runs_text};
 use super::harmless::{Statement, is_builtin, is_harmless};
 use super::kinds::statements;
 use super::lexer::Token;
@@ -147,6 +147,8 @@ fn of_token(statement: &Statement, index: usize) -> Residue {
         Token::Escaped => Residue::Session,
         Token::Folded if called || attribute => Residue::Session,
         Token::Word(name) if is_temporary(name) => Residue::Session,
+        // A statement that was prepared by whomever, the host included.
+        Token::Word(_) if has_executed(tokens) && executes(&tokens[index..]) => Residue::Session,
         Token::Quoted(name) if name.starts_with("pg_temp") => Residue::Session,
         Token::Word(name) | Token::Quoted(name) if attribute => {
             // `(x).f` calls `f`, unless `x` has a part of that name; `t.f` is a column almost always.
@@ -167,6 +169,11 @@ fn of_token(statement: &Statement, index: usize) -> Residue {
         }
         _ => Residue::Nothing,
     }
+}
+
+/// Whether a statement may have a prepared one executed.
+fn has_executed(tokens: &[Token]) -> bool {
+    tokens[0].is_one_of(&["create", "explain"])
 }
 
 /// Whether what stands behind `SET` does what `setseed` does, which lasts in any case.
@@ -274,6 +281,8 @@ mod tests {
             "create index on shop.a (b); alter table a add foreign key (b) references c (d); drop table a",
             "select pg_catalog.lower('A') /* load /* nested */ 'x' */",
             "create unique index i on shop.a using gin (b) include (c)",
+            "grant execute on function f to x",
+            "select execute, t.execute + 1 from t",
             "insert into t (a) values (1) on conflict (a) where (b > 0) do update set (a, b) = (1, 2)",
             "update t set (a, b) = (1, 2)",
             "select a from t join (select 1) u on true group by (a) order by (a)",
@@ -351,6 +360,12 @@ mod tests {
             "select join((select 1))",
             "select rows(1), cube(1)",
             "discard all",
+            "explain analyze execute s1",
+            "explain (analyze) execute \"s1\"(1)",
+            "create temporary table t as execute s1",
+            "create table t as execute s1(1)",
+            "create table t as execute function",
+            "create table a.b.c as execute procedure with no data",
             "select 1; set x = 1",
             "copy (select set_config('a.b', 'c', false)) to stdout",
             "select j.id from j join k on pg_try_advisory_lock(j.id)",

@@ -30,4 +30,21 @@ behind_both_doors! {
         let seen = result(&trial, json!({ "query": locks })).await;
         assert_eq!(seen["rows"], json!([[0]]), "{seen}");
     }
+
+    /// The host's own are prepared there by names that everybody can look up.
+    async fn what_a_prepared_statement_does_that_another_one_executes_is_undone(door) {
+        let (_database, trial) = trial(door, "").await;
+        let set = json!({ "query": "select set_config('work_mem', '12345kB', false)" });
+        let names = "select name from pg_prepared_statements where statement like 'select set_config%'";
+        for (begin, end) in [("explain analyze", ""), ("create table made_by_it as", "with data")] {
+            result(&trial, set.clone()).await;
+            result(&trial, set.clone()).await;
+            let name = result(&trial, json!({ "query": names })).await;
+            let name = name["rows"][0][0].as_str().expect("it is prepared");
+            let executed = result(&trial, json!({ "batch": format!("{begin} execute {name} {end}") })).await;
+            assert_eq!(executed, Value::Null, "{begin}");
+            let seen = result(&trial, json!({ "query": "show work_mem" })).await;
+            assert_eq!(seen["rows"], json!([["4MB"]]), "{begin}");
+        }
+    }
 }
