@@ -100,10 +100,9 @@ fn of_verb(verb: &str, tokens: &[Token], rest: &[Token]) -> StatementKinds {
     }
 }
 
-/// What the words of a statement say that it reads and writes.
-fn written(tokens: &[Token]) -> StatementKinds {
-    use StatementKind as K;
-    let mut kinds = StatementKinds::NONE;
+/// The places in a statement of each `INTO` by which a query creates a table.
+pub fn creating_intos(tokens: &[Token]) -> Vec<usize> {
+    let mut found = Vec::new();
     // The word that says what is done, within each parenthesis that is open. Any other such word may
     // be a name: `SELECT 1 INSERT INTO t` creates a table from a column of that name.
     let mut verbs = vec![None];
@@ -113,11 +112,28 @@ fn written(tokens: &[Token]) -> StatementKinds {
             Token::Symbol(')') if verbs.len() > 1 => _ = verbs.pop(),
             _ => {}
         }
-        let Token::Word(word) = token else { continue };
         let verb = verbs.last_mut().filter(|verb| verb.is_none());
         if let Some(verb) = verb.filter(|_| token.is_one_of(&VERBS)) {
             *verb = Some(index);
         }
+        let before = index.checked_sub(1).map(|before| &tokens[before]);
+        let is_column = before == Some(&Token::Symbol('.'));
+        if token.is("into") && !is_column && !begins(&verbs, before, index) {
+            found.push(index);
+        }
+    }
+    found
+}
+
+/// What the words of a statement say that it reads and writes.
+fn written(tokens: &[Token]) -> StatementKinds {
+    use StatementKind as K;
+    let mut kinds = match creating_intos(tokens).is_empty() {
+        true => StatementKinds::NONE,
+        false => K::Ddl.into(),
+    };
+    for (index, token) in tokens.iter().enumerate() {
+        let Token::Word(word) = token else { continue };
         let before = index.checked_sub(1).map(|before| &tokens[before]);
         // `t.update` is a column.
         if before == Some(&Token::Symbol('.')) {
@@ -131,7 +147,6 @@ fn written(tokens: &[Token]) -> StatementKinds {
             "delete" => K::Delete,
             "merge" => K::Merge,
             "select" | "table" => K::Select,
-            "into" if !begins(&verbs, before, index) => K::Ddl,
             _ => continue,
         };
         kinds = kinds.and(kind.into());

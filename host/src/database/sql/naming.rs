@@ -4,7 +4,7 @@
 //! the server says of a statement then is true for this session alone. A doubt makes a text one of these; what
 //! a function does is not in the text.
 
-use super::kinds::statements;
+use super::kinds::{creating_intos, statements};
 use super::lexer::Token;
 use super::residue::is_temporary;
 use super::words::Words;
@@ -12,12 +12,10 @@ use super::words::Words;
 /// Whether a text makes something that has a name. Where names were changed before, for however short, that may be
 /// something temporary.
 pub fn names_something(words: &Words) -> bool {
-    let makes = |tokens: &[Token]| {
-        let behind = |at: usize| at > 0 && tokens[at - 1].is_one_of(&["insert", "merge"]);
-        let mut tokens = tokens.iter().enumerate();
-        tokens.any(|(at, token)| token.is("create") || token.is("into") && !behind(at))
-    };
-    words.readings().any(makes)
+    let creates = |tokens: &[Token]| tokens.iter().any(|token| token.is("create"));
+    let makes = |tokens: &[Token]| creates(tokens) || !creating_intos(tokens).is_empty();
+    let mut readings = words.readings();
+    readings.any(|tokens| statements(tokens).any(makes))
 }
 
 /// Whether a text may change what names mean, for its session or its transaction.
@@ -60,6 +58,8 @@ mod tests {
             "create table t (n int)",
             "select 1; create view v as select 1",
             "select 1 as n into t",
+            "select 1; select 99 as x, 1 insert into t",
+            "with a as (insert into s values (1)) select 1 as merge into t",
             "explain analyze create table t as select 1",
         ] {
             assert!(names_something(sql), "{sql}");
@@ -68,6 +68,8 @@ mod tests {
             "",
             "insert into t values (1)",
             "merge into t using s on true when matched then delete",
+            "select 1; explain analyze with a as (insert into s values (1)) insert into t values (1)",
+            "copy (insert into t values (1) returning n) to stdout; select t.into from t",
             "select 'create', \"create\", created from t",
         ] {
             assert!(!names_something(sql), "{sql}");

@@ -90,6 +90,7 @@ behind_both_doors! {
             "create table orders (note text)",
             "create view orders as select 'theirs'::text as note",
             "select 'theirs'::text as note into orders",
+            "select 'theirs'::text as note, 1 insert into orders",
         ];
         let lead = [
             "set local search_path = 'pg_temp'",
