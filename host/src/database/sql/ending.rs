@@ -84,5 +84,6 @@ mod tests {
                 "{sql}"
             );
         }
+        assert!(ends_somewhere("select E'it''s \\' x'; commit"));
     }
 }

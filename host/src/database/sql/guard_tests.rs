@@ -193,7 +193,7 @@ fn everyday_statements_have_no_risk() {
         "discard temp",
         "update t set role = 'x' where tenant = $1",
         "insert into role (app, tenant) values (1, 2)",
-        "select e'it\\'s', 'a\\b', n'x' like '%\\_'",
+        "select e'it\\'s', E'it''s a \\'test\\'', 'a\\b', n'x' like '%\\_'",
         "grant execute on function f() to x",
         "create trigger x before insert on t execute function f()",
         "select role, session from t as x (role)",

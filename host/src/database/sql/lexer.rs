@@ -155,15 +155,16 @@ impl<'a> Tokens<'a> {
     }
 
     fn skip_escapes_once(&mut self) {
-        let mut escaped = false;
-        for (index, character) in self.rest.char_indices() {
+        let mut characters = self.rest.char_indices().peekable();
+        while let Some((index, character)) = characters.next() {
             match character {
-                '\'' if !escaped => {
+                // Two of them are one that belongs to the string.
+                '\'' if characters.next_if(|(_, next)| *next == '\'').is_none() => {
                     self.rest = &self.rest[index + 1..];
                     return;
                 }
-                '\\' => escaped = !escaped,
-                _ => escaped = false,
+                '\\' => _ = characters.next(),
+                _ => {}
             }
         }
         self.rest = "";
@@ -370,6 +371,7 @@ mod tests {
             ("a /*/ b */ c", &["a", "c"]),
             ("a 'b''c' d 'e", &["a", "d"]),
             ("a e'b\\'c' d E'\\\\' f", &["a", "d", "f"]),
+            ("e'it''s \\' a' b E'''' c e'\\'''' d", &["b", "c", "d"]),
             ("a $$b$$ c $x$ d $$ e $x$ f $y$ g", &["a", "c", "f"]),
             ("a$x$b $x$ c$d$x$ e", &["a$x$b", "e"]),
             ("é€$x$ a $x$ b", &["é€$x$", "a"]),
@@ -426,6 +428,7 @@ mod tests {
                 .collect()
         };
         assert_eq!(names("'a\\' b ' c '\\\\' d"), ["c", "d"]);
+        assert_eq!(names("'it''s \\' a' b"), ["b"]);
         assert_eq!(names("b'1\\' a x'\\' b '\\' c"), ["a", "b"]);
     }
 
