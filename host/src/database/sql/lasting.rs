@@ -3,17 +3,18 @@
 use std::cell::OnceCell;
 
 use super::guard::calls_by_type;
-use super::kinds::statements;
+use super::kinds::{creating_intos, statements};
 use super::lexer::{Token, Tokens};
 use super::parentheses::Parentheses;
-use super::residue::{ends_with_transaction, is_temporary};
+use super::residue::{ends_with_transaction, is_temporary, names_a_table};
 
 /// Whether a text certainly relies on a session of its own, or changes one for longer than its
 /// transaction. What is not known to do so does not: a function may do anything.
 pub fn outlasts_its_transaction(sql: &str) -> bool {
     let tokens: Vec<Token> = Tokens::words(sql).collect();
-    let mut statements = statements(&tokens).filter_map(|statement| statement.split_first());
-    statements.any(|(first, rest)| {
+    let mut statements = statements(&tokens);
+    statements.any(|statement| {
+        let (first, rest) = (&statement[0], &statement[1..]);
         let second = |words: &[&str]| rest.first().is_some_and(|token| token.is_one_of(words));
         let verb = match first {
             Token::Word(verb) => verb.as_str(),
@@ -25,15 +26,14 @@ pub fn outlasts_its_transaction(sql: &str) -> bool {
             "prepare" => !second(&["transaction"]),
             "listen" | "load" => true,
             "declare" => rest.iter().any(|token| token.is("hold")),
-            "create" => {
-                let qualified = |token: &Token| matches!(token, Token::Word(name) if name.starts_with("pg_temp"));
-                rest.iter().take(3).any(is_temporary_word) || rest.iter().any(qualified)
-            }
-            "copy" | "delete" | "explain" | "insert" | "merge" | "select" | "update" | "values" | "with" => {
-                let into = |pair: &[Token]| pair[0].is("into") && is_temporary_word(&pair[1]);
+            "create" => says_temporary(rest) || rest.windows(2).any(is_temporary_name),
+            "copy" | "delete" | "explain" | "insert" | "merge" | "select" | "update" | "values"
+            | "with" => {
                 let parentheses = OnceCell::new();
                 let parentheses = || parentheses.get_or_init(|| Parentheses::of(rest));
-                rest.windows(2).any(|pair| into(pair) || lasts(pair))
+                rest.windows(2).any(lasts)
+                    || leads_into_temporary(statement)
+                    || (0..statement.len()).any(|at| hides_a_call(statement, at))
                     || (0..rest.len()).any(|at| sets(rest, at, parentheses))
             }
             _ => false,
@@ -41,8 +41,40 @@ pub fn outlasts_its_transaction(sql: &str) -> bool {
     })
 }
 
-fn is_temporary_word(token: &Token) -> bool {
-    matches!(token, Token::Word(name) if is_temporary(name))
+/// Whether these tokens, behind `CREATE` or `INTO`, say that something temporary is made, before they say what.
+fn says_temporary(tokens: &[Token]) -> bool {
+    let before = ["global", "local", "or", "replace", "temp", "temporary"];
+    let mut words = tokens.iter().take_while(|token| token.is_one_of(&before));
+    words.any(|token| matches!(token, Token::Word(name) if is_temporary(name)))
+}
+
+/// Whether a name begins here with the schema of temporary objects, quoted or not.
+fn is_temporary_name(tokens: &[Token]) -> bool {
+    let [schema, Token::Symbol('.'), ..] = tokens else {
+        return false;
+    };
+    let number = schema.name().and_then(|name| name.strip_prefix("pg_temp"));
+    number.is_some_and(|number| number.is_empty() || number.starts_with('_'))
+}
+
+/// Whether there is an `INTO` with something temporary behind it.
+fn leads_into_temporary(tokens: &[Token]) -> bool {
+    let schema = |at: usize| {
+        let behind = &tokens[at + 1..];
+        let names_table = behind.first().is_some_and(|token| token.is("table"));
+        is_temporary_name(&behind[usize::from(names_table)..])
+    };
+    let mut each = (0..tokens.len()).filter(|at| tokens[*at].is("into"));
+    each.any(schema)
+        || creating_intos(tokens)
+            .into_iter()
+            .any(|at| says_temporary(&tokens[at + 1..]))
+}
+
+/// Whether what is called here cannot be read.
+fn hides_a_call(tokens: &[Token], at: usize) -> bool {
+    let called = tokens.get(at + 1) == Some(&Token::Symbol('('));
+    tokens[at] == Token::Escaped && called && !names_a_table(tokens, at)
 }
 
 /// Whether this calls a function of PostgreSQL's own that takes a lock for as long as the session is
@@ -91,7 +123,15 @@ mod tests {
             "listen news",
             "create temp table t (a int)",
             "create table pg_temp.t (a int)",
+            "create table \"pg_temp\".t (a int)",
+            "create or replace local temp view v as select 1",
             "select 1 as a into temporary t",
+            "select 1 as a into local temp t",
+            "select 1 as a into global temporary table t",
+            "select 1 as a into table pg_temp.t",
+            "select 1 as a into \"pg_temp\".t",
+            "insert into pg_temp.t values (1)",
+            "select U&\"set_config\"('a.b', 'c', false)",
             "set local.x = 'y'",
             "select pg_advisory_lock(1)",
             "select \"pg_advisory_lock\"(1)",
@@ -116,6 +156,11 @@ mod tests {
         for sql in [
             "select temp, temporary from weather",
             "insert into t (temp) values (1)",
+            "insert into temp values (1); create table temp (temp int)",
+            "create table shop.temp (a int); create or replace view local.temp as select 1",
+            "insert into U&\"t\" (a) values (1)",
+            "with U&\"t\" (a) as (select 1) select a from t",
+            "create table t (\"pg_temperature\" int, pg_temp int)",
             "set local work_mem = '1MB'",
             "set transaction read only",
             "select my_function(), nextval('s')",

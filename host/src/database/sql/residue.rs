@@ -201,7 +201,7 @@ pub fn is_temporary(name: &str) -> bool {
 }
 
 /// Whether what stands in parentheses after this name are a table's columns, not arguments.
-fn names_a_table(tokens: &[Token], mut index: usize) -> bool {
+pub fn names_a_table(tokens: &[Token], mut index: usize) -> bool {
     while index > 1 && tokens[index - 1] == Token::Symbol('.') {
         index -= 2;
     }

@@ -219,8 +219,11 @@ behind_both_doors! {
             { "session": [{ "query": "select pg_advisory_lock(1)" }, { "query": SELECT, "arguments": [0] }] },
             { "transaction": [{ "batch": "set local work_mem = '12345kB'" }, { "query": "show work_mem" }], "end": "commit" },
             { "query": "show work_mem" },
+            { "batch": "create table \"pg_temp\".mine (id int4)" },
+            { "batch": "select 1 as id into local temporary mine" },
+            { "query": "select U&\"set_config\"('app.spoilt', 'yes', false)" },
         ])).await;
-        for refused in results[..4].iter().chain([&results[4][0]]) {
+        for refused in results[..4].iter().chain(&results[7..]).chain([&results[4][0]]) {
             assert!(message(refused).contains("`prepare = \"never\"`"), "{refused}");
         }
         assert_eq!(results[4][1]["rows"], json!([["zero"]]));
