@@ -150,6 +150,11 @@ fn of_token(statement: &Statement, index: usize) -> Residue {
         // A statement that was prepared by whomever, the host included.
         Token::Word(_) if has_executed(tokens) && executes(&tokens[index..]) => Residue::Session,
         Token::Quoted(name) if name.starts_with("pg_temp") => Residue::Session,
+        Token::Word(name) | Token::Quoted(name)
+            if (called || attribute) && stays_for_good(name) =>
+        {
+            Residue::Connection
+        }
         Token::Word(name) | Token::Quoted(name) if attribute => {
             // `(x).f` calls `f`, unless `x` has a part of that name; `t.f` is a column almost always.
             let known = match index > 1 && ends_value(&tokens[index - 2]) {
@@ -232,6 +237,19 @@ const TABLE_FOLLOWS: [&str; 9] = [
 const CALLED_LIKE_COLUMNS: [&str; 5] = [
     "pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock",
     "pg_try_advisory_lock_shared", "setseed",
+];
+
+/// Whether a function of this name, of PostgreSQL's own or of `dblink`, leaves what no reset removes: a connection of
+/// the server's to another one, a temporary slot, an origin, a backup.
+fn stays_for_good(name: &str) -> bool {
+    name.starts_with("dblink_connect") || STAY_FOR_GOOD.contains(&name)
+}
+
+#[rustfmt::skip]
+const STAY_FOR_GOOD: [&str; 7] = [
+    "pg_backup_start", "pg_copy_logical_replication_slot", "pg_copy_physical_replication_slot",
+    "pg_create_logical_replication_slot", "pg_create_physical_replication_slot",
+    "pg_replication_origin_session_setup", "pg_start_backup",
 ];
 
 /// Statements that leave nothing behind but what they call.
@@ -397,6 +415,10 @@ mod tests {
         for sql in [
             "load 'auto_explain'",
             "select treat(5::bigint as pg_advisory_lock)",
+            "select \"dblink_connect_u\"('dbname=x')",
+            "select ('dbname=x'::text).dblink_connect",
+            "select q.pg_backup_start from lower('a') as q",
+            "select pg_catalog.pg_create_physical_replication_slot('s', true, true)",
         ] {
             assert_eq!(residue(sql), Residue::Connection, "{sql}");
         }

@@ -47,4 +47,18 @@ behind_both_doors! {
             assert_eq!(seen["rows"], json!([["4MB"]]), "{begin}");
         }
     }
+
+    /// No reset ends it.
+    async fn a_backup_ends_with_the_connection_that_has_begun_it(door) {
+        let (database, trial) = trial(door, "").await;
+        let version = database.value("show server_version_num").await.expect("it has one");
+        let begin = match version.parse::<u32>().expect("it is a number") {
+            150_000.. => "select pg_backup_start('mine', true)::text",
+            _ => "select pg_start_backup('mine', true, false)::text",
+        };
+        for _ in 0..2 {
+            let begun = result(&trial, json!({ "query": begin })).await;
+            assert!(begun["rows"].is_array(), "{begun}");
+        }
+    }
 }
