@@ -102,16 +102,41 @@ fn is_upsert(statement: &Statement, begin: usize) -> bool {
     };
     match behind.first() {
         Some(token) if token.is("where") => {
-            let mut words = behind.iter();
-            let next = words.find(|token| token.is_one_of(&["conflict", "do"]));
-            next.is_some_and(|token| token.is("do"))
+            is_done_behind(statement, statement.tokens.len() - behind.len())
         }
         first => first.is_some_and(|token| token.is("do")),
     }
 }
 
-/// Whether a parenthesis ends before this place behind which no value can begin: any but that of
-/// `OPERATOR(+)`.
+/// Whether a `DO NOTHING` or `DO UPDATE` ends the condition that begins here. In its parentheses the word may be a
+/// column's name.
+fn is_done_behind(statement: &Statement, mut at: usize) -> bool {
+    let tokens = statement.tokens;
+    while let Some(token) = tokens.get(at) {
+        let does = || {
+            tokens
+                .get(at + 1)
+                .is_some_and(|next| next.is_one_of(&["nothing", "update"]))
+        };
+        match token {
+            Token::Symbol('(') => match statement.partner(at) {
+                Some(end) => at = end,
+                None => return false,
+            },
+            Token::Symbol(')') => return false,
+            token if token.is("conflict") => return false,
+            token if token.is("do") && tokens[at - 1] != Token::Symbol('.') && does() => {
+                return true;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    false
+}
+
+/// Whether a parenthesis ends before this place behind which no value can begin: any but those of
+/// `OPERATOR(+)` and `DISTINCT ON (a)`.
 fn follows_parenthesis(statement: &Statement, index: usize) -> bool {
     let tokens = statement.tokens;
     let Some(end) = index
@@ -123,8 +148,10 @@ fn follows_parenthesis(statement: &Statement, index: usize) -> bool {
     let Some(begin) = statement.partner(end) else {
         return false;
     };
-    let before = begin.checked_sub(1);
-    !before.is_some_and(|before| tokens[before].is("operator"))
+    match &tokens[..begin] {
+        [.., distinct, on] if on.is("on") => !distinct.is("distinct"),
+        before => !before.last().is_some_and(|before| before.is("operator")),
+    }
 }
 
 /// Words that name no function unless they are quoted.

@@ -302,6 +302,7 @@ mod tests {
             "grant execute on function f to x",
             "select execute, t.execute + 1 from t",
             "insert into t (a) values (1) on conflict (a) where (b > 0) do update set (a, b) = (1, 2)",
+            "insert into t (a) values (1) on conflict (a) where b > (0) and not c do nothing",
             "update t set (a, b) = (1, 2)",
             "select a from t join (select 1) u on true group by (a) order by (a)",
             "select count(*) filter (where a) over (partition by (b)) from t group by rollup (a, b)",
@@ -333,6 +334,8 @@ mod tests {
             " hash(",
             " partition by range(",
             " where do conflict ",
+            " on conflict () where (",
+            " on conflict () where ()",
         ] {
             for begin in ["select 1", "update t a", "create table t ("] {
                 let sql = format!("{begin}{}", part.repeat(times));
@@ -371,6 +374,12 @@ mod tests {
             "update t set a = set(1)",
             "select 1 operator(pg_catalog.+) filter(1)",
             "select 1 operator(pg_catalog.+) over(1)",
+            "select distinct on (a) filter(a) from t",
+            "select distinct on (a) over(a), b from t",
+            "select distinct on (a) include(a) from t",
+            "insert into t select a.x from a join b on conflict(a.x) where (select true as do)",
+            "insert into t select a.x from a join b on conflict(a.x) where b.do",
+            "insert into t (select a.x from a join b on conflict(a.x) where true) on conflict do nothing",
             "delete from t using hash(1)",
             "create table t as select count(*) over (partition by range(1))",
             "select include(1)",

@@ -61,4 +61,24 @@ behind_both_doors! {
             assert!(begun["rows"].is_array(), "{begun}");
         }
     }
+
+    /// Where the words could be those of a clause.
+    async fn what_a_function_does_that_is_called_like_a_clause_is_undone(door) {
+        let body = "(n int4) returns bool language sql as $$ select set_config('work_mem', '12345kB', false) <> '' $$";
+        let schema = format!(
+            "create table things (id int4 primary key); insert into things values (1);
+             create function filter{body}; create function conflict{body}"
+        );
+        let (_database, trial) = trial(door, &schema).await;
+        for sql in [
+            "select distinct on (id) filter(id) from things",
+            "insert into things select a.id from things a join things b on conflict(a.id) where (select true as do)
+             on conflict do nothing returning true",
+        ] {
+            let called = result(&trial, json!({ "query": sql })).await;
+            assert!(called["rows"].is_array(), "{called}");
+            let seen = result(&trial, json!({ "query": "show work_mem" })).await;
+            assert_eq!(seen["rows"], json!([["4MB"]]), "{sql}");
+        }
+    }
 }
