@@ -56,7 +56,10 @@ impl Sequences {
 
 /// What a text has to do with sequences. `residue` is its own.
 pub fn sequences(words: &Words, residue: Residue) -> Sequences {
-    let writes = ["copy", "delete", "insert", "merge", "update"];
+    // A column that is added, and a view that is refreshed, may call for a sequence's next number.
+    let writes = [
+        "alter", "copy", "delete", "insert", "merge", "refresh", "update",
+    ];
     let mut found = Sequences {
         // Who calls what is not known here may call anything.
         reads: residue != Residue::Nothing,
@@ -480,6 +483,8 @@ mod tests {
             "insert into t default values",
             "with a as (insert into t values (1) returning *) select * from a",
             "copy t from stdin",
+            "alter table t add column a serial",
+            "refresh materialized view v",
             "update t set a = default",
             "merge into t using s on true when not matched then insert values (1)",
             "select nextval('s')",
