@@ -1,6 +1,6 @@
 //! Which statements end the transaction that they run in, or a part of it.
 
-use super::kinds::{goes_back_to_a_savepoint, statements};
+use super::kinds::{goes_back_to_a_savepoint, prepares_transaction, statements};
 use super::lexer::{Token, Tokens};
 use super::words::Words;
 
@@ -35,7 +35,7 @@ fn of_statement(tokens: &[Token]) -> bool {
     match verb.as_str() {
         "commit" | "end" | "abort" => true,
         "rollback" => !goes_back_to_a_savepoint(rest),
-        "prepare" => rest.first().is_some_and(|token| token.is("transaction")),
+        "prepare" => prepares_transaction(rest),
         _ => false,
     }
 }
@@ -70,6 +70,7 @@ mod tests {
             "rollback work to savepoint a",
             "release a",
             "prepare p as select 1",
+            "prepare transaction as select 1",
             "\"commit\"",
         ] {
             assert!(!ends_transaction(sql), "{sql}");

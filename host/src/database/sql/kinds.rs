@@ -69,9 +69,7 @@ fn of_statement(mut tokens: &[Token]) -> StatementKinds {
         let rest = rest.unwrap_or_default();
         match verb.as_str() {
             "explain" => tokens = explained(rest),
-            "prepare" if !rest.first().is_some_and(|token| token.is("transaction")) => {
-                tokens = prepared(rest);
-            }
+            "prepare" if !prepares_transaction(rest) => tokens = prepared(rest),
             verb => return of_verb(verb, tokens, rest),
         }
     }
@@ -221,6 +219,18 @@ fn prepared(tokens: &[Token]) -> &[Token] {
     begin
         .and_then(|begin| tokens.get(begin + 1..))
         .unwrap_or_default()
+}
+
+/// Whether a `PREPARE` with these tokens behind it prepares the end of its transaction, and not a statement that is
+/// called `transaction`.
+pub fn prepares_transaction(tokens: &[Token]) -> bool {
+    let is_statement = |next: &Token| next.is("as") || *next == Token::Symbol('(');
+    match tokens {
+        [transaction, behind @ ..] if transaction.is("transaction") => {
+            !behind.first().is_some_and(is_statement)
+        }
+        _ => false,
+    }
 }
 
 /// `CREATE`, `ALTER` and `DROP`: a definition of code is code besides.
@@ -380,6 +390,8 @@ mod tests {
             ("explain analyze create table t as select 1", "ddl"),
             ("prepare p (int) as delete from t", "delete"),
             ("prepare transaction 'x'", "transaction"),
+            ("prepare transaction as delete from t", "delete"),
+            ("prepare transaction (int) as select 1", "select"),
             ("execute p (1)", "code"),
             ("declare c cursor for select 1 for update", "select, update"),
             ("fetch all from c", "select"),

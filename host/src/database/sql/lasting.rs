@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 
 use super::guard::calls_by_type;
-use super::kinds::{creating_intos, statements};
+use super::kinds::{creating_intos, prepares_transaction, statements};
 use super::lexer::{Token, Tokens};
 use super::parentheses::Parentheses;
 use super::residue::{ends_with_transaction, is_temporary, names_a_table};
@@ -15,7 +15,6 @@ pub fn outlasts_its_transaction(sql: &str) -> bool {
     let mut statements = statements(&tokens);
     statements.any(|statement| {
         let (first, rest) = (&statement[0], &statement[1..]);
-        let second = |words: &[&str]| rest.first().is_some_and(|token| token.is_one_of(words));
         let verb = match first {
             Token::Word(verb) => verb.as_str(),
             Token::Symbol('(') => "select",
@@ -23,7 +22,7 @@ pub fn outlasts_its_transaction(sql: &str) -> bool {
         };
         match verb {
             "set" => !ends_with_transaction(rest),
-            "prepare" => !second(&["transaction"]),
+            "prepare" => !prepares_transaction(rest),
             "listen" | "load" => true,
             "declare" => rest.iter().any(|token| token.is("hold")),
             "create" => says_temporary(rest) || rest.windows(2).any(is_temporary_name),
@@ -138,6 +137,7 @@ mod tests {
             "select (5::bigint).pg_advisory_lock",
             "select pg_catalog.pg_try_advisory_lock_shared(1)",
             "prepare p as select 1",
+            "prepare transaction as select 1",
             "declare c cursor with hold for select 1",
             "(select pg_advisory_lock(1))",
             "insert into t values (pg_advisory_lock(1))",
