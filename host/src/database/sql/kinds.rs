@@ -362,6 +362,7 @@ mod tests {
             ("select * into t from s", "select, ddl"),
             ("select 1. into t", "select, ddl"),
             ("select .5 into t", "select, ddl"),
+            ("select 1e5into t", "select, ddl"),
             ("select 1_000. into t", "select, ddl"),
             ("select 1 insert into t", "select, insert, ddl"),
             (

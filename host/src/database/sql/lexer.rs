@@ -249,20 +249,34 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    /// Skips a number that begins with a digit, up to its exponent; so `1.` does not leave a dot behind.
+    /// Skips a number that begins with a digit; `1.` does not leave a dot behind.
     fn skip_number(&mut self) {
         self.skip_digits();
-        if let Some(rest) = self.rest.strip_prefix('.')
-            && !rest.starts_with('.')
-        {
-            self.rest = rest;
-            self.skip_fraction();
+        match self.rest.strip_prefix('.') {
+            Some(rest) if !rest.starts_with('.') => {
+                self.rest = rest;
+                self.skip_fraction();
+            }
+            _ => self.skip_exponent(),
         }
     }
 
-    /// Skips the digits behind a number's dot.
+    /// Skips what stands behind a number's dot.
     fn skip_fraction(&mut self) {
         if self.rest.starts_with(|c: char| c.is_ascii_digit()) {
+            self.skip_digits();
+        }
+        self.skip_exponent();
+    }
+
+    /// Skips an exponent, if it is one: in older versions a word may begin right behind it.
+    fn skip_exponent(&mut self) {
+        let Some(rest) = self.rest.strip_prefix(['e', 'E']) else {
+            return;
+        };
+        let digits = rest.strip_prefix(['+', '-']).unwrap_or(rest);
+        if digits.starts_with(|c: char| c.is_ascii_digit()) {
+            self.rest = digits;
             self.skip_digits();
         }
     }
@@ -299,7 +313,7 @@ impl Iterator for Tokens<'_> {
             } else if continues_word(first) && !first.is_ascii_digit() && first != '$' {
                 return Some(self.word());
             } else if first.is_ascii_digit() {
-                // Without its exponent: in older versions a word may begin right behind the digits.
+                // In older versions a word may begin right behind it.
                 self.skip_number();
             } else {
                 self.rest = &self.rest[first.len_utf8()..];
@@ -378,8 +392,12 @@ mod tests {
             ("a\u{a0}b c", &["a\u{a0}b", "c"]),
             ("$1$x$ a $x$ b", &["b"]),
             ("1$x$ a $x$ b", &["b"]),
-            ("1e'\\' a' b 1.5e-3 c", &["b", "e", "c"]),
+            ("1e'\\' a' b 1.5e-3 c", &["b", "c"]),
             ("1. a .5 b 1.5c 1_000. d 1..e", &["a", "b", "c", "d", "e"]),
+            (
+                "1e5into 1.e+5a .5E-5b 1e5_0c 1e d 1e+f",
+                &["into", "a", "b", "_0c", "e", "d", "e", "f"],
+            ),
             ("1_0e'\\' a' b", &["_0e", "a"]),
             ("$1.a b[1].c", &["a", "b", "c"]),
             ("e'a'\n'b\\'' c", &["c"]),
