@@ -172,6 +172,7 @@ fn written_for_table(tokens: &[Token]) -> StatementKinds {
             Token::Word(word) => match word.as_str() {
                 "insert" => K::Insert,
                 "update" => K::Update,
+                "share" if pair[0].is_one_of(&["for", "key"]) => K::Update,
                 "delete" => K::Delete,
                 "merge" => K::Merge,
                 _ => continue,
@@ -197,16 +198,17 @@ fn runs_program(tokens: &[Token]) -> bool {
 /// `EXPLAIN` counts as what it explains: with `ANALYZE` that is executed.
 fn explained(tokens: &[Token]) -> &[Token] {
     let mut rest = tokens;
-    // Within parentheses an option may be quoted.
-    let is_option = |token: &Token| {
-        token
-            .name()
-            .is_some_and(|name| EXPLAIN_OPTIONS.contains(&name))
+    let begins_query = |token: &Token| {
+        *token == Token::Symbol('(') || token.is_one_of(&["select", "table", "values", "with"])
     };
-    if rest.first() == Some(&Token::Symbol('(')) && rest.get(1).is_some_and(is_option) {
+    // Which options there are depends on the version and on extensions.
+    if rest.first() == Some(&Token::Symbol('('))
+        && rest.get(1).is_some_and(|token| !begins_query(token))
+    {
         let end = rest.iter().position(|token| *token == Token::Symbol(')'));
         rest = end.and_then(|end| rest.get(end + 1..)).unwrap_or_default();
     }
+    let is_option = |token: &Token| token.is_one_of(&["analyse", "analyze", "verbose"]);
     while rest.first().is_some_and(is_option) {
         rest = &rest[1..];
     }
@@ -274,12 +276,6 @@ const VERBS: [&str; 7] = [
 const CALLED: [(&str, StatementKind); 2] = [
     ("set_config", StatementKind::Set),
     ("pg_notify", StatementKind::Listen),
-];
-
-#[rustfmt::skip]
-const EXPLAIN_OPTIONS: [&str; 13] = [
-    "analyse", "analyze", "buffers", "costs", "format", "generic_plan", "memory", "serialize",
-    "settings", "summary", "timing", "verbose", "wal",
 ];
 
 /// What is defined by code, or decides what code does.
@@ -387,7 +383,9 @@ mod tests {
                 "select, insert",
             ),
             ("explain (\"costs\", \"unknown\") delete from t", "delete"),
-            ("explain (\"unknown\") delete from t", "delete, other"),
+            ("explain (\"unknown\") delete from t", "delete"),
+            ("explain (debug, analyze) create table t as select 1", "ddl"),
+            ("explain (values (1))", "select"),
             ("explain analyze create table t as select 1", "ddl"),
             ("prepare p (int) as delete from t", "delete"),
             ("prepare transaction 'x'", "transaction"),
@@ -405,6 +403,11 @@ mod tests {
                 "create table t (a int references s on delete cascade on update cascade)",
                 "ddl",
             ),
+            (
+                "create table t as select a from s for no key update",
+                "update, ddl",
+            ),
+            ("create table t as select a from s for share", "update, ddl"),
             (
                 "create temp table t (\"delete\" int, update int)",
                 "update, ddl",
