@@ -30,7 +30,13 @@ fn of_statement(tokens: &[Token]) -> bool {
         return false;
     };
     // Names are looked up in the schema that is called like the role, among others.
-    let settings = ["authorization", "role", "schema", "search_path"];
+    let settings = [
+        "authorization",
+        "role",
+        "schema",
+        "search_path",
+        "session_authorization",
+    ];
     match first {
         Token::Word(verb) if verb == "set" => {
             rest.iter().any(|token| token.names_setting(&settings))
@@ -87,6 +93,7 @@ mod tests {
             "set schema 'x'",
             "set local \"SEARCH_PATH\" to 'x'",
             "set role x",
+            "set session_authorization = x",
             "select set_config('search_path', $1, true)",
             "do $$ begin end $$",
             "call p()",
