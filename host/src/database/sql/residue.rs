@@ -84,7 +84,17 @@ pub fn only_modes(words: &Words) -> bool {
         Some((Token::Symbol(';'), statement)) => statement,
         _ => tokens,
     };
-    matches!(statement, [set, transaction, ..] if set.is("set") && transaction.is("transaction"))
+    let [set, modes @ ..] = statement else {
+        return false;
+    };
+    let modes = match modes {
+        [scope, rest @ ..] if scope.is_one_of(&["local", "session"]) => rest,
+        modes => modes,
+    };
+    // `SET transaction.x` is a setting of that name.
+    let says_how = |next: &Token| matches!(next, Token::Word(_));
+    set.is("set")
+        && matches!(modes, [transaction, next, ..] if transaction.is("transaction") && says_how(next))
         && !statement.contains(&Token::Symbol(';'))
 }
 
@@ -438,8 +448,17 @@ mod tests {
 
     #[test]
     fn what_only_says_how_a_transaction_runs_is_found() {
-        assert!(only_modes("SET transaction isolation level serializable;"));
         for sql in [
+            "SET transaction isolation level serializable;",
+            "set local transaction read only",
+            "set session transaction not deferrable",
+        ] {
+            assert!(only_modes(sql), "{sql}");
+        }
+        for sql in [
+            "set transaction.x = 'y'",
+            "set local transaction . x = 'y'",
+            "set local.transaction to x",
             "set transaction read only; select 1",
             "set local a.b = c",
             "select 1",
