@@ -315,23 +315,28 @@ const RUNS_TEXT: [&str; 21] = [
 
 /// Functions of PostgreSQL's own that write: sequences; large objects, which PostgreSQL before 16 allows in a
 /// transaction that may only read; the log of writes, which each allows there; what looks after indexes,
-/// statistics and slots; files of the server's. And those that end what others do, which may be others' calls
+/// statistics, slots, origins and backups; files of the server's. And those that end what others do, which may be others' calls
 /// on the connections of the same pool.
 #[rustfmt::skip]
-const WRITES: [&str; 45] = [
+const WRITES: [&str; 61] = [
     "brin_desummarize_range", "brin_summarize_new_values", "brin_summarize_range",
     "gin_clean_pending_list", "lo_creat", "lo_create", "lo_export", "lo_from_bytea", "lo_import",
-    "lo_put", "lo_truncate", "lo_truncate64", "lo_unlink", "lowrite", "nextval",
-    "pg_cancel_backend", "pg_clear_attribute_stats", "pg_clear_relation_stats",
+    "lo_put", "lo_truncate", "lo_truncate64", "lo_unlink", "lowrite", "nextval", "pg_backup_start",
+    "pg_backup_stop", "pg_cancel_backend", "pg_clear_attribute_stats", "pg_clear_relation_stats",
     "pg_copy_logical_replication_slot", "pg_copy_physical_replication_slot",
     "pg_create_logical_replication_slot", "pg_create_physical_replication_slot",
     "pg_create_restore_point", "pg_drop_replication_slot", "pg_file_rename", "pg_file_unlink",
-    "pg_file_write", "pg_import_system_collations", "pg_logical_emit_message",
-    "pg_logical_slot_get_binary_changes", "pg_logical_slot_get_changes", "pg_promote",
-    "pg_reload_conf", "pg_replication_origin_advance", "pg_replication_origin_create",
-    "pg_replication_origin_drop", "pg_replication_slot_advance", "pg_restore_attribute_stats",
-    "pg_restore_relation_stats", "pg_rotate_logfile", "pg_stat_reset", "pg_switch_wal",
-    "pg_terminate_backend", "pg_wal_replay_pause", "setval",
+    "pg_file_write", "pg_import_system_collations", "pg_log_standby_snapshot",
+    "pg_logical_emit_message", "pg_logical_slot_get_binary_changes", "pg_logical_slot_get_changes",
+    "pg_promote", "pg_reload_conf", "pg_replication_origin_advance", "pg_replication_origin_create",
+    "pg_replication_origin_drop", "pg_replication_origin_session_setup",
+    "pg_replication_origin_xact_setup", "pg_replication_slot_advance", "pg_restore_attribute_stats",
+    "pg_restore_relation_stats", "pg_rotate_logfile", "pg_start_backup", "pg_stat_reset",
+    "pg_stat_reset_backend_stats", "pg_stat_reset_replication_slot", "pg_stat_reset_shared",
+    "pg_stat_reset_single_function_counters", "pg_stat_reset_single_table_counters",
+    "pg_stat_reset_slru", "pg_stat_reset_subscription_stats", "pg_stop_backup", "pg_switch_wal",
+    "pg_sync_replication_slots", "pg_terminate_backend", "pg_wal_replay_pause",
+    "pg_wal_replay_resume", "setval",
 ];
 
 /// How the names of functions that run text begin, where an extension has many.

@@ -250,6 +250,8 @@ fn what_writes_where_only_reads_are_allowed_is_found() {
         "select ('s'::regclass).nextval",
         "select pg_catalog.setval('s', 1)",
         "select pg_logical_emit_message(false, 'a', 'b')",
+        "select pg_stat_reset_shared('wal')",
+        "select pg_backup_start('a')",
     ] {
         let found = first(sql, &[], true);
         assert!(matches!(found, Some(Risk::Write(_))), "{sql}: {found:?}");
