@@ -126,6 +126,8 @@ impl Permission {
         for risk in guard::risks(sql, &self.protected, read_only) {
             match risk {
                 Risk::Code(_) if may(StatementKind::Code) => {}
+                // That is a kind of statement like others where no setting is relied on.
+                Risk::Keeper(_) if !self.config.has_state() => {}
                 Risk::Setting(name) if may_set && !guard::decides_reading(&name) => {}
                 risk => return Err(self.risky(risk)),
             }
@@ -228,7 +230,7 @@ impl Permission {
                     "{section} restricts this function, so its statements must be plain to read; this has {what}"
                 )
             }
-            Risk::Setting(name) => format!(
+            Risk::Setting(name) | Risk::Keeper(name) => format!(
                 "the statement changes {name}, on which {section} rests; leave that to the host"
             ),
             Risk::UnknownSetting => format!(

@@ -22,6 +22,8 @@ pub enum Risk {
     Setting(String),
     /// It changes a setting whose name is not in the text.
     UnknownSetting,
+    /// It makes or changes that for which settings are kept, a role or a database, but no setting.
+    Keeper(String),
     /// It runs what is not in the text: text given as a value, or a statement prepared elsewhere.
     Code(String),
     /// It writes by a function that PostgreSQL lets write where only reads are allowed.
@@ -117,10 +119,16 @@ fn of_statement(
         Token::Word(verb) if verb == "alter" || verb == "create" => {
             let keeps = |token: &Token| token.is_one_of(&["role", "user", "database", "group"]);
             let noun = tokens.get(1).filter(|token| keeps(token))?;
-            Some(Risk::Setting(format!(
-                "a {}",
-                noun.name().unwrap_or_default()
-            )))
+            let is_mapping = tokens.get(2).is_some_and(|token| token.is("mapping"));
+            let sets = tokens
+                .iter()
+                .any(|token| token.is_one_of(&["reset", "set"]));
+            let name = format!("a {}", noun.name().unwrap_or_default());
+            match sets {
+                _ if is_mapping => None,
+                true => Some(Risk::Setting(name)),
+                false => Some(Risk::Keeper(name)),
+            }
         }
         _ => None,
     }

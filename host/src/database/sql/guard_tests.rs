@@ -75,7 +75,6 @@ fn a_change_of_a_protected_setting_is_found_however_it_is_written() {
         "select pg_catalog . \"set_config\" /**/ ( 'APP.TENANT' , 'other', true)",
         "alter role current_user set app.tenant = 'other'",
         "alter database d set role = 'admin'",
-        "create user u",
     ] {
         assert!(
             matches!(found(sql), Some(Risk::Setting(_))),
@@ -125,6 +124,24 @@ fn what_cannot_be_read_for_certain_is_found() {
             "{sql}: {:?}",
             found(sql)
         );
+    }
+}
+
+#[test]
+fn what_settings_are_kept_for_is_told_from_a_setting() {
+    for sql in [
+        "create user u",
+        "create database d",
+        "alter role r rename to s",
+    ] {
+        assert!(matches!(found(sql), Some(Risk::Keeper(_))), "{sql}");
+    }
+    for sql in [
+        "create user mapping for u server s",
+        "alter user mapping for u server s options (set a 'b')",
+        "create table role (n int)",
+    ] {
+        assert_eq!(found(sql), None, "{sql}");
     }
 }
 
