@@ -97,7 +97,8 @@ fn of_statement(
     read_only: bool,
 ) -> Option<Risk> {
     // PostgreSQL makes an update of this view a call of `set_config`.
-    let reads = tokens[0].is_one_of(&["select", "with", "table", "explain", "declare"]);
+    let reads = tokens[0] == Token::Symbol('(')
+        || tokens[0].is_one_of(&["copy", "declare", "explain", "select", "table", "with"]);
     let writes = ["update", "insert", "delete", "merge", "into"];
     let names_settings = tokens
         .iter()

@@ -102,6 +102,8 @@ fn a_change_of_who_knows_what_is_found() {
         "with x as (select 1) update pg_settings set setting = 'x'",
         "create view v as select * from pg_settings",
         "insert into pg_settings values (1)",
+        "(with x as (update pg_settings set setting = 'x' returning 1) select 1)",
+        "copy (update pg_settings set setting = 'x' returning 1) to stdout",
         "merge into pg_settings using t on true when matched then do nothing",
         "set $1 = 'x'",
     ] {
@@ -197,6 +199,8 @@ fn everyday_statements_have_no_risk() {
         "select current_setting('app.tenant')",
         "select set_config('statement_timeout', '1', true)",
         "select name, setting from pg_settings",
+        "(select name from pg_settings) union all select 'x'",
+        "copy (select name from pg_settings) to stdout",
         "set local lock_timeout = '1s'; set statement_timeout to 100; set time.zone = 'UTC'",
         "set transaction isolation level serializable, read only, deferrable",
         "set local transaction read only",
