@@ -68,10 +68,12 @@ fn is_clause(statement: &Statement, index: usize, name: &str) -> bool {
     };
     let behind = &tokens[index + 1..];
     match name {
+        "bernoulli" | "system" => is(1, &["tablesample"]),
         "by" => is(1, &["group", "order", "partition"]),
         "conflict" => is(1, &["on"]) && is_upsert(statement, index + 1),
         "copy" => index == 0,
         "cube" | "rollup" => is(1, &["by"]) && is(2, &["group"]),
+        "explain" => index == 0,
         "filter" | "include" | "over" => follows_parenthesis(statement, index),
         // `join(select 1)` is no call: there the query would have parentheses of its own.
         "join" => behind
@@ -79,6 +81,7 @@ fn is_clause(statement: &Statement, index: usize, name: &str) -> bool {
             .is_some_and(|token| token.is_one_of(&["select", "values", "with"])),
         "key" => is(1, &["foreign", "primary"]),
         "materialized" => is(1, &["not"]) && is(2, &["as"]),
+        "operator" => is_builtin_operator(behind),
         "set" if is(1, &["update"]) => is(2, &["do"]),
         "set" => tokens[0].is("update") && !statement.is_behind_set(index),
         "sets" => is(1, &["grouping"]),
@@ -92,6 +95,21 @@ fn is_clause(statement: &Statement, index: usize, name: &str) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether an operator of PostgreSQL's own is named here; `operator(pg_catalog.*)` may be a call with a whole row.
+fn is_builtin_operator(tokens: &[Token]) -> bool {
+    let [
+        Token::Symbol('('),
+        schema,
+        Token::Symbol('.'),
+        Token::Symbol(first),
+        ..,
+    ] = tokens
+    else {
+        return false;
+    };
+    schema.is("pg_catalog") && "+-/<>=~!@#%^&|`?".contains(*first)
 }
 
 /// Whether the columns that begin here are those of an `ON CONFLICT`, and no condition of a join.
@@ -167,7 +185,7 @@ const RESERVED: [&str; 44] = [
 /// Functions of PostgreSQL's own that leave nothing behind in the session but what is looked after
 /// elsewhere (the state of sequences), in order. Of many it is so by what they are: they are immutable.
 #[rustfmt::skip]
-const FUNCTIONS: [&str; 539] = [
+const FUNCTIONS: [&str; 546] = [
     "abbrev", "abs", "acldefault", "acos", "acosd", "acosh", "age", "any_value", "area",
     "array_agg", "array_append", "array_cat", "array_dims", "array_fill", "array_length",
     "array_lower", "array_ndims", "array_position", "array_positions", "array_prepend",
@@ -181,19 +199,19 @@ const FUNCTIONS: [&str; 539] = [
     "current_database", "current_query", "current_schema", "current_schemas", "current_setting",
     "date", "date_bin", "date_part", "date_trunc", "datemultirange", "daterange",
     "daterange_canonical", "daterange_subdiff", "decode", "degrees", "dense_rank", "dexp",
-    "diagonal", "diameter", "div", "dround", "dtrunc", "encode", "every", "exp", "extract",
-    "factorial", "family", "first_value", "float4", "float8", "floor", "format", "format_type",
-    "gcd", "gen_random_uuid", "generate_series", "generate_subscripts", "get_bit", "get_byte",
-    "get_current_ts_config", "greatest", "grouping", "has_any_column_privilege",
-    "has_column_privilege", "has_database_privilege", "has_function_privilege",
-    "has_language_privilege", "has_schema_privilege", "has_sequence_privilege",
-    "has_table_privilege", "has_tablespace_privilege", "has_type_privilege", "hash_record",
-    "hashtext", "hashtextextended", "height", "host", "hostmask", "inet_client_addr",
-    "inet_client_port", "inet_merge", "inet_same_family", "inet_server_addr", "inet_server_port",
-    "initcap", "int2", "int4", "int4multirange", "int4range", "int4range_canonical",
-    "int4range_subdiff", "int8", "int8multirange", "int8range", "int8range_canonical",
-    "int8range_subdiff", "interval", "is_normalized", "isclosed", "isempty", "isfinite",
-    "ishorizontal", "isopen", "isparallel", "isperp", "isvertical", "json_agg",
+    "diagonal", "diameter", "div", "dround", "dtrunc", "encode", "enum_first", "enum_last",
+    "enum_range", "every", "exp", "extract", "factorial", "family", "first_value", "float4",
+    "float8", "floor", "format", "format_type", "gcd", "gen_random_uuid", "generate_series",
+    "generate_subscripts", "get_bit", "get_byte", "get_current_ts_config", "greatest", "grouping",
+    "has_any_column_privilege", "has_column_privilege", "has_database_privilege",
+    "has_function_privilege", "has_language_privilege", "has_schema_privilege",
+    "has_sequence_privilege", "has_table_privilege", "has_tablespace_privilege",
+    "has_type_privilege", "hash_record", "hashtext", "hashtextextended", "height", "host",
+    "hostmask", "inet_client_addr", "inet_client_port", "inet_merge", "inet_same_family",
+    "inet_server_addr", "inet_server_port", "initcap", "int2", "int4", "int4multirange",
+    "int4range", "int4range_canonical", "int4range_subdiff", "int8", "int8multirange", "int8range",
+    "int8range_canonical", "int8range_subdiff", "interval", "is_normalized", "isclosed", "isempty",
+    "isfinite", "ishorizontal", "isopen", "isparallel", "isperp", "isvertical", "json_agg",
     "json_array_elements", "json_array_elements_text", "json_array_length", "json_build_array",
     "json_build_object", "json_each", "json_each_text", "json_extract_path",
     "json_extract_path_text", "json_object", "json_object_agg", "json_object_keys",
@@ -218,10 +236,10 @@ const FUNCTIONS: [&str; 539] = [
     "numeric_sqrt", "nummultirange", "numnode", "numrange", "numrange_subdiff", "obj_description",
     "octet_length", "oid", "overlaps", "overlay", "parse_ident", "path", "pclose", "percent_rank",
     "percentile_cont", "percentile_disc", "pg_advisory_xact_lock", "pg_advisory_xact_lock_shared",
-    "pg_backend_pid", "pg_blocking_pids", "pg_collation_for", "pg_column_compression",
-    "pg_column_size", "pg_conf_load_time", "pg_current_snapshot", "pg_current_wal_lsn",
-    "pg_current_xact_id", "pg_current_xact_id_if_assigned", "pg_database_size",
-    "pg_describe_object", "pg_encoding_max_length", "pg_function_is_visible",
+    "pg_backend_pid", "pg_blocking_pids", "pg_client_encoding", "pg_collation_for",
+    "pg_column_compression", "pg_column_size", "pg_conf_load_time", "pg_current_snapshot",
+    "pg_current_wal_lsn", "pg_current_xact_id", "pg_current_xact_id_if_assigned",
+    "pg_database_size", "pg_describe_object", "pg_encoding_max_length", "pg_function_is_visible",
     "pg_get_constraintdef", "pg_get_expr", "pg_get_function_arguments",
     "pg_get_function_identity_arguments", "pg_get_function_result", "pg_get_functiondef",
     "pg_get_indexdef", "pg_get_keywords", "pg_get_partkeydef", "pg_get_ruledef",
@@ -233,36 +251,36 @@ const FUNCTIONS: [&str; 539] = [
     "pg_relation_filepath", "pg_relation_size", "pg_sequence_last_value", "pg_size_bytes",
     "pg_size_pretty", "pg_sleep", "pg_sleep_for", "pg_sleep_until", "pg_snapshot_xip",
     "pg_snapshot_xmax", "pg_snapshot_xmin", "pg_table_is_visible", "pg_table_size",
-    "pg_tablespace_size", "pg_total_relation_size", "pg_try_advisory_xact_lock",
+    "pg_tablespace_size", "pg_total_relation_size", "pg_trigger_depth", "pg_try_advisory_xact_lock",
     "pg_try_advisory_xact_lock_shared", "pg_type_is_visible", "pg_typeof", "pg_visible_in_snapshot",
     "pg_wal_lsn_diff", "pg_walfile_name", "pg_walfile_name_offset", "pg_xact_commit_timestamp",
     "pg_xact_status", "phraseto_tsquery", "pi", "plainto_tsquery", "point", "polygon", "popen",
-    "position", "pow", "power", "querytree", "quote_ident", "quote_literal", "radians", "radius",
-    "random", "range_agg", "range_intersect_agg", "range_merge", "rank", "regexp_count",
-    "regexp_instr", "regexp_like", "regexp_match", "regexp_matches", "regexp_replace",
-    "regexp_split_to_array", "regexp_split_to_table", "regexp_substr", "regr_avgx", "regr_avgy",
-    "regr_count", "regr_intercept", "regr_r2", "regr_slope", "regr_sxx", "regr_sxy", "regr_syy",
-    "repeat", "replace", "reverse", "right", "round", "row", "row_number", "row_security_active",
-    "row_to_json", "rpad", "rtrim", "scale", "set_bit", "set_byte", "set_masklen", "setval",
-    "setweight", "sha224", "sha256", "sha384", "sha512", "shobj_description", "sign",
-    "similar_escape", "similar_to_escape", "sin", "sind", "sinh", "slope", "split_part", "sqrt",
-    "starts_with", "statement_timestamp", "stddev", "stddev_pop", "stddev_samp", "string_agg",
-    "string_to_array", "string_to_table", "strip", "strpos", "substr", "substring", "sum", "tan",
-    "tand", "tanh", "text", "time", "timeofday", "timestamp", "timestamptz", "timezone", "to_ascii",
-    "to_char", "to_date", "to_hex", "to_json", "to_jsonb", "to_number", "to_regclass",
-    "to_regcollation", "to_regnamespace", "to_regoper", "to_regproc", "to_regprocedure",
-    "to_regrole", "to_regtype", "to_timestamp", "to_tsquery", "to_tsvector",
-    "transaction_timestamp", "translate", "trim", "trim_array", "trim_scale", "trunc",
-    "ts_debug", "ts_delete", "ts_filter", "ts_headline", "ts_lexize", "ts_parse", "ts_rank",
-    "ts_rank_cd", "ts_token_type", "tsmultirange", "tsquery_phrase", "tsrange", "tsrange_subdiff",
-    "tstzmultirange", "tstzrange", "tstzrange_subdiff", "tsvector_to_array", "txid_current",
-    "txid_current_if_assigned", "txid_current_snapshot", "txid_snapshot_xip", "txid_snapshot_xmax",
-    "txid_snapshot_xmin", "txid_status", "txid_visible_in_snapshot", "unistr", "unnest", "upper",
-    "upper_inc", "upper_inf", "uuidv4", "uuidv7", "var_pop", "var_samp", "varbit", "varchar",
-    "variance", "version", "websearch_to_tsquery", "width", "width_bucket", "xid",
-    "xml_is_well_formed", "xml_is_well_formed_content", "xml_is_well_formed_document", "xmlagg",
-    "xmlcomment", "xmlconcat", "xmlelement", "xmlexists", "xmlforest", "xmlparse", "xmlpi",
-    "xmlroot", "xmlserialize", "xmltable", "xmlvalidate", "xpath", "xpath_exists",
+    "position", "pow", "power", "querytree", "quote_ident", "quote_literal", "quote_nullable",
+    "radians", "radius", "random", "range_agg", "range_intersect_agg", "range_merge", "rank",
+    "regexp_count", "regexp_instr", "regexp_like", "regexp_match", "regexp_matches",
+    "regexp_replace", "regexp_split_to_array", "regexp_split_to_table", "regexp_substr",
+    "regr_avgx", "regr_avgy", "regr_count", "regr_intercept", "regr_r2", "regr_slope", "regr_sxx",
+    "regr_sxy", "regr_syy", "repeat", "replace", "reverse", "right", "round", "row", "row_number",
+    "row_security_active", "row_to_json", "rpad", "rtrim", "scale", "set_bit", "set_byte",
+    "set_masklen", "setval", "setweight", "sha224", "sha256", "sha384", "sha512",
+    "shobj_description", "sign", "similar_escape", "similar_to_escape", "sin", "sind", "sinh",
+    "slope", "split_part", "sqrt", "starts_with", "statement_timestamp", "stddev", "stddev_pop",
+    "stddev_samp", "string_agg", "string_to_array", "string_to_table", "strip", "strpos", "substr",
+    "substring", "sum", "tan", "tand", "tanh", "text", "time", "timeofday", "timestamp",
+    "timestamptz", "timetz", "timezone", "to_ascii", "to_char", "to_date", "to_hex", "to_json",
+    "to_jsonb", "to_number", "to_regclass", "to_regcollation", "to_regnamespace", "to_regoper",
+    "to_regproc", "to_regprocedure", "to_regrole", "to_regtype", "to_timestamp", "to_tsquery",
+    "to_tsvector", "transaction_timestamp", "translate", "trim", "trim_array", "trim_scale",
+    "trunc", "ts_debug", "ts_delete", "ts_filter", "ts_headline", "ts_lexize", "ts_parse",
+    "ts_rank", "ts_rank_cd", "ts_token_type", "tsmultirange", "tsquery_phrase", "tsrange",
+    "tsrange_subdiff", "tstzmultirange", "tstzrange", "tstzrange_subdiff", "tsvector_to_array",
+    "txid_current", "txid_current_if_assigned", "txid_current_snapshot", "txid_snapshot_xip",
+    "txid_snapshot_xmax", "txid_snapshot_xmin", "txid_status", "txid_visible_in_snapshot", "unistr",
+    "unnest", "upper", "upper_inc", "upper_inf", "uuidv4", "uuidv7", "var_pop", "var_samp",
+    "varbit", "varchar", "variance", "version", "websearch_to_tsquery", "width", "width_bucket",
+    "xid", "xml_is_well_formed", "xml_is_well_formed_content", "xml_is_well_formed_document",
+    "xmlagg", "xmlcomment", "xmlconcat", "xmlelement", "xmlexists", "xmlforest", "xmlparse",
+    "xmlpi", "xmlroot", "xmlserialize", "xmltable", "xmlvalidate", "xpath", "xpath_exists",
 ];
 
 #[cfg(test)]
