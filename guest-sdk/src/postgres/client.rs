@@ -63,7 +63,10 @@ pub fn default() -> Result<Client, Error> {
 ///
 /// It holds no connection: each call takes one from the host's pool and gives it back when its
 /// rows are read. Calls made at the same time, as with `join!`, run on a connection each. What
-/// must happen together, on one connection, belongs into a [`transaction`](Self::transaction).
+/// must happen together, on one connection, belongs into a [`transaction`](Self::transaction). Of transactions and
+/// sessions side by side more than the pool has connections (`pool_max`) wait for those before them; only where the
+/// invocation holds all of them and does nothing on any for a tenth of a second, as one that begins a transaction and
+/// then asks for a second connection of a pool of one, is that an error ([`Error::is_busy`]).
 ///
 /// A statement whose text may leave something in PostgreSQL's session keeps its connection for all later calls
 /// of the invocation, and that is reset afterwards: `SET`, a temporary table, an advisory lock, `CALL`, and each

@@ -190,8 +190,8 @@ impl Error {
         }
     }
 
-    /// Whether no connection came free in time, or the calls that the invocation makes at the same time carry too
-    /// much together, 64 MiB. Nothing was executed.
+    /// Whether no connection came free in time, or the invocation itself holds all of them and does nothing on any, or
+    /// the calls that it makes at the same time carry too much together, 64 MiB. Nothing was executed.
     pub fn is_busy(&self) -> bool {
         matches!(self.0.kind, Kind::Busy(_))
     }

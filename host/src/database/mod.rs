@@ -32,7 +32,7 @@ pub use connection::pipeline::Outcome;
 pub use error::{Error, Result};
 
 use connect::Address;
-use pool::{Loan, Pool, Wait};
+use pool::{Holds, Loan, Pool, Wait};
 use sql::residue::Residue;
 use sql::varying::varies;
 use statement::kept::Kept;
@@ -97,12 +97,12 @@ impl Database {
     async fn lend(
         &self,
         until: Instant,
-        held: usize,
         wait: Wait,
+        holds: Holds<'_>,
         account: &Arc<Account>,
     ) -> Result<Loan> {
         let mut lending = account.tally().map(Tally::lending);
-        let lent = self.pool.lend(until, held, wait).await;
+        let lent = self.pool.lend(until, wait, holds).await;
         if let Some(lending) = &mut lending {
             match &lent {
                 Ok(loan) => loan

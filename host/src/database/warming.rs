@@ -47,7 +47,7 @@ impl Database {
     }
 
     async fn warm_one(&self, statements: &[Key], time: Option<Duration>, until: Instant) {
-        let mut loan = match self.pool.lend(until, 0, Wait::UntilDeadline).await {
+        let mut loan = match self.pool.lend(until, Wait::UntilDeadline, &|_| None).await {
             Ok(loan) => loan,
             Err(error) => {
                 tracing::warn!(

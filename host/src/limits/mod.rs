@@ -144,7 +144,9 @@ pub const LOGIN_PAUSE_MAX: Duration = Duration::from_millis(500);
 pub const LOOK_UP_PATIENCE: Duration = Duration::from_secs(1);
 /// How much of the same work may be under way at a time, where what was begun first may be stuck.
 pub const JOINT_WORK_MAX: usize = 3;
-/// How often whoever waits for a new connection looks whether it is in vain, and another one has come to rest.
+/// How often whoever waits for a new connection looks whether it is in vain, and another one has come to rest. And for how
+/// long an invocation that waits for a connection does nothing on those that it has, where these are all, before it
+/// is told that it waits for itself.
 pub const LOOK_AROUND: Duration = Duration::from_millis(100);
 /// How long a new connection may take before one that has come to rest is taken in its place.
 pub const LOGIN_SILENCE: Duration = Duration::from_secs(1);

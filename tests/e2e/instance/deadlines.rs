@@ -93,7 +93,7 @@ behind_both_doors! {
     }
 
     /// The only connection is held by the invocation's own transaction.
-    async fn a_pool_exhausted_by_oneself_is_an_error_at_once_and_leaks_nothing(door) {
+    async fn a_pool_exhausted_by_oneself_is_an_error_soon_and_leaks_nothing(door) {
         let database = Database::create().await;
         let trial = Setup::of(&MISBEHAVE)
             .with(&database)

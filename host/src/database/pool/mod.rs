@@ -3,8 +3,9 @@
 //! Promises:
 //! - never more than `pool_max` connections, those being opened included; none before the first use. Only
 //!   to look up types while several MiB of rows are on their way, a call has another one for a moment;
-//! - waiting for one ends at the time the caller gives, with an error that names the limit, or says what
-//!   became of the connection that was being made;
+//! - those who wait for one have it in the order in which they asked, and the wait ends at the time the caller gives,
+//!   with an error that names the limit, or says what became of the connection that was being made; earlier only
+//!   where who waits has all of them itself, and does nothing on any of them ([`limits::LOOK_AROUND`]);
 //! - a connection is looked at before it is lent: one that the server has closed, or that has served for
 //!   as long as it may, is replaced, and one on which nothing was sent for long, by the wall clock, or whose
 //!   server may have become a standby, is asked or replaced;
@@ -36,8 +37,10 @@ use crate::database::error::{Error, Result, Unconnected};
 use crate::limits;
 
 mod loan;
+mod standstill;
 
 pub use loan::Loan;
+pub use standstill::Standstill;
 
 /// The pool of one database.
 pub struct Pool {
@@ -56,6 +59,20 @@ pub enum Wait {
     UntilDeadline,
     /// Not at all: one that rests, or that may still be opened, or none.
     NotAtAll,
+}
+
+/// Whether who waits for a connection may wait for itself: given how many there may be, the number of what was last
+/// done on those that it has, if that is all of them, and nothing is under way on any. No two things have one number.
+pub type Holds<'a> = &'a (dyn Fn(usize) -> Option<u64> + Sync);
+
+/// Why there was none in time.
+enum Missed {
+    /// One was being made.
+    Connecting(Unconnected),
+    /// All were in use.
+    Waiting,
+    /// All were the borrower's own, and nothing was done on them.
+    ForItself,
 }
 
 /// How a pool stands.
@@ -119,29 +136,21 @@ impl Pool {
         }
     }
 
-    /// Borrows a connection, waiting for one until `until` at most, or not at all. `held` is how many the
-    /// borrower has already.
-    pub async fn lend(&self, until: Instant, held: usize, wait: Wait) -> Result<Loan> {
-        if held >= self.connections_max {
-            return Err(Error::Busy(format!(
-                "this invocation holds all {} connections to the database {:?} in sessions, open transactions or unread \
-                 rows; end one of them first, or raise `pool_max`",
-                self.connections_max, self.database
-            )));
-        }
+    /// Borrows a connection, waiting for one until `until` at most, or not at all.
+    pub async fn lend(&self, until: Instant, wait: Wait, holds: Holds<'_>) -> Result<Loan> {
         let asked = Instant::now();
         let waiting = Timeouts {
             wait: (wait == Wait::NotAtAll).then_some(Duration::ZERO),
             ..Timeouts::default()
         };
-        match self.get(&waiting, until).await {
+        match self.get(&waiting, until, holds).await {
             Ok(Ok(mut object)) => {
                 object.begin_loan();
                 Ok(Loan::of(object))
             }
             Ok(Err(PoolError::Backend(error))) => Err(error),
             Ok(Err(PoolError::Closed)) => Err(Error::Busy("the host is shutting down".to_owned())),
-            Err(Some(reason)) => {
+            Err(Missed::Connecting(reason)) => {
                 let what = format!(
                     "no connection to the database {:?} could be made within the {:.1} s that there were: ",
                     self.database,
@@ -149,39 +158,49 @@ impl Pool {
                 );
                 Err(Error::Connect(Box::new(reason.after(&what))))
             }
-            Ok(Err(_)) | Err(None) => Err(self.exhausted(asked.elapsed())),
+            Err(Missed::ForItself) => Err(self.held_by_one()),
+            Ok(Err(_)) | Err(Missed::Waiting) => Err(self.exhausted(asked.elapsed())),
         }
     }
 
-    /// Gets one that rests or, if there is none, a new one. If that is late, what is to be said of the new one.
+    /// Gets one that rests or, if there is none, a new one.
     async fn get(
         &self,
         waiting: &Timeouts,
         until: Instant,
-    ) -> std::result::Result<Got, Option<Unconnected>> {
+        holds: Holds<'_>,
+    ) -> std::result::Result<Got, Missed> {
         let mut getting = pin!(self.inner.timeout_get(waiting));
         let (mut progress, mut begin) = (Progress::until(until), Instant::now());
         loop {
+            let looks;
             let so_far = {
                 let mut watched = pin!(connect::watched(progress, getting.as_mut()));
                 // The common case: one rests in the pool, and no timer is needed.
                 if let Poll::Ready(got) = futures_util::poll!(watched.as_mut()) {
                     return Ok(got);
                 }
-                let look = until.min(Instant::now() + limits::LOOK_AROUND);
+                looks = Standstill::seen_by(|| holds(self.connections_max));
+                let look = until.min(looks.at + limits::LOOK_AROUND);
                 match tokio::time::timeout_at(look.into(), watched.as_mut()).await {
                     Ok(got) => return Ok(got),
                     Err(_) => watched.take_value(),
                 }
             };
             progress = so_far.unwrap_or_else(|| Progress::until(until));
+            let connecting = progress.is_connecting();
+            if !connecting && looks.lasts(|| holds(self.connections_max)) {
+                return Err(Missed::ForItself);
+            }
             if Instant::now() >= until {
-                return Err(progress.reason());
+                return Err(progress
+                    .reason()
+                    .map_or(Missed::Waiting, Missed::Connecting));
             }
             // It may be that the server takes no more of them, or that none can be made any more, while those that
             // there are do. A login that only takes its time is not thrown away: it is one that was needed.
             let is_in_vain = progress.is_refused() || begin.elapsed() >= limits::LOGIN_SILENCE;
-            if progress.is_connecting() && is_in_vain && self.counts().resting > 0 {
+            if connecting && is_in_vain && self.counts().resting > 0 {
                 getting.set(self.inner.timeout_get(waiting));
                 (progress, begin) = (Progress::until(until), Instant::now());
             }
@@ -222,6 +241,15 @@ impl Pool {
             waiting: users.saturating_sub(status.size),
             most: status.max_size,
         }
+    }
+
+    fn held_by_one(&self) -> Error {
+        Error::Busy(format!(
+            "this invocation holds all {} connections to the database {:?} in sessions, open transactions or unread \
+             rows, or keeps one for what its statements have left (as `SET`, `LISTEN` and `PREPARE` do), and does \
+             nothing on any of them: it would wait for itself; end one of them first, or raise `pool_max`",
+            self.connections_max, self.database
+        ))
     }
 
     fn exhausted(&self, waited: Duration) -> Error {
@@ -378,7 +406,9 @@ mod tests {
         let (one, lifetime) = (NonZeroUsize::MIN, config.lifetime);
         let pool = Pool::new("default", address, 1, one, Prepare::Always, lifetime);
         pool.close().await;
-        let lent = pool.lend(Instant::now(), 0, Wait::UntilDeadline).await;
+        let lent = pool
+            .lend(Instant::now(), Wait::UntilDeadline, &|_| None)
+            .await;
         let Err(Error::Busy(text)) = lent else {
             panic!("nothing is lent any more");
         };

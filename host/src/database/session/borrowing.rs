@@ -1,7 +1,8 @@
 //! How a session comes by connections: the one that it keeps, or one of the pool's.
 //!
 //! Promises:
-//! - waiting for one ends in time for the guest to learn why there was none;
+//! - waiting for one ends in time for the guest to learn why there was none, and soon where the invocation has all of
+//!   them itself, and does nothing on any;
 //! - a connection that is lent while the session ends is settled all the same.
 
 use std::pin::pin;
@@ -14,7 +15,7 @@ use super::seat::{Role, Seat};
 use super::turn::Renewal;
 use crate::database::Database;
 use crate::database::error::{Error, Result};
-use crate::database::pool::{Loan, Wait};
+use crate::database::pool::{Loan, Standstill, Wait};
 use crate::limits;
 
 impl Session {
@@ -53,7 +54,8 @@ impl Session {
         database: &Arc<Database>,
         timeout: Option<Duration>,
     ) -> Option<Result<Arc<Seat>>> {
-        let mut borrowing = pin!(self.borrow_in_turn(database, timeout));
+        let borrowing = self.borrow(database, Role::Call, timeout, Wait::UntilDeadline);
+        let mut borrowing = pin!(borrowing);
         loop {
             let kept_by_now = self.keeping.notified();
             if !self.kept(database).is_empty() {
@@ -64,33 +66,6 @@ impl Session {
                 seat = &mut borrowing => return Some(seat),
                 () = kept_by_now => {}
             }
-        }
-    }
-
-    /// Borrows a connection for a call, as soon as this invocation uses fewer than it may. That is waited for as
-    /// long as other calls are among those, which end by themselves.
-    async fn borrow_in_turn(
-        self: &Arc<Self>,
-        database: &Arc<Database>,
-        timeout: Option<Duration>,
-    ) -> Result<Arc<Seat>> {
-        let mut until = None;
-        loop {
-            let left = self.leaving.notified();
-            let waits = {
-                let seats = self.seats();
-                seats.len() >= limits::LOANS_PER_INVOCATION_MAX
-                    && seats.iter().any(|seat| seat.role() == Role::Call)
-            };
-            if waits {
-                let until = *until.get_or_insert_with(|| self.lend_until(timeout));
-                if tokio::time::timeout_at(until.into(), left).await.is_ok() {
-                    continue;
-                }
-            }
-            return self
-                .borrow(database, Role::Call, timeout, Wait::UntilDeadline)
-                .await;
         }
     }
 
@@ -132,7 +107,7 @@ impl Session {
         self.seats().iter().filter(is_kept).cloned().collect()
     }
 
-    /// Borrows a connection for a new seat.
+    /// Borrows a connection for a new seat, as soon as this invocation uses fewer than it may, and there is one.
     pub(in crate::database) async fn borrow(
         self: &Arc<Self>,
         database: &Arc<Database>,
@@ -140,27 +115,61 @@ impl Session {
         timeout: Option<Duration>,
         wait: Wait,
     ) -> Result<Arc<Seat>> {
-        let held = {
-            let seats = self.seats();
-            if seats.len() >= limits::LOANS_PER_INVOCATION_MAX {
-                return Err(Error::Busy(format!(
-                    "this invocation already uses {} connections at a time, the most it may",
-                    seats.len()
-                )));
-            }
-            let is_held = |seat: &&Arc<Seat>| {
-                let stays = seat.role() != Role::Call && !seat.is_being_left();
-                Arc::ptr_eq(seat.database(), database) && stays
-            };
-            seats.iter().filter(is_held).count()
-        };
         let until = self.lend_until(timeout);
-        let lending = pin!(database.lend(until, held, wait, &self.account));
+        if self.seats().len() >= limits::LOANS_PER_INVOCATION_MAX {
+            Box::pin(self.until_one_less(until, wait)).await?;
+        }
+        let holds = |most| self.standstill(most, |seat| Arc::ptr_eq(seat.database(), database));
+        let lending = pin!(database.lend(until, wait, &holds, &self.account));
         let loan = self.unless_ended(lending).await?;
         let (account, aside) = (self.account.clone(), self.asides.one_more());
         let seat = Arc::new(Seat::new(database.clone(), account, loan, role, aside));
+        drop(seat.begin_turn(self.next_turn()));
         self.admit_seat(&seat)?;
         Ok(seat)
+    }
+
+    /// Waits until this invocation uses fewer connections than it may, of all databases.
+    async fn until_one_less(&self, until: Instant, wait: Wait) -> Result<()> {
+        const MOST: usize = limits::LOANS_PER_INVOCATION_MAX;
+        let look = || self.standstill(MOST, |_| true);
+        loop {
+            let left = self.leaving.notified();
+            if self.has_ended() {
+                return Err(Error::Ended);
+            }
+            if self.seats().len() < MOST {
+                return Ok(());
+            }
+            let seen = Standstill::seen_by(look);
+            let next = until.min(seen.at + limits::LOOK_AROUND);
+            let waited = match wait {
+                Wait::UntilDeadline => tokio::time::timeout_at(next.into(), left).await,
+                Wait::NotAtAll => return Err(too_many()),
+            };
+            if waited.is_err() && (Instant::now() >= until || seen.lasts(look)) {
+                return Err(too_many());
+            }
+        }
+    }
+
+    /// The number of what was done last on the seats of this kind that stay, if they are so many, and nothing is
+    /// under way on any of them.
+    fn standstill(&self, most: usize, is_such: impl Fn(&Seat) -> bool) -> Option<u64> {
+        let seats = self.seats();
+        let stays =
+            |seat: &&Arc<Seat>| is_such(seat) && seat.role() != Role::Call && !seat.is_being_left();
+        let (mut count, mut last) = (0, 0);
+        for seat in seats.iter().filter(stays) {
+            last = last.max(seat.stands_still()?);
+            count += 1;
+        }
+        (count >= most).then_some(last)
+    }
+
+    /// The number of a turn that is asked for on one of the seats.
+    pub(super) fn next_turn(&self) -> u64 {
+        self.turns.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Until when a connection is waited for: a little less than the guest has, so that it still
@@ -185,7 +194,7 @@ impl Session {
         renewal.fresh.store(true, Ordering::Release);
         let until = self.lend_until(renewal.timeout);
         let lending = seat.database();
-        let lent = lending.lend(until, 0, Wait::UntilDeadline, &self.account);
+        let lent = lending.lend(until, Wait::UntilDeadline, &|_| None, &self.account);
         let loan = held.insert(lent.await?);
         renewal.fresh.store(false, Ordering::Release);
         if let Some(begin) = renewal.begin {
@@ -204,4 +213,12 @@ impl Session {
         }
         Ok(())
     }
+}
+
+fn too_many() -> Error {
+    Error::Busy(format!(
+        "this invocation already uses {} connections at a time, the most it may; end one of its sessions or transactions \
+         first, or read or drop the rows of a query",
+        limits::LOANS_PER_INVOCATION_MAX
+    ))
 }

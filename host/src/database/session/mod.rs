@@ -70,6 +70,8 @@ pub struct Session {
     /// Tells that there is a seat less, or one less that ends by itself.
     leaving: Notify,
     seats: Mutex<Vec<Arc<Seat>>>,
+    /// How many turns on them were asked for.
+    turns: AtomicU64,
     asides: Asides,
     pub(in crate::database) settling: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -96,6 +98,7 @@ impl Session {
             keeping: Notify::new(),
             leaving: Notify::new(),
             seats: Mutex::default(),
+            turns: AtomicU64::new(0),
             asides: Asides::default(),
             settling: Mutex::default(),
         })

@@ -41,6 +41,9 @@ pub(in crate::database) struct Seat {
     begun: AtomicU64,
     /// How many calls use it, or wait for it.
     calls: AtomicUsize,
+    /// How many turns were asked for that are not over, and the number of the last one.
+    turns: AtomicUsize,
+    last_turn: AtomicU64,
     /// Whether a transaction was open when its last call was over.
     in_transaction: AtomicBool,
     /// How often its server had said by then that none is open.
@@ -78,6 +81,15 @@ impl Drop for Calling<'_> {
         if self.seat.role() == Role::Kept {
             self.freed.notify_waiters();
         }
+    }
+}
+
+/// A turn that was asked for and is not over, however it ends.
+struct Turn<'a>(&'a AtomicUsize);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -122,6 +134,8 @@ impl Seat {
             fails_later: AtomicBool::new(false),
             begun: AtomicU64::new(0),
             calls: AtomicUsize::new(0),
+            turns: AtomicUsize::new(0),
+            last_turn: AtomicU64::new(0),
             in_transaction: AtomicBool::new(false),
             transactions: AtomicU64::new(0),
             clean: AtomicBool::new(false),
@@ -159,6 +173,19 @@ impl Seat {
     pub(in crate::database) fn begin_call<'a>(&'a self, freed: &'a Notify) -> impl Drop + use<'a> {
         self.calls.fetch_add(1, Ordering::AcqRel);
         Calling { seat: self, freed }
+    }
+
+    /// A turn is asked for, of this number, and is not over until this is dropped.
+    pub(in crate::database) fn begin_turn(&self, number: u64) -> impl Drop + use<'_> {
+        self.turns.fetch_add(1, Ordering::AcqRel);
+        self.last_turn.store(number, Ordering::Release);
+        Turn(&self.turns)
+    }
+
+    /// The number of the last turn, if nothing is under way on its connection.
+    pub(in crate::database) fn stands_still(&self) -> Option<u64> {
+        let rests = self.turns.load(Ordering::Acquire) == 0;
+        rests.then(|| self.last_turn.load(Ordering::Acquire))
     }
 
     /// Whether a transaction was open on it when its last call was over.

@@ -170,6 +170,7 @@ impl Session {
             ends_rows,
             within,
         } = claim;
+        let asked = seat.begin_turn(self.next_turn());
         let result = {
             let using = pin!(async {
                 let waiting = Unless::had(self, seat);
@@ -189,6 +190,7 @@ impl Session {
             });
             self.unless_ended(using).await
         };
+        drop(asked);
         if !seat.role().is_held() || matches!(result, Err(Error::ConnectionLost { .. })) {
             self.leave(seat, result.is_err());
         }

@@ -140,6 +140,32 @@ behind_both_doors! {
         }
     }
 
+    /// Each takes longer than an invocation may do nothing on all that it holds.
+    async fn transactions_and_sessions_made_side_by_side_wait_for_those_before_them(door) {
+        let (_database, trial) = trial(door, "4").await;
+        let sleep = json!([{ "query": "select 1 from pg_sleep(0.2)" }]);
+        let transaction = json!({ "transaction": sleep, "end": "commit" });
+        for step in [transaction, json!({ "session": sleep })] {
+            let four = json!({ "parallel": vec![json!({ "query": "select 1 from pg_sleep(0.1)" }); 4] });
+            let many = json!({ "parallel": vec![&step; 12] });
+            let results = results(&trial, json!([four, many])).await;
+            let done: Vec<_> = results[1].as_array().unwrap().iter().map(|inner| rows(&inner[0])).collect();
+            assert_eq!(done, [1; 12], "{step}");
+        }
+    }
+
+    /// There is one connection, and the invocation would wait for itself.
+    async fn a_connection_that_is_kept_for_what_was_left_there_is_named_to_who_wants_another(door) {
+        let (_database, trial) = trial(door, "1").await;
+        let transaction = json!({ "transaction": [{ "query": "select 1" }], "end": "commit" });
+        for keep in ["set work_mem = '77MB'", "prepare one as select 1"] {
+            let results = results(&trial, json!([{ "batch": keep }, transaction])).await;
+            let said = results[1]["error"]["message"].as_str().unwrap_or_default();
+            assert!(said.starts_with("this invocation holds all 1 connections"), "{results}");
+            assert!(said.contains("keeps one for what its statements have left"), "{results}");
+        }
+    }
+
     async fn calls_at_the_same_time_belong_to_the_transaction_that_is_open(door) {
         let (database, trial) = trial(door, "4").await;
         let insert = json!({ "execute": "insert into things values (1)" });
@@ -169,5 +195,10 @@ async fn calls_beyond_what_an_invocation_may_use_wait_for_those_before_them() {
         .expect("each has one")
     {
         assert_eq!(rows(result), 1);
+    }
+    let session = json!({ "session": [{ "query": "select 1 from pg_sleep(0.3)" }] });
+    let sessions = results(&trial, json!([{ "parallel": vec![session; 100] }])).await;
+    for result in sessions[0].as_array().expect("each has one") {
+        assert_eq!(rows(&result[0]), 1);
     }
 }
