@@ -11,7 +11,8 @@ use crate::bindings;
 /// Any error that a function may return; `?` turns nearly every error into one.
 ///
 /// The caller sees it as `{"errorType": "Function.Error", "errorMessage": …}`, with what it
-/// displays as the message. To choose the type, return a [`Failure`].
+/// displays as the message. To choose the type, return a [`Failure`]. What caused it (its
+/// [sources](StdError::source)) is in `stackTrace`, and in the log's line behind the message.
 pub type Error = Box<dyn StdError + Send + Sync>;
 
 /// The type of a failure that names none.
@@ -79,7 +80,7 @@ impl Failure {
         }
     }
 
-    /// The same failure, with what caused it.
+    /// The same failure, with what caused it: the log has it behind the message, the caller in the stack trace.
     #[must_use]
     pub fn because(mut self, source: impl Into<Error>) -> Self {
         self.source = Some(source.into());

@@ -1,7 +1,7 @@
 //! Why an invocation has no answer: what failed, whose mistake it was, and who is told what.
 //!
 //! Every fault has a blame and two messages. The log's names the act, the thing, the numbers and the next
-//! step. The caller's is the same, since who invokes a function mostly has it in hand as well, except
+//! step; and, of an error of the guest's own, what caused it, which its caller reads as the stack trace. The caller's is the same, since who invokes a function mostly has it in hand as well, except
 //! where Hearth itself failed ([`Kind::Internal`]): then it is short and gives nothing of the inside away.
 //! Error types are those that Lambda keeps in its reports: `Function.Xxx` and `Runtime.Xxx`.
 
@@ -161,6 +161,21 @@ impl Fault {
         self
     }
 
+    /// The same fault, with what caused it, innermost first: the log says it behind the message, unless that says it
+    /// already.
+    pub fn caused(mut self, causes: Vec<String>) -> Self {
+        for cause in causes.iter().rev().take(limits::STACK_TRACE_LINES_MAX) {
+            if !self.log.contains(cause.as_str())
+                && self.log.len() < limits::FAULT_MESSAGE_BYTES_MAX
+            {
+                self.log.push_str(": ");
+                self.log.push_str(cause);
+            }
+        }
+        self.log = shortened(self.log, limits::FAULT_MESSAGE_BYTES_MAX);
+        self.traced(causes)
+    }
+
     /// The same fault, by the guest's own name for it.
     pub fn named(mut self, error_type: String) -> Self {
         self.error_type = shortened(error_type, limits::ERROR_TYPE_BYTES_MAX);
@@ -223,6 +238,32 @@ mod tests {
         assert!(!told(Kind::Internal).contains("descriptor"));
         assert!(told(Kind::Internal).contains("its log says how"));
         assert!(told(Kind::InvalidConfiguration).contains("descriptor"));
+    }
+
+    #[test]
+    fn the_log_says_what_caused_a_fault_and_nothing_twice() {
+        let logged = |message: &str, causes: &[&str]| {
+            let causes = causes.iter().map(|&cause| cause.to_owned()).collect();
+            let fault = Fault::new(Kind::Failed, message).caused(causes);
+            assert_eq!(fault.caller, message);
+            fault.log
+        };
+        for (message, causes, expected) in [
+            ("outer", &[][..], "outer"),
+            ("outer", &["inner", "middle"], "outer: middle: inner"),
+            ("outer: inner", &["inner"], "outer: inner"),
+            ("outer", &["inner", "middle: inner"], "outer: middle: inner"),
+            ("outer", &[""], "outer"),
+        ] {
+            assert_eq!(logged(message, causes), expected);
+        }
+        let long = "x".repeat(limits::FAULT_MESSAGE_BYTES_MAX - 1);
+        let log = logged(&long, &["far", "near"]);
+        assert!(
+            log.len() <= limits::FAULT_MESSAGE_BYTES_MAX,
+            "{}",
+            log.len()
+        );
     }
 
     #[test]

@@ -142,7 +142,7 @@ pub(super) fn fault_of(failure: Failure) -> Fault {
         WitBlame::Caller => Kind::InvalidEvent,
         WitBlame::Function => Kind::Failed,
     };
-    let fault = Fault::new(kind, failure.message).traced(failure.stack_trace);
+    let fault = Fault::new(kind, failure.message).caused(failure.stack_trace);
     debug_assert!(matches!(fault.blame, Blame::Caller | Blame::Guest));
     match failure.error_type.is_empty() {
         true => fault,

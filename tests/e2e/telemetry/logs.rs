@@ -211,6 +211,14 @@ behind_both_doors! {
         assert!(line.contains(&answer.request_id) && line.contains("guest"), "{line}");
     }
 
+    async fn what_caused_a_fault_is_logged_with_it(door) {
+        let mut trial = Setup::of(&ONWARD).toml(JSON).start(door).await;
+        trial.invoke(json!({ "first": [{ "fail_because": ["no order", "no paper"] }] })).await;
+        let line: Value = serde_json::from_str(&trial.host.line("no order").await).unwrap();
+        assert_eq!(line["message"], "no order: no paper", "{line}");
+        assert_eq!((&line["level"], &line["fault"]), (&json!("ERROR"), &json!("Failed")), "{line}");
+    }
+
     async fn no_password_and_no_sql_value_is_in_the_log(door) {
         let database = Database::create().await;
         let url = database.url_as("nobody_here", Some("geheim-1"));

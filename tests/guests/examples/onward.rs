@@ -60,6 +60,8 @@ enum Act {
     /// Begins to print this text again and again, and tells nobody of it.
     Stray(String),
     Fail(String),
+    /// Fails with this message for that reason.
+    FailBecause(String, String),
     /// Fails with a type and a message that have so many bytes each.
     FailAtLength(usize),
     Panic(String),
@@ -167,6 +169,9 @@ async fn act(acts: Vec<Act>, mut body: Option<Body>) -> Result<(), hearth::Error
             Act::Block(ms) => std::thread::sleep(Duration::from_millis(ms)),
             Act::Stray(text) => wit_bindgen::spawn_local(stray(text)),
             Act::Fail(text) => return Err(Failure::new("Failed", text).into()),
+            Act::FailBecause(text, cause) => {
+                return Err(Failure::new("Failed", text).because(cause).into());
+            }
             Act::FailAtLength(bytes) => {
                 return Err(Failure::new("T".repeat(bytes), "m".repeat(bytes)).into());
             }
