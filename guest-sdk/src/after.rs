@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use crate::bindings::hearth::function::invocation::Blame;
 use crate::bindings::{self, wit_future};
 use crate::context;
 use crate::failure::{self, Error};
@@ -36,7 +37,8 @@ thread_local! {
 /// In any case it belongs to this invocation: it has the invocation's deadline, at which it is
 /// ended; it may use databases until then; and its output carries the invocation's request id.
 ///
-/// The work returns `()`, or a `Result<(), _>` whose error is logged as a fault of the invocation. The
+/// The work returns `()`, or a `Result<(), _>` whose error is logged as a fault of the invocation; where several
+/// fail, each is a line of the log at the level of a fault, and the first one is the invocation's. The
 /// error of a handler goes out as an answer would, and the work is done after it. A panic ends the
 /// instance, as everywhere.
 ///
@@ -194,9 +196,24 @@ async fn turn() {
     wit_bindgen::yield_async().await;
 }
 
-/// Writes a failure that nobody else is told of.
+/// Writes a failure that nobody else is told of, as loud as the host's own line of the first one.
 fn say(failure: &bindings::Failure) {
-    eprintln!("work after the answer failed: {}", failure.message);
+    eprintln!("{}", line(failure));
+}
+
+fn line(failure: &bindings::Failure) -> String {
+    let mut message = format!("work after the answer failed: {}", failure.message);
+    for cause in failure.stack_trace.iter().rev() {
+        if !message.contains(cause) {
+            message = format!("{message}: {cause}");
+        }
+    }
+    let level = match failure.blame {
+        Blame::Caller => "INFO",
+        Blame::Function => "ERROR",
+    };
+    let fault = &failure.error_type;
+    serde_json::json!({ "level": level, "message": message, "fault": fault }).to_string()
 }
 
 /// Runs a part of an invocation, with the work that goes on beside it so far; returns what there
@@ -220,6 +237,7 @@ pub(crate) async fn within<F: Future>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Failure;
     use crate::poll_ready;
 
     #[test]
@@ -252,6 +270,19 @@ mod tests {
         }
         let failure = poll_ready(done).expect_err("two of them failed");
         assert_eq!(failure.message, "one");
+    }
+
+    #[test]
+    fn each_of_the_others_is_told_as_loud_as_the_first() {
+        let told = |failure: Failure| {
+            serde_json::from_str::<serde_json::Value>(&line(&failure.into())).expect("it is JSON")
+        };
+        let failure = Failure::new("Late", "not sent\nto Ada").because("no room");
+        let expected = serde_json::json!({
+            "level": "ERROR", "message": "work after the answer failed: not sent\nto Ada: no room", "fault": "Late",
+        });
+        assert_eq!(told(failure), expected);
+        assert_eq!(told(Failure::caller("Late", "x"))["level"], "INFO");
     }
 
     #[test]

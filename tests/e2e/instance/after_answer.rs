@@ -140,6 +140,18 @@ behind_both_doors! {
         assert_eq!(trial.value(json!({})).await["served"], 2);
     }
 
+    async fn each_work_that_fails_is_an_error_in_the_log_with_what_caused_it(door) {
+        let mut trial = Setup::of(&ONWARD).toml("[log]\nlevel = \"warn\"\n").start(door).await;
+        let fails = |text| json!([{ "fail_because": [text, "no paper"] }]);
+        let answer = trial.invoke(json!({ "after": [fails("no receipt"), fails("no bill")] })).await;
+        assert!(!answer.failed);
+        for text in ["no receipt: no paper", "no bill: no paper"] {
+            let line = trial.host.line(text).await;
+            assert!(line.contains("ERROR") && line.contains("Failed"), "{line}");
+            assert!(line.contains(&answer.request_id), "{line}");
+        }
+    }
+
     async fn a_trap_after_the_answer_ends_the_instance_and_no_more(door) {
         let database = Database::create().await;
         let mut trial = Setup::of(&ONWARD).with(&database).database("pool_max", "1").start(door).await;
