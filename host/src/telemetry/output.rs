@@ -3,7 +3,7 @@
 //! Promises:
 //! - a line is logged once it is complete, in the order in which the guest completed them; one that
 //!   would be longer than [`limits::OUTPUT_LINE_BYTES_MAX`] in several, of which each but the last one
-//!   says that it `continues`;
+//!   says that it `continues`; but for the empty one that Rust puts before a panic's message;
 //! - after [`limits::OUTPUT_BYTES_MAX`], or [`limits::OUTPUT_LINES_MAX`], nothing more is logged, and the log says so
 //!   once;
 //! - the end of the output and a panic's message are kept for the answer, the message even past
@@ -57,6 +57,8 @@ struct State {
     bytes: usize,
     lines: usize,
     dropping: bool,
+    // Whether an empty line of standard error's is to be logged, unless a panic's message follows.
+    blank: bool,
     tail: Vec<u8>,
     // The end of standard error as it came, where a panic's message is looked for.
     stderr_end: Vec<u8>,
@@ -135,13 +137,16 @@ impl Output {
                     line.extend_from_slice(&rest[..end]);
                     rest = &rest[end + 1..];
                     let whole = line.strip_suffix(b"\r").unwrap_or(&line);
-                    self.log(state, stream, whole, false);
+                    self.end_line(state, stream, whole);
                     line.clear();
                 }
                 None if rest.len() > room => {
                     line.extend_from_slice(&rest[..room]);
                     rest = &rest[room..];
                     let whole = line.len() - split_character(&line);
+                    if std::mem::take(&mut state.blank) {
+                        self.log(state, Stream::Stderr, b"", false);
+                    }
                     self.log(state, stream, &line[..whole], true);
                     line.drain(..whole);
                 }
@@ -158,8 +163,24 @@ impl Output {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let line = std::mem::take(state.begun(stream));
             if !line.is_empty() {
-                self.log(state, stream, &line, false);
+                self.end_line(state, stream, &line);
             }
+        }
+        if std::mem::take(&mut state.blank) {
+            self.log(state, Stream::Stderr, b"", false);
+        }
+    }
+
+    /// Logs a line that has come to its end, now or with the next one.
+    fn end_line(&self, state: &mut State, stream: Stream, line: &[u8]) {
+        let is_stderr = stream == Stream::Stderr;
+        let panics = || is_stderr && panic_message::is_heading(&String::from_utf8_lossy(line));
+        if std::mem::take(&mut state.blank) && !panics() {
+            self.log(state, Stream::Stderr, b"", false);
+        }
+        match is_stderr && line.is_empty() {
+            true => state.blank = true,
+            false => self.log(state, stream, line, false),
         }
     }
 
@@ -307,6 +328,29 @@ mod tests {
             "INFO  rest request_id=r function=hello stream=stdout",
         ];
         assert_eq!(lines, expected);
+    }
+
+    /// Any other is the guest's own.
+    #[test]
+    fn the_empty_line_before_a_panic_is_not_logged() {
+        let lines = lines_of("", |output| {
+            output.write(Stream::Stderr, b"\nfirst\n\n\nthread 'main' (1) ");
+            output.write(Stream::Stderr, b"panicked at src/lib.rs:1:2:\nno stock\n\n");
+            output.write(Stream::Stdout, b"second\n");
+            output.write(Stream::Stderr, b"\n");
+            output.finish();
+        });
+        let texts = lines
+            .iter()
+            .map(|line| line.strip_prefix("INFO  ").unwrap());
+        let texts: Vec<_> = texts
+            .map(|line| line.split(" function=").next().unwrap())
+            .collect();
+        let panic = "thread 'main' (1) panicked at src/lib.rs:1:2:";
+        assert_eq!(
+            texts,
+            ["", "first", "", panic, "no stock", "", "second", ""]
+        );
     }
 
     #[test]

@@ -34,6 +34,11 @@ pub(super) fn find(stderr: &str) -> Option<String> {
     }
 }
 
+/// Whether a line is the first of such a message; the standard library leaves an empty one before it.
+pub(super) fn is_heading(line: &str) -> bool {
+    place(line).is_some()
+}
+
 fn place(line: &str) -> Option<&str> {
     let at = line.strip_prefix("thread '")?.find(MARK)? + "thread '".len();
     let place = line[at + MARK.len()..].strip_suffix(':')?;

@@ -50,6 +50,8 @@ behind_both_doors! {
         for line in trial.host.log() {
             // The local host's ready line is for people.
             assert!(line.starts_with('{') || line.contains("listening on"), "{line}");
+            // Rust begins a panic's message with one that is empty.
+            assert!(!line.contains("\"message\":\"\""), "{line}");
         }
     }
 
