@@ -76,10 +76,7 @@ pub(super) async fn query<P: BorrowToSql>(
     arguments: &[P],
 ) -> Result<RowStream, Error> {
     let (sql, named) = parts(source);
-    let (answer, known) = call(host, source, arguments, async |call| {
-        host.send_query(call).await
-    })
-    .await?;
+    let (answer, known) = call(host, source, arguments, |call| host.send_query(call)).await?;
     let statement = match (answer.statement, known) {
         (Some(newer), _) => remember(host, sql, named, newer)?,
         (None, Some(known)) => known,
@@ -94,21 +91,21 @@ pub(super) async fn execute<P: BorrowToSql>(
     source: Source<'_>,
     arguments: &[P],
 ) -> Result<u64, Error> {
-    let (affected, _) = call(host, source, arguments, async |call| {
-        host.send_execute(call).await
-    })
-    .await?;
+    let (affected, _) = call(host, source, arguments, |call| host.send_execute(call)).await?;
     Ok(affected)
 }
 
 /// Makes a call, again if the statement changed, and returns also the statement for which its
 /// arguments were encoded.
-async fn call<P: BorrowToSql, R>(
+async fn call<P: BorrowToSql, R, F>(
     host: &impl Host,
     source: Source<'_>,
     arguments: &[P],
-    make: impl AsyncFn(wire::Call) -> Result<R, wire::Error>,
-) -> Result<(R, Option<Statement>), Error> {
+    make: impl Fn(wire::Call) -> F,
+) -> Result<(R, Option<Statement>), Error>
+where
+    F: Future<Output = Result<R, wire::Error>>,
+{
     let (sql, named) = parts(source);
     let mut known = known(host, source, arguments.is_empty()).await?;
     let (mut changed, mut asked) = (false, false);

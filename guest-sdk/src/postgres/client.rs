@@ -77,6 +77,10 @@ pub fn default() -> Result<Client, Error> {
 ///
 /// Dropping a future before it is ready asks the host to cancel the call; whether its statement
 /// was executed is then unknown.
+///
+/// All futures of a client, a session and a transaction are [`Send`], so that a method of a trait can wait for them in
+/// `#[async_trait]` or behind `boxed()`. Of [`transact`](Self::transact), whose closure borrows the transaction, the
+/// compiler cannot see that, nor behind `impl GenericClient`.
 #[derive(Clone)]
 pub struct Client {
     database: Arc<Database>,
@@ -315,5 +319,62 @@ impl fmt::Debug for TransactionBuilder<'_> {
             .debug_struct("TransactionBuilder")
             .field("options", &self.options)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn need_send<T: Send>(_: T) {}
+
+    /// Only compiled: `#[async_trait]`, `boxed()` and a trait that promises `impl Future + Send` ask for it.
+    #[test]
+    fn what_is_waited_for_may_go_to_another_thread() {
+        let _ = async |db: &Client, session: &mut Session, copy: CopyIn| -> Result<(), Error> {
+            need_send(db.query("", &[]));
+            need_send(db.query_one("", &[]));
+            need_send(db.query_opt("", &[]));
+            need_send(db.query_raw("", [&1_i32]));
+            need_send(db.query_typed("", &[(&1_i32, Type::INT4)]));
+            need_send(db.query_scalar::<i32, _>("", &[]));
+            need_send(db.execute("", &[]));
+            need_send(db.batch_execute(""));
+            need_send(db.prepare(""));
+            need_send(db.pipeline().run());
+            need_send(db.copy_in(""));
+            need_send(db.session());
+            need_send(db.transaction());
+            need_send(crate::timeout(Duration::ZERO, db.query("", &[])));
+            need_send(copy.finish());
+            need_send(db.query_raw("", [&1_i32]).await?);
+            need_send(db.copy_out("").await?);
+            need_send(session.query("", &[]));
+            need_send(session.notification());
+            let mut transaction = session.transaction().await?;
+            need_send(transaction.query("", &[]));
+            need_send(transaction.execute("", &[]));
+            need_send(transaction.transaction());
+            need_send(transaction.commit());
+            Ok(())
+        };
+    }
+
+    /// What `#[async_trait]` makes of a method.
+    #[test]
+    fn a_handlers_own_future_may_be_boxed() {
+        type Boxed<'a> = std::pin::Pin<Box<dyn Future<Output = Result<i32, Error>> + Send + 'a>>;
+        fn stock<'a>(db: &'a Client, sku: &'a str) -> Boxed<'a> {
+            Box::pin(async move {
+                let row = db.query_one("", &[&sku]).await?;
+                let mut transaction = db.transaction().await?;
+                let nested = transaction.transaction().await?;
+                nested.execute("", &[&sku]).await?;
+                nested.commit().await?;
+                transaction.commit().await?;
+                row.try_get(0)
+            })
+        }
+        let _: for<'a> fn(&'a Client, &'a str) -> Boxed<'a> = stock;
     }
 }

@@ -94,7 +94,7 @@ impl fmt::Debug for CopyIn {
     }
 }
 
-type Reading = Pin<Box<dyn Future<Output = (wire::CopyOut, Result<Vec<u8>, wire::Error>)>>>;
+type Reading = Pin<Box<dyn Future<Output = (wire::CopyOut, Result<Vec<u8>, wire::Error>)> + Send>>;
 
 /// Rows on their way out of a table; see [`Client::copy_out`](super::Client::copy_out). It is a [`Stream`]
 /// and `Unpin`, so that it can be an answer as it is:

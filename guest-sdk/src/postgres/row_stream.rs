@@ -21,7 +21,7 @@ use crate::bindings::hearth::postgres::client as wire;
 /// beside the memory of an instance.
 const BATCH_BYTES: u32 = 256 * 1024;
 
-type Fetch = Pin<Box<dyn Future<Output = (wire::Cursor, Result<wire::Batch, wire::Error>)>>>;
+type Fetch = Pin<Box<dyn Future<Output = (wire::Cursor, Result<wire::Batch, wire::Error>)> + Send>>;
 
 /// The rows of a result, fetched batch by batch. It is a [`Stream`] and `Unpin`; without any crate
 /// for streams, [`try_next`](Self::try_next) reads it.

@@ -61,19 +61,23 @@ impl Savepoints {
 
     /// Undoes what was abandoned, or waits until it is undone: goes back to the savepoint, and then forgets
     /// it. What it could not go back to stays abandoned; what it has gone back to is undone.
-    pub(super) async fn settle<E>(
+    pub(super) async fn settle<E, B, F>(
         &self,
-        go_back: impl AsyncFn(&str) -> Result<(), E>,
-        forget: impl AsyncFn(&str) -> Result<(), E>,
-    ) -> Result<(), E> {
+        go_back: impl Fn(String) -> B,
+        forget: impl Fn(String) -> F,
+    ) -> Result<(), E>
+    where
+        B: Future<Output = Result<(), E>>,
+        F: Future<Output = Result<(), E>>,
+    {
         let Some(mut undoing) = self.claim().await else {
             return Ok(());
         };
         if let Some(name) = &undoing.name {
-            go_back(name).await?;
+            go_back(name.clone()).await?;
         }
         match undoing.name.take() {
-            Some(name) => forget(&name).await,
+            Some(name) => forget(name).await,
             None => Ok(()),
         }
     }
@@ -171,14 +175,14 @@ mod tests {
                 savepoints.abandon((*name).to_owned());
             }
             let done = RefCell::new(Vec::new());
-            let note = |what: &str, name: &str| {
+            let note = |what: &str, name: String| {
                 done.borrow_mut().push(format!("{what} {name}"));
                 Ok::<_, ()>(())
             };
             for _ in 0..2 {
                 let settled = poll_ready(savepoints.settle(
-                    async |name: &str| note("to", name),
-                    async |name: &str| note("forget", name),
+                    async |name| note("to", name),
+                    async |name| note("forget", name),
                 ));
                 assert_eq!(settled, Ok(()));
             }
@@ -191,15 +195,14 @@ mod tests {
     fn what_cannot_be_undone_stays_abandoned() {
         let savepoints = Savepoints::default();
         savepoints.abandon("one".to_owned());
-        let refused =
-            poll_ready(savepoints.settle(async |_: &str| Err("in use"), async |_: &str| Ok(())));
+        let refused = poll_ready(savepoints.settle(async |_| Err("in use"), async |_| Ok(())));
         assert_eq!(refused, Err("in use"));
         let undone = Cell::new(false);
-        let go_back = async |_: &str| {
+        let go_back = async |_| {
             undone.set(true);
             Ok::<_, ()>(())
         };
-        let settled = poll_ready(savepoints.settle(go_back, async |_: &str| Ok(())));
+        let settled = poll_ready(savepoints.settle(go_back, async |_| Ok(())));
         assert_eq!((settled, undone.get()), (Ok(()), true));
     }
 
@@ -209,17 +212,17 @@ mod tests {
         let savepoints = Savepoints::default();
         savepoints.abandon("one".to_owned());
         let count = Cell::new(0);
-        let go_back = async |_: &str| {
+        let go_back = async |_| {
             count.set(count.get() + 1);
             Ok::<_, ()>(())
         };
         let mut cx = Context::from_waker(Waker::noop());
         {
-            let forget = async |_: &str| std::future::pending().await;
+            let forget = async |_| std::future::pending().await;
             let mut dropped = Box::pin(savepoints.settle(go_back, forget));
             assert!(dropped.as_mut().poll(&mut cx).is_pending());
         }
-        let settled = poll_ready(savepoints.settle(go_back, async |_: &str| Ok(())));
+        let settled = poll_ready(savepoints.settle(go_back, async |_| Ok(())));
         assert_eq!((settled, count.get()), (Ok(()), 1));
     }
 
@@ -229,14 +232,14 @@ mod tests {
         savepoints.abandon("one".to_owned());
         let mut cx = Context::from_waker(Waker::noop());
         let undone = Cell::new(false);
-        let forget = async |_: &str| Ok::<_, ()>(());
-        let go_back = async |_: &str| {
+        let forget = async |_| Ok::<_, ()>(());
+        let go_back = async |_| {
             undone.set(true);
             Ok(())
         };
         let mut second = pin!(savepoints.settle(go_back, forget));
         {
-            let never = async |_: &str| std::future::pending().await;
+            let never = async |_| std::future::pending().await;
             let mut first = Box::pin(savepoints.settle(never, forget));
             assert!(first.as_mut().poll(&mut cx).is_pending());
             assert!(second.as_mut().poll(&mut cx).is_pending());

@@ -136,10 +136,10 @@ impl Trouble {
     }
 
     /// Has the transaction fail if a call was given up, by one that the server refuses.
-    pub(super) async fn fail(
-        &self,
-        refused: impl AsyncFnOnce() -> Result<(), wire::Error>,
-    ) -> Result<(), wire::Error> {
+    pub(super) async fn fail<F>(&self, refused: impl FnOnce() -> F) -> Result<(), wire::Error>
+    where
+        F: Future<Output = Result<(), wire::Error>>,
+    {
         if !self.0.given_up.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
@@ -264,9 +264,9 @@ mod tests {
         let trouble = Trouble::default();
         let fails = |error: wire::Error| {
             let mut is_asked = false;
-            let failed = poll_ready(trouble.fail(async || {
+            let failed = poll_ready(trouble.fail(|| {
                 is_asked = true;
-                Err(error)
+                std::future::ready(Err(error))
             }));
             (is_asked, failed.is_ok())
         };

@@ -192,16 +192,15 @@ impl Open {
     /// Undoes a nested transaction that was dropped, with what was given up there; what else was given up has the
     /// transaction fail. Before any other call.
     async fn settle(&self) -> Result<(), wire::Error> {
-        let back_to = async |name: &str| self.handle.rollback_to(name.to_owned(), None).await;
-        let go_back = async |name: &str| {
-            back_to(name).await?;
+        let go_back = |name: String| async move {
+            self.handle.rollback_to(name, None).await?;
             self.trouble.forget_given_up();
             Ok(())
         };
-        let forget = async |name: &str| self.handle.release(name.to_owned(), None).await;
+        let forget = |name: String| self.handle.release(name, None);
         self.savepoints.settle(go_back, forget).await?;
         self.trouble
-            .fail(async || back_to(NO_SAVEPOINT).await)
+            .fail(|| self.handle.rollback_to(NO_SAVEPOINT.to_owned(), None))
             .await
     }
 }
