@@ -75,6 +75,10 @@ pub fn default() -> Result<Client, Error> {
 /// has one to spare, unless a transaction is open there (a `BEGIN` by SQL). What a sequence has last returned
 /// (`currval`, `lastval`) is asked where it was made to: in one transaction or [`Session`].
 ///
+/// A transaction or a session that the client begins has a connection of its own, so it does not see what calls of the
+/// client have left: no `SET`, no temporary table. What a transaction needs is set inside (`SET LOCAL`), or it is one of
+/// a session ([`Session::transaction`]).
+///
 /// Dropping a future before it is ready asks the host to cancel the call; whether its statement
 /// was executed is then unknown.
 ///
@@ -97,7 +101,8 @@ impl Client {
     statement_methods!(pub fn);
     timeout_method!();
 
-    /// Holds a connection: for settings, temporary tables, advisory locks and notifications.
+    /// Holds a connection: for settings, temporary tables, advisory locks and notifications. It sees nothing of what
+    /// calls of the client have left, such as a `SET`.
     pub async fn session(&self) -> Result<Session, Error> {
         let timeout_ms = call::millis(self.timeout);
         let handle = self.database.handle.session(timeout_ms).await?;
@@ -107,7 +112,8 @@ impl Client {
     /// Begins a transaction with the database's defaults, on a connection of its own.
     ///
     /// It takes effect with its [`commit`](Transaction::commit), and is rolled back when it is
-    /// dropped.
+    /// dropped. What calls of the client have left (a `SET`, a temporary table) it does not see: use
+    /// [`Session::transaction`], or `SET LOCAL` inside.
     pub async fn transaction(&self) -> Result<Transaction<'static>, Error> {
         self.build_transaction().start().await
     }

@@ -166,6 +166,19 @@ behind_both_doors! {
         }
     }
 
+    async fn transactions_and_sessions_do_not_see_what_calls_of_the_client_have_left(door) {
+        let (_database, trial) = trial(door, "4").await;
+        let seen = json!({ "query": "select current_setting('work_mem'), to_regclass('pg_temp.mine') is not null" });
+        let left = json!({ "batch": format!("{}; create temporary table mine (n int4)", KEEP[1]) });
+        let within = json!({ "transaction": [seen], "end": "commit" });
+        let steps = json!([left, seen, within, { "session": [seen] }, { "session": [left, within] }]);
+        let results = results(&trial, steps).await;
+        assert_eq!(results[1]["rows"], json!([["77MB", true]]), "{results}");
+        assert_eq!(results[2]["steps"][0]["rows"], json!([["4MB", false]]), "{results}");
+        assert_eq!(results[3][0]["rows"], json!([["4MB", false]]), "{results}");
+        assert_eq!(results[4][1]["steps"][0]["rows"], json!([["77MB", true]]), "{results}");
+    }
+
     async fn calls_at_the_same_time_belong_to_the_transaction_that_is_open(door) {
         let (database, trial) = trial(door, "4").await;
         let insert = json!({ "execute": "insert into things values (1)" });
