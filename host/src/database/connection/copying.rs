@@ -30,7 +30,8 @@ pub enum Pieces {
 
 /// The error that a `COPY` is where none was asked for.
 pub fn misused_copy() -> Error {
-    Error::Invalid("COPY moves its data beside the statement: use copy-in or copy-out".to_owned())
+    let told = "COPY moves its data beside the statement: use copy-in or copy-out (in Rust `copy_in`, `copy_out`)";
+    Error::Invalid(told.to_owned())
 }
 
 impl Connection {

@@ -348,8 +348,8 @@ fn check_copy(sql: &str, wanted: Direction) -> Result<()> {
         return Ok(());
     }
     let form = match wanted {
-        Direction::In => "copy-in takes COPY … FROM STDIN",
-        Direction::Out => "copy-out takes COPY … TO STDOUT",
+        Direction::In => "this takes COPY … FROM STDIN",
+        Direction::Out => "this takes COPY … TO STDOUT",
     };
     Err(Error::Invalid(format!(
         "{form}, and nothing else; a COPY from or to a file of the server's is executed as other statements are"

@@ -210,9 +210,9 @@ behind_both_doors! {
         let results = flat(results);
         for (index, wrong) in results[..10].iter().enumerate() {
             let words = match index {
-                ..3 => "copy-in takes COPY … FROM STDIN",
-                3..5 => "copy-out takes COPY … TO STDOUT",
-                _ => "use copy-in or copy-out",
+                ..3 => "this takes COPY … FROM STDIN",
+                3..5 => "this takes COPY … TO STDOUT",
+                _ => "use copy-in or copy-out (in Rust `copy_in`, `copy_out`)",
             };
             assert!(message(wrong).contains(words), "{index}: {results:?}");
         }
