@@ -65,7 +65,8 @@ impl CopyIn {
     }
 
     /// Ends the copy and returns how many rows were copied. What is wrong with the data is often
-    /// told only here.
+    /// told only here. Fails with [`Error::is_ended`] if its transaction is over, so that nobody can commit what would be
+    /// copied.
     pub async fn finish(self) -> Result<u64, Error> {
         self.check()?;
         let finish = self.handle.finish();
@@ -77,6 +78,9 @@ impl CopyIn {
     }
 
     fn check(&self) -> Result<(), Error> {
+        if self.trouble.as_ref().is_some_and(Trouble::is_over) {
+            return Err(Error::new(Kind::Ended));
+        }
         match self.torn {
             true => Err(Error::new(Kind::Invalid(
                 "an earlier `write` of this COPY has failed, or its future was dropped before it was ready, so that a \

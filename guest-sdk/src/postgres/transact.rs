@@ -39,6 +39,8 @@ struct Noted {
     failure: Mutex<Option<wire::Error>>,
     /// Whether a call was given up of which nobody has heard what became of it.
     given_up: AtomicBool,
+    /// Whether nobody can commit it any more.
+    is_over: AtomicBool,
 }
 
 /// A call of which the outcome is not known yet.
@@ -128,6 +130,15 @@ impl Trouble {
         let outcome = call.await;
         unheard.is_over = true;
         outcome
+    }
+
+    /// The transaction is over, committed or not.
+    pub(super) fn end(&self) {
+        self.0.is_over.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.0.is_over.load(Ordering::Relaxed)
     }
 
     /// What was given up is undone.

@@ -13,8 +13,10 @@ const COPY: &str = "copy things from stdin";
 #[hearth::function]
 async fn handle(what: String) -> Result<Value, hearth::Error> {
     let db = hearth::postgres::default()?;
-    if what == "unheard" {
-        return Ok(unheard(&db).await?);
+    match what.as_str() {
+        "unheard" => return Ok(unheard(&db).await?),
+        "committed" => return Ok(committed(&db).await?),
+        _ => {}
     }
     let copy = wire::Database::open("default")
         .map_err(told)?
@@ -80,6 +82,16 @@ async fn unheard(db: &Client) -> Result<Value, Error> {
     let [behind, finished] =
         [behind, finished.map(|_| ())].map(|done| done.map_err(|error| error.to_string()));
     Ok(json!([is_held_up, behind, finished]))
+}
+
+/// Commits before the copy has ended, which nobody can do later.
+async fn committed(db: &Client) -> Result<Value, Error> {
+    let tx = db.transaction().await?;
+    let mut copy = tx.copy_in(COPY).await?;
+    copy.write("1\tone\n").await?;
+    let is_in_use = tx.commit().await.is_err_and(|error| error.is_in_use());
+    let is_ended = copy.finish().await.is_err_and(|error| error.is_ended());
+    Ok(json!([is_in_use, is_ended]))
 }
 
 /// More than a socket holds.

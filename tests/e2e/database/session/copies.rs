@@ -43,6 +43,12 @@ behind_both_doors! {
         assert_eq!(count(&database).await.as_deref(), Some("0"));
     }
 
+    async fn a_copy_does_not_end_well_once_its_transaction_is_over(door) {
+        let (database, trial) = trial(door).await;
+        assert_eq!(trial.value(json!("committed")).await, json!([true, true]));
+        assert_eq!(count(&database).await.as_deref(), Some("0"));
+    }
+
     /// The server has it by then; sent once more, it would be there twice.
     async fn a_copy_of_which_a_piece_was_given_up_copies_nothing_though_it_came_through(door) {
         let (database, trial) = trial(door).await;
