@@ -1,6 +1,7 @@
 //! What the server says of a failure.
 //!
-//! Promises: it displays no values of the database; those are in the detail, which has to be asked for.
+//! Promises: it displays no values of the database but those that the server quotes in its message; the others are
+//! in the detail, which has to be asked for.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -97,7 +98,8 @@ impl DbError {
         &self.code
     }
 
-    /// What happened, in one line.
+    /// What happened, in one line. It may quote a value: the text that is no number (22P02) or no date (22007), or what
+    /// a `RAISE` says.
     pub fn message(&self) -> &str {
         &self.fields.message
     }
@@ -183,7 +185,7 @@ impl DbError {
 }
 
 /// The parameter or the place in a `COPY`, the message, the SQLSTATE, the position and the hint; not the
-/// detail, which may have values of the database in it.
+/// detail, which may have values of the database in it. The [`message`](DbError::message) may quote one, too.
 impl fmt::Display for DbError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(parameter) = self.parameter() {

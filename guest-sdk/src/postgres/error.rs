@@ -1,8 +1,8 @@
 //! Why a call on the database failed.
 //!
 //! Promises: an error displays what was refused by whom, with the SQLSTATE and the server's own
-//! message, and never the values of arguments or rows; a program asks with predicates, not by
-//! reading text.
+//! message, and no values of arguments or rows but those that the server quotes in that; a program asks
+//! with predicates, not by reading text.
 
 use std::error::Error as StdError;
 use std::fmt;

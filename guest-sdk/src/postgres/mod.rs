@@ -292,7 +292,9 @@
 //! | a value is not what the Rust type says | the error names column or parameter and both types | no |
 //!
 //! An error displays the server's message with its SQLSTATE, the position in the SQL text and the hint,
-//! the parameter or the place in a `COPY` that it is about, and never the values of parameters or rows.
+//! the parameter or the place in a `COPY` that it is about, and no values of parameters or rows but those that the
+//! server quotes in its message: `invalid input syntax for type integer: "x"` (22P02, 22007 and the like), or what a
+//! `RAISE` says.
 //! (For a value that is too long or too large for its column, 22001 and 22003, PostgreSQL tells nobody which
 //! it is: the error names the parameters that it may be.) A call with a wrong number of parameters, or one that
 //! does not fit its type, is not sent, so that a transaction goes on after it; what the server has
