@@ -56,7 +56,8 @@ macro_rules! statement_methods {
         }
 
         /// As [`query`](Self::query), returning the rows as they arrive: for results that are too
-        /// large to be kept, or whose first rows are of use already.
+        /// large to be kept, or whose first rows are of use already. A statement that writes is done for
+        /// certain only once the last row is read: see [`RowStream`].
         ///
         /// The parameters may be anything that iterates over values of one type, or over
         /// `&(dyn ToSql + Sync)`.

@@ -83,7 +83,7 @@
 //! ```
 //!
 //! It is a `Stream` as well, and at its end [`RowStream::rows_affected`] is known. An error in the middle comes after the rows before it, and ends them.
-//! Dropping the stream early is free: the host stops the statement. A single row may have 8 MiB
+//! Dropping the stream early is free: the host stops the statement (for one that writes, see [`RowStream`]). A single row may have 8 MiB
 //! ([`Error::is_too_large`]); read a larger value in pieces, with `substring(value FROM $1 FOR $2)`.
 //!
 //! # Types

@@ -32,6 +32,10 @@ type Fetch = Pin<Box<dyn Future<Output = (wire::Cursor, Result<wire::Batch, wire
 /// have not arrived end ([`Error::is_ended`]). Elsewhere the result occupies its connection until the last
 /// row is fetched: on a [`Session`](super::Session), read or drop the stream before the next call, which
 /// otherwise fails ([`Error::is_in_use`]).
+///
+/// Dropped before its last row has arrived, it has the server stop the statement. Of one that writes nobody knows then,
+/// outside of a transaction, whether what it did is done, undone or still going on for a moment: read it to the end
+/// (`INSERT … RETURNING`), or have it in a transaction, which decides.
 pub struct RowStream {
     statement: Statement,
     batch: Arc<Batch>,
