@@ -88,10 +88,13 @@ impl Session {
         self.batch_execute(&format!("LISTEN \"{quoted}\"")).await
     }
 
-    /// Waits for the next notification, as long as one likes with [`timeout`](crate::timeout) around it
-    /// ([`set_timeout`](Self::set_timeout) is about statements). What comes later is not lost with a future that is
-    /// dropped; what arrives at the very moment may be. Where each counts, keep the future until it is ready, or have
-    /// notifications say only that there is something to look up, and look it up after a timeout too.
+    /// Waits for the next notification. All other calls of this session wait meanwhile, until it is ready or its future
+    /// is dropped: make them on a second session or on the client, or wait in slices, with
+    /// [`timeout`](crate::timeout) in a loop.
+    ///
+    /// [`set_timeout`](Self::set_timeout) is about statements, not about this. What comes later is not lost with a
+    /// future that is dropped; what arrives at the very moment may be. Where each counts, keep the future until it is
+    /// ready, or have notifications say only that there is something to look up, and look it up after a timeout too.
     ///
     /// Fails with [`Error::is_unsupported`] where Lambda freezes the environment between two
     /// invocations; it works on the local host and on Lambda Managed Instances.
