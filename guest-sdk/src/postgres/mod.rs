@@ -102,6 +102,7 @@
 //! | `inet` | `std::net::IpAddr` | |
 //! | `timestamp`, `timestamptz` | `SystemTime` | |
 //! | `date`, `time`, `timestamp`, `timestamptz` | `chrono`, `time`, `jiff` | `with-chrono-0_4`, `with-time-0_3`, `with-jiff-0_2` … |
+//! | those of them that may be `infinity` | [`types::Timestamp<T>`], [`types::Date<T>`] of one of these | as for `T` |
 //! | `json`, `jsonb` | `serde_json::Value`, [`types::Json<T>`] | `with-serde_json-1` |
 //! | `uuid` | `uuid::Uuid` | `with-uuid-1` |
 //! | `bit`, `macaddr`, `cidr`, `point` and others | `bit-vec`, `eui48`, `cidr`, `geo-types` | `with-bit-vec-0_9`, `with-eui48-1`, `with-cidr-0_3`, `with-geo-types-0_7` … |
@@ -121,8 +122,8 @@
 //!
 //! Three things to know of `postgres-types`: an array of several dimensions is no `Vec<Vec<T>>` (take
 //! `postgres_array::Array`, or `unnest` it); a NULL in an array needs a `Vec<Option<T>>`; and `infinity` as a timestamp
-//! or a date is an error to `jiff`, `chrono` and `time` and some far day to `SystemTime`, so ask
-//! `isfinite(day)` where it may occur.
+//! or a date is an error to `jiff`, `chrono` and `time` and some far day to `SystemTime`, so take a
+//! [`types::Timestamp<T>`] or [`types::Date<T>`] of it where it may occur.
 //!
 //! ## Types of your own
 //!
@@ -329,6 +330,8 @@
 //!
 //! [`tokio_postgres`]: https://docs.rs/tokio-postgres
 //! [`postgres-types`]: https://docs.rs/postgres-types
+//! [`types::Date<T>`]: https://docs.rs/postgres-types/latest/postgres_types/enum.Date.html
+//! [`types::Timestamp<T>`]: https://docs.rs/postgres-types/latest/postgres_types/enum.Timestamp.html
 //! [`types::Json<T>`]: https://docs.rs/postgres-types/latest/postgres_types/struct.Json.html
 
 mod binary_copy;
