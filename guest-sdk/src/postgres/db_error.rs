@@ -39,18 +39,41 @@ pub enum Severity {
 }
 
 impl Severity {
+    const ALL: [Self; 8] = [
+        Self::Panic,
+        Self::Fatal,
+        Self::Error,
+        Self::Warning,
+        Self::Notice,
+        Self::Debug,
+        Self::Info,
+        Self::Log,
+    ];
+
     fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "PANIC" => Self::Panic,
-            "FATAL" => Self::Fatal,
-            "ERROR" => Self::Error,
-            "WARNING" => Self::Warning,
-            "NOTICE" => Self::Notice,
-            "DEBUG" => Self::Debug,
-            "INFO" => Self::Info,
-            "LOG" => Self::Log,
-            _ => return None,
-        })
+        Self::ALL
+            .into_iter()
+            .find(|severity| severity.name() == name)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Panic => "PANIC",
+            Self::Fatal => "FATAL",
+            Self::Error => "ERROR",
+            Self::Warning => "WARNING",
+            Self::Notice => "NOTICE",
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Log => "LOG",
+        }
+    }
+}
+
+/// As the server has it in English: `ERROR`.
+impl fmt::Display for Severity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.name())
     }
 }
 
@@ -182,7 +205,35 @@ impl DbError {
     pub fn routine(&self) -> Option<&str> {
         self.fields.routine.as_deref()
     }
+
+    /// All that it says: the texts, where, and in which line of the server's own source.
+    fn told(&self) -> ([Option<&str>; 13], Option<&ErrorPosition>, Option<u32>) {
+        let texts = [
+            Some(self.severity()),
+            Some(self.code.code()),
+            Some(self.message()),
+            self.detail(),
+            self.hint(),
+            self.where_(),
+            self.schema(),
+            self.table(),
+            self.column(),
+            self.datatype(),
+            self.constraint(),
+            self.file(),
+            self.routine(),
+        ];
+        (texts, self.position(), self.line())
+    }
 }
+
+impl PartialEq for DbError {
+    fn eq(&self, other: &Self) -> bool {
+        self.told() == other.told()
+    }
+}
+
+impl Eq for DbError {}
 
 /// The parameter or the place in a `COPY`, the message, the SQLSTATE, the position and the hint; not the
 /// detail, which may have values of the database in it. The [`message`](DbError::message) may quote one, too.
@@ -266,6 +317,22 @@ pub(super) mod tests {
         assert_eq!(at(None, Some(3), Some("secret")), Some(internal));
         assert_eq!(at(None, None, Some("secret")), None);
         assert_eq!(at(None, None, None), None);
+    }
+
+    #[test]
+    fn errors_that_say_the_same_are_equal() {
+        let said = error("here");
+        assert_eq!(said, error("here"));
+        assert_ne!(said, error("there"));
+        assert_ne!(said, DbError::new(refused("22P02", "invalid")));
+    }
+
+    #[test]
+    fn a_severity_reads_as_it_is_written() {
+        for severity in Severity::ALL {
+            assert_eq!(Severity::named(&severity.to_string()), Some(severity));
+        }
+        assert_eq!(format!("{:>6}", Severity::Error), " ERROR");
     }
 
     #[test]
