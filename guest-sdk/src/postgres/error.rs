@@ -245,6 +245,12 @@ impl Error {
         matches!(self.0.kind, Kind::Denied(_))
     }
 
+    /// Whether the call makes no sense, as the message says: a `COPY` by `query`, a text with a zero byte, more
+    /// parameters than there can be. Nothing was executed.
+    pub fn is_invalid(&self) -> bool {
+        matches!(self.0.kind, Kind::Invalid(_))
+    }
+
     /// Whether the result has more rows or bytes than the function may read. A transaction has failed by it, unless the
     /// statement is one that only reads (one that calls a function of the database, or fetches from a cursor, may do
     /// more) and was executed by itself: by a pipeline or a `COPY` it has failed in any case. Outside of a transaction
@@ -371,5 +377,7 @@ mod tests {
         let deadline = of(None, wire::Error::Deadline);
         assert!(deadline.is_deadline() && deadline.may_have_executed());
         assert_eq!(deadline.pipeline_index(), None);
+        let invalid = of(Some(0), wire::Error::Invalid("no SQL".to_owned()));
+        assert!(invalid.is_invalid() && !invalid.may_have_executed() && !deadline.is_invalid());
     }
 }

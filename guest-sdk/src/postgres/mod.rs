@@ -289,7 +289,7 @@
 //! | the server refused the statement | [`Error::code`] | no: the same would come of it |
 //! | it took longer than its [timeout](Client::set_timeout) | [`SqlState::QUERY_CANCELED`] | if there is time: it was undone |
 //! | the transaction had failed before its `commit` | [`Error::is_aborted`] | from its beginning, if what failed may succeed |
-//! | not allowed, or more than may be read | [`Error::is_denied`], [`Error::is_capped`] | no: change the function or its configuration |
+//! | not allowed, without sense, or more than may be read | [`Error::is_denied`], [`Error::is_invalid`], [`Error::is_capped`] | no: change the function or its configuration |
 //! | a value is not what the Rust type says | the error names column or parameter and both types | no |
 //!
 //! An error displays the server's message with its SQLSTATE, the position in the SQL text and the hint,
