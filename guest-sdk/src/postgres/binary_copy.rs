@@ -12,7 +12,7 @@ use postgres_types::{BorrowToSql, ToSql, Type};
 
 use super::cells::{self, Batch};
 use super::copy::{CopyIn, CopyOut};
-use super::error::Error;
+use super::error::{Error, Kind};
 use super::row::Row;
 use super::statement::Statement;
 use crate::bindings::hearth::postgres::client as wire;
@@ -246,13 +246,20 @@ fn malformed(what: &str) -> Error {
     ))
 }
 
+/// Of what the function asked for, or said that it did.
+fn misread(what: &str) -> Error {
+    Error::new(Kind::CopiedOut(what.to_owned()))
+}
+
 /// What stands behind the header, once that is there.
 fn behind_head(bytes: &[u8]) -> Result<Option<&[u8]>, Error> {
     let signature = &HEAD[..SIGNATURE_BYTES];
     if !bytes.starts_with(signature) {
         return match signature.starts_with(bytes) {
             true => Ok(None),
-            false => Err(malformed("the statement must say `(FORMAT binary)`")),
+            false => Err(misread(
+                "its data are not in binary format: the statement must say `(FORMAT binary)`",
+            )),
         };
     }
     let Some(extension) = bytes.get(EXTENSION_AT..HEAD.len()) else {
@@ -277,7 +284,7 @@ fn first_row(bytes: &[u8], columns: usize) -> Result<Option<(Option<&[u8]>, &[u8
         -1 => return Ok(Some((None, body))),
         count if usize::try_from(count) == Ok(columns) => {}
         count => {
-            return Err(malformed(&format!(
+            return Err(misread(&format!(
                 "it has rows of {count} columns, and {columns} types were given"
             )));
         }

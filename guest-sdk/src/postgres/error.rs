@@ -75,9 +75,13 @@ pub(super) enum Kind {
     RowCount {
         is_none: bool,
     },
+    /// A row that was to be copied.
     CopiedRow {
         row: usize,
+        misfit: Box<Kind>,
     },
+    /// Rows that were copied out in another format, or others, than the function said.
+    CopiedOut(String),
     Malformed(String),
 }
 
@@ -126,8 +130,10 @@ impl Error {
     }
 
     /// The same, of a row that was to be copied, counted from 1.
-    pub(super) fn of_copied_row(self, row: usize) -> Self {
-        Self::caused(Kind::CopiedRow { row }, Box::new(self))
+    pub(super) fn of_copied_row(mut self, row: usize) -> Self {
+        let misfit = Box::new(self.0.kind);
+        self.0.kind = Kind::CopiedRow { row, misfit };
+        self
     }
 
     /// What the server said, if it was the server that refused.
@@ -305,6 +311,7 @@ impl Error {
             | Kind::Capped(_)
             | Kind::TooLarge { .. }
             | Kind::Other(_)
+            | Kind::CopiedOut(_)
             | Kind::FromSql { .. }
             | Kind::Column { .. }
             | Kind::RowCount { .. }

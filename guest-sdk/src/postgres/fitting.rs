@@ -27,6 +27,14 @@ pub(super) fn of_parameter(index: usize, type_: &Type) -> String {
     }
 }
 
+/// What a column of a `COPY` takes, where nothing is converted.
+pub(super) fn of_copied(type_: &Type) -> String {
+    match held_by(type_, "ToSql") {
+        Some(rust) => format!("it takes {rust}"),
+        None => "it takes a `RawValue`".to_owned(),
+    }
+}
+
 /// The Rust type for values of a PostgreSQL type; `None` if there is none.
 fn held_by(type_: &Type, derived: &str) -> Option<String> {
     let built_in = match *type_ {
@@ -159,6 +167,8 @@ mod tests {
             of_parameter(0, &Type::INT2),
             "it takes `i16`, or a cast in the SQL (`$1::…`)"
         );
+        assert_eq!(of_copied(&Type::INT2), "it takes `i16`");
+        assert_eq!(of_copied(&Type::INTERVAL), "it takes a `RawValue`");
         assert_eq!(
             of_parameter(1, &Type::INT4_RANGE_ARRAY),
             "give it as text (`$2::text::int4range[]` in the SQL) or as a `RawValue`"

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use postgres_types::{WasNull, WrongType};
+use postgres_types::{Type, WasNull, WrongType};
 
 use super::{Error, Kind};
 use crate::postgres::fitting;
@@ -26,6 +26,12 @@ impl fmt::Display for Error {
             Kind::FromSql { name, type_, .. } => {
                 write!(formatter, "; {}", fitting::of_column(name, type_))
             }
+            Kind::CopiedRow { misfit, .. } => match &**misfit {
+                Kind::ToSql { type_, .. } => {
+                    write!(formatter, "; {}", fitting::of_copied(type_))
+                }
+                _ => Ok(()),
+            },
             _ => Ok(()),
         }
     }
@@ -93,10 +99,7 @@ impl Error {
             )?,
             Kind::ToSql { index, type_ } => {
                 write!(formatter, "parameter ${}", index + 1)?;
-                // That error names the type itself.
-                if !self.is_caused_by::<WrongType>() {
-                    write!(formatter, " (`{type_}`)")?;
-                }
+                self.tell_type(type_, formatter)?;
             }
             Kind::FromSql {
                 index,
@@ -128,10 +131,40 @@ impl Error {
                 let rows = if *is_none { "no row" } else { "several rows" };
                 write!(formatter, "the query returned {rows} where one is expected")?
             }
-            Kind::CopiedRow { row } => write!(formatter, "row {row} of the copy")?,
+            Kind::CopiedRow { row, misfit } => {
+                write!(formatter, "row {row} of the copy: ")?;
+                self.tell_of_copied(misfit, formatter)?;
+            }
+            Kind::CopiedOut(text) => write!(formatter, "the copy cannot be read: {text}")?,
             _ => {}
         }
         Ok(())
+    }
+
+    /// The same, of the values of a row that was to be copied.
+    fn tell_of_copied(&self, misfit: &Kind, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match misfit {
+            Kind::Parameters { expected, given } => write!(
+                formatter,
+                "it takes {expected} value{}, and {given} {} given",
+                if *expected == 1 { "" } else { "s" },
+                if *given == 1 { "is" } else { "are" },
+            ),
+            Kind::ToSql { index, type_ } => {
+                write!(formatter, "column {}", index + 1)?;
+                self.tell_type(type_, formatter)
+            }
+            Kind::Invalid(text) => formatter.write_str(text),
+            _ => Ok(()),
+        }
+    }
+
+    /// The type for which there is no value, unless the cause names it itself.
+    fn tell_type(&self, type_: &Type, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.is_caused_by::<WrongType>() {
+            true => Ok(()),
+            false => write!(formatter, " (`{type_}`)"),
+        }
     }
 
     fn is_caused_by<T: StdError + 'static>(&self) -> bool {
