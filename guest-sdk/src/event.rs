@@ -5,7 +5,7 @@
 //! Left to others: the order of things in an invocation ([`crate::function`]).
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
 use crate::bindings::hearth::function::invocation::HttpHead;
@@ -95,11 +95,14 @@ impl From<Streamed> for Encoded {
 impl<T: DeserializeOwned> Event for T {
     fn decode(bytes: Vec<u8>) -> Result<Self, Failure> {
         serde_json::from_slice(&bytes).map_err(|error| {
-            let message = match error.classify() {
-                Category::Data => format!("the event is not what this function takes: {error}"),
-                _ => format!("the event is not JSON: {error}"),
+            // Behind what was enough for the type JSON may go on: a list of more than a pair has.
+            let is_json = error.classify() == Category::Data
+                || serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
+            let what = match is_json {
+                true => "what this function takes",
+                false => "JSON",
             };
-            Failure::caller(INVALID_EVENT, message)
+            Failure::caller(INVALID_EVENT, format!("the event is not {what}: {error}"))
         })
     }
 }
@@ -183,6 +186,19 @@ mod tests {
             assert_eq!(failure.error_type(), INVALID_EVENT);
             assert_eq!(failure.blame(), Blame::Caller);
         }
+    }
+
+    #[test]
+    fn an_event_that_goes_on_is_json_all_the_same() {
+        let told = |event: &str| {
+            let failure = <(i32, Option<i32>)>::decode(event.into()).expect_err(event);
+            failure.message().to_owned()
+        };
+        assert_eq!(
+            told("[5, null, 1]"),
+            "the event is not what this function takes: trailing characters at line 1 column 11"
+        );
+        assert!(told("[5, null] 1").starts_with("the event is not JSON: trailing characters"));
     }
 
     #[test]
