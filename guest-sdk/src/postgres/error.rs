@@ -65,6 +65,8 @@ pub(super) enum Kind {
     FromSql {
         index: usize,
         name: String,
+        /// Whether it is no table's.
+        is_computed: bool,
         type_: Type,
         is_null: bool,
     },

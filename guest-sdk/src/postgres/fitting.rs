@@ -7,11 +7,16 @@ use postgres_types::{Kind, Type};
 /// How many labels or fields of a type are told.
 const PARTS_MAX: usize = 12;
 
-/// What to read a column of this name and type as.
-pub(super) fn of_column(name: &str, type_: &Type) -> String {
-    match held_by(type_, "FromSql") {
-        Some(rust) => format!("read it as {rust}"),
-        None => format!("read it as text (`{name}::text` in the SQL) or as a `RawValue`"),
+/// What to read a column of this type as, which has this name if it is a table's.
+pub(super) fn of_column(name: Option<&str>, type_: &Type) -> String {
+    match (held_by(type_, "FromSql"), name) {
+        (Some(rust), _) => format!("read it as {rust}"),
+        (None, Some(name)) => {
+            format!("read it as text (`{name}::text` in the SQL) or as a `RawValue`")
+        }
+        (None, None) => {
+            "cast the expression to text in the SQL, or read it as a `RawValue`".to_owned()
+        }
     }
 }
 
@@ -161,8 +166,12 @@ mod tests {
             ),
         ];
         for (type_, expected) in cases {
-            assert_eq!(of_column("x", &type_), expected);
+            assert_eq!(of_column(Some("x"), &type_), expected);
         }
+        assert_eq!(
+            of_column(None, &Type::VOID),
+            "cast the expression to text in the SQL, or read it as a `RawValue`"
+        );
         assert_eq!(
             of_parameter(0, &Type::INT2),
             "it takes `i16`, or a cast in the SQL (`$1::…`)"

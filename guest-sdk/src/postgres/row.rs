@@ -112,6 +112,7 @@ impl Row {
                 Kind::FromSql {
                     index: number,
                     name,
+                    is_computed: column.table_oid().is_none(),
                     type_: type_.clone(),
                     is_null: cell.is_none(),
                 },

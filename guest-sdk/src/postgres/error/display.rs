@@ -23,7 +23,13 @@ impl fmt::Display for Error {
             Kind::ToSql { index, type_ } => {
                 write!(formatter, "; {}", fitting::of_parameter(*index, type_))
             }
-            Kind::FromSql { name, type_, .. } => {
+            Kind::FromSql {
+                name,
+                is_computed,
+                type_,
+                ..
+            } => {
+                let name = Some(&**name).filter(|_| !is_computed);
                 write!(formatter, "; {}", fitting::of_column(name, type_))
             }
             Kind::CopiedRow { misfit, .. } => match &**misfit {

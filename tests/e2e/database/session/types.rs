@@ -368,7 +368,7 @@ behind_both_doors! {
             "the SQL text contains a zero byte",
             "column `list` (0) has a NULL within: read what may be one as an `Option`, an array as a `Vec<Option<…>>`",
             "column `age` (0): cannot convert between the Rust type `alloc::string::String` and the Postgres type \
-             `interval`; read it as text (`age::text` in the SQL) or as a `RawValue`",
+             `interval`; cast the expression to text in the SQL, or read it as a `RawValue`",
             "parameter $1: cannot convert between the Rust type `&str` and the Postgres type `interval`; give it as \
              text (`$1::text::interval` in the SQL) or as a `RawValue`",
         ];
