@@ -84,23 +84,36 @@ pub fn answer<O: Outcome>(outcome: O, deadline_ms: u64, work: Option<Rc<Work>>) 
     })
 }
 
-/// Runs what `init = …` or `snapshot = …` names.
-pub async fn hook<F, E>(named: impl FnOnce() -> F) -> Result<(), bindings::Failure>
+/// What a hook returns: a future of a `Result`, whose error can be any.
+#[diagnostic::on_unimplemented(
+    message = "a hook is an `async fn` that returns a `Result<(), Error>`, and this one returns `{Self}`",
+    label = "this hook is not an `async fn() -> Result<(), Error>`",
+    note = "`Error` is `hearth::Error`, `hearth::Failure` or anything that converts into `hearth::Error`"
+)]
+pub trait Hook {
+    /// Runs it.
+    fn run(self) -> impl Future<Output = Result<(), bindings::Failure>>;
+}
+
+impl<F, E> Hook for F
 where
     F: Future<Output = Result<(), E>>,
     E: Into<Error> + 'static,
 {
-    let outcome = named().await.map_err(failure::from_any);
+    async fn run(self) -> Result<(), bindings::Failure> {
+        self.await.map_err(failure::from_any)
+    }
+}
+
+/// Runs what `init = …` or `snapshot = …` names.
+pub async fn hook<H: Hook>(named: impl FnOnce() -> H) -> Result<(), bindings::Failure> {
+    let outcome = named().run().await;
     context::hand_over_output();
     outcome
 }
 
 /// Runs what `restored = …` names, after which the instance may be kept.
-pub async fn restored<F, E>(named: impl FnOnce() -> F) -> Result<Verdict, bindings::Failure>
-where
-    F: Future<Output = Result<(), E>>,
-    E: Into<Error> + 'static,
-{
+pub async fn restored<H: Hook>(named: impl FnOnce() -> H) -> Result<Verdict, bindings::Failure> {
     hook(named).await.map(|()| Verdict::Keep)
 }
 
