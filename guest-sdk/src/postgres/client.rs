@@ -84,7 +84,7 @@ pub fn default() -> Result<Client, Error> {
 ///
 /// All futures of a client, a session and a transaction are [`Send`], so that a method of a trait can wait for them in
 /// `#[async_trait]` or behind `boxed()`. Of [`transact`](Self::transact), whose closure borrows the transaction, the
-/// compiler cannot see that, nor behind `impl GenericClient`.
+/// compiler cannot see that; nor in code that is itself generic over [`GenericClient`](super::GenericClient).
 #[derive(Clone)]
 pub struct Client {
     database: Arc<Database>,
@@ -331,8 +331,13 @@ impl fmt::Debug for TransactionBuilder<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres::GenericClient;
 
     fn need_send<T: Send>(_: T) {}
+
+    async fn generic(db: &impl GenericClient) -> Result<u64, Error> {
+        db.execute("", &[]).await
+    }
 
     /// Only compiled: `#[async_trait]`, `boxed()` and a trait that promises `impl Future + Send` ask for it.
     #[test]
@@ -349,6 +354,7 @@ mod tests {
             need_send(db.prepare(""));
             need_send(db.pipeline().run());
             need_send(db.copy_in(""));
+            need_send(generic(db));
             need_send(db.session());
             need_send(db.transaction());
             need_send(crate::timeout(Duration::ZERO, db.query("", &[])));

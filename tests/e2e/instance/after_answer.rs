@@ -141,7 +141,7 @@ behind_both_doors! {
     }
 
     async fn each_work_that_fails_is_an_error_in_the_log_with_what_caused_it(door) {
-        let mut trial = Setup::of(&ONWARD).toml("[log]\nlevel = \"warn\"\n").start(door).await;
+        let mut trial = Setup::of(&ONWARD).start(door).await;
         let fails = |text| json!([{ "fail_because": [text, "no paper"] }]);
         let answer = trial.invoke(json!({ "after": [fails("no receipt"), fails("no bill")] })).await;
         assert!(!answer.failed);

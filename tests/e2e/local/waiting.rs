@@ -108,7 +108,8 @@ async fn leave(trial: &Trial, event: &[u8]) {
         .await
         .unwrap();
     drop(caller);
-    trial.host.line("its caller went away").await;
+    let gone = "its caller went away";
+    eventually(gone, async || (trial.host.lines(gone) > 0).then_some(())).await;
 }
 
 #[tokio::test]
