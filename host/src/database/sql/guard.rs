@@ -120,7 +120,9 @@ fn of_statement(
         Token::Word(verb) if verb == "alter" || verb == "create" => {
             let keeps = |token: &Token| token.is_one_of(&["role", "user", "database", "group"]);
             let noun = tokens.get(1).filter(|token| keeps(token))?;
-            let is_mapping = tokens.get(2).is_some_and(|token| token.is("mapping"));
+            // Elsewhere it is a name like any other.
+            let is_mapping = matches!(tokens, [_, user, mapping, next, ..]
+                if user.is("user") && mapping.is("mapping") && next.is_one_of(&["for", "if"]));
             let sets = tokens
                 .iter()
                 .any(|token| token.is_one_of(&["reset", "set"]));
@@ -300,9 +302,11 @@ fn runs_text_elsewhere(tokens: &[Token], index: usize) -> bool {
 }
 
 /// Whether this is `TREAT(x AS name)`: to PostgreSQL a call of `pg_catalog.name(x)`, whatever that is, however its
-/// name is written.
+/// name is written. A table may have that name as well, but no call stands behind these words.
 pub fn calls_by_type(tokens: &[Token], index: usize) -> bool {
-    tokens[index].is("treat") && tokens.get(index + 1) == Some(&Token::Symbol('('))
+    let before = index.checked_sub(1).map(|before| &tokens[before]);
+    let is_table = before.is_some_and(|token| token.is_one_of(&["copy", "into", "table"]));
+    tokens[index].is("treat") && tokens.get(index + 1) == Some(&Token::Symbol('(')) && !is_table
 }
 
 /// Whether a name can be that of a function which is called here: `f(x)`, or `(x).f`, where `x` may

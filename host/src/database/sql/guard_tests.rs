@@ -75,6 +75,8 @@ fn a_change_of_a_protected_setting_is_found_however_it_is_written() {
         "select pg_catalog . \"set_config\" /**/ ( 'APP.TENANT' , 'other', true)",
         "alter role current_user set app.tenant = 'other'",
         "alter database d set role = 'admin'",
+        "alter database mapping set role = 'admin'",
+        "alter user mapping set app.tenant = 'x'",
     ] {
         assert!(
             matches!(found(sql), Some(Risk::Setting(_))),
@@ -134,6 +136,8 @@ fn what_settings_are_kept_for_is_told_from_a_setting() {
     for sql in [
         "create user u",
         "create database d",
+        "create role mapping",
+        "create user mapping superuser login",
         "alter role r rename to s",
     ] {
         assert!(matches!(found(sql), Some(Risk::Keeper(_))), "{sql}");
@@ -207,6 +211,8 @@ fn everyday_statements_have_no_risk() {
         "set session characteristics as transaction isolation level serializable",
         "set schema.x = 'y'; set local names.x = 'y'; set transaction.x = 'y'; set local.x = 'y'",
         "select ts_stat, t.ts_statistics, treat, \"treat\"(1) from t",
+        "insert into treat (a) values (1)",
+        "create table treat (a int)",
         "select own.schedule(1), schedule, t.invoke, cron.job.schedule from t, cron.job",
         "select lo_put(1, 0, '')",
         "set constraints all deferred",

@@ -31,6 +31,7 @@ pub fn outlasts_its_transaction(sql: &str) -> bool {
                 let parentheses = OnceCell::new();
                 let parentheses = || parentheses.get_or_init(|| Parentheses::of(rest));
                 rest.windows(2).any(lasts)
+                    || (0..statement.len()).any(|at| calls_by_type(statement, at))
                     || leads_into_temporary(statement)
                     || (0..statement.len()).any(|at| hides_a_call(statement, at))
                     || (0..rest.len()).any(|at| sets(rest, at, parentheses))
@@ -89,8 +90,7 @@ fn lasts(pair: &[Token]) -> bool {
         ];
         token.name().is_some_and(|name| names.contains(&name))
     };
-    calls_by_type(pair, 0)
-        || (names(&pair[0]) && pair[1] == Token::Symbol('('))
+    (names(&pair[0]) && pair[1] == Token::Symbol('('))
         || (pair[0] == Token::Symbol('.') && names(&pair[1]))
 }
 
