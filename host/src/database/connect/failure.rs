@@ -105,9 +105,9 @@ impl Failure {
 /// pooler does not quote.
 fn without_names(text: &str, names: &[&str]) -> String {
     let text = without_quoted(text);
-    let is_part = |c: char| c.is_whitespace() || ",;()'".contains(c);
+    let is_part = |c: char| !(c.is_alphanumeric() || "_-.".contains(c));
     let words = text.split_inclusive(is_part).map(|part| {
-        let word = part.trim_end_matches(is_part).trim_end_matches(['.', ':']);
+        let word = part.trim_end_matches(is_part).trim_end_matches('.');
         match names.contains(&word) {
             true => format!("…{}", &part[word.len()..]),
             false => part.to_owned(),
@@ -240,6 +240,7 @@ mod tests {
             ("Benutzer „shop“, «eu»", "Benutzer „…“, «…»"),
             ("cut off: \"shop", "cut off: \"…"),
             ("no such user: shop", "no such user: …"),
+            ("user=shop at shop@10.0.0.5:5432", "user=… at …@…:5432"),
             (
                 "no credentials for the role shop. Shopping",
                 "no credentials for the role …. Shopping",

@@ -218,7 +218,8 @@ impl Address {
             HostName::Folder(_) => None,
         });
         let database = self.parts.database.as_deref();
-        hosts.chain(database).chain([self.user.as_str()]).collect()
+        let names = hosts.chain(database).chain([self.user.as_str()]);
+        names.filter(|name| !name.is_empty()).collect()
     }
 
     fn startup(&self) -> Vec<(&str, &str)> {
