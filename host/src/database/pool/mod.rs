@@ -189,6 +189,9 @@ impl Pool {
             };
             progress = so_far.unwrap_or_else(|| Progress::until(until));
             let connecting = progress.is_connecting();
+            if !connecting {
+                begin = Instant::now();
+            }
             if !connecting && looks.lasts(|| holds(self.connections_max)) {
                 return Err(Missed::ForItself);
             }
