@@ -10,7 +10,7 @@
 //! - nothing is sent on a connection that has been closed or has said something unasked.
 //!
 //! Left to others: when a connection is made, and what is done when it is lost
-//! ([`super::connection`]). Why not a client of a library's: it moves each request through a queue,
+//! ([`super::endpoint`]). Why not a client of a library's: it moves each request through a queue,
 //! a dispatcher and a signal back, for connections that are shared; this is the hottest path there is.
 
 use std::future::poll_fn;
