@@ -87,12 +87,6 @@ impl Prelude {
             Error::Server(server) if server.code == "25001" => server,
             _ => return error,
         };
-        if self.section.is_empty() {
-            return Error::Unsupported(format!(
-                "the statement takes no transaction around it ({server}), but behind a pooler (`prepare = \"never\"`) a \
-                 timeout holds for one; execute it without a timeout"
-            ));
-        }
         Error::Denied(format!(
             "the statement takes no transaction around it ({server}), but what {} puts in force holds for one; execute \
              it by a function, or on a database, without role, read_only and settings",

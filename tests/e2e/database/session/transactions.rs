@@ -85,9 +85,7 @@ behind_both_doors! {
         let setup = Setup::of(&QUERY).with(&database).database("prepare", "\"never\"");
         let steps = json!([{ "query": "vacuum things" }, { "timeout_ms": 5000, "hurried": [{ "query": "vacuum things" }] }]);
         let results = setup.start(door).await.value(json!({ "steps": steps })).await;
-        assert_eq!(results[0]["rows"], json!([]), "{results}");
-        let refused = results[1][0]["error"]["message"].as_str().unwrap_or_default();
-        assert!(refused.contains("execute it without a timeout"), "{results}");
+        assert_eq!([&results[0]["rows"], &results[1][0]["rows"]], [&json!([]), &json!([])], "{results}");
         let several = json!([{ "execute": "vacuum things; drop table things" }]);
         let results = trial.value(json!({ "steps": several })).await;
         assert_eq!(results[0]["error"]["code"], "42601", "{results}");
