@@ -60,7 +60,7 @@ impl Connection {
             Some(prelude) => {
                 self.begin_command(&prelude.before(sql))?;
                 self.under_way.had_sequences = had_sequences;
-                self.under_way.leading = prelude.statements;
+                self.under_way.leading = 1;
                 let done = self.finish().await;
                 done.map_err(|error| match self.under_way.leading {
                     0 if stands_alone(sql) => prelude.around(error),

@@ -18,8 +18,6 @@ pub struct Prelude {
     pub command: Command,
     /// The same without arguments, once a batch has asked for it.
     text: OnceLock<String>,
-    /// How many statements that are.
-    pub statements: u32,
     /// Where the configuration says so.
     section: Arc<str>,
 }
@@ -35,7 +33,6 @@ impl Prelude {
         let parameters = (1..=arguments.len()).map(|number| format!("${number}::pg_catalog.text"));
         Some(Arc::new(Self {
             text: OnceLock::new(),
-            statements: 1,
             section: section.clone(),
             command: Command {
                 sql: call(&parameters.collect::<Vec<_>>()).into(),
