@@ -285,18 +285,9 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
+    use super::super::http1::tests::asks;
     use super::super::http1_reply;
     use super::*;
-
-    fn asks() -> Request<'static> {
-        Request {
-            method: Method::GET,
-            path: "/next",
-            headers: &[],
-            body: Bytes::new(),
-            rest_timeout: &|_| limits::API_REPLY_TIMEOUT,
-        }
-    }
 
     fn reply(status: u16) -> Result<Reply, Lost> {
         let head = format!("HTTP/1.1 {status} X\r\n\r\n");

@@ -351,7 +351,7 @@ impl Connection {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use http::HeaderValue;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
@@ -374,7 +374,8 @@ mod tests {
         }
     }
 
-    fn asks() -> Request<'static> {
+    /// A request for the next event.
+    pub fn asks() -> Request<'static> {
         Request {
             method: Method::GET,
             path: "/next",
