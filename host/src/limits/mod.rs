@@ -148,6 +148,8 @@ pub const JOINT_WORK_MAX: usize = 3;
 /// long an invocation that waits for a connection does nothing on those that it has, where these are all, before it
 /// is told that it waits for itself.
 pub const LOOK_AROUND: Duration = Duration::from_millis(100);
+/// How long a host has for a login before the next one is tried, if whoever wants the connection has so long.
+pub const LOGIN_SHARE_MIN: Duration = Duration::from_millis(100);
 /// How long a new connection may take before one that has come to rest is taken in its place.
 pub const LOGIN_SILENCE: Duration = Duration::from_secs(1);
 /// How long servers that are gone, or of another kind than is wanted, are asked again where another one may be

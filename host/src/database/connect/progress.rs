@@ -62,7 +62,10 @@ pub(super) fn reading(reading: bool) {
 pub(super) fn failed(host: &dyn fmt::Display, failure: &Failure, names: &[&str]) {
     _ = PROGRESS.try_with(|progress| {
         progress.failed.replace(Some(failure.at(host, names)));
-        progress.refused.set(failure.is_passing());
+        // Another host may be of another kind: what was refused may do better later all the same.
+        progress
+            .refused
+            .set(progress.is_refused() || failure.is_passing());
     });
 }
 

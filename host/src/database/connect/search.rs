@@ -242,9 +242,10 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The end of one part of the time until `until`, where so many parts are still to come.
+/// The end of one part of the time until `until`, where so many parts are still to come; one that a login fits in.
 fn share(until: Instant, parts: usize) -> Instant {
     let now = Instant::now();
     let left = until.saturating_duration_since(now);
-    now + left / u32::try_from(parts.max(1)).unwrap_or(u32::MAX)
+    let part = left / u32::try_from(parts.max(1)).unwrap_or(u32::MAX);
+    now + part.max(limits::LOGIN_SHARE_MIN.min(left))
 }
