@@ -85,6 +85,7 @@ impl Connection {
     pub async fn ask(&mut self) -> Result<()> {
         self.wire.begin();
         self.begin_request();
+        self.savepoints.begin_nothing();
         self.wire.sync();
         self.finish().await
     }

@@ -39,6 +39,11 @@ impl Savepoints {
         self.released.clone()
     }
 
+    /// A request begins that does nothing in the transaction, and takes nothing along.
+    pub fn begin_nothing(&mut self) {
+        self.released = None;
+    }
+
     /// The transaction is about to end, and they with it.
     pub fn end(&mut self) {
         *self = Self::default();
@@ -46,6 +51,8 @@ impl Savepoints {
 
     /// The request that was begun is taken back.
     pub fn take_back(&mut self) {
-        self.releasing = self.released.take();
+        if let Some(released) = self.released.take() {
+            self.releasing = Some(released);
+        }
     }
 }
