@@ -150,9 +150,11 @@ async fn described_otherwise(
 }
 
 /// What to tell if the server refuses to say more of a statement for which an argument did not fit. Nothing was executed,
-/// and the misfit is what the caller can mend; but a transaction has failed by the refusal.
+/// and the misfit is what the caller can mend; but a transaction has failed by the refusal, and with a lost connection
+/// is gone what earlier calls have left there, which the host says once.
 pub(super) fn graver(host: &impl Host, refusal: Error, misfit: Error) -> Error {
-    match host.trouble().is_some() && refusal.as_db_error().is_some() {
+    let fails_all = host.trouble().is_some() && refusal.as_db_error().is_some();
+    match fails_all || refusal.is_closed() {
         true => refusal,
         false => misfit,
     }

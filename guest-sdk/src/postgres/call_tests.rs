@@ -355,6 +355,16 @@ fn a_refusal_that_fails_a_transaction_is_told_and_not_the_misfit() {
     }
 }
 
+/// The host says so once, and the next call runs elsewhere.
+#[test]
+fn a_connection_that_is_lost_meanwhile_is_told_and_not_the_misfit() {
+    let text = described(7, &[Type::TEXT], &[("n", Type::INT4)]);
+    let lost = wire::Error::ConnectionLost(false);
+    let host = Script::new([Line::Statement(text), Line::Error(lost)]);
+    let error = first(&host, "SELECT $1", &[&1_i32]).expect_err("an i32 is no text");
+    assert!(error.is_closed(), "{error}");
+}
+
 /// The host would end the instance.
 #[test]
 fn what_is_too_large_together_is_refused_before_the_call() {
