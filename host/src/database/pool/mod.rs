@@ -136,6 +136,11 @@ impl Pool {
         }
     }
 
+    /// How many connections there may be.
+    pub fn connections_max(&self) -> usize {
+        self.connections_max
+    }
+
     /// Borrows a connection, waiting for one until `until` at most, or not at all.
     pub async fn lend(&self, until: Instant, wait: Wait, holds: Holds<'_>) -> Result<Loan> {
         let asked = Instant::now();
@@ -202,8 +207,14 @@ impl Pool {
             }
             // It may be that the server takes no more of them, or that none can be made any more, while those that
             // there are do. A login that only takes its time is not thrown away: it is one that was needed.
-            let is_in_vain = progress.is_refused() || begin.elapsed() >= limits::LOGIN_SILENCE;
-            if connecting && is_in_vain && self.counts().resting > 0 {
+            let is_long = begin.elapsed() >= limits::LOGIN_SILENCE;
+            let is_in_vain = progress.is_refused() || is_long;
+            // Where others wait, those that come free are theirs: whoever is refused gets in line behind them.
+            let gets_in_line = progress.is_refused() && is_long;
+            let counts = self.counts();
+            let is_served_elsewhere =
+                is_in_vain && counts.resting > 0 || gets_in_line && counts.waiting > 0;
+            if connecting && is_served_elsewhere {
                 getting.set(self.inner.timeout_get(waiting));
                 (progress, begin) = (Progress::until(until), Instant::now());
             }
