@@ -84,6 +84,11 @@ impl Database {
         &self.name
     }
 
+    /// How many connections there may be.
+    fn connections_max(&self) -> usize {
+        self.pool.connections_max()
+    }
+
     /// Closes the connections that nobody uses, and goes on lending.
     pub async fn cool(&self) {
         self.pool.cool().await;

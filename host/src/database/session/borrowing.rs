@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::Session;
 use super::seat::{Role, Seat};
 use super::turn::Renewal;
@@ -116,39 +118,41 @@ impl Session {
         wait: Wait,
     ) -> Result<Arc<Seat>> {
         let until = self.lend_until(timeout);
-        if self.seats().len() >= limits::LOANS_PER_INVOCATION_MAX {
-            Box::pin(self.until_one_less(until, wait)).await?;
-        }
+        let room = match self.room.clone().try_acquire_owned() {
+            Ok(room) => room,
+            Err(_) => Box::pin(self.until_one_less(until, wait)).await?,
+        };
         let holds = |most| self.standstill(most, |seat| Arc::ptr_eq(seat.database(), database));
         let lending = pin!(database.lend(until, wait, &holds, &self.account));
         let loan = self.unless_ended(lending).await?;
         let (account, aside) = (self.account.clone(), self.asides.one_more());
-        let seat = Arc::new(Seat::new(database.clone(), account, loan, role, aside));
+        let seat = Arc::new(Seat::new(
+            database.clone(),
+            account,
+            loan,
+            role,
+            room,
+            aside,
+        ));
         drop(seat.begin_turn(self.next_turn()));
         self.admit_seat(&seat)?;
         Ok(seat)
     }
 
     /// Waits until this invocation uses fewer connections than it may, of all databases.
-    async fn until_one_less(&self, until: Instant, wait: Wait) -> Result<()> {
-        const MOST: usize = limits::LOANS_PER_INVOCATION_MAX;
-        let look = || self.standstill(MOST, |_| true);
+    async fn until_one_less(&self, until: Instant, wait: Wait) -> Result<OwnedSemaphorePermit> {
+        if wait == Wait::NotAtAll {
+            return Err(too_many());
+        }
+        let look = || self.standstill(limits::LOANS_PER_INVOCATION_MAX, |_| true);
+        let mut room = pin!(self.room.clone().acquire_owned());
         loop {
-            let left = self.leaving.notified();
-            if self.has_ended() {
-                return Err(Error::Ended);
-            }
-            if self.seats().len() < MOST {
-                return Ok(());
-            }
             let seen = Standstill::seen_by(look);
             let next = until.min(seen.at + limits::LOOK_AROUND);
-            let waited = match wait {
-                Wait::UntilDeadline => tokio::time::timeout_at(next.into(), left).await,
-                Wait::NotAtAll => return Err(too_many()),
-            };
-            if waited.is_err() && (Instant::now() >= until || seen.lasts(look)) {
-                return Err(too_many());
+            match tokio::time::timeout_at(next.into(), room.as_mut()).await {
+                Ok(room) => return room.map_err(|_| Error::Ended),
+                Err(_) if Instant::now() >= until || seen.lasts(look) => return Err(too_many()),
+                Err(_) => {}
             }
         }
     }
@@ -157,8 +161,10 @@ impl Session {
     /// under way on any of them.
     fn standstill(&self, most: usize, is_such: impl Fn(&Seat) -> bool) -> Option<u64> {
         let seats = self.seats();
-        let stays =
-            |seat: &&Arc<Seat>| is_such(seat) && seat.role() != Role::Call && !seat.is_being_left();
+        let stays = |seat: &&Arc<Seat>| {
+            let is_held = seat.role() != Role::Call && !seat.is_being_left();
+            is_such(seat) && is_held && !seat.is_empty()
+        };
         let (mut count, mut last) = (0, 0);
         for seat in seats.iter().filter(stays) {
             last = last.max(seat.stands_still()?);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::Session;
 use super::grants::Meter;
 use super::seat::{Flow, Role, Seat};
-use super::turn::Claim;
+use super::turn::{Claim, tells_of_loss};
 use crate::database::connection::batch::{Batch, Rest};
 use crate::database::connection::exchange::Started;
 use crate::database::error::{Error, Result};
@@ -127,7 +127,7 @@ impl Cursor {
                     self.seat.stop_flow();
                 }
                 if !self.seat.role().is_held() {
-                    self.session.leave(&self.seat, fetched.is_err());
+                    self.session.leave(&self.seat, tells_of_loss(&fetched));
                 }
             }
         }

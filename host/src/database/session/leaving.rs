@@ -4,7 +4,9 @@
 //! - what a guest gives up is ended on the server at once, and not when the connection is next used;
 //! - a connection with something that later calls rely on (a transaction, settings) stays with the
 //!   invocation also when a call on it was given up: the transaction has then failed;
-//! - if such a connection is lost, the next call says so, rather than to run somewhere else.
+//! - if such a connection is lost, the next call says so, rather than to run somewhere else; and if a transaction was
+//!   open there, all do that would go on with it, until one ends it or begins anew. Whoever was told first may have
+//!   given up in that moment, and not know.
 
 use std::sync::Arc;
 
@@ -12,8 +14,11 @@ use tokio::sync::oneshot;
 
 use super::Session;
 use super::seat::{Role, Seat};
+use super::work::Work;
+use crate::database::Database;
 use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
+use crate::database::sql::ending::begins_anew;
 use crate::limits;
 use crate::lock::lock;
 
@@ -68,7 +73,6 @@ impl Session {
         };
         if seat.is_flowing() {
             seat.change(Role::Call, Role::Cursor);
-            self.leaving.notify_waiters();
         } else if loan.is_clean() {
             let loan = held.take();
             // A call that has found it here on another thread finds nothing that it relies on gone.
@@ -83,10 +87,11 @@ impl Session {
             let missed = !told && !role.is_held() && loan.is_relied_on();
             // Dropped without being given back, it is retired.
             *held = None;
+            seat.leave_room();
             drop(held);
             match missed {
                 true => self.keep(seat),
-                false => self.forget(seat),
+                false => self.told_of_loss(seat),
             }
         } else if role.is_held() || (loan.is_busy() && role != Role::Kept) {
             drop(held);
@@ -108,7 +113,6 @@ impl Session {
             let kept = seats.remove(at);
             seats.push(kept);
         }
-        self.leaving.notify_waiters();
     }
 
     /// What a call is told that finds no connection in its place.
@@ -116,12 +120,31 @@ impl Session {
         match seat.role() {
             // It was given back in the meantime, and the call is made elsewhere.
             Role::Call => {}
-            // The next one after this may take another connection: the guest knows now.
-            Role::Kept => self.forget(seat),
+            Role::Kept => self.told_of_loss(seat),
             Role::Cursor | Role::Transaction | Role::Pinned => return Error::Ended,
         }
         Error::ConnectionLost {
             maybe_executed: false,
+        }
+    }
+
+    /// The guest is told that a seat's connection is lost. The next call may take another one, unless it would go on
+    /// with the transaction that was open there.
+    fn told_of_loss(&self, seat: &Arc<Seat>) {
+        match seat.role() == Role::Kept && seat.has_transaction() {
+            true => seat.lose(),
+            false => self.forget(seat),
+        }
+    }
+
+    /// A call that begins anew relies on no transaction that was lost, if the guest was told of that.
+    pub(in crate::database) fn begin_anew(&self, database: &Arc<Database>, work: &impl Work) {
+        let is_lost = |seat: &&Arc<Seat>| seat.is_lost() && Arc::ptr_eq(seat.database(), database);
+        let lost = self.seats().iter().find(is_lost).cloned();
+        if let Some(seat) = lost
+            && work.texts().next().is_some_and(begins_anew)
+        {
+            self.forget(&seat);
         }
     }
 

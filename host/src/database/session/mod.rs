@@ -17,15 +17,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use crate::database::error::{Error, Result};
 use crate::database::pool::Wait;
+use crate::database::sql::ending::ends_somewhere;
 use crate::database::sql::listening::listens;
 use crate::database::statement::Description;
 use crate::database::{Database, Databases};
 use crate::invocation::Deadline;
+use crate::limits;
 use crate::lock::lock;
 use crate::telemetry::Account;
 use aside::Asides;
@@ -40,6 +42,7 @@ mod leaving;
 mod overheard;
 pub mod pinned;
 pub mod place;
+mod repetition;
 mod savepoint;
 mod seat;
 mod shared;
@@ -49,7 +52,8 @@ mod turn;
 pub mod work;
 
 use pinned::Pinned;
-use seat::{Role, Seat, may_try_again};
+use repetition::Repetitions;
+use seat::{Role, Seat};
 use transaction::{Options, Transaction};
 use turn::{Claim, Renewal};
 use work::Work;
@@ -67,8 +71,8 @@ pub struct Session {
     ending: Notify,
     /// Tells that a connection is now kept for all further calls, or that one that is has nothing to do.
     pub(in crate::database) keeping: Notify,
-    /// Tells that there is a seat less, or one less that ends by itself.
-    leaving: Notify,
+    /// For the connections that it may use at a time, of all databases.
+    room: Arc<Semaphore>,
     seats: Mutex<Vec<Arc<Seat>>>,
     /// How many turns on them were asked for.
     turns: AtomicU64,
@@ -96,7 +100,7 @@ impl Session {
             ended: AtomicBool::new(false),
             ending: Notify::new(),
             keeping: Notify::new(),
-            leaving: Notify::new(),
+            room: Arc::new(Semaphore::new(limits::LOANS_PER_INVOCATION_MAX)),
             seats: Mutex::default(),
             turns: AtomicU64::new(0),
             asides: Asides::default(),
@@ -159,7 +163,7 @@ impl Session {
         let begin = self.grants.begin(database.name(), options)?.sql();
         let seat = self.borrow(&database, Role::Transaction, timeout, Wait::UntilDeadline);
         let seat = seat.await?;
-        seat.begin_later(&begin).await;
+        seat.begin_later(&begin);
         let number = seat.begin_one();
         Ok(Transaction::new(self.clone(), seat, begin, number))
     }
@@ -189,7 +193,7 @@ impl Session {
         self.ending.notify_waiters();
         self.asides.close();
         let seats = std::mem::take(&mut *self.seats());
-        self.leaving.notify_waiters();
+        self.room.close();
         for seat in seats {
             self.settle_later(&seat);
         }
@@ -221,8 +225,8 @@ impl Session {
         self.rested_ms.fetch_add(time, Ordering::Relaxed);
     }
 
-    /// Does a piece of work on a connection of its own, or on the one that the invocation keeps. A
-    /// second time, if the connection turned out to have been gone before anything was sent.
+    /// Does a piece of work on a connection of its own, or on the one that the invocation keeps. Once
+    /// more, if the connection turned out to have been gone before anything was sent.
     pub(in crate::database) async fn call<W: Work>(
         self: &Arc<Self>,
         database: &str,
@@ -231,11 +235,12 @@ impl Session {
         self.admit(database, &work)?;
         let database = self.database(database)?;
         shared::permit(&database, &work)?;
-        let mut first = true;
+        self.begin_anew(&database, &work);
+        let mut repetitions = Repetitions::of(&database);
         loop {
             let seat = self.seat(&database, work.timeout()).await?;
             let result = self.perform(&seat, &work, None).await;
-            if !may_try_again(&mut first, &seat, &result) {
+            if !repetitions.admit(&seat, &result) {
                 return result.map(|done| (done, seat));
             }
         }
@@ -270,6 +275,9 @@ impl Session {
         let call = self.account.call(name, work.operation(), texts);
         let done = self.with_loan_of(seat, claim, work, renewal).await;
         call.end(done.as_ref().err().map(Error::kind));
+        if seat.is_lost() && work.texts().any(ends_somewhere) {
+            self.forget(seat);
+        }
         done
     }
 
@@ -301,7 +309,7 @@ impl Session {
 
     pub(in crate::database) fn forget(&self, seat: &Arc<Seat>) {
         self.seats().retain(|other| !Arc::ptr_eq(other, seat));
-        self.leaving.notify_waiters();
+        seat.leave_room();
     }
 
     pub(in crate::database) fn seats(&self) -> MutexGuard<'_, Vec<Arc<Seat>>> {

@@ -11,7 +11,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use super::aside::Aside;
 use crate::database::Batch;
@@ -29,6 +29,8 @@ pub(in crate::database) struct Seat {
     pub(super) account: Arc<Account>,
     pub(in crate::database) loan: tokio::sync::Mutex<Option<Loan>>,
     role: Mutex<Role>,
+    /// Its place among those that an invocation may use at a time.
+    room: Mutex<Option<OwnedSemaphorePermit>>,
     flow: Mutex<FlowState>,
     /// Whether the call under way was given up.
     pub(super) given_up: AtomicBool,
@@ -50,6 +52,8 @@ pub(in crate::database) struct Seat {
     transactions: AtomicU64,
     /// Whether its connection was clean by then.
     clean: AtomicBool,
+    /// Whether the guest was told that its connection is lost, and the transaction that was open there.
+    lost: AtomicBool,
     /// The portals whose rows nobody will read any more.
     pub(super) ended_portals: Mutex<Vec<String>>,
     /// The rows that were read before their turn.
@@ -121,6 +125,7 @@ impl Seat {
         account: Arc<Account>,
         loan: Loan,
         role: Role,
+        room: OwnedSemaphorePermit,
         aside: Aside,
     ) -> Self {
         Self {
@@ -128,6 +133,7 @@ impl Seat {
             account,
             loan: tokio::sync::Mutex::new(Some(loan)),
             role: Mutex::new(role),
+            room: Mutex::new(Some(room)),
             flow: Mutex::default(),
             given_up: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
@@ -139,6 +145,7 @@ impl Seat {
             in_transaction: AtomicBool::new(false),
             transactions: AtomicU64::new(0),
             clean: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
             ended_portals: Mutex::default(),
             aside,
         }
@@ -157,6 +164,11 @@ impl Seat {
         if *role == from {
             *role = to;
         }
+    }
+
+    /// It counts no more among those that its invocation uses.
+    pub(super) fn leave_room(&self) {
+        *lock(&self.room) = None;
     }
 
     /// Whether its connection is gone; false while a call uses it.
@@ -191,6 +203,16 @@ impl Seat {
     /// Whether a transaction was open on it when its last call was over.
     pub(in crate::database) fn has_transaction(&self) -> bool {
         self.in_transaction.load(Ordering::Acquire)
+    }
+
+    /// The guest is told that its connection is lost, and the transaction that was open there.
+    pub(in crate::database) fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
+    }
+
+    /// Whether the guest was told so, and has not ended that transaction yet.
+    pub(in crate::database) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
     }
 
     /// What tells the transaction that was open then, if one was, from all others.
@@ -353,28 +375,13 @@ impl Seat {
         }
     }
 
-    /// The next statement on its connection begins a transaction first.
-    pub(in crate::database) async fn begin_later(&self, begin: &str) {
-        if let Some(loan) = self.loan.lock().await.as_mut() {
+    /// The next statement on its connection, which nobody has had yet, begins a transaction first.
+    pub(in crate::database) fn begin_later(&self, begin: &str) {
+        // Whoever has it all the same is the end of the session.
+        if let Ok(mut held) = self.loan.try_lock()
+            && let Some(loan) = held.as_mut()
+        {
             loan.begin_later(begin.to_owned());
         }
     }
-}
-
-/// Whether a call can be made once more, on another connection: the first turned out to have been
-/// gone before anything was sent, or to be in use.
-pub(in crate::database) fn may_try_again<R>(
-    first: &mut bool,
-    seat: &Seat,
-    result: &Result<R>,
-) -> bool {
-    let elsewhere = match result {
-        Err(Error::ConnectionLost {
-            maybe_executed: false,
-        }) => seat.role() == Role::Call,
-        // Something began to flow while it waited for its turn.
-        Err(Error::InUse) => seat.role() == Role::Kept && !seat.has_transaction(),
-        _ => false,
-    };
-    elsewhere && std::mem::take(first)
 }

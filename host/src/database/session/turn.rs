@@ -96,6 +96,23 @@ impl Seat {
     }
 }
 
+/// Whether the guest learns by this that the connection is lost. Another error may come just before its end, of which
+/// the guest knows nothing then.
+pub(in crate::database) fn tells_of_loss<R>(result: &Result<R>) -> bool {
+    let verdict = result.as_ref().err().map(Error::verdict);
+    matches!(verdict, Some(Verdict::Lost))
+}
+
+/// Whether the connection was lost, and nothing was done there.
+fn is_undone<R>(result: &Result<R>) -> bool {
+    matches!(
+        result,
+        Err(Error::ConnectionLost {
+            maybe_executed: false
+        })
+    )
+}
+
 impl Session {
     /// Uses a seat's connection until the work is done or the session ends, when its turn has come. Work that is
     /// given up in the middle is ended in the background.
@@ -134,14 +151,11 @@ impl Session {
             let done = self
                 .with(loan, seat, async |loan| seat.perform(loan, work).await)
                 .await;
-            match (done, renewal) {
-                (
-                    Err(Error::ConnectionLost {
-                        maybe_executed: false,
-                    }),
-                    Some(renewal),
-                ) => Box::pin(self.do_anew(seat, held, work, renewal)).await,
-                (done, _) => done,
+            match renewal {
+                Some(renewal) if is_undone(&done) => {
+                    Box::pin(self.do_anew(seat, held, work, renewal)).await
+                }
+                _ => done,
             }
         };
         self.in_turn(seat, claim, working).await
@@ -154,9 +168,17 @@ impl Session {
         work: &W,
         renewal: Renewal<'_>,
     ) -> Result<W::Done> {
-        let loan = self.renew(seat, held, renewal).await?;
-        let doing = async |loan: &mut Loan| seat.perform(loan, work).await;
-        self.with(loan, seat, doing).await
+        // All that the pool has may have ended at once.
+        let mut left = seat.database().connections_max();
+        loop {
+            let loan = self.renew(seat, held, renewal).await?;
+            let doing = async |loan: &mut Loan| seat.perform(loan, work).await;
+            let done = self.with(loan, seat, doing).await;
+            left -= 1;
+            if left == 0 || !is_undone(&done) {
+                return done;
+            }
+        }
     }
 
     async fn in_turn<R>(
@@ -191,8 +213,10 @@ impl Session {
             self.unless_ended(using).await
         };
         drop(asked);
-        if !seat.role().is_held() || matches!(result, Err(Error::ConnectionLost { .. })) {
-            self.leave(seat, result.is_err());
+        // At the end of the session all are settled, and nobody waits for what is begun here.
+        let leaves = !seat.role().is_held() || matches!(result, Err(Error::ConnectionLost { .. }));
+        if leaves && !self.has_ended() {
+            self.leave(seat, tells_of_loss(&result));
         }
         result
     }

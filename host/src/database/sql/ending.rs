@@ -18,6 +18,17 @@ pub fn ends_somewhere(sql: &str) -> bool {
     statements(&tokens).any(of_statement)
 }
 
+/// Whether a text begins a transaction, or undoes the one that is open, before anything else: nothing in it relies on
+/// what was done in that.
+pub fn begins_anew(sql: &str) -> bool {
+    let tokens: Vec<Token> = Tokens::statement(sql).collect();
+    match tokens.first() {
+        Some(verb) if verb.is_one_of(&["begin", "start"]) => true,
+        Some(verb) if verb.is_one_of(&["abort", "rollback"]) => of_statement(&tokens),
+        _ => false,
+    }
+}
+
 /// Whether any statement of a text goes back to a savepoint, and so ends what was done since.
 pub fn goes_back(words: &Words) -> bool {
     let of_statement = |tokens: &[Token]| match tokens.split_first() {
@@ -86,5 +97,29 @@ mod tests {
             );
         }
         assert!(ends_somewhere("select E'it''s \\' x'; commit"));
+    }
+
+    #[test]
+    fn what_begins_anew_relies_on_no_transaction() {
+        for sql in [
+            "begin",
+            "; START TRANSACTION read only",
+            "rollback",
+            "/* */ abort; insert into t values (1)",
+            "begin; insert into t values (1); commit",
+        ] {
+            assert!(begins_anew(sql), "{sql}");
+        }
+        for sql in [
+            "",
+            "commit",
+            "end",
+            "rollback to savepoint a",
+            "select 'begin'",
+            "insert into t values (1); rollback",
+            "prepare transaction 'x'",
+        ] {
+            assert!(!begins_anew(sql), "{sql}");
+        }
     }
 }

@@ -192,6 +192,34 @@ async fn a_commit_that_is_cut_says_that_it_may_have_been_done() {
     assert!(seen[0] > 0 && seen[1] > 1, "{seen:?}");
 }
 
+/// Also where the end comes right behind the server's refusal of a statement, which is all that the guest hears then.
+#[tokio::test]
+async fn a_transaction_by_text_that_is_cut_anywhere_goes_on_nowhere_else() {
+    let scene = Scene::of(Duration::from_secs(30)).await;
+    let run = async |id: usize| {
+        let steps = json!([
+            { "batch": "begin" }, insert(id), { "query": "select 1/0" }, insert(id), { "batch": "commit" },
+        ]);
+        scene.trial.value(json!({ "steps": steps })).await
+    };
+    run(1).await;
+    scene.proxy.forget();
+    run(1).await;
+    let mut cut = 0;
+    for place in 0..=scene.proxy.answer_bytes() {
+        scene.warm_up().await;
+        scene.proxy.harm(Harm::CutAnswer(place));
+        let results = run(1000 + place).await;
+        cut += usize::from(results.to_string().contains("lost"));
+        if message(&results[0]).is_none() {
+            scene.rest().await;
+            let count = scene.count(1000 + place).await;
+            assert_eq!(count, 0, "after {place} bytes: {results}");
+        }
+    }
+    assert!(cut > 0, "nothing was cut");
+}
+
 /// The `BEGIN` goes before the text, in a request of its own, and so the text was not sent when that is lost.
 #[tokio::test]
 async fn a_text_whose_transaction_is_cut_before_it_leaves_no_doubt() {

@@ -72,6 +72,23 @@ behind_both_doors! {
         database.settles(4).await;
     }
 
+    /// Each looks alive for a moment, in which it is borrowed.
+    async fn backends_of_a_pool_that_are_just_being_terminated(door) {
+        let database = Database::with("create table things (id int4)").await;
+        let trial = Setup::of(&QUERY).with(&database).database("pool_max", "8").start(door).await;
+        let query = json!({ "query": "select 1" });
+        let open = json!({ "steps": [{ "parallel": vec![json!({ "query": "select 1 from pg_sleep(0.05)" }); 8] }] });
+        let steps = json!({ "steps": [query, { "transaction": [query], "end": "commit" }, { "session": [query] }] });
+        for round in 0..30 {
+            trial.value(open.clone()).await;
+            database
+                .observe("select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = $name")
+                .await;
+            let answer = trial.value(steps.clone()).await.to_string();
+            assert!(!answer.contains("error"), "round {round}: {answer}");
+        }
+    }
+
     /// In the middle of a statement it cannot be known what happened, and that is what is said.
     async fn a_backend_that_is_terminated_during_a_statement(door) {
         let database = Database::create().await;

@@ -100,11 +100,30 @@ behind_both_doors! {
         let (database, trial) = trial(door).await;
         let results = results(&trial, json!([
             { "batch": "begin" }, insert(1), { "session": [{ "query": KILL }] }, insert(2), insert(3),
+            { "batch": "rollback to here" }, { "batch": "rollback" }, insert(4),
         ])).await;
         assert_eq!(results[2][0]["rows"], json!([[1]]), "{results:?}");
-        assert!(message(&results[3]).contains("lost"), "{results:?}");
-        assert_eq!(results[4], json!({ "affected": 1 }), "{results:?}");
-        assert_eq!(numbers(&database).await.as_deref(), Some("3"));
+        for result in &results[3..6] {
+            assert!(message(result).contains("lost"), "{results:?}");
+        }
+        assert_eq!(results[7], json!({ "affected": 1 }), "{results:?}");
+        assert_eq!(numbers(&database).await.as_deref(), Some("4"));
+    }
+
+    /// Each text that ends it, or begins anew, as soon as the guest has heard of the loss.
+    async fn a_lost_transaction_by_text_is_over_when_it_is_ended_or_begun_anew(door) {
+        let (database, trial) = trial(door).await;
+        let lost = |end: &str| json!([
+            { "batch": "begin" }, insert(1), { "session": [{ "query": KILL }] }, insert(2), { "batch": end }, insert(3), { "batch": "commit" },
+        ]);
+        for (end, is_told) in [("begin", false), ("start transaction", false), ("rollback", false), ("commit", true), ("end; begin", true)] {
+            let results = results(&trial, lost(end)).await;
+            assert!(message(&results[3]).contains("lost"), "{end}: {results:?}");
+            assert_eq!(results[4].to_string().contains("lost"), is_told, "{end}: {results:?}");
+            assert_eq!(results[5], json!({ "affected": 1 }), "{end}: {results:?}");
+            assert_eq!(numbers(&database).await.as_deref(), Some("3"), "{end}");
+            database.client().await.batch_execute("truncate things").await.unwrap();
+        }
     }
 
     async fn a_transaction_that_its_own_text_has_ended_is_over(door) {
