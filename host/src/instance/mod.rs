@@ -107,6 +107,8 @@ pub struct Instance {
     leases: AtomicU32,
     /// Whether it takes no new ones.
     retired: AtomicBool,
+    /// Whether its successor was begun.
+    succeeded: AtomicBool,
 }
 
 /// What the handle and the keeper know of each other.
@@ -169,6 +171,7 @@ impl Instance {
             rule: Rule::of(&blueprint.config, jitter),
             leases: AtomicU32::new(0),
             retired: AtomicBool::new(false),
+            succeeded: AtomicBool::new(false),
         })
     }
 

@@ -11,7 +11,7 @@
 //!   no more than [`alive_max`] with those that only end what is left in them: where there would be
 //!   no room for a successor, an instance that is well is kept, and who needs a new one waits;
 //! - waiting for one ends when its caller says so, never later, and whoever waits longest is the next;
-//! - a retired one has a successor before the next invocation needs it, if there is time for that.
+//! - a retired one has one successor before the next invocation needs it, if there is time for that.
 //!
 //! Left to others: whether a healthy instance is worth keeping ([`super::reuse`]).
 
@@ -252,16 +252,18 @@ impl InstancePool {
             .retain(|other| !Arc::ptr_eq(other, instance));
     }
 
-    /// Begins to build a successor of an instance that was retired: the next invocation finds it built,
+    /// Begins to build the one successor of an instance that was retired: the next invocation finds it built,
     /// or waits for less. If it cannot be built, whoever waits for it by then is told, or else nobody.
-    fn succeed(&self) {
+    fn succeed(&self, retired: &Instance) {
         let mut instances = self.instances();
         // Such as a successor that could not be built.
         instances.retain(|instance| !instance.is_condemned());
-        if instances.len() >= self.blueprint.config.instances_max as usize {
-            return;
-        }
-        if let Ok(room) = self.room.clone().try_acquire_owned() {
+        let is_full = instances.len() >= self.blueprint.config.instances_max as usize;
+        // All who leave it ask, and there may be room only for a later one.
+        if !is_full
+            && let Ok(room) = self.room.clone().try_acquire_owned()
+            && !retired.succeeded.swap(true, Ordering::Relaxed)
+        {
             // At the beginning: it is the coldest.
             instances.insert(0, self.start(room));
         }
@@ -345,7 +347,7 @@ impl Drop for Lease {
         }
         // What could not be built will hardly be so now, and nobody would hear why.
         if reason.is_some() && self.instance.has_stood() {
-            self.pool.succeed();
+            self.pool.succeed(&self.instance);
         }
     }
 }
@@ -392,7 +394,7 @@ impl Drop for Linger {
         self.instance.end_if_left();
         if !self.healthy {
             self.instance.end_once_held();
-            self.pool.succeed();
+            self.pool.succeed(&self.instance);
         }
     }
 }

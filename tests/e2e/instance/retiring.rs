@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use e2e::guests::{MISBEHAVE, ONWARD};
+use e2e::guests::{MISBEHAVE, ONWARD, STARTING};
 use e2e::lambda::What;
 use e2e::{Clock, Database, Door, Gate, Setup, Trial, eventually};
+use futures_util::future::join_all;
 use serde_json::json;
 
 /// Instances that one function may have alive of which one takes invocations.
@@ -136,4 +137,21 @@ async fn an_instance_ages_while_its_environment_is_frozen() {
         assert_eq!(later["act"], count);
         assert_eq!(later["steps"], first["steps"], "the connection is the same");
     }
+}
+
+/// Each of them gives it back on its own.
+#[tokio::test]
+async fn an_instance_that_many_shared_is_followed_by_one() {
+    let trial = Setup::of(&STARTING)
+        .isolation("{ concurrent = 16 }")
+        .function("retire", "{ invocations = 1 }")
+        .function("environment", "{ START = \"slowly\" }")
+        .start(Door::Local)
+        .await;
+    // They come while it is built, and begin when it stands.
+    join_all((0..12).map(|number| trial.value(json!(number)))).await;
+    // This one waits for its successor, which has one as well.
+    trial.value(json!(12)).await;
+    let started = trial.host.lines("an instance starts");
+    assert!((2..=3).contains(&started), "{started} instances");
 }
