@@ -10,6 +10,7 @@
 //! Left to others: what a caller may say ([`crate::event::local`]), and the invocation itself
 //! ([`crate::serve::Environment`]).
 
+mod events;
 mod invoke;
 mod report;
 mod streaming;
