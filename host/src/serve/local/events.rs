@@ -5,14 +5,17 @@
 //! as long as the host serves. A drain gives up events that wait, for an instance or for their next attempt, and
 //! the log says so.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::{Host, closed};
 use crate::event::local::{ErrorType, Invoke, Refusal};
 use crate::fault::{Fault, Kind};
+use crate::instance::pool::Lease;
 use crate::invocation::{Deadline, Invocation};
 use crate::limits;
 use crate::serve::Function;
@@ -51,19 +54,14 @@ async fn attempts(
     event: Bytes,
 ) {
     let mut delays = limits::EVENT_RETRY_DELAYS.iter();
+    let mut failed: Option<Fault> = None;
     loop {
-        let leased = {
-            // Callers stand in the same line for a while only: one event of a function is in it at a time.
-            let in_turn = host.turns[function.name()].lock();
-            let _turn = unless_closed(host, in_turn).await;
-            function.lease(closed(host.closing.clone())).await
-        };
+        let lease = lease(host, function).await;
         // The request id stays the same, by which a function can tell that it is a retry.
         let deadline = Deadline::after(function.timeout());
         let invocation = invoke.invocation(request_id, event.clone(), deadline);
-        let lease = match leased {
-            Ok(lease) => lease,
-            Err(fault) => return log_given_up(function, &invocation, &fault, CLOSING),
+        let Some(lease) = lease else {
+            return log_given_up(function, &invocation, failed.as_ref(), CLOSING);
         };
         let handling = (host.environment).handle_in(lease, function, invocation.clone());
         let mut handled = handling.await;
@@ -73,22 +71,35 @@ async fn attempts(
             return;
         };
         let Some(delay) = delay(&fault, &mut delays) else {
-            return log_given_up(function, &invocation, &fault, "it failed three times");
+            let reason = "it failed three times";
+            return log_given_up(function, &invocation, Some(&fault), reason);
         };
-        tokio::select! {
-            () = tokio::time::sleep(delay) => {}
-            () = closed(host.closing.clone()) => {
-                return log_given_up(function, &invocation, &fault, CLOSING);
-            }
+        let waiting = tokio::time::sleep(delay);
+        if unless_closed(&host.closing, waiting).await.is_none() {
+            return log_given_up(function, &invocation, Some(&fault), CLOSING);
         }
+        failed = Some(fault);
     }
 }
 
-/// What comes of this, unless the host is closing.
-async fn unless_closed<F: Future>(host: &Host, waiting: F) -> Option<F::Output> {
+/// An instance for an event, when it is its turn; none if the host is closing by then.
+async fn lease(host: &Host, function: &Function) -> Option<Lease> {
+    // Callers stand in the same line for a while only: one event of a function is in it at a time.
+    let in_turn = host.turns[function.name()].lock();
+    let _turn = unless_closed(&host.closing, in_turn).await?;
+    let leasing = function.lease(pending());
+    unless_closed(&host.closing, leasing).await?.ok()
+}
+
+/// What comes of this, unless the host is closing: by then nothing is to begin any more.
+async fn unless_closed<T>(
+    closing: &watch::Receiver<bool>,
+    waiting: impl Future<Output = T>,
+) -> Option<T> {
     tokio::select! {
+        biased;
+        () = closed(closing.clone()) => None,
         done = waiting => Some(done),
-        () = closed(host.closing.clone()) => None,
     }
 }
 
@@ -101,8 +112,10 @@ fn delay<'a>(fault: &Fault, left: &mut impl Iterator<Item = &'a Duration>) -> Op
     }
 }
 
-fn log_given_up(function: &Function, invocation: &Invocation, fault: &Fault, reason: &str) {
-    let (function, error) = (function.name(), fault.error_type.as_str());
+/// Tells of an event that is given up, with the fault by which it has failed, if it was begun.
+fn log_given_up(function: &Function, invocation: &Invocation, fault: Option<&Fault>, reason: &str) {
+    let function = function.name();
+    let error = fault.map(|fault| fault.error_type.as_str());
     line_for!(
         Some(invocation),
         error,
@@ -114,7 +127,20 @@ fn log_given_up(function: &Function, invocation: &Invocation, fault: &Fault, rea
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use super::*;
+
+    /// Often enough that chance would show.
+    #[tokio::test]
+    async fn what_could_begin_does_not_when_the_host_is_closing() {
+        let (close, closing) = watch::channel(false);
+        assert_eq!(unless_closed(&closing, ready(1)).await, Some(1));
+        close.send_replace(true);
+        for _ in 0..64 {
+            assert_eq!(unless_closed(&closing, ready(1)).await, None);
+        }
+    }
 
     #[test]
     fn what_found_no_instance_is_no_attempt_at_an_event() {
