@@ -8,7 +8,7 @@ use crate::limits;
 /// When an instance is retired although nothing went wrong.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
-    /// Never used twice.
+    /// Never used twice. One that was built too slowly for an invocation was not used.
     pub fresh: bool,
     /// After so many invocations.
     pub invocations: u64,
@@ -49,7 +49,7 @@ impl Rule {
 
     /// Why the instance is to be retired, if it is.
     pub fn retires(&self, life: &Life) -> Option<&'static str> {
-        if self.fresh {
+        if self.fresh && life.invocations > 0 {
             Some("fresh")
         } else if life.invocations >= self.invocations {
             Some("invocations")
@@ -112,5 +112,10 @@ mod tests {
             ..rule
         };
         assert_eq!(fresh.retires(&young), Some("fresh"));
+        let unused = Life {
+            invocations: 0,
+            ..young
+        };
+        assert_eq!(fresh.retires(&unused), None);
     }
 }
