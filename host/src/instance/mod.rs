@@ -176,9 +176,14 @@ impl Instance {
     }
 
     /// Hands an invocation to the guest. If the instance ends before it is begun, the job is dropped,
-    /// which its reply's other end notices.
+    /// which its reply's other end notices; if it could not be built, the job is told why.
     pub fn submit(&self, job: Job) {
-        let _ = self.inbox.send(job);
+        // Whoever has waited until it was built comes when it takes nothing any more.
+        if let Err(mpsc::error::SendError(job)) = self.inbox.send(job)
+            && let Some(Err(fault)) = &*self.vitals.built.borrow()
+        {
+            let _ = job.reply.send(Err(fault.clone()));
+        }
     }
 
     /// Waits until it is built, and says how that went.

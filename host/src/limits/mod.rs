@@ -367,7 +367,8 @@ pub const INIT_TIMEOUT_MAX: Duration = TIMEOUT_MAX;
 /// before an event after 10 s.
 pub const INIT_PATIENCE: Duration = Duration::from_secs(9);
 /// How long an instance may take to be built before an invocation that has waited for it in vain takes it
-/// for one that will never stand: as long as Lambda gives a start.
+/// for one that will never stand: as long as Lambda gives a start. So long it is waited for on the local host
+/// before the time of an invocation begins.
 pub const BUILD_PATIENCE: Duration = Duration::from_secs(10);
 /// Connections to one database that are open before the first event, where nothing else is said.
 pub const WARM_DEFAULT: u32 = 1;

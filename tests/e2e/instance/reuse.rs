@@ -140,15 +140,18 @@ async fn many_invocations_run_in_one_concurrent_instance() {
 #[tokio::test]
 async fn an_instance_that_is_built_too_slowly_for_one_event_serves_a_later_one() {
     let setup = Setup::of(&STARTING).function("environment", "{ START = \"slowly\" }");
-    let setup = setup.timeout(Duration::from_millis(700));
-    let trial = setup.start(Door::Local).await;
-    let (error_type, _) = trial.error(json!(1)).await;
-    assert_eq!(error_type, "Function.DeadlineExceeded");
+    let trial = setup.isolation("\"fresh\"").start(Door::Lambda).await;
+    trial.value(json!(1)).await;
+    let brief = Duration::from_millis(700);
+    let late = trial.invoke_within(brief, json!(1)).await;
+    assert_eq!(late.error().0, "Function.DeadlineExceeded");
     eventually("an answer", async || {
-        (!trial.invoke(json!(1)).await.failed).then_some(())
+        let answer = trial.invoke_within(brief, json!(1)).await;
+        (!answer.failed).then_some(())
     })
     .await;
-    assert_eq!(trial.host.lines("an instance starts"), 1);
+    let started = trial.host.lines("an instance starts");
+    assert!((2..=3).contains(&started), "{started} instances");
 }
 
 /// Each of them holds some handles meanwhile.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use e2e::guests::ONWARD;
+use e2e::emf::Figures;
+use e2e::guests::{ONWARD, STARTING};
 use e2e::local::{header, invoke, send};
 use e2e::trial::FUNCTION;
 use e2e::{Database, Door, Gate, Setup, Trial, eventually};
@@ -146,4 +147,69 @@ async fn an_event_that_waits_for_an_instance_is_given_up_with_the_host() {
     );
     gate.open().await;
     trial.host.line("let in").await;
+}
+
+/// An instance of it is built for as long as `start` says, which is longer than an invocation may take.
+async fn building(start: &str) -> Trial {
+    Setup::of(&STARTING)
+        .function("environment", &format!("{{ START = {start:?} }}"))
+        .timeout(Duration::from_secs(1))
+        .toml("[log]\nmetrics = \"emf\"\n")
+        .start(Door::Local)
+        .await
+}
+
+/// As Lambda builds one before its first event.
+#[tokio::test]
+async fn nobody_loses_time_while_an_instance_is_built() {
+    let path = format!("/2021-11-15/functions/{FUNCTION}/response-streaming-invocations");
+    for how in ["whole", "streamed", "event"] {
+        let trial = building("slowly").await;
+        let (address, body) = (trial.address(), Bytes::from_static(b"1"));
+        let status = match how {
+            "whole" => invoke(address, FUNCTION, &[], body).await.status(),
+            "streamed" => send(address, Method::POST, &path, &[], body).await.status(),
+            _ => invoke(address, FUNCTION, &EVENT, body).await.status(),
+        };
+        assert!(status.is_success(), "{how}: {status}");
+        let all = async || Figures::all(&trial.host).pop();
+        let figures = eventually("its figures", all).await;
+        assert_eq!(figures.text("fault"), "", "{how}");
+        assert!(figures.get("Duration") < 1_000.0, "{how}: {figures:?}");
+        assert_eq!(trial.host.lines("an instance starts"), 1, "{how}");
+    }
+}
+
+/// After ten seconds, as Lambda gives a start, its time begins.
+#[tokio::test]
+async fn an_instance_that_never_stands_is_waited_for_a_while() {
+    let trial = building("never").await;
+    let (error_type, _) = trial.error(json!(1)).await;
+    assert_eq!(error_type, "Function.DeadlineExceeded");
+}
+
+#[tokio::test]
+async fn who_goes_away_while_an_instance_is_built_is_not_invoked() {
+    let mut trial = building("slowly").await;
+    {
+        let waiting = invoke(trial.address(), FUNCTION, &[], Bytes::from_static(b"1"));
+        let begins = async || (trial.host.lines("an instance starts") > 0).then_some(());
+        tokio::select! {
+            _ = waiting => panic!("there is no instance for it"),
+            () = eventually("the building", begins) => {}
+        }
+    }
+    trial.host.line("its caller went away").await;
+    assert_eq!(trial.value(json!(2)).await, 2);
+    assert_eq!(Figures::all(&trial.host).len(), 1);
+}
+
+#[tokio::test]
+async fn an_event_whose_instance_is_built_is_given_up_with_the_host() {
+    let mut trial = building("never").await;
+    invoke(trial.address(), FUNCTION, &EVENT, Bytes::new()).await;
+    trial.host.line("an instance starts").await;
+    trial.host.terminate();
+    let line = trial.host.line("an event was given up").await;
+    assert!(line.contains("the host is closing"), "{line}");
 }

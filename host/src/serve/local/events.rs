@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::invoke::built;
 use super::{Host, closed};
 use crate::event::local::{ErrorType, Invoke, Refusal};
 use crate::fault::{Fault, Kind};
@@ -82,13 +83,17 @@ async fn attempts(
     }
 }
 
-/// An instance for an event, when it is its turn; none if the host is closing by then.
+/// An instance for an event, when it is its turn, that stands; none if the host is closing by then.
 async fn lease(host: &Host, function: &Function) -> Option<Lease> {
-    // Callers stand in the same line for a while only: one event of a function is in it at a time.
-    let in_turn = host.turns[function.name()].lock();
-    let _turn = unless_closed(&host.closing, in_turn).await?;
-    let leasing = function.lease(pending());
-    unless_closed(&host.closing, leasing).await?.ok()
+    let lease = {
+        // Callers stand in the same line for a while only: one event of a function is in it at a time.
+        let in_turn = host.turns[function.name()].lock();
+        let _turn = unless_closed(&host.closing, in_turn).await?;
+        let leasing = function.lease(pending());
+        unless_closed(&host.closing, leasing).await?.ok()?
+    };
+    unless_closed(&host.closing, built(&lease)).await?;
+    Some(lease)
 }
 
 /// What comes of this, unless the host is closing: by then nothing is to begin any more.

@@ -3,8 +3,8 @@
 //! Promises: the statuses and headers that AWS's clients expect. A function that fails is a 200
 //! with `X-Amz-Function-Error`; only what kept it from being invoked is an error status.
 //!
-//! The time of an invocation begins when there is an instance for it, as on Lambda. A caller waits for one
-//! as long as an invocation may take.
+//! The time of an invocation begins when there is an instance for it that stands, as on Lambda. A caller waits
+//! for one as long as an invocation may take, and until it is built for as long as Lambda gives a start.
 //!
 //! Left to others: events for which nobody waits ([`super::events`]).
 
@@ -20,6 +20,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 use super::report::Report;
 use super::{Host, events};
@@ -136,35 +137,48 @@ pub(super) async fn lease(
     request_id: &str,
     caller_leaves: impl Future<Output = ()>,
 ) -> Result<Lease, Refusal> {
-    let mut left = false;
-    let given_up = async {
-        let patience = function.timeout();
-        left = tokio::time::timeout(patience, caller_leaves).await.is_ok();
+    let waiting = async {
+        let lease = function.lease(sleep(function.timeout())).await?;
+        built(&lease).await;
+        Ok::<_, Fault>(lease)
     };
-    let leased = function.lease(given_up).await;
-    leased.map_err(|fault| {
-        let (function, tenant_id) = (function.name(), invoke.tenant_id.as_deref());
-        match left {
-            true => tracing::info!(
+    let waited = tokio::select! {
+        biased;
+        leased = waiting => Some(leased),
+        () = caller_leaves => None,
+    };
+    let (function, tenant_id) = (function.name(), invoke.tenant_id.as_deref());
+    match waited {
+        Some(Ok(lease)) => Ok(lease),
+        Some(Err(fault)) => {
+            let fault_type = fault.error_type.as_str();
+            tracing::warn!(
+                function,
+                request_id,
+                tenant_id,
+                fault = fault_type,
+                "an event was refused: {}",
+                fault.log
+            );
+            Err(refused_as_busy(&fault).unwrap_or_else(unanswered))
+        }
+        None => {
+            tracing::info!(
                 function,
                 request_id,
                 tenant_id,
                 "an event was not handled: its caller went away before there was an instance"
-            ),
-            false => {
-                let fault_type = fault.error_type.as_str();
-                tracing::warn!(
-                    function,
-                    request_id,
-                    tenant_id,
-                    fault = fault_type,
-                    "an event was refused: {}",
-                    fault.log
-                );
-            }
+            );
+            Err(unanswered())
         }
-        Refusal::new(ErrorType::TooManyRequests, fault.caller)
-    })
+    }
+}
+
+/// Waits until an instance stands. What that takes longer than Lambda gives a start is of the invocation's own
+/// time, as it is there; and how it went, the invocation is told.
+pub(super) async fn built(lease: &Lease) {
+    let building = lease.instance().built();
+    let _ = tokio::time::timeout(limits::BUILD_PATIENCE, building).await;
 }
 
 /// Runs the invocation in a task of its own. A caller that goes away does not end it, once there is an instance.
