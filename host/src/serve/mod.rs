@@ -205,6 +205,16 @@ impl Environment {
         }
     }
 
+    /// Tells of an invocation that is not begun, as of any other that has failed.
+    fn refuse(&self, function: &Function, invocation: &Arc<Invocation>, fault: &Fault) {
+        let name = &function.config.name;
+        let account = Account::open(name, invocation.clone(), &self.observers);
+        report(fault, &account);
+        let until = invocation.deadline.settled_by();
+        self.endings
+            .spawn(async move { account.close(until).await });
+    }
+
     /// Makes an environment ready for a snapshot: the guests are told, for which they have so much time, and
     /// every connection to a database is closed.
     pub async fn prepare(&self, function: &Function, timeout: Duration) -> Result<(), Fault> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use e2e::emf::Figures;
 use e2e::guests::{ECHO, MISBEHAVE};
 use e2e::local::{header, invoke, send};
 use e2e::trial::FUNCTION;
@@ -84,6 +85,7 @@ async fn an_event_for_which_no_instance_comes_free_is_throttled() {
     let trial = Setup::of(&MISBEHAVE)
         .function("instances_max", "1")
         .timeout(Duration::from_millis(500))
+        .toml("[log]\nmetrics = \"emf\"\n")
         .start(Door::Local)
         .await;
     let spin = || {
@@ -106,5 +108,17 @@ async fn an_event_for_which_no_instance_comes_free_is_throttled() {
         told.contains("no instance") && told.contains("instances_max"),
         "{told}"
     );
+    let id = header(&refused, "x-amzn-requestid");
+    let figures = Figures::of(&trial.host, id).await;
+    assert_eq!(figures.text("fault"), "Runtime.Busy");
+    assert_eq!(
+        (figures.text("blame"), figures.get("Faults")),
+        ("host", 1.0)
+    );
+    let line = trial.host.last_line(&format!("request_id={id}"));
+    let line = line.expect("it is told of");
+    for part in ["ERROR", "trace_id=1-", "fault=Runtime.Busy", "blame=host"] {
+        assert!(line.contains(part), "{line}");
+    }
     assert_eq!(trial.value(json!({ "act": "count" })).await["act"], 1);
 }

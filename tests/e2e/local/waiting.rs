@@ -191,15 +191,20 @@ async fn an_instance_that_never_stands_is_waited_for_a_while() {
 #[tokio::test]
 async fn who_goes_away_while_an_instance_is_built_is_not_invoked() {
     let mut trial = building("slowly").await;
+    let trace = [(
+        "X-Amzn-Trace-Id",
+        "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700",
+    )];
     {
-        let waiting = invoke(trial.address(), FUNCTION, &[], Bytes::from_static(b"1"));
+        let waiting = invoke(trial.address(), FUNCTION, &trace, Bytes::from_static(b"1"));
         let begins = async || (trial.host.lines("an instance starts") > 0).then_some(());
         tokio::select! {
             _ = waiting => panic!("there is no instance for it"),
             () = eventually("the building", begins) => {}
         }
     }
-    trial.host.line("its caller went away").await;
+    let line = trial.host.line("its caller went away").await;
+    assert!(line.contains("trace_id=1-5bef4de7-"), "{line}");
     assert_eq!(trial.value(json!(2)).await, 2);
     assert_eq!(Figures::all(&trial.host).len(), 1);
 }

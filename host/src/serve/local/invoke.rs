@@ -27,9 +27,10 @@ use super::{Host, events};
 use crate::event::local::{ErrorType, InvocationType, Invoke, Refusal, VERSION};
 use crate::fault::{Fault, Kind};
 use crate::instance::pool::Lease;
-use crate::invocation::{Answer, Deadline};
+use crate::invocation::{Answer, Deadline, Invocation};
 use crate::limits;
 use crate::serve::Function;
+use crate::telemetry::line_for;
 
 /// What is known once a function has answered.
 struct Answered {
@@ -130,43 +131,38 @@ async fn read(mut body: Body, invoke: &Invoke) -> Result<Bytes, Refusal> {
     }
 }
 
-/// Waits for an instance for a caller, as long as that one is there.
-pub(super) async fn lease(
+/// Begins an invocation when there is an instance for it, which is waited for as long as its caller is there.
+pub(super) async fn begin(
+    host: &Host,
     function: &Function,
     invoke: &Invoke,
     request_id: &str,
+    event: Bytes,
     caller_leaves: impl Future<Output = ()>,
-) -> Result<Lease, Refusal> {
+) -> Result<(Lease, Arc<Invocation>), Refusal> {
     let waiting = async {
         let lease = function.lease(sleep(function.timeout())).await?;
         built(&lease).await;
-        Ok::<_, Fault>(lease)
+        Ok(lease)
     };
     let waited = tokio::select! {
         biased;
         leased = waiting => Some(leased),
         () = caller_leaves => None,
     };
-    let (function, tenant_id) = (function.name(), invoke.tenant_id.as_deref());
+    let deadline = Deadline::after(function.timeout());
+    let invocation = invoke.invocation(request_id, event, deadline);
     match waited {
-        Some(Ok(lease)) => Ok(lease),
+        Some(Ok(lease)) => Ok((lease, invocation)),
         Some(Err(fault)) => {
-            let fault_type = fault.error_type.as_str();
-            tracing::warn!(
-                function,
-                request_id,
-                tenant_id,
-                fault = fault_type,
-                "an event was refused: {}",
-                fault.log
-            );
+            host.environment.refuse(function, &invocation, &fault);
             Err(refused_as_busy(&fault).unwrap_or_else(unanswered))
         }
         None => {
-            tracing::info!(
-                function,
-                request_id,
-                tenant_id,
+            line_for!(
+                Some(&*invocation),
+                info,
+                function = function.name(),
                 "an event was not handled: its caller went away before there was an instance"
             );
             Err(unanswered())
@@ -193,19 +189,26 @@ async fn run(
     let (shared, invoke, request_id) = (Arc::clone(host), invoke.clone(), request_id.to_owned());
     host.tasks.spawn(async move {
         let caller_leaves = answer_sender.closed();
-        let lease = match lease(&function, &invoke, &request_id, caller_leaves).await {
-            Ok(lease) => lease,
+        let begun = begin(
+            &shared,
+            &function,
+            &invoke,
+            &request_id,
+            event,
+            caller_leaves,
+        )
+        .await;
+        let (lease, invocation) = match begun {
+            Ok(begun) => begun,
             Err(refusal) => return drop(answer_sender.send(Err(refusal))),
         };
-        let begin = Instant::now();
-        let deadline = Deadline::after(function.timeout());
-        let invocation = invoke.invocation(&request_id, event, deadline);
+        let since = Instant::now();
         let handling = shared.environment.handle_in(lease, &function, invocation);
         let mut handled = handling.await;
         let answered = Answered {
             answer: handled.collect().await,
             output_tail: handled.output().tail(),
-            took: begin.elapsed(),
+            took: since.elapsed(),
         };
         // Whether anybody is still there to read it makes no difference to the rest.
         let _ = answer_sender.send(Ok(answered));

@@ -19,10 +19,10 @@ use http::{HeaderValue, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Host;
-use super::invoke::{asked, empty, lease, refused_as_busy, unanswered};
+use super::invoke::{self, asked, empty, refused_as_busy, unanswered};
 use crate::event::local::{ErrorType, InvocationType, Invoke, Refusal, frames};
 use crate::fault::Fault;
-use crate::invocation::{self, Deadline};
+use crate::invocation;
 use crate::limits;
 use crate::serve::Function;
 
@@ -68,13 +68,20 @@ async fn begin(
     let shared = Arc::clone(host);
     let request_id = request_id.to_owned();
     host.tasks.spawn(async move {
-        let lease = match lease(&function, &invoke, &request_id, begun.closed()).await {
-            Ok(lease) => lease,
+        let caller_leaves = begun.closed();
+        let beginning = invoke::begin(
+            &shared,
+            &function,
+            &invoke,
+            &request_id,
+            event,
+            caller_leaves,
+        );
+        let (lease, invocation) = match beginning.await {
+            Ok(begun) => begun,
             Err(refusal) => return drop(begun.send(Err(refusal))),
         };
-        let begin = Instant::now();
-        let deadline = Deadline::after(function.timeout());
-        let invocation = invoke.invocation(&request_id, event, deadline);
+        let (since, until) = (Instant::now(), invocation.deadline.instant);
         let handling = shared.environment.handle_in(lease, &function, invocation);
         let mut handled = handling.await;
         let response = handled.respond();
@@ -84,11 +91,11 @@ async fn begin(
         let sending = async {
             let fault = send(response, &sender).await.err();
             let (fault, tail) = (fault.as_ref(), output.tail());
-            let log_result = shared.log_result(&invoke, &request_id, &tail, fault, begin.elapsed());
+            let log_result = shared.log_result(&invoke, &request_id, &tail, fault, since.elapsed());
             let last = frames::complete(fault, log_result.as_deref());
             let _ = sender.send(last).await;
         };
-        let _ = tokio::time::timeout_at(deadline.instant.into(), sending).await;
+        let _ = tokio::time::timeout_at(until.into(), sending).await;
         drop(sender);
         handled.settle().await;
     });
