@@ -139,9 +139,11 @@ impl Default for Timeout {
 pub struct Sender {
     /// What its own clock showed when it did, to the second, if it shows that.
     pub clock_ms: Option<u64>,
-    /// How many milliseconds its clock is ahead of this machine's at least (less than none if behind), where it is
-    /// known to be another one.
+    /// How many milliseconds its clock is ahead of this machine's at least (less than none if behind), where that
+    /// is known.
     pub offset_ms: Option<i64>,
+    /// Whether it is known to be another one by that. Else it is the same, as far as dates can tell.
+    pub is_another: bool,
     /// How long ago it came.
     pub ago: Duration,
 }
@@ -175,8 +177,9 @@ impl Deadline {
     /// The sender is on this machine as a rule, so this machine's clock is the one that is meant. It
     /// is not if the sender's is known to be another or is ahead, for nothing arrives before it was sent, or if the
     /// deadline is past or further away than `most`; then what is left by the sender's clock
-    /// counts, if that can be. If the sender does not show its clock, a deadline that is only just
-    /// past is, and one that is further past is by another clock. None if nothing can be true.
+    /// counts, if that can be: not if it is known to be the same, as of an event that lay here while the process
+    /// stood still. If the sender does not show its clock, a deadline that is only just past is, and one that is
+    /// further past is by another clock. None if nothing can be true.
     pub fn told(unix_ms: u64, sender: &Sender, most: Duration) -> Option<Self> {
         let (sender_ms, ago) = (sender.clock_ms, sender.ago);
         let now_ms = unix_ms_now();
@@ -190,27 +193,30 @@ impl Deadline {
         let is_ahead = sender_ms.is_some_and(|sender_ms| {
             sender_ms > came_ms + limits::CLOCK_DIFFERENCE_MAX.as_millis() as u64
         });
-        let is_another = is_ahead || sender.offset_ms.is_some();
-        // At most so much, however long the event has lain before it was read.
-        let by_both = sender
+        let is_another = is_ahead || sender.is_another;
+        let senders_now_ms = sender
             .offset_ms
-            .and_then(|offset_ms| unix_ms.checked_sub(now_ms.saturating_add_signed(offset_ms)))
+            .map(|offset_ms| now_ms.saturating_add_signed(offset_ms));
+        // At most so much, however long the event has lain before it was read.
+        let by_both = senders_now_ms
+            .and_then(|now_ms| unix_ms.checked_sub(now_ms))
             .filter(possible);
+        let is_over = !is_another && senders_now_ms.is_some_and(|now_ms| unix_ms <= now_ms);
+        let is_late = |most_ms| (unix_ms..=unix_ms.saturating_add(most_ms)).contains(&now_ms);
         // What both clocks say is true of either.
         let late_ms = match sender_ms {
             Some(_) => max_ms,
             None => limits::DEADLINE_LATE_MAX.as_millis() as u64,
         };
         match (by_own, by_sender) {
+            (None, _) if is_over && is_late(max_ms) => Some(Self::new(unix_ms, Duration::ZERO)),
             (_, Some(left_ms)) if is_another || by_own.is_none() => {
                 let left = Duration::from_millis(left_ms).saturating_sub(ago);
                 let most = by_both.map_or(left, Duration::from_millis);
                 Some(Self::after(left.min(most)))
             }
             (Some(left_ms), _) => Some(Self::new(unix_ms, Duration::from_millis(left_ms))),
-            (None, _) if (unix_ms..=unix_ms.saturating_add(late_ms)).contains(&now_ms) => {
-                Some(Self::new(unix_ms, Duration::ZERO))
-            }
+            (None, _) if is_late(late_ms) => Some(Self::new(unix_ms, Duration::ZERO)),
             (None, _) => None,
         }
     }
@@ -327,6 +333,7 @@ mod tests {
         for (offset_ms, expected) in [(None, 0.0..=1.0), (Some(-5_500), 5.0..=6.0)] {
             let sender = Sender {
                 offset_ms,
+                is_another: offset_ms.is_some(),
                 ..shows(Some(sender_ms))
             };
             let told = Deadline::told(sender_ms + 6 * SECOND, &sender, limits::TIMEOUT_MAX);
@@ -349,6 +356,7 @@ mod tests {
             ] {
                 let sender = Sender {
                     offset_ms: Some(known_ms),
+                    is_another: true,
                     ..shows(Some(handed_out_ms))
                 };
                 let told = Deadline::told(deadline_ms, &sender, limits::TIMEOUT_MAX);
@@ -358,6 +366,29 @@ mod tests {
                     "{ahead_s} s, {known_ms} ms: {left}"
                 );
             }
+        }
+    }
+
+    /// Its date is as old as it, and by that there is time left.
+    #[test]
+    fn an_event_that_has_waited_for_a_thaw_has_lost_that_time_by_the_same_clock() {
+        let handed_out_ms = unix_ms_now() - 5 * SECOND;
+        for (offset_ms, is_another, expected) in [
+            (Some(-900), false, 0.0..=0.0),
+            // So much may be left.
+            (Some(-3_500), false, 0.1..=0.5),
+            (Some(-4_500), true, 0.5..=1.1),
+            (None, false, 0.5..=1.1),
+        ] {
+            let sender = Sender {
+                offset_ms,
+                is_another,
+                ..shows(Some(handed_out_ms))
+            };
+            let deadline_ms = handed_out_ms + 2 * SECOND;
+            let told = Deadline::told(deadline_ms, &sender, limits::TIMEOUT_MAX);
+            let left = remaining_s(told.unwrap());
+            assert!(expected.contains(&left), "{offset_ms:?}: {left}");
         }
     }
 

@@ -82,6 +82,10 @@ impl Function {
         output: &Arc<Output>,
     ) -> Called {
         let enforced = invocation.deadline.enforced;
+        // As of an event that lay here in a frozen process: nobody waits for what it would do.
+        if invocation.deadline.remaining().is_zero() {
+            return Called::failed(overdue(invocation));
+        }
         let lease = match leased {
             Some(lease) => lease,
             None => match self.lease(until(enforced)).await {

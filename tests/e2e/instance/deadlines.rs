@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use e2e::guests::{MISBEHAVE, ONWARD, QUERY};
 use e2e::lambda::{Event, What};
-use e2e::{Answer, Database, Door, Gate, Proxy, Setup, Trial};
+use e2e::{Answer, Database, Door, Gate, Proxy, Setup, Trial, eventually};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -228,6 +228,28 @@ async fn an_event_that_arrives_late_is_answered_all_the_same() {
     trial.lambda().send(event);
     trial.lambda().answer(&id).await;
     trial.value(json!({})).await;
+}
+
+/// By the clock on the wall, which is the Runtime API's as well, as the dates of its replies have shown.
+#[tokio::test]
+async fn an_event_whose_time_was_over_before_a_thaw_is_not_run() {
+    let trial = Setup::of(&MISBEHAVE).start(Door::Lambda).await;
+    let count = json!({ "act": "count" });
+    assert_eq!(trial.value(count.clone()).await["act"], 1);
+    trial.lambda().parked(1).await;
+    trial.host.freeze();
+    let event = Event::new(count.to_string(), TIMEOUT);
+    let id = event.id.clone();
+    trial.lambda().send(event);
+    trial.lambda().parked(0).await;
+    let begun = Instant::now();
+    let passed = async || (begun.elapsed() > 3 * TIMEOUT).then_some(());
+    eventually("much more than its time", passed).await;
+    trial.host.thaw();
+    let call = trial.lambda().answer(&id).await;
+    let told = String::from_utf8_lossy(&call.body);
+    assert!(told.contains("Function.DeadlineExceeded"), "{told}");
+    assert_eq!(trial.value(count).await["act"], 2);
 }
 
 /// It always has something to say, so nothing ever waits for it.

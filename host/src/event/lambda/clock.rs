@@ -17,8 +17,8 @@ pub(super) struct Clock(Arc<Mutex<Option<Offset>>>);
 
 /// How far it is ahead of this machine's, in milliseconds: at least and at most. Behind is less than none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Offset {
-    least: i64,
+pub(super) struct Offset {
+    pub(super) least: i64,
     most: i64,
 }
 
@@ -32,10 +32,9 @@ impl Clock {
         *known = Some(known.map_or(shown, |known| known.narrowed(shown)));
     }
 
-    /// How far it is ahead of this machine's at least, in milliseconds, where it is known to be another clock.
-    pub(super) fn offset_ms(&self) -> Option<i64> {
-        let known = lock(&self.0).filter(|known| known.is_difference());
-        known.map(|known| known.least)
+    /// How far it is ahead of this machine's, if anything is known of it.
+    pub(super) fn offset(&self) -> Option<Offset> {
+        *lock(&self.0)
     }
 }
 
@@ -62,7 +61,8 @@ impl Offset {
         }
     }
 
-    fn is_difference(&self) -> bool {
+    /// Whether it is another clock: nearer than that it is the same, as far as dates can tell.
+    pub(super) fn is_difference(&self) -> bool {
         let same = limits::CLOCK_DIFFERENCE_MAX.as_millis() as i64;
         self.least > same || self.most < -same
     }
@@ -73,6 +73,12 @@ mod tests {
     use super::*;
 
     const NOW: u64 = 1_700_000_000_000;
+
+    impl Clock {
+        fn is_another(&self) -> bool {
+            self.offset().is_some_and(|offset| offset.is_difference())
+        }
+    }
 
     /// A clock that shows replies which take this long at each moment of a second, so far ahead.
     fn shown(ahead: i64, took: u64) -> Clock {
@@ -86,28 +92,28 @@ mod tests {
 
     #[test]
     fn the_same_clock_is_no_other_one_however_long_a_reply_takes() {
-        assert!(Clock::default().offset_ms().is_none());
+        assert!(!Clock::default().is_another());
         for took in [0, 1, 100, 5_000] {
-            assert!(shown(0, took).offset_ms().is_none(), "{took} ms");
+            assert!(!shown(0, took).is_another(), "{took} ms");
         }
     }
 
     /// As of a server that looks at its clock once in a second.
     #[test]
     fn the_same_clock_is_no_other_one_where_its_dates_are_old() {
-        assert!(shown(-999, 0).offset_ms().is_none());
+        assert!(!shown(-999, 0).is_another());
     }
 
     #[test]
     fn another_clock_is_noticed_by_the_dates_of_its_replies() {
         for ahead in [-3_600_000, -5_000, -2_100, 500, 5_000, 3_600_000] {
-            assert!(shown(ahead, 1).offset_ms().is_some(), "{ahead} ms");
+            assert!(shown(ahead, 1).is_another(), "{ahead} ms");
         }
         for ahead in [-3_600_000, -5_000, 1_100, 3_600_000] {
             let clock = Clock::default();
             let at = (NOW + 990).saturating_add_signed(ahead);
             clock.shown(at - at % 1_000, NOW + 990, NOW + 991);
-            assert!(clock.offset_ms().is_some(), "{ahead} ms");
+            assert!(clock.is_another(), "{ahead} ms");
         }
     }
 
@@ -115,13 +121,13 @@ mod tests {
     fn a_clock_that_was_set_is_known_by_its_next_reply() {
         let clock = shown(-5_000, 1);
         clock.shown(NOW, NOW + 10, NOW + 11);
-        assert!(clock.offset_ms().is_none());
+        assert!(!clock.is_another());
         let clock = shown(0, 1);
         clock.shown(NOW - 5_000, NOW + 10, NOW + 11);
-        assert!(clock.offset_ms().is_some());
+        assert!(clock.is_another());
         // This machine's, while the reply was on its way.
         let clock = Clock::default();
         clock.shown(NOW, NOW + 10, NOW - 3_600_000);
-        assert!(clock.offset_ms().is_none());
+        assert!(!clock.is_another());
     }
 }

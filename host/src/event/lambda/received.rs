@@ -69,9 +69,11 @@ pub struct FunctionIdentity {
 
 /// Who sends an event with these headers, which came so long `ago`, by what is known of their clock.
 pub(super) fn sender(headers: &Headers, ago: Duration, clock: &Clock) -> Sender {
+    let offset = clock.offset();
     Sender {
         clock_ms: date_ms(headers),
-        offset_ms: clock.offset_ms(),
+        offset_ms: offset.map(|offset| offset.least),
+        is_another: offset.is_some_and(|offset| offset.is_difference()),
         ago,
     }
 }
