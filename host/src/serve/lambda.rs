@@ -19,12 +19,12 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{FusedFuture, maybe_done};
+use futures_util::future::maybe_done;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{Environment, Function, Handled, cut_short, report};
 use crate::event::lambda::{Error, Failures, Received, RuntimeApi};
@@ -124,6 +124,15 @@ struct Slot {
     drain: Drain,
 }
 
+/// What went wrong with the Runtime API.
+struct Failed {
+    error: Error,
+    /// For how long it was waited for.
+    lasted: Duration,
+    /// Whether the next event is late by then.
+    is_late: bool,
+}
+
 impl Slot {
     async fn serve(mut self) -> Result<(), Fault> {
         self.run().await?;
@@ -135,58 +144,83 @@ impl Slot {
         let mut failures = Failures::default();
         let shutdown = self.drain.shutdown.clone();
         // One listener for the slot's whole life: making one costs more than asking it.
-        let mut ending = pin!(shutdown.requested().fuse());
-        let (coming, grace) = (self.api.coming(), self.drain.grace());
+        let mut requested = pin!(shutdown.requested().fuse());
+        // Whoever asks again when that has ended is told again.
+        let mut ending = pin!(poll_fn(|cx| match shutdown.requested_at() {
+            Some(_) => Poll::Ready(()),
+            None => requested.as_mut().poll(cx),
+        }));
         loop {
-            if shutdown.requested_at().is_some() {
-                return Ok(());
-            }
             let asked = Instant::now();
-            let next = unless_ending(
-                self.api.next(),
-                ending.as_mut(),
-                || coming.is_so(),
-                shutdown.over(grace),
-            );
-            let Some(next) = next.await else {
+            let Some(next) = self.next_event(ending.as_mut()).await else {
                 return Ok(());
             };
-            if ending.is_terminated() {
-                ending.set(shutdown.requested().fuse());
-            }
-            let (outcome, lasted, is_late) = match next {
+            let done = match next {
                 Ok(received) => {
-                    let deadline = received.invocation.deadline;
+                    let settled_by = received.invocation.deadline.settled_by();
                     let handled = self.handle(received, ending.as_mut()).await;
-                    let is_late = Instant::now() >= deadline.settled_by();
-                    (handled, Duration::ZERO, is_late)
+                    handled.map_err(|error| Failed {
+                        error,
+                        lasted: Duration::ZERO,
+                        is_late: Instant::now() >= settled_by,
+                    })
                 }
-                Err(error) => (Err(error), asked.elapsed(), false),
+                Err(error) => Err(Failed {
+                    error,
+                    lasted: asked.elapsed(),
+                    is_late: false,
+                }),
             };
-            match outcome {
+            match done {
                 Ok(()) => failures = Failures::default(),
-                Err(error) => {
-                    let mut pause = failures.add(&error, lasted)?;
-                    // Lambda waits for the next event to be asked for no longer than for the answer.
-                    if is_late && failures.count() == 1 {
-                        pause = Duration::ZERO;
-                    }
-                    if pause.is_zero() && matches!(error, Error::Cut(_)) {
-                        tracing::debug!("the wait for an event was cut: {error}");
-                        continue;
-                    }
-                    let whose = self.api.owing();
-                    line_for!(whose, warn, failures = failures.count(), "{error}");
-                    if shutdown.requested_at().is_some() {
-                        return Ok(());
-                    }
-                    tokio::select! {
-                        () = &mut ending => return Ok(()),
-                        () = tokio::time::sleep(pause) => {}
-                    }
+                Err(failed) => {
+                    let pausing = self.back_off(failed, &mut failures, ending.as_mut());
+                    pausing.await?;
                 }
             }
         }
+    }
+
+    /// Waits for the next event; for none if the environment is to end.
+    async fn next_event(
+        &mut self,
+        ending: impl Future<Output = ()>,
+    ) -> Option<Result<Received, Error>> {
+        let (shutdown, grace) = (&self.drain.shutdown, self.drain.grace());
+        if shutdown.requested_at().is_some() {
+            return None;
+        }
+        let coming = self.api.coming();
+        let out_of_time = shutdown.over(grace);
+        unless_ending(self.api.next(), ending, || coming.is_so(), out_of_time).await
+    }
+
+    /// Waits for a while before the next attempt, unless the environment is to end, or says why there is to be
+    /// none.
+    async fn back_off(
+        &self,
+        failed: Failed,
+        failures: &mut Failures,
+        ending: impl Future<Output = ()>,
+    ) -> Result<(), Fault> {
+        let error = failed.error;
+        let mut pause = failures.add(&error, failed.lasted)?;
+        // Lambda waits for the next event to be asked for no longer than for the answer.
+        if failed.is_late && failures.count() == 1 {
+            pause = Duration::ZERO;
+        }
+        if pause.is_zero() && matches!(error, Error::Cut(_)) {
+            tracing::debug!("the wait for an event was cut: {error}");
+            return Ok(());
+        }
+        line_for!(
+            self.api.owing(),
+            warn,
+            failures = failures.count(),
+            "{error}"
+        );
+        unless(ending, sleep(pause)).await;
+        Ok(())
     }
 
     async fn handle(
