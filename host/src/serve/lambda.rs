@@ -129,8 +129,8 @@ struct Failed {
     error: Error,
     /// For how long it was waited for.
     lasted: Duration,
-    /// Whether the next event is late by then.
-    is_late: bool,
+    /// Until when the next event is to be asked for, as long as Lambda may wait for an answer.
+    settled_by: Option<Instant>,
 }
 
 impl Slot {
@@ -162,13 +162,13 @@ impl Slot {
                     handled.map_err(|error| Failed {
                         error,
                         lasted: Duration::ZERO,
-                        is_late: Instant::now() >= settled_by,
+                        settled_by: Some(settled_by),
                     })
                 }
                 Err(error) => Err(Failed {
                     error,
                     lasted: asked.elapsed(),
-                    is_late: false,
+                    settled_by: self.api.owing().map(|owed| owed.deadline.settled_by()),
                 }),
             };
             match done {
@@ -204,11 +204,10 @@ impl Slot {
         ending: impl Future<Output = ()>,
     ) -> Result<(), Fault> {
         let error = failed.error;
-        let mut pause = failures.add(&error, failed.lasted)?;
-        // Lambda waits for the next event to be asked for no longer than for the answer.
-        if failed.is_late && failures.count() == 1 {
-            pause = Duration::ZERO;
-        }
+        let pause = failures.add(&error, failed.lasted)?;
+        let now = Instant::now();
+        let left = (failed.settled_by).map(|by| by.saturating_duration_since(now));
+        let pause = pause_within(left, pause, failures.count());
         if pause.is_zero() && matches!(error, Error::Cut(_)) {
             tracing::debug!("the wait for an event was cut: {error}");
             return Ok(());
@@ -288,6 +287,15 @@ impl Slot {
     }
 }
 
+/// How long to wait after so many failures where so much time is left until the next event is to be asked for:
+/// Lambda waits for that no longer than for the answer. Who refuses all has the whole pause from then on.
+fn pause_within(left: Option<Duration>, pause: Duration, failures: u32) -> Duration {
+    match left {
+        Some(left) if !left.is_zero() || failures == 1 => pause.min(left),
+        _ => pause,
+    }
+}
+
 /// A streamed answer that can be cut short.
 fn until(streamed: Streamed, cutting: oneshot::Receiver<Fault>) -> Streamed {
     let pieces = stream::unfold(
@@ -362,6 +370,22 @@ mod tests {
         }
         let grace = waits(limits::DRAIN_TIMEOUT) * 2 / 3;
         assert!(grace + limits::CUT_TIMEOUT < waits(limits::DRAIN_TIMEOUT));
+    }
+
+    #[test]
+    fn a_pause_does_not_lead_past_the_time_at_which_the_next_event_is_late() {
+        let ms = Duration::from_millis;
+        for (left_ms, failures, expected) in [
+            (None, 1, 100),
+            (Some(5_000), 1, 100),
+            (Some(40), 1, 40),
+            (Some(40), 2, 40),
+            (Some(0), 1, 0),
+            (Some(0), 2, 100),
+        ] {
+            let pause = pause_within(left_ms.map(ms), ms(100), failures);
+            assert_eq!(pause, ms(expected), "{left_ms:?}, {failures}");
+        }
     }
 
     /// Often enough that chance would show.
