@@ -5,6 +5,7 @@
 //! 0 for an answer, 1 for a fault. When there was no invocation at all (an unknown function, a
 //! payload that is not JSON) standard output stays empty.
 
+use std::future::pending;
 use std::io::{Read as _, Write as _};
 use std::process::ExitCode;
 
@@ -106,9 +107,13 @@ impl Invoke {
             trace_id: local::new_trace_id(),
             chunked: false,
         };
+        let lease = match function.ready(pending()).await {
+            Ok(lease) => lease,
+            Err(fault) => return Ok(Err(fault)),
+        };
         let deadline = Deadline::after(function.timeout());
         let invocation = invoke.invocation(&Uuid::new_v4().to_string(), event, deadline);
-        let mut handled = environment.handle(function, invocation).await;
+        let mut handled = environment.handle(lease, function, invocation).await;
         let answer = handled.collect().await;
         handled.settle().await;
         Ok(answer)

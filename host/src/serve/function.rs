@@ -23,6 +23,7 @@ use crate::instance::answered::{Answered, Body};
 use crate::instance::pool::{InstancePool, Lease};
 use crate::instance::ticker::Watch;
 use crate::invocation::{Deadline, Invocation, Response};
+use crate::limits;
 use crate::telemetry::{Account, Output};
 
 /// One function, ready to be invoked.
@@ -70,6 +71,13 @@ impl Function {
     /// Borrows an instance for an invocation that is yet to begin, and waits for one until `given_up` ends.
     pub(super) async fn lease(&self, given_up: impl Future<Output = ()>) -> Result<Lease, Fault> {
         self.instances.lease(given_up).await
+    }
+
+    /// The same, and waits until it stands.
+    pub async fn ready(&self, given_up: impl Future<Output = ()>) -> Result<Lease, Fault> {
+        let lease = self.lease(given_up).await?;
+        built(&lease).await;
+        Ok(lease)
     }
 
     /// Hands an invocation to an instance, to this one if there is one for it already, and waits for its answer
@@ -194,6 +202,13 @@ impl Function {
         }
         Called { answer, work: None }
     }
+}
+
+/// Waits until an instance stands. What that takes longer than Lambda gives a start is of the invocation's own
+/// time, as it is there; and how it went, the invocation is told.
+pub(super) async fn built(lease: &Lease) {
+    let building = lease.instance().built();
+    let _ = tokio::time::timeout(limits::BUILD_PATIENCE, building).await;
 }
 
 /// Ends then. Its timer is made only where somebody waits.

@@ -146,14 +146,8 @@ impl Environment {
         self.functions.get(name)
     }
 
-    /// Handles one invocation up to its answer.
-    pub async fn handle(&self, function: &Function, invocation: Arc<Invocation>) -> Handled {
-        self.handle_until(pending(), function, None, invocation)
-            .await
-    }
-
-    /// The same in an instance that there is for it already.
-    async fn handle_in(
+    /// Handles one invocation up to its answer, in an instance that there is for it already.
+    pub async fn handle(
         &self,
         lease: Lease,
         function: &Function,
@@ -163,7 +157,8 @@ impl Environment {
             .await
     }
 
-    /// The same, up to when the environment has no time for it any more; that is then the answer.
+    /// The same in that or another one, up to when the environment has no time for it any more; that is then the
+    /// answer.
     async fn handle_until(
         &self,
         out_of_time: impl Future<Output = ()>,

@@ -1,6 +1,8 @@
 //! `hearth invoke` handles one event without a server.
 
-use e2e::guests::{COUNTER, ECHO, MISBEHAVE};
+use std::time::Duration;
+
+use e2e::guests::{COUNTER, ECHO, MISBEHAVE, STARTING};
 use e2e::trial::FUNCTION;
 use e2e::{Host, PATIENCE, Setup};
 
@@ -12,6 +14,15 @@ async fn the_command_line_invokes_a_function_once() {
     let status = host.end(PATIENCE).await;
     assert_eq!(status.code(), Some(0), "{:?}", host.log());
     host.line(r#""served":1"#).await;
+}
+
+/// Its instance is built first, as Lambda builds one before its first event.
+#[tokio::test]
+async fn an_init_takes_no_time_from_the_event_of_the_command_line() {
+    let slowly = Setup::of(&STARTING).function("environment", "{ START = \"slowly\" }");
+    let directory = slowly.timeout(Duration::from_secs(1)).write();
+    let mut host = Host::hearth(&directory, &["invoke", FUNCTION, "-d", "1"], &[]);
+    assert_eq!(host.end(PATIENCE).await.code(), Some(0), "{:?}", host.log());
 }
 
 /// A number below zero is JSON, and no option.

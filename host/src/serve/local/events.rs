@@ -12,7 +12,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::invoke::built;
 use super::{Host, closed};
 use crate::event::local::{ErrorType, Invoke, Refusal};
 use crate::fault::{Fault, Kind};
@@ -20,6 +19,7 @@ use crate::instance::pool::Lease;
 use crate::invocation::{Deadline, Invocation};
 use crate::limits;
 use crate::serve::Function;
+use crate::serve::function::built;
 use crate::telemetry::line_for;
 
 /// Why an event is given up at the end of the host.
@@ -64,7 +64,7 @@ async fn attempts(
         let Some(lease) = lease else {
             return log_given_up(function, &invocation, failed.as_ref(), CLOSING);
         };
-        let handling = (host.environment).handle_in(lease, function, invocation.clone());
+        let handling = (host.environment).handle(lease, function, invocation.clone());
         let mut handled = handling.await;
         let fault = handled.collect().await.err();
         handled.settle().await;

@@ -140,14 +140,9 @@ pub(super) async fn begin(
     event: Bytes,
     caller_leaves: impl Future<Output = ()>,
 ) -> Result<(Lease, Arc<Invocation>), Refusal> {
-    let waiting = async {
-        let lease = function.lease(sleep(function.timeout())).await?;
-        built(&lease).await;
-        Ok(lease)
-    };
     let waited = tokio::select! {
         biased;
-        leased = waiting => Some(leased),
+        leased = function.ready(sleep(function.timeout())) => Some(leased),
         () = caller_leaves => None,
     };
     let deadline = Deadline::after(function.timeout());
@@ -168,13 +163,6 @@ pub(super) async fn begin(
             Err(unanswered())
         }
     }
-}
-
-/// Waits until an instance stands. What that takes longer than Lambda gives a start is of the invocation's own
-/// time, as it is there; and how it went, the invocation is told.
-pub(super) async fn built(lease: &Lease) {
-    let building = lease.instance().built();
-    let _ = tokio::time::timeout(limits::BUILD_PATIENCE, building).await;
 }
 
 /// Runs the invocation in a task of its own. A caller that goes away does not end it, once there is an instance.
@@ -203,7 +191,7 @@ async fn run(
             Err(refusal) => return drop(answer_sender.send(Err(refusal))),
         };
         let since = Instant::now();
-        let handling = shared.environment.handle_in(lease, &function, invocation);
+        let handling = shared.environment.handle(lease, &function, invocation);
         let mut handled = handling.await;
         let answered = Answered {
             answer: handled.collect().await,

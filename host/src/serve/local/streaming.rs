@@ -82,7 +82,7 @@ async fn begin(
             Err(refusal) => return drop(begun.send(Err(refusal))),
         };
         let (since, until) = (Instant::now(), invocation.deadline.instant);
-        let handling = shared.environment.handle_in(lease, &function, invocation);
+        let handling = shared.environment.handle(lease, &function, invocation);
         let mut handled = handling.await;
         let response = handled.respond();
         let refusal = response.as_ref().err().and_then(refused_as_busy);
