@@ -5,8 +5,8 @@
 //!
 #![doc = concat!("```\n", include_str!("../../guests/hello/src/lib.rs"), "```")]
 //!
-//! Its event is JSON, read and written by serde. State that should last between invocations lives
-//! in ordinary `static`s: a warm instance keeps its memory.
+//! Events and answers are JSON, by serde. State that should last between invocations lives in ordinary `static`s: a
+//! warm instance keeps its memory.
 //!
 //! # What is in here
 //!
@@ -15,7 +15,7 @@
 //! | [`#[hearth::function]`](macro@function) | making an `async fn` the function |
 //! | [`Context`] | the invocation's request id, deadline and origin |
 //! | [`Error`], [`Failure`], [`Blame`] | what the caller is told when it fails |
-//! | [`sleep`], [`timeout`] | waiting, and waiting no longer than so |
+//! | [`sleep`], [`timeout`] | waiting, and limiting a wait |
 //! | [`wait_until`] | going on after the answer |
 //! | [`Streamed`], [`Body`], [`Gone`] | answers that go out while they are made |
 //! | [`Http`] | answers with an HTTP status and headers |
@@ -65,21 +65,21 @@
 //! $ curl -d '{"sku": "lamp"}' http://127.0.0.1:9000/2015-03-31/functions/shop/invocations
 //! ```
 //!
-//! Without `url`, the host takes `DATABASE_URL`, or starts a PostgreSQL of its own beside
-//! `hearth.toml`; `setup = ["schema.sql"]` then fills it. `hearth invoke shop -d '{"sku": "lamp"}'`
+//! Without `url`, the host takes `DATABASE_URL`, or starts a PostgreSQL of its own beside `hearth.toml`.
+//! `setup = ["schema.sql"]` fills the database. `hearth invoke shop -d '{"sku": "lamp"}'`
 //! handles one event and ends.
 //!
-//! Keep the names of functions (`strip = "debuginfo"`, not `strip = true`, under
-//! `[profile.release]`), and traces of traps stay readable. Set `lto = true` there as well: with it,
-//! a function that reads 10,000 rows took an eighth less of the processor.
+//! Under `[profile.release]`, set `strip = "debuginfo"`, not `strip = true`: it keeps the names of functions, which
+//! traces of traps show. Set `lto = true` there as well: with it, a function that read 10,000 rows took an eighth less
+//! processor time.
 //!
-//! The crate also compiles for the machine you work on, so that handlers can be linted, documented
-//! and unit-tested with plain `cargo test`; only calls of the host panic there. Add `"rlib"` to
-//! `crate-type` if other crates or tests in `tests/` are to use yours.
+//! The crate also compiles for the machine you work on, so handlers can be linted, documented and unit-tested with
+//! plain `cargo test`; only calls of the host panic there. Add `"rlib"` to `crate-type` if other crates, or tests in
+//! `tests/`, are to use yours.
 //!
 //! # Events, answers and the context
 //!
-//! The handler takes its event, and if it likes the [`Context`]. Both sides are JSON by serde:
+//! The handler takes its event and, if it wants it, the [`Context`]. Events and answers are JSON, by serde:
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
@@ -107,16 +107,16 @@
 //! }
 //! ```
 //!
-//! An event owns all that is in it (serde's `DeserializeOwned`: `String`, and no `&str`).
-//! `serde_json::Value` takes any JSON, [`Raw`] any bytes. An event that does not fit never reaches the
-//! handler: its caller reads `Function.InvalidEvent` and where it went wrong. An answer may have
-//! 6 MiB; a [`Streamed`] one goes out while it is made, and [`Http`] adds a status and headers.
+//! An event's type owns all that is in it (serde's `DeserializeOwned`: a `String`, not a `&str`). `serde_json::Value`
+//! takes any JSON, [`Raw`] any bytes. An event that does not fit never reaches the handler: its caller reads
+//! `Function.InvalidEvent` and where it went wrong. An answer may have 6 MiB. A [`Streamed`] one goes out while it is
+//! made, and [`Http`] adds a status and headers.
 //!
 //! # Errors
 //!
-//! A handler returns any error that converts into [`Error`], which with `?` is nearly every one. The
-//! caller reads its text with the type `Function.Error`. A [`Failure`] has a type that a caller
-//! can match on, and says whose mistake it was:
+//! A handler may return any error that converts into [`Error`]; with `?` nearly every error does. The caller reads its
+//! text with the type `Function.Error`. A [`Failure`] has a type that a caller can match on, and says whose mistake it
+//! was:
 //!
 //! ```
 //! use hearth::Failure;
@@ -131,30 +131,31 @@
 //! # assert!(check(0).is_err());
 //! ```
 //!
-//! With the crate `anyhow`, return `anyhow::Result` all the way up, and switch on the feature `anyhow`: `?`
-//! does not make an `anyhow::Error` of an [`Error`], which is a `Box<dyn std::error::Error + Send + Sync>`.
+//! With the crate `anyhow`, return `anyhow::Result` from the handler too, and switch on the feature `anyhow`. Do not
+//! mix them: `?` cannot turn an [`Error`], which is a `Box<dyn std::error::Error + Send + Sync>`, into an
+//! `anyhow::Error`.
 //!
 //! An error leaves the instance warm. A panic or a trap ends the invocation (`Function.Panic`,
 //! `Function.Trap`) and the instance with it: the next event gets a new one.
 //!
 //! # State, and what is made once
 //!
-//! A warm instance keeps its memory, so what is to last lives in a `static`: an `OnceLock`, a `Mutex`,
-//! an atomic. It is a cache and no more: an instance may be replaced at any time, and several run
-//! side by side. With the isolation `serial`, the default, an instance handles one event at a time;
-//! with `{ concurrent = N }` up to N, so hold no lock across an `.await`; with `fresh` nothing
-//! stays. What is slow to make belongs into [`init`](macro@function#warming-up). With Lambda's SnapStart an
-//! instance is made once and copied: see [snapshots](macro@function#snapshots).
+//! A warm instance keeps its memory, so what is to last lives in a `static`: an `OnceLock`, a `Mutex`, an atomic. Use
+//! it as a cache only: an instance may be replaced at any time, and several run side by side. With the isolation
+//! `serial`, the default, an instance handles one event at a time. With `{ concurrent = N }` it handles up to N, so
+//! hold no lock across an `.await`. With `fresh` nothing stays. What is slow to make belongs in
+//! [`init`](macro@function#warming-up). With Lambda's SnapStart an instance is made once and copied: see
+//! [snapshots](macro@function#snapshots).
 //!
 //! # Output
 //!
 //! What is printed to stdout and stderr becomes the log, line by line, each with the request id of
 //! its invocation; so do panic messages. `println!` is enough. An invocation may print 1 MiB.
 //!
-//! A line that is a JSON object keeps its `level`, and in a log of JSON its other members stand beside
-//! the host's own (`timestamp`, `requestId`, `function` …, which are the host's to say). So loggers that write
-//! JSON fit, such as `tracing-subscriber` with its features `fmt` and `json`, set up by `init`; here with types
-//! of other crates as values of the database besides:
+//! A line that is a JSON object keeps its `level`. In a log of JSON its other members stand beside those of the host
+//! (`timestamp`, `requestId`, `function` …), which it cannot replace. So loggers that write JSON fit, such as
+//! `tracing-subscriber` with its features `fmt` and `json`, set up by `init`. This example also uses types of other
+//! crates as values of the database:
 //!
 #![doc = concat!("```ignore\n", include_str!("../../tests/guests/examples/crates.rs"), "```")]
 //!
@@ -165,34 +166,32 @@
 //! tracing-subscriber = { version = "0.3", default-features = false, features = ["fmt", "json"] }
 //! ```
 //!
-//! It is `flatten_event` that puts `message` and the fields where the host looks for them. The subscriber lets
-//! `INFO` and what is graver through, unless `with_max_level` says otherwise; then the host's level decides.
+//! `flatten_event` puts `message` and the fields where the host looks for them. The subscriber drops what is below
+//! `INFO`, unless `with_max_level` says otherwise. Of what is left, the host's level decides.
 //!
 //! # Time
 //!
 //! [`Context::remaining`] is the time until the deadline. Shortly before that the host answers with
-//! `Function.DeadlineExceeded`, cancels what runs in the database, and ends the instance. To wait, use
-//! [`sleep`], which lets others run. Futures run side by side under `futures_util::join!` or
-//! `futures_util::future::join_all`; there is no other thread, and no executor to bring along.
-//! [`wait_until`] goes on with something after the answer.
+//! `Function.DeadlineExceeded`, cancels what runs in the database, and retires the instance. To wait, use [`sleep`],
+//! which lets others run. Futures run side by side under `futures_util::join!` or `futures_util::future::join_all`;
+//! there is no other thread, and no executor is needed. [`wait_until`] goes on with work after the answer.
 //!
 //! # The environment
 //!
-//! `std::env::var` sees the variables that `environment = { … }` of the function's section lists, and
-//! no others. There is no network: a guest reaches databases by the host, and nothing else. HTTP clients, AWS's
-//! SDK, S3, SQS and Redis are out of its reach, though some of their crates compile.
+//! `std::env::var` sees the variables that `environment = { … }` of the function's section lists, and no others. There
+//! is no network: a guest reaches databases through the host, and nothing else. HTTP clients, AWS's SDK, S3, SQS and
+//! Redis do not work, though some of their crates compile.
 //!
 //! There are no files either, unless `temporary_mib = 64` gives the function a temporary directory: `/tmp`, for
-//! `std::fs` as usual (`std::env::temp_dir` does not know of it). It is empty when an invocation begins and holds
-//! so many MiB at most; what is more is an error, of `write` an `EIO`. What is in it is gone when the invocation
-//! has ended, files that are still open included: a `File` in a `static` is of no use to the next. Invocations
-//! that run in one instance at the same time have one each. Links cannot be made, and in `init` and hooks there
-//! is no directory.
+//! `std::fs` as usual (`std::env::temp_dir` does not know of it). It is empty when an invocation begins, and holds that
+//! many MiB at most; a write beyond that fails with `EIO`. It is gone when the invocation has ended, with all files
+//! that are still open, so a `File` in a `static` is of no use to the next invocation. Invocations that run in one
+//! instance at the same time have one each. Links cannot be made. There is no directory in `init` and hooks.
 //!
 //! # The database
 //!
-//! It is in [`postgres`], with a guide of its own: queries, parameters, rows, streams, transactions,
-//! sessions, `COPY`, errors. The shortest program:
+//! [`postgres`] has a guide of its own: queries, parameters, rows, streams, transactions, sessions, `COPY`, errors. The
+//! shortest program:
 //!
 //! ```
 //! #[hearth::function]
@@ -212,7 +211,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `anyhow` | a [`Failure`] inside an `anyhow::Error` is found |
-//! | `inter-task-wakeup` | with `isolation = { concurrent = N }`: an invocation may wait for another, as on an asynchronous mutex; costs each wait for the host a little |
+//! | `inter-task-wakeup` | with `isolation = { concurrent = N }`: an invocation may wait for another, as on an asynchronous mutex; it makes each wait for the host a little slower |
 //! | `derive`, `array-impls`, `with-…` | PostgreSQL types, see [`postgres`] |
 
 pub mod postgres;
@@ -245,10 +244,9 @@ pub use streamed::{Body, Gone, Streamed};
 /// }
 /// ```
 ///
-/// - The **event** is anything that implements [`Event`]: what serde can deserialize and what then owns
-///   all that is in it (`DeserializeOwned`: `String`, and no `&str`), or [`Raw`].
-///   An event that does not fit never reaches the function; its caller receives the error type
-///   `Function.InvalidEvent` and where it went wrong.
+/// - The **event** is anything that implements [`Event`]: [`Raw`], or what serde can deserialize into a type that owns
+///   all that is in it (`DeserializeOwned`: a `String`, not a `&str`). An event that does not fit never reaches the
+///   function; its caller receives the error type `Function.InvalidEvent` and where it went wrong.
 /// - The [`Context`] may be left out.
 /// - It returns a **`Result`** whose value implements [`Answer`]: what serde can serialize, [`Raw`],
 ///   a [`Streamed`] answer, or one with an HTTP status ([`Http`]).
@@ -261,9 +259,8 @@ pub use streamed::{Body, Gone, Streamed};
 ///
 /// # Warming up
 ///
-/// `init` names an `async fn` that runs once in each instance, before its first event, for work
-/// whose result is worth keeping in a `static`. Databases cannot be reached from there. If it
-/// fails the instance is not used.
+/// `init` names an `async fn` that runs once in each instance, before its first event, for work whose result is worth
+/// keeping in a `static`. It cannot reach databases. If it fails, the instance is not used.
 ///
 /// ```
 /// use std::sync::OnceLock;
@@ -283,14 +280,14 @@ pub use streamed::{Body, Gone, Streamed};
 ///
 /// # Snapshots
 ///
-/// With Lambda's SnapStart an environment is started once, a snapshot is made of it, and every later environment
-/// is a copy of that. Two more functions can be named, of the same form as `init`:
+/// With Lambda's SnapStart an environment is started once, a snapshot is made of it, and every later environment is a
+/// copy of that snapshot. Two more functions can be named, of the same form as `init`:
 ///
-/// - `snapshot` runs in each instance before the snapshot is made, after `init`: to forget what is not to be
-///   stored in one, such as a secret. It has what the start has left over of its time, at most 120 s.
-/// - `restored` runs in each instance of every copy, before its first event. With it the instances go on as they
-///   are, and keep what `init` made. **Without it they are built anew**, `init` included, in each copy: that is
-///   always right, but takes the time that `init` takes.
+/// - `snapshot` runs in each instance after `init` and before the snapshot is made, to forget what must not be stored
+///   in it, such as a secret. It has what the start has left of its time, at most 120 s.
+/// - `restored` runs in each instance of every copy, before its first event. With it the instances go on as they are,
+///   and keep what `init` made. **Without it they are built anew**, `init` included, in each copy: that is always safe,
+///   but takes as long as `init` takes.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -319,8 +316,8 @@ pub use streamed::{Body, Gone, Streamed};
 /// }
 /// ```
 ///
-/// Whoever writes `restored` promises that nothing is left in memory that must differ between copies, since that
-/// is the same in all of them, perhaps in a thousand at a time:
+/// Whoever writes `restored` promises that it has renewed all that must differ between copies. Everything else in
+/// memory is the same in all of them, perhaps in a thousand at a time:
 ///
 /// | what | in a copy |
 /// |---|---|
@@ -334,15 +331,15 @@ pub use streamed::{Body, Gone, Streamed};
 /// | connections to databases, and what the host keeps of them | new: the host sees to it |
 /// | `hearth::postgres::Statement`s that are kept | still right |
 ///
-/// Databases cannot be reached from either, as from `init`, and there is no invocation, so no [`wait_until`].
-/// Output is logged. Lambda gives a restore 10 s in all; the host gives `restored` 9 s, or what
-/// `restore_timeout_ms` under `[lambda]` says. If one of them fails, panics or takes too long, Lambda is told so, and
-/// that environment handles no event. An instance that is built later is no copy: only its `init` runs. Where
-/// there is no snapshot (plain Lambda, the local host) neither runs.
+/// Like `init`, neither can reach databases, and neither has an invocation, so there is no [`wait_until`]. Output is
+/// logged. Lambda gives a restore 10 s in all; the host gives `restored` 9 s, or what `restore_timeout_ms` under
+/// `[lambda]` says. If one of them fails, panics or takes too long, Lambda is told, and that environment handles no
+/// event. An instance that is built later is no copy: only its `init` runs. Without a snapshot (plain Lambda, the local
+/// host) neither runs.
 ///
 /// # Misuse
 ///
-/// It does not compile, and says what to write instead:
+/// Misuse does not compile, and the error says what to write instead:
 ///
 /// ```compile_fail
 /// #[hearth::function]

@@ -1,8 +1,7 @@
 //! PostgreSQL, through the pool that the host keeps warm.
 //!
-//! The interface is that of [`tokio_postgres`], without what the host does: there is no address, no
-//! password, no connection task and no pool here. [`open`] takes the name of a database in the
-//! host's configuration.
+//! The interface is that of [`tokio_postgres`], without what the host does: no address, no password, no connection task
+//! and no pool. [`open`] takes the name of a database in the host's configuration.
 //!
 //! ```
 //! use hearth::postgres;
@@ -22,10 +21,10 @@
 //! }
 //! ```
 //!
-//! Each call is one round trip to the database when it is warm: statements are prepared by the
-//! host on whatever connection they run, and remembered here with their types; only statements that run in no
-//! transaction, such as `VACUUM`, and a `batch_execute` that a transaction begins with take one more. Two calls of
-//! a [`Client`] at a time (`join!`) run at a time, on two connections; those of a [`Transaction`] in turn.
+//! Each call is one round trip to the database once it is warm: the host prepares statements on whatever connection
+//! they run, and their types are remembered here. One more is needed for statements that run in no transaction, such as
+//! `VACUUM`, and for a `batch_execute` that is the first call of a transaction. Two calls of a [`Client`] that are made
+//! together (`join!`) run together, on two connections; those of a [`Transaction`] run in turn.
 //!
 //! # Queries, parameters and rows
 //!
@@ -56,15 +55,15 @@
 //! }
 //! ```
 //!
-//! The server chooses the types of parameters from the SQL, and the Rust type must fit: `int4` takes
-//! an `i32`, `int8` an `i64` (see [Types](#types)). Where the SQL leaves it open, cast (`$1::int8`) or
-//! name it: [`Client::query_typed`]. A value never belongs into the text of a statement.
+//! The server chooses the types of parameters from the SQL, and the Rust type must fit: `int4` takes an `i32`, `int8`
+//! an `i64` (see [Types](#types)). If the SQL leaves the type open, cast (`$1::int8`) or name the type
+//! ([`Client::query_typed`]). Never put a value into the text of a statement.
 //!
 //! # Large results
 //!
-//! [`Client::query_raw`] returns a [`RowStream`], which holds one batch of rows at a time, so that a
-//! result of any size fits into a small instance. The columns are known before the first row, also if
-//! there is none. Work on a row, and forget it; one that is kept keeps its batch.
+//! [`Client::query_raw`] returns a [`RowStream`], which holds one batch of rows at a time, so a result of any size fits
+//! into a small instance. The columns are known before the first row, even if there is none. Do not keep rows: each
+//! keeps its whole batch in memory.
 //!
 //! ```
 //! # async fn example(db: &hearth::postgres::Client) -> Result<(), hearth::postgres::Error> {
@@ -82,15 +81,15 @@
 //! # }
 //! ```
 //!
-//! It is a `Stream` as well, and at its end [`RowStream::rows_affected`] is known. An error in the middle comes after the rows before it, and ends them.
-//! Dropping the stream early is free: the host stops the statement (for one that writes, see [`RowStream`]). A single row may have 8 MiB
-//! ([`Error::is_too_large`]); read a larger value in pieces, with `substring(value FROM $1 FOR $2)`.
+//! It is a `Stream` as well, and at its end [`RowStream::rows_affected`] is known. An error in the middle comes after
+//! the rows before it, and ends the stream. You may drop the stream early: the host stops the statement (for one that
+//! writes, see [`RowStream`]). A single row may have 8 MiB ([`Error::is_too_large`]); read a larger value in pieces,
+//! with `substring(value FROM $1 FOR $2)`.
 //!
 //! # Types
 //!
-//! Values travel as PostgreSQL's own binary format and are converted by [`postgres-types`], which
-//! is re-exported as [`types`]. Beyond what it converts by itself, features of this crate switch on
-//! its features of the same names:
+//! Values travel in PostgreSQL's own binary format and are converted by [`postgres-types`], which is re-exported as
+//! [`types`]. Its features are switched on by features of this crate of the same names:
 //!
 //! | PostgreSQL | Rust | feature |
 //! |---|---|---|
@@ -111,26 +110,27 @@
 //! | NULL | `Option<T>` | |
 //! | any | [`RawValue`] | |
 //!
-//! Types of other crates fit if they implement the traits of `postgres-types` 0.2, such as those of
-//! `postgres_array` (several dimensions) and `postgres_range`. `rust_decimal` leaves them out in WebAssembly:
-//! a [`Numeric`] becomes a `Decimal`, and the other way round, by its text.
+//! Types of other crates fit if they implement the traits of `postgres-types` 0.2, such as those of `postgres_array`
+//! (several dimensions) and `postgres_range`. `rust_decimal` does not implement them in WebAssembly: convert between a
+//! [`Numeric`] and a `Decimal` by text.
 //!
-//! What is missing then (`interval`, `tsvector`, `money`, the other geometric types …) can be
-//! read and written as text, with a cast in SQL:
-//! `SELECT age::text, $1::text::interval FROM person`. A [`RawValue`] carries a value of any type as
-//! it is; a type of yours can implement [`ToSql`] and [`FromSql`] for whatever bytes PostgreSQL uses.
+//! Types that are still missing (`interval`, `tsvector`, `money`, the other geometric types …) can be read and written
+//! as text, with a cast in SQL: `SELECT age::text, $1::text::interval FROM person`. A [`RawValue`] carries a value of
+//! any type as it is. A type of yours can implement [`ToSql`] and [`FromSql`] for the bytes that PostgreSQL uses.
 //!
-//! Three things to know of `postgres-types`: an array of several dimensions is no `Vec<Vec<T>>` (take
-//! `postgres_array::Array`, or `unnest` it); a NULL in an array needs a `Vec<Option<T>>`; and `infinity` as a timestamp
-//! or a date is an error to `jiff`, `chrono` and `time` and some far day to `SystemTime`, so take a
-//! [`types::Timestamp<T>`] or [`types::Date<T>`] of it where it may occur.
+//! Three things to know about `postgres-types`:
+//!
+//! - An array of several dimensions is no `Vec<Vec<T>>`: take `postgres_array::Array`, or `unnest` it.
+//! - An array with a NULL in it needs a `Vec<Option<T>>`.
+//! - The timestamp or date `infinity` is an error with `jiff`, `chrono` and `time`, and some far day with `SystemTime`.
+//!   If it may occur, take a [`types::Timestamp<T>`] or [`types::Date<T>`] of the type.
 //!
 //! ## Types of your own
 //!
 //! With the feature `derive`, `#[derive(ToSql, FromSql)]` works for enumerations, composite types
 //! and domains, [as in `postgres-types`](https://docs.rs/postgres-types/latest/postgres_types/derive.ToSql.html).
-//! What it expands to names the crate `postgres_types` ("cannot find `postgres_types`" is the error
-//! without it); `hearth` can be that crate, by one line at the root of yours:
+//! What it expands to names the crate `postgres_types`; without that crate the error is "cannot find `postgres_types`".
+//! `hearth` can stand for it, by one line at the root of your crate:
 //!
 //! ```
 #![cfg_attr(feature = "derive", doc = "extern crate hearth as postgres_types;")]
@@ -158,10 +158,9 @@
 //!
 //! # Transactions
 //!
-//! What is not committed is rolled back, however its handler ends. A [`Transaction`] may contain
-//! others, which are savepoints: one may fail and be rolled back alone. Dropping one cannot wait for
-//! the server, so it is rolled back by the next call of the transaction around it, before anything
-//! else.
+//! What is not committed is rolled back, however the handler ends. A [`Transaction`] may contain others, which are
+//! savepoints: one may fail and be rolled back alone. Dropping one cannot wait for the server, so the next call of the
+//! transaction around it rolls it back first.
 //!
 //! ```
 //! use hearth::postgres::{Client, Error, IsolationLevel};
@@ -179,14 +178,14 @@
 //! }
 //! ```
 //!
-//! PostgreSQL may undo a transaction for the sake of others that run at the same time; with
-//! `SERIALIZABLE` and `REPEATABLE READ` that is a part of the bargain. [`Client::transact`] runs a closure in
-//! a transaction and does it again when that happens; it is the best choice for what reads and then
-//! writes. Its closure has to say which error it returns, at its end: `Ok::<_, hearth::Error>(total)`.
+//! PostgreSQL may undo a transaction because of others that run at the same time; with `SERIALIZABLE` and
+//! `REPEATABLE READ` that is to be expected. [`Client::transact`] runs a closure in a transaction, and runs it again
+//! when that happens; it is the best choice for what reads and then writes. The closure has to name its error type at
+//! its end: `Ok::<_, hearth::Error>(total)`.
 //!
 //! # Several statements in one round trip
 //!
-//! [`Client::pipeline`] collects statements that are sent together and done whole or not at all.
+//! [`Client::pipeline`] collects statements that are sent together. All take effect, or none.
 //!
 //! ```
 //! # async fn example(db: &hearth::postgres::Client) -> Result<(), hearth::postgres::Error> {
@@ -196,7 +195,7 @@
 //!     pipeline.add("UPDATE product SET stock = stock - $2 WHERE sku = $1", &[sku, quantity]);
 //! }
 //! pipeline.add("SELECT sum(stock) FROM product", &[]);
-//! let outcomes = pipeline.run().await?; // only here something is sent
+//! let outcomes = pipeline.run().await?; // nothing is sent before this
 //! println!("{} left", outcomes[2].rows[0].get::<_, i64>(0));
 //! # Ok(())
 //! # }
@@ -204,9 +203,9 @@
 //!
 //! # Sessions: settings, locks, notifications
 //!
-//! A call of a [`Client`] takes any connection, so what lives in PostgreSQL's session (`SET`, temporary
-//! tables, advisory locks, `LISTEN`) needs one that is held: a [`Session`]. Dropping it undoes all
-//! of that; [`Session::close`] waits until it is undone.
+//! A call of a [`Client`] takes any connection. What lives in PostgreSQL's session (`SET`, temporary tables, advisory
+//! locks, `LISTEN`) needs one connection that is held: a [`Session`]. Dropping it undoes all of that;
+//! [`Session::close`] waits until it is undone.
 //!
 //! ```
 //! # async fn example(db: &hearth::postgres::Client) -> Result<(), hearth::postgres::Error> {
@@ -220,11 +219,11 @@
 //! # }
 //! ```
 //!
-//! `NOTIFY` is a statement like others: `SELECT pg_notify($1, $2)`.
+//! To notify others, use a statement: `SELECT pg_notify($1, $2)`.
 //!
 //! # COPY
 //!
-//! The quickest way to store many rows, in the format that the statement says:
+//! The fastest way to store many rows, in the format that the statement names:
 //!
 //! ```
 //! # async fn example(db: &hearth::postgres::Client) -> Result<(), hearth::postgres::Error> {
@@ -243,8 +242,7 @@
 //! # }
 //! ```
 //!
-//! Rows of typed values go in and out by [`BinaryCopyInWriter`] and [`BinaryCopyOutStream`], with
-//! nothing to quote.
+//! [`BinaryCopyInWriter`] and [`BinaryCopyOutStream`] copy rows of typed values, with nothing to quote.
 //!
 //! # Code for clients and transactions alike
 //!
@@ -253,18 +251,18 @@
 //!
 //! # Time
 //!
-//! Every call ends at the invocation's deadline, and the server is told to give it up. Calls that
-//! should take less: `db.set_timeout(Some(Duration::from_secs(1)))` on a client of your own (`let mut
-//! db`), a transaction or a session. The server then fails them with [`SqlState::QUERY_CANCELED`], and a
-//! connection is waited for no longer ([`Error::is_busy`]). Dropping a call's future cancels it as
-//! well, and [`hearth::timeout`](crate::timeout) does that after a time. What the database allows a role (`ALTER
-//! ROLE … SET statement_timeout`) stays the most, and what a session or a transaction sets for itself (`SET LOCAL
-//! statement_timeout`) holds.
+//! Every call ends at the invocation's deadline, and the server is told to give it up. To give calls less time, say
+//! `db.set_timeout(Some(Duration::from_secs(1)))` on a client of your own (`let mut db`), a transaction or a session.
+//! After that time the server fails them with [`SqlState::QUERY_CANCELED`], and a call that still waits for a
+//! connection fails ([`Error::is_busy`]). Dropping a call's future cancels it as well, and
+//! [`hearth::timeout`](crate::timeout) does that after a time. No call gets more time than the database allows a role
+//! (`ALTER ROLE … SET statement_timeout`), and what a session or a transaction sets for itself
+//! (`SET LOCAL statement_timeout`) holds.
 //!
 //! # When a call fails
 //!
-//! [`Error::code`] is the SQLSTATE, [`Error::as_db_error`] all that the server said (constraint, detail,
-//! hint …); the predicates tell what happened on the way.
+//! [`Error::code`] is the SQLSTATE, and [`Error::as_db_error`] all that the server said (constraint, detail, hint …).
+//! The other methods tell what happened on the way.
 //!
 //! ```
 //! use hearth::Failure;
@@ -285,24 +283,24 @@
 //! |---|---|---|
 //! | others were in the way (40001, 40P01) | [`Error::is_conflict`] | yes, the whole transaction: [`Client::transact`] does |
 //! | no connection came free, or none could be made | [`Error::is_busy`], [`Error::is_connect`] | yes: nothing was executed |
-//! | the connection was lost | [`Error::is_closed`] | only if [`Error::may_have_executed`] is `false`, or it does no harm twice |
-//! | the server refused the statement | [`Error::code`] | no: the same would come of it |
+//! | the connection was lost | [`Error::is_closed`] | only if [`Error::may_have_executed`] is `false`, or doing it twice does no harm |
+//! | the server refused the statement | [`Error::code`] | no: it would be refused again |
 //! | it took longer than its [timeout](Client::set_timeout) | [`SqlState::QUERY_CANCELED`] | if there is time: it was undone |
 //! | the transaction had failed before its `commit` | [`Error::is_aborted`] | from its beginning, if what failed may succeed |
-//! | not allowed, without sense, or more than may be read | [`Error::is_denied`], [`Error::is_invalid`], [`Error::is_capped`] | no: change the function or its configuration |
-//! | a value is not what the Rust type says | the error names column or parameter and both types | no |
+//! | not allowed, makes no sense, or more than may be read | [`Error::is_denied`], [`Error::is_invalid`], [`Error::is_capped`] | no: change the function or its configuration |
+//! | a value does not fit the Rust type | the error names the column or the parameter, and both types | no |
 //!
-//! An error displays the server's message with its SQLSTATE, the position in the SQL text and the hint,
-//! the parameter or the place in a `COPY` that it is about, and no values of parameters or rows but those that the
-//! server quotes in its message: `invalid input syntax for type integer: "x"` (22P02, 22007 and the like), or what a
-//! `RAISE` says.
-//! (For a value that is too long or too large for its column, 22001 and 22003, PostgreSQL tells nobody which
-//! it is: the error names the parameters that it may be.) A call with a wrong number of parameters, or one that
-//! does not fit its type, is not sent, so that a transaction goes on after it; what the server has
-//! refused fails its transaction, or the nested one around it.
+//! An error displays the server's message with its SQLSTATE, the position in the SQL text, the hint, and the parameter
+//! or the place in a `COPY` that it is about. It shows no values of parameters or rows, except those that the server
+//! quotes in its message: `invalid input syntax for type integer: "x"` (22P02, 22007 and the like), or what a `RAISE`
+//! says. If a value is too long or too large for its column (22001, 22003), PostgreSQL does not say which it is: the
+//! error names the parameters that it may be.
 //!
-//! The host itself repeats only what certainly was not executed: a connection that died while it
-//! rested costs no error.
+//! A call with a wrong number of parameters, or with one that does not fit its type, is not sent, so a transaction goes
+//! on after it. What the server has refused fails its transaction, or the nested one around it.
+//!
+//! The host itself repeats only what certainly was not executed, so a connection that died while it rested causes no
+//! error.
 //!
 //! # Declared queries
 //!
