@@ -80,7 +80,7 @@ pub fn answer<O: Outcome>(outcome: O, deadline_ms: u64, work: Option<Rc<Work>>) 
     Ok(bindings::Answer {
         head,
         body,
-        rest: work.and_then(Work::announce),
+        after: work.and_then(Work::announce),
     })
 }
 
@@ -133,7 +133,7 @@ mod tests {
     fn an_outcome_is_an_answer_or_a_failure() {
         let whole = answered(Ok::<_, &str>([1, 2])).expect("it is one");
         assert!(matches!(whole.body, Body::Whole(bytes) if bytes == b"[1,2]"));
-        assert!(whole.head.is_none() && whole.rest.is_none());
+        assert!(whole.head.is_none() && whole.after.is_none());
 
         let failure = answered(Err::<(), _>("no model")).expect_err("it is none");
         assert_eq!(failure.error_type, "Function.Error");

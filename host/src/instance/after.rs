@@ -65,9 +65,9 @@ impl AccessorTask<State> for After {
         {
             self.waiting.end_body(self.number, outcome);
         }
-        let outcome = match self.course.rest.take() {
+        let outcome = match self.course.after.take() {
             // Without a word it ends only with the store, and this with it.
-            Some(rest) => rest.await.unwrap_or(Ok(())),
+            Some(after) => after.await.unwrap_or(Ok(())),
             None => Ok(()),
         };
         if self.alone {

@@ -32,7 +32,7 @@ pub struct Answered {
     /// The bytes.
     pub body: Body,
     /// The work that goes on. Without it, nothing does.
-    pub rest: Option<WorkEnd>,
+    pub after: Option<AfterEnd>,
     /// Whether that goes on beside later invocations: otherwise it is to be waited for, since nobody is
     /// let into the instance for its sake.
     pub suspended: bool,
@@ -44,7 +44,7 @@ impl Answered {
         Self {
             head,
             body,
-            rest: None,
+            after: None,
             suspended: false,
         }
     }
@@ -73,7 +73,7 @@ pub struct Flow {
 
 /// The end of the work after an answer. It is dropped without a word when the instance was ended
 /// from outside, or when the end of the body has told already what happened to it.
-pub type WorkEnd = oneshot::Receiver<Result<(), Fault>>;
+pub type AfterEnd = oneshot::Receiver<Result<(), Fault>>;
 
 /// What the keeper has to wait for after an answer.
 #[derive(Default)]
@@ -83,7 +83,7 @@ pub(super) struct Course {
     /// Whether the body has lost its reader.
     pub unread: Option<oneshot::Receiver<Infallible>>,
     /// The end of the work, by the guest's word.
-    pub rest: Option<GuestsWord>,
+    pub after: Option<GuestsWord>,
 }
 
 /// How something ended, once the guest says so.
@@ -93,13 +93,13 @@ pub(super) type GuestsWord = oneshot::Receiver<Result<(), Failure>>;
 #[derive(Default)]
 pub(super) struct Ends {
     pub body: Option<oneshot::Sender<Result<(), Fault>>>,
-    pub rest: Option<oneshot::Sender<Result<(), Fault>>>,
+    pub after: Option<oneshot::Sender<Result<(), Fault>>>,
 }
 
 impl Course {
     /// Whether the answer is all there is.
     pub(super) fn is_over(&self) -> bool {
-        self.end.is_none() && self.rest.is_none()
+        self.end.is_none() && self.after.is_none()
     }
 }
 
@@ -109,8 +109,8 @@ pub(super) fn receive(
     answer: Answer,
 ) -> wasmtime::Result<(Answered, Course, Ends)> {
     let (mut course, mut ends) = (Course::default(), Ends::default());
-    if let Some(rest) = answer.rest {
-        course.rest = Some(heard(&mut store, rest)?);
+    if let Some(after) = answer.after {
+        course.after = Some(heard(&mut store, after)?);
     }
     let body = match answer.body {
         wit::Body::Whole(bytes) => Body::Whole(bytes.into()),

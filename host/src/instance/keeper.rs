@@ -328,8 +328,8 @@ impl Keeper {
         mut answered: Answered,
         mut ends: Ends,
     ) -> wasmtime::Result<()> {
-        let (told, rest) = oneshot::channel();
-        (ends.rest, answered.rest) = (Some(told), Some(rest));
+        let (told, after_end) = oneshot::channel();
+        (ends.after, answered.after) = (Some(told), Some(after_end));
         let suspended =
             self.suspends() && self.vitals.lingers.load(Ordering::SeqCst) < limits::LINGERS_MAX;
         answered.suspended = suspended;
@@ -337,7 +337,7 @@ impl Keeper {
         if !suspended {
             return wasmtime::component::AccessorTask::run(after, accessor).await;
         }
-        // A body is written while its invocation lasts. What is suspended is the rest.
+        // A body is written while its invocation lasts. What is suspended is what comes after.
         after.written().await;
         accessor.spawn(after)?;
         // So that it is begun, and its first statement on its way.

@@ -70,7 +70,7 @@ impl Waiting {
     /// An invocation is over.
     pub(super) fn end(&self, number: u64, outcome: Result<(), Failure>) {
         let waiter = self.lock().remove(&number);
-        if let Some(told) = waiter.and_then(|mut waiter| waiter.ends.rest.take()) {
+        if let Some(told) = waiter.and_then(|mut waiter| waiter.ends.after.take()) {
             let _ = told.send(outcome.map_err(fault_of));
         }
     }
@@ -115,12 +115,12 @@ impl Waiter {
             let _ = reply.send(Err(fault));
             return;
         }
-        let Ends { body, rest } = std::mem::take(&mut self.ends);
+        let Ends { body, after } = std::mem::take(&mut self.ends);
         let untold = match body {
             Some(told) => told.send(Err(fault)),
             None => Err(Err(fault)),
         };
-        if let (Err(outcome), Some(told)) = (untold, rest) {
+        if let (Err(outcome), Some(told)) = (untold, after) {
             let _ = told.send(outcome);
         }
     }

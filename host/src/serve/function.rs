@@ -149,7 +149,7 @@ impl Function {
         watch: Watch,
     ) -> Called {
         let (form, account) = (self.config.response, session.account());
-        let (rest, body) = match (answered.rest, answered.body) {
+        let (after, body) = match (answered.after, answered.body) {
             (None, Body::Whole(bytes)) => {
                 lease.finish();
                 return Called {
@@ -165,7 +165,7 @@ impl Function {
                 let broken = Fault::new(Kind::Internal, "a body came without its end");
                 return Called::failed(broken);
             }
-            (Some(rest), body) => (rest, body),
+            (Some(after), body) => (after, body),
         };
         let told = Arc::new(AtomicBool::new(false));
         let bounds = Bounds {
@@ -180,7 +180,7 @@ impl Function {
             invocation: invocation.clone(),
             session: session.clone(),
             lease,
-            rest,
+            after,
             suspended: answered.suspended,
             watch,
             told,

@@ -15,7 +15,7 @@ use super::handled::log_given_up;
 use super::is_well;
 use crate::database::session::Session;
 use crate::fault::{Fault, Kind};
-use crate::instance::answered::WorkEnd;
+use crate::instance::answered::AfterEnd;
 use crate::instance::pool::{Lease, Linger};
 use crate::instance::ticker::Watch;
 use crate::invocation::Invocation;
@@ -25,7 +25,7 @@ pub(super) struct AfterWork {
     pub(super) invocation: Arc<Invocation>,
     pub(super) session: Arc<Session>,
     pub(super) lease: Lease,
-    pub(super) rest: WorkEnd,
+    pub(super) after: AfterEnd,
     /// Whether it goes on beside later invocations.
     pub(super) suspended: bool,
     /// The enforced deadline.
@@ -67,7 +67,7 @@ impl AfterWork {
     pub(super) async fn finish(self) -> Result<(), Fault> {
         let outcome = tokio::select! {
             biased;
-            ended = self.rest => ended.unwrap_or_else(|_| Err(ended_from_outside())),
+            ended = self.after => ended.unwrap_or_else(|_| Err(ended_from_outside())),
             () = self.watch => Err(overdue_work(&self.invocation)),
         };
         match &outcome {
@@ -85,7 +85,7 @@ impl AfterWork {
             invocation: self.invocation,
             session: self.session,
             linger: self.lease.suspend(),
-            rest: self.rest,
+            after: self.after,
             suspended,
             told: self.told,
         }
@@ -98,7 +98,7 @@ pub(super) struct Lingering {
     invocation: Arc<Invocation>,
     session: Arc<Session>,
     linger: Linger,
-    rest: WorkEnd,
+    after: AfterEnd,
     suspended: Suspended,
     told: Arc<AtomicBool>,
 }
@@ -112,7 +112,7 @@ impl Lingering {
         } = self;
         let outcome = tokio::select! {
             biased;
-            ended = self.rest => match ended {
+            ended = self.after => match ended {
                 Err(_) if suspended.is_ending() => None,
                 ended => Some(ended.unwrap_or_else(|_| Err(ended_from_outside()))),
             },
