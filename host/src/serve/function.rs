@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::after::AfterWork;
 use super::response::{self, Bounds};
-use super::work::AfterWork;
 use super::{is_well, overdue, report};
 use crate::config::{self, AfterAnswer, FunctionConfig};
 use crate::database::Databases;
@@ -37,7 +37,7 @@ pub struct Function {
 /// What comes of handing an invocation to an instance.
 pub(super) struct Called {
     pub(super) answer: Result<Response, Fault>,
-    pub(super) work: Option<AfterWork>,
+    pub(super) after_work: Option<AfterWork>,
 }
 
 impl Function {
@@ -154,7 +154,7 @@ impl Function {
                 lease.finish();
                 return Called {
                     answer: response::whole(form, answered.head.as_ref(), bytes),
-                    work: None,
+                    after_work: None,
                 };
             }
             (None, Body::Failed(fault)) => {
@@ -188,8 +188,8 @@ impl Function {
         // A body that is sent while it is made cannot be held back.
         let holds_back = is_whole || form == config::ResponseForm::Buffered;
         if self.config.after_answer != AfterAnswer::Await || !holds_back {
-            let work = Some(work);
-            return Called { answer, work };
+            let after_work = Some(work);
+            return Called { answer, after_work };
         }
         match (work.finish().await, &answer) {
             (Err(fault), Ok(_)) => answer = Err(fault),
@@ -200,7 +200,10 @@ impl Function {
             }
             (Ok(()), _) => {}
         }
-        Called { answer, work: None }
+        Called {
+            answer,
+            after_work: None,
+        }
     }
 }
 
@@ -221,7 +224,7 @@ impl Called {
     pub(super) fn failed(fault: Fault) -> Self {
         Self {
             answer: Err(fault),
-            work: None,
+            after_work: None,
         }
     }
 }

@@ -11,8 +11,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::Either;
 use tokio_util::task::TaskTracker;
 
+use super::after::{AfterWork, Suspended};
 use super::report;
-use super::work::{AfterWork, Suspended};
 use crate::database::session::Session;
 use crate::fault::Fault;
 use crate::invocation::{Answer, Response};
@@ -23,13 +23,13 @@ pub struct Handled {
     /// What the caller gets, until it is taken.
     pub(super) answer: Result<Response, Fault>,
     /// What goes on after that.
-    pub(super) going: Option<Going>,
+    pub(super) after_work: Option<PendingAfterWork>,
     pub(super) output: Arc<Output>,
     pub(super) ending: SessionEnd,
 }
 
 /// Work that goes on after an answer.
-pub(super) struct Going {
+pub(super) struct PendingAfterWork {
     pub(super) work: AfterWork,
     /// What it has to do with the environment's end, if it goes on beside later invocations.
     pub(super) suspended: Option<Suspended>,
@@ -58,10 +58,10 @@ impl Handled {
     }
 
     /// Whether there is work after the answer that the next event is to wait for.
-    pub fn goes_on(&self) -> bool {
-        self.going
+    pub fn awaits_after_work(&self) -> bool {
+        self.after_work
             .as_ref()
-            .is_some_and(|going| going.suspended.is_none())
+            .is_some_and(|pending| pending.suspended.is_none())
     }
 
     /// Waits for the work after the answer, then makes clean and gives back what the invocation has
@@ -75,16 +75,16 @@ impl Handled {
     /// The same, as far as it needs no waiting. Returns what is to be waited for, if there is anything.
     pub fn settle_beside(mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
         self.output.account().answered();
-        let Some(going) = self.going.take() else {
+        let Some(pending) = self.after_work.take() else {
             return self.ending.end().map(Either::Left);
         };
-        let Some(suspended) = going.suspended else {
+        let Some(suspended) = pending.suspended else {
             let output = self.output.clone();
-            let working = going.work.finish();
+            let working = pending.work.finish();
             let working = working.inspect(move |_| output.account().worked());
             return Some(Either::Right(self.conclude(working)));
         };
-        let lingering = going.work.suspend(suspended);
+        let lingering = pending.work.suspend(suspended);
         let endings = self.ending.endings.clone();
         endings.spawn(self.conclude(lingering.finish()));
         None

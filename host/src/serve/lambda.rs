@@ -239,7 +239,7 @@ impl Slot {
             let handling = pin!(environment.handle_until(ending, &self.function, None, invocation));
             handling.await
         };
-        let frees = !handled.goes_on();
+        let frees = !handled.awaits_after_work();
         let api = &mut self.api;
         let posted = match handled.respond() {
             Ok(Response::Streamed(streamed)) => {
@@ -278,7 +278,7 @@ impl Slot {
     /// Waits for what is to be done before the next event is asked for. What is left of an invocation that
     /// does not go on is done beside that, where nothing is frozen meanwhile.
     async fn settled(&self, handled: Handled) {
-        let waits = handled.goes_on() || self.environment.freezes;
+        let waits = handled.awaits_after_work() || self.environment.freezes;
         if let Some(settling) = handled.settle_beside()
             && waits
         {

@@ -41,6 +41,7 @@ use crate::invocation::Invocation;
 use crate::limits;
 use crate::telemetry::{Account, Metrics, Observers, Output, Spans, line_of};
 
+mod after;
 pub mod ahead;
 mod function;
 mod handled;
@@ -49,14 +50,13 @@ pub mod lambda;
 pub mod local;
 mod permissions;
 mod response;
-mod work;
 
 pub use function::Function;
 pub use handled::Handled;
 
+use after::Suspended;
 use function::Called;
 use handled::SessionEnd;
-use work::Suspended;
 
 /// What one host process keeps warm.
 pub struct Environment {
@@ -183,18 +183,18 @@ impl Environment {
                 () = out_of_time => Called::failed(cut_short()),
             }
         };
-        let Called { answer, work } = called;
+        let Called { answer, after_work } = called;
         output.finish();
         if let Err(fault) = &answer {
             report(fault, output.account());
         }
-        let going = work.map(|work| handled::Going {
+        let after_work = after_work.map(|work| handled::PendingAfterWork {
             suspended: (work.suspended).then(|| Suspended::new(&self.working, &self.closing)),
             work,
         });
         Handled {
             answer,
-            going,
+            after_work,
             output,
             ending,
         }
