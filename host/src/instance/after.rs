@@ -80,7 +80,7 @@ impl AccessorTask<State> for After {
 }
 
 /// Lets go on what earlier invocations have left, until the next one comes or nothing is left.
-pub(super) async fn linger(
+pub(super) async fn run_suspended(
     accessor: &Accessor<State>,
     jobs: &mut mpsc::UnboundedReceiver<Job>,
 ) -> Option<Job> {

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use wasmtime::component::{Accessor, TypedFunc};
 use wasmtime::{AsContextMut, Store, Trap, UpdateDeadline};
 
-use super::after::{After, finished, linger};
+use super::after::{After, finished, run_suspended};
 use super::answered::{self, Answered, Body, Course, Ends};
 use super::hooks;
 use super::state::{Memory, Running, State};
@@ -214,7 +214,7 @@ impl Keeper {
             if self.blueprint.freezes || !self.suspends() {
                 return Ok(());
             }
-            job = match Box::pin(linger(accessor, jobs)).await {
+            job = match Box::pin(run_suspended(accessor, jobs)).await {
                 Some(next) => next,
                 None => return Ok(()),
             };
@@ -331,7 +331,7 @@ impl Keeper {
         let (told, after_end) = oneshot::channel();
         (ends.after, answered.after) = (Some(told), Some(after_end));
         let suspended =
-            self.suspends() && self.vitals.lingers.load(Ordering::SeqCst) < limits::LINGERS_MAX;
+            self.suspends() && self.vitals.suspended.load(Ordering::SeqCst) < limits::SUSPENDED_MAX;
         answered.suspended = suspended;
         self.waiting.begin(after.number, answered, ends);
         if !suspended {

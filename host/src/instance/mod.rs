@@ -121,7 +121,7 @@ struct Vitals {
     /// Invocations that were begun.
     invocations: AtomicU64,
     /// Those that have left work in it.
-    lingers: AtomicU32,
+    suspended: AtomicU32,
     /// Since when that leftover work is paused, if it is.
     rests: watch::Sender<Option<Instant>>,
     memory_bytes: Arc<AtomicUsize>,
@@ -147,7 +147,7 @@ impl Instance {
             winding_down: AtomicBool::new(false),
             ending: AtomicWaker::new(),
             invocations: AtomicU64::new(0),
-            lingers: AtomicU32::new(0),
+            suspended: AtomicU32::new(0),
             rests: watch::Sender::new(None),
             memory_bytes: Arc::new(AtomicUsize::new(0)),
             held: Held::default(),
@@ -226,7 +226,7 @@ impl Instance {
         if !retired || self.leases.load(Ordering::SeqCst) > 0 {
             return;
         }
-        match self.vitals.lingers.load(Ordering::SeqCst) {
+        match self.vitals.suspended.load(Ordering::SeqCst) {
             0 => self.condemn(),
             _ => self.vitals.wind_down(),
         }
@@ -290,6 +290,16 @@ impl Vitals {
     fn wind_down(&self) {
         self.winding_down.store(true, Ordering::Release);
         self.ending.wake();
+    }
+
+    /// An invocation leaves work in it.
+    fn begin_suspended(&self) {
+        self.suspended.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// That is done, or has ended.
+    fn end_suspended(&self) {
+        self.suspended.fetch_sub(1, Ordering::SeqCst);
     }
 
     async fn condemned(&self) {

@@ -3,7 +3,7 @@
 //! An invocation borrows an instance with [`InstancePool::lease`] and gives it back with
 //! [`Lease::finish`]. Any other end of a lease (trap, deadline, panic, a caller that went away)
 //! retires the instance, because nobody can vouch for its memory any more. Work that an invocation
-//! leaves behind in its instance is a [`Linger`], to which the same applies.
+//! leaves behind in its instance is a [`SuspendedLease`], to which the same applies.
 //!
 //! Promises:
 //! - no more invocations in an instance than its function's isolation allows;
@@ -56,7 +56,7 @@ pub struct Lease {
 }
 
 /// What an invocation has left to do in an instance that others use already.
-pub struct Linger {
+pub struct SuspendedLease {
     pool: Arc<InstancePool>,
     instance: Arc<Instance>,
     healthy: bool,
@@ -308,11 +308,11 @@ impl Lease {
     }
 
     /// Gives the instance back while the invocation has something left to do in it.
-    pub fn suspend(mut self) -> Linger {
-        self.instance.vitals.lingers.fetch_add(1, Ordering::SeqCst);
+    pub fn suspend(mut self) -> SuspendedLease {
+        self.instance.vitals.begin_suspended();
         self.healthy = true;
         let retires = self.pool.retires(&self.instance).is_some();
-        Linger {
+        SuspendedLease {
             pool: self.pool.clone(),
             instance: self.instance.clone(),
             healthy: false,
@@ -352,7 +352,7 @@ impl Drop for Lease {
     }
 }
 
-impl Linger {
+impl SuspendedLease {
     /// Ends when the deadline of its invocation is reached, which was answered at that time. While the instance
     /// rests, so does its time; and while the process is frozen, which may be before the instance rests.
     pub async fn overdue(&self, session: &Session, answered: Instant) {
@@ -385,12 +385,12 @@ impl Linger {
     }
 }
 
-impl Drop for Linger {
+impl Drop for SuspendedLease {
     fn drop(&mut self) {
         if !self.healthy {
             self.pool.retire(&self.instance);
         }
-        self.instance.vitals.lingers.fetch_sub(1, Ordering::SeqCst);
+        self.instance.vitals.end_suspended();
         self.instance.end_if_left();
         if !self.healthy {
             self.instance.end_once_held();

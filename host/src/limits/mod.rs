@@ -59,7 +59,7 @@ pub const INSTANCES_MAX: u32 = 1_000;
 pub const CONCURRENCY_MAX: u32 = 1_000;
 /// Invocations that may have left work in one instance; what further ones leave is finished first. One that
 /// only sleeps holds four handles.
-pub const LINGERS_MAX: u32 = 100;
+pub const SUSPENDED_MAX: u32 = 100;
 /// How late a timer is at most, unless the process stood still.
 pub const TIMER_LATE_MAX: Duration = Duration::from_secs(1);
 /// Memory of one instance, in MiB, where nothing else is said.

@@ -6,7 +6,7 @@ const _: () = assert!(HOST_CALL_BYTES_MAX <= CALLS_BYTES_MAX);
 const _: () = assert!(EPOCH_TICK.as_millis() < OVERRUN_MAX.as_millis());
 const _: () = assert!(GUEST_STACK_BYTES < FIBER_STACK_BYTES);
 const _: () = assert!(FIBER_STACK_BYTES_KEPT < GUEST_STACK_BYTES);
-const _: () = assert!(8 * (LINGERS_MAX as usize) < HANDLES_MAX);
+const _: () = assert!(8 * (SUSPENDED_MAX as usize) < HANDLES_MAX);
 const _: () = assert!(BATCH_BYTES_EAGER <= BATCH_BYTES && BATCH_BYTES <= BATCH_BYTES_MAX);
 const _: () = assert!(SQL_BYTES_MAX <= STATEMENTS_BYTES_MAX);
 const _: () = assert!(WORDS_BYTES_MAX <= ROW_BYTES_MAX);

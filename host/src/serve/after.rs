@@ -16,7 +16,7 @@ use super::is_well;
 use crate::database::session::Session;
 use crate::fault::{Fault, Kind};
 use crate::instance::answered::AfterEnd;
-use crate::instance::pool::{Lease, Linger};
+use crate::instance::pool::{Lease, SuspendedLease};
 use crate::instance::ticker::Watch;
 use crate::invocation::Invocation;
 
@@ -36,7 +36,7 @@ pub(super) struct AfterWork {
 
 /// What work that goes on beside later invocations has to do with the environment's end, which waits for it
 /// for a while.
-pub(super) struct Suspended {
+pub(super) struct Suspension {
     working: TaskTracker,
     _counted: TaskTrackerToken,
     closing: CancellationToken,
@@ -44,7 +44,7 @@ pub(super) struct Suspended {
     since: Instant,
 }
 
-impl Suspended {
+impl Suspension {
     /// It is one of those that are `working`, until it is given up by `closing`.
     pub(super) fn new(working: &TaskTracker, closing: &CancellationToken) -> Self {
         Self {
@@ -80,13 +80,13 @@ impl AfterWork {
 
     /// Gives the instance back at once: one that is on loan is ended with the environment, whatever is left to
     /// do in it.
-    pub(super) fn suspend(self, suspended: Suspended) -> Lingering {
-        Lingering {
+    pub(super) fn suspend(self, suspension: Suspension) -> SuspendedWork {
+        SuspendedWork {
             invocation: self.invocation,
             session: self.session,
-            linger: self.lease.suspend(),
+            lease: self.lease.suspend(),
             after: self.after,
-            suspended,
+            suspension,
             told: self.told,
         }
     }
@@ -94,39 +94,39 @@ impl AfterWork {
 
 /// Work that goes on beside later invocations, in an instance that those use already. Nothing watches its
 /// deadline while the instance rests: that would keep the ticker awake.
-pub(super) struct Lingering {
+pub(super) struct SuspendedWork {
     invocation: Arc<Invocation>,
     session: Arc<Session>,
-    linger: Linger,
+    lease: SuspendedLease,
     after: AfterEnd,
-    suspended: Suspended,
+    suspension: Suspension,
     told: Arc<AtomicBool>,
 }
 
-impl Lingering {
+impl SuspendedWork {
     /// Waits until it is done, the deadline is reached, which does not come nearer while the instance rests, or
     /// the environment ends. Returns the fault of which nobody was told yet.
     pub(super) async fn finish(self) -> Result<(), Fault> {
         let Self {
-            linger, suspended, ..
+            lease, suspension, ..
         } = self;
         let outcome = tokio::select! {
             biased;
             ended = self.after => match ended {
-                Err(_) if suspended.is_ending() => None,
+                Err(_) if suspension.is_ending() => None,
                 ended => Some(ended.unwrap_or_else(|_| Err(ended_from_outside()))),
             },
-            () = linger.overdue(&self.session, suspended.since) => Some(Err(overdue_work(&self.invocation))),
-            () = suspended.closing.cancelled() => None,
+            () = lease.overdue(&self.session, suspension.since) => Some(Err(overdue_work(&self.invocation))),
+            () = suspension.closing.cancelled() => None,
         };
         let Some(outcome) = outcome else {
             log_given_up(self.session.account());
             return Ok(());
         };
         match &outcome {
-            Ok(()) => linger.finish(),
-            Err(fault) if is_well(fault) => linger.finish(),
-            Err(_) => drop(linger),
+            Ok(()) => lease.finish(),
+            Err(fault) if is_well(fault) => lease.finish(),
+            Err(_) => drop(lease),
         }
         unless_told(outcome, &self.told)
     }

@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::Either;
 use tokio_util::task::TaskTracker;
 
-use super::after::{AfterWork, Suspended};
+use super::after::{AfterWork, Suspension};
 use super::report;
 use crate::database::session::Session;
 use crate::fault::Fault;
@@ -32,7 +32,7 @@ pub struct Handled {
 pub(super) struct PendingAfterWork {
     pub(super) work: AfterWork,
     /// What it has to do with the environment's end, if it goes on beside later invocations.
-    pub(super) suspended: Option<Suspended>,
+    pub(super) suspension: Option<Suspension>,
 }
 
 /// Ends an invocation's session, also when the invocation is given up.
@@ -61,7 +61,7 @@ impl Handled {
     pub fn awaits_after_work(&self) -> bool {
         self.after_work
             .as_ref()
-            .is_some_and(|pending| pending.suspended.is_none())
+            .is_some_and(|pending| pending.suspension.is_none())
     }
 
     /// Waits for the work after the answer, then makes clean and gives back what the invocation has
@@ -78,15 +78,15 @@ impl Handled {
         let Some(pending) = self.after_work.take() else {
             return self.ending.end().map(Either::Left);
         };
-        let Some(suspended) = pending.suspended else {
+        let Some(suspension) = pending.suspension else {
             let output = self.output.clone();
             let working = pending.work.finish();
             let working = working.inspect(move |_| output.account().worked());
             return Some(Either::Right(self.conclude(working)));
         };
-        let lingering = pending.work.suspend(suspended);
+        let suspended_work = pending.work.suspend(suspension);
         let endings = self.ending.endings.clone();
-        endings.spawn(self.conclude(lingering.finish()));
+        endings.spawn(self.conclude(suspended_work.finish()));
         None
     }
 

@@ -54,7 +54,7 @@ mod response;
 pub use function::Function;
 pub use handled::Handled;
 
-use after::Suspended;
+use after::Suspension;
 use function::Called;
 use handled::SessionEnd;
 
@@ -189,7 +189,7 @@ impl Environment {
             report(fault, output.account());
         }
         let after_work = after_work.map(|work| handled::PendingAfterWork {
-            suspended: (work.suspended).then(|| Suspended::new(&self.working, &self.closing)),
+            suspension: (work.suspended).then(|| Suspension::new(&self.working, &self.closing)),
             work,
         });
         Handled {
