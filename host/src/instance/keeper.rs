@@ -85,9 +85,9 @@ impl Keeper {
         };
         let handle = function.func_handle();
         let (mut winding_down, mut winds_down) = (pin!(self.vitals.winding_down()), false);
-        let mut rests_since = None;
+        let mut paused_since = None;
         loop {
-            rests_since = rests_since.or_else(|| self.rest(&store));
+            paused_since = paused_since.or_else(|| self.pause(&store));
             let job = tokio::select! {
                 biased;
                 () = &mut condemned => return,
@@ -108,7 +108,7 @@ impl Keeper {
                     continue;
                 }
             };
-            self.wake(&mut store, rests_since.take());
+            self.wake(&mut store, paused_since.take());
             let ticking = self.blueprint.engine.ticker().tick();
             let ended = {
                 let running = pin!(store.run_concurrent(async |accessor| {
@@ -271,7 +271,7 @@ impl Keeper {
         }
         let call = accessor.with(|mut access| -> wasmtime::Result<_> {
             if self.slots == 1 {
-                // What others have left may still run, and there was no rest in between.
+                // What others have left may still run, and there was no pause in between.
                 access.data_mut().memory.forget_refusal();
             }
             let call =

@@ -41,9 +41,9 @@ pub mod hooks;
 mod keeper;
 mod metered;
 mod overrun;
+mod pausing;
 pub mod pool;
 mod random;
-mod resting;
 pub mod reuse;
 pub mod state;
 mod stdio;
@@ -123,7 +123,7 @@ struct Vitals {
     /// Those that have left work in it.
     suspended: AtomicU32,
     /// Since when that leftover work is paused, if it is.
-    rests: watch::Sender<Option<Instant>>,
+    paused: watch::Sender<Option<Instant>>,
     memory_bytes: Arc<AtomicUsize>,
     /// Whether one invocation keeps it from the others, where there may be several.
     held: Held,
@@ -148,7 +148,7 @@ impl Instance {
             ending: AtomicWaker::new(),
             invocations: AtomicU64::new(0),
             suspended: AtomicU32::new(0),
-            rests: watch::Sender::new(None),
+            paused: watch::Sender::new(None),
             memory_bytes: Arc::new(AtomicUsize::new(0)),
             held: Held::default(),
             born_ms: AtomicU64::new(unix_ms_now()),

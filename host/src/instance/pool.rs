@@ -354,26 +354,26 @@ impl Drop for Lease {
 
 impl SuspendedLease {
     /// Ends when the deadline of its invocation is reached, which was answered at that time. While the instance
-    /// rests, so does its time; and while the process is frozen, which may be before the instance rests.
+    /// is paused, so is its time; and while the process is frozen, which may be before the instance is paused.
     pub async fn overdue(&self, session: &Session, answered: Instant) {
         let freezes = self.pool.blueprint.freezes;
-        let mut rests = self.instance.vitals.rests.subscribe();
+        let mut paused = self.instance.vitals.paused.subscribe();
         let mut since = Some(answered);
         loop {
             // It cannot fail: the instance is here.
-            let _ = rests.wait_for(Option::is_none).await;
+            let _ = paused.wait_for(Option::is_none).await;
             let since = since.take().unwrap_or_else(Instant::now);
             let enforced = session.deadline().enforced;
-            let rested = tokio::select! {
+            let paused_at = tokio::select! {
                 biased;
-                rests = rests.wait_for(Option::is_some) => rests.ok().and_then(|since| *since),
+                paused = paused.wait_for(Option::is_some) => paused.ok().and_then(|since| *since),
                 () = tokio::time::sleep_until(enforced.into()) => None,
             };
-            let now = rested.unwrap_or_else(Instant::now);
+            let now = paused_at.unwrap_or_else(Instant::now);
             let late = now.saturating_duration_since(enforced);
             if freezes && since < enforced && late > limits::TIMER_LATE_MAX {
                 session.put_off(now - since);
-            } else if rested.is_none() {
+            } else if paused_at.is_none() {
                 return;
             }
         }

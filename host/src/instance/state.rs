@@ -164,7 +164,7 @@ impl State {
         Poll::Pending
     }
 
-    /// Puts the deadlines of those in it off: the instance has rested for so long, and they with it.
+    /// Puts the deadlines of those in it off: the instance was paused for so long, and they with it.
     pub fn put_off(&self, time: Duration) {
         let running = self.running.values();
         running.for_each(|running| running.session.put_off(time));

@@ -93,7 +93,7 @@ impl AfterWork {
 }
 
 /// Work that goes on beside later invocations, in an instance that those use already. Nothing watches its
-/// deadline while the instance rests: that would keep the ticker awake.
+/// deadline while the instance is paused: that would keep the ticker awake.
 pub(super) struct SuspendedWork {
     invocation: Arc<Invocation>,
     session: Arc<Session>,
@@ -104,7 +104,7 @@ pub(super) struct SuspendedWork {
 }
 
 impl SuspendedWork {
-    /// Waits until it is done, the deadline is reached, which does not come nearer while the instance rests, or
+    /// Waits until it is done, the deadline is reached, which does not come nearer while the instance is paused, or
     /// the environment ends. Returns the fault of which nobody was told yet.
     pub(super) async fn finish(self) -> Result<(), Fault> {
         let Self {

@@ -111,17 +111,17 @@ impl Account {
         }
     }
 
-    /// Its work after the answer is done, for which the environment was kept from resting.
+    /// Its work after the answer is done, for which the environment was kept from being frozen.
     pub fn worked(&self) {
         if let Some(tally) = &self.tally {
             tally.worked();
         }
     }
 
-    /// It has rested for so long, which is no part of what it takes.
-    pub fn rested(&self, time: Duration) {
+    /// It was paused for so long, which is no part of what it takes.
+    pub fn paused(&self, time: Duration) {
         if let Some(tally) = &self.tally {
-            tally.rested.add(time);
+            tally.paused.add(time);
         }
     }
 

@@ -55,7 +55,7 @@ impl Metrics {
         Tally::begin(self.clone(), first, thaw_gap)
     }
 
-    /// Until now it was no rest. What is done beside the next event says nothing of it: that may be after a
+    /// Until now it was not idle. What is done beside the next event says nothing of it: that may be after a
     /// freeze, and before that event begins.
     pub(super) fn busy(&self) {
         self.done_ms.store(unix_ms_now(), Ordering::Release);

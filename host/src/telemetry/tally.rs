@@ -4,7 +4,7 @@
 //! and its connections; counting waits for nobody.
 //!
 //! Times are sums: of two calls that wait side by side, both count. They are by the clock, but for the guest's,
-//! which is the processors'; while suspended work rests, none goes on.
+//! which is the processors'; while suspended work is paused, none goes on.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -23,7 +23,7 @@ pub struct Tally {
     begun: Instant,
     /// Whether it is the environment's first.
     first: bool,
-    /// The rest before it, by the wall clock.
+    /// The idle time before it, by the wall clock.
     thaw_gap: Option<Duration>,
     entered: OnceLock<Entered>,
     answered: OnceLock<Instant>,
@@ -39,7 +39,7 @@ pub struct Tally {
     /// In which the server was waited for.
     pub database: Time,
     /// In which it was suspended, and nothing of it went on.
-    pub(super) rested: Time,
+    pub(super) paused: Time,
     connects: Count,
     database_errors: Count,
     round_trips: Count,
@@ -97,7 +97,7 @@ impl Tally {
             pool: Time::default(),
             connecting: Time::default(),
             database: Time::default(),
-            rested: Time::default(),
+            paused: Time::default(),
             connects: Count::default(),
             database_errors: Count::default(),
             round_trips: Count::default(),
@@ -179,7 +179,7 @@ impl Tally {
         Awake {
             tally: self,
             begun: Instant::now(),
-            rested_before: self.rested.total(),
+            paused_before: self.paused.total(),
         }
     }
 
@@ -233,18 +233,18 @@ impl Tally {
     }
 }
 
-/// What an invocation's time is from now on, its rests not counted.
+/// What an invocation's time is from now on, its pauses not counted.
 struct Awake<'a> {
     tally: &'a Tally,
     begun: Instant,
-    rested_before: Duration,
+    paused_before: Duration,
 }
 
 impl Awake<'_> {
     fn elapsed(&self) -> Duration {
-        let rested = self.tally.rested.total();
-        let rested = rested.saturating_sub(self.rested_before);
-        self.begun.elapsed().saturating_sub(rested)
+        let paused = self.tally.paused.total();
+        let paused = paused.saturating_sub(self.paused_before);
+        self.begun.elapsed().saturating_sub(paused)
     }
 }
 
@@ -313,18 +313,18 @@ mod tests {
     use crate::config::{LogConfig, MetricsConfig};
 
     #[test]
-    fn a_wait_does_not_go_on_while_its_work_rests() {
+    fn a_wait_does_not_go_on_while_its_work_is_paused() {
         let config = MetricsConfig {
             namespace: "x".to_owned(),
         };
         let tally = Metrics::new(&config, &LogConfig::default()).begin();
         let hour = Duration::from_secs(3_600);
-        tally.rested.add(hour);
+        tally.paused.add(hour);
         let mut begun = Instant::now() - 2 * hour;
         for (pause, at_least) in [(Duration::ZERO, 2 * hour), (hour, hour)] {
             let (mut asking, mut lending) = (tally.asking(), tally.lending());
             (asking.0.begun, lending.awake.begun) = (begun, begun);
-            tally.rested.add(pause);
+            tally.paused.add(pause);
             drop((asking, lending));
             for time in [&tally.database, &tally.pool] {
                 let total = time.total();

@@ -64,8 +64,8 @@ pub struct Session {
     pub(in crate::database) grants: Grants,
     pub(in crate::database) account: Arc<Account>,
     deadline: Deadline,
-    /// For how long its invocation's work has rested, in milliseconds.
-    rested_ms: AtomicU64,
+    /// For how long its invocation's work was paused, in milliseconds.
+    paused_ms: AtomicU64,
     freezes: bool,
     ended: AtomicBool,
     ending: Notify,
@@ -95,7 +95,7 @@ impl Session {
             grants,
             account,
             deadline,
-            rested_ms: AtomicU64::new(0),
+            paused_ms: AtomicU64::new(0),
             freezes,
             ended: AtomicBool::new(false),
             ending: Notify::new(),
@@ -214,15 +214,15 @@ impl Session {
 
     /// By when the invocation has to be answered, and its work to be done.
     pub fn deadline(&self) -> Deadline {
-        let rested = Duration::from_millis(self.rested_ms.load(Ordering::Relaxed));
-        self.deadline.later(rested)
+        let paused = Duration::from_millis(self.paused_ms.load(Ordering::Relaxed));
+        self.deadline.later(paused)
     }
 
-    /// Puts the deadline off: the invocation's work has rested for so long, which does not count.
+    /// Puts the deadline off: the invocation's work was paused for so long, which does not count.
     pub fn put_off(&self, time: Duration) {
-        self.account.rested(time);
+        self.account.paused(time);
         let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        self.rested_ms.fetch_add(time, Ordering::Relaxed);
+        self.paused_ms.fetch_add(time, Ordering::Relaxed);
     }
 
     /// Does a piece of work on a connection of its own, or on the one that the invocation keeps. Once
