@@ -279,12 +279,12 @@ impl Scene {
                 let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
                 digits.parse::<u64>().ok()
             };
-            let (open, resting) = (count("open")?, count("resting")?);
+            let (open, idle) = (count("open")?, count("idle")?);
             assert!(
                 open <= most && count("most")? == most,
                 "{line} after {what}"
             );
-            if open == resting && count("waiting")? == 0 {
+            if open == idle && count("waiting")? == 0 {
                 return Some(());
             }
             // What was cleaned up beside that invocation is counted after another.

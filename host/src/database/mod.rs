@@ -135,7 +135,7 @@ impl Database {
     fn report(&self, account: &Account) {
         let pool::Counts {
             open,
-            resting,
+            idle,
             waiting,
             most,
             ..
@@ -145,7 +145,7 @@ impl Database {
             debug,
             database = self.name,
             open,
-            resting,
+            idle,
             waiting,
             most,
             "the pool after an invocation"

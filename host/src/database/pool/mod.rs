@@ -83,7 +83,7 @@ pub struct Counts {
     /// Those of them that are being opened.
     pub opening: usize,
     /// Those of them that nobody uses.
-    pub resting: usize,
+    pub idle: usize,
     /// Calls that wait for one.
     pub waiting: usize,
     /// How many there may be.
@@ -213,7 +213,7 @@ impl Pool {
             let gets_in_line = progress.is_refused() && is_long;
             let counts = self.counts();
             let is_served_elsewhere =
-                is_in_vain && counts.resting > 0 || gets_in_line && counts.waiting > 0;
+                is_in_vain && counts.idle > 0 || gets_in_line && counts.waiting > 0;
             if connecting && is_served_elsewhere {
                 getting.set(self.inner.timeout_get(waiting));
                 (progress, begin) = (Progress::until(until), Instant::now());
@@ -223,9 +223,9 @@ impl Pool {
 
     /// Lends no more, and says good-bye to the server on every connection that nobody uses.
     pub async fn close(&self) {
-        let resting = self.inner.retain(|_, _| false).removed;
+        let idle = self.inner.retain(|_, _| false).removed;
         self.inner.close();
-        say_good_bye(resting).await;
+        say_good_bye(idle).await;
     }
 
     /// Says good-bye to the server on every connection that nobody uses, and goes on lending.
@@ -251,7 +251,7 @@ impl Pool {
         Counts {
             open: status.size + opening,
             opening,
-            resting: status.size.saturating_sub(users),
+            idle: status.size.saturating_sub(users),
             waiting: users.saturating_sub(status.size),
             most: status.max_size,
         }
@@ -279,7 +279,7 @@ impl Pool {
 impl Counts {
     /// Why there is none to lend, and what can be done.
     fn shortage(self) -> String {
-        let used = self.open - self.opening - self.resting;
+        let used = self.open - self.opening - self.idle;
         let opening = match self.opening {
             0 => String::new(),
             opening => format!(", {opening} being opened"),
@@ -396,7 +396,7 @@ mod tests {
         let counts = |open, opening, waiting| Counts {
             open,
             opening,
-            resting: 0,
+            idle: 0,
             waiting,
             most: 2,
         };
