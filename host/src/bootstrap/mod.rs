@@ -141,7 +141,7 @@ async fn run(
     // With a single one, a request for the next event before the answer may be taken for a repetition.
     let apis = (0..started.slots).map(|_| match started.slots {
         1 => api(),
-        _ => api().answering_beside(),
+        _ => api().posting_in_background(),
     });
     let apis = apis.collect();
     let Started {

@@ -23,7 +23,7 @@ use crate::fault::{Fault, Kind};
 use crate::invocation::{Answer, Invocation};
 use crate::limits;
 use crate::telemetry::line_for;
-use beside::Beside;
+use background_post::BackgroundPost;
 use endpoint::Endpoint;
 use http1::{Lost, Reply};
 use http1_reply::Head;
@@ -31,7 +31,7 @@ use http1_request::{Request, RestTimeout};
 use patience::pause;
 use posting::Post;
 
-mod beside;
+mod background_post;
 mod cause;
 mod clock;
 mod coming;
@@ -64,7 +64,7 @@ pub struct RuntimeApi {
     /// The answer that could not be posted.
     undelivered: Option<(Receipt, Answer)>,
     /// Where the next event is asked for at once: the answers that are on their way then.
-    beside: Option<Beside>,
+    background: Option<BackgroundPost>,
 }
 
 /// Why the Runtime API could not be used.
@@ -92,14 +92,14 @@ impl RuntimeApi {
             endpoint: Endpoint::new(address),
             identity,
             undelivered: None,
-            beside: None,
+            background: None,
         }
     }
 
     /// The same, with answers that are posted beside the request for the next event. For Managed Instances
     /// only: elsewhere whoever asks without having answered gets the same event again.
-    pub fn answering_beside(mut self) -> Self {
-        self.beside = Some(Beside::new(self.endpoint.another()));
+    pub fn posting_in_background(mut self) -> Self {
+        self.background = Some(BackgroundPost::new(self.endpoint.another()));
         self
     }
 
@@ -113,12 +113,12 @@ impl RuntimeApi {
         loop {
             self.post_undelivered().await?;
             let asking = asked(&mut self.endpoint, &self.identity);
-            let reply = match &mut self.beside {
+            let reply = match &mut self.background {
                 None => asking.await?,
-                Some(beside) => tokio::select! {
+                Some(background) => tokio::select! {
                     biased;
                     reply = asking => reply?,
-                    error = beside.failed() => return Err(error),
+                    error = background.failed() => return Err(error),
                 },
             };
             let (event, refusal) = match reply.body {
@@ -167,8 +167,8 @@ impl RuntimeApi {
         if receipt.invocation.deadline.settled_by() <= Instant::now() {
             return Ok(());
         }
-        match self.beside.as_mut().and_then(Beside::with_room) {
-            Some(beside) => beside.post(receipt.clone(), answer.clone(), true),
+        match self.background.as_mut().and_then(BackgroundPost::with_room) {
+            Some(background) => background.post(receipt.clone(), answer.clone(), true),
             None => posting::answer(&mut self.endpoint, receipt, answer, true).await?,
         }
         self.undelivered = None;
@@ -185,9 +185,9 @@ impl RuntimeApi {
         answer: Answer,
         frees: bool,
     ) -> Result<(), Error> {
-        let beside = self.beside.as_mut().filter(|_| frees);
-        if let Some(beside) = beside.and_then(Beside::with_room) {
-            beside.post(receipt.clone(), answer, false);
+        let background = self.background.as_mut().filter(|_| frees);
+        if let Some(background) = background.and_then(BackgroundPost::with_room) {
+            background.post(receipt.clone(), answer, false);
             return Ok(());
         }
         let posted = posting::answer(&mut self.endpoint, receipt, &answer, false).await;
@@ -229,8 +229,8 @@ impl RuntimeApi {
         if let Err(error) = self.post_undelivered().await {
             line_for!(self.owing(), warn, "{error}");
         }
-        if let Some(beside) = &mut self.beside {
-            beside.finish().await;
+        if let Some(background) = &mut self.background {
+            background.finish().await;
         }
     }
 

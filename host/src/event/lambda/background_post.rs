@@ -18,9 +18,9 @@ use crate::invocation::Answer;
 use crate::telemetry::line_for;
 
 /// The answer of one slot that is on its way.
-pub(super) struct Beside {
+pub(super) struct BackgroundPost {
     /// What each connection is made like.
-    like: Endpoint,
+    template: Endpoint,
     /// The connection on which none is.
     idle: Option<Endpoint>,
     posting: Option<JoinHandle<(Endpoint, Result<(), Error>)>>,
@@ -28,11 +28,11 @@ pub(super) struct Beside {
     failure: Option<Error>,
 }
 
-impl Beside {
+impl BackgroundPost {
     /// None yet, on connections like this one.
-    pub(super) fn new(like: Endpoint) -> Self {
+    pub(super) fn new(template: Endpoint) -> Self {
         Self {
-            like,
+            template,
             idle: None,
             posting: None,
             failure: None,
@@ -54,7 +54,7 @@ impl Beside {
     /// Begins to post an answer. If it was posted before, there is to be no second copy of it.
     pub(super) fn post(&mut self, receipt: Receipt, answer: Answer, again: bool) {
         let idle = self.idle.take();
-        let endpoint = idle.unwrap_or_else(|| self.like.another());
+        let endpoint = idle.unwrap_or_else(|| self.template.another());
         // It begins when the slot waits for the next event: the other way round, whoever gets the answer may
         // have sent that before it is asked for.
         let posting = post_until_taken(endpoint, receipt, answer, again);
@@ -125,10 +125,10 @@ mod tests {
     #[tokio::test]
     async fn what_ends_the_process_is_not_forgotten_for_a_later_answer() {
         let endpoint = || Endpoint::new("127.0.0.1:1");
-        let mut beside = Beside::new(endpoint());
+        let mut background = BackgroundPost::new(endpoint());
         let fatal = Error::Fatal("beyond repair".to_owned());
-        beside.note(Ok((endpoint(), Err(fatal))));
-        beside.note(Ok((endpoint(), Ok(()))));
-        assert!(matches!(beside.failed().await, Error::Fatal(_)));
+        background.note(Ok((endpoint(), Err(fatal))));
+        background.note(Ok((endpoint(), Ok(()))));
+        assert!(matches!(background.failed().await, Error::Fatal(_)));
     }
 }
