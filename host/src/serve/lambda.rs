@@ -190,9 +190,15 @@ impl Slot {
         if shutdown.requested_at().is_some() {
             return None;
         }
-        let coming = self.api.coming();
+        let partial_reply = self.api.partial_reply();
         let out_of_time = shutdown.over(grace);
-        unless_ending(self.api.next(), ending, || coming.is_so(), out_of_time).await
+        unless_ending(
+            self.api.next(),
+            ending,
+            || partial_reply.has_begun(),
+            out_of_time,
+        )
+        .await
     }
 
     /// Waits for a while before the next attempt, unless the environment is to end, or says why there is to be

@@ -20,9 +20,9 @@ use tokio::time::timeout;
 
 use super::Error;
 use super::clock::Clock;
-use super::coming::Coming;
 use super::http1::{Connection, Lost, Reply};
 use super::http1_request::{Always, Request};
+use super::partial_reply::PartialReply;
 use super::patience::{self, Limit, ReplyTimer};
 use super::refusals;
 use crate::limits;
@@ -37,7 +37,7 @@ pub(super) struct Endpoint {
     always: Always,
     connection: Option<Connection>,
     timer: ReplyTimer,
-    coming: Coming,
+    partial_reply: PartialReply,
     clock: Clock,
 }
 
@@ -56,7 +56,7 @@ impl Endpoint {
             },
             connection: None,
             timer: ReplyTimer::default(),
-            coming: Coming::default(),
+            partial_reply: PartialReply::default(),
             clock: Clock::default(),
         }
     }
@@ -80,8 +80,8 @@ impl Endpoint {
     }
 
     /// Whether a reply is on its way.
-    pub(super) fn coming(&self) -> Coming {
-        self.coming.clone()
+    pub(super) fn partial_reply(&self) -> PartialReply {
+        self.partial_reply.clone()
     }
 
     /// Gives the connection up, if there is one: the next exchange makes a new one.
@@ -115,7 +115,7 @@ impl Endpoint {
             limit = limit.map(Limit::last);
         }
         let mut connection = fresh(&self.address).await?;
-        connection.coming = self.coming.clone();
+        connection.partial_reply = self.partial_reply.clone();
         let reply = self.attempt(&mut connection, limit, request).await?;
         let reply = reply.map_err(|lost| match unanswered(&self.address, &lost) {
             Error::Transient(told) if limit.is_none() && connection.was_cut(&lost) => {
@@ -134,7 +134,7 @@ impl Endpoint {
         limit: Option<Limit>,
         request: &Request<'_>,
     ) -> Result<Result<Reply, Lost>, Error> {
-        let _until_its_end = self.coming.during_an_exchange();
+        let _until_its_end = self.partial_reply.during_an_exchange();
         let is_long = is_long(request);
         if is_long {
             connection.expect_receipt(false);
@@ -167,7 +167,7 @@ impl Endpoint {
     fn keep(&mut self, mut connection: Connection) {
         if connection.is_reusable() {
             // It may be one on which a second copy was sent.
-            connection.coming = self.coming.clone();
+            connection.partial_reply = self.partial_reply.clone();
             self.connection = Some(connection);
         }
     }
@@ -339,20 +339,20 @@ mod tests {
         };
         let (reply, _open) = tokio::join!(endpoint.exchange(Some(limit), &request), taking);
         assert_eq!(reply.unwrap().status, 202);
-        endpoint.coming().set(true);
+        endpoint.partial_reply().set(true);
         let kept = endpoint.connection.unwrap();
-        assert!(kept.expects_receipt() && kept.coming.is_so());
+        assert!(kept.expects_receipt() && kept.partial_reply.has_begun());
     }
 
     #[tokio::test]
     async fn a_reply_that_is_given_up_in_its_middle_is_not_on_its_way() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut endpoint = Endpoint::new(&listener.local_addr().unwrap().to_string());
-        let (coming, request) = (endpoint.coming(), asks());
+        let (partial_reply, request) = (endpoint.partial_reply(), asks());
         let beginning = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.write_all(b"HTTP/1.1 200").await.unwrap();
-            while !coming.is_so() {
+            while !partial_reply.has_begun() {
                 tokio::task::yield_now().await;
             }
         };
@@ -360,7 +360,7 @@ mod tests {
             _ = endpoint.exchange(None, &request) => panic!("the reply is not whole"),
             () = beginning => {}
         }
-        assert!(!endpoint.coming().is_so());
+        assert!(!endpoint.partial_reply().has_begun());
     }
 
     #[tokio::test]

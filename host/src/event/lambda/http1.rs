@@ -25,9 +25,9 @@ use http::{Method, StatusCode};
 use tokio::net::TcpStream;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
-use super::coming::Coming;
 use super::http1_reply::{self, Framing, Head, Headers};
 use super::http1_request::{Always, Request};
+use super::partial_reply::PartialReply;
 use super::patience;
 use crate::limits;
 
@@ -42,7 +42,7 @@ pub(super) struct Connection {
     input: BytesMut,
     head: BytesMut,
     reusable: bool,
-    pub(super) coming: Coming,
+    pub(super) partial_reply: PartialReply,
 }
 
 /// A reply, read to its end: before that the connection could not be used again.
@@ -85,7 +85,7 @@ impl Connection {
             input: BytesMut::with_capacity(READ_BYTES),
             head: BytesMut::with_capacity(1024),
             reusable: true,
-            coming: Coming::default(),
+            partial_reply: PartialReply::default(),
         }
     }
 
@@ -127,7 +127,7 @@ impl Connection {
         let head = std::mem::take(&mut self.head);
         let mut unsent = head.chain(request.body.clone());
         let result = self.answered(request, &mut unsent).await;
-        self.coming.set(false);
+        self.partial_reply.set(false);
         self.head = unsent.into_inner().0;
         result
     }
@@ -138,7 +138,7 @@ impl Connection {
         unsent: &mut impl Buf,
     ) -> Result<Reply, Lost> {
         let head = self.head(unsent).await?;
-        self.coming.set(true);
+        self.partial_reply.set(true);
         let begun = Instant::now();
         // A refusal may come before all was said; then the rest would be said to nobody.
         let complete = !unsent.has_remaining();
@@ -193,7 +193,7 @@ impl Connection {
         let mut broken = None;
         loop {
             let has_begun = !self.input.is_empty();
-            self.coming.set(has_begun);
+            self.partial_reply.set(has_begun);
             let received = pin!(poll_fn(|cx| {
                 while broken.is_none() && unsent.has_remaining() {
                     match self.poll_send(cx, unsent) {
@@ -424,13 +424,13 @@ pub(super) mod tests {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(server.local_addr().unwrap());
         let mut connection = Connection::new(stream.await.unwrap());
-        let coming = connection.coming.clone();
+        let partial_reply = connection.partial_reply.clone();
         let saying = async {
             let (mut socket, _) = server.accept().await.unwrap();
             assert!(socket.read_buf(&mut Vec::new()).await.unwrap() > 0);
             let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n";
             socket.write_all(head).await.unwrap();
-            while !coming.is_so() {
+            while !partial_reply.has_begun() {
                 tokio::task::yield_now().await;
             }
             let between = Instant::now();

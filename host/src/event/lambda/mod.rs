@@ -34,12 +34,12 @@ use posting::Post;
 mod background_post;
 mod cause;
 mod clock;
-mod coming;
 mod endpoint;
 pub mod extension;
 mod http1;
 mod http1_reply;
 mod http1_request;
+mod partial_reply;
 mod patience;
 mod posting;
 mod received;
@@ -47,7 +47,7 @@ mod refusals;
 mod sent;
 mod streaming;
 
-pub use coming::Coming;
+pub use partial_reply::PartialReply;
 pub use patience::{Failures, is_address};
 pub use received::{FunctionIdentity, Receipt, Received};
 
@@ -104,8 +104,8 @@ impl RuntimeApi {
     }
 
     /// Whether what [`Self::next`] waits for has begun to come.
-    pub fn coming(&self) -> Coming {
-        self.endpoint.coming()
+    pub fn partial_reply(&self) -> PartialReply {
+        self.endpoint.partial_reply()
     }
 
     /// Waits for the next event.

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Tells it of the exchange that is made last.
 #[derive(Debug, Clone, Default)]
-pub struct Coming(Arc<AtomicBool>);
+pub struct PartialReply(Arc<AtomicBool>);
 
-impl Coming {
+impl PartialReply {
     /// Whether it is.
-    pub fn is_so(&self) -> bool {
+    pub fn has_begun(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
@@ -20,12 +20,12 @@ impl Coming {
         Exchange(self.clone())
     }
 
-    pub(super) fn set(&self, coming: bool) {
-        self.0.store(coming, Ordering::Relaxed);
+    pub(super) fn set(&self, begun: bool) {
+        self.0.store(begun, Ordering::Relaxed);
     }
 }
 
-struct Exchange(Coming);
+struct Exchange(PartialReply);
 
 impl Drop for Exchange {
     fn drop(&mut self) {
