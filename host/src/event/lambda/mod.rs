@@ -36,6 +36,7 @@ mod cause;
 mod clock;
 mod endpoint;
 pub mod extension;
+mod flushed;
 mod http1;
 mod http1_reply;
 mod http1_request;
@@ -44,7 +45,6 @@ mod patience;
 mod posting;
 mod received;
 mod refusals;
-mod sent;
 mod streaming;
 
 pub use partial_reply::PartialReply;

@@ -32,10 +32,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::clock::Clock;
+use super::flushed::{Flushed, TrackedStream};
 use super::posting::{ERROR_TYPE, error_type, place};
 use super::received::{INVOCATION_ID, dated_ms};
 use super::refusals::judged;
-use super::sent::{Sent, Tracked};
 use super::{Error, Receipt, RuntimeApi, patience, pause};
 use crate::fault::{Fault, Kind};
 use crate::invocation::{Streamed, unix_ms_now};
@@ -70,9 +70,9 @@ impl RuntimeApi {
             Some(Err(fault)) => return self.answer(receipt, Err(fault), frees).await,
             first => first,
         };
-        let sent = Sent::default();
+        let flushed = Flushed::default();
         let frames = stream::iter(first).chain(pieces).map(frame);
-        let mut request = Request::new(StreamBody::new(sent.clone().ended_by(frames)));
+        let mut request = Request::new(StreamBody::new(flushed.clone().ended_by(frames)));
         *request.method_mut() = Method::POST;
         let always = self.endpoint.always();
         let path = format!("{}{}", always.prefix, place(receipt, "response"));
@@ -92,7 +92,7 @@ impl RuntimeApi {
         let posted = {
             let posting = pin!(async {
                 let stream = self.opened(receipt).await;
-                let posted = post(stream, request, sent, self.endpoint.clock()).await;
+                let posted = post(stream, request, flushed, self.endpoint.clock()).await;
                 posted.map_err(|error| format!("it was not taken to its end: {error}"))
             });
             patience::by(receipt.invocation.deadline.settled_by(), posting).await
@@ -138,13 +138,13 @@ impl RuntimeApi {
 async fn post<S>(
     stream: TcpStream,
     request: Request<StreamBody<S>>,
-    sent: Sent,
+    flushed: Flushed,
     clock: &Clock,
 ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>>
 where
     S: Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static,
 {
-    let tracked = Tracked::new(stream, sent.clone());
+    let tracked = TrackedStream::new(stream, flushed.clone());
     let (mut sender, driver) = http1::handshake(TokioIo::new(tracked)).await?;
     let mut driver = Some(Box::pin(driver));
     let exchange = async move {
@@ -155,7 +155,7 @@ where
             clock.shown(date_ms, asked_ms, unix_ms_now());
         }
         // It may be said before the body's end. Whoever drops the reply ends the request as well.
-        if head.status.is_success() && !sent.all().await {
+        if head.status.is_success() && !flushed.all().await {
             return Err("the connection ended in the middle of it".into());
         }
         let body = pin!(Limited::new(body, limits::HOST_CALL_BYTES_MAX).collect());

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What is known of one request.
 #[derive(Clone, Default)]
-pub(super) struct Sent {
+pub(super) struct Flushed {
     /// Nothing more comes of its body.
     ended: Arc<AtomicBool>,
     /// And all of it has left.
@@ -31,7 +31,7 @@ pub(super) struct Sent {
     over: CancellationToken,
 }
 
-impl Sent {
+impl Flushed {
     /// The body of these frames, of which trailers are the last.
     pub(super) fn ended_by<S>(
         self,
@@ -62,25 +62,25 @@ impl Sent {
 }
 
 /// The connection of one request.
-pub(super) struct Tracked {
+pub(super) struct TrackedStream {
     stream: TcpStream,
-    sent: Sent,
+    flushed: Flushed,
 }
 
-impl Tracked {
+impl TrackedStream {
     /// A connection on which nothing has been sent.
-    pub(super) fn new(stream: TcpStream, sent: Sent) -> Self {
-        Self { stream, sent }
+    pub(super) fn new(stream: TcpStream, flushed: Flushed) -> Self {
+        Self { stream, flushed }
     }
 }
 
-impl Drop for Tracked {
+impl Drop for TrackedStream {
     fn drop(&mut self) {
-        self.sent.over.cancel();
+        self.flushed.over.cancel();
     }
 }
 
-impl AsyncRead for Tracked {
+impl AsyncRead for TrackedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -90,7 +90,7 @@ impl AsyncRead for Tracked {
     }
 }
 
-impl AsyncWrite for Tracked {
+impl AsyncWrite for TrackedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -114,9 +114,9 @@ impl AsyncWrite for Tracked {
     /// Called when nothing of what is buffered is left.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        if flushed.is_ready() && self.sent.ended.load(Ordering::Acquire) {
-            self.sent.whole.store(true, Ordering::Release);
-            self.sent.over.cancel();
+        if flushed.is_ready() && self.flushed.ended.load(Ordering::Acquire) {
+            self.flushed.whole.store(true, Ordering::Release);
+            self.flushed.over.cancel();
         }
         flushed
     }
