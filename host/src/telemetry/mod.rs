@@ -23,7 +23,7 @@ mod otlp;
 mod output;
 mod panic_message;
 mod panics;
-mod patience;
+mod reader_budget;
 mod sink;
 mod structured;
 mod tally;

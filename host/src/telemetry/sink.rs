@@ -23,7 +23,7 @@ use rustix::net::SocketType;
 use rustix::net::sockopt::socket_type;
 
 use super::line::Line;
-use super::patience::Patience;
+use super::reader_budget::ReaderBudget;
 use super::timestamp::Timestamp;
 use crate::config::{LogFormat, LogLevel};
 use crate::limits;
@@ -58,7 +58,7 @@ pub(super) struct Sink {
     format: LogFormat,
     /// Whether the reader was waited for in vain, and has read nothing since.
     is_stalled: bool,
-    patience: Patience,
+    budget: ReaderBudget,
     /// Whether the last line is there in part.
     is_torn: bool,
     /// How many lines were lost since.
@@ -89,7 +89,7 @@ impl Sink {
             kind,
             format,
             is_stalled: false,
-            patience: Patience::new(Instant::now()),
+            budget: ReaderBudget::new(Instant::now()),
             is_torn: false,
             lost: 0,
         }
@@ -161,12 +161,12 @@ impl Sink {
         if self.kind == Kind::Other {
             return true;
         }
-        self.patience.regain(Instant::now());
+        self.budget.regain(Instant::now());
         let waits = !self.is_stalled;
         self.is_stalled = loop {
-            let waits = waits && self.patience.is_left_of(most());
+            let waits = waits && self.budget.is_left_of(most());
             let polled = self.poll(if waits { LOOK } else { Duration::ZERO });
-            self.patience.waited(Instant::now());
+            self.budget.waited(Instant::now());
             match polled {
                 Ok(false) if waits => {}
                 // A signal, and it may be this thread that has to hear what it says.
@@ -175,7 +175,7 @@ impl Sink {
             }
         };
         if !self.is_stalled {
-            self.patience.took(piece_bytes);
+            self.budget.took(piece_bytes);
         }
         !self.is_stalled
     }

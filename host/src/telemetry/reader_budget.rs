@@ -11,14 +11,14 @@ const PACE_BYTES: usize = 1024 * 1024;
 const REGAIN: u32 = 8;
 
 /// What a reader has had of the patience that there is.
-pub(super) struct Patience {
+pub(super) struct ReaderBudget {
     /// For how long it was waited for, less what it took meanwhile was worth, and what has passed since.
     waited: Duration,
     /// Until when that is reckoned.
     seen: Instant,
 }
 
-impl Patience {
+impl ReaderBudget {
     /// All of it.
     pub(super) fn new(now: Instant) -> Self {
         Self {
@@ -64,22 +64,22 @@ mod tests {
     fn minute(pace_bytes: usize) -> (f64, u64) {
         let start = Instant::now();
         let piece = Duration::from_secs(1).mul_f64(PIECE_BYTES as f64 / pace_bytes as f64);
-        let mut patience = Patience::new(start);
+        let mut budget = ReaderBudget::new(start);
         let (mut now, mut room_at) = (start, start);
         let (mut waiting, mut lost, mut is_stalled) = (Duration::ZERO, 0, false);
         while now < start + Duration::from_secs(60) {
-            patience.regain(now);
+            budget.regain(now);
             let begun = now;
-            while now < room_at && !is_stalled && patience.is_left_of(LOG_PATIENCE) {
+            while now < room_at && !is_stalled && budget.is_left_of(LOG_PATIENCE) {
                 now += Duration::from_millis(1);
-                patience.waited(now);
+                budget.waited(now);
             }
             waiting += now - begun;
             is_stalled = now < room_at;
             match is_stalled {
                 true => lost += 1,
                 false => {
-                    patience.took(PIECE_BYTES);
+                    budget.took(PIECE_BYTES);
                     room_at = room_at.max(now) + piece;
                 }
             }
@@ -105,11 +105,11 @@ mod tests {
     #[test]
     fn a_reader_that_had_all_of_the_patience_has_it_again_in_time() {
         let start = Instant::now();
-        let mut patience = Patience::new(start);
+        let mut budget = ReaderBudget::new(start);
         let stalled = start + LOG_PATIENCE;
-        patience.waited(stalled);
-        assert!(!patience.is_left_of(LOG_PATIENCE));
-        patience.regain(stalled + LOG_PATIENCE * REGAIN);
-        assert!(patience.is_left_of(Duration::from_nanos(1)));
+        budget.waited(stalled);
+        assert!(!budget.is_left_of(LOG_PATIENCE));
+        budget.regain(stalled + LOG_PATIENCE * REGAIN);
+        assert!(budget.is_left_of(Duration::from_nanos(1)));
     }
 }
