@@ -117,7 +117,7 @@ impl Keeper {
                 tokio::select! {
                     biased;
                     () = &mut condemned => {
-                        if self.vitals.held.is_lost() {
+                        if self.vitals.host_calls.is_stuck() {
                             self.mourn(&Trap::Interrupt.into(), false);
                         }
                         return;

@@ -33,8 +33,8 @@ pub(super) fn watch(store: &mut Store<State>, vitals: &Arc<Vitals>, shared: bool
         let ran = measures.then(|| state.meter.note(mark)).flatten();
         match mark {
             _ if !shared => state.attribute_to_only_one(ran),
-            CallHook::CallingHost => vitals.held.call(State::attribute_call(store, ran)?),
-            CallHook::ReturningFromHost => vitals.held.come_back(),
+            CallHook::CallingHost => vitals.host_calls.enter(State::attribute_call(store, ran)?),
+            CallHook::ReturningFromHost => vitals.host_calls.leave(),
             CallHook::ReturningFromWasm => State::attribute_time(store, ran)?,
             CallHook::CallingWasm => store.data_mut().unseen_since = Some(Instant::now()),
         }

@@ -36,8 +36,8 @@ pub mod answered;
 pub mod declared;
 mod details;
 pub mod engine;
-mod held;
 pub mod hooks;
+mod host_calls;
 mod keeper;
 mod metered;
 mod overrun;
@@ -54,7 +54,7 @@ pub mod workers;
 
 use answered::Answered;
 use engine::Engine;
-use held::Held;
+use host_calls::HostCalls;
 use keeper::Keeper;
 use reuse::{Life, Rule};
 use state::State;
@@ -126,7 +126,7 @@ struct Vitals {
     paused: watch::Sender<Option<Instant>>,
     memory_bytes: Arc<AtomicUsize>,
     /// Whether one invocation keeps it from the others, where there may be several.
-    held: Held,
+    host_calls: HostCalls,
     /// When it was built or restored, by the wall clock: in milliseconds since the Unix epoch.
     born_ms: AtomicU64,
     /// Whether it stands: nothing yet, or how the building went.
@@ -150,7 +150,7 @@ impl Instance {
             suspended: AtomicU32::new(0),
             paused: watch::Sender::new(None),
             memory_bytes: Arc::new(AtomicUsize::new(0)),
-            held: Held::default(),
+            host_calls: HostCalls::default(),
             born_ms: AtomicU64::new(unix_ms_now()),
             built: watch::Sender::new(None),
         });
@@ -234,8 +234,8 @@ impl Instance {
 
     /// An invocation was given up. As long as others are left in the instance, ends it once one that
     /// should have ended keeps it from them.
-    fn end_once_held(&self) {
-        if self.is_condemned() || self.vitals.held.begin_watch() {
+    fn end_once_stuck(&self) {
+        if self.is_condemned() || self.vitals.host_calls.begin_watch() {
             return;
         }
         let vitals = Arc::downgrade(&self.vitals);
@@ -246,9 +246,9 @@ impl Instance {
                 let Some(vitals) = vitals.upgrade() else {
                     return;
                 };
-                let call = vitals.held.overdue_call();
+                let call = vitals.host_calls.overdue_call();
                 if call.is_some() && call == earlier {
-                    vitals.held.lose();
+                    vitals.host_calls.mark_stuck();
                     vitals.condemn();
                 }
                 if vitals.condemned.load(Ordering::Acquire) {

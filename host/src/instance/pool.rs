@@ -343,7 +343,7 @@ impl Drop for Lease {
         // them is past its deadline.
         self.instance.end_if_left();
         if !healthy {
-            self.instance.end_once_held();
+            self.instance.end_once_stuck();
         }
         // What could not be built will hardly be so now, and nobody would hear why.
         if reason.is_some() && self.instance.has_stood() {
@@ -393,7 +393,7 @@ impl Drop for SuspendedLease {
         self.instance.vitals.end_suspended();
         self.instance.end_if_left();
         if !self.healthy {
-            self.instance.end_once_held();
+            self.instance.end_once_stuck();
             self.pool.succeed(&self.instance);
         }
     }

@@ -14,10 +14,10 @@ use crate::lock::lock;
 
 /// Who is in a call to the host.
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct HostCalls {
     watched: AtomicBool,
     /// Whether the instance is ended for it.
-    lost: AtomicBool,
+    stuck: AtomicBool,
     calling: Mutex<Calling>,
 }
 
@@ -29,31 +29,31 @@ struct Calling {
     enforced: Option<Instant>,
 }
 
-impl Held {
+impl HostCalls {
     /// From now on somebody looks. Whether somebody did already.
     pub(super) fn begin_watch(&self) -> bool {
         self.watched.swap(true, Ordering::AcqRel)
     }
 
     /// The instance is ended for it.
-    pub(super) fn lose(&self) {
-        self.lost.store(true, Ordering::Release);
+    pub(super) fn mark_stuck(&self) {
+        self.stuck.store(true, Ordering::Release);
     }
 
     /// Whether the instance is ended for it.
-    pub(super) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck.load(Ordering::Acquire)
     }
 
     /// The guest calls the host, for an invocation with this deadline if for any.
-    pub(super) fn call(&self, enforced: Option<Instant>) {
+    pub(super) fn enter(&self, enforced: Option<Instant>) {
         let mut calling = self.calling();
         calling.number += 1;
         calling.enforced = enforced;
     }
 
     /// The call has come back.
-    pub(super) fn come_back(&self) {
+    pub(super) fn leave(&self) {
         self.calling().enforced = None;
     }
 
