@@ -166,7 +166,7 @@ async fn start(
     let begun = Instant::now();
     let warming = ask(&config, &databases, &handler).await;
     let restore_timeout = config.lambda.restore_timeout;
-    let limit = variables::is_ahead().then_some(config.lambda.init_timeout);
+    let limit = variables::starts_before_events().then_some(config.lambda.init_timeout);
     let building = build(config, databases.clone(), &handler, workers, warming);
     let building = within(limit, building);
     let starting = async {
@@ -221,9 +221,9 @@ async fn within<T>(
 /// Asks the databases for connections. A server takes longer to greet than everything else to be made ready:
 /// it is asked before the processor is busy with that.
 async fn ask(config: &Config, databases: &Databases, handler: &str) -> JoinHandle<()> {
-    let ahead = config.functions.get(handler).map(serve::ahead::read);
+    let warm_up = config.functions.get(handler).map(serve::warm_up::read);
     let databases = databases.clone();
-    let warming = async move { warming::warm(&databases, ahead.unwrap_or_default()).await };
+    let warming = async move { warming::warm(&databases, warm_up.unwrap_or_default()).await };
     let warming = tokio::spawn(warming);
     for _ in 0..ASKING_TURNS {
         tokio::task::yield_now().await;

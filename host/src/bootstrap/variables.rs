@@ -124,7 +124,7 @@ pub(super) fn is_managed() -> bool {
 
 /// Whether the environment is started ahead of any event. Such a start has minutes, after which Lambda
 /// does not say what was wrong; one for an event Lambda ends itself, and starts again.
-pub(super) fn is_ahead() -> bool {
+pub(super) fn starts_before_events() -> bool {
     is_managed() || is_snapshot() || is_initialized_as("provisioned-concurrency")
 }
 

@@ -21,7 +21,7 @@ use crate::limits;
 
 /// What is known ahead of how a function will use its databases.
 #[derive(Debug, Default)]
-pub struct Ahead {
+pub struct WarmUp {
     /// The statements that it declares, by the database.
     pub statements: BTreeMap<String, Vec<Key>>,
     /// How long its invocations may take.
@@ -29,12 +29,12 @@ pub struct Ahead {
 }
 
 /// Opens the connections that are to be open before the first event, of all databases.
-pub async fn warm(databases: &Databases, ahead: Ahead) {
+pub async fn warm(databases: &Databases, warm_up: WarmUp) {
     let until = Instant::now() + limits::WARM_TIMEOUT;
     let warming = databases.values().map(|database| {
-        let statements = ahead.statements.get(database.name());
+        let statements = warm_up.statements.get(database.name());
         let statements = statements.map_or(&[][..], Vec::as_slice);
-        database.warm(statements, ahead.time, until)
+        database.warm(statements, warm_up.time, until)
     });
     futures_util::future::join_all(warming).await;
 }

@@ -42,7 +42,6 @@ use crate::limits;
 use crate::telemetry::{Account, Metrics, Observers, Output, Spans, line_of};
 
 mod after;
-pub mod ahead;
 mod function;
 mod handled;
 mod http;
@@ -50,6 +49,7 @@ pub mod lambda;
 pub mod local;
 mod permissions;
 mod response;
+pub mod warm_up;
 
 pub use function::Function;
 pub use handled::Handled;
@@ -224,8 +224,8 @@ impl Environment {
     pub async fn renew(&self, function: &Function, timeout: Duration) -> Result<(), Fault> {
         // Its state is a copy like everything else; it draws nonces for logins.
         let _ = rand::rng().reseed();
-        let (databases, ahead) = (self.databases.clone(), ahead::read(&function.config));
-        let warming = tokio::spawn(async move { warming::warm(&databases, ahead).await });
+        let (databases, warm_up) = (self.databases.clone(), warm_up::read(&function.config));
+        let warming = tokio::spawn(async move { warming::warm(&databases, warm_up).await });
         // It goes on if it takes longer, as at a start.
         let connecting = async {
             let _ = tokio::time::timeout(limits::WARM_PATIENCE, warming).await;

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use crate::config::FunctionConfig;
 use crate::database::statement::Key;
-use crate::database::warming::Ahead;
+use crate::database::warming::WarmUp;
 use crate::instance::declared;
 
 /// What is known of this function. A component that cannot be read is reported when it is
 /// loaded.
-pub fn read(function: &FunctionConfig) -> Ahead {
+pub fn read(function: &FunctionConfig) -> WarmUp {
     let mut statements: BTreeMap<String, Vec<Key>> = BTreeMap::new();
     for query in declared::read(&function.component).unwrap_or_default() {
         if function.databases.contains(&query.database) {
@@ -22,7 +22,7 @@ pub fn read(function: &FunctionConfig) -> Ahead {
             });
         }
     }
-    Ahead {
+    WarmUp {
         statements,
         time: Some(function.timeout),
     }
