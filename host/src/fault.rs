@@ -148,7 +148,7 @@ impl Fault {
     }
 
     /// The same fault, of which its caller reads this.
-    pub fn told(mut self, caller: &str) -> Self {
+    pub fn with_caller_message(mut self, caller: &str) -> Self {
         self.caller = caller.to_owned();
         self
     }

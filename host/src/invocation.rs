@@ -180,7 +180,7 @@ impl Deadline {
     /// counts, if that can be: not if it is known to be the same, as of an event that lay here while the process
     /// stood still. If the sender does not show its clock, a deadline that is only just past is, and one that is
     /// further past is by another clock. None if nothing can be true.
-    pub fn told(unix_ms: u64, sender: &Sender, most: Duration) -> Option<Self> {
+    pub fn from_header(unix_ms: u64, sender: &Sender, most: Duration) -> Option<Self> {
         let (sender_ms, ago) = (sender.clock_ms, sender.ago);
         let now_ms = unix_ms_now();
         let came_ms = now_ms.saturating_sub(ago.as_millis() as u64);
@@ -274,8 +274,8 @@ mod tests {
 
     const SECOND: u64 = 1_000;
 
-    fn told(unix_ms: u64, sender_ms: Option<u64>) -> Option<Deadline> {
-        Deadline::told(unix_ms, &shows(sender_ms), limits::TIMEOUT_MAX)
+    fn from_header(unix_ms: u64, sender_ms: Option<u64>) -> Option<Deadline> {
+        Deadline::from_header(unix_ms, &shows(sender_ms), limits::TIMEOUT_MAX)
     }
 
     fn shows(clock_ms: Option<u64>) -> Sender {
@@ -306,7 +306,7 @@ mod tests {
             Some(now_ms - now_ms % SECOND),
             Some(now_ms - 3_600 * SECOND),
         ] {
-            let deadline = told(now_ms + 3 * SECOND, sender_ms).unwrap();
+            let deadline = from_header(now_ms + 3 * SECOND, sender_ms).unwrap();
             assert_eq!(deadline.unix_ms, now_ms + 3 * SECOND);
             assert!(remaining_s(deadline) <= 3.0);
             assert!(deadline.enforced < deadline.settled_by());
@@ -319,7 +319,7 @@ mod tests {
     fn a_sender_with_another_clock_is_believed_as_to_the_time_that_is_left() {
         for shift in [-3_600, -60, 2, 60, 3_600] {
             let sender_ms = unix_ms_now().saturating_add_signed(shift * SECOND as i64);
-            let deadline = told(sender_ms + 10 * SECOND, Some(sender_ms)).unwrap();
+            let deadline = from_header(sender_ms + 10 * SECOND, Some(sender_ms)).unwrap();
             let left = remaining_s(deadline);
             assert!((8.0..=10.0).contains(&left), "{shift} s: {left}");
             assert!(deadline.unix_ms.abs_diff(unix_ms_now()) <= 10 * SECOND);
@@ -336,8 +336,9 @@ mod tests {
                 is_another: offset_ms.is_some(),
                 ..shows(Some(sender_ms))
             };
-            let told = Deadline::told(sender_ms + 6 * SECOND, &sender, limits::TIMEOUT_MAX);
-            let left = remaining_s(told.unwrap());
+            let deadline =
+                Deadline::from_header(sender_ms + 6 * SECOND, &sender, limits::TIMEOUT_MAX);
+            let left = remaining_s(deadline.unwrap());
             assert!(expected.contains(&left), "{offset_ms:?}: {left}");
         }
     }
@@ -359,8 +360,8 @@ mod tests {
                     is_another: true,
                     ..shows(Some(handed_out_ms))
                 };
-                let told = Deadline::told(deadline_ms, &sender, limits::TIMEOUT_MAX);
-                let left = remaining_s(told.unwrap());
+                let deadline = Deadline::from_header(deadline_ms, &sender, limits::TIMEOUT_MAX);
+                let left = remaining_s(deadline.unwrap());
                 assert!(
                     expected.contains(&left),
                     "{ahead_s} s, {known_ms} ms: {left}"
@@ -386,8 +387,8 @@ mod tests {
                 ..shows(Some(handed_out_ms))
             };
             let deadline_ms = handed_out_ms + 2 * SECOND;
-            let told = Deadline::told(deadline_ms, &sender, limits::TIMEOUT_MAX);
-            let left = remaining_s(told.unwrap());
+            let deadline = Deadline::from_header(deadline_ms, &sender, limits::TIMEOUT_MAX);
+            let left = remaining_s(deadline.unwrap());
             assert!(expected.contains(&left), "{offset_ms:?}: {left}");
         }
     }
@@ -403,8 +404,8 @@ mod tests {
                 ago,
                 ..shows(Some(sender_ms))
             };
-            let told = Deadline::told(deadline_ms, &sender, limits::TIMEOUT_MAX);
-            let left = remaining_s(told.unwrap());
+            let deadline = Deadline::from_header(deadline_ms, &sender, limits::TIMEOUT_MAX);
+            let left = remaining_s(deadline.unwrap());
             assert!((4.0..=6.0).contains(&left), "{shift} s: {left}");
         }
     }
@@ -415,7 +416,7 @@ mod tests {
         let now_ms = unix_ms_now();
         for impossible in [0, 600_000, now_ms + 3 * SECOND * 1_000_000, now_ms * 2] {
             for sender_ms in [None, Some(now_ms)] {
-                assert!(told(impossible, sender_ms).is_none(), "{impossible}");
+                assert!(from_header(impossible, sender_ms).is_none(), "{impossible}");
             }
         }
     }
@@ -423,21 +424,21 @@ mod tests {
     #[test]
     fn the_longest_timeout_is_believed() {
         let hour = unix_ms_now() + 3_600 * SECOND;
-        let told = |most| Deadline::told(hour, &shows(Some(unix_ms_now())), most);
-        let left = remaining_s(told(limits::TIMEOUT_MAX_MANAGED).unwrap());
+        let from_header = |most| Deadline::from_header(hour, &shows(Some(unix_ms_now())), most);
+        let left = remaining_s(from_header(limits::TIMEOUT_MAX_MANAGED).unwrap());
         assert!((3_599.0..=3_600.0).contains(&left));
-        assert!(told(limits::TIMEOUT_MAX).is_none());
+        assert!(from_header(limits::TIMEOUT_MAX).is_none());
     }
 
     #[test]
     fn a_deadline_just_past_leaves_no_time() {
         for sender_ms in [None, Some(unix_ms_now())] {
-            let deadline = told(unix_ms_now() - 5, sender_ms).unwrap();
+            let deadline = from_header(unix_ms_now() - 5, sender_ms).unwrap();
             assert_eq!(deadline.remaining(), Duration::ZERO);
         }
         // By either clock.
         let late = unix_ms_now() - 60 * SECOND;
-        let deadline = told(late, Some(unix_ms_now())).unwrap();
+        let deadline = from_header(late, Some(unix_ms_now())).unwrap();
         assert_eq!(deadline.remaining(), Duration::ZERO);
     }
 
@@ -446,7 +447,7 @@ mod tests {
     fn a_deadline_long_past_is_by_another_clock() {
         for late in [3, 60, 899, 901] {
             assert!(
-                told(unix_ms_now() - late * SECOND, None).is_none(),
+                from_header(unix_ms_now() - late * SECOND, None).is_none(),
                 "{late} s"
             );
         }
@@ -473,7 +474,7 @@ mod tests {
     fn the_same_clock_is_believed_to_the_millisecond() {
         let now_ms = unix_ms_now();
         let sender_ms = Some(now_ms - now_ms % SECOND);
-        let deadline = told(now_ms + SECOND, sender_ms).unwrap();
+        let deadline = from_header(now_ms + SECOND, sender_ms).unwrap();
         assert_eq!(deadline.unix_ms, now_ms + SECOND);
     }
 }

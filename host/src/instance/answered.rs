@@ -117,13 +117,13 @@ pub(super) fn receive(
         wit::Body::Failed(failure) => Body::Failed(fault_of(failure)),
         wit::Body::Streamed(streamed) => {
             let (sender, pieces) = mpsc::channel(limits::STREAM_PIECES);
-            let (told_end, end) = oneshot::channel();
+            let (end_sender, end) = oneshot::channel();
             let (reader, unread) = oneshot::channel();
             let outflow = Outflow(PollSender::new(sender));
             StreamReader::pipe(streamed.content, &mut store, outflow)?;
             course.end = Some(heard(&mut store, streamed.end)?);
             course.unread = Some(unread);
-            ends.body = Some(told_end);
+            ends.body = Some(end_sender);
             Body::Streamed(Flow {
                 pieces,
                 end,

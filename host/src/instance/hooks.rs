@@ -32,7 +32,7 @@ pub enum Hook {
 /// A hook for an instance to run.
 pub(super) struct Call {
     hook: Hook,
-    told: oneshot::Sender<Result<Verdict, Fault>>,
+    reply: oneshot::Sender<Result<Verdict, Fault>>,
 }
 
 impl Hook {
@@ -57,8 +57,8 @@ impl Instance {
     ///
     /// Fails if the guest did, and if it has not returned after this time.
     pub async fn run_hook(&self, hook: Hook, timeout: Duration) -> Result<Verdict, Fault> {
-        let (told, verdict) = oneshot::channel();
-        let _ = self.hooks.send(Call { hook, told });
+        let (reply, verdict) = oneshot::channel();
+        let _ = self.hooks.send(Call { hook, reply });
         let begun = Instant::now();
         match tokio::time::timeout(timeout, verdict).await {
             Ok(Ok(Ok(verdict))) => {
@@ -96,7 +96,7 @@ impl Keeper {
         function: &Function,
         call: Call,
     ) -> bool {
-        let Call { hook, told } = call;
+        let Call { hook, reply } = call;
         let account = Account::outside(&self.blueprint.config.name, hook.name());
         let output = Arc::new(Output::new(account));
         let state = store.data_mut();
@@ -116,7 +116,7 @@ impl Keeper {
         output.finish();
         let cause = match outcome {
             Ok(Ok(verdict)) => {
-                let _ = told.send(Ok(verdict));
+                let _ = reply.send(Ok(verdict));
                 return true;
             }
             Ok(Err(failure)) => fault_of(failure),
@@ -129,7 +129,7 @@ impl Keeper {
             self.blueprint.config.name,
             cause.log
         );
-        let _ = told.send(Err(
+        let _ = reply.send(Err(
             Fault::new(hook.kind(), message).traced(cause.stack_trace)
         ));
         false

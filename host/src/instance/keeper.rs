@@ -328,8 +328,8 @@ impl Keeper {
         mut answered: Answered,
         mut ends: Ends,
     ) -> wasmtime::Result<()> {
-        let (told, after_end) = oneshot::channel();
-        (ends.after, answered.after) = (Some(told), Some(after_end));
+        let (sender, after_end) = oneshot::channel();
+        (ends.after, answered.after) = (Some(sender), Some(after_end));
         let suspended =
             self.suspends() && self.vitals.suspended.load(Ordering::SeqCst) < limits::SUSPENDED_MAX;
         answered.suspended = suspended;

@@ -59,19 +59,19 @@ impl Waiting {
     /// The body of an answer has come to its end.
     pub(super) fn end_body(&self, number: u64, outcome: Result<(), Failure>) {
         let mut waiting = self.lock();
-        let told = waiting
+        let sender = waiting
             .get_mut(&number)
             .and_then(|waiter| waiter.ends.body.take());
-        if let Some(told) = told {
-            let _ = told.send(outcome.map_err(fault_of));
+        if let Some(sender) = sender {
+            let _ = sender.send(outcome.map_err(fault_of));
         }
     }
 
     /// An invocation is over.
     pub(super) fn end(&self, number: u64, outcome: Result<(), Failure>) {
         let waiter = self.lock().remove(&number);
-        if let Some(told) = waiter.and_then(|mut waiter| waiter.ends.after.take()) {
-            let _ = told.send(outcome.map_err(fault_of));
+        if let Some(sender) = waiter.and_then(|mut waiter| waiter.ends.after.take()) {
+            let _ = sender.send(outcome.map_err(fault_of));
         }
     }
 
@@ -116,12 +116,12 @@ impl Waiter {
             return;
         }
         let Ends { body, after } = std::mem::take(&mut self.ends);
-        let untold = match body {
-            Some(told) => told.send(Err(fault)),
+        let unsent = match body {
+            Some(sender) => sender.send(Err(fault)),
             None => Err(Err(fault)),
         };
-        if let (Err(outcome), Some(told)) = (untold, after) {
-            let _ = told.send(outcome);
+        if let (Err(outcome), Some(sender)) = (unsent, after) {
+            let _ = sender.send(outcome);
         }
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct AfterWork {
     /// The enforced deadline.
     pub(super) watch: Watch,
     /// Whether the caller was told of a fault in the body of the answer.
-    pub(super) told: Arc<AtomicBool>,
+    pub(super) fault_reported: Arc<AtomicBool>,
 }
 
 /// What work that goes on beside later invocations has to do with the environment's end, which waits for it
@@ -75,7 +75,7 @@ impl AfterWork {
             Err(fault) if is_well(fault) => self.lease.finish(),
             Err(_) => drop(self.lease),
         }
-        unless_told(outcome, &self.told)
+        unless_reported(outcome, &self.fault_reported)
     }
 
     /// Gives the instance back at once: one that is on loan is ended with the environment, whatever is left to
@@ -87,7 +87,7 @@ impl AfterWork {
             lease: self.lease.suspend(),
             after: self.after,
             suspension,
-            told: self.told,
+            fault_reported: self.fault_reported,
         }
     }
 }
@@ -100,7 +100,7 @@ pub(super) struct SuspendedWork {
     lease: SuspendedLease,
     after: AfterEnd,
     suspension: Suspension,
-    told: Arc<AtomicBool>,
+    fault_reported: Arc<AtomicBool>,
 }
 
 impl SuspendedWork {
@@ -128,12 +128,12 @@ impl SuspendedWork {
             Err(fault) if is_well(fault) => lease.finish(),
             Err(_) => drop(lease),
         }
-        unless_told(outcome, &self.told)
+        unless_reported(outcome, &self.fault_reported)
     }
 }
 
-fn unless_told(outcome: Result<(), Fault>, told: &AtomicBool) -> Result<(), Fault> {
-    match told.load(Ordering::Acquire) {
+fn unless_reported(outcome: Result<(), Fault>, fault_reported: &AtomicBool) -> Result<(), Fault> {
+    match fault_reported.load(Ordering::Acquire) {
         true => Ok(()),
         false => outcome,
     }

@@ -167,12 +167,12 @@ impl Function {
             }
             (Some(after), body) => (after, body),
         };
-        let told = Arc::new(AtomicBool::new(false));
+        let fault_reported = Arc::new(AtomicBool::new(false));
         let bounds = Bounds {
             invocation: invocation.clone(),
             account: account.clone(),
             watch: lease.watch(invocation.deadline.enforced),
-            told: told.clone(),
+            fault_reported: fault_reported.clone(),
         };
         let is_whole = !matches!(body, Body::Streamed(_));
         let mut answer = response::respond(form, answered.head, body, bounds).await;
@@ -183,7 +183,7 @@ impl Function {
             after,
             suspended: answered.suspended,
             watch,
-            told,
+            fault_reported,
         };
         // A body that is sent while it is made cannot be held back.
         let holds_back = is_whole || form == config::ResponseForm::Buffered;

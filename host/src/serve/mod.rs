@@ -308,7 +308,7 @@ fn is_well(fault: &Fault) -> bool {
 /// The answer where a drain has no time for a better one.
 fn cut_short() -> Fault {
     let message = "the environment was ended before the function had answered";
-    Fault::new(Kind::Internal, message).told(message)
+    Fault::new(Kind::Internal, message).with_caller_message(message)
 }
 
 fn overdue(invocation: &Invocation) -> Fault {

@@ -127,7 +127,7 @@ pub(super) struct Bounds {
     /// The enforced deadline.
     pub(super) watch: Watch,
     /// Whether the caller was told of a fault in the body.
-    pub(super) told: Arc<AtomicBool>,
+    pub(super) fault_reported: Arc<AtomicBool>,
 }
 
 /// A body on its way from the guest to the front door.
@@ -184,7 +184,7 @@ impl Outgoing {
 
     fn fail(&mut self, fault: Fault) -> Fault {
         self.flow = None;
-        self.bounds.told.store(true, Ordering::Release);
+        self.bounds.fault_reported.store(true, Ordering::Release);
         if self.logs {
             report(&fault, &self.bounds.account);
         }

@@ -44,7 +44,7 @@ pub struct Receipt {
     /// Unique to the attempt, where the request id may repeat. Echoed if it was given.
     pub(super) invocation_id: Option<HeaderValue>,
     /// The end of its time as it was told, which is another for each attempt.
-    pub(super) told_ms: Option<u64>,
+    pub(super) deadline_ms: Option<u64>,
 }
 
 impl Receipt {
@@ -52,7 +52,7 @@ impl Receipt {
     pub(super) fn is_of_same_attempt(&self, other: &Self) -> bool {
         self.invocation.request_id == other.invocation.request_id
             && self.invocation_id == other.invocation_id
-            && self.told_ms == other.told_ms
+            && self.deadline_ms == other.deadline_ms
     }
 }
 
@@ -92,10 +92,10 @@ pub(super) fn received(
             "an event came without the header Lambda-Runtime-Aws-Request-Id".to_owned(),
         ));
     };
-    let (told_ms, told) = told(headers, sender, identity.timeout);
+    let (deadline_ms, from_header) = deadline_of(headers, sender, identity.timeout);
     let assumed = identity.timeout.assumed.saturating_sub(sender.ago);
-    let deadline = told.unwrap_or_else(|| Deadline::after(assumed));
-    if let Some(left) = told.map(|told| told.remaining())
+    let deadline = from_header.unwrap_or_else(|| Deadline::after(assumed));
+    if let Some(left) = from_header.map(|deadline| deadline.remaining())
         && !left.is_zero()
     {
         identity.timeout.assumed = left + sender.ago;
@@ -119,7 +119,7 @@ pub(super) fn received(
         receipt: Receipt {
             invocation: invocation.clone(),
             invocation_id: invocation_id.and_then(|id| HeaderValue::from_bytes(id).ok()),
-            told_ms,
+            deadline_ms,
         },
         invocation,
     })
@@ -128,17 +128,21 @@ pub(super) fn received(
 /// How long the rest of an event with these headers may take: as long as it has. But what is asked for again
 /// just because it is late is late again, so there is always some time.
 pub(super) fn time_left(headers: &Headers, sender: &Sender, timeout: Timeout) -> Duration {
-    let (_, told) = told(headers, sender, timeout);
-    let left = told.map_or(timeout.assumed, |told| told.remaining());
+    let (_, deadline) = deadline_of(headers, sender, timeout);
+    let left = deadline.map_or(timeout.assumed, |deadline| deadline.remaining());
     left.max(limits::API_REPLY_TIMEOUT_LEAST)
 }
 
 /// The end of an event's time as it was told, and as it can be true.
-fn told(headers: &Headers, sender: &Sender, timeout: Timeout) -> (Option<u64>, Option<Deadline>) {
-    let told = headers.get(DEADLINE).map(std::str::from_utf8);
-    let unix_ms = told.and_then(|ms| ms.ok()?.parse().ok());
-    let told = unix_ms.and_then(|ms| Deadline::told(ms, sender, timeout.most));
-    (unix_ms, told)
+fn deadline_of(
+    headers: &Headers,
+    sender: &Sender,
+    timeout: Timeout,
+) -> (Option<u64>, Option<Deadline>) {
+    let header = headers.get(DEADLINE).map(std::str::from_utf8);
+    let unix_ms = header.and_then(|ms| ms.ok()?.parse().ok());
+    let deadline = unix_ms.and_then(|ms| Deadline::from_header(ms, sender, timeout.most));
+    (unix_ms, deadline)
 }
 
 /// What the clock of the other side showed when it sent a reply, to the second.

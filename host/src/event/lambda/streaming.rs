@@ -110,7 +110,8 @@ impl RuntimeApi {
         let message = format!("a streamed answer did not arrive: {problem}");
         line_for!(Some(&receipt.invocation), warn, "{message}");
         // Lambda may have seen nothing of it. If it has, an error as well is refused, or ends it.
-        let fault = Fault::new(Kind::Internal, message).told("the streamed answer did not arrive");
+        let fault = Fault::new(Kind::Internal, message)
+            .with_caller_message("the streamed answer did not arrive");
         self.undelivered = Some((receipt.clone(), Err(fault)));
         Ok(())
     }
@@ -228,7 +229,7 @@ mod tests {
         Receipt {
             invocation: Arc::new(invocation),
             invocation_id: None,
-            told_ms: None,
+            deadline_ms: None,
         }
     }
 
