@@ -30,7 +30,7 @@ pub enum Hook {
 }
 
 /// A hook for an instance to run.
-pub(super) struct Call {
+pub(super) struct HookRequest {
     hook: Hook,
     reply: oneshot::Sender<Result<Verdict, Fault>>,
 }
@@ -58,7 +58,7 @@ impl Instance {
     /// Fails if the guest did, and if it has not returned after this time.
     pub async fn run_hook(&self, hook: Hook, timeout: Duration) -> Result<Verdict, Fault> {
         let (reply, verdict) = oneshot::channel();
-        let _ = self.hooks.send(Call { hook, reply });
+        let _ = self.hooks.send(HookRequest { hook, reply });
         let begun = Instant::now();
         match tokio::time::timeout(timeout, verdict).await {
             Ok(Ok(Ok(verdict))) => {
@@ -94,9 +94,9 @@ impl Keeper {
         &self,
         store: &mut Store<State>,
         function: &Function,
-        call: Call,
+        request: HookRequest,
     ) -> bool {
-        let Call { hook, reply } = call;
+        let HookRequest { hook, reply } = request;
         let account = Account::outside(&self.blueprint.config.name, hook.name());
         let output = Arc::new(Output::new(account));
         let state = store.data_mut();

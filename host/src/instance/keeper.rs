@@ -67,7 +67,7 @@ impl Keeper {
     pub(super) async fn keep(
         self,
         mut jobs: mpsc::UnboundedReceiver<Job>,
-        mut hooks: mpsc::UnboundedReceiver<hooks::Call>,
+        mut hooks: mpsc::UnboundedReceiver<hooks::HookRequest>,
     ) {
         // One listener for the instance's whole life: making one costs more than asking it.
         let mut condemned = pin!(self.vitals.condemned());
@@ -101,8 +101,8 @@ impl Keeper {
                     Some(job) if !job.is_wanted() => continue,
                     job => job,
                 },
-                Some(call) = hooks.recv() => {
-                    if !self.run_hook(&mut store, &function, call).await {
+                Some(request) = hooks.recv() => {
+                    if !self.run_hook(&mut store, &function, request).await {
                         return;
                     }
                     continue;

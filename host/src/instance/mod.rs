@@ -100,7 +100,7 @@ impl Job {
 /// A warm guest, or one that is being built.
 pub struct Instance {
     inbox: mpsc::UnboundedSender<Job>,
-    hooks: mpsc::UnboundedSender<hooks::Call>,
+    hooks: mpsc::UnboundedSender<hooks::HookRequest>,
     vitals: Arc<Vitals>,
     rule: Rule,
     /// Invocations that use it now.
@@ -303,15 +303,15 @@ impl Vitals {
     }
 
     async fn condemned(&self) {
-        self.until(&self.condemned).await;
+        self.wait_for(&self.condemned).await;
     }
 
     async fn winding_down(&self) {
-        self.until(&self.winding_down).await;
+        self.wait_for(&self.winding_down).await;
     }
 
     /// Waits until this is so. Only the keeper does, which asks each time it wakes: that is to be cheap.
-    async fn until(&self, flag: &AtomicBool) {
+    async fn wait_for(&self, flag: &AtomicBool) {
         poll_fn(|cx| {
             // Before the look, since it may be told between the two.
             self.ending.register(cx.waker());

@@ -41,7 +41,7 @@ pub struct InstancePool {
     /// One for each instance that may be alive.
     room: Arc<Semaphore>,
     /// Tells somebody who waits for room that an invocation has left an instance.
-    left: Notify,
+    lease_ended: Notify,
     /// Those that take invocations, the one used last at the end.
     instances: Mutex<Vec<Arc<Instance>>>,
     started: AtomicU64,
@@ -84,7 +84,7 @@ impl InstancePool {
             slots,
             permits: Arc::new(Semaphore::new(permits)),
             room: Arc::new(Semaphore::new(room)),
-            left: Notify::new(),
+            lease_ended: Notify::new(),
             instances: Mutex::default(),
             started: AtomicU64::new(0),
         }
@@ -151,7 +151,7 @@ impl InstancePool {
             room = tokio::select! {
                 biased;
                 room = self.room.clone().acquire_owned() => Some(room.ok()?),
-                () = self.left.notified() => None,
+                () = self.lease_ended.notified() => None,
             };
         }
     }
@@ -338,7 +338,7 @@ impl Drop for Lease {
             self.pool.retire(&self.instance);
         }
         self.instance.leases.fetch_sub(1, Ordering::SeqCst);
-        self.pool.left.notify_one();
+        self.pool.lease_ended.notify_one();
         // Those that share it go on to their own ends; whoever is left in it after the last of
         // them is past its deadline.
         self.instance.end_if_left();

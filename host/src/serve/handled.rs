@@ -49,11 +49,11 @@ impl Handled {
 
     /// The whole answer, for a caller who does not take it as a stream.
     pub async fn collect(&mut self) -> Answer {
-        self.respond()?.collect().await
+        self.take_answer()?.collect().await
     }
 
     /// What the caller gets; an empty answer when it was taken before.
-    pub fn respond(&mut self) -> Result<Response, Fault> {
+    pub fn take_answer(&mut self) -> Result<Response, Fault> {
         std::mem::replace(&mut self.answer, Ok(Response::Whole(Bytes::new())))
     }
 

@@ -247,10 +247,10 @@ impl Slot {
         };
         let frees = !handled.awaits_after_work();
         let api = &mut self.api;
-        let posted = match handled.respond() {
+        let posted = match handled.take_answer() {
             Ok(Response::Streamed(streamed)) => {
                 let (cut, cutting) = oneshot::channel();
-                let mut sending = pin!(api.stream(&receipt, until(streamed, cutting), frees));
+                let mut sending = pin!(api.stream(&receipt, cuttable(streamed, cutting), frees));
                 match unless(out_of_time.as_mut(), sending.as_mut()).await {
                     Some(sent) => sent,
                     None => {
@@ -303,7 +303,7 @@ fn pause_within(left: Option<Duration>, pause: Duration, failures: u32) -> Durat
 }
 
 /// A streamed answer that can be cut short.
-fn until(streamed: Streamed, cutting: oneshot::Receiver<Fault>) -> Streamed {
+fn cuttable(streamed: Streamed, cutting: oneshot::Receiver<Fault>) -> Streamed {
     let pieces = stream::unfold(
         Some((streamed.pieces, cutting)),
         async |going: Option<(BoxStream<'static, _>, oneshot::Receiver<_>)>| {

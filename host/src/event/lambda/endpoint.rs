@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use super::Error;
 use super::clock::Clock;
 use super::http1::{Connection, Lost, Reply};
-use super::http1_request::{Always, Request};
+use super::http1_request::{DefaultHeaders, Request};
 use super::partial_reply::PartialReply;
 use super::patience::{self, Limit, ReplyTimer};
 use super::refusals;
@@ -34,7 +34,7 @@ const RELEASE: HeaderValue =
 pub(super) struct Endpoint {
     /// `host:port`.
     address: String,
-    always: Always,
+    default_headers: DefaultHeaders,
     connection: Option<Connection>,
     timer: ReplyTimer,
     partial_reply: PartialReply,
@@ -48,7 +48,7 @@ impl Endpoint {
         let (address, prefix) = patience::split(address);
         Self {
             address: address.to_owned(),
-            always: Always {
+            default_headers: DefaultHeaders {
                 prefix: prefix.to_owned(),
                 host: HeaderValue::from_str(address)
                     .unwrap_or(HeaderValue::from_static("localhost")),
@@ -71,7 +71,7 @@ impl Endpoint {
 
     /// Its `host:port`, with a path if it has one.
     fn address(&self) -> String {
-        format!("{}{}", self.address, self.always.prefix)
+        format!("{}{}", self.address, self.default_headers.prefix)
     }
 
     /// What is known of the other side's clock.
@@ -141,13 +141,13 @@ impl Endpoint {
         }
         let mut other = None;
         let reply = {
-            let mut exchange = pin!(connection.exchange(&self.always, request));
+            let mut exchange = pin!(connection.exchange(&self.default_headers, request));
             let timer = &mut self.timer;
             match (timer.reply(limit, exchange.as_mut()).await, limit) {
                 (Ok(reply), _) => reply,
                 (Err(late), Some(limit)) if !limit.is_last() => {
                     tracing::debug!(%late, "a request to the Runtime API is made once more");
-                    let to = (self.address.as_str(), &self.always);
+                    let to = (self.address.as_str(), &self.default_headers);
                     let twice = twice(exchange, &mut other, to, timer, limit, request);
                     Ok(Box::pin(twice).await?)
                 }
@@ -173,8 +173,8 @@ impl Endpoint {
     }
 
     /// What its requests say.
-    pub(super) fn always(&self) -> &Always {
-        &self.always
+    pub(super) fn default_headers(&self) -> &DefaultHeaders {
+        &self.default_headers
     }
 
     /// A connection beside the one that is kept.
@@ -188,7 +188,7 @@ impl Endpoint {
 async fn twice(
     first: Pin<&mut impl Future<Output = Result<Reply, Lost>>>,
     other: &mut Option<Connection>,
-    (address, always): (&str, &Always),
+    (address, default_headers): (&str, &DefaultHeaders),
     timer: &mut ReplyTimer,
     limit: Limit,
     request: &Request<'_>,
@@ -199,7 +199,7 @@ async fn twice(
         if is_long(request) {
             connection.expect_receipt(false);
         }
-        let reply = connection.exchange(always, request).await;
+        let reply = connection.exchange(default_headers, request).await;
         reply.map_err(|lost| unanswered(address, &lost))
     });
     let now = Instant::now();

@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use super::http1_reply::{self, Framing, Head, Headers};
-use super::http1_request::{Always, Request};
+use super::http1_request::{DefaultHeaders, Request};
 use super::partial_reply::PartialReply;
 use super::patience;
 use crate::limits;
@@ -71,7 +71,7 @@ pub(super) enum Lost {
     TooLong,
     /// Something came before anything was asked.
     #[error("something came unasked")]
-    Unasked,
+    UnexpectedData,
     /// The rest of what came has not come in time.
     #[error("the rest of it did not come")]
     Stalled,
@@ -105,16 +105,16 @@ impl Connection {
     pub(super) fn was_cut(&self, lost: &Lost) -> bool {
         match lost {
             Lost::Closed | Lost::Io(_) => self.input.is_empty(),
-            Lost::Unasked => true,
+            Lost::UnexpectedData => true,
             Lost::Garbage(_) | Lost::TooLong | Lost::Stalled => false,
         }
     }
 
-    /// Sends a request and reads its reply; `always` is what every request says. A connection on
+    /// Sends a request and reads its reply; `default_headers` is what every request says. A connection on
     /// which that was given up is of no use.
     pub(super) async fn exchange(
         &mut self,
-        always: &Always,
+        default_headers: &DefaultHeaders,
         request: &Request<'_>,
     ) -> Result<Reply, Lost> {
         // It is again once the reply is read.
@@ -123,7 +123,7 @@ impl Connection {
         }
         self.heard_nothing()?;
         self.head.clear();
-        always.encode(request, &mut self.head);
+        default_headers.encode(request, &mut self.head);
         let head = std::mem::take(&mut self.head);
         let mut unsent = head.chain(request.body.clone());
         let result = self.answered(request, &mut unsent).await;
@@ -182,7 +182,7 @@ impl Connection {
     fn heard_nothing(&mut self) -> Result<(), Lost> {
         match self.stream.try_read_buf(&mut self.input) {
             Ok(0) => Err(Lost::Closed),
-            Ok(_) => Err(Lost::Unasked),
+            Ok(_) => Err(Lost::UnexpectedData),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -366,8 +366,8 @@ pub(super) mod tests {
         }
     }
 
-    fn always() -> Always {
-        Always {
+    fn default_headers() -> DefaultHeaders {
+        DefaultHeaders {
             prefix: String::new(),
             host: HeaderValue::from_static("x"),
             user_agent: HeaderValue::from_static("x"),
@@ -395,9 +395,9 @@ pub(super) mod tests {
             assert!(socket.read_buf(&mut Vec::new()).await.unwrap() > 0);
             socket.write_all(&said).await.unwrap();
         };
-        let always = always();
+        let default_headers = default_headers();
         let asks = asks();
-        let (reply, ()) = tokio::join!(connection.exchange(&always, &asks), saying);
+        let (reply, ()) = tokio::join!(connection.exchange(&default_headers, &asks), saying);
         (connection, reply)
     }
 
@@ -437,9 +437,9 @@ pub(super) mod tests {
             socket.write_all(b"1").await.unwrap();
             between
         };
-        let always = always();
+        let default_headers = default_headers();
         let asks = asks();
-        let (reply, between) = tokio::join!(connection.exchange(&always, &asks), saying);
+        let (reply, between) = tokio::join!(connection.exchange(&default_headers, &asks), saying);
         assert!(reply.unwrap().begun <= between);
     }
 

@@ -26,14 +26,14 @@ pub(super) struct Request<'a> {
 pub(super) type RestTimeout<'a> = &'a (dyn Fn(&Head) -> Duration + Sync);
 
 /// What every request says to the same other side.
-pub(super) struct Always {
+pub(super) struct DefaultHeaders {
     /// What every path begins with; nothing on Lambda itself.
     pub(super) prefix: String,
     pub(super) host: HeaderValue,
     pub(super) user_agent: HeaderValue,
 }
 
-impl Always {
+impl DefaultHeaders {
     /// Writes the head of a request.
     pub(super) fn encode(&self, request: &Request<'_>, out: &mut BytesMut) {
         out.put_slice(request.method.as_str().as_bytes());

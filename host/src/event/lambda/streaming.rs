@@ -74,14 +74,14 @@ impl RuntimeApi {
         let frames = stream::iter(first).chain(pieces).map(frame);
         let mut request = Request::new(StreamBody::new(flushed.clone().ended_by(frames)));
         *request.method_mut() = Method::POST;
-        let always = self.endpoint.always();
-        let path = format!("{}{}", always.prefix, place(receipt, "response"));
+        let default_headers = self.endpoint.default_headers();
+        let path = format!("{}{}", default_headers.prefix, place(receipt, "response"));
         *request.uri_mut() = path.parse().map_err(|error| {
             Error::Transient(format!("a request cannot be made for {path:?}: {error}"))
         })?;
         let headers = request.headers_mut();
-        headers.insert(HOST, always.host.clone());
-        headers.insert(USER_AGENT, always.user_agent.clone());
+        headers.insert(HOST, default_headers.host.clone());
+        headers.insert(USER_AGENT, default_headers.user_agent.clone());
         headers.insert(CONNECTION, CLOSE);
         headers.insert(CONTENT_TYPE, if http { HTTP } else { BYTES });
         headers.insert(RESPONSE_MODE, STREAMING);

@@ -84,7 +84,7 @@ async fn begin(
         let (since, until) = (Instant::now(), invocation.deadline.instant);
         let handling = shared.environment.handle(lease, &function, invocation);
         let mut handled = handling.await;
-        let response = handled.respond();
+        let response = handled.take_answer();
         let refusal = response.as_ref().err().and_then(refused_as_busy);
         let _ = begun.send(refusal.map_or(Ok(()), Err));
         let output = handled.output();
