@@ -11,8 +11,8 @@ use std::time::Instant;
 use futures_util::FutureExt as _;
 use tokio::task::{JoinError, JoinHandle};
 
+use super::backoff::pause;
 use super::endpoint::Endpoint;
-use super::patience::pause;
 use super::{Error, Receipt, posting};
 use crate::invocation::Answer;
 use crate::telemetry::line_for;

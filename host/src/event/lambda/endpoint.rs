@@ -8,6 +8,7 @@
 //! - it moves only while an exchange is under way, in the task that makes it: a task of its own
 //!   would cost a hand-over in each direction.
 
+use std::num::NonZeroU16;
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
@@ -20,11 +21,11 @@ use tokio::time::timeout;
 
 use super::Error;
 use super::clock::Clock;
-use super::http1::{Connection, Lost, Reply};
+use super::http1::{self, Connection, Lost, Reply};
 use super::http1_request::{DefaultHeaders, Request};
 use super::partial_reply::PartialReply;
-use super::patience::{self, Limit, ReplyTimer};
 use super::refusals;
+use super::reply_timeout::{Limit, ReplyTimer};
 use crate::limits;
 
 const RELEASE: HeaderValue =
@@ -45,7 +46,7 @@ impl Endpoint {
     /// The Runtime API at this `host:port`, as Lambda gives it; emulators give a URL with a path.
     /// Connects to nothing yet.
     pub(super) fn new(address: &str) -> Self {
-        let (address, prefix) = patience::split(address);
+        let (address, prefix) = split(address);
         Self {
             address: address.to_owned(),
             default_headers: DefaultHeaders {
@@ -260,7 +261,7 @@ async fn open(address: &str) -> Result<TcpStream, Error> {
     let opening = async {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        patience::keep_alive(&stream)?;
+        http1::keep_alive(&stream)?;
         Ok(stream)
     };
     match timeout(limits::API_REPLY_TIMEOUT, opening).await {
@@ -274,6 +275,19 @@ fn unanswered(address: &str, error: &dyn std::fmt::Display) -> Error {
     Error::Transient(format!(
         "the Runtime API at {address} did not answer: {error}"
     ))
+}
+
+/// Takes an address apart: `host:port`, as Lambda gives it, and the path of a URL, as emulators do.
+fn split(address: &str) -> (&str, &str) {
+    let address = address.strip_prefix("http://").unwrap_or(address);
+    let (address, path) = address.split_at(address.find('/').unwrap_or(address.len()));
+    (address, path.trim_end_matches('/'))
+}
+
+/// Whether this is such an address, `host:port` with whatever else is taken; the host may be one of IPv6.
+pub fn is_address(address: &str) -> bool {
+    let parts = split(address).0.rsplit_once(':');
+    parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<NonZeroU16>().is_ok())
 }
 
 #[cfg(test)]
@@ -387,5 +401,44 @@ mod tests {
         }
         let (first, second) = (ready(Err(Lost::Closed)), after_a_turn(reply(202)));
         assert_eq!(either(first, second, most).await.unwrap().status, 202);
+    }
+
+    #[test]
+    fn an_address_may_be_a_url_with_a_path() {
+        for (given, expected) in [
+            ("127.0.0.1:9001", ("127.0.0.1:9001", "")),
+            ("http://127.0.0.1:9001/", ("127.0.0.1:9001", "")),
+            ("http://[::1]:9000/.rt/shop", ("[::1]:9000", "/.rt/shop")),
+            ("localhost:9000/.rt/shop/", ("localhost:9000", "/.rt/shop")),
+        ] {
+            assert_eq!(split(given), expected);
+        }
+    }
+
+    #[test]
+    fn an_address_has_a_host_and_a_port() {
+        for address in [
+            "127.0.0.1:9001",
+            "localhost:9001",
+            "[::1]:9001",
+            "::1:9001",
+            "http://127.0.0.1:9001/.rt/",
+            "localhost:9001/function",
+        ] {
+            assert!(is_address(address), "{address}");
+        }
+        for address in [
+            "foo",
+            "foo:",
+            ":9001",
+            "foo:http",
+            "foo:65536",
+            "foo:0",
+            "foo/bar:9001",
+            "https://foo:9001",
+            "",
+        ] {
+            assert!(!is_address(address), "{address}");
+        }
     }
 }

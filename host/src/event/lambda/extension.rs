@@ -17,10 +17,10 @@ use http::{Method, StatusCode};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::backoff::pause;
 use super::endpoint::Endpoint;
 use super::http1::Reply;
 use super::http1_request::Request;
-use super::patience::pause;
 use super::{Error, JSON, refusals};
 use crate::limits;
 

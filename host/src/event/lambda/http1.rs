@@ -22,13 +22,14 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::poll;
 use http::{Method, StatusCode};
+use rustix::net::sockopt;
 use tokio::net::TcpStream;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use super::http1_reply::{self, Framing, Head, Headers};
 use super::http1_request::{DefaultHeaders, Request};
 use super::partial_reply::PartialReply;
-use super::patience;
+use super::reply_timeout::by;
 use crate::limits;
 
 /// What is read at a time, in bytes: most replies are shorter.
@@ -91,7 +92,7 @@ impl Connection {
 
     /// Whether the system is to notice that what is sent does not arrive. It can do without.
     pub(super) fn expect_receipt(&self, expected: bool) {
-        if let Err(error) = patience::expect_receipt(&self.stream, expected) {
+        if let Err(error) = expect_receipt(&self.stream, expected) {
             tracing::debug!(%error, "the connection to the Runtime API is as patient as it was");
         }
     }
@@ -174,7 +175,7 @@ impl Connection {
             return body;
         }
         let end = Instant::now() + within();
-        patience::by(end, body).await.unwrap_or(Err(Lost::Stalled))
+        by(end, body).await.unwrap_or(Err(Lost::Stalled))
     }
 
     /// What the socket is known to hold is the end, or something unasked for; this asks the system
@@ -210,9 +211,7 @@ impl Connection {
                 false => received.await,
                 true => {
                     let end = Instant::now() + limits::API_REPLY_TIMEOUT;
-                    patience::by(end, received)
-                        .await
-                        .unwrap_or(Err(Lost::Stalled))
+                    by(end, received).await.unwrap_or(Err(Lost::Stalled))
                 }
             };
             if let Err(error) = received {
@@ -348,6 +347,33 @@ impl Connection {
             Err(error) => Err(error.into()),
         })
     }
+}
+
+/// Has the system notice a peer that is gone without a word, while an event is waited for.
+pub(super) fn keep_alive(stream: &TcpStream) -> std::io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, limits::API_KEEPALIVE)?;
+    sockopt::set_tcp_keepintvl(stream, limits::API_KEEPALIVE)?;
+    sockopt::set_tcp_keepcnt(stream, limits::KEEPALIVE_COUNT)?;
+    Ok(())
+}
+
+/// Has the system notice that what was sent does not arrive, or lets that wait for as long as it takes:
+/// for whoever reads so slowly that it does not fit into the buffers on the way.
+#[cfg(target_os = "linux")]
+fn expect_receipt(stream: &TcpStream, expected: bool) -> std::io::Result<()> {
+    let limit_ms = match expected {
+        true => limits::UNRECEIVED_TIMEOUT.as_millis() as u32,
+        false => 0,
+    };
+    sockopt::set_tcp_user_timeout(stream, limit_ms)?;
+    Ok(())
+}
+
+/// Other systems have no such limit.
+#[cfg(not(target_os = "linux"))]
+fn expect_receipt(_: &TcpStream, _: bool) -> std::io::Result<()> {
+    Ok(())
 }
 
 #[cfg(test)]

@@ -24,14 +24,15 @@ use crate::invocation::{Answer, Invocation};
 use crate::limits;
 use crate::telemetry::line_for;
 use background_post::BackgroundPost;
+use backoff::pause;
 use endpoint::Endpoint;
 use http1::{Lost, Reply};
 use http1_reply::Head;
 use http1_request::{Request, RestTimeout};
-use patience::pause;
 use posting::Post;
 
 mod background_post;
+mod backoff;
 mod cause;
 mod clock;
 mod endpoint;
@@ -41,14 +42,15 @@ mod http1;
 mod http1_reply;
 mod http1_request;
 mod partial_reply;
-mod patience;
 mod posting;
 mod received;
 mod refusals;
+mod reply_timeout;
 mod streaming;
 
+pub use backoff::Failures;
+pub use endpoint::is_address;
 pub use partial_reply::PartialReply;
-pub use patience::{Failures, is_address};
 pub use received::{FunctionIdentity, Receipt, Received};
 
 const NEXT: &str = "/2018-06-01/runtime/invocation/next";
@@ -221,7 +223,7 @@ impl RuntimeApi {
             }
             posted
         });
-        patience::by(end, trying).await.unwrap_or(Ok(()))
+        reply_timeout::by(end, trying).await.unwrap_or(Ok(()))
     }
 
     /// Posts the answer that could not be posted once more, and waits until none is on its way any more.

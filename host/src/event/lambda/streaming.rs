@@ -36,7 +36,8 @@ use super::flushed::{Flushed, TrackedStream};
 use super::posting::{ERROR_TYPE, error_type, place};
 use super::received::{INVOCATION_ID, dated_ms};
 use super::refusals::judged;
-use super::{Error, Receipt, RuntimeApi, patience, pause};
+use super::reply_timeout::by;
+use super::{Error, Receipt, RuntimeApi, pause};
 use crate::fault::{Fault, Kind};
 use crate::invocation::{Streamed, unix_ms_now};
 use crate::limits;
@@ -95,7 +96,7 @@ impl RuntimeApi {
                 let posted = post(stream, request, flushed, self.endpoint.clock()).await;
                 posted.map_err(|error| format!("it was not taken to its end: {error}"))
             });
-            patience::by(receipt.invocation.deadline.settled_by(), posting).await
+            by(receipt.invocation.deadline.settled_by(), posting).await
         };
         let problem = match posted {
             Some(Ok((status, body))) => {
@@ -162,7 +163,7 @@ where
         let body = pin!(Limited::new(body, limits::HOST_CALL_BYTES_MAX).collect());
         let end = Instant::now() + limits::API_RECEIPT_TIMEOUT;
         // An answer that is cut short says enough with its status.
-        let body = patience::by(end, body).await.and_then(Result::ok);
+        let body = by(end, body).await.and_then(Result::ok);
         let body = body.map_or_else(Bytes::new, |body| body.to_bytes());
         Ok((head.status, body))
     };
