@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::{Environment, Function, Handled, cut_short, report};
-use crate::event::lambda::{Error, Failures, Received, RuntimeApi};
+use crate::event::lambda::{Error, Failures, Received, RuntimeApi, SlotAfter};
 use crate::fault::{Fault, Kind};
 use crate::invocation::{Response, Streamed};
 use crate::limits;
@@ -245,12 +245,15 @@ impl Slot {
             let handling = pin!(environment.handle_until(ending, &self.function, None, invocation));
             handling.await
         };
-        let frees = !handled.awaits_after_work();
+        let slot = match handled.awaits_after_work() {
+            true => SlotAfter::Busy,
+            false => SlotAfter::Free,
+        };
         let api = &mut self.api;
         let posted = match handled.take_answer() {
             Ok(Response::Streamed(streamed)) => {
                 let (cut, cutting) = oneshot::channel();
-                let mut sending = pin!(api.stream(&receipt, cuttable(streamed, cutting), frees));
+                let mut sending = pin!(api.stream(&receipt, cuttable(streamed, cutting), slot));
                 match unless(out_of_time.as_mut(), sending.as_mut()).await {
                     Some(sent) => sent,
                     None => {
@@ -264,11 +267,11 @@ impl Slot {
                     }
                 }
             }
-            Ok(Response::Whole(bytes)) => api.answer(&receipt, Ok(bytes), frees).await,
-            Err(fault) => api.answer(&receipt, Err(fault), frees).await,
+            Ok(Response::Whole(bytes)) => api.answer(&receipt, Ok(bytes), slot).await,
+            Err(fault) => api.answer(&receipt, Err(fault), slot).await,
         };
         // Behind the work that goes on there may be no time left for it.
-        let posted = unless(out_of_time.as_mut(), api.post_again(posted, frees)).await;
+        let posted = unless(out_of_time.as_mut(), api.post_again(posted, slot)).await;
         let posted = posted.unwrap_or(Ok(()));
         // The end of the process waits for no work, only for what has to be made clean.
         if matches!(posted, Err(Error::Fatal(_))) {

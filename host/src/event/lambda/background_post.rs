@@ -13,6 +13,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::backoff::pause;
 use super::endpoint::Endpoint;
+use super::reply_timeout::Attempt;
 use super::{Error, Receipt, posting};
 use crate::invocation::Answer;
 use crate::telemetry::line_for;
@@ -51,13 +52,13 @@ impl BackgroundPost {
         self.posting.is_none().then_some(self)
     }
 
-    /// Begins to post an answer. If it was posted before, there is to be no second copy of it.
-    pub(super) fn post(&mut self, receipt: Receipt, answer: Answer, again: bool) {
+    /// Begins to post an answer; it is the last attempt, if it was posted before.
+    pub(super) fn post(&mut self, receipt: Receipt, answer: Answer, attempt: Attempt) {
         let idle = self.idle.take();
         let endpoint = idle.unwrap_or_else(|| self.template.another());
         // It begins when the slot waits for the next event: the other way round, whoever gets the answer may
         // have sent that before it is asked for.
-        let posting = post_until_taken(endpoint, receipt, answer, again);
+        let posting = post_until_taken(endpoint, receipt, answer, attempt);
         self.posting = Some(tokio::spawn(posting));
     }
 
@@ -99,17 +100,17 @@ async fn post_until_taken(
     mut endpoint: Endpoint,
     receipt: Receipt,
     answer: Answer,
-    mut again: bool,
+    mut attempt: Attempt,
 ) -> (Endpoint, Result<(), Error>) {
     let mut failures = 0;
     loop {
-        let posted = posting::answer(&mut endpoint, &receipt, &answer, again).await;
+        let posted = posting::answer(&mut endpoint, &receipt, &answer, attempt).await;
         let error = match posted {
             Err(error @ (Error::Transient(_) | Error::Unreachable(_))) => error,
             ended => return (endpoint, ended),
         };
         failures += 1;
-        again = true;
+        attempt = Attempt::Last;
         line_for!(Some(&receipt.invocation), warn, failures, "{error}");
         tokio::time::sleep(pause(failures)).await;
         if receipt.invocation.deadline.settled_by() < Instant::now() {

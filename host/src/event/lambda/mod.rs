@@ -30,6 +30,7 @@ use http1::{Lost, Reply};
 use http1_reply::Head;
 use http1_request::{Request, RestTimeout};
 use posting::Post;
+use reply_timeout::Attempt;
 
 mod background_post;
 mod backoff;
@@ -67,6 +68,15 @@ pub struct RuntimeApi {
     undelivered: Option<(Receipt, Answer)>,
     /// Where the next event is asked for at once: the answers that are on their way then.
     background: Option<BackgroundPost>,
+}
+
+/// What becomes of a slot with an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotAfter {
+    /// Nothing is left of the invocation: the next event may be asked for.
+    Free,
+    /// There is work after the answer, which the next event has to wait for.
+    Busy,
 }
 
 /// Why the Runtime API could not be used.
@@ -148,7 +158,8 @@ impl RuntimeApi {
             };
             // Whoever waits for the next event may give up in the middle of this.
             self.undelivered = Some((received.receipt.clone(), answer.clone()));
-            self.answer(&received.receipt, answer, true).await?;
+            self.answer(&received.receipt, answer, SlotAfter::Free)
+                .await?;
             self.undelivered = None;
         }
     }
@@ -170,29 +181,28 @@ impl RuntimeApi {
             return Ok(());
         }
         match self.background.as_mut().and_then(BackgroundPost::with_room) {
-            Some(background) => background.post(receipt.clone(), answer.clone(), true),
-            None => posting::answer(&mut self.endpoint, receipt, answer, true).await?,
+            Some(background) => background.post(receipt.clone(), answer.clone(), Attempt::Last),
+            None => posting::answer(&mut self.endpoint, receipt, answer, Attempt::Last).await?,
         }
         self.undelivered = None;
         Ok(())
     }
 
-    /// Posts the answer of an invocation, of which nothing else is left if the answer `frees` the slot. A
-    /// refusal that concerns this invocation alone is logged and is no error: Lambda has told the caller
-    /// already. Where answers are posted beside the next event, one that frees the slot is only begun to be
+    /// Posts the answer of an invocation, after which its slot is free, or not. A refusal that concerns this
+    /// invocation alone is logged and is no error: Lambda has told the caller already. Where answers are posted beside the next event, one that leaves the slot free is only begun to be
     /// posted, if no other is, and what ends the process is an error of [`Self::next`].
     pub async fn answer(
         &mut self,
         receipt: &Receipt,
         answer: Answer,
-        frees: bool,
+        slot: SlotAfter,
     ) -> Result<(), Error> {
-        let background = self.background.as_mut().filter(|_| frees);
+        let background = self.background.as_mut().filter(|_| slot == SlotAfter::Free);
         if let Some(background) = background.and_then(BackgroundPost::with_room) {
-            background.post(receipt.clone(), answer, false);
+            background.post(receipt.clone(), answer, Attempt::First);
             return Ok(());
         }
-        let posted = posting::answer(&mut self.endpoint, receipt, &answer, false).await;
+        let posted = posting::answer(&mut self.endpoint, receipt, &answer, Attempt::First).await;
         if matches!(posted, Err(Error::Transient(_) | Error::Unreachable(_))) {
             self.undelivered = Some((receipt.clone(), answer));
         }
@@ -204,10 +214,10 @@ impl RuntimeApi {
     pub async fn post_again(
         &mut self,
         posted: Result<(), Error>,
-        frees: bool,
+        slot: SlotAfter,
     ) -> Result<(), Error> {
         let receipt = match &self.undelivered {
-            Some((receipt, _)) if !frees => receipt,
+            Some((receipt, _)) if slot == SlotAfter::Busy => receipt,
             _ => return posted,
         };
         let end = receipt.invocation.deadline.enforced;
@@ -295,7 +305,7 @@ impl RuntimeApi {
             fault: Some(fault),
             receipt: None,
             what,
-            again: false,
+            attempt: Attempt::First,
         };
         posting::send(&mut self.endpoint, post).await
     }

@@ -14,7 +14,7 @@ use super::endpoint::Endpoint;
 use super::http1_request::Request;
 use super::received::{INVOCATION_ID, date_ms};
 use super::refusals::judged;
-use super::reply_timeout::Limit;
+use super::reply_timeout::{Attempt, Limit};
 use super::{Error, JSON, Receipt};
 use crate::fault::Fault;
 use crate::invocation::{Answer, unix_ms_now};
@@ -56,8 +56,8 @@ pub(super) struct Post<'a> {
     pub(super) receipt: Option<&'a Receipt>,
     /// For the log.
     pub(super) what: &'static str,
-    /// Whether it was posted before, so that there is to be no second copy.
-    pub(super) again: bool,
+    /// The last one, if it was posted before.
+    pub(super) attempt: Attempt,
 }
 
 /// Posts the answer of an invocation.
@@ -65,7 +65,7 @@ pub(super) async fn answer(
     endpoint: &mut Endpoint,
     receipt: &Receipt,
     answer: &Answer,
-    again: bool,
+    attempt: Attempt,
 ) -> Result<(), Error> {
     let (place, body, fault, what) = match answer {
         Ok(bytes) => ("response", bytes.clone(), None, "an answer"),
@@ -82,7 +82,7 @@ pub(super) async fn answer(
         fault,
         receipt: Some(receipt),
         what,
-        again,
+        attempt,
     };
     send(endpoint, post).await
 }
@@ -95,13 +95,13 @@ pub(super) async fn send(endpoint: &mut Endpoint, post: Post<'_>) -> Result<(), 
         fault,
         receipt,
         what,
-        again,
+        attempt,
     } = post;
     let mut cause = fault.and_then(cause::cause);
     // By the deadline itself the next event must have been asked for, if there is time for a reply at all.
     let deadline = receipt.map(|receipt| receipt.invocation.deadline.settled_by());
     let mut limit = Limit::new(deadline, body.len() > limits::API_PROMPT_BYTES_MAX);
-    if again {
+    if attempt == Attempt::Last {
         limit = limit.last();
     }
     loop {

@@ -29,7 +29,16 @@ pub(super) async fn by<F: Future>(end: Instant, mut doing: Pin<&mut F>) -> Optio
 pub(super) struct Limit {
     deadline: Option<Instant>,
     is_long: bool,
-    is_last: bool,
+    attempt: Attempt,
+}
+
+/// Whether what is sent may be sent once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attempt {
+    /// It was not sent before: where no reply comes in time, a second copy is sent.
+    First,
+    /// There is no further copy.
+    Last,
 }
 
 impl Limit {
@@ -39,21 +48,21 @@ impl Limit {
         Self {
             deadline,
             is_long,
-            is_last: false,
+            attempt: Attempt::First,
         }
     }
 
     /// The same for a copy after which there is no other: all of the time that is left.
     pub(super) fn last(self) -> Self {
         Self {
-            is_last: true,
+            attempt: Attempt::Last,
             ..self
         }
     }
 
     /// Whether there is to be no other copy.
     pub(super) fn is_last(self) -> bool {
-        self.is_last
+        self.attempt == Attempt::Last
     }
 
     /// [`limits::API_REPLY_TIMEOUT`], but no more than half of the time that is left: the other half is
@@ -62,7 +71,7 @@ impl Limit {
         let Some(deadline) = self.deadline else {
             return begin + limits::API_REPLY_TIMEOUT;
         };
-        if self.is_last {
+        if self.is_last() {
             return deadline.max(begin + limits::API_REPLY_TIMEOUT_LEAST);
         }
         let half = deadline.saturating_duration_since(begin) / 2;

@@ -37,7 +37,7 @@ use super::posting::{ERROR_TYPE, error_type, place};
 use super::received::{INVOCATION_ID, dated_ms};
 use super::refusals::judged;
 use super::reply_timeout::by;
-use super::{Error, Receipt, RuntimeApi, pause};
+use super::{Error, Receipt, RuntimeApi, SlotAfter, pause};
 use crate::fault::{Fault, Kind};
 use crate::invocation::{Streamed, unix_ms_now};
 use crate::limits;
@@ -62,13 +62,13 @@ impl RuntimeApi {
         &mut self,
         receipt: &Receipt,
         streamed: Streamed,
-        frees: bool,
+        slot: SlotAfter,
     ) -> Result<(), Error> {
         let Streamed { http, pieces } = streamed;
         // It is asked once more behind a first piece that is none.
         let mut pieces = pieces.fuse();
         let first = match pieces.next().await {
-            Some(Err(fault)) => return self.answer(receipt, Err(fault), frees).await,
+            Some(Err(fault)) => return self.answer(receipt, Err(fault), slot).await,
             first => first,
         };
         let flushed = Flushed::default();
@@ -246,7 +246,7 @@ mod tests {
             http: false,
             pieces: stream::iter([Ok(Bytes::from_static(b"whole"))]).boxed(),
         };
-        let streaming = api.stream(&receipt, streamed, true);
+        let streaming = api.stream(&receipt, streamed, SlotAfter::Free);
         // Polled after that, by which time it has been refused.
         let back = async {
             let back = TcpListener::bind(&address).await.unwrap();
@@ -295,7 +295,8 @@ mod tests {
                 }
             }
         };
-        let (streamed, request) = tokio::join!(api.stream(&receipt, streamed, true), reading);
+        let (streamed, request) =
+            tokio::join!(api.stream(&receipt, streamed, SlotAfter::Free), reading);
         streamed.unwrap();
         assert!(api.undelivered.is_none());
         assert!(request.len() > PIECES * limits::STREAM_PIECE_BYTES);
@@ -320,7 +321,7 @@ mod tests {
             let reply = b"HTTP/1.1 202 Accepted\r\ncontent-length: 16\r\n\r\n{";
             socket.write_all(reply).await.unwrap();
         };
-        let (streamed, ()) = tokio::join!(api.stream(&receipt, streamed, true), cutting);
+        let (streamed, ()) = tokio::join!(api.stream(&receipt, streamed, SlotAfter::Free), cutting);
         streamed.unwrap();
         let (_, answer) = api.undelivered.unwrap();
         let told = answer.unwrap_err().log;
@@ -348,7 +349,8 @@ mod tests {
             socket.write_all(reply).await.unwrap();
             socket
         };
-        let (streamed, _socket) = tokio::join!(api.stream(&receipt, streamed, true), refusing);
+        let (streamed, _socket) =
+            tokio::join!(api.stream(&receipt, streamed, SlotAfter::Free), refusing);
         streamed.unwrap();
         assert!(api.undelivered.unwrap().1.is_err());
     }
@@ -371,7 +373,9 @@ mod tests {
             http: false,
             pieces: first.chain(stream::pending()).boxed(),
         };
-        api.stream(&receipt, streamed, true).await.unwrap();
+        api.stream(&receipt, streamed, SlotAfter::Free)
+            .await
+            .unwrap();
         assert!(deadline.remaining() > Duration::ZERO);
         let (kept, answer) = api.undelivered.unwrap();
         assert!(kept.is_of_same_attempt(&receipt) && answer.is_err());
