@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use tokio::time::sleep_until;
 
 use super::after::AfterWork;
 use super::response::{self, Bounds};
@@ -94,48 +95,49 @@ impl Function {
         if invocation.deadline.remaining().is_zero() {
             return Called::failed(overdue(invocation));
         }
-        let lease = match leased {
+        let mut lease = match leased {
             Some(lease) => lease,
-            None => match self.lease(until(enforced)).await {
+            None => match self.lease(sleep_until(enforced.into())).await {
                 Ok(lease) => lease,
                 Err(fault) => return Called::failed(fault),
             },
         };
-        let (reply, answer) = oneshot::channel();
-        lease.instance().submit(Job {
-            invocation: invocation.clone(),
-            session: session.clone(),
-            output: output.clone(),
-            reply,
-        });
-        let mut watch = lease.watch(enforced);
-        let answer = tokio::select! {
-            biased;
-            answer = answer => answer,
-            () = &mut watch => return Called::failed(overdue(invocation)),
+        let (answer, watch) = loop {
+            let (reply, answer) = oneshot::channel();
+            lease.instance().submit(Job {
+                invocation: invocation.clone(),
+                session: session.clone(),
+                output: output.clone(),
+                reply,
+            });
+            let mut watch = lease.watch(enforced);
+            let answer = tokio::select! {
+                biased;
+                answer = answer => answer,
+                () = &mut watch => return Called::failed(overdue(invocation)),
+            };
+            match answer {
+                Ok(answer) => break (answer, watch),
+                // The instance ended before the invocation had begun. There are others.
+                Err(_) if Instant::now() < enforced => drop(watch),
+                Err(_) => return Called::failed(overdue(invocation)),
+            }
+            lease = match lease.replace(sleep_until(enforced.into())).await {
+                Ok(lease) => lease,
+                Err(fault) => return Called::failed(fault),
+            };
         };
         match answer {
-            Ok(Ok(answered)) => {
+            Ok(answered) => {
                 self.answered(session, invocation, answered, lease, watch)
                     .await
             }
-            Ok(Err(fault)) => {
+            Err(fault) => {
                 if is_well(&fault) {
                     lease.finish();
                 }
                 Called::failed(fault)
             }
-            // The instance ended before the invocation had begun. There are others.
-            Err(_) if Instant::now() < enforced => {
-                drop(watch);
-                match lease.replace(until(enforced)).await {
-                    Ok(lease) => {
-                        Box::pin(self.call(Some(lease), invocation, session, output)).await
-                    }
-                    Err(fault) => Called::failed(fault),
-                }
-            }
-            Err(_) => Called::failed(overdue(invocation)),
         }
     }
 
@@ -212,11 +214,6 @@ impl Function {
 pub(super) async fn built(lease: &Lease) {
     let building = lease.instance().built();
     let _ = tokio::time::timeout(limits::BUILD_PATIENCE, building).await;
-}
-
-/// Ends then. Its timer is made only where somebody waits.
-async fn until(moment: Instant) {
-    tokio::time::sleep_until(moment.into()).await;
 }
 
 impl Called {
