@@ -4,8 +4,9 @@
 //! builds it, runs the guest's invocations in it, and drops it.
 //!
 //! Promises:
-//! - the guest runs only while an invocation is in the instance, or a hook ([`hooks`]); what earlier ones
-//!   have left runs also where the process is not frozen between two, and when none will come any more;
+//! - the guest runs only in its `init`, in a hook ([`hooks`]), and while an invocation is in the instance; work
+//!   that earlier invocations have left also runs between two of them where the process is not frozen then, and
+//!   when no other will come;
 //! - every [`Job`] that is begun is answered: by the guest, or by the fault that ended the instance;
 //!   one that is not begun is dropped, and can be handed to another instance;
 //! - what goes on after an answer is told of when it is done, or when the instance ended under it;

@@ -8,9 +8,11 @@
 //!
 //! Promises:
 //! - an invocation is answered by its enforced deadline, whatever the guest does;
-//! - after [`Handled::settle`] nothing of it is left: no statement runs on, no connection is out.
-//!   Only where the function asks for it, work goes on beside later invocations, and its session
-//!   with it, until it is done or its own deadline is reached.
+//! - [`Handled::settle`] waits for its work after the answer, then stops its statements and takes its
+//!   connections back, for which it waits until shortly before the deadline; what takes longer is made clean
+//!   beside later invocations;
+//! - where the function asks for it, its work after the answer goes on beside later invocations, and its
+//!   session with it, until it is done or its own deadline is reached.
 //!
 //! Left to others: where events come from and answers go to ([`lambda`], [`local`]).
 

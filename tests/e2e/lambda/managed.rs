@@ -1,5 +1,5 @@
-//! Lambda Managed Instances with one event at a time: as with many, nothing is frozen, and an event is
-//! asked for as soon as there can be one.
+//! Lambda Managed Instances: nothing is frozen, and the next event is asked for before the last one is cleaned
+//! up after; where several events come at a time, beside its answer.
 
 use e2e::arrival::Reading;
 use e2e::guests::{ECHO, ONWARD, QUERY};

@@ -1,4 +1,5 @@
-//! One HTTP connection to the Runtime API, and one exchange at a time on it.
+//! Exchanges with the Runtime API, one at a time: on one HTTP connection, and on a second one while another
+//! copy of a request is out.
 //!
 //! Promises:
 //! - kept open, and opened anew when the other side has closed it;
