@@ -1,7 +1,7 @@
 //! Answers that are posted while the next event is asked for already.
 //!
-//! On Managed Instances an event that finds nobody asking is refused, and no request for one is tied to an
-//! answer: a slot whose function has returned is free, whenever the answer arrives.
+//! On Managed Instances Lambda refuses an event if no slot is asking for one, and a slot may ask before its
+//! last answer has arrived. So a slot is free as soon as its function has returned.
 //!
 //! Promises: what is posted goes on until it is taken or refused, or nobody waits for it any more, whatever
 //! the slot does meanwhile; there is one at a time, on a connection of its own.
@@ -20,17 +20,17 @@ use crate::telemetry::line_for;
 
 /// The answer of one slot that is on its way.
 pub(super) struct BackgroundPost {
-    /// What each connection is made like.
+    /// New connections are copies of this one's settings.
     template: Endpoint,
-    /// The connection on which none is.
+    /// The connection of the last post, when no post is under way.
     idle: Option<Endpoint>,
     posting: Option<JoinHandle<(Endpoint, Result<(), Error>)>>,
-    /// What one of them has found out.
+    /// A failure that ends the process.
     failure: Option<Error>,
 }
 
 impl BackgroundPost {
-    /// None yet, on connections like this one.
+    /// Nothing is posted yet. Connections will be like this one.
     pub(super) fn new(template: Endpoint) -> Self {
         Self {
             template,
@@ -56,13 +56,13 @@ impl BackgroundPost {
     pub(super) fn post(&mut self, receipt: Receipt, answer: Answer, attempt: Attempt) {
         let idle = self.idle.take();
         let endpoint = idle.unwrap_or_else(|| self.template.another());
-        // It begins when the slot waits for the next event: the other way round, whoever gets the answer may
-        // have sent that before it is asked for.
+        // Spawned, so it starts only once the slot waits for the next event. If it were posted first, its
+        // receiver could send the next event before the slot asks for one.
         let posting = post_until_taken(endpoint, receipt, answer, attempt);
         self.posting = Some(tokio::spawn(posting));
     }
 
-    /// Waits for an answer after which the process is to end, for ever if there is none.
+    /// Waits for a failure that is to end the process; for ever, if there is none.
     pub(super) async fn failed(&mut self) -> Error {
         if self.failure.is_none() {
             self.finish().await;
@@ -95,7 +95,8 @@ impl BackgroundPost {
     }
 }
 
-/// Posts an answer for as long as somebody waits for it. An error is what ends the process.
+/// Posts an answer until it arrives or its deadline has passed. Returns an error only if that is to end the
+/// process.
 async fn post_until_taken(
     mut endpoint: Endpoint,
     receipt: Receipt,

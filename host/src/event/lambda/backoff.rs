@@ -13,7 +13,7 @@ use crate::limits;
 #[derive(Debug, Default)]
 pub struct Failures {
     count: u32,
-    /// Since when nobody has taken a connection, and how often that was.
+    /// Since when no connection was accepted, and how many attempts there were.
     unreachable: Option<(Instant, u32)>,
 }
 
@@ -33,10 +33,12 @@ impl Failures {
         let given_up = |message| Err(Fault::new(Kind::Internal, message));
         match error {
             Error::Fatal(_) => return given_up(error.to_string()),
-            // Whoever is there may have an event later; and to end would end the invocations of other slots.
+            // The other side is reachable and may have an event later; and to give up would end other slots'
+            // invocations.
             Error::Transient(_) | Error::Cut(_) => {
                 self.unreachable = None;
-                // A wait that ended after a while is none of a series, and nobody may ask meanwhile.
+                // A wait that lasted a while is not one of a series of failures; and no slot may be asking
+                // meanwhile.
                 if lasted > limits::API_PAUSE_MAX {
                     self.count = 0;
                     return Ok(Duration::ZERO);

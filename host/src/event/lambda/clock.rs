@@ -1,10 +1,12 @@
 //! Whether the Runtime API has another clock than this machine, as far as the dates of its replies tell.
 //!
-//! What is posted is replied to at once: so that reply was dated between the two. An event tells less: its date is
-//! old where it has waited for a thaw, and then so is the time that is left by it.
+//! A post is replied to at once, so the reply's date lies between the sending and the reply's arrival. An event
+//! tells less: where it had to wait for a thaw its date is old, and so is the remaining time that follows from
+//! it.
 //!
-//! Promises: the same clock is never taken for another one, unless it is set back while a reply is on its way, and
-//! then until the next; a clock that is ahead is noticed sooner or later, one that is behind by two seconds at once.
+//! Promises: this machine's own clock is never taken for another one, except for one reply if it is set back
+//! while that is on its way; a clock that is ahead is noticed sooner or later, one that is two seconds behind
+//! at once.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +17,7 @@ use crate::lock::lock;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Clock(Arc<Mutex<Option<Offset>>>);
 
-/// How far it is ahead of this machine's, in milliseconds: at least and at most. Behind is less than none.
+/// How far it is ahead of this machine's, in milliseconds: at least and at most. Negative if it is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Offset {
     pub(super) least: i64,
@@ -49,7 +51,7 @@ impl Offset {
         })
     }
 
-    /// What is true of both; of the later one, if one of the clocks was set since.
+    /// The overlap of both ranges; the later one if there is none, because one of the clocks was set.
     fn narrowed(self, later: Self) -> Self {
         let both = Self {
             least: self.least.max(later.least),

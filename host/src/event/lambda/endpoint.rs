@@ -81,7 +81,7 @@ impl Endpoint {
         &self.clock
     }
 
-    /// Whether a reply is on its way.
+    /// Tells whether a part of a reply is here.
     pub(super) fn partial_reply(&self) -> PartialReply {
         self.partial_reply.clone()
     }
@@ -104,12 +104,12 @@ impl Endpoint {
                     self.keep(connection);
                     return Ok(reply);
                 }
-                // It was closed while nobody looked. The other side tells a second copy from the
-                // first by its id, so nothing is done twice.
+                // It was closed since the last exchange. The other side recognises a second copy by its id, so
+                // nothing is done twice.
                 Err(error) if connection.was_cut(&error) => {
                     tracing::debug!(%error, "the connection to the Runtime API was closed");
                 }
-                // What it was going to say may be an event that nobody sees again.
+                // The lost reply may have been an event, which is not handed out again.
                 Err(error) => {
                     tracing::warn!(%error, "a reply of the Runtime API was lost in its middle");
                 }
@@ -213,8 +213,9 @@ async fn twice(
     }
 }
 
-/// The reply to one of two copies. That one is refused because there is another says only that the other
-/// has arrived, and other refusals say nothing of it at all; so that one's reply is waited for further.
+/// The reply to one of two copies of a request. A copy may be refused because the other copy has arrived, or
+/// for a reason that says nothing about the other; so after such a refusal the other copy's reply is still
+/// waited for, for `further` at most.
 async fn either<E>(
     first: impl Future<Output = Result<Reply, E>> + Unpin,
     second: impl Future<Output = Result<Reply, E>> + Unpin,
@@ -234,8 +235,8 @@ async fn either<E>(
     }
 }
 
-/// Whether a refusal leaves it open what becomes of the other copy: as Lambda refuses what is posted for an
-/// invocation that has an answer, or is getting one; and as whoever has no time does.
+/// Whether a refusal leaves open what becomes of the other copy: Lambda refuses a post like this when its
+/// invocation has an answer already, or is just getting one, and so does a server that is overloaded.
 fn is_of_one_alone(reply: &Reply) -> bool {
     let is_of_a_copy = matches!(
         reply.status,
@@ -271,7 +272,7 @@ async fn open(address: &str) -> Result<TcpStream, Error> {
     }
 }
 
-/// Whoever takes a connection is there, whatever becomes of it.
+/// The error where a connection was accepted: the other side is reachable, whatever it did then.
 fn unanswered(address: &str, error: &dyn std::fmt::Display) -> Error {
     Error::Transient(format!(
         "the Runtime API at {address} did not answer: {error}"
@@ -395,7 +396,7 @@ mod tests {
             let (first, second) = (pending(), ready(reply(refused)));
             assert_eq!(either(first, second, least).await.unwrap().status, refused);
         }
-        // Of these nobody knows the other.
+        // These statuses do not depend on the other copy, so the first one counts.
         for told in [202, 410, 413, 500] {
             let replied = either(pending(), ready(reply(told)), most).await;
             assert_eq!(replied.unwrap().status, told);

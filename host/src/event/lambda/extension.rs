@@ -65,8 +65,8 @@ pub async fn join(address: &str) {
     }
 }
 
-/// Asks again where nobody has heard it, or has no time: an API may be up a moment later than the runtime. A
-/// refusal of the registration itself is the end.
+/// Asks again if nobody could be reached or the other side was busy: the API may be up a moment later than the
+/// runtime. If the registration itself is refused, it is not asked again.
 async fn register(endpoint: &mut Endpoint) -> Result<HeaderValue, Error> {
     let begun = Instant::now();
     let mut failures = 0;

@@ -1,11 +1,11 @@
-//! Whether all of a request has left that is sent piece by piece.
+//! Whether a request that is sent piece by piece has been sent completely.
 //!
-//! Promises: said once the body's end has been handed to the system, or the connection is no more; which of
-//! the two it was is said as well.
+//! Promises: it is known as soon as the end of the body has been handed to the system, or the connection has
+//! ended, and which of the two it was.
 //!
-//! hyper tells of a request that it has a reply, or that its connection has ended, and of neither when the
-//! reply comes early and has no end. So the body notes that it was read to its end, and the connection that
-//! everything before that was taken from it: hyper flushes what it has buffered before it waits.
+//! hyper tells only that there is a reply, or that the connection has ended. Where a reply comes before the
+//! body's end and itself has no end, it tells neither. So the body notes when hyper has read its end, and the
+//! connection notes the first flush after that: hyper flushes its buffer before it waits for anything.
 
 use std::convert::Infallible;
 use std::io;
@@ -24,9 +24,9 @@ use tokio_util::sync::CancellationToken;
 /// What is known of one request.
 #[derive(Clone, Default)]
 pub(super) struct Flushed {
-    /// Nothing more comes of its body.
+    /// hyper has read its body to the end.
     ended: Arc<AtomicBool>,
-    /// And all of it has left.
+    /// The last byte was handed to the system as well.
     whole: Arc<AtomicBool>,
     over: CancellationToken,
 }
@@ -54,7 +54,8 @@ impl Flushed {
         frames.chain(end)
     }
 
-    /// Waits until all of it has left, or never will: whether it has.
+    /// Waits until all of it has been sent, or the connection has ended before that; returns whether all was
+    /// sent.
     pub(super) async fn all(&self) -> bool {
         self.over.cancelled().await;
         self.whole.load(Ordering::Acquire)
@@ -111,7 +112,7 @@ impl AsyncWrite for TrackedStream {
         self.stream.is_write_vectored()
     }
 
-    /// Called when nothing of what is buffered is left.
+    /// hyper calls this when its own buffer is empty.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         if flushed.is_ready() && self.flushed.ended.load(Ordering::Acquire) {

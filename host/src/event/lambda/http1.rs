@@ -118,7 +118,7 @@ impl Connection {
         default_headers: &DefaultHeaders,
         request: &Request<'_>,
     ) -> Result<Reply, Lost> {
-        // It is again once the reply is read.
+        // Set back once the reply has been read.
         if !std::mem::take(&mut self.reusable) {
             return Err(Lost::Closed);
         }
@@ -141,13 +141,14 @@ impl Connection {
         let head = self.head(unsent).await?;
         self.partial_reply.set(true);
         let begun = Instant::now();
-        // A refusal may come before all was said; then the rest would be said to nobody.
+        // A reply may come before all of the request was sent. After a refusal the rest is not sent; in either
+        // case the connection is not used again.
         let complete = !unsent.has_remaining();
         while head.status.is_success() && unsent.has_remaining() {
             poll_fn(|cx| self.poll_send(cx, unsent)).await?;
         }
         let body = match head.framing {
-            // Some say neither how long it is nor that it has ended, and leave the connection open.
+            // Some servers state neither a length nor an end, and leave the connection open.
             Framing::Close if request.method != Method::GET => Ok(self.input.split().freeze()),
             framing => self.rest(&framing, || (request.rest_timeout)(&head)).await,
         };
@@ -178,8 +179,8 @@ impl Connection {
         by(end, body).await.unwrap_or(Err(Lost::Stalled))
     }
 
-    /// What the socket is known to hold is the end, or something unasked for; this asks the system
-    /// only if there is something.
+    /// Fails if the other side has closed the connection or sent something unasked. This asks the system only
+    /// if the runtime knows that there is something to read.
     fn heard_nothing(&mut self) -> Result<(), Lost> {
         match self.stream.try_read_buf(&mut self.input) {
             Ok(0) => Err(Lost::Closed),
@@ -199,14 +200,14 @@ impl Connection {
                 while broken.is_none() && unsent.has_remaining() {
                     match self.poll_send(cx, unsent) {
                         Poll::Ready(Ok(())) => {}
-                        // Whoever closes a connection may have said why.
+                        // The other side may have replied before it closed the connection.
                         Poll::Ready(Err(error)) => broken = Some(error),
                         Poll::Pending => break,
                     }
                 }
                 self.poll_receive(cx)
             }));
-            // For its beginning there may be no limit.
+            // The wait for its first byte may have no limit.
             let received = match has_begun {
                 false => received.await,
                 true => {
@@ -318,7 +319,7 @@ impl Connection {
         bytes
     }
 
-    /// Gives up the room of something large. Otherwise it would be held by what little may follow.
+    /// Frees the buffer of something large. Otherwise the few bytes that may follow would keep all of it.
     fn shrink(&mut self) {
         let rest = std::mem::replace(&mut self.input, BytesMut::with_capacity(READ_BYTES));
         self.input.extend_from_slice(&rest);
@@ -358,8 +359,8 @@ pub(super) fn keep_alive(stream: &TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Has the system notice that what was sent does not arrive, or lets that wait for as long as it takes:
-/// for whoever reads so slowly that it does not fit into the buffers on the way.
+/// Has the system notice that what was sent is not received, or lifts that limit: for a request larger than the
+/// buffers on the way, whose receiver may read slowly.
 #[cfg(target_os = "linux")]
 fn expect_receipt(stream: &TcpStream, expected: bool) -> std::io::Result<()> {
     let limit_ms = match expected {

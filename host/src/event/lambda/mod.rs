@@ -64,9 +64,9 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub struct RuntimeApi {
     endpoint: Endpoint,
     identity: FunctionIdentity,
-    /// The answer that could not be posted.
+    /// The answer that could not be posted yet.
     undelivered: Option<(Receipt, Answer)>,
-    /// Where the next event is asked for at once: the answers that are on their way then.
+    /// Posts answers while the next event is asked for, where that is allowed.
     background: Option<BackgroundPost>,
 }
 
@@ -108,8 +108,8 @@ impl RuntimeApi {
         }
     }
 
-    /// The same, with answers that are posted beside the request for the next event. For Managed Instances
-    /// only: elsewhere whoever asks without having answered gets the same event again.
+    /// The same, but answers are posted in the background while the next event is asked for. For Managed
+    /// Instances only: elsewhere whoever asks without having answered gets the same event again.
     pub fn posting_in_background(mut self) -> Self {
         self.background = Some(BackgroundPost::new(self.endpoint.another()));
         self
@@ -135,7 +135,7 @@ impl RuntimeApi {
             };
             let (event, refusal) = match reply.body {
                 Ok(event) => (event, None),
-                // Asked again, Lambda would hand the same out again.
+                // If it were just asked again, Lambda would hand out the same event again.
                 Err(Lost::TooLong) => (Bytes::new(), Some(too_large())),
                 Err(lost) => return Err(lost.into()),
             };
@@ -143,8 +143,8 @@ impl RuntimeApi {
             let sender = received::sender(&reply.headers, ago, self.endpoint.clock());
             let received = received::received(&reply.headers, event, &sender, &mut self.identity)?;
             let answer = match self.undelivered.take() {
-                // Lambda hands out again what it has no answer to; handling it again would do
-                // everything twice. What comes after the deadline is a new attempt, by whatever name.
+                // Lambda hands out an event again if it has no answer to it; to handle it again would do
+                // everything twice. What comes after the deadline is a new attempt, even under the same id.
                 Some((receipt, answer))
                     if receipt.is_of_same_attempt(&received.receipt)
                         && Instant::now() < receipt.invocation.deadline.instant =>
@@ -156,7 +156,7 @@ impl RuntimeApi {
                     None => return Ok(received),
                 },
             };
-            // Whoever waits for the next event may give up in the middle of this.
+            // Kept first: this future may be dropped in the middle of the post.
             self.undelivered = Some((received.receipt.clone(), answer.clone()));
             self.answer(&received.receipt, answer, SlotAfter::Free)
                 .await?;
@@ -171,8 +171,8 @@ impl RuntimeApi {
         (Instant::now() < invocation.deadline.instant).then_some(invocation)
     }
 
-    /// Posts the answer that could not be posted, unless it is too late for whoever waits for it.
-    /// What still cannot be posted is kept, should the event be handed out again.
+    /// Posts the answer that could not be posted before, unless its deadline is too near. If it fails again the
+    /// answer is kept, in case the event is handed out again.
     async fn post_undelivered(&mut self) -> Result<(), Error> {
         let Some((receipt, answer)) = &self.undelivered else {
             return Ok(());
@@ -188,9 +188,11 @@ impl RuntimeApi {
         Ok(())
     }
 
-    /// Posts the answer of an invocation, after which its slot is free, or not. A refusal that concerns this
-    /// invocation alone is logged and is no error: Lambda has told the caller already. Where answers are posted beside the next event, one that leaves the slot free is only begun to be
-    /// posted, if no other is, and what ends the process is an error of [`Self::next`].
+    /// Posts the answer of an invocation. `slot` says whether the next event may be asked for at once. A
+    /// refusal that concerns this invocation alone is logged and is no error: Lambda has told the caller
+    /// already. Where answers are posted in the background and the slot is free, this returns as soon as the
+    /// post has begun, unless an earlier one is still under way; a failure that ends the process is then an
+    /// error of [`Self::next`].
     pub async fn answer(
         &mut self,
         receipt: &Receipt,
@@ -209,8 +211,9 @@ impl RuntimeApi {
         posted
     }
 
-    /// The same outcome of an answer's posting, unless there is work behind it, which the answer is not to wait
-    /// for: then what comes of further attempts, if there is need of any until its invocation is to end.
+    /// Returns `posted`, the outcome of [`Self::answer`], if the slot is free: the next event is then asked
+    /// for, and the answer is posted again before that. If there is work after the answer, the answer must not
+    /// wait for it: it is posted again here until it arrives or its invocation's time is over.
     pub async fn post_again(
         &mut self,
         posted: Result<(), Error>,
@@ -260,7 +263,7 @@ impl RuntimeApi {
             let begun = Instant::now();
             let asks = asks(RESTORE_NEXT, &|_| limits::API_REPLY_TIMEOUT);
             let reply = self.endpoint.exchange(None, &asks).await;
-            // It is the other side's connection of another life.
+            // In a restored copy the other end of this connection does not exist.
             self.endpoint.hang_up();
             let error = match reply {
                 Ok(reply) if reply.status == StatusCode::OK => return Ok(()),
@@ -278,8 +281,8 @@ impl RuntimeApi {
         self.report(RESTORE_ERROR, fault, "a failed restore").await
     }
 
-    /// Posts the last words of a process, again if they get lost: of a second copy Lambda says that it has
-    /// the first.
+    /// Posts the last words of a process, again if they get lost: Lambda refuses a second copy if it has the
+    /// first.
     async fn report(&mut self, path: &str, fault: &Fault, what: &'static str) -> Result<(), Error> {
         let begun = Instant::now();
         for pause in limits::API_REPORT_PAUSES {
@@ -338,7 +341,7 @@ async fn asked(endpoint: &mut Endpoint, identity: &FunctionIdentity) -> Result<R
 }
 
 impl From<Lost> for Error {
-    /// For a body of which the head was there.
+    /// A reply whose head came and whose body did not.
     fn from(lost: Lost) -> Self {
         Self::Transient(format!("the Runtime API's reply was cut short: {lost}"))
     }

@@ -1,21 +1,21 @@
-//! Whether a reply is on its way: some of it is here, and the rest is not.
+//! Whether a part of a reply has arrived, and the rest has not.
 //!
-//! Whoever waits for an event lends the connection to that wait, and cannot look at it meanwhile.
+//! While an event is waited for, the connection is borrowed by that wait. This flag can be read meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Tells it of the exchange that is made last.
+/// Set by the latest exchange.
 #[derive(Debug, Clone, Default)]
 pub struct PartialReply(Arc<AtomicBool>);
 
 impl PartialReply {
-    /// Whether it is.
+    /// Whether the first bytes of a reply have arrived, and not all of it.
     pub fn has_begun(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// An exchange is made until this is dropped, however it ends. After that no reply is on its way.
+    /// Clears the flag when the returned guard is dropped, however the exchange ends.
     pub(super) fn during_an_exchange(&self) -> impl Drop + use<> {
         Exchange(self.clone())
     }

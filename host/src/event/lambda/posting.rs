@@ -56,7 +56,7 @@ pub(super) struct Post<'a> {
     pub(super) receipt: Option<&'a Receipt>,
     /// For the log.
     pub(super) what: &'static str,
-    /// The last one, if it was posted before.
+    /// [`Attempt::Last`] if it was posted before.
     pub(super) attempt: Attempt,
 }
 
@@ -98,7 +98,7 @@ pub(super) async fn send(endpoint: &mut Endpoint, post: Post<'_>) -> Result<(), 
         attempt,
     } = post;
     let mut cause = fault.and_then(cause::cause);
-    // By the deadline itself the next event must have been asked for, if there is time for a reply at all.
+    // Not until the deadline itself: by then the next event must have been asked for.
     let deadline = receipt.map(|receipt| receipt.invocation.deadline.settled_by());
     let mut limit = Limit::new(deadline, body.len() > limits::API_PROMPT_BYTES_MAX);
     if attempt == Attempt::Last {
@@ -123,7 +123,7 @@ pub(super) async fn send(endpoint: &mut Endpoint, post: Post<'_>) -> Result<(), 
         if let Some(date_ms) = date_ms(&reply.headers) {
             endpoint.clock().shown(date_ms, asked_ms, unix_ms_now());
         }
-        // Where there is less room for headers than on Lambda, X-Ray's can be done without.
+        // A server that takes fewer bytes of headers than Lambda gets it again without X-Ray's header.
         let too_large = reply.status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         if !too_large || cause.take().is_none() {
             let body = reply.body.unwrap_or_default();

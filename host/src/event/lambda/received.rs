@@ -43,7 +43,7 @@ pub struct Receipt {
     pub(super) invocation: Arc<Invocation>,
     /// Unique to the attempt, where the request id may repeat. Echoed if it was given.
     pub(super) invocation_id: Option<HeaderValue>,
-    /// The end of its time as it was told, which is another for each attempt.
+    /// The deadline as the header had it, which differs between attempts.
     pub(super) deadline_ms: Option<u64>,
 }
 
@@ -78,8 +78,8 @@ pub(super) fn sender(headers: &Headers, ago: Duration, clock: &Clock) -> Sender 
     }
 }
 
-/// Reads an event out of the Runtime API's reply. How long it had when that came is what is assumed of the next
-/// one, should that bring no deadline that can be true.
+/// Reads an event out of the Runtime API's reply. The time that it had on arrival is assumed for the next
+/// event, should that one bring no deadline that can be true.
 pub(super) fn received(
     headers: &Headers,
     event: Bytes,
@@ -125,15 +125,15 @@ pub(super) fn received(
     })
 }
 
-/// How long the rest of an event with these headers may take: as long as it has. But what is asked for again
-/// just because it is late is late again, so there is always some time.
+/// How long the rest of an event with these headers is waited for: as long as its own time lasts. There is
+/// always some time, since an event that is asked for again only because it is late would be late again.
 pub(super) fn time_left(headers: &Headers, sender: &Sender, timeout: Timeout) -> Duration {
     let (_, deadline) = deadline_of(headers, sender, timeout);
     let left = deadline.map_or(timeout.assumed, |deadline| deadline.remaining());
     left.max(limits::API_REPLY_TIMEOUT_LEAST)
 }
 
-/// The end of an event's time as it was told, and as it can be true.
+/// The deadline as the header has it, and the one that counts, if it can be true.
 fn deadline_of(
     headers: &Headers,
     sender: &Sender,

@@ -30,7 +30,8 @@ pub(super) fn judged(
     }
 }
 
-/// Whether a refusal is of whoever stands before the Runtime API, or has no time: nothing of what was posted.
+/// Whether a refusal says nothing about what was posted: it comes from a proxy, or from a server that is
+/// overloaded.
 pub(super) fn says_nothing(status: StatusCode) -> bool {
     matches!(
         status,

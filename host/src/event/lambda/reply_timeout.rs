@@ -14,8 +14,8 @@ use tokio::time::{Sleep, timeout_at};
 
 use crate::limits;
 
-/// What comes of this by then. Where the process stood still past the end, what came meanwhile is there, but
-/// the runtime runs timers before it has seen it: so it looks at the sockets once more.
+/// The output of `doing`, if it is there by `end`. After a freeze both the timer and the data may be due, and
+/// the runtime runs timers first; so the sockets are looked at once more before this gives up.
 pub(super) async fn by<F: Future>(end: Instant, mut doing: Pin<&mut F>) -> Option<F::Output> {
     if let Ok(done) = timeout_at(end.into(), doing.as_mut()).await {
         return Some(done);
@@ -42,8 +42,8 @@ pub(super) enum Attempt {
 }
 
 impl Limit {
-    /// That of a post for which somebody waits until `deadline`, if anybody does. The reply to a long one
-    /// may come only when that somebody has read it.
+    /// The limit of a post that is of use until `deadline`, if it has one. `is_long` means that the reply may
+    /// come only after the final receiver has read it.
     pub(super) fn new(deadline: Option<Instant>, is_long: bool) -> Self {
         Self {
             deadline,
@@ -65,8 +65,8 @@ impl Limit {
         self.attempt == Attempt::Last
     }
 
-    /// [`limits::API_REPLY_TIMEOUT`], but no more than half of the time that is left: the other half is
-    /// for the second copy. Who may read slowly has all of that half.
+    /// [`limits::API_REPLY_TIMEOUT`], but no more than half of the time that is left: the other half is for the
+    /// second copy. A long post has the whole half, since its receiver may read slowly.
     pub(super) fn end(self, begin: Instant) -> Instant {
         let Some(deadline) = self.deadline else {
             return begin + limits::API_REPLY_TIMEOUT;
@@ -88,8 +88,8 @@ impl Limit {
 #[error("there was no reply within {:.1} s", .0.as_secs_f64())]
 pub(super) struct Late(Duration);
 
-/// Waits for replies with one timer for all of them: arming one each time would cost system calls,
-/// so it is armed anew only where it has run out too early.
+/// Waits for replies with one timer for all of them. Arming it each time would cost system calls, so it is
+/// armed anew only if it runs out too early.
 #[derive(Default)]
 pub(super) struct ReplyTimer(Option<Pin<Box<Sleep>>>);
 
@@ -129,7 +129,7 @@ impl ReplyTimer {
         if let Some(reply) = in_time.await {
             return Ok(reply);
         }
-        // As in `by`: a copy of what has a reply would be one too many.
+        // As in `by`: there must be no second copy if the reply is already here.
         yield_now().await;
         exchange.now_or_never().ok_or(Late(end - begin))
     }

@@ -4,8 +4,8 @@
 //! - a fault before the first byte is posted as any other; one after it goes behind the bytes, in
 //!   HTTP trailers, as Lambda wants it;
 //! - the function is slowed down to the pace at which Lambda reads, and told when it does no more;
-//! - it is over shortly before the invocation's deadline, whoever does not go on; once it is taken and all of
-//!   it has left, nobody waits for the rest of a reply;
+//! - it ends shortly before the invocation's deadline, whichever side has stopped; once the head of a success
+//!   has come and all of the answer has been sent, the rest of the reply is not waited for;
 //! - one that did not arrive is told of by an error, and its event not handed out again.
 //!
 //! A streamed answer has a connection of its own, closed behind it as Lambda's documentation asks,
@@ -65,7 +65,7 @@ impl RuntimeApi {
         slot: SlotAfter,
     ) -> Result<(), Error> {
         let Streamed { http, pieces } = streamed;
-        // It is asked once more behind a first piece that is none.
+        // Fused: it is asked once more even if its first piece was None.
         let mut pieces = pieces.fuse();
         let first = match pieces.next().await {
             Some(Err(fault)) => return self.answer(receipt, Err(fault), slot).await,
@@ -110,15 +110,16 @@ impl RuntimeApi {
         };
         let message = format!("a streamed answer did not arrive: {problem}");
         line_for!(Some(&receipt.invocation), warn, "{message}");
-        // Lambda may have seen nothing of it. If it has, an error as well is refused, or ends it.
+        // Lambda may have received nothing, so an error is posted. If it has received something, it refuses the
+        // error or ends the stream with it.
         let fault = Fault::new(Kind::Internal, message)
             .with_caller_message("the streamed answer did not arrive");
         self.undelivered = Some((receipt.clone(), Err(fault)));
         Ok(())
     }
 
-    /// A connection for one answer. Nothing of that has been sent before there is one, so it can be asked
-    /// for until nobody waits for it any more.
+    /// A connection for one answer. Nothing has been sent before it is there, so this tries again until it is
+    /// dropped at the deadline.
     async fn opened(&self, receipt: &Receipt) -> TcpStream {
         let mut failures = 0;
         loop {
@@ -135,8 +136,8 @@ impl RuntimeApi {
     }
 }
 
-/// Posts a request whose body comes piece by piece; returns once there is a refusal, or all of the
-/// body has been sent. A reply that comes before that is none if the rest of the body never leaves.
+/// Posts a request whose body comes piece by piece. Returns once it is refused, or accepted and sent
+/// completely: an early success does not count if the rest of the body is never sent.
 async fn post<S>(
     stream: TcpStream,
     request: Request<StreamBody<S>>,
@@ -156,7 +157,8 @@ where
         if let Some(date_ms) = date.and_then(|date| dated_ms(date.as_bytes())) {
             clock.shown(date_ms, asked_ms, unix_ms_now());
         }
-        // It may be said before the body's end. Whoever drops the reply ends the request as well.
+        // A success may come before the body's end. The reply is held until then: dropping it would end the
+        // request.
         if head.status.is_success() && !flushed.all().await {
             return Err("the connection ended in the middle of it".into());
         }
@@ -170,8 +172,8 @@ where
     moved(&mut driver, exchange).await
 }
 
-/// Moves a connection as long as an exchange on it is under way. It is dropped when it has ended:
-/// only that tells a request that came too late for it.
+/// Drives a connection while an exchange on it is under way. It is dropped when it has ended: only then does a
+/// request that came too late for it fail.
 async fn moved<D: Future, E: Future>(driver: &mut Option<Pin<Box<D>>>, exchange: E) -> E::Output {
     let mut exchange = pin!(exchange);
     poll_fn(|cx| {
@@ -191,7 +193,7 @@ async fn moved<D: Future, E: Future>(driver: &mut Option<Pin<Box<D>>>, exchange:
     .await
 }
 
-/// A piece of the answer, or its bad end.
+/// A piece of the answer, or the trailers that say how it failed.
 fn frame(piece: Result<Bytes, Fault>) -> Result<Frame<Bytes>, Infallible> {
     Ok(match piece {
         Ok(bytes) => Frame::data(bytes),

@@ -41,8 +41,8 @@ fn frame(event_type: &'static str, content_type: &'static str, payload: Bytes) -
         .add_header(header(":content-type", content_type))
         .add_header(header(":message-type", "event"));
     let mut frame = BytesMut::new();
-    // It fails for headers and payloads of more than a frame can tell the length of, which an answer
-    // that came in pieces has not, nor one of 6 MB.
+    // It fails only if headers or payload are longer than a frame's length field can say, which pieces of an
+    // answer, and whole ones of 6 MB, are not.
     if let Err(error) = write_message_to(&message, &mut frame) {
         tracing::error!("an answer's frame cannot be written: {error}");
     }
