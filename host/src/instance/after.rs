@@ -66,7 +66,7 @@ impl AccessorTask<State> for After {
             self.waiting.end_body(self.number, outcome);
         }
         let outcome = match self.course.after.take() {
-            // Without a word it ends only with the store, and this with it.
+            // The guest's end is dropped unsent only with the store, and then this task is dropped too.
             Some(after) => after.await.unwrap_or(Ok(())),
             None => Ok(()),
         };
@@ -79,7 +79,7 @@ impl AccessorTask<State> for After {
     }
 }
 
-/// Lets go on what earlier invocations have left, until the next one comes or nothing is left.
+/// Lets suspended work go on until the next invocation comes or no such work is left.
 pub(super) async fn run_suspended(
     accessor: &Accessor<State>,
     jobs: &mut mpsc::UnboundedReceiver<Job>,

@@ -33,8 +33,8 @@ pub struct Answered {
     pub body: Body,
     /// The work that goes on. Without it, nothing does.
     pub after: Option<AfterEnd>,
-    /// Whether that goes on beside later invocations: otherwise it is to be waited for, since nobody is
-    /// let into the instance for its sake.
+    /// Whether that goes on beside later invocations. Otherwise it has to be waited for, since the instance
+    /// takes no other invocation before it is done.
     pub suspended: bool,
 }
 
@@ -67,29 +67,29 @@ pub struct Flow {
     pub pieces: mpsc::Receiver<Bytes>,
     /// After the last piece: whether that was all. Dropped when the instance is ended from outside.
     pub end: oneshot::Receiver<Result<(), Fault>>,
-    /// Tells by its drop that nobody reads any more.
+    /// Its drop tells the guest's side that nobody reads any more.
     _reader: oneshot::Sender<Infallible>,
 }
 
-/// The end of the work after an answer. It is dropped without a word when the instance was ended
-/// from outside, or when the end of the body has told already what happened to it.
+/// The end of the work after an answer. Its sender is dropped unsent if the instance was ended from outside, or
+/// if the fault was sent as the end of the body already.
 pub type AfterEnd = oneshot::Receiver<Result<(), Fault>>;
 
 /// What the keeper has to wait for after an answer.
 #[derive(Default)]
 pub(super) struct Course {
-    /// The end of the body, by the guest's word.
+    /// The guest's word for the end of the body.
     pub end: Option<GuestsWord>,
     /// Whether the body has lost its reader.
     pub unread: Option<oneshot::Receiver<Infallible>>,
-    /// The end of the work, by the guest's word.
+    /// The guest's word for the end of the work.
     pub after: Option<GuestsWord>,
 }
 
-/// How something ended, once the guest says so.
+/// What the guest says about how something ended.
 pub(super) type GuestsWord = oneshot::Receiver<Result<(), Failure>>;
 
-/// Where whoever waits for the ends is told of them.
+/// The senders to those who wait for these ends.
 #[derive(Default)]
 pub(super) struct Ends {
     pub body: Option<oneshot::Sender<Result<(), Fault>>>,

@@ -1,6 +1,6 @@
 //! What a guest is told of an invocation: a little with each, and the rest when it asks.
 //!
-//! Promises: a guest learns of those invocations that it handles at the time, and of no other.
+//! Promises: a guest can ask only about invocations that it is handling at the time.
 
 use super::state::State;
 use crate::interface::bindings::Context;

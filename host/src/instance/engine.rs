@@ -53,7 +53,8 @@ impl Engine {
             .total_tables(capacity.alive * CORES_PER_COMPONENT)
             .table_elements(limits::TABLE_ELEMENTS_MAX)
             .total_stacks(capacity.alive * 2)
-            // As much address space is set aside whatever this is; an instance keeps its function's own limit.
+            // The address space set aside does not depend on this; an instance keeps to its function's own
+            // limit.
             .max_memory_size(limits::MEMORY_MIB_MAX as usize * MIB)
             .max_unused_warm_slots(capacity.instances)
             .async_stack_keep_resident(limits::FIBER_STACK_BYTES_KEPT);
@@ -168,7 +169,7 @@ fn too_many(capacity: Capacity, error: &wasmtime::Error) -> Fault {
     Fault::new(Kind::InvalidConfiguration, message)
 }
 
-/// What an instance has before any of its code has run, where that can be told: the largest of its memories.
+/// How much memory an instance has before its code runs, if that is known: the largest of its memories.
 fn least_memory_mib(component: &Component) -> u64 {
     const PAGES_PER_MIB: u64 = 16;
     let required = component.resources_required();

@@ -1,10 +1,10 @@
-//! Whether an invocation that should have ended keeps its instance from the others in it.
+//! Which call to the host a guest is in, so that one that blocks its whole instance can be found.
 //!
-//! A guest that computes is interrupted. But in a call to the host that does not come back, such as
-//! WASI's own way to sleep, nobody looks at the clock, and nobody else in the instance can move.
+//! A guest that computes is interrupted. But while it is in a call to the host that does not return, such as
+//! WASI's own way to sleep, no deadline is checked, and no other invocation in the instance can go on.
 //!
-//! Promises: such a call can be told from others by its number once its invocation is past its
-//! deadline. Left to others: when to look ([`super::Instance`]).
+//! Promises: while the calling invocation is past its deadline, its call has a number that no other call has.
+//! Left to others: when to look ([`super::Instance`]).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use crate::lock::lock;
 
-/// Who is in a call to the host.
+/// The calls of one instance to the host.
 #[derive(Default)]
 pub(super) struct HostCalls {
     watched: AtomicBool,
@@ -25,12 +25,12 @@ pub(super) struct HostCalls {
 struct Calling {
     /// Calls so far.
     number: u64,
-    /// The deadline of the invocation that makes the last one, until that comes back.
+    /// The deadline of the invocation in the last call, until that call returns.
     enforced: Option<Instant>,
 }
 
 impl HostCalls {
-    /// From now on somebody looks. Whether somebody did already.
+    /// Notes that somebody watches from now on. Returns whether somebody did already.
     pub(super) fn begin_watch(&self) -> bool {
         self.watched.swap(true, Ordering::AcqRel)
     }
@@ -45,19 +45,19 @@ impl HostCalls {
         self.stuck.load(Ordering::Acquire)
     }
 
-    /// The guest calls the host, for an invocation with this deadline if for any.
+    /// The guest calls the host, on behalf of an invocation with this deadline, or of none.
     pub(super) fn enter(&self, enforced: Option<Instant>) {
         let mut calling = self.calling();
         calling.number += 1;
         calling.enforced = enforced;
     }
 
-    /// The call has come back.
+    /// The call has returned.
     pub(super) fn leave(&self) {
         self.calling().enforced = None;
     }
 
-    /// The number of the call in which the guest is, if its invocation is past its deadline.
+    /// The number of the call that the guest is in, if its invocation is past its deadline.
     pub(super) fn overdue_call(&self) -> Option<u64> {
         let calling = self.calling();
         let enforced = calling.enforced?;

@@ -32,7 +32,8 @@ use crate::telemetry::{Account, Output};
 /// `handle`, as the guest exports it.
 type Handle = TypedFunc<(Vec<u8>, Context), (Result<Answer, Failure>,)>;
 
-/// Turns that the guest has before what it does after an answer is suspended. The SDK takes four to begin it.
+/// How many turns the guest gets before its work after an answer is suspended. The SDK needs four to begin
+/// that.
 const TURNS: u32 = 16;
 
 /// Owns one store.
@@ -205,8 +206,8 @@ impl Keeper {
             return Ok(());
         };
         loop {
-            // What is seldom needed is in a box, here and below: whatever is awaited in place makes this
-            // future larger, which is moved several times before it runs.
+            // What is seldom needed is boxed, here and below: awaited in place it would make this future
+            // larger, and that is moved several times before it runs.
             match self.slots {
                 1 => self.handle(accessor, handle, job).await?,
                 _ => Box::pin(self.share(accessor, handle, job, jobs)).await?,
@@ -271,7 +272,7 @@ impl Keeper {
         }
         let call = accessor.with(|mut access| -> wasmtime::Result<_> {
             if self.slots == 1 {
-                // What others have left may still run, and there was no pause in between.
+                // `wake` was not called in between if suspended work of others still runs.
                 access.data_mut().memory.forget_refusal();
             }
             let call =
@@ -289,7 +290,7 @@ impl Keeper {
             alone: false,
         };
         let (answer,) = handle.finish_call_concurrent(accessor, call).await?;
-        // Tasks of which the guest has not told can be noticed where no other invocation has any.
+        // Tasks that the guest has not announced can be noticed only where no other invocation has any.
         after.alone = self.slots == 1
             && !self.suspends()
             && accessor
@@ -307,7 +308,7 @@ impl Keeper {
                 }
                 Box::pin(self.conclude(accessor, after, answered, ends)).await
             }
-            // It goes out at once, also where the guest has told nobody of what it goes on with.
+            // The error goes out at once, even if the guest goes on with something that it has not announced.
             Err(failure) if after.alone => {
                 let answered = Answered::new(None, Body::Failed(fault_of(failure)));
                 Box::pin(self.conclude(accessor, after, answered, Ends::default())).await
@@ -337,10 +338,10 @@ impl Keeper {
         if !suspended {
             return wasmtime::component::AccessorTask::run(after, accessor).await;
         }
-        // A body is written while its invocation lasts. What is suspended is what comes after.
+        // The body is written as part of the invocation. Only the work after it is suspended.
         after.written().await;
         accessor.spawn(after)?;
-        // So that it is begun, and its first statement on its way.
+        // So that the work has begun, and its first statement is on its way, before the instance is paused.
         for _ in 0..TURNS {
             tokio::task::yield_now().await;
         }

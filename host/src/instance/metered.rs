@@ -1,15 +1,16 @@
 //! What is noted whenever a guest's code begins and ceases to run.
 //!
-//! Promises: what it does and the time that it takes are of the invocation for which it runs, and the
-//! time is what the processor has spent on the guest's code alone; who runs past its deadline is known by what
-//! it has run since it was last entered ([`super::overrun`]); where nothing has to be noted, nothing is called.
+//! Promises: what it does and the time that it takes are attributed to the invocation for which it runs, and
+//! the time is what the processor has spent on the guest's code alone; how far an invocation runs past its
+//! deadline is known from how long it has run since it was last entered ([`super::overrun`]); where nothing has
+//! to be noted, nothing is called.
 //!
-//! A guest waits in the host's functions only, and it is one of those that lets others run while a guest
-//! computes ([`super::ticker`]). So between two of these marks there is one thread, and nothing else on it.
+//! A guest waits only inside the host's functions, and a guest that computes yields inside one too
+//! ([`super::ticker`]). So between two of these marks one thread runs the guest and nothing else.
 //!
-//! An echo has dozens of marks, and the processor's time is asked of the system: at each of them that would
-//! be a good part of what an echo takes. So what is brief is measured by the other clock, which is not: nobody
-//! else can have had the processor for long in it.
+//! An echo has dozens of marks. To ask the system for the processor time at each would be a good part of what
+//! an echo takes. So brief runs are measured by the monotonic clock, which needs no system call: nobody else
+//! can have had the processor for long in them.
 
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
@@ -42,10 +43,10 @@ pub(super) fn watch(store: &mut Store<State>, vitals: &Arc<Vitals>, shared: bool
     });
 }
 
-/// Up to this length of a run the other clock is exact enough.
+/// Up to this length of a run the monotonic clock is exact enough.
 const BRIEF: Duration = Duration::from_micros(100);
-/// The same for the time between two runs. In more of it the thread may have waited, which takes nothing of
-/// the processor, and many such waits are a lot of time.
+/// The same for the time between two runs. In a longer one the thread may have waited, which takes no processor
+/// time, and many such waits add up.
 const BRIEF_BETWEEN: Duration = Duration::from_micros(10);
 
 /// Measures for how long a guest runs.
@@ -55,7 +56,7 @@ pub(super) struct Meter {
     marked: Instant,
     /// What the processors had spent on this thread when they were asked last.
     asked: Option<(ThreadId, Duration)>,
-    /// What was brief since then, whoever ran.
+    /// The sum of the brief times since then, whoever ran.
     passed: Duration,
 }
 
@@ -70,7 +71,7 @@ impl Meter {
         }
     }
 
-    /// Takes a mark. For how long the guest ran, if it ceases to.
+    /// Takes a mark. Returns for how long the guest ran, if it stops here.
     fn note(&mut self, mark: CallHook) -> Option<Duration> {
         match mark {
             CallHook::CallingWasm | CallHook::ReturningFromHost => {

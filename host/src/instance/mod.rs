@@ -117,7 +117,7 @@ struct Vitals {
     condemned: AtomicBool,
     /// Whether no invocation will come any more, while there is work that earlier ones have left.
     winding_down: AtomicBool,
-    /// Tells that one of the two is so now.
+    /// Wakes the keeper when one of these two flags is set.
     ending: AtomicWaker,
     /// Invocations that were begun.
     invocations: AtomicU64,
@@ -126,7 +126,7 @@ struct Vitals {
     /// Since when that leftover work is paused, if it is.
     paused: watch::Sender<Option<Instant>>,
     memory_bytes: Arc<AtomicUsize>,
-    /// Whether one invocation keeps it from the others, where there may be several.
+    /// Which call to the host the guest is in, where several invocations may share the instance.
     host_calls: HostCalls,
     /// When it was built or restored, by the wall clock: in milliseconds since the Unix epoch.
     born_ms: AtomicU64,
@@ -198,7 +198,7 @@ impl Instance {
         outcome.unwrap_or(Ok(()))
     }
 
-    /// Whether it is being built, and not for so long that another try may be worth more.
+    /// Whether it is still being built, and not yet for so long that another try is better.
     fn is_being_built(&self) -> bool {
         self.vitals.built.borrow().is_none()
             && !self.is_condemned()
@@ -220,8 +220,7 @@ impl Instance {
         self.vitals.condemned.load(Ordering::Acquire)
     }
 
-    /// Ends it if it takes no invocations any more and none is left in it. What earlier ones have
-    /// left to do goes on until it is done.
+    /// Ends a retired instance once no invocation is left in it. Suspended work in it goes on until it is done.
     fn end_if_left(&self) {
         let retired = self.retired.load(Ordering::SeqCst);
         if !retired || self.leases.load(Ordering::SeqCst) > 0 {
@@ -233,8 +232,8 @@ impl Instance {
         }
     }
 
-    /// An invocation was given up. As long as others are left in the instance, ends it once one that
-    /// should have ended keeps it from them.
+    /// To be called when an invocation was given up. From then on watches the instance, and ends it if an
+    /// invocation past its deadline blocks the others in one call to the host.
     fn end_once_stuck(&self) {
         if self.is_condemned() || self.vitals.host_calls.begin_watch() {
             return;
@@ -311,10 +310,11 @@ impl Vitals {
         self.wait_for(&self.winding_down).await;
     }
 
-    /// Waits until this is so. Only the keeper does, which asks each time it wakes: that is to be cheap.
+    /// Waits until this flag is set. Only the keeper waits, and asks each time it wakes, so this has to be
+    /// cheap.
     async fn wait_for(&self, flag: &AtomicBool) {
         poll_fn(|cx| {
-            // Before the look, since it may be told between the two.
+            // Registered before the look, since the flag may be set between the two.
             self.ending.register(cx.waker());
             match flag.load(Ordering::Acquire) {
                 true => Poll::Ready(()),

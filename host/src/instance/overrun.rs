@@ -1,7 +1,7 @@
 //! How long an invocation has run past its deadline, where others may be in its instance.
 //!
-//! Promises: one that only waits does no harm when it wakes up, however late that is; one that goes on
-//! computing, in one piece or in many, is found out after [`limits::OVERRUN_MAX`] of it.
+//! Promises: an invocation that only waits is not counted when it wakes up, however late that is; one that goes
+//! on computing, in one piece or in many, is found once it has computed for [`limits::OVERRUN_MAX`].
 //!
 //! Left to others: what becomes of it, which is the instance's end ([`super::keeper`]).
 
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits;
 
-/// What it may take of the processor in the long run, as one part of so many.
+/// In the long run it may use one part in so many of the time.
 const SHARE: u32 = 20;
 
 /// For how long an invocation has run past its deadline, less what it has waited since.
@@ -21,8 +21,8 @@ pub(super) struct Overrun {
 }
 
 impl Overrun {
-    /// It has run from then until now; no more of that counts than a tick, since others have had their turns
-    /// in between, or the process stood still. Whether that is too much by now.
+    /// It has run from `from` until `now`. At most a tick of that counts: in anything longer others had their
+    /// turns, or the process stood still. Returns whether it has run for too long by now.
     pub(super) fn add(&mut self, from: Instant, now: Instant) -> bool {
         let waited = self.until.replace(now).map_or(Duration::ZERO, |until| {
             from.saturating_duration_since(until)

@@ -1,6 +1,7 @@
 //! The pause of an instance between two invocations, where earlier ones have left something to do in it.
 //!
-//! Promises: while it is paused, nothing in it runs, and the time of what is left there does not either.
+//! Promises: while it is paused, nothing in it runs, and the deadlines of its suspended work do not come
+//! nearer.
 //!
 //! Left to others: whether it is paused or goes on ([`super::keeper`]).
 
@@ -12,15 +13,15 @@ use super::keeper::Keeper;
 use super::state::State;
 
 impl Keeper {
-    /// What is suspended in the instance is paused until the next event, and its time with it. Returns since
-    /// when; none if nothing is suspended.
+    /// Pauses the suspended work in the instance, and its time with it, until the next event. Returns since
+    /// when; None if nothing is suspended.
     pub(super) fn pause(&self, store: &Store<State>) -> Option<Instant> {
         let since = store.data().is_running().then(Instant::now)?;
         self.vitals.paused.send_replace(Some(since));
         Some(since)
     }
 
-    /// Something is going to run.
+    /// To be called before anything runs again.
     pub(super) fn wake(&self, store: &mut Store<State>, paused_since: Option<Instant>) {
         if let Some(since) = paused_since {
             store.data().put_off(since.elapsed());

@@ -1,8 +1,9 @@
 //! A guest's random numbers: the system's own.
 //!
 //! Promises:
-//! - none comes of a generator that this process seeds: the environment may be one of many copies of a snapshot;
-//! - one call, which nothing interrupts, holds up nobody for longer than some ten milliseconds.
+//! - no number comes from a generator that this process has seeded: the environment may be one of many copies
+//!   of a snapshot;
+//! - one call, which cannot be interrupted, takes no longer than some ten milliseconds.
 
 use std::convert::Infallible;
 
@@ -59,7 +60,7 @@ impl Drawn {
         let mut taken = [0; N];
         let drawn = &mut self.bytes[self.used..self.used + N];
         taken.copy_from_slice(drawn);
-        // Nobody is to find it here later.
+        // So that a number that was handed out is not left in memory.
         drawn.fill(0);
         self.used += N;
         taken

@@ -40,7 +40,8 @@ pub struct State {
     running: HashMap<GuestTaskId, Running>,
     /// For how long the guest runs, if that is measured.
     pub(super) meter: Meter,
-    /// Since when it has run without a look at who it is that does, where several may be in the instance.
+    /// Since when the guest has run without having been attributed, where several invocations may be in the
+    /// instance.
     pub(super) unseen_since: Option<Instant>,
     /// Who waits until none is left.
     emptied: Option<Waker>,
@@ -56,9 +57,9 @@ pub struct Running {
     number: u64,
     invocation: Arc<Invocation>,
     output: Arc<Output>,
-    /// Which knows its deadline.
+    /// The session knows the deadline.
     session: Arc<Session>,
-    /// Emptied with this.
+    /// Emptied when this is dropped.
     directory: Option<Directory>,
     overrun: Overrun,
 }
@@ -170,10 +171,9 @@ impl State {
         running.for_each(|running| running.session.put_off(time));
     }
 
-    /// Attributes what is done next to the invocation that is running now: what is written, and whose
-    /// temporary directory it is; and the time for which it ran, if that is measured. It may be none: a
-    /// task that its answer did not announce may go on in others' time. Returns the invocation's
-    /// enforced deadline.
+    /// Finds the invocation that is running now, and attributes to it what is written next, its temporary
+    /// directory and, if that is measured, the time for which it ran. There may be none: a task that no answer
+    /// has announced may go on while others run. Returns the invocation's enforced deadline.
     pub fn attribute_call(
         mut store: StoreContextMut<'_, Self>,
         ran: Option<Duration>,
@@ -191,7 +191,7 @@ impl State {
         Ok(running.map(Running::enforced))
     }
 
-    /// The invocation that is running now, if there is one, ceases to, and ran for so long.
+    /// The invocation that is running now, if there is one, stops running, and has run for so long.
     pub fn attribute_time(
         mut store: StoreContextMut<'_, Self>,
         ran: Option<Duration>,
@@ -252,7 +252,7 @@ impl Running {
         self.session.deadline().enforced
     }
 
-    /// It has run since then. Whether that is too much, if it is past its deadline.
+    /// It has run since then. Returns whether it is past its deadline and has run for too long since.
     fn overrun(&mut self, since: Option<Instant>) -> Option<bool> {
         let (now, enforced) = (Instant::now(), self.enforced());
         let since = since.map_or(enforced, |since| since.max(enforced));
@@ -344,8 +344,8 @@ impl ResourceLimiter for Memory {
     }
 }
 
-/// What there is in all when one of several grows. Nothing if it may not by its own maximum, as
-/// then it does not: what has been counted stays so.
+/// The total once one of several memories or tables has grown. None if its own maximum forbids that: then it
+/// does not grow, and the count stays as it is.
 fn together(all: usize, current: usize, desired: usize, maximum: Option<usize>) -> Option<usize> {
     match maximum.is_some_and(|maximum| desired > maximum) {
         true => None,

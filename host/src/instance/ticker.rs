@@ -112,7 +112,7 @@ impl Shared {
             idle_ticks += 1;
             if idle_ticks >= IDLE_TICKS {
                 self.parked.store(true, Ordering::SeqCst);
-                // Whatever starts after this look finds `parked` set, and wakes the thread.
+                // Whatever starts after this check finds `parked` set, and wakes the thread.
                 while self.running.load(Ordering::SeqCst) == 0
                     && !self.stopped.load(Ordering::SeqCst)
                 {

@@ -1,7 +1,7 @@
 //! Who waits for what of the invocations in an instance.
 //!
-//! Promises: everybody is told of the end that concerns them, once; when the instance ends under
-//! them, of that, whatever has become of its task.
+//! Promises: everybody who waits is told once how it ended; if the instance ends first, they are told that,
+//! whatever has become of its task.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -75,7 +75,7 @@ impl Waiting {
         }
     }
 
-    /// All who wait, who do so no more.
+    /// Takes out all who wait.
     pub(super) fn take_all(&self) -> Vec<Waiter> {
         self.lock().drain().map(|(_, waiter)| waiter).collect()
     }
@@ -109,7 +109,8 @@ impl Waiter {
         Instant::now() >= self.session.deadline().enforced
     }
 
-    /// Tells of the invocation's sudden end, in the one place where it is waited for next.
+    /// Reports the invocation's sudden end once: to whoever waits for the answer, else for the end of the body,
+    /// else for the end of the work.
     pub(super) fn fail(mut self, fault: Fault) {
         if let Some(reply) = self.reply.take() {
             let _ = reply.send(Err(fault));
@@ -127,7 +128,7 @@ impl Waiter {
 }
 
 impl Drop for Waiter {
-    // A reply that is dropped says that the job was not begun. This one was.
+    // A reply that is dropped unsent would mean that the job was never begun. This one was.
     fn drop(&mut self) {
         if let Some(reply) = self.reply.take() {
             let message = "the instance ended before it could answer";

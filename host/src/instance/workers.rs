@@ -1,9 +1,9 @@
-//! Where guests run that have a thread beside the one on which everything begins: here, or there.
+//! Which thread guests run on, where there are worker threads beside the home thread.
 //!
-//! Where several invocations run at a time, a guest that computes must keep nobody from asking for events,
-//! posting answers and watching deadlines. But most guests are brief, and to hand one to another thread and
-//! back takes longer than it runs. So a guest runs at home, on the thread that does all the rest, until it
-//! shows that it computes.
+//! Where several invocations run at a time, a guest that computes must not keep the host from asking for
+//! events, posting answers and watching deadlines. But most guests are brief, and to hand one to another thread
+//! and back takes longer than it runs. So guests run on the home thread, which does everything else as well,
+//! until they are seen to compute.
 //!
 //! Promises:
 //! - guests that compute have the home thread for a few turns, each of which the epoch's tick ends; then all
@@ -24,18 +24,17 @@ use tokio::runtime::Handle;
 
 use super::metered::processor_time;
 
-/// From how much processor time on a turn is a long one.
+/// A turn that takes this much processor time is a long one.
 const LONG: Duration = Duration::from_micros(200);
-/// For how long after a turn that was long by the clock the processor's time is asked for.
+/// After a turn that was long by the clock, the processor time of turns is measured for this long.
 const DOUBT: Duration = Duration::from_millis(10);
-/// What guests may compute on the home thread in long turns, as one part of so many of the time.
+/// Guests may spend one part in so many of the time on long turns on the home thread.
 const SHARE: u32 = 20;
-/// How much of that they may take at once.
+/// How much of that share they may use at once.
 const AT_ONCE: Duration = Duration::from_millis(10);
-/// How much more than three quarters of the time all turns may take at once on the home thread, before it is
-/// full of them.
+/// How far all turns together may exceed three quarters of the time, before the home thread counts as full.
 const FULL: Duration = Duration::from_millis(50);
-/// For how long guests are away then.
+/// For how long guests then run on the workers.
 const RELIEF: Duration = Duration::from_secs(1);
 
 /// The threads on which guests may run.
@@ -51,11 +50,11 @@ pub struct Workers {
 /// How long the turns on the home thread were. All times are since it began. Only that thread writes them.
 #[derive(Default)]
 struct Turns {
-    /// Until when each turn's processor time is asked for.
+    /// Until when each turn's processor time is measured.
     doubted: Moment,
-    /// From when on what guests have computed in long turns is no more than their share.
+    /// When the long turns so far will be within their share again.
     even: Moment,
-    /// From when on all turns have taken no more than three quarters of the time.
+    /// When all turns so far will be within three quarters of the time again.
     free: Moment,
     /// Until when all guests run on the workers.
     away: Moment,
@@ -65,14 +64,14 @@ struct Turns {
 #[derive(Default)]
 struct Moment(AtomicU64);
 
-/// What owns an instance, from its building to its end, on its way between the threads.
+/// The task that owns an instance, which moves between the threads.
 struct Roaming {
     keeping: Pin<Box<dyn Future<Output = ()> + Send>>,
     workers: Arc<Workers>,
 }
 
 impl Workers {
-    /// Guests run where this is called, or on `workers`.
+    /// Guests run on the runtime that calls this, or on `workers`.
     pub fn new(workers: Handle) -> Arc<Self> {
         Arc::new(Self {
             home: Handle::current(),
@@ -106,7 +105,7 @@ impl Turns {
         now < self.away.get()
     }
 
-    /// A turn took so long by the clock, if only because the thread itself had to wait.
+    /// A turn was long by the clock, perhaps only because the thread itself had to wait.
     fn seemed_long(&self, now: Duration) {
         self.doubted.set(now + DOUBT);
     }
@@ -131,7 +130,7 @@ impl Turns {
             return;
         }
         self.away.set(even);
-        // Whoever computes still when they are back shows it by one turn.
+        // When guests are back here, a single long turn is enough to send them away again.
         self.even.set(even + at_once);
         self.doubted.set(even + at_once);
     }
@@ -149,7 +148,7 @@ impl Moment {
 }
 
 impl Roaming {
-    /// Goes on where it is to run now, until that changes.
+    /// Runs on the thread where it belongs now, until that changes.
     fn go_on(mut self) {
         let away = self.workers.turns.are_away(self.workers.now());
         let on = match away {
@@ -164,18 +163,19 @@ impl Roaming {
         });
     }
 
-    /// One turn, here if it is to be here. Whether the instance has ended, else it is to go on elsewhere.
+    /// Takes one turn, if it still belongs on this thread. Ready with true once the instance has ended, and
+    /// with false if it is to go on elsewhere.
     fn turn(&mut self, away: bool, cx: &mut Context<'_>) -> Poll<bool> {
         let (turns, begun) = (&self.workers.turns, self.workers.now());
         if turns.are_away(begun) != away {
             return Poll::Ready(false);
         }
         if away {
-            // A connection that is opened here is heard by the home thread, on which it is used for longer.
+            // So that a connection opened here is registered with the home thread, where it is used for longer.
             let _home = self.workers.home.enter();
             return self.keeping.as_mut().poll(cx).map(|()| true);
         }
-        // The processor's time is asked of the system, which is not worth it for most turns.
+        // The processor time is a call of the system, which most turns are not worth.
         let spent = turns.is_doubted(begun).then(processor_time);
         let polled = self.keeping.as_mut().poll(cx);
         let now = self.workers.now();
