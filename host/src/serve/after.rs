@@ -1,7 +1,7 @@
 //! What an invocation does after its answer.
 //!
 //! Promises: it ends at the invocation's enforced deadline, whatever the guest does, or with the environment,
-//! which leaves it some of its last time; the instance goes back if it survived.
+//! whose drain leaves it some time; the instance goes back if it survived.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,12 +30,11 @@ pub(super) struct AfterWork {
     pub(super) suspended: bool,
     /// The enforced deadline.
     pub(super) watch: Watch,
-    /// Whether the caller was told of a fault in the body of the answer.
+    /// Whether a fault in the body of the answer was reported to the caller.
     pub(super) fault_reported: Arc<AtomicBool>,
 }
 
-/// What work that goes on beside later invocations has to do with the environment's end, which waits for it
-/// for a while.
+/// The tie of suspended work to the environment's end, which waits for it for a while and then gives it up.
 pub(super) struct Suspension {
     working: TaskTracker,
     _counted: TaskTrackerToken,
@@ -45,7 +44,7 @@ pub(super) struct Suspension {
 }
 
 impl Suspension {
-    /// It is one of those that are `working`, until it is given up by `closing`.
+    /// Counts as one of those that are `working`, until it is done or given up by `closing`.
     pub(super) fn new(working: &TaskTracker, closing: &CancellationToken) -> Self {
         Self {
             working: working.clone(),
@@ -62,8 +61,7 @@ impl Suspension {
 }
 
 impl AfterWork {
-    /// Waits until it is done, and gives the instance back. Returns the fault of which nobody was
-    /// told yet.
+    /// Waits until it is done, and gives the instance back. Returns a fault that was not reported yet.
     pub(super) async fn finish(self) -> Result<(), Fault> {
         let outcome = tokio::select! {
             biased;
@@ -78,8 +76,8 @@ impl AfterWork {
         unless_reported(outcome, &self.fault_reported)
     }
 
-    /// Gives the instance back at once: one that is on loan is ended with the environment, whatever is left to
-    /// do in it.
+    /// Gives the instance back at once: an instance that is still on loan is ended when the environment ends,
+    /// whatever is left to do in it.
     pub(super) fn suspend(self, suspension: Suspension) -> SuspendedWork {
         SuspendedWork {
             invocation: self.invocation,
@@ -104,8 +102,8 @@ pub(super) struct SuspendedWork {
 }
 
 impl SuspendedWork {
-    /// Waits until it is done, the deadline is reached, which does not come nearer while the instance is paused, or
-    /// the environment ends. Returns the fault of which nobody was told yet.
+    /// Waits until it is done, until its deadline, which does not come nearer while the instance is paused, or
+    /// until the environment ends. Returns a fault that was not reported yet.
     pub(super) async fn finish(self) -> Result<(), Fault> {
         let Self {
             lease, suspension, ..

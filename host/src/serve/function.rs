@@ -52,14 +52,14 @@ impl Function {
         &self.config
     }
 
-    /// What it could borrow of its databases without any event: for looking at them, not for code.
+    /// A session on its databases without any event, for commands that look at them; no guest runs in it.
     pub fn session(&self, deadline: Deadline) -> Arc<Session> {
         let grants = Grants::without_event(&self.permissions);
         let account = Account::outside(&self.config.name, "");
         Session::new(self.databases.clone(), grants, account, deadline, false)
     }
 
-    /// What an invocation may take where nobody else says so.
+    /// How long an invocation may take where the event does not say it.
     pub fn timeout(&self) -> Duration {
         self.config.timeout
     }

@@ -1,8 +1,8 @@
 //! An invocation between its answer and its end.
 //!
-//! Promises: its session ends when its work after the answer has ended, and also when it is given
-//! up before that; what of it is not made clean shortly before the deadline is so later, and the next
-//! event does not wait for it.
+//! Promises: its session ends when its work after the answer has ended, or when it is given up before that;
+//! clean-up that is not done shortly before the deadline goes on in the background, and the next event does not
+//! wait for it.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub struct Handled {
 /// Work that goes on after an answer.
 pub(super) struct PendingAfterWork {
     pub(super) work: AfterWork,
-    /// What it has to do with the environment's end, if it goes on beside later invocations.
+    /// Its tie to the environment's end, if it goes on beside later invocations.
     pub(super) suspension: Option<Suspension>,
 }
 
@@ -72,7 +72,7 @@ impl Handled {
         }
     }
 
-    /// The same, as far as it needs no waiting. Returns what is to be waited for, if there is anything.
+    /// The same, as far as it can be done without waiting. Returns a future for the rest, if there is any.
     pub fn settle_beside(mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
         self.output.account().answered();
         let Some(pending) = self.after_work.take() else {
@@ -117,7 +117,7 @@ impl Drop for GivenUp {
     }
 }
 
-/// That is nobody's fault.
+/// At `info`, since that is nobody's fault.
 pub(super) fn log_given_up(account: &Account) {
     line_of!(
         account,
@@ -134,8 +134,8 @@ impl SessionEnd {
         }
     }
 
-    /// Returns what waits for it, for as long as there is time before the deadline, if it is not done
-    /// at once.
+    /// Ends the session. If that is not done at once, returns a future that waits for it, as long as there is
+    /// time before the deadline.
     fn end(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
         let session = self.session.take()?;
         let settling = session.end_beside();

@@ -36,9 +36,8 @@ struct Document<'a> {
     is_base64_encoded: bool,
 }
 
-/// The beginning of a stream, in two pieces: some readers take what comes in one for the head. They
-/// want to hear of cookies as well where there are none. Where the function says nothing, the status
-/// is 200.
+/// The beginning of a stream, in two pieces, since some readers take all that comes in the first for the head.
+/// They expect a list of cookies even if it is empty. Where the function says nothing, the status is 200.
 pub(super) fn beginning(head: Option<&HttpHead>, content_type: &str) -> Result<[Bytes; 2], Fault> {
     let assumed = HttpHead {
         status: 200,
@@ -70,7 +69,7 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>, Fault> {
 }
 
 fn checked(head: &HttpHead) -> Result<Head<'_>, Fault> {
-    // What is below is no answer yet, but the announcement of one.
+    // A status below 200 is no answer, but announces one.
     if !(200..600).contains(&head.status) || StatusCode::from_u16(head.status).is_err() {
         return Err(wrong(format!(
             "has the status {}; expected one from 200 to 599",

@@ -69,9 +69,9 @@ pub struct Environment {
     endings: TaskTracker,
     /// Who wants to know of the invocations.
     observers: Observers,
-    /// What goes on beside later invocations.
+    /// Suspended work.
     working: TaskTracker,
-    /// Cancelled when that is not waited for any more.
+    /// Cancelled when suspended work is given up.
     closing: CancellationToken,
 }
 
@@ -212,28 +212,28 @@ impl Environment {
             .spawn(async move { account.close(until).await });
     }
 
-    /// Makes an environment ready for a snapshot: the guests are told, for which they have so much time, and
-    /// every connection to a database is closed.
+    /// Makes an environment ready for a snapshot: runs the guests' hooks, which may take `timeout`, and closes
+    /// every connection to a database.
     pub async fn prepare(&self, function: &Function, timeout: Duration) -> Result<(), Fault> {
         function.instances.prepare(timeout).await?;
         self.cool().await;
         Ok(())
     }
 
-    /// Makes an environment that was restored from a snapshot fit for its first event: the guests
-    /// are told, for which they have so much time, and connections opened anew, for which they are waited for no
-    /// longer than [`limits::WARM_PATIENCE`].
+    /// Makes an environment that was restored from a snapshot fit for its first event: runs the guests' hooks,
+    /// which may take `timeout`, and opens connections anew, which are waited for no longer than
+    /// [`limits::WARM_PATIENCE`].
     pub async fn renew(&self, function: &Function, timeout: Duration) -> Result<(), Fault> {
-        // Its state is a copy like everything else; it draws nonces for logins.
+        // This generator's state was copied with the snapshot, and it makes the nonces for logins.
         let _ = rand::rng().reseed();
         let (databases, warm_up) = (self.databases.clone(), warm_up::read(&function.config));
         let warming = tokio::spawn(async move { warming::warm(&databases, warm_up).await });
-        // It goes on if it takes longer, as at a start.
+        // If it takes longer it goes on in the background, as at a start.
         let connecting = async {
             let _ = tokio::time::timeout(limits::WARM_PATIENCE, warming).await;
             Ok(())
         };
-        // What cannot be renewed is told at once, whatever the databases do.
+        // A guest that cannot be renewed is reported at once, whatever the databases do.
         tokio::try_join!(function.instances.renew(timeout), connecting)?;
         Ok(())
     }
@@ -244,13 +244,14 @@ impl Environment {
         futures_util::future::join_all(cooling).await;
     }
 
-    /// Ends every instance and every session and says good-bye to every database, for which it waits so
-    /// long at most; two thirds of that are for work that is suspended. By its end each good-bye has left,
-    /// whether or not the server has replied.
+    /// Ends every instance and every session and says good-bye to every database. Takes no longer than
+    /// `patience`, two thirds of which are for suspended work. By its end each good-bye has been sent, whether
+    /// or not the server has replied.
     pub async fn drain(&self, patience: Duration) {
         let begun = Instant::now();
         let until = begun + patience;
-        // First: whose instance ends by that is given up with the environment.
+        // Closed before the instances are: suspended work whose instance ends below then counts as given up
+        // with the environment, not as failed.
         self.working.close();
         for function in self.functions.values() {
             function.instances.close();
@@ -274,7 +275,7 @@ impl Environment {
     }
 }
 
-/// Logs a fault; what is the caller's own mistake is nothing to wake anybody for.
+/// Logs a fault: the caller's own mistakes at `info`, all others at `error`.
 fn report(fault: &Fault, account: &Account) {
     account.failed(fault);
     let (blame, kind) = (fault.blame.as_str(), fault.error_type.as_str());
@@ -284,7 +285,7 @@ fn report(fault: &Fault, account: &Account) {
     }
 }
 
-/// What comes of an invocation, unless the host itself panics: only this one is concerned.
+/// The outcome of an invocation; a panic of the host's own is a fault of this invocation alone.
 async fn unpanicked<T>(calling: impl Future<Output = T>) -> Result<T, Fault> {
     let called = AssertUnwindSafe(calling).catch_unwind().await;
     called.map_err(|panicked| {
@@ -302,7 +303,7 @@ fn words_of(panic: &(dyn Any + Send)) -> Option<&str> {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
 }
 
-/// Whether the guest is none the worse for it: it answered, if only with an error of its own.
+/// Whether the instance can be kept: the guest has answered, if only with an error of its own.
 fn is_well(fault: &Fault) -> bool {
     matches!(fault.kind, Kind::Failed | Kind::InvalidEvent)
 }

@@ -58,7 +58,7 @@ pub(super) async fn respond(
         flow: Some(flow),
         bounds,
         bytes: 0,
-        // A fault in what is collected is the answer, and logged as such.
+        // A body that is collected makes its fault the answer, which is logged as such.
         logs: form != config::ResponseForm::Buffered,
     };
     let pieces = stream::unfold(outgoing, async |mut outgoing| {
@@ -106,13 +106,13 @@ fn streamed(
     Ok(Response::Streamed(Streamed { http, pieces }))
 }
 
-/// The pieces behind the head, once there is one: a fault before that goes out alone, so that the caller is
-/// told of it by more than what stands behind a status that promises something else.
+/// The head and then the pieces, once the first piece is there. A fault before that goes out without the head,
+/// so that the caller does not read a status of success in front of it.
 async fn preceded(
     beginning: [Bytes; 2],
     pieces: BoxStream<'static, Result<Bytes, Fault>>,
 ) -> impl Stream<Item = Result<Bytes, Fault>> {
-    // It is asked once more behind a first piece that is none.
+    // Fused: it is asked once more even if its first piece was None.
     let mut pieces = pieces.fuse();
     let first = pieces.next().await;
     let beginning = (!matches!(first, Some(Err(_)))).then_some(beginning);
@@ -120,13 +120,13 @@ async fn preceded(
     stream::iter(beginning.chain(first)).chain(pieces)
 }
 
-/// What a body that is being sent has to do with its invocation.
+/// What bounds a body that is being sent: its invocation's deadline, and who is told of a fault.
 pub(super) struct Bounds {
     pub(super) invocation: Arc<Invocation>,
     pub(super) account: Arc<Account>,
     /// The enforced deadline.
     pub(super) watch: Watch,
-    /// Whether the caller was told of a fault in the body.
+    /// Whether a fault in the body was reported to the caller.
     pub(super) fault_reported: Arc<AtomicBool>,
 }
 
@@ -143,7 +143,7 @@ impl Outgoing {
     async fn next(&mut self) -> Option<Result<Bytes, Fault>> {
         let flow = self.flow.as_mut()?;
         let piece = tokio::select! {
-            // First: there may always be another piece.
+            // The deadline is looked at first, since there may always be another piece.
             biased;
             () = &mut self.bounds.watch => Err(overdue(&self.bounds.invocation)),
             piece = flow.pieces.recv() => Ok(piece),
