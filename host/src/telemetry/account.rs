@@ -111,14 +111,14 @@ impl Account {
         }
     }
 
-    /// Its work after the answer is done, for which the environment was kept from being frozen.
+    /// Its work after the answer is done, for which the next event had to wait.
     pub fn worked(&self) {
         if let Some(tally) = &self.tally {
             tally.worked();
         }
     }
 
-    /// It was paused for so long, which is no part of what it takes.
+    /// It was paused for so long, which does not count as its time.
     pub fn paused(&self, time: Duration) {
         if let Some(tally) = &self.tally {
             tally.paused.add(time);
@@ -145,7 +145,7 @@ impl Account {
         }
     }
 
-    /// Nothing is left of it. To be called once; ends when everybody has been told who wants to know, or
+    /// Nothing is left of the invocation. To be called once; returns when metrics and spans have gone out, or
     /// soon after `until`.
     pub async fn close(&self, until: Instant) {
         let Some(invocation) = &self.invocation else {

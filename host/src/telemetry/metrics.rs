@@ -55,8 +55,8 @@ impl Metrics {
         Tally::begin(self.clone(), first, thaw_gap)
     }
 
-    /// Until now it was not idle. What is done beside the next event says nothing of it: that may be after a
-    /// freeze, and before that event begins.
+    /// The environment was busy until now. Not to be called for what ends beside the next event: that may be
+    /// after a freeze, and before that event begins.
     pub(super) fn busy(&self) {
         self.done_ms.store(unix_ms_now(), Ordering::Release);
     }

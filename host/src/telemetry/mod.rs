@@ -64,7 +64,7 @@ fn start_on(config: &LogConfig, descriptor: std::os::fd::BorrowedFd<'_>) {
     };
     let sink = Sink::new(duplicate, config.format);
     let layer = layer::LineLayer::new(*config, ToSink);
-    // A second start happens in tests alone, where the first one's settings are as good.
+    // Only tests start it a second time, and the first one's settings suit them.
     let _ = SINK.set(Mutex::new(sink));
     if tracing_subscriber::registry()
         .with(layer)

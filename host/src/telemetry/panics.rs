@@ -1,7 +1,7 @@
 //! A panic of the host's own, in the log.
 //!
-//! Promises: one line of the log says what was panicked about and where, however little of it is asked for; what panics
-//! while it writes a line is told of on standard error instead, since the log waits for it.
+//! Promises: one line of the log says what the panic was and where, whatever the log's level; a panic while a
+//! line is being written goes to standard error instead, since the log is locked by that line.
 //!
 //! Left to others: what ends by it.
 

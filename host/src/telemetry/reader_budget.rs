@@ -1,25 +1,26 @@
-//! How long whoever reads the log is waited for.
+//! How long the host may wait for a slow reader of the log.
 //!
-//! Promises: a reader that takes its lines at [`PACE_BYTES`] or more is waited for as long as that goes on; one
-//! that takes less keeps the thread for a small part of its time, however it spreads what it takes.
+//! Promises: a reader that takes [`PACE_BYTES`] per second or more is waited for as long as it does; a slower
+//! one costs the thread only a small part of its time, however it spreads what it takes.
 
 use std::time::{Duration, Instant};
 
-/// What a reader takes in a second, or is too slow to be waited for.
+/// What a reader must take in a second to be waited for without a limit.
 const PACE_BYTES: usize = 1024 * 1024;
-/// How much longer than it was waited for a reader is not, before it is again for as long.
+/// Time without waiting restores the budget this many times slower than waiting uses it up.
 const REGAIN: u32 = 8;
 
-/// What a reader has had of the patience that there is.
+/// How much of the time for waiting has been used.
 pub(super) struct ReaderBudget {
-    /// For how long it was waited for, less what it took meanwhile was worth, and what has passed since.
+    /// How long the reader was waited for, less what it has earned since by taking bytes and by time that
+    /// passed without waiting.
     waited: Duration,
-    /// Until when that is reckoned.
+    /// The time up to which `waited` is accounted for.
     seen: Instant,
 }
 
 impl ReaderBudget {
-    /// All of it.
+    /// Nothing has been used yet.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             waited: Duration::ZERO,
@@ -27,25 +28,25 @@ impl ReaderBudget {
         }
     }
 
-    /// Nobody has waited until now, so some of it is there again.
+    /// Nobody has waited since the last call, so a part of the budget is restored.
     pub(super) fn regain(&mut self, now: Instant) {
         let rested = now.saturating_duration_since(self.seen) / REGAIN;
         self.waited = self.waited.saturating_sub(rested);
         self.seen = now;
     }
 
-    /// It was waited for until now.
+    /// The reader was waited for since the last call.
     pub(super) fn waited(&mut self, now: Instant) {
         self.waited += now.saturating_duration_since(self.seen);
         self.seen = now;
     }
 
-    /// Whether some of this much is left.
+    /// Whether any of a budget of `most` is left.
     pub(super) fn is_left_of(&self, most: Duration) -> bool {
         self.waited < most
     }
 
-    /// It has made room for so many bytes.
+    /// The reader has taken so many bytes, which restores a part of the budget.
     pub(super) fn took(&mut self, bytes: usize) {
         let worth = Duration::from_secs(1).mul_f64(bytes as f64 / PACE_BYTES as f64);
         self.waited = self.waited.saturating_sub(worth);

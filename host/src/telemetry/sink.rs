@@ -3,12 +3,12 @@
 //! Promises:
 //! - one line is one `write`, so that lines of several threads never mix. Only where a reader is behind, and
 //!   where a line is longer than a pipe, it goes in pieces, as the system would take it;
-//! - a reader that takes nothing, or next to nothing, keeps nobody waiting for more than
-//!   [`limits::LOG_PATIENCE`] once it has begun to, and the end of the environment hardly at all; what is lost
-//!   by that is counted, and told once it reads again;
+//! - a reader that takes nothing, or next to nothing, is waited for no longer than [`limits::LOG_PATIENCE`]
+//!   after it has begun to stall, and hardly at all at the end of the environment; lines that are lost by that
+//!   are counted, and the log says how many once it is read again;
 //! - a closed output is survived in silence: there is nowhere left to complain.
 //!
-//! The descriptor is not made one that never waits: whoever else has it would find it so.
+//! The descriptor is not set to non-blocking: other processes that share it would find it so too.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -28,11 +28,11 @@ use super::timestamp::Timestamp;
 use crate::config::{LogFormat, LogLevel};
 use crate::limits;
 
-/// What a pipe that can be written to takes at once.
+/// What a pipe that is ready for writing takes without blocking.
 const PIPE_PIECE_BYTES: usize = 4 * 1024;
-/// What an empty pipe takes at once, and a socket that can be written to.
+/// What an empty pipe, or a socket that is ready for writing, takes without blocking.
 const EMPTY_BYTES: usize = 64 * 1024;
-/// How long is waited before it is looked whether the environment ends, and if it does.
+/// How often a wait checks whether the environment is ending, and how long it may last once it is.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Whether nobody is to wait for a reader that stalls.
@@ -141,7 +141,7 @@ impl Sink {
         true
     }
 
-    /// How much of a line of this size is written at once, so that it has not to be waited for.
+    /// How much of a line of this size can be written at once without blocking.
     fn piece_bytes(&self, line_bytes: usize) -> usize {
         match self.kind {
             Kind::Pipe if line_bytes > PIPE_PIECE_BYTES => {
@@ -156,7 +156,7 @@ impl Sink {
         }
     }
 
-    /// Waits until a piece can be written without waiting for more, as long as there is patience for it.
+    /// Waits until a piece can be written without blocking, for as long as the budget allows.
     fn has_room(&mut self, piece_bytes: usize) -> bool {
         if self.kind == Kind::Other {
             return true;
@@ -169,7 +169,7 @@ impl Sink {
             self.budget.waited(Instant::now());
             match polled {
                 Ok(false) if waits => {}
-                // A signal, and it may be this thread that has to hear what it says.
+                // Interrupted by a signal, which this very thread may have to act on.
                 Ok(false) | Err(Errno::INTR) => break true,
                 Ok(true) | Err(_) => break false,
             }

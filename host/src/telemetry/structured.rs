@@ -5,7 +5,8 @@
 //! - in a log of JSON it is not encoded a second time: its members stand beside the host's own, whose
 //!   names they cannot take, as the guest wrote them and in its order; of several of a name the last counts;
 //!   where nobody reads them, they are not put together;
-//! - figures in CloudWatch's embedded metric format pass as they are, which else are none.
+//! - figures in CloudWatch's embedded metric format pass unchanged, since CloudWatch would not find them
+//!   otherwise.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -3,8 +3,8 @@
 //! Promises: whatever is counted belongs to this invocation alone, however many share its instance
 //! and its connections; counting waits for nobody.
 //!
-//! Times are sums: of two calls that wait side by side, both count. They are by the clock, but for the guest's,
-//! which is the processors'; while suspended work is paused, none goes on.
+//! Times are sums: of two calls that wait side by side, both count. They are clock time, except the guest's,
+//! which is processor time; none of them runs while suspended work is paused.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -32,13 +32,13 @@ pub struct Tally {
     guest: Time,
     /// The same after it.
     guest_after: Time,
-    /// In which it waited for a connection that another invocation, or another call, has.
+    /// How long it waited for a connection that another invocation, or another call, had.
     pub pool: Time,
-    /// In which connections were made for it.
+    /// How long connections were being made for it.
     pub connecting: Time,
-    /// In which the server was waited for.
+    /// How long it waited for the server.
     pub database: Time,
-    /// In which it was suspended, and nothing of it went on.
+    /// How long it was suspended in an instance that was paused.
     pub(super) paused: Time,
     connects: Count,
     database_errors: Count,
@@ -140,8 +140,8 @@ impl Tally {
         });
     }
 
-    /// The guest's own code has had so much more of the processors. What it began before the answer was out,
-    /// and ended after it, is at most a tick, and counts as after it.
+    /// The guest's own code has had so much more processor time. A run that began before the answer was out and
+    /// ended after it counts as after it; it is a tick long at most.
     pub fn guest_ran(&self, time: Duration) {
         match self.answered.get() {
             None => self.guest.add(time),

@@ -3,10 +3,10 @@
 //! Promises:
 //! - one span per invocation, below the one that its trace header names, and one below it for each
 //!   request to a database; no value of an argument is in any of them;
-//! - they leave after the answer and before the next event is asked for, within a bound: a frozen
-//!   environment keeps none but those of work that ends beside that, which leave with the next ones if a
-//!   freeze cuts their export; a collector that cannot be reached costs an invocation no error, and
-//!   later ones nothing for a while;
+//! - they are exported after the answer and before the next event is asked for, within a bound, so a frozen
+//!   environment keeps none; only the spans of work that ends beside later events may be caught by a freeze,
+//!   and then go out with the next ones;
+//! - a collector that cannot be reached is no invocation's error, and is not tried again for a while;
 //! - configured by OpenTelemetry's own variables, and off unless one of them asks for it.
 //!
 //! Left to others: sampling, limits and the protocol (the `opentelemetry` crates).
@@ -165,7 +165,7 @@ impl Spans {
             Ok(Ok(())) => return,
             // The one that is under way will say what is wrong.
             Err(_) if batch.is_empty() => return,
-            // Nothing is known of the collector where the environment was frozen in the middle.
+            // If the environment was frozen in the middle, the failure says nothing about the collector.
             _ if begun.elapsed().is_ok_and(|took| took > time * 2) => {
                 return self.queue.put_back(batch);
             }
@@ -308,7 +308,7 @@ impl SpanProcessor for Queue {
         // Where the clock was set back meanwhile: nothing ends before it begins.
         span.end_time = span.end_time.max(span.start_time);
         let mut queue = self.lock();
-        // The oldest go: while nobody takes them there is no end to them.
+        // The oldest are dropped, or there would be no bound while they cannot be exported.
         if queue.len() >= limits::SPANS_MAX {
             queue.pop_front();
         }
@@ -328,7 +328,7 @@ fn exporter() -> Result<opentelemetry_otlp::SpanExporter, String> {
     opentelemetry_otlp::SpanExporter::builder()
         .with_http()
         .with_http_client(Client::from_variables()?)
-        // It would keep the thread from everything else between two attempts.
+        // Its wait between two attempts would block this thread.
         .with_retry_policy(RetryPolicy::disabled())
         .build()
         .map_err(|error| error.to_string())
