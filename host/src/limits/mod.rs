@@ -48,8 +48,8 @@ pub const EVENTS_PENDING_MAX: usize = 1_000;
 /// How long such an event waits before its second and its third attempt.
 pub const EVENT_RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
-/// What chance takes off a count or a time at most, so that what was made together does not end together: one of so
-/// many parts.
+/// A random share is taken off counts and times, so that what was made together does not end together: at most
+/// one part in so many.
 pub const JITTER_PART: f64 = 10.0;
 /// Instances of one function at a time, where nothing else is said.
 pub const INSTANCES_DEFAULT: u32 = 8;
@@ -60,7 +60,7 @@ pub const CONCURRENCY_MAX: u32 = 1_000;
 /// Invocations that may have left work in one instance; what further ones leave is finished first. One that
 /// only sleeps holds four handles.
 pub const SUSPENDED_MAX: u32 = 100;
-/// How late a timer is at most, unless the process stood still.
+/// A timer that fires later than this means that the process was frozen.
 pub const TIMER_LATE_MAX: Duration = Duration::from_secs(1);
 /// Memory of one instance, in MiB, where nothing else is said.
 pub const MEMORY_MIB_DEFAULT: u32 = 128;
@@ -71,8 +71,8 @@ pub const TABLE_ELEMENTS_MAX: usize = 100_000;
 /// What each invocation's temporary directory may hold, in MiB, that a configuration may ask for. It is
 /// kept in memory.
 pub const TEMPORARY_MIB_MAX: u32 = 4_096;
-/// What is charged for at a time in a temporary directory, in bytes: each entry as one, and what a file
-/// has begun of them.
+/// The unit in which a temporary directory is charged, in bytes: one for each entry, and one for each that a
+/// file has begun.
 pub const TEMPORARY_PAGE_BYTES: usize = 4 * 1024;
 /// What is read or written in a temporary directory in one call, in bytes.
 pub const TEMPORARY_PIECE_BYTES: usize = 64 * 1024;
@@ -84,8 +84,8 @@ pub const TEMPORARY_PATH_BYTES_MAX: usize = 4_096;
 pub const GUEST_STACK_BYTES: usize = 1024 * 1024;
 /// Stack of the fiber on which a guest runs, in bytes.
 pub const FIBER_STACK_BYTES: usize = 2 * 1024 * 1024;
-/// What is kept in memory of a fiber's stack for its next user, in bytes: what a guest needs that does
-/// not recurse deeply.
+/// How much of a fiber's stack stays in memory for its next user, in bytes: enough for a guest that does not
+/// recurse deeply.
 pub const FIBER_STACK_BYTES_KEPT: usize = 32 * 1024;
 /// What one call from a guest to the host may carry, in bytes.
 pub const HOST_CALL_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -102,8 +102,8 @@ pub const INVOCATIONS_PER_INSTANCE_DEFAULT: u64 = 100_000;
 pub const INSTANCE_AGE_DEFAULT: Duration = Duration::from_secs(4 * 60 * 60);
 /// How often a running guest is asked to look at the clock and to let others run.
 pub const EPOCH_TICK: Duration = Duration::from_millis(5);
-/// How long a guest that shares its instance may go on computing past its deadline, whenever it does, or stay
-/// in one call to the host that keeps its neighbours from moving.
+/// How long in all an invocation that shares its instance may compute past its deadline, or stay in one call to
+/// the host that blocks its neighbours.
 pub const OVERRUN_MAX: Duration = Duration::from_millis(50);
 
 /// Connections to one database, where nothing else is said: as many as there may be invocations at a
@@ -130,8 +130,8 @@ pub const PASSFILE_BYTES_MAX: usize = 1024 * 1024;
 pub const CREDENTIALS_BYTES_MAX: usize = 64 * 1024;
 /// How long a command that prints the password may take; connecting may have less.
 pub const PASSWORD_COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a password that was right once and is refused now is looked for where it comes from, though the same is
-/// still there: whoever rotates it changes the role before the place.
+/// How long a new password is looked for at its source after one that was right once is refused, even if the
+/// source still has the same: whoever rotates it changes the role before the source.
 pub const ROTATION_PATIENCE: Duration = Duration::from_secs(2);
 /// The pause before it is looked for again.
 pub const ROTATION_PAUSE: Duration = Duration::from_millis(500);
@@ -140,17 +140,18 @@ pub const ROTATION_PAUSE: Duration = Duration::from_millis(500);
 pub const LOGIN_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two attempts to log in.
 pub const LOGIN_PAUSE_MAX: Duration = Duration::from_millis(500);
-/// How long a look-up of a host's name may take before the next one who needs it has it looked up anew, too.
+/// A look-up of a host's name that takes longer than this is not shared any more: the next one who needs it
+/// starts another.
 pub const LOOK_UP_PATIENCE: Duration = Duration::from_secs(1);
-/// How much of the same work may be under way at a time, where what was begun first may be stuck.
+/// How many runs of the same work may be under way at a time, where an earlier one may be stuck.
 pub const JOINT_WORK_MAX: usize = 3;
-/// How often whoever waits for a new connection looks whether it is in vain, and another one has come to rest. And for how
-/// long an invocation that waits for a connection does nothing on those that it has, where these are all, before it
-/// is told that it waits for itself.
+/// How often a wait for a new connection checks whether that is in vain while another connection has become
+/// idle. Also, how long an invocation that holds all connections, waits for one more and does nothing on its
+/// own is let wait, before it is told that it waits for itself.
 pub const LOOK_AROUND: Duration = Duration::from_millis(100);
 /// How long a host has for a login before the next one is tried, if whoever wants the connection has so long.
 pub const LOGIN_SHARE_MIN: Duration = Duration::from_millis(100);
-/// How long a new connection may take before one that has come to rest is taken in its place.
+/// How long a new connection may take before one that has become idle is taken in its place.
 pub const LOGIN_SILENCE: Duration = Duration::from_secs(1);
 /// How long servers that are gone, or of another kind than is wanted, are asked again where another one may be
 /// about to take their place, from when all were tried once; a third of what connecting may take at most. A promotion
@@ -163,15 +164,15 @@ pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 /// How many questions without an answer mean that the peer is gone, where the address says nothing else.
 pub const KEEPALIVE_COUNT: u32 = 3;
-/// How long what was sent may not be received before the peer is taken to be gone, where the address
-/// says nothing else (`tcp_user_timeout`): longer than a network is away for a moment.
+/// How long sent data may stay unacknowledged before the peer is taken to be gone, where the address says
+/// nothing else (`tcp_user_timeout`): longer than a brief outage of a network.
 pub const UNRECEIVED_TIMEOUT: Duration = Duration::from_secs(8);
-/// A request larger than this, in bytes, is not limited so: the server may have to wait for a lock
-/// before it takes all of it, and is not gone. The system holds as much for a server that does not read.
+/// A request larger than this, in bytes, does not have that limit: a server that waits for a lock does not
+/// read, and is not gone. The system's buffers hold as much as this meanwhile.
 pub const REQUEST_BYTES_HELD: u64 = 32 * 1024;
 /// What each of a connection's two buffers may keep in memory when the server owes nothing, in bytes.
 pub const WIRE_BYTES_KEPT: usize = 256 * 1024;
-/// A text longer than this, in bytes, is judged by itself: others have their turn before the next.
+/// After a text longer than this, in bytes, has been judged, other tasks get a turn before the next text.
 pub const SQL_BYTES_AT_ONCE: usize = 64 * 1024;
 /// How long a request to cancel may take.
 pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -186,11 +187,12 @@ pub const STATEMENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const TYPES_TRUSTED: Duration = Duration::from_secs(60);
 /// SQL text of one statement, in bytes.
 pub const SQL_BYTES_MAX: usize = 1024 * 1024;
-/// Steps that PostgreSQL's scanner may take for the operators and comments of one text, in which nothing can end it: the
-/// sum of the squares of their lengths. A run of 10,000 characters is as much, or a mebibyte of banners of 80.
+/// Steps that PostgreSQL's scanner may take for the operators and comments of one text, during which it cannot
+/// be cancelled: the sum of the squares of their lengths. A run of 10,000 characters takes as many, or a
+/// mebibyte of banners of 80.
 pub const SQL_SCAN_STEPS_MAX: u64 = 100_000_000;
-/// What the calls of one invocation may bring along together (SQL, arguments, data of a `COPY`) while they wait or are
-/// sent, in bytes.
+/// What the calls of one invocation may hold together in SQL, arguments and data of a `COPY` while they wait or
+/// are sent, in bytes.
 pub const CALLS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Savepoints of one transaction that are remembered, while it has rows that are not read.
 pub const SAVEPOINTS_MAX: usize = 1_000;
@@ -208,13 +210,13 @@ pub const SETTING_BYTES_MAX: usize = 4 * 1024;
 pub const DECLARED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Rows that a guest receives in one batch, in bytes, unless one row alone is larger.
 pub const BATCH_BYTES: usize = 256 * 1024;
-/// Rows that a guest receives rather than wait for more to fill the batch, in bytes: it works on
-/// them while the server works on the next.
+/// A batch that has this many bytes is handed to the guest rather than wait for more to fill it: the guest
+/// works on it while the server works on the next.
 pub const BATCH_BYTES_EAGER: usize = 32 * 1024;
 /// What a guest may ask for in one batch, in bytes.
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Rows that are read before the guest of an invocation asks for them, so that another call can have its
-/// turn, in bytes, but for the last row.
+/// Rows that are read before the guest asks for them, so that another call can use the connection, in bytes;
+/// the last row may go beyond.
 pub const ASIDE_BYTES_MAX: usize = BATCH_BYTES_MAX;
 /// Rows in one batch, for rows that have no columns and so no bytes.
 pub const BATCH_ROWS_MAX: u32 = 1_000_000;
@@ -230,14 +232,14 @@ pub const PIPELINE_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const COPY_PIECE_BYTES: usize = 64 * 1024;
 /// Notifications that are kept until they are fetched; after that the oldest go.
 pub const NOTIFICATIONS_MAX: usize = 1_000;
-/// Lines of the log about what a database says beside its answers (`RAISE NOTICE`) in one call; of more
-/// than these only the number is told.
+/// Lines of the log about what a database says beside its answers (`RAISE NOTICE`) in one call; of further ones
+/// only the number is logged.
 pub const NOTICES_PER_CALL_MAX: usize = 32;
 /// Such lines of one invocation; what is said after that is dropped, and the log says so.
 pub const NOTICES_PER_INVOCATION_MAX: usize = 256;
 /// Each text of such a line, in bytes; a longer one is cut.
 pub const NOTICE_BYTES_MAX: usize = 2 * 1024;
-/// After how long the server ends a session that rests, in case this host cannot do it itself.
+/// After how long the server ends an idle session, in case this host cannot do it itself.
 pub const IDLE_SESSION_TIMEOUT: Duration = Duration::from_secs(600);
 /// One row, in bytes.
 pub const ROW_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -261,7 +263,8 @@ pub const VALIDATE_TIMEOUT: Duration = Duration::from_millis(500);
 pub const CANCEL_AFTER: Duration = Duration::from_millis(5);
 /// How long a connection may take to be made clean after an invocation before it is retired.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the end of an environment waits for all of them, side by side, where no one kills it.
+/// How long the end of an environment waits for all connections to be made clean, side by side, unless it is
+/// killed.
 pub const SETTLE_ALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a server may take to close its side after a good-bye. Where the network has forgotten the
 /// connection it never does.
@@ -270,12 +273,12 @@ pub const PARTING_TIMEOUT: Duration = Duration::from_millis(100);
 /// One line of a guest's output, in bytes as it is written; a longer one is cut into several. What
 /// the host says beside it has to fit as well into what Lambda takes as one line: 256 KiB.
 pub const OUTPUT_LINE_BYTES_MAX: usize = 250 * 1024;
-/// How long whoever reads the log is waited for who reads nothing; what is to be written after that is lost
-/// until it reads again. It keeps everything else on the thread from going on.
+/// How long the host waits for a reader of the log that reads nothing. After that, lines are lost until it
+/// reads again. The wait blocks everything else on the thread.
 pub const LOG_PATIENCE: Duration = Duration::from_secs(1);
 /// Output of one invocation, in bytes; what comes after is dropped, and the log says so.
 pub const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
-/// In lines: what the host says with each of them is longer than most.
+/// The same in lines: what the host adds to each line is longer than most of them.
 pub const OUTPUT_LINES_MAX: usize = 16 * 1024;
 /// The end of the output that a caller may ask to see with its answer, in bytes: Lambda's limit.
 pub const OUTPUT_TAIL_BYTES: usize = 4 * 1024;
@@ -294,38 +297,38 @@ pub const SPANS_MAX: usize = 2_048;
 /// SQL text in a span, in bytes.
 pub const SPAN_TEXT_BYTES_MAX: usize = 4 * 1024;
 
-/// How far ahead the clock of whoever sends events may seem before it is taken for another clock. What it
-/// shows comes here later and cut down to the second, so the same clock never seems to be ahead.
+/// How far ahead the clock of the events' sender may seem before it is taken for another clock. Its dates
+/// arrive later and are cut down to the second, so this machine's own clock never seems to be ahead.
 pub const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_millis(50);
-/// How old the date of a reply may be besides being cut down: there are servers that look at the clock once in a
+/// How old the date of a reply may be besides being cut down to the second: some servers update it once in a
 /// second.
 pub const DATE_AGE_MAX: Duration = Duration::from_secs(1);
-/// How long a deadline may have been past when its event arrives, where the sender does not show its
-/// clock, before it is taken for one by another clock.
+/// Where the sender does not show its clock: how long a deadline may be past when its event arrives, before it
+/// is taken for a time by another clock.
 pub const DEADLINE_LATE_MAX: Duration = Duration::from_secs(2);
 /// How long the Runtime API may take to connect, or to reply to an answer; it is on the same machine.
 /// After that, or after half of the time that is left, the answer is posted once more, on another
 /// connection.
 pub const API_REPLY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long it may take at least for a reply to an answer, or the rest of an event, however little time is left.
+/// The least time that a reply to an answer, or the rest of an event, is waited for, however little is left.
 pub const API_REPLY_TIMEOUT_LEAST: Duration = Duration::from_millis(500);
-/// How long the rest of a reply is waited for whose head says already what became of an answer.
+/// How long the rest of a reply is waited for, once its head has said what became of an answer.
 pub const API_RECEIPT_TIMEOUT: Duration = Duration::from_millis(100);
-/// The pauses between the attempts to report a failed start or restore, and after how long there is none
-/// any more.
+/// The pauses between the attempts to report a failed start or restore. No attempt is made after
+/// `API_REPORT_MAX`.
 pub const API_REPORT_PAUSES: [Duration; 2] =
     [Duration::from_millis(500), Duration::from_millis(1_000)];
 /// See [`API_REPORT_PAUSES`].
 pub const API_REPORT_MAX: Duration = Duration::from_secs(2);
-/// The longest answer, in bytes, that is replied to so soon, whoever reads it: it fits into the
-/// buffers on the way. A longer one has half of the time that is left, whatever that is.
+/// The longest answer, in bytes, to which a reply comes that soon however slowly it is read: it fits into the
+/// buffers on the way. The reply to a longer one has half of the time that is left, whatever that is.
 pub const API_PROMPT_BYTES_MAX: usize = 64 * 1024;
 /// How long a connection to the Runtime API may be silent before the system asks whether the peer
 /// is there, and how often it then asks, up to `KEEPALIVE_COUNT` times.
 pub const API_KEEPALIVE: Duration = Duration::from_secs(10);
 /// How long the Runtime API may give no reply at all before the environment ends.
 pub const API_AWAY_MAX: Duration = Duration::from_secs(60);
-/// How often it must have been asked in that time.
+/// How many attempts must have been made in that time.
 pub const API_FAILURES_MAX: u32 = 10;
 /// The longest wait between two attempts at the Runtime API.
 pub const API_PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -366,9 +369,8 @@ pub const INIT_TIMEOUT_MAX: Duration = TIMEOUT_MAX;
 /// How long the instances may take to be built before the log says so. Lambda ends a start that comes
 /// before an event after 10 s.
 pub const INIT_PATIENCE: Duration = Duration::from_secs(9);
-/// How long an instance may take to be built before an invocation that has waited for it in vain takes it
-/// for one that will never stand: as long as Lambda gives a start. So long it is waited for on the local host
-/// before the time of an invocation begins.
+/// How long an instance may take to be built before an invocation that has waited for it in vain retires it: as
+/// long as Lambda gives a start. On the local host, how long it is waited for before an invocation's time begins.
 pub const BUILD_PATIENCE: Duration = Duration::from_secs(10);
 /// Connections to one database that are open before the first event, where nothing else is said.
 pub const WARM_DEFAULT: u32 = 1;
@@ -387,11 +389,11 @@ pub const RESTORE_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long it may take at most: Lambda leaves 2 s where it leaves most.
 pub const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(10);
-/// How long before that a drain waits for nothing any more, since the process itself takes a moment to end: at
-/// most this, and at most a tenth of the whole time.
+/// How long before that end a drain stops waiting for anything, since the process itself takes a moment to end:
+/// at most this, and at most a tenth of the whole time.
 pub const DRAIN_MARGIN: Duration = Duration::from_millis(50);
 /// How long a drain waits for the end of a stream that it cuts short to be sent.
 pub const CUT_TIMEOUT: Duration = Duration::from_millis(50);
-/// How long the local host's drain takes at most, where no one kills it. The last `SETTLE_ALL_TIMEOUT` of
-/// it are not for running invocations.
+/// How long the local host's drain takes at most, unless it is killed. Running invocations have all of that but
+/// the last `SETTLE_ALL_TIMEOUT`.
 pub const DRAIN_TIMEOUT_LOCAL: Duration = Duration::from_secs(7);
