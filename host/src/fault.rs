@@ -1,8 +1,13 @@
 //! Why an invocation has no answer: what failed, whose mistake it was, and who is told what.
 //!
-//! Every fault has a blame and two messages. The log's names the act, the thing, the numbers and the next
-//! step; and, of an error of the guest's own, what caused it, which its caller reads as the stack trace. The caller's is the same, since who invokes a function mostly has it in hand as well, except
-//! where Hearth itself failed ([`Kind::Internal`]): then it is short and gives nothing of the inside away.
+//! Every fault has a blame and two messages.
+//!
+//! The log's names the act, the thing, the numbers and the next step. If the error is the guest's own, it also
+//! names the causes, which the caller gets as the stack trace.
+//!
+//! The caller's is the same text, since whoever invokes a function mostly maintains it as well. Only where
+//! Hearth itself has failed ([`Kind::Internal`]) is it short, and says nothing about the host's inside.
+//!
 //! Error types are those that Lambda keeps in its reports: `Function.Xxx` and `Runtime.Xxx`.
 
 use serde_json::json;
@@ -147,7 +152,7 @@ impl Fault {
         }
     }
 
-    /// The same fault, of which its caller reads this.
+    /// The same fault, with this as the message for its caller.
     pub fn with_caller_message(mut self, caller: &str) -> Self {
         self.caller = caller.to_owned();
         self
@@ -161,8 +166,8 @@ impl Fault {
         self
     }
 
-    /// The same fault, with what caused it, innermost first: the log says it behind the message, unless that says it
-    /// already.
+    /// The same fault, with what caused it, innermost first. The log has that behind the message, unless the
+    /// message says it already.
     pub fn caused(mut self, causes: Vec<String>) -> Self {
         for cause in causes.iter().rev().take(limits::STACK_TRACE_LINES_MAX) {
             if !self.log.contains(cause.as_str())
@@ -214,7 +219,7 @@ fn document(error_type: &str, message: &str, stack_trace: &[String]) -> Vec<u8> 
     .into_bytes()
 }
 
-/// A text that is no longer than a caller is told, with a sign of what is missing.
+/// A text cut to what a caller may be sent, with a mark where something is missing.
 fn shortened(mut text: String, bytes_max: usize) -> String {
     const MISSING: char = '…';
     if text.len() > bytes_max {
