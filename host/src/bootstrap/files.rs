@@ -1,12 +1,12 @@
 //! How many files this process may have open: sockets are some, one for each slot and each connection
 //! to a database.
 //!
-//! Promises: as many as the system allows at most, whatever it allows at first. That is 1,024 on many
-//! machines, for programs that use `select`; this one does not.
+//! Promises: the limit is raised to the most that the system allows. Many machines set it to 1,024 at first,
+//! for the sake of programs that use `select`; this one does not.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Those that have nothing to do with slots, generously.
+/// A generous number for all that does not belong to a slot.
 const OTHERS: u64 = 64;
 /// A slot's own: its connections to the Runtime API, one for events and one for answers, and one to a
 /// database.
@@ -19,16 +19,16 @@ pub(super) fn raise_limit() {
         current: limit.maximum,
         ..limit
     };
-    // Who needs more than there are then is told so by what needs them.
+    // If there are too few, whatever needs one more reports it.
     let _ = setrlimit(Resource::Nofile, highest);
 }
 
-/// For how many slots the files suffice.
+/// For how many slots the limit suffices.
 pub(super) fn slots_max() -> u32 {
     slots_of(getrlimit(Resource::Nofile).current)
 }
 
-/// For how many they would; None is no limit.
+/// For how many slots this limit would suffice; None is no limit.
 fn slots_of(files: Option<u64>) -> u32 {
     let slots = files.map_or(u64::MAX, |files| files.saturating_sub(OTHERS) / OF_SLOT);
     u32::try_from(slots).unwrap_or(u32::MAX).max(1)

@@ -1,12 +1,12 @@
 //! `bootstrap`: from the start of the process to its first event.
 //!
 //! Promises:
-//! - a start that fails, or has no end, is reported to Lambda with what was wrong and what to do, then
-//!   the process ends with status 1; so it is with a restore from a snapshot;
-//! - what a start waits for, it waits for side by side: the component, the connections, and the
+//! - a start that fails, or takes too long, is reported to Lambda with what was wrong and what to do, and then
+//!   the process ends with status 1; the same holds for a restore from a snapshot;
+//! - what a start has to wait for, it waits for side by side: the component, the connections, and the
 //!   registration that makes SIGTERM come;
-//! - a database that cannot be reached does not keep a function from starting, and one that is silent
-//!   does so for [`limits::WARM_PATIENCE`];
+//! - a database that cannot be reached does not keep a function from starting, and one that is silent delays it
+//!   by no more than [`limits::WARM_PATIENCE`];
 //! - SIGTERM ends a start as well, from its very beginning, and the report of one that has failed.
 
 use std::pin::pin;
@@ -32,8 +32,8 @@ use crate::telemetry::{self, FATAL};
 mod files;
 mod variables;
 
-/// Turns of the runtime after which a server on the same machine has been asked for a connection: one to
-/// connect, one to send the first message.
+/// Turns of the runtime in which the first message to a server on the same machine gets out: one to connect,
+/// one to send it.
 const ASKING_TURNS: u32 = 3;
 
 /// Everything that is there before the first event is asked for.
@@ -73,7 +73,7 @@ pub fn bootstrap() -> ExitCode {
             .map(|workers| Workers::new(workers.handle().clone()));
         run(&address, shutdown, workers).await
     });
-    // Whatever still runs is past the time that a drain leaves it.
+    // Whatever still runs has used up the time that the drain left it.
     home.shutdown_background();
     if let Some(workers) = workers {
         workers.shutdown_background();
@@ -93,11 +93,11 @@ pub fn bootstrap() -> ExitCode {
     }
 }
 
-/// One thread for everything: two would only hand things to each other. Where several events come at a time,
-/// there are others beside it for guests that compute.
+/// One thread for everything, since two would only hand things to each other. Where several events come at a
+/// time, there are worker threads beside it for guests that compute.
 fn runtimes() -> std::io::Result<(Runtime, Option<Runtime>, Shutdown)> {
     let home = Builder::new_current_thread().enable_all().build()?;
-    // Before all else: until then, a signal is the end of the process in the middle of whatever that does.
+    // Listened for before anything else: until then, a signal kills the process in the middle of what it does.
     let shutdown = {
         let _home = home.enter();
         Shutdown::on_signals()?
@@ -138,7 +138,7 @@ async fn run(
     if variables::is_snapshot() {
         restore(&started, api()).await?;
     }
-    // With a single one, a request for the next event before the answer may be taken for a repetition.
+    // With a single slot, a request for the next event before the answer may be taken for a repetition.
     let apis = (0..started.slots).map(|_| match started.slots {
         1 => api(),
         _ => api().posting_in_background(),
@@ -200,7 +200,7 @@ async fn start(
     }))
 }
 
-/// Gives a start up that takes longer than this, where there is a limit.
+/// Gives up a start that takes longer than `limit`, if there is one.
 async fn within<T>(
     limit: Option<Duration>,
     building: impl Future<Output = Result<T, Fault>>,
@@ -218,8 +218,8 @@ async fn within<T>(
     })
 }
 
-/// Asks the databases for connections. A server takes longer to greet than everything else to be made ready:
-/// it is asked before the processor is busy with that.
+/// Begins to connect to the databases. A server takes longer to reply than anything else takes to be made
+/// ready, so it is asked first, before the processor is busy.
 async fn ask(config: &Config, databases: &Databases, handler: &str) -> JoinHandle<()> {
     let warm_up = config.functions.get(handler).map(serve::warm_up::read);
     let databases = databases.clone();
@@ -231,7 +231,7 @@ async fn ask(config: &Config, databases: &Databases, handler: &str) -> JoinHandl
     warming
 }
 
-/// Loads the component, by a thread of its own, and builds its instances, while the databases greet.
+/// Loads the component on a thread of its own, and builds its instances, while the databases are connected to.
 async fn build(
     config: Config,
     databases: Databases,
@@ -240,7 +240,7 @@ async fn build(
     warming: JoinHandle<()>,
 ) -> Result<(Arc<Environment>, Arc<Function>), Fault> {
     let patience = match variables::is_snapshot() {
-        // What is connected only later would be in the snapshot.
+        // A connection made only later would become part of the snapshot.
         true => limits::WARM_TIMEOUT,
         false => limits::WARM_PATIENCE,
     };
@@ -259,7 +259,8 @@ async fn build(
         Fault::new(Kind::Internal, message)
     })?;
     warm(&function).await?;
-    // It goes on if it takes longer, has its own bound, and says itself what could not be opened.
+    // If it takes longer it goes on in the background: it has a bound of its own, and logs what could not be
+    // opened.
     let _ = timeout_at(until.into(), warming).await;
     Ok((environment, function))
 }

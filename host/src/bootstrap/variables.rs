@@ -17,8 +17,8 @@ use crate::limits;
 /// The function's handler.
 const HANDLER: &str = "_HANDLER";
 
-/// The configuration as deployed: the function's own folder has it. It may speak of functions that are
-/// deployed elsewhere.
+/// The configuration as deployed, in the function's own folder. It may name functions that are deployed
+/// elsewhere.
 pub(super) fn load() -> Result<Config, Fault> {
     let folder = variable("LAMBDA_TASK_ROOT").map_or_else(|| PathBuf::from("."), PathBuf::from);
     let handler = variable(HANDLER);
@@ -27,7 +27,8 @@ pub(super) fn load() -> Result<Config, Fault> {
         .map_err(|error| Fault::new(Kind::InvalidConfiguration, error.to_string()))
 }
 
-/// What is logged, and how: also where the configuration cannot be read, which the log has to say.
+/// What is logged, and how. There is an answer even if the configuration cannot be read, since the log has to
+/// say so.
 pub(super) fn log(config: &Result<Config, Fault>) -> LogConfig {
     match config {
         Ok(config) => config.log,
@@ -95,8 +96,8 @@ pub(super) fn identity(timeout: Duration) -> FunctionIdentity {
     }
 }
 
-/// How many invocations Lambda sends at a time: one, except on Lambda Managed Instances. What is no
-/// number is one as well, and what is out of range the nearest that is not.
+/// How many invocations Lambda sends at a time: one, except on Lambda Managed Instances. What is no number
+/// counts as one, and a number out of range as the nearest in it.
 pub(super) fn slots() -> u32 {
     let asked = variable(MAX_CONCURRENCY).and_then(|number| number.parse().ok());
     asked.unwrap_or(1).clamp(1, limits::SLOTS_MAX)
@@ -122,8 +123,9 @@ pub(super) fn is_managed() -> bool {
     config::is_managed(&variable)
 }
 
-/// Whether the environment is started ahead of any event. Such a start has minutes, after which Lambda
-/// does not say what was wrong; one for an event Lambda ends itself, and starts again.
+/// Whether the environment starts without an event that waits for it. Such a start may take minutes, and if it
+/// takes longer Lambda does not say what was wrong. A start for an event is ended by Lambda itself, which then
+/// starts it again.
 pub(super) fn starts_before_events() -> bool {
     is_managed() || is_snapshot() || is_initialized_as("provisioned-concurrency")
 }
