@@ -21,7 +21,7 @@ use tokio_rustls::rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-use super::known::Known;
+use super::verifier::Verifier;
 use crate::config::Verify;
 use crate::config::address::Roots;
 
@@ -82,7 +82,7 @@ impl Trust {
                 let strict = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
                     .build()
                     .map_err(|error| failed(&error))?;
-                Arc::new(Known {
+                Arc::new(Verifier {
                     strict,
                     certificates: self.known.clone(),
                     any_name: verify == Verify::Ca,

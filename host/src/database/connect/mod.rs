@@ -19,7 +19,6 @@ mod endpoints;
 mod failure;
 mod iam;
 mod joint;
-mod known;
 mod local;
 mod login;
 mod passfile;
@@ -30,6 +29,7 @@ mod search;
 mod secret;
 mod stream;
 mod tls;
+mod verifier;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -25,8 +25,8 @@ use tokio_rustls::rustls::{CertificateError, ClientConfig, Error};
 
 use super::certificate::{self, Trust};
 use super::failure::Failure;
-use super::known;
 use super::stream::Stream;
+use super::verifier;
 use crate::config::address::{AddressParts, Roots, SslMode};
 use crate::config::{DatabaseConfig, PasswordSource, Verify};
 
@@ -289,7 +289,7 @@ fn described(error: &Error, name: &ServerName<'_>) -> Failure {
         CertificateError::NotValidForName => {
             Failure::Misnamed(format!("the server's certificate is not for {host}"))
         }
-        _ if known::is_an_authoritys(error) => Failure::Tls(
+        _ if verifier::is_an_authoritys(error) => Failure::Tls(
             "the server's certificate is made for an authority (CA:TRUE), so only that very certificate in the \
              file of tls = { ca = \"file.pem\" }, or sslrootcert, makes it trusted"
                 .to_owned(),

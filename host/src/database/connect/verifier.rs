@@ -17,7 +17,7 @@ use tokio_rustls::rustls::{CertificateError, DigitallySignedStruct, Error, Signa
 
 /// Checks all that is checked of a server's certificate, and takes one of these as well.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct Verifier {
     pub(super) strict: Arc<WebPkiServerVerifier>,
     /// The certificates that are trusted by name of their file.
     pub(super) certificates: Arc<[CertificateDer<'static>]>,
@@ -25,7 +25,7 @@ pub(super) struct Known {
     pub(super) any_name: bool,
 }
 
-impl Known {
+impl Verifier {
     /// Checks one that the strict check has refused.
     fn check(
         &self,
@@ -48,7 +48,7 @@ impl Known {
     }
 }
 
-impl ServerCertVerifier for Known {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
