@@ -144,7 +144,7 @@ pub const LOGIN_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// starts another.
 pub const LOOK_UP_PATIENCE: Duration = Duration::from_secs(1);
 /// How many runs of the same work may be under way at a time, where an earlier one may be stuck.
-pub const JOINT_WORK_MAX: usize = 3;
+pub const SINGLE_FLIGHT_MAX: usize = 3;
 /// How often a wait for a new connection checks whether that is in vain while another connection has become
 /// idle. Also, how long an invocation that holds all connections, waits for one more and does nothing on its
 /// own is let wait, before it is told that it waits for itself.

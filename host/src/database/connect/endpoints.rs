@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
-use super::joint::Joint;
+use super::single_flight::SingleFlight;
 use super::stream::Endpoint;
 use crate::config::address::{Host, HostName};
 use crate::limits;
@@ -18,7 +18,7 @@ type Found = Result<Vec<SocketAddr>, String>;
 
 /// The look-ups of the names of an address.
 pub(super) struct Endpoints {
-    names: BTreeMap<String, Joint<Found>>,
+    names: BTreeMap<String, SingleFlight<Found>>,
     /// How one is looked up; this may take long, and so is done on a thread of its own.
     look_up: fn(&str) -> io::Result<Vec<SocketAddr>>,
 }
@@ -27,7 +27,9 @@ impl Endpoints {
     /// Those of these hosts, of which none is looked up yet.
     pub(super) fn of(hosts: &[Host]) -> Self {
         let names = hosts.iter().filter_map(|host| match &host.name {
-            HostName::Name(name) => Some((name.clone(), Joint::new(limits::LOOK_UP_PATIENCE))),
+            HostName::Name(name) => {
+                Some((name.clone(), SingleFlight::new(limits::LOOK_UP_PATIENCE)))
+            }
             HostName::Folder(_) => None,
         });
         Self {
@@ -57,8 +59,8 @@ impl Endpoints {
             return Ok(vec![(address, 0).into()]);
         }
         let broken_off = || "its name was not resolved".to_owned();
-        let joint = self.names.get(name).ok_or_else(broken_off)?;
-        let looking = joint.join(|| {
+        let flight = self.names.get(name).ok_or_else(broken_off)?;
+        let looking = flight.join(|| {
             let (name, look_up) = (name.to_owned(), self.look_up);
             async move {
                 let found = tokio::task::spawn_blocking(move || look_up(&name)).await;

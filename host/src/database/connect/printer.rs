@@ -15,8 +15,8 @@ use tokio::process::Command;
 use tokio::time::{timeout, timeout_at};
 
 use super::failure::Failure;
-use super::joint::Joint;
 use super::secret::{Password, checked};
+use super::single_flight::SingleFlight;
 use crate::limits;
 use crate::lock::lock;
 
@@ -24,7 +24,7 @@ use crate::lock::lock;
 pub(super) struct Printer {
     words: Arc<[String]>,
     printed: Arc<Mutex<Option<Password>>>,
-    running: Joint<Result<Password, String>>,
+    running: SingleFlight<Result<Password, String>>,
 }
 
 impl Printer {
@@ -34,7 +34,7 @@ impl Printer {
             words: words.into(),
             printed: Arc::default(),
             // One that has taken longer has stood still with the process, and what it talked to has not.
-            running: Joint::new(limits::PASSWORD_COMMAND_TIMEOUT),
+            running: SingleFlight::new(limits::PASSWORD_COMMAND_TIMEOUT),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Promises: it goes on to its end, whoever still waits; whoever comes meanwhile waits for the same, unless that has
 //! taken so long already that it may be stuck, as after a freeze: then one more is begun beside it, but never more than
-//! [`limits::JOINT_WORK_MAX`]; whoever comes after its end begins it anew.
+//! [`limits::SINGLE_FLIGHT_MAX`]; whoever comes after its end begins it anew.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use crate::limits;
 use crate::lock::lock;
 
 /// The work that is under way, if it is.
-pub(super) struct Joint<T: Clone> {
+pub(super) struct SingleFlight<T: Clone> {
     /// How long it may take before one who comes then does not rely on it.
     patience: Duration,
     place: Arc<Mutex<Place<T>>>,
@@ -48,7 +48,7 @@ impl<T: Clone> Drop for Over<T> {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Joint<T> {
+impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     /// Nothing is under way; what will be is relied on for so long.
     pub(super) fn new(patience: Duration) -> Self {
         let place = Place {
@@ -68,7 +68,7 @@ impl<T: Clone + Send + Sync + 'static> Joint<T> {
     {
         let running = {
             let mut place = lock(&self.place);
-            let is_full = place.running >= limits::JOINT_WORK_MAX;
+            let is_full = place.running >= limits::SINGLE_FLIGHT_MAX;
             let reliable = place.newest.as_ref().filter(|newest| {
                 // A clock that was set back counts as long ago.
                 let age = newest.begun.elapsed().unwrap_or(Duration::MAX);
@@ -118,10 +118,13 @@ mod tests {
 
     #[tokio::test]
     async fn work_goes_on_though_nobody_waits_and_serves_whoever_comes_meanwhile() {
-        let (joint, gate) = (Joint::new(Duration::MAX), Arc::new(Semaphore::new(0)));
+        let (flight, gate) = (
+            SingleFlight::new(Duration::MAX),
+            Arc::new(Semaphore::new(0)),
+        );
         let begun = AtomicUsize::new(0);
         let join = || {
-            joint.join(|| {
+            flight.join(|| {
                 let (number, gate) = (begun.fetch_add(1, Ordering::SeqCst), gate.clone());
                 async move {
                     let permit = gate.acquire().await.expect("it is never closed");
@@ -142,15 +145,15 @@ mod tests {
 
     #[tokio::test]
     async fn what_takes_long_is_begun_anew_beside_it_and_not_without_end() {
-        let joint = Joint::new(Duration::ZERO);
+        let flight = SingleFlight::new(Duration::ZERO);
         let begun = AtomicUsize::new(0);
-        for _ in 0..limits::JOINT_WORK_MAX + 5 {
-            let mut stuck = pin!(joint.join(|| {
+        for _ in 0..limits::SINGLE_FLIGHT_MAX + 5 {
+            let mut stuck = pin!(flight.join(|| {
                 begun.fetch_add(1, Ordering::SeqCst);
                 std::future::pending::<()>()
             }));
             assert!(futures_util::poll!(stuck.as_mut()).is_pending());
         }
-        assert_eq!(begun.load(Ordering::SeqCst), limits::JOINT_WORK_MAX);
+        assert_eq!(begun.load(Ordering::SeqCst), limits::SINGLE_FLIGHT_MAX);
     }
 }
