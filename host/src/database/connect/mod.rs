@@ -21,7 +21,7 @@ mod iam;
 mod local;
 mod login;
 mod passfile;
-mod printer;
+mod password_command;
 mod progress;
 mod role;
 mod search;

@@ -7,7 +7,7 @@
 //! - what the server refuses is read or made once more, and tried once more if that may help;
 //! - no secret is in an error or in a `Debug` output.
 //!
-//! Left to others: when a command runs ([`super::printer`]).
+//! Left to others: when a command runs ([`super::password_command`]).
 
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
@@ -16,7 +16,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time::timeout_at;
 
 use super::failure::Failure;
-use super::printer::Printer;
+use super::password_command::PasswordCommand;
 use super::{iam, passfile};
 use crate::config::address::Host;
 use crate::config::{self, PasswordSource};
@@ -36,7 +36,7 @@ pub(super) enum Secret {
     /// A variable of the environment.
     Variable(String),
     /// What a program prints.
-    Printed(Printer),
+    Printed(PasswordCommand),
     /// A token for this region, signed with what these variables hold or lead to.
     Iam {
         region: Option<String>,
@@ -50,7 +50,7 @@ impl Secret {
             None => Self::Given(given),
             Some(PasswordSource::File(path)) => Self::File(path),
             Some(PasswordSource::Variable(name)) => Self::Variable(name),
-            Some(PasswordSource::Command(words)) => Self::Printed(Printer::new(words)),
+            Some(PasswordSource::Command(words)) => Self::Printed(PasswordCommand::new(words)),
             Some(PasswordSource::Iam { region }) => Self::Iam {
                 region,
                 variable: config::variable,
@@ -94,7 +94,7 @@ impl Secret {
                     .map_err(Failure::Secret)?;
                 Ok(Some(token.into_bytes()))
             }
-            Self::Printed(printer) => printer.password(until).await.map(Some),
+            Self::Printed(command) => command.password(until).await.map(Some),
         }
     }
 
@@ -115,7 +115,7 @@ impl Secret {
             Self::File(_) | Self::LookedUp { .. } | Self::Variable(_) => {
                 self.read(host, user, until).await?
             }
-            Self::Printed(printer) => Some(printer.password_after(refused, until).await?),
+            Self::Printed(command) => Some(command.password_after(refused, until).await?),
         };
         Ok(fresh.filter(|fresh| Some(fresh) != refused))
     }

@@ -21,13 +21,13 @@ use crate::limits;
 use crate::lock::lock;
 
 /// The program, and what it printed last.
-pub(super) struct Printer {
+pub(super) struct PasswordCommand {
     words: Arc<[String]>,
     printed: Arc<Mutex<Option<Password>>>,
     running: SingleFlight<Result<Password, String>>,
 }
 
-impl Printer {
+impl PasswordCommand {
     /// A program and its arguments, which has printed nothing yet.
     pub(super) fn new(words: Vec<String>) -> Self {
         Self {
