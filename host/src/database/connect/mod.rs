@@ -23,9 +23,9 @@ mod login;
 mod passfile;
 mod password_command;
 mod progress;
-mod role;
 mod search;
 mod secret;
+mod server_kind;
 mod single_flight;
 mod stream;
 mod tls;
@@ -52,9 +52,9 @@ use crate::fault::{Fault, Kind};
 use crate::limits;
 use endpoints::Endpoints;
 use failure::Failures;
-use role::Belief;
 use search::Search;
 use secret::Secret;
+use server_kind::Belief;
 use tls::Tls;
 
 /// Where a database is and how to log in there: everything but the moment.

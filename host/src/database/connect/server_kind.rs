@@ -16,7 +16,7 @@ use crate::config::address::Target;
 
 /// What a server is, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Role {
+struct ServerKind {
     standby: bool,
     /// Whether transactions are read-only by default.
     read_only: bool,
@@ -60,7 +60,7 @@ impl Belief {
         let doubts = self.doubts.load(Ordering::Relaxed);
         let is_pooled = self.is_pooled.load(Ordering::Relaxed);
         let is_doubted = is_pooled || doubts != self.answered.load(Ordering::Relaxed);
-        let role = match Role::told(told) {
+        let kind = match ServerKind::told(told) {
             Some(told) if !is_doubted => told,
             told => {
                 let found = ask(exchange).await?;
@@ -75,11 +75,11 @@ impl Belief {
                 found
             }
         };
-        role.suits(target).map_err(Failure::Unsuitable)
+        kind.suits(target).map_err(Failure::Unsuitable)
     }
 }
 
-impl Role {
+impl ServerKind {
     fn told(parameters: &BTreeMap<String, String>) -> Option<Self> {
         let is_on = |name: &str| parameters.get(name).map(|value| value == "on");
         Some(Self {
@@ -117,13 +117,13 @@ impl Role {
     }
 }
 
-async fn ask(exchange: &mut Exchange) -> Result<Role, Failure> {
+async fn ask(exchange: &mut Exchange) -> Result<ServerKind, Failure> {
     const QUESTION: &str = "SELECT pg_catalog.pg_is_in_recovery()::text, \
          pg_catalog.current_setting('transaction_read_only')";
     exchange
         .send(|buffer| frontend::query(QUESTION, buffer))
         .await?;
-    let mut role = None;
+    let mut kind = None;
     loop {
         match exchange.message().await? {
             Message::DataRow(row) => {
@@ -132,12 +132,12 @@ async fn ask(exchange: &mut Exchange) -> Result<Role, Failure> {
                     let range = ranges.get(column).cloned().flatten();
                     range.and_then(|range| row.buffer().get(range)) == Some(word)
                 };
-                role = Some(Role {
+                kind = Some(ServerKind {
                     standby: is(0, b"true"),
                     read_only: is(1, b"on"),
                 });
             }
-            Message::ReadyForQuery(_) => return role.ok_or_else(out_of_turn),
+            Message::ReadyForQuery(_) => return kind.ok_or_else(out_of_turn),
             Message::RowDescription(_)
             | Message::CommandComplete(_)
             | Message::NoticeResponse(_)
@@ -153,13 +153,13 @@ mod tests {
 
     #[test]
     fn each_target_takes_what_libpq_takes() {
-        let role = |standby, read_only| Role { standby, read_only };
+        let kind = |standby, read_only| ServerKind { standby, read_only };
         // A primary, a primary that is read-only by default, a standby (whatever it says).
-        let roles = [
-            role(false, false),
-            role(false, true),
-            role(true, false),
-            role(true, true),
+        let kinds = [
+            kind(false, false),
+            kind(false, true),
+            kind(true, false),
+            kind(true, true),
         ];
         #[rustfmt::skip]
         let cases = [
@@ -171,7 +171,7 @@ mod tests {
             (Target::Standby, [false, false, true, true]),
         ];
         for (target, expected) in cases {
-            let suits = roles.map(|role| role.suits(target).is_ok());
+            let suits = kinds.map(|kind| kind.suits(target).is_ok());
             assert_eq!(suits, expected, "{target:?}");
         }
     }
@@ -180,7 +180,7 @@ mod tests {
     fn a_server_that_does_not_say_what_it_is_is_asked() {
         let told = |pairs: &[(&str, &str)]| {
             let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-            Role::told(&pairs.iter().map(own).collect())
+            ServerKind::told(&pairs.iter().map(own).collect())
         };
         assert_eq!(told(&[("server_version", "13.1")]), None);
         assert_eq!(told(&[("in_hot_standby", "on")]), None);
@@ -189,7 +189,7 @@ mod tests {
                 ("in_hot_standby", "on"),
                 ("default_transaction_read_only", "off")
             ]),
-            Some(Role {
+            Some(ServerKind {
                 standby: true,
                 read_only: false
             })
