@@ -70,9 +70,9 @@ impl Connection {
             return Err(error);
         }
         self.begin_request();
-        std::mem::swap(&mut self.forgetting, &mut self.under_way.forgotten);
-        self.under_way.leading = leaders.len() as u32;
-        self.under_way.began = self.beginning.take();
+        std::mem::swap(&mut self.forgetting, &mut self.in_flight.forgotten);
+        self.in_flight.leading = leaders.len() as u32;
+        self.in_flight.began = self.beginning.take();
         self.flowing = None;
         self.secured = std::mem::take(&mut self.securing);
         // A failed transaction executes nothing.
@@ -103,11 +103,11 @@ impl Connection {
 
     /// What is known of the last request is over, and what the next one changes can be undone.
     pub fn begin_request(&mut self) {
-        self.under_way.renew();
-        self.under_way.was_secured = self.secured;
-        self.under_way.had_sequences = self.has_sequences;
+        self.in_flight.renew();
+        self.in_flight.was_secured = self.secured;
+        self.in_flight.had_sequences = self.has_sequences;
         let cancelled = self.cancel_after.take();
-        self.under_way.until = cancelled.and_then(|after| Instant::now().checked_add(after));
+        self.in_flight.until = cancelled.and_then(|after| Instant::now().checked_add(after));
     }
 
     /// How long the next request may take, if that is less than its terms say.

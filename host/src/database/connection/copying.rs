@@ -51,15 +51,15 @@ impl Connection {
             true => self.send_open(Effects::of(sql), write)?,
             false => self.send(Effects::of(sql), write)?,
         }
-        self.under_way.executing = true;
+        self.in_flight.executing = true;
         loop {
             match self.reply().await? {
                 tag if tag == expected => {
                     if copying_in {
                         self.wire.begin_copy();
                     }
-                    self.under_way.copying = true;
-                    self.under_way.pieces = Pieces::of(sql, self.wire.body());
+                    self.in_flight.copying = true;
+                    self.in_flight.pieces = Pieces::of(sql, self.wire.body());
                     return Ok(());
                 }
                 tag @ (tags::COPY_IN_RESPONSE_TAG
@@ -84,7 +84,7 @@ impl Connection {
             // A piece is far smaller than what 31 bits can count.
             out.put_i32(4 + piece.len() as i32);
             out.put_slice(piece);
-            let flushed = match self.under_way.until {
+            let flushed = match self.in_flight.until {
                 None => self.wire.flush().await,
                 Some(until) => {
                     let flushing = self.until(until, async |wire| wire.flush().await);
@@ -125,7 +125,7 @@ impl Connection {
             match self.reply().await? {
                 tags::COPY_DATA_TAG => {
                     batch.cells.extend_from_slice(self.wire.body());
-                    batch.rows += u32::from(self.under_way.pieces.next_is_row(self.wire.body()));
+                    batch.rows += u32::from(self.in_flight.pieces.next_is_row(self.wire.body()));
                     if batch.cells.len() >= bytes {
                         return Ok(());
                     }

@@ -154,7 +154,7 @@ impl Connection {
                 tag => self.describe(tag, &mut shape)?,
             }
         }
-        (self.under_way.executing, self.under_way.bound) = (true, true);
+        (self.in_flight.executing, self.in_flight.bound) = (true, true);
         let portal = (!execution.portal.is_empty()).then_some(execution.portal);
         let Some(name) = execution.parsed_as else {
             let description = execution.description.ok_or(Error::Ended)?;
@@ -314,7 +314,7 @@ impl Connection {
     pub async fn control(&mut self, sql: &str) -> Result<bool> {
         let command = Command::new(sql);
         self.send(Effects::NONE, |out| command.write(out))?;
-        self.under_way.executing = true;
+        self.in_flight.executing = true;
         let mut done = true;
         loop {
             match self.reply().await? {

@@ -38,6 +38,7 @@ pub mod copying;
 pub mod demotion;
 pub mod ending;
 pub mod exchange;
+mod in_flight;
 pub mod lifetime;
 pub mod pipeline;
 mod portals;
@@ -48,16 +49,15 @@ mod savepoints;
 mod server_timeouts;
 pub mod settling;
 mod simple;
-mod under_way;
 
 use batch::Rest;
 use cancelling::{Canceller, Cancelling};
 use demotion::Vouched;
+use in_flight::InFlight;
 use lifetime::Lifetime;
 use portals::Portals;
 use savepoints::Savepoints;
 use server_timeouts::ServerTimeouts;
-use under_way::UnderWay;
 
 /// One connection. Whoever holds it has it alone.
 pub struct Connection {
@@ -83,7 +83,7 @@ pub struct Connection {
     pub secured: bool,
     /// The guest's own that are to be forgotten.
     pub savepoints: Savepoints,
-    under_way: UnderWay,
+    in_flight: InFlight,
     /// Whether its transaction is to fail: a guest was told that a request has, of which the server does not know that.
     fails_later: bool,
     /// What its transaction has left open.
@@ -172,7 +172,7 @@ impl Connection {
             securing: false,
             secured: false,
             savepoints: Savepoints::default(),
-            under_way: UnderWay::default(),
+            in_flight: InFlight::default(),
             fails_later: false,
             portals: Portals::default(),
             flowing: None,

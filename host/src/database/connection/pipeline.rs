@@ -97,7 +97,7 @@ impl Connection {
         let between = self.terms.prelude.iter().len() as u32;
         for (index, plan) in plans.iter().enumerate() {
             if index > 0 {
-                self.under_way.leading = between;
+                self.in_flight.leading = between;
             }
             let answer = self.answer(plan, &mut bytes).await;
             self.fails_later |= matches!(answer, Err(Error::TooLarge(_)));
@@ -260,7 +260,7 @@ impl Connection {
     /// What the server says of a statement that is parsed on the way, and its rows.
     async fn answer(&mut self, plan: &Plan, bytes: &mut usize) -> Result<(Shape, Batch)> {
         let mut shape = Shape::default();
-        self.under_way.bound = false;
+        self.in_flight.bound = false;
         loop {
             match self.reply().await? {
                 tags::BIND_COMPLETE_TAG => break,
@@ -268,7 +268,7 @@ impl Connection {
                 _ => return Err(self.wire.garbage("no bound statement where one was due")),
             }
         }
-        (self.under_way.executing, self.under_way.bound) = (true, true);
+        (self.in_flight.executing, self.in_flight.bound) = (true, true);
         Ok((shape, self.all_rows(bytes).await?))
     }
 

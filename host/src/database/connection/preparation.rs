@@ -299,7 +299,7 @@ impl Connection {
         error: &Error,
     ) -> bool {
         // What it has bound was there: what is not is a name of the guest's own, or a function's.
-        if error.kind() == "26000" && self.under_way.bound {
+        if error.kind() == "26000" && self.in_flight.bound {
             return false;
         }
         let remembered = known || keys.iter().any(|key| self.statements.contains(key));
@@ -320,7 +320,7 @@ impl Connection {
                 .all(|key| kinds::is_data(&key.sql) || varies(&key.sql))
         };
         let firm = ground.is_firm() || self.secured;
-        if !firm || (self.under_way.executing && !undone()) {
+        if !firm || (self.in_flight.executing && !undone()) {
             return false;
         }
         match ground {
@@ -351,7 +351,7 @@ impl Connection {
     /// it had, which the server then refuses before it has bound the arguments.
     pub fn is_outdated(&self, error: &Error) -> bool {
         error.is_stale_plan()
-            || (self.under_way.leading == 0 && !self.under_way.bound && error.is_misfit())
+            || (self.in_flight.leading == 0 && !self.in_flight.bound && error.is_misfit())
     }
 }
 

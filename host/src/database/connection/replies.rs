@@ -23,22 +23,22 @@ impl Connection {
     /// is returned once it has said what became of the transaction, to whoever waits by then.
     pub async fn reply(&mut self) -> Result<u8> {
         loop {
-            if self.under_way.refusal.is_some() {
+            if self.in_flight.refusal.is_some() {
                 return Err(self.refused().await);
             }
             match self.message().await? {
                 tags::ERROR_RESPONSE_TAG => {
-                    self.under_way.refusal = Some(reply::error(&mut self.wire))
+                    self.in_flight.refusal = Some(reply::error(&mut self.wire))
                 }
                 tags::COMMAND_COMPLETE_TAG | tags::EMPTY_QUERY_RESPONSE_TAG
-                    if self.under_way.leading > 0 =>
+                    if self.in_flight.leading > 0 =>
                 {
-                    self.under_way.leading -= 1;
+                    self.in_flight.leading -= 1;
                     self.wire.unhear(NO_TRANSACTION);
                 }
                 tags::CLOSE_COMPLETE_TAG => {}
                 tags::READY_FOR_QUERY_TAG => return Ok(tags::READY_FOR_QUERY_TAG),
-                _ if self.under_way.leading > 0 => {}
+                _ if self.in_flight.leading > 0 => {}
                 tag => return Ok(tag),
             }
         }
@@ -46,7 +46,7 @@ impl Connection {
 
     /// Waits for the server's next message. If the request may not take so long, the server is asked to give it up.
     pub async fn message(&mut self) -> Result<u8> {
-        match self.under_way.until {
+        match self.in_flight.until {
             None => self.wire.message().await,
             Some(until) => {
                 let waiting = self.until(until, async |wire| wire.message().await);
@@ -65,7 +65,7 @@ impl Connection {
         if let Ok(done) = tokio::time::timeout_at(until.into(), wait(&mut self.wire)).await {
             return done;
         }
-        self.under_way.until = None;
+        self.in_flight.until = None;
         self.canceller().cancel().await;
         wait(&mut self.wire).await
     }
@@ -73,9 +73,9 @@ impl Connection {
     /// Takes the refusal, once the server has said what became of the transaction. Until then it stays
     /// here: whoever waits may give that up, and without it the rows before it would look like all of them.
     async fn refused(&mut self) -> Error {
-        let is_fatal = match &self.under_way.refusal {
+        let is_fatal = match &self.in_flight.refusal {
             Some(Error::Server(server)) => server.is_fatal(),
-            _ => return self.under_way.refusal.take().unwrap_or(Error::Ended),
+            _ => return self.in_flight.refusal.take().unwrap_or(Error::Ended),
         };
         self.timeouts.refused();
         if !is_fatal {
@@ -83,13 +83,13 @@ impl Connection {
             // The refusal says more than a loss that came after it.
             let _ = self.wire.drain().await;
         }
-        let error = self.under_way.refusal.take().unwrap_or(Error::Ended);
+        let error = self.in_flight.refusal.take().unwrap_or(Error::Ended);
         if is_fatal {
             self.wire.end();
             return self.last_words(error);
         }
         match &self.terms.prelude {
-            Some(prelude) if self.under_way.leading > 0 => prelude.refused(error),
+            Some(prelude) if self.in_flight.leading > 0 => prelude.refused(error),
             _ => error,
         }
     }
@@ -103,7 +103,7 @@ impl Connection {
         let Error::Server(server) = error else {
             return error;
         };
-        let lost = match (self.wire.lost(), self.under_way.executing) {
+        let lost = match (self.wire.lost(), self.in_flight.executing) {
             (lost @ Error::ConnectionLost { maybe_executed }, false) if maybe_executed => {
                 match server.is_said_while_idle() {
                     true => lost.unexecuted(),
@@ -177,12 +177,12 @@ impl Connection {
                     }
                 }
                 tags::COMMAND_COMPLETE_TAG => batch.affected = reply::affected(&self.wire),
-                tags::PORTAL_SUSPENDED_TAG => self.under_way.suspended = true,
+                tags::PORTAL_SUSPENDED_TAG => self.in_flight.suspended = true,
                 tag @ (tags::COPY_IN_RESPONSE_TAG | tags::COPY_OUT_RESPONSE_TAG) => {
                     return Err(self.misused_copy(tag).await);
                 }
                 tags::READY_FOR_QUERY_TAG => {
-                    batch.last = !self.under_way.suspended;
+                    batch.last = !self.in_flight.suspended;
                     return Ok(());
                 }
                 _ => {}

@@ -49,8 +49,8 @@ impl Connection {
     /// and cancelling would fail the transaction. By a `COPY` that nobody ends that has failed in any case, or is about
     /// to end.
     pub fn reads_on(&self) -> bool {
-        let in_transaction = self.wire.in_transaction() || self.under_way.began.is_some();
-        in_transaction && !self.under_way.copying && !self.fails_later
+        let in_transaction = self.wire.in_transaction() || self.in_flight.began.is_some();
+        in_transaction && !self.in_flight.copying && !self.fails_later
     }
 
     /// A guest is told that a request has failed, of which the server does not know that: its transaction is to
@@ -139,14 +139,14 @@ impl Connection {
         self.timeouts.forget();
         if self.wire.unsend() {
             // One that took none along has left it where it waits.
-            if let Some(began) = self.under_way.began.take() {
+            if let Some(began) = self.in_flight.began.take() {
                 self.beginning = Some(began);
             }
-            self.has_sequences = self.under_way.had_sequences;
-            self.secured = self.under_way.was_secured;
+            self.has_sequences = self.in_flight.had_sequences;
+            self.secured = self.in_flight.was_secured;
             self.savepoints.take_back();
-            self.forgetting.extend_from_slice(&self.under_way.forgotten);
-            self.under_way.forgotten.clear();
+            self.forgetting.extend_from_slice(&self.in_flight.forgotten);
+            self.in_flight.forgotten.clear();
             return Ok(());
         }
         if let Ok(drained) = tokio::time::timeout(limits::CANCEL_AFTER, self.wire.drain()).await {

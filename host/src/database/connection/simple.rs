@@ -33,7 +33,7 @@ impl Connection {
         self.wire.simple_query(sql)?;
         self.savepoints.end();
         self.begin_request();
-        (self.under_way.executing, self.under_way.bound) = (true, true);
+        (self.in_flight.executing, self.in_flight.bound) = (true, true);
         Ok(())
     }
 
@@ -59,10 +59,10 @@ impl Connection {
         match prelude {
             Some(prelude) => {
                 self.begin_command(&prelude.before(sql))?;
-                self.under_way.had_sequences = had_sequences;
-                self.under_way.leading = 1;
+                self.in_flight.had_sequences = had_sequences;
+                self.in_flight.leading = 1;
                 let done = self.finish().await;
-                done.map_err(|error| match self.under_way.leading {
+                done.map_err(|error| match self.in_flight.leading {
                     0 if stands_alone(sql) => prelude.around(error),
                     0 => prelude.unshifted(error),
                     // A text that cannot even be read is refused before any of it is executed.
@@ -71,7 +71,7 @@ impl Connection {
             }
             None => {
                 self.begin_command(sql)?;
-                self.under_way.had_sequences = had_sequences;
+                self.in_flight.had_sequences = had_sequences;
                 self.finish().await
             }
         }
@@ -106,7 +106,7 @@ impl Connection {
         };
         self.begin_command(&question)?;
         // If the connection ends by it, nothing of the guest's has begun.
-        (self.under_way.executing, self.under_way.bound) = (false, false);
+        (self.in_flight.executing, self.in_flight.bound) = (false, false);
         loop {
             match self.reply().await {
                 Ok(tags::DATA_ROW_TAG) => self.timeouts.learn(reply::text(&self.wire)),
@@ -131,7 +131,7 @@ impl Connection {
         let forgotten_since = std::mem::replace(&mut self.forgetting, forgetting);
         self.forgetting.extend_from_slice(&forgotten_since);
         written?;
-        if self.under_way.leading == 0 {
+        if self.in_flight.leading == 0 {
             // There is nothing to do first, and so nothing to wait for.
             self.wire.unsend();
             return Ok(());

@@ -13,7 +13,7 @@ use crate::database::wire::request::Command;
 
 /// The request whose answer is due, or was read last.
 #[derive(Default)]
-pub(super) struct UnderWay {
+pub(super) struct InFlight {
     /// The messages that it has taken along to forget what the server holds for no one.
     pub forgotten: BytesMut,
     /// The `BEGIN` in it.
@@ -41,7 +41,7 @@ pub(super) struct UnderWay {
     pub until: Option<Instant>,
 }
 
-impl UnderWay {
+impl InFlight {
     /// The next one, which nothing is known of yet.
     pub fn renew(&mut self) {
         let mut forgotten = std::mem::take(&mut self.forgotten);
