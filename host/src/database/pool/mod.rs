@@ -32,7 +32,7 @@ use crate::database::connect::{self, Address, Progress};
 use crate::database::connection::Connection;
 use crate::database::connection::demotion::Demotion;
 use crate::database::connection::lifetime::Lifetime;
-use crate::database::connection::presence::Silence;
+use crate::database::connection::liveness::Silence;
 use crate::database::error::{Error, Result, Unconnected};
 use crate::limits;
 
