@@ -9,7 +9,7 @@
 use postgres_protocol::message::backend as tags;
 
 use super::Connection;
-use super::settling::reset;
+use super::cleanup::reset;
 use crate::config::Prepare;
 use crate::database::error::{Error, Result};
 use crate::database::sql::residue::Residue;

@@ -1,7 +1,7 @@
 //! A request that has been composed: what it changed here, and how far its answer has come.
 //!
 //! Promises: each request starts anew; one that has not left can be taken back as if it had never been made
-//! ([`super::settling`]).
+//! ([`super::cleanup`]).
 
 use std::time::Instant;
 

@@ -6,7 +6,7 @@
 //! - any of its calls may be given up at any await: [`Connection::settle`] then ends what runs.
 //!
 //! Left to others: statements and their rows ([`self::exchange`]), how it is made clean
-//! ([`self::settling`]), who may use it when
+//! ([`self::cleanup`]), who may use it when
 //! ([`crate::database::pool`], [`crate::database::session`]).
 
 use std::collections::BTreeMap;
@@ -33,6 +33,7 @@ use crate::limits;
 pub mod batch;
 mod cancelling;
 mod catalog;
+pub mod cleanup;
 mod composing;
 pub mod copying;
 pub mod demotion;
@@ -47,7 +48,6 @@ mod preparation;
 mod replies;
 mod savepoints;
 mod server_timeouts;
-pub mod settling;
 mod simple;
 
 use batch::Rest;
