@@ -268,7 +268,7 @@ pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 pub const SETTLE_ALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a server may take to close its side after a good-bye. Where the network has forgotten the
 /// connection it never does.
-pub const PARTING_TIMEOUT: Duration = Duration::from_millis(100);
+pub const TERMINATE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// One line of a guest's output, in bytes as it is written; a longer one is cut into several. What
 /// the host says beside it has to fit as well into what Lambda takes as one line: 256 KiB.

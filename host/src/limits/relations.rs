@@ -58,7 +58,7 @@ const _: () = assert!(
 const _: () = assert!(SETTLE_TIMEOUT.as_secs() < SETTLE_ALL_TIMEOUT.as_secs());
 const _: () = assert!(SETTLE_ALL_TIMEOUT.as_secs() < DRAIN_TIMEOUT_LOCAL.as_secs());
 const _: () = assert!(DRAIN_TIMEOUT.as_secs() < DRAIN_TIMEOUT_MAX.as_secs());
-const _: () = assert!(PARTING_TIMEOUT.as_millis() < DRAIN_TIMEOUT.as_millis());
+const _: () = assert!(TERMINATE_TIMEOUT.as_millis() < DRAIN_TIMEOUT.as_millis());
 const _: () = assert!(EXPORT_TIMEOUT.as_millis() < EXPORT_PAUSE.as_millis());
 const _: () = assert!(WARM_DEFAULT <= POOL_DEFAULT);
 const _: () = assert!(INIT_TIMEOUT.as_secs() <= INIT_TIMEOUT_MAX.as_secs());

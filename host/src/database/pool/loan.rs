@@ -44,7 +44,7 @@ impl Loan {
     }
 
     /// Retires the connection, and waits until the server has closed its side. Whether it did in time.
-    pub async fn say_good_bye(mut self) -> bool {
+    pub async fn terminate(mut self) -> bool {
         self.settle_account();
         match self.object.take() {
             Some(object) => Object::take(object).close().await,

@@ -225,12 +225,12 @@ impl Pool {
     pub async fn close(&self) {
         let idle = self.inner.retain(|_, _| false).removed;
         self.inner.close();
-        say_good_bye(idle).await;
+        terminate(idle).await;
     }
 
     /// Says good-bye to the server on every connection that nobody uses, and goes on lending.
     pub async fn cool(&self) {
-        say_good_bye(self.inner.retain(|_, _| false).removed).await;
+        terminate(self.inner.retain(|_, _| false).removed).await;
     }
 
     /// A connection made before is asked whether its server takes writes, and one made from now on whether its server
@@ -297,7 +297,7 @@ impl Counts {
 
 /// Says good-bye on all of these, and waits a moment until the servers have closed their sides. The words have left
 /// by the time that this waits for the first time: whoever gives it up has been polite all the same.
-async fn say_good_bye(connections: impl IntoIterator<Item = Box<Connection>>) {
+async fn terminate(connections: impl IntoIterator<Item = Box<Connection>>) {
     let mut closing = Vec::new();
     for connection in connections {
         let mut closed = Box::pin(connection.close());
@@ -306,7 +306,7 @@ async fn say_good_bye(connections: impl IntoIterator<Item = Box<Connection>>) {
         }
     }
     let closing = futures_util::future::join_all(closing);
-    let _ = tokio::time::timeout(limits::PARTING_TIMEOUT, closing).await;
+    let _ = tokio::time::timeout(limits::TERMINATE_TIMEOUT, closing).await;
 }
 
 impl managed::Manager for Opener {

@@ -73,7 +73,7 @@ impl Seat {
         let is_over = match self.clean(within).await {
             None => true,
             Some(loan) if loan.is_dead() || loan.is_busy() => false,
-            Some(loan) => loan.say_good_bye().await,
+            Some(loan) => loan.terminate().await,
         };
         match is_over {
             true => Ok(()),

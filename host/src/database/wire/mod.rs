@@ -25,10 +25,10 @@ mod copying;
 pub mod notice;
 pub mod notification;
 mod oversized;
-mod parting;
 pub mod reply;
 pub mod request;
 mod room;
+mod terminate;
 mod transfer;
 
 use notice::Heard;

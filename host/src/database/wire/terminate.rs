@@ -22,7 +22,7 @@ impl Wire {
     }
 
     /// Says good-bye as far as that is possible without waiting.
-    pub fn part(&mut self) {
+    pub fn terminate(&mut self) {
         if self.owed == 0 && self.output.is_empty() && !self.dead {
             frontend::terminate(&mut self.output);
             let mut context = Context::from_waker(std::task::Waker::noop());
@@ -33,6 +33,6 @@ impl Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        self.part();
+        self.terminate();
     }
 }
