@@ -21,13 +21,13 @@ use crate::limits;
 use crate::telemetry::Traffic;
 
 mod arrived;
+mod buffers;
 mod copying;
 pub mod notice;
 pub mod notification;
 mod oversized;
 pub mod reply;
 pub mod request;
-mod room;
 mod terminate;
 mod transfer;
 
@@ -62,7 +62,7 @@ pub struct Wire {
     /// Bytes of a message too large to be held that have yet to arrive, and are dropped.
     dropping: usize,
     /// Whether room was made for a message that is larger than most.
-    swollen: bool,
+    enlarged: bool,
     /// `ReadyForQuery` messages that the server still owes.
     owed: u32,
     status: Status,
@@ -104,7 +104,7 @@ impl Wire {
             current: 0,
             unseen: 0,
             dropping: 0,
-            swollen: false,
+            enlarged: false,
             owed: 0,
             status: Status::Idle,
             transactions: 0,
@@ -236,7 +236,7 @@ impl Wire {
                         };
                         self.transactions += u64::from(self.status == Status::Idle);
                         self.owed = self.owed.saturating_sub(1);
-                        self.slim();
+                        self.shrink();
                         return Ok(tag);
                     }
                     _ => return Ok(tag),

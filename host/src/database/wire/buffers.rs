@@ -17,15 +17,15 @@ impl Wire {
     /// Makes room for a message of this length, of which a part has arrived.
     pub(super) fn make_room(&mut self, whole: usize) {
         self.input.reserve(whole - self.input.len());
-        self.swollen |= whole > limits::WIRE_BYTES_KEPT;
+        self.enlarged |= whole > limits::WIRE_BYTES_KEPT;
     }
 
     /// Gives back what no usual request or message needs, once the answer is there. What has arrived stays.
-    pub(super) fn slim(&mut self) {
+    pub(super) fn shrink(&mut self) {
         if self.owed > 0 {
             return;
         }
-        if std::mem::take(&mut self.swollen) {
+        if std::mem::take(&mut self.enlarged) {
             self.input = BytesMut::from(&self.input[..]);
         }
         if self.sent > limits::WIRE_BYTES_KEPT as u64 && self.output.is_empty() {
