@@ -217,7 +217,7 @@ pub const BATCH_BYTES_EAGER: usize = 32 * 1024;
 pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Rows that are read before the guest asks for them, so that another call can use the connection, in bytes;
 /// the last row may go beyond.
-pub const ASIDE_BYTES_MAX: usize = BATCH_BYTES_MAX;
+pub const BUFFERED_ROWS_BYTES_MAX: usize = BATCH_BYTES_MAX;
 /// Rows in one batch, for rows that have no columns and so no bytes.
 pub const BATCH_ROWS_MAX: u32 = 1_000_000;
 /// Rows that are fetched from a portal at first, before it is known how large they are.

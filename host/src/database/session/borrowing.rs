@@ -125,14 +125,14 @@ impl Session {
         let holds = |most| self.standstill(most, |seat| Arc::ptr_eq(seat.database(), database));
         let lending = pin!(database.lend(until, wait, &holds, &self.account));
         let loan = self.unless_ended(lending).await?;
-        let (account, aside) = (self.account.clone(), self.asides.one_more());
+        let (account, buffered) = (self.account.clone(), self.buffered.one_more());
         let seat = Arc::new(Seat::new(
             database.clone(),
             account,
             loan,
             role,
             room,
-            aside,
+            buffered,
         ));
         drop(seat.begin_turn(self.next_turn()));
         self.admit_seat(&seat)?;

@@ -135,12 +135,12 @@ impl Cursor {
     }
 
     async fn fetch_some(&self, fetch: &mut Fetch, bytes: usize) -> Result<Batch> {
-        let fetched = match self.seat.take_aside(&fetch.rest) {
+        let fetched = match self.seat.take_buffered(&fetch.rest) {
             Some(batch) => Ok(batch),
             None => match self.fetch_more(fetch, bytes).await {
                 Err(Error::InUse) => return Err(Error::InUse),
                 // They may have been read by another call while this one waited for its turn.
-                Err(Error::Ended) => self.seat.take_aside(&fetch.rest).ok_or(Error::Ended),
+                Err(Error::Ended) => self.seat.take_buffered(&fetch.rest).ok_or(Error::Ended),
                 fetched => fetched,
             },
         };
@@ -164,7 +164,7 @@ impl Cursor {
             .with_loan(&self.seat, Claim::to_go_on(flow), async |loan| {
                 // Whoever had the turn before has read some of them, but did not come to the end: what is
                 // on its way now comes behind those.
-                if let Some(batch) = self.seat.take_aside(rest) {
+                if let Some(batch) = self.seat.take_buffered(rest) {
                     return Ok(batch);
                 }
                 // From here on, rows that arrive while nobody waits are lost, and so are those after them.

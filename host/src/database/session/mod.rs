@@ -30,11 +30,11 @@ use crate::invocation::Deadline;
 use crate::limits;
 use crate::lock::lock;
 use crate::telemetry::Account;
-use aside::Asides;
+use buffered_rows::AllBufferedRows;
 use grants::Grants;
 
-mod aside;
 mod borrowing;
+mod buffered_rows;
 pub mod copy;
 pub mod cursor;
 pub mod grants;
@@ -76,7 +76,7 @@ pub struct Session {
     seats: Mutex<Vec<Arc<Seat>>>,
     /// How many turns on them were asked for.
     turns: AtomicU64,
-    asides: Asides,
+    buffered: AllBufferedRows,
     pub(in crate::database) settling: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -103,7 +103,7 @@ impl Session {
             room: Arc::new(Semaphore::new(limits::LOANS_PER_INVOCATION_MAX)),
             seats: Mutex::default(),
             turns: AtomicU64::new(0),
-            asides: Asides::default(),
+            buffered: AllBufferedRows::default(),
             settling: Mutex::default(),
         })
     }
@@ -191,7 +191,7 @@ impl Session {
     pub fn end_beside(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
         self.ended.store(true, Ordering::Release);
         self.ending.notify_waiters();
-        self.asides.close();
+        self.buffered.close();
         let seats = std::mem::take(&mut *self.seats());
         self.room.close();
         for seat in seats {

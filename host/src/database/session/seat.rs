@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 
-use super::aside::Aside;
+use super::buffered_rows::BufferedRows;
 use crate::database::Batch;
 use crate::database::Database;
 use crate::database::connection::batch::Rest;
@@ -57,7 +57,7 @@ pub(in crate::database) struct Seat {
     /// The portals whose rows nobody will read any more.
     pub(super) ended_portals: Mutex<Vec<String>>,
     /// The rows that were read before their turn.
-    aside: Aside,
+    buffered: BufferedRows,
 }
 
 /// Rows or data that flow beside a call, from its end to theirs. No two of a seat are equal.
@@ -126,7 +126,7 @@ impl Seat {
         loan: Loan,
         role: Role,
         room: OwnedSemaphorePermit,
-        aside: Aside,
+        buffered: BufferedRows,
     ) -> Self {
         Self {
             database,
@@ -147,7 +147,7 @@ impl Seat {
             clean: AtomicBool::new(false),
             lost: AtomicBool::new(false),
             ended_portals: Mutex::default(),
-            aside,
+            buffered,
         }
     }
 
@@ -262,7 +262,7 @@ impl Seat {
 
     /// The rows that flow, if they can make way: those of a portal, or all on a connection that later calls have
     /// to use, whoever makes them.
-    fn flowing_aside(&self) -> Option<Rest> {
+    fn flowing_to_buffer(&self) -> Option<Rest> {
         let is_kept = self.role() == Role::Kept;
         let flow = lock(&self.flow);
         let rows = flow.rows.as_ref();
@@ -282,7 +282,7 @@ impl Seat {
     /// The same, of a call that can wait for rows to make way.
     pub(in crate::database) fn may_admit(&self, needed: Option<Flow>) -> Result<()> {
         match self.admits(needed) {
-            Err(Error::InUse) if self.flowing_aside().is_some() => Ok(()),
+            Err(Error::InUse) if self.flowing_to_buffer().is_some() => Ok(()),
             admitted => admitted,
         }
     }
@@ -305,7 +305,7 @@ impl Seat {
 
     /// Nobody will read these rows any more.
     pub(in crate::database) fn end_rows(&self, rows: &Rest) {
-        self.aside.forget(&rows.name);
+        self.buffered.forget(&rows.name);
         if rows.is_portal {
             lock(&self.ended_portals).push(rows.name.clone());
         }
@@ -313,26 +313,26 @@ impl Seat {
 
     /// The transaction has ended, and with it all rows in it that nobody has read yet.
     pub(in crate::database) fn end_all_rows(&self) {
-        self.aside.forget_all();
+        self.buffered.forget_all();
     }
 
     /// The next of these rows that were read before their turn.
-    pub(in crate::database) fn take_aside(&self, rows: &Rest) -> Option<Batch> {
-        self.aside.take(&rows.name)
+    pub(in crate::database) fn take_buffered(&self, rows: &Rest) -> Option<Batch> {
+        self.buffered.take(&rows.name)
     }
 
     /// Makes way for a call behind rows that flow: they are read, to be taken later, or nobody will read
     /// them any more.
-    pub(in crate::database) async fn make_way(
+    pub(in crate::database) async fn buffer_rows(
         &self,
         loan: &mut Loan,
         ends_rows: bool,
     ) -> Result<()> {
-        let Some(rows) = self.flowing_aside() else {
+        let Some(rows) = self.flowing_to_buffer() else {
             return Ok(());
         };
         if !ends_rows {
-            self.aside.read(&rows.name, loan).await?;
+            self.buffered.read(&rows.name, loan).await?;
         }
         self.stop_flow();
         Ok(())

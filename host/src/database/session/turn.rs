@@ -200,7 +200,7 @@ impl Session {
                 waiting.disarm();
                 // Whoever had the turn before may have begun something to go on with.
                 if let (Err(Error::InUse), Some(loan)) = (seat.admits(flow), held.as_mut()) {
-                    let made = Box::pin(seat.make_way(loan, ends_rows)).await;
+                    let made = Box::pin(seat.buffer_rows(loan, ends_rows)).await;
                     made.map_err(Error::unexecuted)?;
                 }
                 seat.admits(flow)?;

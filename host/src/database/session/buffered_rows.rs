@@ -2,7 +2,7 @@
 //! those of portals, and on a connection that is kept those of other results too.
 //!
 //! Promises: those of a result come in their order, in batches no larger than others, and an error after
-//! the rows before it; no more than [`limits::ASIDE_BYTES_MAX`] of an invocation are held on all its connections,
+//! the rows before it; no more than [`limits::BUFFERED_ROWS_BYTES_MAX`] of an invocation are held on all its connections,
 //! but for a batch of each that is being read, and none once nobody can ask for them; reading them can be given
 //! up at any await, and none is lost.
 
@@ -17,11 +17,11 @@ use crate::lock::lock;
 
 /// What was read ahead for one invocation, on all its connections.
 #[derive(Clone, Default)]
-pub struct Asides(Arc<Mutex<Held>>);
+pub struct AllBufferedRows(Arc<Mutex<Held>>);
 
 /// What was read ahead on one of them.
-pub struct Aside {
-    all: Asides,
+pub struct BufferedRows {
+    all: AllBufferedRows,
     /// Which.
     number: u64,
 }
@@ -41,12 +41,12 @@ struct Unread {
     batches: VecDeque<Batch>,
 }
 
-impl Asides {
+impl AllBufferedRows {
     /// What will be read ahead on one more connection.
-    pub fn one_more(&self) -> Aside {
+    pub fn one_more(&self) -> BufferedRows {
         let mut held = lock(&self.0);
         held.numbers += 1;
-        Aside {
+        BufferedRows {
             all: self.clone(),
             number: held.numbers,
         }
@@ -66,7 +66,7 @@ impl Asides {
     }
 }
 
-impl Aside {
+impl BufferedRows {
     /// The next rows of a result.
     pub fn take(&self, result: &str) -> Option<Batch> {
         self.change(result, VecDeque::pop_front)
@@ -130,12 +130,12 @@ impl Aside {
         let mut begun = self.take_newest(result);
         while connection.is_busy() {
             let mut reading = Reading {
-                aside: self,
+                buffered: self,
                 result,
                 batch: begun.take().unwrap_or_default(),
                 ended: false,
             };
-            if self.all.bytes() + reading.batch.cells.len() >= limits::ASIDE_BYTES_MAX {
+            if self.all.bytes() + reading.batch.cells.len() >= limits::BUFFERED_ROWS_BYTES_MAX {
                 return Err(Error::InUse);
             }
             connection.read_on(&mut reading.batch).await?;
@@ -150,7 +150,7 @@ impl Aside {
 
 /// Rows that are being read, and are held however that ends.
 struct Reading<'a> {
-    aside: &'a Aside,
+    buffered: &'a BufferedRows,
     result: &'a str,
     batch: Batch,
     /// Whether the answer has ended with them. Whoever waits for its rows is told so, also if there were none:
@@ -162,7 +162,7 @@ impl Drop for Reading<'_> {
     fn drop(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         if batch.rows > 0 || self.ended || batch.failed.is_some() {
-            self.aside.put(self.result, batch);
+            self.buffered.put(self.result, batch);
         }
     }
 }
@@ -181,22 +181,22 @@ mod tests {
 
     #[test]
     fn the_rows_of_a_portal_come_in_their_order() {
-        let all = Asides::default();
-        let aside = all.one_more();
-        aside.put("a", batch(1, b"one"));
-        aside.put("b", batch(1, b"other"));
-        aside.put("a", batch(2, b"twothree"));
+        let all = AllBufferedRows::default();
+        let buffered = all.one_more();
+        buffered.put("a", batch(1, b"one"));
+        buffered.put("b", batch(1, b"other"));
+        buffered.put("a", batch(2, b"twothree"));
         assert_eq!(all.bytes(), 16);
-        assert_eq!(aside.take("a").unwrap().cells, b"one");
-        assert_eq!(aside.take("a").unwrap().rows, 2);
-        assert!(aside.take("a").is_none());
-        aside.forget("b");
+        assert_eq!(buffered.take("a").unwrap().cells, b"one");
+        assert_eq!(buffered.take("a").unwrap().rows, 2);
+        assert!(buffered.take("a").is_none());
+        buffered.forget("b");
         assert_eq!(all.bytes(), 0);
     }
 
     #[test]
     fn the_connections_of_an_invocation_hold_rows_of_their_own_within_one_limit() {
-        let all = Asides::default();
+        let all = AllBufferedRows::default();
         let (one, other) = (all.one_more(), all.one_more());
         one.put("a", batch(1, b"one"));
         one.put("b", batch(1, b"one"));
@@ -209,13 +209,13 @@ mod tests {
 
     #[test]
     fn nothing_is_held_for_an_invocation_that_has_ended() {
-        let all = Asides::default();
-        let aside = all.one_more();
-        aside.put("a", batch(1, b"one"));
+        let all = AllBufferedRows::default();
+        let buffered = all.one_more();
+        buffered.put("a", batch(1, b"one"));
         all.close();
         // It was being read at the time.
-        aside.put("a", batch(1, b"other"));
+        buffered.put("a", batch(1, b"other"));
         assert_eq!(all.bytes(), 0);
-        assert!(aside.take("a").is_none());
+        assert!(buffered.take("a").is_none());
     }
 }
