@@ -34,7 +34,7 @@ impl Connection {
                     if self.in_flight.leading > 0 =>
                 {
                     self.in_flight.leading -= 1;
-                    self.wire.unhear(NO_TRANSACTION);
+                    self.wire.drop_notice(NO_TRANSACTION);
                 }
                 tags::CLOSE_COMPLETE_TAG => {}
                 tags::READY_FOR_QUERY_TAG => return Ok(tags::READY_FOR_QUERY_TAG),
@@ -113,7 +113,7 @@ impl Connection {
             (_, true) if !server.is_of_the_way() => return Error::Server(server),
             (lost, _) => lost,
         };
-        self.wire.overhear(*server);
+        self.wire.add_notice(*server);
         lost
     }
 

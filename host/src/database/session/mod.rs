@@ -39,7 +39,7 @@ pub mod copy;
 pub mod cursor;
 pub mod grants;
 mod leaving;
-mod overheard;
+mod notices;
 pub mod pinned;
 pub mod place;
 mod repetition;

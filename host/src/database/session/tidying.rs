@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::overheard;
+use super::notices;
 use super::seat::Seat;
 use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
@@ -21,7 +21,7 @@ impl Seat {
             loan.forget_portal(&portal);
         }
         // Whoever gave it up still hears what was said until then.
-        self.overhear(loan);
+        self.log_notices(loan);
         if self.fails_later.swap(false, Ordering::AcqRel) {
             loan.fail_later();
         }
@@ -88,7 +88,7 @@ impl Seat {
         self.end_all_rows();
         let mut loan = self.loan.lock().await.take()?;
         let settled = tokio::time::timeout(within, loan.settle()).await;
-        self.overhear(&mut loan);
+        self.log_notices(&mut loan);
         match settled {
             Ok(true) => {
                 loan.give_back();
@@ -102,8 +102,8 @@ impl Seat {
     }
 
     /// Tells the log what the server has said beside its answers.
-    fn overhear(&self, loan: &mut Loan) {
-        overheard::tell(loan, &self.account, self.database.name());
+    fn log_notices(&self, loan: &mut Loan) {
+        notices::log(loan, &self.account, self.database.name());
     }
 
     fn report_retired(&self) {

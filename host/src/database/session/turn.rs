@@ -12,7 +12,7 @@ use tokio::sync::MutexGuard;
 
 use super::Session;
 use super::leaving::Unless;
-use super::overheard;
+use super::notices;
 use super::seat::{Flow, Role, Seat};
 use super::work::{Ending, Work};
 use crate::database::Database;
@@ -231,7 +231,7 @@ impl Session {
         let _measured = self.account.tally().map(|tally| tally.asking());
         let result = work(loan).await;
         seat.look_at(loan);
-        overheard::tell(loan, &self.account, seat.database().name());
+        notices::log(loan, &self.account, seat.database().name());
         match result.as_ref().err().map(Error::verdict) {
             Some(Verdict::Lost) => loan.doom(),
             // Elsewhere it is news that a server takes no writes.

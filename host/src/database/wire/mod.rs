@@ -31,7 +31,7 @@ pub mod request;
 mod terminate;
 mod transfer;
 
-use notice::Heard;
+use notice::Notices;
 use notification::Notifications;
 
 /// What is read from the socket at a time, in bytes.
@@ -89,7 +89,7 @@ pub struct Wire {
     /// Whether the system waits for the server to take the request, however long that is.
     patient: bool,
     notifications: Notifications,
-    notices: Heard,
+    notices: Option<Box<Notices>>,
     /// What has passed, until somebody takes account of it.
     pub traffic: Traffic,
 }

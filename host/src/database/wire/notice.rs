@@ -9,9 +9,6 @@ use super::Wire;
 use crate::database::server_error::ServerError;
 use crate::limits;
 
-/// What was said and has not been fetched; in a box, since most calls leave nothing.
-pub type Heard = Option<Box<Notices>>;
-
 /// What a server has said beside its answers.
 #[derive(Debug, Default)]
 pub struct Notices {
@@ -38,12 +35,12 @@ pub struct Notice {
 
 impl Wire {
     /// What was said since this was last asked.
-    pub fn take_notices(&mut self) -> Heard {
+    pub fn take_notices(&mut self) -> Option<Box<Notices>> {
         self.notices.take()
     }
 
     /// Forgets what was said with this code.
-    pub fn unhear(&mut self, code: &str) {
+    pub fn drop_notice(&mut self, code: &str) {
         let Some(notices) = &mut self.notices else {
             return;
         };
@@ -64,11 +61,11 @@ impl Wire {
         let Ok(backend::Message::NoticeResponse(body)) = self.take() else {
             return;
         };
-        self.overhear(ServerError::read(body.fields()));
+        self.add_notice(ServerError::read(body.fields()));
     }
 
     /// Keeps this as one of the things that are told beside the answer, whatever their number.
-    pub fn overhear(&mut self, said: ServerError) {
+    pub fn add_notice(&mut self, said: ServerError) {
         let notices = self.notices.get_or_insert_default();
         notices.kept.push(Notice::from(said));
     }

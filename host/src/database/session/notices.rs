@@ -10,9 +10,9 @@ use crate::limits;
 use crate::telemetry::{Account, line_of};
 
 /// Tells the log what was said on a connection since this was last done, and why it could not have another one.
-pub(in crate::database) fn tell(connection: &mut Connection, account: &Account, database: &str) {
+pub(in crate::database) fn log(connection: &mut Connection, account: &Account, database: &str) {
     if let Some(notices) = connection.wire.take_notices() {
-        tell_all(&notices, account, database);
+        log_all(&notices, account, database);
     }
     if let Some(why) = connection.unconnected.take() {
         line_of!(account, warn, database, "{why}");
@@ -20,12 +20,12 @@ pub(in crate::database) fn tell(connection: &mut Connection, account: &Account, 
 }
 
 #[cold]
-fn tell_all(notices: &Notices, account: &Account, database: &str) {
+fn log_all(notices: &Notices, account: &Account, database: &str) {
     for notice in &notices.kept {
         if !admitted(account, database) {
             return;
         }
-        tell_one(notice, account, database);
+        log_one(notice, account, database);
     }
     if notices.more > 0 && admitted(account, database) {
         line_of!(
@@ -52,7 +52,7 @@ fn admitted(account: &Account, database: &str) -> bool {
     told < limits::NOTICES_PER_INVOCATION_MAX
 }
 
-fn tell_one(notice: &Notice, account: &Account, database: &str) {
+fn log_one(notice: &Notice, account: &Account, database: &str) {
     let Notice {
         severity, message, ..
     } = notice;
