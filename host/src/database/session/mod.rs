@@ -239,7 +239,7 @@ impl Session {
         let mut repetitions = Repetitions::of(&database);
         loop {
             let seat = self.seat(&database, work.timeout()).await?;
-            let result = self.perform(&seat, &work, None).await;
+            let result = self.run_on(&seat, &work, None).await;
             if !repetitions.admit(&seat, &result) {
                 return result.map(|done| (done, seat));
             }
@@ -256,7 +256,7 @@ impl Session {
     }
 
     /// Does a piece of work on a seat's connection; on another one if nothing was done on that, and it is lost.
-    pub(in crate::database) async fn perform<W: Work>(
+    pub(in crate::database) async fn run_on<W: Work>(
         self: &Arc<Self>,
         seat: &Arc<Seat>,
         work: &W,

@@ -46,11 +46,11 @@ impl Pinned {
         &self.seat
     }
 
-    pub(in crate::database) async fn perform<W: Work>(&self, work: W) -> Result<W::Done> {
+    pub(in crate::database) async fn run<W: Work>(&self, work: W) -> Result<W::Done> {
         self.session.admit(self.seat.database().name(), &work)?;
         shared::permit(self.seat.database(), &work)?;
         let renewal = self.renewal(work.timeout());
-        self.session.perform(&self.seat, &work, Some(renewal)).await
+        self.session.run_on(&self.seat, &work, Some(renewal)).await
     }
 
     /// Nothing is lost with a connection on which nothing was done.
@@ -118,7 +118,7 @@ impl Work for Begin<'_> {
         false
     }
 
-    async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<u64> {
+    async fn carry_out(&self, loan: &mut Loan, _: &Database) -> Result<u64> {
         if !loan.is_outside() {
             return Err(Error::Invalid(
                 "a transaction is open on this connection already; end it first, or set a savepoint in it".to_owned(),

@@ -48,13 +48,13 @@ impl Place {
         match self {
             // They may be known without a connection.
             Self::Database(session, name) => session.counted(session.prepare(name, work).await),
-            _ => Ok(self.perform(work).await?.0),
+            _ => Ok(self.dispatch(work).await?.0),
         }
     }
 
     /// Executes a statement and reads its first rows.
     pub async fn query(&self, call: &Call) -> Result<FirstRows> {
-        let (mut started, seat) = self.perform(work::Query(call)).await?;
+        let (mut started, seat) = self.dispatch(work::Query(call)).await?;
         let session = self.session();
         let mut meter = session.grants.meter(seat.database().name());
         let counted = meter.count(&started.first);
@@ -74,13 +74,13 @@ impl Place {
 
     /// Executes a statement and counts the rows it affected.
     pub async fn execute(&self, call: &Call) -> Result<u64> {
-        Ok(self.perform(work::Execute(call)).await?.0)
+        Ok(self.dispatch(work::Execute(call)).await?.0)
     }
 
     /// Executes several statements in one round trip, all or none of them. If one fails in a
     /// transaction, so has that.
     pub async fn pipeline(&self, calls: &[Call]) -> Result<Vec<Outcome>> {
-        let (outcomes, seat) = self.perform(work::Pipeline(calls)).await?;
+        let (outcomes, seat) = self.dispatch(work::Pipeline(calls)).await?;
         let session = self.session();
         let counted = session.grants.count(seat.database().name(), &outcomes);
         if counted.is_err() {
@@ -92,20 +92,20 @@ impl Place {
 
     /// Executes statements without arguments.
     pub async fn batch_execute(&self, sql: &str, timeout: Option<Duration>) -> Result<()> {
-        self.perform(work::Batch(sql, timeout)).await.map(|_| ())
+        self.dispatch(work::Batch(sql, timeout)).await.map(|_| ())
     }
 
     /// Begins to send a table's rows, as `COPY … FROM STDIN` takes them.
     pub async fn copy_in(&self, sql: &str, timeout: Option<Duration>) -> Result<CopyIn> {
         let copy = work::Copy(sql, Direction::In, timeout);
-        let ((), seat) = self.perform(copy).await?;
+        let ((), seat) = self.dispatch(copy).await?;
         Ok(CopyIn::new(self.session().clone(), seat))
     }
 
     /// Begins to receive rows, as `COPY … TO STDOUT` sends them.
     pub async fn copy_out(&self, sql: &str, timeout: Option<Duration>) -> Result<CopyOut> {
         let copy = work::Copy(sql, Direction::Out, timeout);
-        let ((), seat) = self.perform(copy).await?;
+        let ((), seat) = self.dispatch(copy).await?;
         Ok(CopyOut::new(self.session().clone(), seat))
     }
 
@@ -117,15 +117,15 @@ impl Place {
         }
     }
 
-    async fn perform<W: Work>(&self, work: W) -> Result<(W::Done, Arc<Seat>)> {
+    async fn dispatch<W: Work>(&self, work: W) -> Result<(W::Done, Arc<Seat>)> {
         let done = match self {
             Self::Database(session, name) => session.call(name, work).await,
             Self::Transaction(transaction) => {
-                let done = transaction.perform(work).await;
+                let done = transaction.run(work).await;
                 done.map(|done| (done, transaction.seat().clone()))
             }
             Self::Pinned(pinned) => {
-                let done = pinned.perform(work).await;
+                let done = pinned.run(work).await;
                 done.map(|done| (done, pinned.seat().clone()))
             }
         };

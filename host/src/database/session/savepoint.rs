@@ -48,7 +48,7 @@ impl Work for Control<'_> {
         })
     }
 
-    async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
+    async fn carry_out(&self, loan: &mut Loan, _: &Database) -> Result<()> {
         let sql = self.0.sql()?;
         if matches!(self.0, Savepoint::Set(_)) {
             loan.portals.check_room(loan.wire.transactions)?;

@@ -133,7 +133,7 @@ impl Transaction {
         let concluded = match self.ends_unbegun() {
             true => Ok(true),
             false => {
-                let concluding = self.perform(Conclude(ending, timeout));
+                let concluding = self.run(Conclude(ending, timeout));
                 self.session.counted(concluding.await)
             }
         };
@@ -162,11 +162,11 @@ impl Transaction {
         timeout: Option<Duration>,
     ) -> Result<()> {
         let control = Control(act(seen(name)), timeout);
-        self.session.counted(self.perform(control).await)
+        self.session.counted(self.run(control).await)
     }
 
     /// Does a piece of work in it.
-    pub(in crate::database) async fn perform<W: Work>(&self, work: W) -> Result<W::Done> {
+    pub(in crate::database) async fn run<W: Work>(&self, work: W) -> Result<W::Done> {
         if self.over.load(Ordering::Acquire) {
             return Err(Error::Ended);
         }
@@ -180,7 +180,7 @@ impl Transaction {
             fresh: &self.fresh,
         };
         self.session
-            .perform(&self.seat, &within, Some(renewal))
+            .run_on(&self.seat, &within, Some(renewal))
             .await
     }
 }
@@ -212,11 +212,11 @@ impl<W: Work> Work for Within<'_, W> {
         self.0.ending().filter(|_| self.1.is_newest())
     }
 
-    async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<W::Done> {
+    async fn carry_out(&self, loan: &mut Loan, database: &Database) -> Result<W::Done> {
         if loan.is_outside() || !self.1.is_newest() {
             return Err(Error::Ended);
         }
-        self.0.perform(loan, database).await
+        self.0.carry_out(loan, database).await
     }
 }
 
@@ -238,7 +238,7 @@ impl Work for Conclude {
         Some(self.0)
     }
 
-    async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<bool> {
+    async fn carry_out(&self, loan: &mut Loan, _: &Database) -> Result<bool> {
         if loan.begin_never() {
             return Ok(true);
         }

@@ -56,7 +56,7 @@ impl Claim {
 }
 
 impl Seat {
-    async fn perform<W: Work>(&self, loan: &mut Loan, work: &W) -> Result<W::Done> {
+    async fn run_in_turn<W: Work>(&self, loan: &mut Loan, work: &W) -> Result<W::Done> {
         if work.ending() == Some(Ending::Rollback) {
             // What is still on its way is ended, however long it would take.
             self.given_up.store(true, Ordering::Release);
@@ -73,7 +73,7 @@ impl Seat {
             loan.know_limits().await.map_err(Error::unexecuted)?;
         }
         (loan.call_timeout, loan.cancel_after) = (work.timeout(), None);
-        work.perform(loan, self.database()).await
+        work.carry_out(loan, self.database()).await
     }
 
     /// Waits until nobody else uses its connection.
@@ -149,7 +149,7 @@ impl Session {
                 };
             };
             let done = self
-                .with(loan, seat, async |loan| seat.perform(loan, work).await)
+                .with(loan, seat, async |loan| seat.run_in_turn(loan, work).await)
                 .await;
             match renewal {
                 Some(renewal) if is_undone(&done) => {
@@ -172,7 +172,7 @@ impl Session {
         let mut left = seat.database().connections_max();
         loop {
             let loan = self.renew(seat, held, renewal).await?;
-            let doing = async |loan: &mut Loan| seat.perform(loan, work).await;
+            let doing = async |loan: &mut Loan| seat.run_in_turn(loan, work).await;
             let done = self.with(loan, seat, doing).await;
             left -= 1;
             if left == 0 || !is_undone(&done) {

@@ -60,7 +60,7 @@ pub trait Work: Sync {
     }
 
     /// Does it.
-    fn perform(
+    fn carry_out(
         &self,
         loan: &mut Loan,
         database: &Database,
@@ -131,7 +131,7 @@ impl Work for Prepare<'_> {
         Some("PREPARE")
     }
 
-    async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {
+    async fn carry_out(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {
         self.doubted.iter().for_each(|key| loan.doubt(key));
         let descriptions = loan.prepare_each(self.keys).await?;
         for (key, description) in self.keys.iter().zip(&descriptions) {
@@ -156,7 +156,7 @@ impl Work for Query<'_> {
         self.0.timeout
     }
 
-    async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Started> {
+    async fn carry_out(&self, loan: &mut Loan, database: &Database) -> Result<Started> {
         if goes_alone(self.0, loan) {
             Box::pin(loan.batch_execute(&self.0.key.sql)).await?;
             return Ok(Started::without_rows());
@@ -190,7 +190,7 @@ impl Work for Execute<'_> {
         self.0.timeout
     }
 
-    async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<u64> {
+    async fn carry_out(&self, loan: &mut Loan, database: &Database) -> Result<u64> {
         if goes_alone(self.0, loan) {
             Box::pin(loan.batch_execute(&self.0.key.sql)).await?;
             return Ok(0);
@@ -224,7 +224,7 @@ impl Work for Pipeline<'_> {
         self.0.iter().filter_map(|call| call.timeout).min()
     }
 
-    async fn perform(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {
+    async fn carry_out(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {
         let known = self.0.iter().map(|call| database.known_to(call)).collect();
         let outcomes = loan.pipeline(self.0, known).await;
         if let Err(Error::InPipeline { index, error }) = &outcomes {
@@ -260,7 +260,7 @@ impl Work for Batch<'_> {
         self.1
     }
 
-    async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
+    async fn carry_out(&self, loan: &mut Loan, _: &Database) -> Result<()> {
         loan.batch_execute(self.0).await
     }
 }
@@ -280,7 +280,7 @@ impl Work for Copy<'_> {
         self.2
     }
 
-    async fn perform(&self, loan: &mut Loan, _: &Database) -> Result<()> {
+    async fn carry_out(&self, loan: &mut Loan, _: &Database) -> Result<()> {
         loan.copy(self.0, self.1).await
     }
 }
