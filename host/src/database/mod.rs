@@ -126,7 +126,7 @@ impl Database {
             loan.charge(account);
         }
         if self.reset_always {
-            loan.mark(Residue::Session);
+            loan.add_residue(Residue::Session);
         }
         Ok(loan)
     }

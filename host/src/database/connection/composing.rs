@@ -77,11 +77,11 @@ impl Connection {
         self.secured = std::mem::take(&mut self.securing);
         // A failed transaction executes nothing.
         self.has_sequences |= effects.sequences.moves && self.status() != Some(Status::Failed);
-        self.mark(effects.residue);
+        self.add_residue(effects.residue);
         self.renamed |= effects.renames;
         if self.renamed && effects.names_something {
             // The names may have led to where temporary tables are, if only for one transaction.
-            self.mark(Residue::Session);
+            self.add_residue(Residue::Session);
         }
         self.asked_to_read |= effects.only_reads;
         if effects.limits {

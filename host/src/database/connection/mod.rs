@@ -233,7 +233,7 @@ impl Connection {
     }
 
     /// Marks the session as changed, whatever its statements looked like.
-    pub fn mark(&mut self, residue: Residue) {
+    pub fn add_residue(&mut self, residue: Residue) {
         self.residue = self.residue.max(residue);
     }
 
