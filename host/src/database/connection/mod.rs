@@ -314,7 +314,7 @@ impl Connection {
     }
 
     /// What was remembered of a statement has turned out not to fit, and is forgotten.
-    pub fn doubt(&mut self, key: &Key) {
+    pub fn forget_description(&mut self, key: &Key) {
         if let Some(prepared) = self.statements.pop(key) {
             self.forget_statement(&prepared.name);
         }

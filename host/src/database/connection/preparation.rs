@@ -311,7 +311,7 @@ impl Connection {
             // Something had the session forget what is prepared there, and hardly this one alone.
             "26000" => self.forget_statements(),
             _ => {
-                keys.iter().for_each(|key| self.doubt(key));
+                keys.iter().for_each(|key| self.forget_description(key));
             }
         }
         // Once begun, a procedure may have committed, whatever its error looks like.

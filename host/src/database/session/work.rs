@@ -132,7 +132,9 @@ impl Work for Prepare<'_> {
     }
 
     async fn carry_out(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {
-        self.doubted.iter().for_each(|key| loan.doubt(key));
+        self.doubted
+            .iter()
+            .for_each(|key| loan.forget_description(key));
         let descriptions = loan.prepare_each(self.keys).await?;
         for (key, description) in self.keys.iter().zip(&descriptions) {
             learn(loan, database, key, description);
