@@ -153,8 +153,8 @@ impl Database {
     }
 
     /// A server of this database has refused a write, as one that takes none.
-    fn doubt(&self) {
-        self.pool.doubt();
+    fn suspect_demotion(&self) {
+        self.pool.suspect_demotion();
     }
 
     /// What is known of a statement, for a guest that knows nothing of it.

@@ -145,8 +145,8 @@ impl Address {
     }
 
     /// The next server is asked whether it is of the wanted kind, whatever it says of itself.
-    pub fn doubt(&self) {
-        self.belief.doubt();
+    pub fn suspect_demotion(&self) {
+        self.belief.suspect_demotion();
     }
 
     /// Whether another server than the one that is gone may be found under this address.

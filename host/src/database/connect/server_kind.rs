@@ -43,7 +43,7 @@ impl Belief {
     }
 
     /// What a server says is not believed until one has been asked.
-    pub(super) fn doubt(&self) {
+    pub(super) fn suspect_demotion(&self) {
         self.doubts.fetch_add(1, Ordering::Relaxed);
     }
 

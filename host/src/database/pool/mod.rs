@@ -235,10 +235,10 @@ impl Pool {
 
     /// A connection made before is asked whether its server takes writes, and one made from now on whether its server
     /// is of the wanted kind, until one is what it says.
-    pub fn doubt(&self) {
+    pub fn suspect_demotion(&self) {
         let opener = self.inner.manager();
         opener.demotion.refused();
-        opener.address.doubt();
+        opener.address.suspect_demotion();
     }
 
     /// How it stands now.

@@ -235,7 +235,7 @@ impl Session {
         match result.as_ref().err().map(Error::verdict) {
             Some(Verdict::Lost) => loan.doom(),
             // Elsewhere it is news that a server takes no writes.
-            Some(Verdict::Demoted) if !loan.may_only_read() => seat.database().doubt(),
+            Some(Verdict::Demoted) if !loan.may_only_read() => seat.database().suspect_demotion(),
             Some(Verdict::Demoted | Verdict::Usable) | None => {}
         }
         match (result.is_ok(), loan.is_busy()) {
