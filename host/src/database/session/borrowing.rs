@@ -59,7 +59,7 @@ impl Session {
         let borrowing = self.borrow(database, Role::Call, timeout, Wait::UntilDeadline);
         let mut borrowing = pin!(borrowing);
         loop {
-            let kept_by_now = self.keeping.notified();
+            let kept_by_now = self.kept_changed.notified();
             if !self.kept(database).is_empty() {
                 return None;
             }
@@ -81,7 +81,7 @@ impl Session {
     ) -> Option<Arc<Seat>> {
         let mut spare = pin!(self.borrow(database, Role::Call, timeout, Wait::NotAtAll));
         loop {
-            let changed = self.keeping.notified();
+            let changed = self.kept_changed.notified();
             let kept = self.kept(database);
             // A transaction that has begun since then is not this call's.
             let free = |seat: &&Arc<Seat>| seat.is_free() && !seat.has_transaction();

@@ -26,7 +26,7 @@ impl Session {
     /// The rows or data that a seat's connection has yet to send, or expects, end here.
     pub(in crate::database) fn end_flow(self: &Arc<Self>, seat: &Arc<Seat>) {
         seat.stop_flow();
-        self.keeping.notify_waiters();
+        self.kept_changed.notify_waiters();
         if self.has_ended() {
             return;
         }
@@ -41,7 +41,7 @@ impl Session {
         } else if looked_at(|loan| loan.is_open() && loan.is_relied_on()) {
             self.keep(seat);
             self.give_up(seat);
-            self.keeping.notify_waiters();
+            self.kept_changed.notify_waiters();
         } else {
             // The server may still be sending, or about to report an error.
             self.settle_later(seat);
@@ -81,7 +81,7 @@ impl Session {
             self.forget(seat);
             loan.into_iter().for_each(Loan::give_back);
             if role == Role::Kept {
-                self.keeping.notify_waiters();
+                self.kept_changed.notify_waiters();
             }
         } else if !loan.is_open() || (loan.is_doomed() && role == Role::Call) {
             let missed = !told && !role.is_held() && loan.is_relied_on();
@@ -99,7 +99,7 @@ impl Session {
         } else {
             drop(held);
             self.keep(seat);
-            self.keeping.notify_waiters();
+            self.kept_changed.notify_waiters();
         }
         true
     }
@@ -204,7 +204,7 @@ impl Session {
     /// The call under way on a seat's connection was given up.
     fn give_up(self: &Arc<Self>, seat: &Arc<Seat>) {
         seat.give_up();
-        self.keeping.notify_waiters();
+        self.kept_changed.notify_waiters();
         self.tidy_later(seat);
     }
 

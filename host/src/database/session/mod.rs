@@ -70,7 +70,7 @@ pub struct Session {
     ended: AtomicBool,
     ending: Notify,
     /// Tells that a connection is now kept for all further calls, or that one that is has nothing to do.
-    pub(in crate::database) keeping: Notify,
+    pub(in crate::database) kept_changed: Notify,
     /// For the connections that it may use at a time, of all databases.
     room: Arc<Semaphore>,
     seats: Mutex<Vec<Arc<Seat>>>,
@@ -99,7 +99,7 @@ impl Session {
             freezes,
             ended: AtomicBool::new(false),
             ending: Notify::new(),
-            keeping: Notify::new(),
+            kept_changed: Notify::new(),
             room: Arc::new(Semaphore::new(limits::LOANS_PER_INVOCATION_MAX)),
             seats: Mutex::default(),
             turns: AtomicU64::new(0),
@@ -262,7 +262,7 @@ impl Session {
         work: &W,
         renewal: Option<Renewal<'_>>,
     ) -> Result<W::Done> {
-        let _calling = seat.begin_call(&self.keeping);
+        let _calling = seat.begin_call(&self.kept_changed);
         seat.may_admit(None)?;
         let texts = || work.texts().map(str::to_owned).collect();
         let claim = Claim {
