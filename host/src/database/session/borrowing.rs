@@ -43,7 +43,7 @@ impl Session {
                     None => continue,
                 }
             }
-            if let Some(seat) = self.unless_kept(database, timeout).await {
+            if let Some(seat) = self.borrow_unless_kept(database, timeout).await {
                 return seat;
             }
         }
@@ -51,7 +51,7 @@ impl Session {
 
     /// Borrows a connection for a call; none if one is kept by now. It is one wait, whatever else is kept or comes
     /// free meanwhile: neither its place in the queue nor its login is lost.
-    async fn unless_kept(
+    async fn borrow_unless_kept(
         self: &Arc<Self>,
         database: &Arc<Database>,
         timeout: Option<Duration>,

@@ -224,16 +224,16 @@ impl Session {
 type Done = fn(&Arc<Session>, &Arc<Seat>);
 
 /// What is done for a seat if whoever waits on it gives up: the guest cancelled a call, or the guest is gone.
-pub(in crate::database) struct Unless<'a> {
+pub(in crate::database) struct IfGivenUp<'a> {
     session: &'a Arc<Session>,
     seat: &'a Arc<Seat>,
     /// None once it has come to its own end.
     done: Option<Done>,
 }
 
-impl<'a> Unless<'a> {
+impl<'a> IfGivenUp<'a> {
     /// For the turn on this seat, until it is had: it may have come, and nobody have had it.
-    pub(in crate::database) fn had(session: &'a Arc<Session>, seat: &'a Arc<Seat>) -> Self {
+    pub(in crate::database) fn waiting(session: &'a Arc<Session>, seat: &'a Arc<Seat>) -> Self {
         Self {
             session,
             seat,
@@ -242,7 +242,7 @@ impl<'a> Unless<'a> {
     }
 
     /// For a call on this seat, until it has ended.
-    pub(in crate::database) fn ended(session: &'a Arc<Session>, seat: &'a Arc<Seat>) -> Self {
+    pub(in crate::database) fn running(session: &'a Arc<Session>, seat: &'a Arc<Seat>) -> Self {
         Self {
             session,
             seat,
@@ -256,7 +256,7 @@ impl<'a> Unless<'a> {
     }
 }
 
-impl Drop for Unless<'_> {
+impl Drop for IfGivenUp<'_> {
     fn drop(&mut self) {
         if let Some(done) = self.done {
             done(self.session, self.seat);

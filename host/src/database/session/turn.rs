@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::MutexGuard;
 
 use super::Session;
-use super::leaving::Unless;
+use super::leaving::IfGivenUp;
 use super::notices;
 use super::seat::{Flow, Role, Seat};
 use super::work::{Ending, Work};
@@ -195,7 +195,7 @@ impl Session {
         let asked = seat.begin_turn(self.next_turn());
         let result = {
             let using = pin!(async {
-                let waiting = Unless::had(self, seat);
+                let waiting = IfGivenUp::waiting(self, seat);
                 let mut held = seat.turn(within).await?;
                 waiting.disarm();
                 // Whoever had the turn before may have begun something to go on with.
@@ -205,7 +205,7 @@ impl Session {
                 }
                 seat.admits(flow)?;
                 // Not before: who only waits for a turn has nothing to end.
-                let interrupted = Unless::ended(self, seat);
+                let interrupted = IfGivenUp::running(self, seat);
                 let result = work(&mut held).await;
                 interrupted.disarm();
                 result
