@@ -18,7 +18,7 @@ use super::turn::{Claim, tells_of_loss};
 use crate::database::connection::batch::{Batch, Rest};
 use crate::database::connection::exchange::Started;
 use crate::database::error::{Error, Result};
-use crate::database::sql::reading::only_reads;
+use crate::database::sql::only_reads::only_reads;
 use crate::database::statement::Call;
 use crate::limits;
 

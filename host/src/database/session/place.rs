@@ -18,7 +18,7 @@ use crate::database::Batch;
 use crate::database::connection::pipeline::Outcome;
 use crate::database::error::Result;
 use crate::database::sql::copying::Direction;
-use crate::database::sql::reading::only_reads;
+use crate::database::sql::only_reads::only_reads;
 use crate::database::statement::{Call, Description};
 
 /// The beginning of a result.

@@ -18,7 +18,7 @@ use crate::database::pool::Loan;
 use crate::database::sql::alone::stands_alone;
 use crate::database::sql::copying::{Direction, direction, moves_data};
 use crate::database::sql::ending::ends_transaction;
-use crate::database::sql::reading::only_reads;
+use crate::database::sql::only_reads::only_reads;
 use crate::database::sql::scanning;
 use crate::database::statement::{Call, Description, Key};
 use crate::limits;
