@@ -15,7 +15,7 @@ use postgres_types::{Field, Kind, Type};
 
 use crate::database::sql::residue::{self, Residue, Sequences};
 use crate::database::sql::words::Words;
-use crate::database::sql::{ending, limiting, naming, read_only};
+use crate::database::sql::{ending, limiting, naming, transaction_mode};
 use crate::database::wire::reply::{Shape, ShapeColumn};
 use crate::database::wire::request::{self, Formats};
 use crate::limits;
@@ -190,7 +190,7 @@ impl Effects {
             resets: limiting::resets(&words),
             begins: residue::begins(&words),
             goes_back: ending::goes_back(&words),
-            only_reads: read_only::asks_to_read_only(&words),
+            only_reads: transaction_mode::asks_to_read_only(&words),
         }
     }
 }
