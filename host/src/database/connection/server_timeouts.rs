@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::Prepare;
-use crate::database::sql::limiting::SETTINGS;
+use crate::database::sql::time_limits::SETTINGS;
 use crate::database::statement::Effects;
 use crate::database::wire::request::Command;
 use crate::limits;

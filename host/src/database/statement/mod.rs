@@ -15,7 +15,7 @@ use postgres_types::{Field, Kind, Type};
 
 use crate::database::sql::residue::{self, Residue, Sequences};
 use crate::database::sql::words::Words;
-use crate::database::sql::{ending, limiting, naming, transaction_mode};
+use crate::database::sql::{ending, naming, time_limits, transaction_mode};
 use crate::database::wire::reply::{Shape, ShapeColumn};
 use crate::database::wire::request::{self, Formats};
 use crate::limits;
@@ -186,8 +186,8 @@ impl Effects {
             forgets: residue::forgets(&words, residue),
             renames: naming::renames(&words),
             names_something: naming::names_something(&words),
-            limits: limiting::limits(sql, &words),
-            resets: limiting::resets(&words),
+            limits: time_limits::limits(sql, &words),
+            resets: time_limits::resets(&words),
             begins: residue::begins(&words),
             goes_back: ending::goes_back(&words),
             only_reads: transaction_mode::asks_to_read_only(&words),
