@@ -18,7 +18,7 @@ pub mod kinds;
 pub mod lasting;
 pub mod lexer;
 pub mod listening;
-pub mod naming;
+pub mod name_resolution;
 pub mod only_reads;
 pub mod parentheses;
 pub mod residue;

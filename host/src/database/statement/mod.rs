@@ -15,7 +15,7 @@ use postgres_types::{Field, Kind, Type};
 
 use crate::database::sql::residue::{self, Residue, Sequences};
 use crate::database::sql::words::Words;
-use crate::database::sql::{ending, naming, time_limits, transaction_mode};
+use crate::database::sql::{ending, name_resolution, time_limits, transaction_mode};
 use crate::database::wire::reply::{Shape, ShapeColumn};
 use crate::database::wire::request::{self, Formats};
 use crate::limits;
@@ -184,8 +184,8 @@ impl Effects {
             sequences: residue::sequences(&words, residue),
             only_modes: residue::only_modes(&words),
             forgets: residue::forgets(&words, residue),
-            renames: naming::renames(&words),
-            names_something: naming::names_something(&words),
+            renames: name_resolution::renames(&words),
+            names_something: name_resolution::names_something(&words),
             limits: time_limits::limits(sql, &words),
             resets: time_limits::resets(&words),
             begins: residue::begins(&words),
