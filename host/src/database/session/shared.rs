@@ -11,7 +11,7 @@ use super::work::Work;
 use crate::database::Database;
 use crate::database::error::{Error, Result};
 use crate::database::sql::ending::ends_somewhere;
-use crate::database::sql::lasting::outlasts_its_transaction;
+use crate::database::sql::session_state::outlasts_its_transaction;
 
 /// Refuses, outside of a transaction, what certainly changes a session for longer than that, or relies
 /// on one.
