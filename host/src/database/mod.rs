@@ -34,7 +34,7 @@ pub use error::{Error, Result};
 use connect::Address;
 use pool::{Holds, Loan, Pool, Wait};
 use sql::residue::Residue;
-use sql::varying::varies;
+use sql::varying_columns::varies;
 use statement::kept::Kept;
 use statement::{Call, Description, Key};
 

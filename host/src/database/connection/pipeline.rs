@@ -18,7 +18,7 @@ use crate::config::Prepare;
 use crate::database::connection::batch::Batch;
 use crate::database::error::{Error, Result};
 use crate::database::sql::alone::may_commit;
-use crate::database::sql::varying::varies;
+use crate::database::sql::varying_columns::varies;
 use crate::database::statement::{Call, Description, Effects, Key};
 use crate::database::wire::reply::{self, Shape};
 use crate::database::wire::request;

@@ -17,7 +17,7 @@ use crate::database::connection::batch::Batch;
 use crate::database::error::{Error, Result};
 use crate::database::sql::alone::stands_outside_savepoints;
 use crate::database::sql::kinds;
-use crate::database::sql::varying::{needs_no_savepoint, varies};
+use crate::database::sql::varying_columns::{needs_no_savepoint, varies};
 use crate::database::statement::{Description, Effects, Key, Prepared};
 use crate::database::wire::Status;
 use crate::database::wire::reply::{self, Shape};

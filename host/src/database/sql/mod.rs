@@ -25,5 +25,5 @@ pub mod scanning;
 pub mod session_state;
 pub mod time_limits;
 pub mod transaction_mode;
-pub mod varying;
+pub mod varying_columns;
 pub mod words;

@@ -4,7 +4,7 @@
 
 use super::kinds::kinds;
 use super::residue::{Residue, residue};
-use super::varying::varies;
+use super::varying_columns::varies;
 use super::words::Words;
 use crate::config::{StatementKind, StatementKinds};
 
