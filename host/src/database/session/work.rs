@@ -19,7 +19,7 @@ use crate::database::sql::alone::stands_alone;
 use crate::database::sql::copying::{Direction, direction, moves_data};
 use crate::database::sql::ending::ends_transaction;
 use crate::database::sql::only_reads::only_reads;
-use crate::database::sql::scanning;
+use crate::database::sql::scan_cost;
 use crate::database::statement::{Call, Description, Key};
 use crate::limits;
 
@@ -388,7 +388,7 @@ pub(in crate::database) fn check_sql(sql: &str) -> Result<()> {
             "the SQL text contains a zero byte".to_owned(),
         ));
     }
-    if scanning::takes_too_long(sql) {
+    if scan_cost::takes_too_long(sql) {
         return Err(Error::Invalid(
             "the SQL text has thousands of operator characters (such as - = * /) in a row, which PostgreSQL would read \
              for minutes; break them up, or pass them as a parameter"

@@ -21,7 +21,7 @@ pub mod name_resolution;
 pub mod only_reads;
 pub mod parentheses;
 pub mod residue;
-pub mod scanning;
+pub mod scan_cost;
 pub mod session_state;
 pub mod time_limits;
 pub mod transaction_mode;
