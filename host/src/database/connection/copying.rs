@@ -9,8 +9,8 @@ use postgres_protocol::message::{backend as tags, frontend};
 use super::Connection;
 use super::batch::Batch;
 use crate::database::error::{Error, Result};
+use crate::database::sql::copy_header::has_header;
 use crate::database::sql::copying::Direction;
-use crate::database::sql::heading::has_heading;
 use crate::database::statement::Effects;
 use crate::database::wire::reply;
 use crate::database::wire::request::{self, Format, Formats};
@@ -145,7 +145,7 @@ impl Pieces {
     fn of(sql: &str, answer: &[u8]) -> Self {
         match answer.first() {
             Some(1) => Self::Binary,
-            _ if has_heading(sql) => Self::Headed,
+            _ if has_header(sql) => Self::Headed,
             _ => Self::Rows,
         }
     }

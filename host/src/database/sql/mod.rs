@@ -9,11 +9,11 @@
 //! [`crate::database::connection`]).
 
 pub mod alone;
+pub mod copy_header;
 pub mod copying;
 pub mod ending;
 pub mod guard;
 mod harmless;
-pub mod heading;
 pub mod kinds;
 pub mod lexer;
 pub mod listening;

@@ -3,7 +3,7 @@
 use super::lexer::{Token, Tokens};
 
 /// Whether a text certainly asks for such a line. A doubt makes it count as a row.
-pub fn has_heading(sql: &str) -> bool {
+pub fn has_header(sql: &str) -> bool {
     let tokens: Vec<Token> = Tokens::new(sql).collect();
     let Some(begin) = tokens.iter().rposition(|token| token.is("stdout")) else {
         return false;
@@ -64,7 +64,7 @@ mod tests {
         let sql = format!(
             "copy (select 1 from (values (1)) as stdout(header) where {columns} header=1) to stdin"
         );
-        assert!(!has_heading(&sql));
+        assert!(!has_header(&sql));
     }
 
     #[test]
@@ -77,7 +77,7 @@ mod tests {
             "copy t to stdout with csv quote as '\"' header force quote a",
             "copy (select 1) to stdout (header, format csv)",
         ] {
-            assert!(has_heading(sql), "{sql}");
+            assert!(has_header(sql), "{sql}");
         }
         for sql in [
             "copy t to stdout",
@@ -94,7 +94,7 @@ mod tests {
             "copy t to stdout (format csv, null 'header')",
             "select header",
         ] {
-            assert!(!has_heading(sql), "{sql}");
+            assert!(!has_header(sql), "{sql}");
         }
     }
 }
