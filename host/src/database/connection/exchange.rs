@@ -18,7 +18,7 @@ use super::preparation::Ground;
 use crate::config::Prepare;
 use crate::database::connection::batch::{Batch, Rest};
 use crate::database::error::{Error, Result};
-use crate::database::sql::alone::may_commit;
+use crate::database::sql::outside_transactions::may_commit;
 use crate::database::statement::{Call, Description, Effects};
 use crate::database::wire::reply::{self, Shape};
 use crate::database::wire::request::{self, Command, Format, Formats};

@@ -17,7 +17,7 @@ use super::preparation::{Ground, judged};
 use crate::config::Prepare;
 use crate::database::connection::batch::Batch;
 use crate::database::error::{Error, Result};
-use crate::database::sql::alone::may_commit;
+use crate::database::sql::outside_transactions::may_commit;
 use crate::database::sql::varying_columns::varies;
 use crate::database::statement::{Call, Description, Effects, Key};
 use crate::database::wire::reply::{self, Shape};

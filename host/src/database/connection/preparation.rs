@@ -15,8 +15,8 @@ use super::catalog::{self, Catalog};
 use crate::config::Prepare;
 use crate::database::connection::batch::Batch;
 use crate::database::error::{Error, Result};
-use crate::database::sql::alone::stands_outside_savepoints;
 use crate::database::sql::kinds;
+use crate::database::sql::outside_transactions::runs_outside_savepoints;
 use crate::database::sql::varying_columns::{needs_no_savepoint, varies};
 use crate::database::statement::{Description, Effects, Key, Prepared};
 use crate::database::wire::Status;
@@ -271,7 +271,7 @@ impl Connection {
             Some(Ground::Within) => {
                 let has_data = |key: &&Key| {
                     let sql = &key.sql;
-                    (kinds::has_data(sql) || varies(sql)) && !stands_outside_savepoints(sql)
+                    (kinds::has_data(sql) || varies(sql)) && !runs_outside_savepoints(sql)
                 };
                 self.securing = self.status() == Some(Status::Open) && keys.iter().all(has_data);
                 self.securing

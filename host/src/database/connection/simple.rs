@@ -8,9 +8,9 @@ use postgres_protocol::message::backend as tags;
 use super::Connection;
 use crate::config::Prepare;
 use crate::database::error::{Error, Result};
-use crate::database::sql::alone::stands_alone;
 use crate::database::sql::kinds::statements;
 use crate::database::sql::lexer::Tokens;
+use crate::database::sql::outside_transactions::runs_outside_transactions;
 use crate::database::statement::Effects;
 use crate::database::wire::reply;
 
@@ -63,7 +63,7 @@ impl Connection {
                 self.in_flight.leading = 1;
                 let done = self.finish().await;
                 done.map_err(|error| match self.in_flight.leading {
-                    0 if stands_alone(sql) => prelude.around(error),
+                    0 if runs_outside_transactions(sql) => prelude.around(error),
                     0 => prelude.unshifted(error),
                     // A text that cannot even be read is refused before any of it is executed.
                     _ => prelude.refused(prelude.unshifted(error)),

@@ -15,10 +15,10 @@ use crate::database::connection::exchange::Started;
 use crate::database::connection::pipeline::Outcome;
 use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
-use crate::database::sql::alone::stands_alone;
 use crate::database::sql::copying::{Direction, direction, moves_data};
 use crate::database::sql::ending::ends_transaction;
 use crate::database::sql::only_reads::only_reads;
+use crate::database::sql::outside_transactions::runs_outside_transactions;
 use crate::database::sql::scan_cost;
 use crate::database::statement::{Call, Description, Key};
 use crate::limits;
@@ -159,7 +159,7 @@ impl Work for Query<'_> {
     }
 
     async fn carry_out(&self, loan: &mut Loan, database: &Database) -> Result<Started> {
-        if goes_alone(self.0, loan) {
+        if goes_as_batch(self.0, loan) {
             Box::pin(loan.batch_execute(&self.0.key.sql)).await?;
             return Ok(Started::without_rows());
         }
@@ -193,7 +193,7 @@ impl Work for Execute<'_> {
     }
 
     async fn carry_out(&self, loan: &mut Loan, database: &Database) -> Result<u64> {
-        if goes_alone(self.0, loan) {
+        if goes_as_batch(self.0, loan) {
             Box::pin(loan.batch_execute(&self.0.key.sql)).await?;
             return Ok(0);
         }
@@ -288,8 +288,8 @@ impl Work for Copy<'_> {
 }
 
 /// Whether a call goes as a batch does, with what the host puts first in a request of its own.
-fn goes_alone(call: &Call, loan: &Loan) -> bool {
-    call.arguments.is_empty() && loan.is_outside() && stands_alone(&call.key.sql)
+fn goes_as_batch(call: &Call, loan: &Loan) -> bool {
+    call.arguments.is_empty() && loan.is_outside() && runs_outside_transactions(&call.key.sql)
 }
 
 fn check_number(calls: usize) -> Result<()> {

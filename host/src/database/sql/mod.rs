@@ -8,7 +8,6 @@
 //! Left to others: what is done with a judgement ([`crate::database::permission`],
 //! [`crate::database::connection`]).
 
-pub mod alone;
 pub mod copy_header;
 pub mod copying;
 pub mod ending;
@@ -19,6 +18,7 @@ pub mod lexer;
 pub mod listening;
 pub mod name_resolution;
 pub mod only_reads;
+pub mod outside_transactions;
 pub mod parentheses;
 pub mod residue;
 pub mod scan_cost;

@@ -6,7 +6,7 @@ use super::kinds::statements;
 use super::lexer::{Token, Tokens};
 
 /// Whether a text is one statement that must have a request of its own, without what the host puts first.
-pub fn stands_alone(sql: &str) -> bool {
+pub fn runs_outside_transactions(sql: &str) -> bool {
     let mut tokens = Tokens::statement(sql);
     let Some(Token::Word(verb)) = tokens.next() else {
         return false;
@@ -39,7 +39,7 @@ pub fn may_commit(sql: &str) -> bool {
 }
 
 /// Whether a statement is refused behind a savepoint that is not released yet.
-pub fn stands_outside_savepoints(sql: &str) -> bool {
+pub fn runs_outside_savepoints(sql: &str) -> bool {
     Tokens::words(sql).any(|word| word.name() == Some("pg_export_snapshot"))
 }
 
@@ -82,7 +82,7 @@ mod tests {
             ";; vacuum t",
             "ROLLBACK PREPARED 'x'",
         ] {
-            assert!(stands_alone(sql), "{sql}");
+            assert!(runs_outside_transactions(sql), "{sql}");
         }
         for sql in [
             "",
@@ -94,7 +94,7 @@ mod tests {
             "refresh materialized view concurrently v",
             "vacuum t; drop table t",
         ] {
-            assert!(!stands_alone(sql), "{sql}");
+            assert!(!runs_outside_transactions(sql), "{sql}");
         }
     }
 }
