@@ -14,7 +14,7 @@ use tokio::time::timeout_at;
 
 use crate::database::connection::Terms;
 use crate::database::pool::{Loan, Wait};
-use crate::database::session::work::check_sql;
+use crate::database::sql::text::check_sql;
 use crate::database::statement::{Effects, Key};
 use crate::database::{Database, Databases, Error, Result};
 use crate::limits;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::work::{Work, check_sql};
+use super::work::Work;
 use crate::database::Database;
 use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
+use crate::database::sql::text::check_sql;
 use crate::database::wire::Status;
 use crate::limits;
 

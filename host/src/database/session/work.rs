@@ -19,7 +19,7 @@ use crate::database::sql::copying::{Direction, direction, moves_data};
 use crate::database::sql::ending::ends_transaction;
 use crate::database::sql::only_reads::only_reads;
 use crate::database::sql::outside_transactions::runs_outside_transactions;
-use crate::database::sql::scan_cost;
+use crate::database::sql::text::check_sql;
 use crate::database::statement::{Call, Description, Key};
 use crate::limits;
 
@@ -372,28 +372,4 @@ fn heed(error: &Error, call: &Call, loan: &Loan, database: &Database) {
         error if loan.is_outdated(error) => database.forget(&call.key),
         _ => {}
     }
-}
-
-/// Refuses a text that PostgreSQL would take badly or the host cannot afford.
-pub(in crate::database) fn check_sql(sql: &str) -> Result<()> {
-    if sql.len() > limits::SQL_BYTES_MAX {
-        return Err(Error::Invalid(format!(
-            "the SQL text has {} bytes; {} are the most",
-            sql.len(),
-            limits::SQL_BYTES_MAX
-        )));
-    }
-    if sql.contains('\0') {
-        return Err(Error::Invalid(
-            "the SQL text contains a zero byte".to_owned(),
-        ));
-    }
-    if scan_cost::takes_too_long(sql) {
-        return Err(Error::Invalid(
-            "the SQL text has thousands of operator characters (such as - = * /) in a row, which PostgreSQL would read \
-             for minutes; break them up, or pass them as a parameter"
-                .to_owned(),
-        ));
-    }
-    Ok(())
 }

@@ -23,6 +23,7 @@ pub mod parentheses;
 pub mod residue;
 pub mod scan_cost;
 pub mod session_state;
+pub mod text;
 pub mod time_limits;
 pub mod transaction_mode;
 pub mod varying_columns;
