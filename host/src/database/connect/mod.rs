@@ -42,7 +42,7 @@ use tokio::time::timeout_at;
 
 pub use cancel::Backend;
 pub use failure::Failure;
-pub use progress::{Progress, asking, watched};
+pub use progress::{During, Progress, asking, watched};
 pub use stream::Stream;
 
 use super::error::{Error, Result, Unconnected};

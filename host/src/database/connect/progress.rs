@@ -21,15 +21,48 @@ tokio::task_local! {
 pub struct Progress {
     /// When whoever watches gives up.
     until: Instant,
-    begun: Cell<bool>,
-    /// Whether a connection was asked, and has not answered.
-    asked: Cell<bool>,
-    /// Whether the password is being read.
-    reading: Cell<bool>,
+    stage: Cell<Stage>,
     /// What came of the last attempt, and where.
     failed: RefCell<Option<Unconnected>>,
     /// Whether that may do better later, and so is waited for.
     refused: Cell<bool>,
+}
+
+/// What is being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing yet: a connection of the pool's is waited for.
+    Waiting,
+    /// A connection that rested is asked whether its server is still there.
+    Asking,
+    /// A connection is made.
+    Connecting,
+    /// The same, and its password is being read.
+    ReadingPassword,
+}
+
+/// Something is being done until this is dropped; then what was done before goes on.
+#[must_use]
+pub struct During {
+    /// None where nobody watches.
+    before: Option<Stage>,
+}
+
+impl During {
+    fn begin(stage: Stage) -> Self {
+        let before = PROGRESS.try_with(|progress| progress.stage.replace(stage));
+        Self {
+            before: before.ok(),
+        }
+    }
+}
+
+impl Drop for During {
+    fn drop(&mut self) {
+        if let Some(before) = self.before {
+            _ = PROGRESS.try_with(|progress| progress.stage.set(before));
+        }
+    }
 }
 
 /// A future that takes note of what is connected to within it: see [`TaskLocalFuture::take_value`].
@@ -45,17 +78,17 @@ pub(super) fn until() -> Option<Instant> {
 /// Connecting begins.
 pub(super) fn begin() {
     // Not everybody wants to know.
-    _ = PROGRESS.try_with(|progress| progress.begun.set(true));
+    _ = PROGRESS.try_with(|progress| progress.stage.set(Stage::Connecting));
 }
 
-/// A connection is being asked whether it is still there, or has answered.
-pub fn asking(asked: bool) {
-    _ = PROGRESS.try_with(|progress| progress.asked.set(asked));
+/// A connection is asked whether its server is still there, until the returned value is dropped.
+pub fn asking() -> During {
+    During::begin(Stage::Asking)
 }
 
-/// The password is being read, or has been.
-pub(super) fn reading(reading: bool) {
-    _ = PROGRESS.try_with(|progress| progress.reading.set(reading));
+/// The password is being read, until the returned value is dropped.
+pub(super) fn reading() -> During {
+    During::begin(Stage::ReadingPassword)
 }
 
 /// An attempt has failed; another one may follow.
@@ -74,9 +107,7 @@ impl Progress {
     pub fn until(until: Instant) -> Self {
         Self {
             until,
-            begun: Cell::default(),
-            asked: Cell::default(),
-            reading: Cell::default(),
+            stage: Cell::new(Stage::Waiting),
             failed: RefCell::default(),
             refused: Cell::default(),
         }
@@ -84,7 +115,7 @@ impl Progress {
 
     /// Whether a connection is being made.
     pub fn is_connecting(&self) -> bool {
-        self.begun.get() && !self.asked.get()
+        matches!(self.stage.get(), Stage::Connecting | Stage::ReadingPassword)
     }
 
     /// Whether a server has taken no connection, and is asked again.
@@ -95,15 +126,15 @@ impl Progress {
     /// What is to be said of the connection that was being made, or asked, if one was.
     pub fn reason(&self) -> Option<Unconnected> {
         let plain = |text: &str| Unconnected::plain(text.to_owned());
-        if self.asked.get() {
-            return Some(plain("the server of one that rested has not answered yet"));
+        match self.stage.get() {
+            Stage::Waiting => None,
+            Stage::Asking => Some(plain("the server of one that rested has not answered yet")),
+            Stage::ReadingPassword => Some(plain("its password is still being read")),
+            Stage::Connecting => {
+                let failed = self.failed.take();
+                Some(failed.unwrap_or_else(|| plain("no server has answered yet")))
+            }
         }
-        if self.reading.get() {
-            return Some(plain("its password is still being read"));
-        }
-        let failed = self.failed.take();
-        let silent = || plain("no server has answered yet");
-        self.begun.get().then(|| failed.unwrap_or_else(silent))
     }
 }
 
@@ -130,7 +161,7 @@ mod tests {
         let mut said = pin!(watched(watch(), attempt(Some("then"))));
         let mut silent = pin!(watched(watch(), attempt(None)));
         let mut asked = pin!(watched(watch(), async {
-            asking(true);
+            let _asking = asking();
             std::future::pending::<()>().await;
         }));
         let mut nothing = pin!(watched(watch(), std::future::pending::<()>()));
@@ -150,5 +181,32 @@ mod tests {
         let asked = reason(asked.take_value()).expect("one was asked");
         assert!(asked.contains("of one that rested"), "{asked}");
         assert_eq!(reason(nothing.take_value()), None);
+    }
+
+    #[tokio::test]
+    async fn a_password_that_could_not_be_read_is_no_longer_being_read() {
+        let read = async |failure: Option<&str>| {
+            let _reading = reading();
+            match failure {
+                Some(text) => Err(Failure::Secret(text.to_owned())),
+                None => std::future::pending().await,
+            }
+        };
+        for (failure, expected) in [
+            (Some("no such file"), "no server has answered yet"),
+            (None, "its password is still being read"),
+        ] {
+            let attempt = async {
+                begin();
+                let _: Result<(), Failure> = read(failure).await;
+                std::future::pending::<()>().await;
+            };
+            let mut watching = pin!(watched(Progress::until(Instant::now()), attempt));
+            assert!(futures_util::poll!(watching.as_mut()).is_pending());
+            let progress = watching.take_value().expect("it was not taken yet");
+            assert!(progress.is_connecting());
+            let said = progress.reason().expect("something was under way");
+            assert_eq!(said.told, expected);
+        }
     }
 }

@@ -96,9 +96,8 @@ impl<'a> Search<'a> {
 
     async fn read_password(&mut self, host: &Host) -> Result<(), Failure> {
         let Address { secret, user, .. } = self.address;
-        progress::reading(true);
+        let _reading = progress::reading();
         self.password = secret.read(host, user, self.until).await?;
-        progress::reading(false);
         Ok(())
     }
 
@@ -108,14 +107,13 @@ impl<'a> Search<'a> {
         let Address { secret, user, .. } = self.address;
         let patience = Instant::now() + limits::ROTATION_PATIENCE;
         let patience = patience.min(self.wanted_until());
-        progress::reading(true);
+        let _reading = progress::reading();
         loop {
             let begin = Instant::now();
             let fresh = secret.read_again(self.password.as_ref(), host, user, self.until);
             let fresh = fresh.await?;
             let next = Instant::now() + begin.elapsed() + limits::ROTATION_PAUSE;
             if fresh.is_some() || next > patience || !self.address.may_rotate() {
-                progress::reading(false);
                 return Ok(fresh);
             }
             tokio::time::sleep(limits::ROTATION_PAUSE).await;

@@ -25,12 +25,12 @@ impl Silence {
 
     /// A connection is asked.
     pub fn question<'a>(&'a self, connection: &'a mut Connection) -> Question<'a> {
-        connect::asking(true);
         Question {
             silence: self,
             connection,
             asked: Instant::now(),
             answered: false,
+            _asking: connect::asking(),
         }
     }
 }
@@ -43,6 +43,7 @@ pub struct Question<'a> {
     asked: Instant,
     /// Whether there was an answer, or the end of the connection.
     pub answered: bool,
+    _asking: connect::During,
 }
 
 impl Drop for Question<'_> {
@@ -54,7 +55,6 @@ impl Drop for Question<'_> {
             let loan = self.connection.last_loan();
             self.silence.0.fetch_max(loan.0, Ordering::Relaxed);
         }
-        connect::asking(false);
     }
 }
 
