@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::super::spelling::nearest;
 use super::{
     AddressParts, AddressProblem, ChannelBinding, Host, HostName, Keepalive, PORT_DEFAULT, Roots,
     SslMode, Target,
 };
+use crate::config::spelling::nearest;
 
 /// Every key that has a meaning here.
 const KEYS: &[&str] = &[

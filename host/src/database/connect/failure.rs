@@ -5,8 +5,8 @@
 use std::time::Duration;
 use std::{fmt, io};
 
-use super::super::error::{Error, Unconnected};
-use super::super::server_error::ServerError;
+use crate::database::error::{Error, Unconnected};
+use crate::database::server_error::ServerError;
 
 /// Why an attempt at one endpoint failed.
 #[derive(Debug, thiserror::Error)]

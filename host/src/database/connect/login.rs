@@ -17,10 +17,10 @@ use postgres_protocol::message::backend::{AuthenticationSaslBody, Message};
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::super::server_error::ServerError;
 use super::failure::Failure;
 use super::stream::Stream;
 use crate::config::address::ChannelBinding;
+use crate::database::server_error::ServerError;
 use crate::limits;
 
 type Result<T> = std::result::Result<T, Failure>;

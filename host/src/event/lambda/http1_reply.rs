@@ -9,8 +9,8 @@ use std::ops::Range;
 use http::StatusCode;
 use httparse::{ParserConfig, Status};
 
-use super::super::chunk;
 use super::http1::Lost;
+use crate::event::chunk;
 use crate::limits;
 
 /// Headers for which there is room in any case.

@@ -7,9 +7,9 @@
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 
-use super::super::chunk;
 use super::header;
 use super::refusal::{ErrorType, Refusal};
+use crate::event::chunk;
 
 /// Whether the payload comes in frames.
 pub(super) fn is_so(headers: &HeaderMap) -> Result<bool, Refusal> {
