@@ -57,7 +57,7 @@ impl Database {
                 return;
             }
         };
-        loan.terms = Terms {
+        loan.per_loan.terms = Terms {
             prelude: None,
             time,
         };

@@ -142,7 +142,7 @@ impl Connection {
             if let Some(began) = self.in_flight.began.take() {
                 self.beginning = Some(began);
             }
-            self.has_sequences = self.in_flight.had_sequences;
+            self.per_loan.has_sequences = self.in_flight.had_sequences;
             self.secured = self.in_flight.was_secured;
             self.savepoints.take_back();
             self.forgetting.extend_from_slice(&self.in_flight.forgotten);

@@ -64,7 +64,7 @@ impl Connection {
         if let Err(error) = written {
             out.truncate(start);
             self.securing = false;
-            self.cancel_after = None;
+            self.per_loan.cancel_after = None;
             self.savepoints.take_back();
             self.timeouts.refused();
             return Err(error);
@@ -76,14 +76,15 @@ impl Connection {
         self.flowing = None;
         self.secured = std::mem::take(&mut self.securing);
         // A failed transaction executes nothing.
-        self.has_sequences |= effects.sequences.moves && self.status() != Some(Status::Failed);
+        self.per_loan.has_sequences |=
+            effects.sequences.moves && self.status() != Some(Status::Failed);
         self.add_residue(effects.residue);
-        self.renamed |= effects.renames;
-        if self.renamed && effects.names_something {
+        self.per_loan.renamed |= effects.renames;
+        if self.per_loan.renamed && effects.names_something {
             // The names may have led to where temporary tables are, if only for one transaction.
             self.add_residue(Residue::Session);
         }
-        self.asked_to_read |= effects.only_reads;
+        self.per_loan.asked_to_read |= effects.only_reads;
         if effects.limits {
             self.timeouts.are_guests();
         }
@@ -105,15 +106,15 @@ impl Connection {
     pub fn begin_request(&mut self) {
         self.in_flight.renew();
         self.in_flight.was_secured = self.secured;
-        self.in_flight.had_sequences = self.has_sequences;
-        let cancelled = self.cancel_after.take();
+        self.in_flight.had_sequences = self.per_loan.has_sequences;
+        let cancelled = self.per_loan.cancel_after.take();
         self.in_flight.until = cancelled.and_then(|after| Instant::now().checked_add(after));
     }
 
     /// How long the next request may take, if that is less than its terms say.
     pub fn take_call_timeout(&mut self) -> Option<Duration> {
-        let timeout = self.call_timeout.take()?;
-        match self.terms.time {
+        let timeout = self.per_loan.call_timeout.take()?;
+        match self.per_loan.terms.time {
             Some(time) if time <= timeout => None,
             _ => Some(timeout),
         }
@@ -126,7 +127,7 @@ impl Connection {
             && let Some(timeout) = self.take_call_timeout()
         {
             let times = u32::try_from(statements().max(1)).unwrap_or(u32::MAX);
-            self.cancel_after = Some(timeout.saturating_mul(times));
+            self.per_loan.cancel_after = Some(timeout.saturating_mul(times));
         }
     }
 
@@ -140,16 +141,21 @@ impl Connection {
             // The server takes nothing any more but the end of the transaction.
             return leaders;
         }
-        if !self.has_sequences && effects.sequences.reads {
+        if !self.per_loan.has_sequences && effects.sequences.reads {
             // An insert is not taken to change the session, although it may leave this.
             leaders.push(Command::new("DISCARD SEQUENCES"));
         }
         let in_block = !self.is_outside();
-        let due = self.timeouts.due(self.terms.time, in_block);
+        let due = self.timeouts.due(self.per_loan.terms.time, in_block);
         leaders.extend(due.into_iter().flatten());
         leaders.extend(self.beginning.clone());
         // After a query, which the settings are, a transaction takes no isolation level any more.
-        let prelude = self.terms.prelude.iter().filter(|_| !effects.only_modes);
+        let prelude = self
+            .per_loan
+            .terms
+            .prelude
+            .iter()
+            .filter(|_| !effects.only_modes);
         leaders.extend(prelude.map(|prelude| prelude.command.clone()));
         let timeouts = &mut self.timeouts;
         let shorter = timeouts.of_call(call_timeout, in_block, effects.begins);

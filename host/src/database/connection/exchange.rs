@@ -142,7 +142,7 @@ impl Connection {
         bytes: usize,
         assuming: Option<&Ground>,
     ) -> Result<Started> {
-        self.call_timeout = call.timeout;
+        self.per_loan.call_timeout = call.timeout;
         if may_commit(&call.key.sql) && self.is_outside() {
             Box::pin(self.lead_call(&call.key.sql)).await?;
         }

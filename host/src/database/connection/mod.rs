@@ -42,6 +42,7 @@ pub mod exchange;
 mod in_flight;
 pub mod lifetime;
 pub mod liveness;
+mod per_loan;
 pub mod pipeline;
 mod portals;
 mod preparation;
@@ -55,6 +56,7 @@ use cancelling::{Canceller, Cancelling};
 use demotion::Vouched;
 use in_flight::InFlight;
 use lifetime::Lifetime;
+use per_loan::PerLoan;
 use portals::Portals;
 use savepoints::Savepoints;
 use server_timeouts::ServerTimeouts;
@@ -73,10 +75,6 @@ pub struct Connection {
     forgetting: BytesMut,
     /// The `BEGIN` of a transaction in which nothing was done yet.
     beginning: Option<Command>,
-    /// Whether the transaction that was begun last may only read.
-    only_reads: bool,
-    /// Whether the guest's own texts of this loan have asked for such transactions.
-    asked_to_read: bool,
     /// Whether the next request is to set a savepoint of the host's own before the guest's statements.
     securing: bool,
     /// Whether that savepoint is set, and not released yet.
@@ -84,6 +82,8 @@ pub struct Connection {
     /// The guest's own that are to be forgotten.
     pub savepoints: Savepoints,
     in_flight: InFlight,
+    /// What concerns whoever has it now.
+    pub per_loan: PerLoan,
     /// Whether its transaction is to fail: a guest was told that a request has, of which the server does not know that.
     fails_later: bool,
     /// What its transaction has left open.
@@ -91,14 +91,6 @@ pub struct Connection {
     /// Whose rows are on their way, if any are.
     pub flowing: Option<Rest>,
     pub timeouts: ServerTimeouts,
-    /// How long the next request may take at most, whatever its terms say.
-    pub call_timeout: Option<Duration>,
-    /// After how long the host has the next request cancelled, where the server is told of no limit.
-    pub cancel_after: Option<Duration>,
-    /// Whether what the session knows of sequences is this loan's own, as far as a text tells.
-    has_sequences: bool,
-    /// Whose words and time a request carries.
-    pub terms: Terms,
     /// What the server said of itself when it let us in.
     pub parameters: BTreeMap<String, String>,
     pub vouched: Vouched,
@@ -110,9 +102,6 @@ pub struct Connection {
     pub residue: Residue,
     /// Why another connection, which it needed for something, could not be made, until the log is told.
     pub unconnected: Option<Box<Unconnected>>,
-    /// Whether names may mean something else on it than for the next borrower: what the server says of statements
-    /// now is for this one alone.
-    pub renamed: bool,
     /// Whether it is not to be lent again, though it may still serve who has it.
     doomed: bool,
     last_loan: LastLoan,
@@ -167,22 +156,16 @@ impl Connection {
             parsing: Vec::new(),
             forgetting: BytesMut::new(),
             beginning: None,
-            only_reads: false,
-            asked_to_read: false,
             securing: false,
             secured: false,
             savepoints: Savepoints::default(),
             in_flight: InFlight::default(),
+            per_loan: PerLoan::default(),
             fails_later: false,
             portals: Portals::default(),
             flowing: None,
-            call_timeout: None,
-            cancel_after: None,
-            has_sequences: false,
-            terms: Terms::default(),
             residue: Residue::Nothing,
             unconnected: None,
-            renamed: false,
             doomed: false,
             last_loan: LastLoan::next(),
         })
@@ -190,15 +173,15 @@ impl Connection {
 
     /// The next statement begins a transaction first; so does nothing else, if none follows.
     pub fn begin_later(&mut self, begin: String) {
-        self.only_reads = begin.contains(READ_ONLY);
+        self.per_loan.only_reads = begin.contains(READ_ONLY);
         self.beginning = Some(Command::new(begin));
     }
 
     /// Whether it was the host, or the guest, that told the server to take no writes now.
     pub fn may_only_read(&self) -> bool {
-        let prelude = self.terms.prelude.as_ref();
-        self.only_reads
-            || self.asked_to_read
+        let prelude = self.per_loan.terms.prelude.as_ref();
+        self.per_loan.only_reads
+            || self.per_loan.asked_to_read
             || prelude.is_some_and(|prelude| prelude.is_read_only())
     }
 
@@ -275,9 +258,7 @@ impl Connection {
 
     /// Begins a loan.
     pub fn begin_loan(&mut self) {
-        self.has_sequences = false;
-        (self.only_reads, self.asked_to_read) = (false, false);
-        if std::mem::take(&mut self.renamed) {
+        if std::mem::take(&mut self.per_loan).renamed {
             for prepared in self.statements.take_if(|prepared| prepared.renamed) {
                 self.forget_statement(&prepared.name);
             }
@@ -289,7 +270,6 @@ impl Connection {
 
     /// Ends a loan.
     pub fn end_loan(&mut self) {
-        self.terms = Terms::default();
         self.last_loan = LastLoan::next();
     }
 

@@ -80,7 +80,7 @@ impl Connection {
         assuming: Option<&Ground>,
     ) -> Result<Vec<Outcome>> {
         // One for all: each of them has so much time, counted from its own beginning.
-        self.call_timeout = calls.iter().filter_map(|call| call.timeout).min();
+        self.per_loan.call_timeout = calls.iter().filter_map(|call| call.timeout).min();
         // Before it is decided how it is executed: what goes first may have statements forgotten.
         if let [call] = calls
             && may_commit(&call.key.sql)
@@ -94,7 +94,7 @@ impl Connection {
         self.send_all(calls, &plans)?;
         let mut answers = Vec::with_capacity(calls.len());
         let mut bytes = 0;
-        let between = self.terms.prelude.iter().len() as u32;
+        let between = self.per_loan.terms.prelude.iter().len() as u32;
         for (index, plan) in plans.iter().enumerate() {
             if index > 0 {
                 self.in_flight.leading = between;
@@ -228,7 +228,7 @@ impl Connection {
     fn send_all(&mut self, calls: &[Call], plans: &[Plan]) -> Result<()> {
         let effects = Effects::of_all(plans.iter().filter_map(|plan| plan.effects));
         self.watch(&effects, || calls.len());
-        let between = self.terms.prelude.clone();
+        let between = self.per_loan.terms.prelude.clone();
         self.send(effects, |out| {
             for (index, (call, plan)) in calls.iter().zip(plans).enumerate() {
                 if let Some(prelude) = between.as_ref().filter(|_| index > 0) {

@@ -80,7 +80,7 @@ impl Connection {
     ) -> std::result::Result<Vec<Prepared>, (usize, Error)> {
         let names = keys.iter().map(|key| self.statement_name(key));
         let names: Vec<Arc<str>> = names.collect();
-        let call_timeout = self.call_timeout;
+        let call_timeout = self.per_loan.call_timeout;
         let sent = self.send(Effects::NONE, |out| {
             keys.iter().zip(&names).try_for_each(|(key, name)| {
                 request::parse(name, &key.sql, &key.types, out)?;
@@ -105,7 +105,7 @@ impl Connection {
             prepared.push(self.remember(keys[index], name, Arc::new(description), effects));
         }
         // The execution that follows has the same.
-        self.call_timeout = call_timeout;
+        self.per_loan.call_timeout = call_timeout;
         Ok(prepared)
     }
 
@@ -226,7 +226,7 @@ impl Connection {
         effects: Effects,
     ) -> Prepared {
         self.parsing.retain(|parsing| *parsing != name);
-        let renamed = self.renamed;
+        let renamed = self.per_loan.renamed;
         let is_known = |own: &&Prepared| {
             let is_same = Arc::ptr_eq(&own.description, &description);
             is_same && own.name == name && own.renamed == renamed

@@ -88,7 +88,7 @@ impl Connection {
             self.wire.end();
             return self.last_words(error);
         }
-        match &self.terms.prelude {
+        match &self.per_loan.terms.prelude {
             Some(prelude) if self.in_flight.leading > 0 => prelude.refused(error),
             _ => error,
         }

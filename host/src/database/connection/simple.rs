@@ -41,16 +41,16 @@ impl Connection {
     pub async fn batch_execute(&mut self, sql: &str) -> Result<()> {
         let outside = self.is_outside();
         // What is put in force ends with its transaction, and outside of one with its message.
-        let prelude = self.terms.prelude.take_if(|_| outside);
-        let (effects, had_sequences) = (Effects::of(sql), self.has_sequences);
+        let prelude = self.per_loan.terms.prelude.take_if(|_| outside);
+        let (effects, had_sequences) = (Effects::of(sql), self.per_loan.has_sequences);
         self.watch(&effects, || {
             statements(&Tokens::words(sql).collect::<Vec<_>>()).count()
         });
         // It is for the batch, and not for what leads it.
-        let cancel_after = self.cancel_after.take();
+        let cancel_after = self.per_loan.cancel_after.take();
         let timeout = outside.then(|| self.take_call_timeout()).flatten();
         self.lead(effects).await?;
-        self.cancel_after = cancel_after;
+        self.per_loan.cancel_after = cancel_after;
         if let Some(timeout) = timeout {
             // Within the message, what takes no transaction around it would be refused.
             let set = self.timeouts.of_batch(timeout);
@@ -86,11 +86,11 @@ impl Connection {
         let effects = Effects::of(sql);
         // Where the server is not told, the host sees to the request of the statement itself.
         let told = !self.timeouts.are_left_alone(&effects);
-        let left = self.call_timeout.take_if(|_| !told);
-        let (timeout, prelude) = (self.take_call_timeout(), self.terms.prelude.take());
+        let left = self.per_loan.call_timeout.take_if(|_| !told);
+        let (timeout, prelude) = (self.take_call_timeout(), self.per_loan.terms.prelude.take());
         let led = self.lead(effects).await;
-        self.terms.prelude = prelude;
-        self.call_timeout = left;
+        self.per_loan.terms.prelude = prelude;
+        self.per_loan.call_timeout = left;
         led?;
         match timeout.map(|timeout| self.timeouts.of_call_alone(timeout)) {
             Some(set) => self.command(&set).await.map_err(Error::unexecuted),
@@ -101,7 +101,7 @@ impl Connection {
     /// Asks what limits of time the session began with, unless that is known: none is to be made longer. What the
     /// server is to be told of time goes along.
     pub async fn know_limits(&mut self) -> Result<()> {
-        let Some(question) = self.timeouts.question(self.terms.time) else {
+        let Some(question) = self.timeouts.question(self.per_loan.terms.time) else {
             return Ok(());
         };
         self.begin_command(&question)?;

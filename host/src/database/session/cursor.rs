@@ -173,7 +173,7 @@ impl Cursor {
                 if flow.is_none() {
                     self.seat.tidy(loan).await.map_err(Error::unexecuted)?;
                 }
-                loan.call_timeout = timeout;
+                loan.per_loan.call_timeout = timeout;
                 loan.fetch(rest, rows_max, bytes).await
             })
             .await;

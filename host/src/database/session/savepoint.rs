@@ -62,7 +62,7 @@ impl Work for Control<'_> {
         };
         if !later {
             // The server's own limit would come back with the savepoint, for calls that have more time.
-            loan.cancel_after = loan.call_timeout.take();
+            loan.per_loan.cancel_after = loan.per_loan.call_timeout.take();
             loan.control(&sql).await?;
         }
         let transaction = loan.wire.transactions;

@@ -243,11 +243,11 @@ impl Work for Conclude {
             return Ok(true);
         }
         // Nothing follows for which they would be in force.
-        loan.terms.prelude = None;
+        loan.per_loan.terms.prelude = None;
         loan.secured = false;
         loan.savepoints.end();
         // The server's own limit is for statements, and is over when a commit begins with what was deferred.
-        loan.cancel_after = loan.call_timeout.take();
+        loan.per_loan.cancel_after = loan.per_loan.call_timeout.take();
         match end(loan, self.0.sql()).await {
             // The server's last words do not say what it did before them.
             Err(Error::Server(error)) if error.is_fatal() => Err(Error::ConnectionLost {

@@ -72,7 +72,7 @@ impl Seat {
         if work.sends() && loan.status() == Some(Status::Idle) {
             loan.know_limits().await.map_err(Error::unexecuted)?;
         }
-        (loan.call_timeout, loan.cancel_after) = (work.timeout(), None);
+        (loan.per_loan.call_timeout, loan.per_loan.cancel_after) = (work.timeout(), None);
         work.carry_out(loan, self.database()).await
     }
 
@@ -227,7 +227,7 @@ impl Session {
         seat: &Arc<Seat>,
         work: impl AsyncFnOnce(&mut Loan) -> Result<R>,
     ) -> Result<R> {
-        loan.terms = self.terms(seat.database())?;
+        loan.per_loan.terms = self.terms(seat.database())?;
         let _measured = self.account.tally().map(|tally| tally.asking());
         let result = work(loan).await;
         seat.look_at(loan);

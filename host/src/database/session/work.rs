@@ -360,7 +360,7 @@ fn check_copy(sql: &str, wanted: Direction) -> Result<()> {
 
 /// Has the database remember what a server says of a statement, unless that is true for this session alone.
 fn learn(loan: &Loan, database: &Database, key: &Key, description: &Arc<Description>) {
-    if !loan.renamed {
+    if !loan.per_loan.renamed {
         database.learn(key, description);
     }
 }
