@@ -1,9 +1,10 @@
 //! A password that a program prints.
 //!
 //! Promises:
-//! - the program is run once for all who wait for what it prints, and to its end, whoever still waits: what takes
-//!   longer than one of them has is there for the next one;
-//! - what it printed is kept, until a server refuses that; whoever was refused while it ran again takes the outcome;
+//! - the program runs once for all who wait for its output, and to its end even if nobody waits any more: a password
+//!   that comes too late for one of them is there for the next;
+//! - what it printed is kept until a server refuses it. Whoever is refused while the program runs again takes what that
+//!   run prints;
 //! - it is bounded in time and output, and nothing of its output is in an error.
 
 use std::process::Stdio;
@@ -47,7 +48,7 @@ impl PasswordCommand {
         }
     }
 
-    /// The same, after a server has refused that, unless it has printed something else since.
+    /// A password to try after a server has refused one: what the program has printed since, or prints now.
     pub(super) async fn password_after(
         &self,
         refused: Option<&Password>,

@@ -1,7 +1,8 @@
 //! Whether a server is of the kind that `target_session_attrs` asks for.
 //!
-//! Promises: no round trip where the server says it by itself, as PostgreSQL 14 and later do, and is
-//! believed; one where not. Who is found to be what it says is believed again.
+//! Promises: it costs no round trip where the server reports its kind at login, as PostgreSQL 14 and later do, and
+//! there is no reason to doubt that; else it is asked, which costs one. A server whose answer agrees with its report is
+//! believed again.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,14 +23,14 @@ struct ServerKind {
     read_only: bool,
 }
 
-/// Whether what answers is believed in what it says of itself.
+/// Whether what a server reports of itself at login is believed.
 #[derive(Debug)]
 pub(super) struct Belief {
     /// Whether it may be a pooler, which repeats what it was told by whichever server was the first.
     is_pooled: AtomicBool,
     /// How often there was reason for doubt.
     doubts: AtomicU64,
-    /// Of how many of those a server has proven since that it is what it says.
+    /// How many of those doubts a server has settled since, by being what it reported.
     answered: AtomicU64,
 }
 
@@ -42,7 +43,8 @@ impl Belief {
         }
     }
 
-    /// What a server says is not believed until one has been asked.
+    /// A server may have become a standby: what servers report is not believed until one was asked and had told the
+    /// truth.
     pub(super) fn suspect_demotion(&self) {
         self.doubts.fetch_add(1, Ordering::Relaxed);
     }
@@ -92,7 +94,8 @@ impl ServerKind {
         !self.standby && !self.read_only
     }
 
-    /// Whether both are of the same kind. What a standby says of its transactions is what they will be once it is none.
+    /// Whether a report and an answer are of the same kind. A standby may report that transactions are not read-only:
+    /// that is the setting, which counts once it is no standby any more.
     fn agrees(self, other: Self) -> bool {
         (self.standby, self.takes_writes()) == (other.standby, other.takes_writes())
     }

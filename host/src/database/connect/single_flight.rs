@@ -1,8 +1,10 @@
-//! Work that is done once for all who wait for what comes of it.
+//! Work whose result is shared by all who ask for it while it is being done.
 //!
-//! Promises: it goes on to its end, whoever still waits; whoever comes meanwhile waits for the same, unless that has
-//! taken so long already that it may be stuck, as after a freeze: then one more is begun beside it, but never more than
-//! [`limits::SINGLE_FLIGHT_MAX`]; whoever comes after its end begins it anew.
+//! Promises:
+//! - work that was begun goes on to its end, even if nobody waits for it any more;
+//! - whoever asks meanwhile waits for the same result; but work that has taken so long that it may be stuck, as after a
+//!   freeze, is begun once more beside it. Never more than [`limits::SINGLE_FLIGHT_MAX`] go on at a time;
+//! - whoever asks after its end has it done anew.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -13,15 +15,15 @@ use futures_util::future::{FutureExt, Shared};
 use crate::limits;
 use crate::lock::lock;
 
-/// The work that is under way, if it is.
+/// Work of one kind, and what of it is being done now.
 pub(super) struct SingleFlight<T: Clone> {
-    /// How long it may take before one who comes then does not rely on it.
+    /// For how long work is relied on; whoever asks later has it begun once more.
     patience: Duration,
     place: Arc<Mutex<Place<T>>>,
 }
 
 struct Place<T: Clone> {
-    /// How much of it is under way.
+    /// How many times it is being done now.
     running: usize,
     newest: Option<Newest<T>>,
 }
@@ -34,7 +36,7 @@ struct Newest<T: Clone> {
 
 type Running<T> = Pin<Box<dyn Future<Output = Option<T>> + Send>>;
 
-/// Nothing of this is under way any more, however it has ended.
+/// Takes note that work has ended, when it is dropped: also by a panic or with the runtime.
 struct Over<T: Clone> {
     begun: SystemTime,
     place: Arc<Mutex<Place<T>>>,
@@ -49,7 +51,7 @@ impl<T: Clone> Drop for Over<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
-    /// Nothing is under way; what will be is relied on for so long.
+    /// Nothing is being done yet. `patience` is for how long work is relied on.
     pub(super) fn new(patience: Duration) -> Self {
         let place = Place {
             running: 0,
@@ -61,7 +63,8 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         }
     }
 
-    /// What comes of the work that is under way, or of this. None if it was broken off.
+    /// The result of the work that is being done; of this work, which is begun, if there is none to rely on. None if
+    /// it panicked, or the runtime has ended.
     pub(super) async fn join<F>(&self, begin: impl FnOnce() -> F) -> Option<T>
     where
         F: Future<Output = T> + Send + 'static,

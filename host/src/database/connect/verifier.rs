@@ -15,11 +15,11 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
-/// Checks all that is checked of a server's certificate, and takes one of these as well.
+/// Checks a server's certificate as rustls does, and takes one that is itself trusted as well.
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) strict: Arc<WebPkiServerVerifier>,
-    /// The certificates that are trusted by name of their file.
+    /// The certificates in the file that the configuration names, if it names one.
     pub(super) certificates: Arc<[CertificateDer<'static>]>,
     /// Whether the certificate may be for another host than the one that is connected to.
     pub(super) any_name: bool,
@@ -93,7 +93,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Whether it was refused because it is that of an authority.
+/// Whether a certificate was refused because it is an authority's, which no server's is to be.
 pub(super) fn is_an_authoritys(error: &Error) -> bool {
     let Error::InvalidCertificate(CertificateError::Other(other)) = error else {
         return false;
