@@ -53,7 +53,7 @@ impl Connection {
         in_transaction && !self.in_flight.copying && !self.fails_later
     }
 
-    /// A guest is told that a request has failed, of which the server does not know that: its transaction is to
+    /// A guest is told that a request has failed, though for the server it has succeeded: so its transaction is made to
     /// fail as well ([`Self::fail_transaction`]).
     pub fn fail_later(&mut self) {
         self.fails_later = true;

@@ -1,6 +1,7 @@
-//! A request that has been composed: what it changed here, and how far its answer has come.
+//! The request that was composed last: what composing it has changed in the connection, and how much of its answer was
+//! read.
 //!
-//! Promises: each request starts anew; one that has not left can be taken back as if it had never been made
+//! Promises: each request starts anew; one of which nothing was sent can be taken back as if it had never been made
 //! ([`super::cleanup`]).
 
 use std::time::Instant;
@@ -14,7 +15,7 @@ use crate::database::wire::request::Command;
 /// The request whose answer is due, or was read last.
 #[derive(Default)]
 pub(super) struct InFlight {
-    /// The messages that it has taken along to forget what the server holds for no one.
+    /// The messages in it that close statements and portals which nobody needs any more.
     pub forgotten: BytesMut,
     /// The `BEGIN` in it.
     pub began: Option<Command>,
@@ -42,7 +43,7 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// The next one, which nothing is known of yet.
+    /// Starts anew, for the next request.
     pub fn renew(&mut self) {
         let mut forgotten = std::mem::take(&mut self.forgotten);
         forgotten.clear();

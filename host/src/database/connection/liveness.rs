@@ -1,8 +1,8 @@
 //! Whether the server of a connection that rested is still there: how it is asked, and what is known of a network
 //! that has not answered.
 //!
-//! Promises: a silence is known as soon as somebody has waited for an answer long enough, whether or not they could
-//! wait until the connection was given up for it; an answer that is there and was not read is none.
+//! Promises: that a network is silent is noted as soon as somebody has waited long enough for an answer, even if they
+//! gave up before the connection was given up for it; it is not noted where an answer has arrived and was not read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,18 +12,18 @@ use crate::database::connect;
 use crate::database::error::Result;
 use crate::limits;
 
-/// The last loan of a connection that gave no answer: whoever has rested as long stood behind the same
-/// network, and is not waited for as well.
+/// The last loan of a connection that gave no answer. A connection that has rested for as long or longer was behind the
+/// same silent network, and is replaced without being asked.
 #[derive(Default)]
 pub struct Silence(AtomicU64);
 
 impl Silence {
-    /// Whether a connection that was last given back then need not be asked.
+    /// Whether a connection whose last loan was this one need not be asked.
     pub fn covers(&self, loan: LastLoan) -> bool {
         loan <= LastLoan(self.0.load(Ordering::Relaxed))
     }
 
-    /// A connection is asked.
+    /// Takes note that a connection is asked, and of the outcome when what this returns is dropped.
     pub fn question<'a>(&'a self, connection: &'a mut Connection) -> Question<'a> {
         Question {
             silence: self,
@@ -35,10 +35,10 @@ impl Silence {
     }
 }
 
-/// What a connection is asked, until it has answered or nobody waits for that any more.
+/// A connection that is being asked, until it has answered or nobody waits for that any more.
 pub struct Question<'a> {
     silence: &'a Silence,
-    /// Which.
+    /// The one that is asked.
     pub connection: &'a mut Connection,
     asked: Instant,
     /// Whether there was an answer, or the end of the connection.
@@ -48,8 +48,8 @@ pub struct Question<'a> {
 
 impl Drop for Question<'_> {
     fn drop(&mut self) {
-        // Who gives it up at once learns nothing of the network. And the answer may have come while nobody looked:
-        // a guest has computed on this thread, or the process was frozen.
+        // Giving up at once says nothing of the network. And the answer may have arrived without having been read:
+        // while a guest computed on this thread, or the process was frozen.
         let has_waited = self.asked.elapsed() >= limits::VALIDATE_TIMEOUT / 5;
         if !self.answered && has_waited && !self.connection.wire.has_heard() {
             let loan = self.connection.last_loan();

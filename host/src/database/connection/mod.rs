@@ -71,7 +71,7 @@ pub struct Connection {
     names: u64,
     /// The names of statements that the server may have parsed, though nobody has noted it yet.
     parsing: Vec<Arc<str>>,
-    /// Messages that forget what the server holds for no one, for the next request to take along.
+    /// Messages that close statements and portals which nobody needs any more; the next request takes them along.
     forgetting: BytesMut,
     /// The `BEGIN` of a transaction in which nothing was done yet.
     beginning: Option<Command>,
@@ -84,7 +84,8 @@ pub struct Connection {
     in_flight: InFlight,
     /// What concerns whoever has it now.
     pub per_loan: PerLoan,
-    /// Whether its transaction is to fail: a guest was told that a request has, of which the server does not know that.
+    /// Whether its transaction is to be made to fail: a guest was told that a request in it has failed, though for the
+    /// server it has succeeded.
     fails_later: bool,
     /// What its transaction has left open.
     pub portals: Portals,
@@ -215,7 +216,7 @@ impl Connection {
             && !self.wire.is_dead()
     }
 
-    /// Marks the session as changed, whatever its statements looked like.
+    /// Takes note that the session was changed, to this extent at least.
     pub fn add_residue(&mut self, residue: Residue) {
         self.residue = self.residue.max(residue);
     }
