@@ -1,6 +1,7 @@
-//! What memory a connection's bytes take.
+//! The memory of a connection's two buffers.
 //!
-//! Promises: what a large request or message needed goes when the server owes nothing more; what most need stays.
+//! Promises: a buffer that a large request or message has enlarged is given back once the server owes nothing more; one
+//! of the usual size stays.
 
 use bytes::{Buf, BytesMut};
 
@@ -20,7 +21,7 @@ impl Wire {
         self.enlarged |= whole > limits::WIRE_BYTES_KEPT;
     }
 
-    /// Gives back what no usual request or message needs, once the answer is there. What has arrived stays.
+    /// Gives enlarged buffers back, once the answer is complete. What has arrived behind it stays.
     pub(super) fn shrink(&mut self) {
         if self.owed > 0 {
             return;

@@ -61,7 +61,7 @@ pub struct Wire {
     unseen: usize,
     /// Bytes of a message too large to be held that have yet to arrive, and are dropped.
     dropping: usize,
-    /// Whether room was made for a message that is larger than most.
+    /// Whether the buffer of what arrives was enlarged for a message that is larger than most.
     enlarged: bool,
     /// `ReadyForQuery` messages that the server still owes.
     owed: u32,

@@ -1,4 +1,4 @@
-//! The end of a connection, in the server's own terms where it can still be told.
+//! The end of a connection: the protocol's `Terminate`, where it can still be sent.
 
 use std::task::Context;
 
@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use super::Wire;
 
 impl Wire {
-    /// Says good-bye and waits until the server has closed its side. False if that could not be said.
+    /// Sends `Terminate` and waits until the server has closed its side. False if it could not be sent.
     pub async fn close(mut self) -> bool {
         frontend::terminate(&mut self.output);
         let said = self.flush().await.is_ok();
@@ -21,7 +21,7 @@ impl Wire {
         said
     }
 
-    /// Says good-bye as far as that is possible without waiting.
+    /// Sends `Terminate` if that needs no waiting: nothing is unanswered or unsent, and the socket takes it.
     pub fn terminate(&mut self) {
         if self.owed == 0 && self.output.is_empty() && !self.dead {
             frontend::terminate(&mut self.output);
