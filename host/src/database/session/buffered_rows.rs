@@ -1,10 +1,11 @@
-//! Rows that were read before the guest has asked for them, since something else was to have its turn:
-//! those of portals, and on a connection that is kept those of other results too.
+//! Rows that the host reads before the guest asks for them, and keeps: another call needs the connection on which they
+//! are on their way. That is done with the rows of portals; on a connection that is kept, with those of any result.
 //!
-//! Promises: those of a result come in their order, in batches no larger than others, and an error after
-//! the rows before it; no more than [`limits::BUFFERED_ROWS_BYTES_MAX`] of an invocation are held on all its connections,
-//! but for a batch of each that is being read, and none once nobody can ask for them; reading them can be given
-//! up at any await, and none is lost.
+//! Promises:
+//! - the rows of a result come in their order, in batches no larger than others, and an error after the rows before it;
+//! - an invocation has no more than [`limits::BUFFERED_ROWS_BYTES_MAX`] of them in memory, besides one batch for each
+//!   connection that is being read; and none once nobody can ask for them;
+//! - reading them can be given up at any await, and no row is lost.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -15,14 +16,14 @@ use crate::database::error::{Error, Result};
 use crate::limits;
 use crate::lock::lock;
 
-/// What was read ahead for one invocation, on all its connections.
+/// The rows that are kept for one invocation, of all its connections.
 #[derive(Clone, Default)]
 pub struct AllBufferedRows(Arc<Mutex<Held>>);
 
-/// What was read ahead on one of them.
+/// Those of one connection.
 pub struct BufferedRows {
     all: AllBufferedRows,
-    /// Which.
+    /// Which of the invocation's connections that is.
     number: u64,
 }
 
@@ -34,7 +35,7 @@ struct Held {
     closed: bool,
 }
 
-/// What was read ahead of one result.
+/// The rows of one result that the guest has not asked for yet.
 struct Unread {
     number: u64,
     result: String,
@@ -42,7 +43,7 @@ struct Unread {
 }
 
 impl AllBufferedRows {
-    /// What will be read ahead on one more connection.
+    /// For the rows of one more connection.
     pub fn one_more(&self) -> BufferedRows {
         let mut held = lock(&self.0);
         held.numbers += 1;
@@ -52,7 +53,7 @@ impl AllBufferedRows {
         }
     }
 
-    /// Nobody will read anything any more, nor what is put here later.
+    /// Drops all rows, and from now on those that are put here: the invocation has ended.
     pub fn close(&self) {
         let mut held = lock(&self.0);
         held.closed = true;
@@ -72,7 +73,7 @@ impl BufferedRows {
         self.change(result, VecDeque::pop_front)
     }
 
-    /// The rows of a result that were read last, to go on with.
+    /// The batch of a result that was read last, so that more rows can be read into it.
     fn take_newest(&self, result: &str) -> Option<Batch> {
         self.change(result, VecDeque::pop_back)
     }
@@ -108,12 +109,12 @@ impl BufferedRows {
         }
     }
 
-    /// Nobody will read the rows of a result any more.
+    /// Drops the rows of a result, which nobody will ask for any more.
     pub fn forget(&self, result: &str) {
         self.retain(|unread| unread.result != result);
     }
 
-    /// Nor those of any other.
+    /// Drops the rows of all results.
     pub fn forget_all(&self) {
         self.retain(|_| false);
     }
@@ -124,7 +125,7 @@ impl BufferedRows {
         held.results.retain(is_kept);
     }
 
-    /// Reads the rows of a result that are on their way. Refused once more are held than may be.
+    /// Reads the rows of a result that are on their way, and keeps them. An error once more are kept than may be.
     pub async fn read(&self, result: &str, connection: &mut Connection) -> Result<()> {
         // Reading them may have been given up in its middle.
         let mut begun = self.take_newest(result);

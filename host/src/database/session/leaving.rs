@@ -115,7 +115,7 @@ impl Session {
         }
     }
 
-    /// What a call is told that finds no connection in its place.
+    /// The error for a call that finds no connection on its seat.
     pub(in crate::database) fn gone(&self, seat: &Arc<Seat>) -> Error {
         match seat.role() {
             // It was given back in the meantime, and the call is made elsewhere.
@@ -220,19 +220,20 @@ impl Session {
     }
 }
 
-/// What is done for a seat that nobody waits on any more.
+/// What is done with a seat when the one who waited on it has given up.
 type Done = fn(&Arc<Session>, &Arc<Seat>);
 
-/// What is done for a seat if whoever waits on it gives up: the guest cancelled a call, or the guest is gone.
+/// Does something with a seat when it is dropped before it was disarmed: when whoever waits on the seat gives up, since
+/// the guest has cancelled its call or is gone.
 pub(in crate::database) struct IfGivenUp<'a> {
     session: &'a Arc<Session>,
     seat: &'a Arc<Seat>,
-    /// None once it has come to its own end.
+    /// None once it was disarmed.
     done: Option<Done>,
 }
 
 impl<'a> IfGivenUp<'a> {
-    /// For the turn on this seat, until it is had: it may have come, and nobody have had it.
+    /// For a call that waits for its turn: if it gives up, its turn may have come already, with nobody to end it.
     pub(in crate::database) fn waiting(session: &'a Arc<Session>, seat: &'a Arc<Seat>) -> Self {
         Self {
             session,
@@ -241,7 +242,7 @@ impl<'a> IfGivenUp<'a> {
         }
     }
 
-    /// For a call on this seat, until it has ended.
+    /// For a call that has its turn, until it has ended.
     pub(in crate::database) fn running(session: &'a Arc<Session>, seat: &'a Arc<Seat>) -> Self {
         Self {
             session,
@@ -250,7 +251,7 @@ impl<'a> IfGivenUp<'a> {
         }
     }
 
-    /// It has come to its own end.
+    /// What was waited for has come: nothing is to be done any more.
     pub(in crate::database) fn disarm(mut self) {
         self.done = None;
     }

@@ -1,15 +1,16 @@
 //! What a server says beside its answers, as lines of the invocation for which it worked.
 //!
-//! Promises: it is told with the invocation's request, tenant and trace, as loud as the server meant
-//! it; no more than [`limits::NOTICES_PER_CALL_MAX`] lines of one call and
-//! [`limits::NOTICES_PER_INVOCATION_MAX`] of an invocation, and then the log says that there were more.
+//! Promises: each line has the invocation's request id, tenant and trace, and a level that corresponds to the severity
+//! the server gave it; there are no more than [`limits::NOTICES_PER_CALL_MAX`] lines for one call and
+//! [`limits::NOTICES_PER_INVOCATION_MAX`] for an invocation, and then one that says that there was more.
 
 use crate::database::connection::Connection;
 use crate::database::wire::notice::{Notice, Notices};
 use crate::limits;
 use crate::telemetry::{Account, line_of};
 
-/// Tells the log what was said on a connection since this was last done, and why it could not have another one.
+/// Logs what the server has said on a connection since this was last called; and why no second connection could be
+/// made, if the call needed one.
 pub(in crate::database) fn log(connection: &mut Connection, account: &Account, database: &str) {
     if let Some(notices) = connection.wire.take_notices() {
         log_all(&notices, account, database);

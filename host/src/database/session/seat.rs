@@ -56,7 +56,7 @@ pub(in crate::database) struct Seat {
     lost: AtomicBool,
     /// The portals whose rows nobody will read any more.
     pub(super) ended_portals: Mutex<Vec<String>>,
-    /// The rows that were read before their turn.
+    /// The rows that were read before the guest has asked for them.
     buffered: BufferedRows,
 }
 
@@ -260,8 +260,8 @@ impl Seat {
         self.flow().is_some()
     }
 
-    /// The rows that flow, if they can make way: those of a portal, or all on a connection that later calls have
-    /// to use, whoever makes them.
+    /// The rows that are on their way, if they may be read and kept for another call to have its turn: those of a
+    /// portal; on a connection that all later calls have to use, those of any result.
     fn flowing_to_buffer(&self) -> Option<Rest> {
         let is_kept = self.role() == Role::Kept;
         let flow = lock(&self.flow);
@@ -279,7 +279,7 @@ impl Seat {
         }
     }
 
-    /// The same, of a call that can wait for rows to make way.
+    /// The same, of a call that can wait until rows that are on their way were read and kept.
     pub(in crate::database) fn may_admit(&self, needed: Option<Flow>) -> Result<()> {
         match self.admits(needed) {
             Err(Error::InUse) if self.flowing_to_buffer().is_some() => Ok(()),
@@ -316,13 +316,13 @@ impl Seat {
         self.buffered.forget_all();
     }
 
-    /// The next of these rows that were read before their turn.
+    /// The next of these rows among those that were read and kept.
     pub(in crate::database) fn take_buffered(&self, rows: &Rest) -> Option<Batch> {
         self.buffered.take(&rows.name)
     }
 
-    /// Makes way for a call behind rows that flow: they are read, to be taken later, or nobody will read
-    /// them any more.
+    /// Ends the flow of rows, so that a call can have its turn: they are read and kept, or dropped later if the call
+    /// ends them (`ends_rows`).
     pub(in crate::database) async fn buffer_rows(
         &self,
         loan: &mut Loan,

@@ -1,7 +1,7 @@
 //! How a call comes to its turn on a seat, and has it.
 //!
-//! Promises: those of one seat have it in the order in which they asked; who waits no longer than so long has not
-//! had it; what a call leaves behind on the connection is seen to when its turn is over.
+//! Promises: the calls on one seat have their turns in the order in which they asked for them; a call that stops
+//! waiting for its turn has done nothing; what a call leaves behind on the connection is seen to when its turn is over.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -25,11 +25,11 @@ use crate::database::wire::Status;
 /// What a call asks for with its turn.
 #[derive(Default)]
 pub(in crate::database) struct Claim {
-    /// That this flows there and nothing else; the rows of a portal make way.
+    /// That just this is on its way on the connection, or nothing; rows of a portal are read and kept to that end.
     pub(in crate::database) flow: Option<Flow>,
-    /// That those end.
+    /// That such rows are not kept: this call ends them.
     pub(in crate::database) ends_rows: bool,
-    /// That it comes so soon; else it is waited for.
+    /// That the turn comes within this time; else it is waited for without limit.
     pub(in crate::database) within: Option<Duration>,
 }
 
