@@ -2,7 +2,7 @@
 
 use super::lexer::{Token, Tokens};
 
-/// Whether a text certainly asks for such a line. A doubt makes it count as a row.
+/// Whether a text certainly asks for such a line. In doubt it does not, and the line is counted as a row.
 pub fn has_header(sql: &str) -> bool {
     let tokens: Vec<Token> = Tokens::new(sql).collect();
     let Some(begin) = tokens.iter().rposition(|token| token.is("stdout")) else {

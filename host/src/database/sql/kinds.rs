@@ -2,7 +2,7 @@
 //!
 //! Promises: every statement of a batch counts, and so does what stands within one: the `DELETE`
 //! in a `WITH`, the statement behind `EXPLAIN` or `PREPARE`, the table that `SELECT INTO` creates.
-//! A doubt makes a text count as more kinds, never as fewer; a column whose name is a verb is
+//! In doubt a text counts as more kinds, never as fewer; a column whose name is a verb is
 //! told from it by quotes.
 //!
 //! What a function does that a statement calls is not in the text, but for those of PostgreSQL's own that do

@@ -1,8 +1,8 @@
 //! Which statements change what the names in those behind them mean.
 //!
 //! A temporary table hides another one of its name, and the search path says where names are looked up. What
-//! the server says of a statement then is true for this session alone. A doubt makes a text one of these; what
-//! a function does is not in the text.
+//! the server says of a statement then is true for this session alone. In doubt a text counts
+//! as one that does so; what a function does is not in the text.
 
 use super::kinds::{creating_intos, statements};
 use super::lexer::Token;

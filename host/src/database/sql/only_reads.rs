@@ -8,8 +8,9 @@ use super::varying_columns::varies;
 use super::words::Words;
 use crate::config::{StatementKind, StatementKinds};
 
-/// Whether a text does nothing but read, so that a transaction is none the worse for not going on with it. A function
-/// of the database may write, and so may the statement of a cursor.
+/// Whether a text does nothing but read, so that the transaction may go on although its result was refused to the
+/// guest. What calls a function of the database does not count as reading alone, nor does what fetches from a cursor:
+/// either may write.
 pub fn only_reads(sql: &str) -> bool {
     kinds(sql).without(StatementKind::Select.into()) == StatementKinds::NONE
         && !varies(sql)

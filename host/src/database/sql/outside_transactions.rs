@@ -1,11 +1,11 @@
-//! Which statements PostgreSQL executes only where nothing stands before them: in a request, since they commit on
-//! their way and so run in no transaction, nor in the implicit one that a request of several statements is; or
-//! in a subtransaction.
+//! Which statements PostgreSQL refuses inside a transaction, since they commit by themselves while they run. A request
+//! of several statements is an implicit transaction, so nothing may stand before them there either. One other is
+//! refused behind a savepoint.
 
 use super::kinds::statements;
 use super::lexer::{Token, Tokens};
 
-/// Whether a text is one statement that must have a request of its own, without what the host puts first.
+/// Whether a text is one statement that must have a request of its own, without anything that the host puts before it.
 pub fn runs_outside_transactions(sql: &str) -> bool {
     let mut tokens = Tokens::statement(sql);
     let Some(Token::Word(verb)) = tokens.next() else {
@@ -26,8 +26,8 @@ pub fn runs_outside_transactions(sql: &str) -> bool {
     may_be && is_single()
 }
 
-/// Whether a statement may commit on its way, by its text. From PostgreSQL 18 on it may not where another one stands
-/// before it in a request.
+/// Whether a statement may commit while it runs, by its text: a procedure or a block may. From PostgreSQL 18 on it
+/// cannot where another statement stands before it in its request.
 pub fn may_commit(sql: &str) -> bool {
     // Every statement is asked, and most begin with another letter.
     let start = sql.trim_ascii_start();

@@ -4,14 +4,15 @@ use super::kinds::statements;
 use super::lexer::{Token, Tokens};
 use super::words::Words;
 
-/// The settings that limit that. The last one is known to PostgreSQL 14 and later.
+/// The settings that do so. PostgreSQL knows the last one from version 14 on.
 pub const SETTINGS: [&str; 3] = [
     "statement_timeout",
     "idle_in_transaction_session_timeout",
     "idle_session_timeout",
 ];
 
-/// Whether a text names one of them, or a setting that cannot be read in it. What a function does is not in the text.
+/// Whether a text may set one of them: it names it, or sets something whose name cannot be told from the text. What a
+/// function does is not in the text.
 pub fn limits(sql: &str, words: &Words) -> bool {
     let is_told = |statement: &&[Token]| !statement[0].is("show");
     let sets = words.readings().flat_map(statements).filter(is_told);

@@ -1,9 +1,9 @@
-//! What the first word of a statement tells of its columns.
+//! Which statements may have other columns the next time they are executed; the first word tells.
 //!
-//! `FETCH` returns what the cursor of that name is about, and `EXECUTE` what was prepared by that name, and
-//! either may be another one by the next time. The server looks at them anew each time, and so what was
-//! said of one is neither remembered nor believed of the next. So it is with `DEALLOCATE` and `DISCARD`, which
-//! have the server forget themselves among others.
+//! `FETCH` returns the rows of the cursor of that name, and `EXECUTE` those of the statement that was prepared under
+//! that name, and the name may be given to another one meanwhile. So what the server says of such a statement is not
+//! remembered. Nor is what it says of `DEALLOCATE` and `DISCARD`, which may have the server forget their own prepared
+//! statement.
 
 use super::lexer::{Token, Tokens};
 
