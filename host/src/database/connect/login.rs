@@ -83,7 +83,6 @@ impl Exchange {
                     let value = value.map_err(broken)?.to_owned();
                     greeting.parameters.insert(name.to_owned(), value);
                 }
-                Message::NoticeResponse(_) => {}
                 Message::ReadyForQuery(_) => return Ok(greeting),
                 _ => return Err(out_of_turn()),
             }
@@ -197,7 +196,7 @@ impl Exchange {
         self.stream.flush().await.map_err(lost)
     }
 
-    /// The next message, which is no error.
+    /// The next message, which is no error, and nothing that concerns no answer: a notice or a notification.
     pub(super) async fn message(&mut self) -> Result<Message> {
         loop {
             self.check_announced()?;
@@ -206,6 +205,7 @@ impl Exchange {
                     let error = ServerError::read(body.fields());
                     return Err(Failure::Refused(Box::new(error)));
                 }
+                Some(Message::NoticeResponse(_) | Message::NotificationResponse(_)) => {}
                 Some(message) => return Ok(message),
                 None => self.read().await?,
             }
@@ -273,4 +273,55 @@ fn broken(_: impl Sized) -> Failure {
         "what answers there does not speak PostgreSQL's protocol; check the host and the port"
             .to_owned(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// A pooler may hand on what somebody has told a session before.
+    #[tokio::test]
+    async fn what_is_told_unasked_during_a_login_is_passed_over() {
+        const NOTIFICATION: &[u8] = b"A\0\0\0\x0f\0\0\0\x07news\0x\0";
+        const NOTICE: &[u8] = b"N\0\0\0\x05\0";
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for said in [
+                NOTICE,
+                b"R\0\0\0\x08\0\0\0\0",
+                NOTIFICATION,
+                b"S\0\0\0\x08a\0b\0",
+                NOTIFICATION,
+                NOTICE,
+                b"K\0\0\0\x0c\0\0\0\x09\0\0\0\x08",
+                NOTIFICATION,
+                b"Z\0\0\0\x05I",
+            ] {
+                stream.write_all(said).await.unwrap();
+            }
+            stream
+        };
+        let client = async {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let mut exchange = Exchange::new(Stream::Tcp(stream));
+            let credentials = Credentials {
+                user: "somebody",
+                password: None,
+                clear_text: false,
+                channel_binding: ChannelBinding::Disable,
+            };
+            let greeting = exchange.log_in(&[], &credentials).await;
+            greeting.map_err(|_| "it is not taken for a login")
+        };
+        let (_server, greeting) = tokio::join!(server, client);
+        let greeting = greeting.unwrap();
+        assert_eq!((greeting.process_id, greeting.secret_key), (9, 8));
+        assert_eq!(greeting.parameters["a"], "b");
+    }
 }

@@ -143,7 +143,6 @@ async fn ask(exchange: &mut Exchange) -> Result<ServerKind, Failure> {
             Message::ReadyForQuery(_) => return kind.ok_or_else(out_of_turn),
             Message::RowDescription(_)
             | Message::CommandComplete(_)
-            | Message::NoticeResponse(_)
             | Message::ParameterStatus(_) => {}
             _ => return Err(out_of_turn()),
         }
