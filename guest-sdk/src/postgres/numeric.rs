@@ -1,7 +1,7 @@
 //! `numeric`, exactly: between PostgreSQL's groups of four digits and decimal text.
 //!
 //! Promises: every `numeric` is read as PostgreSQL writes it, scale included, and goes back as the
-//! same bytes. Left to others: to calculate with it.
+//! same bytes; no text takes more memory than it has itself and a `numeric` can have. Left to others: to calculate with it.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -88,8 +88,8 @@ impl StdError for ParseNumericError {}
 impl FromStr for Numeric {
     type Err = ParseNumericError;
 
-    /// Reads digits with at most one `-` or `+` before them and one `.` among them, `NaN`,
-    /// `Infinity` or `-Infinity`. There are no exponents.
+    /// Reads digits with at most one `-` or `+` before them, one `.` among them and an exponent behind them
+    /// (`1.5e-7`, `2E+3`); `NaN`, `Infinity` or `-Infinity`.
     fn from_str(text: &str) -> Result<Self, ParseNumericError> {
         if SPECIAL.iter().any(|(_, special)| *special == text) {
             return Ok(Self(text.to_owned()));
@@ -98,25 +98,92 @@ impl FromStr for Numeric {
             Some(digits) => (true, digits),
             None => (false, text.strip_prefix('+').unwrap_or(text)),
         };
+        let (digits, exponent) = match digits.split_once(['e', 'E']) {
+            Some((digits, exponent)) => (digits, self::exponent(exponent)?),
+            None => (digits, 0),
+        };
         let (integer, fraction) = digits.split_once('.').unwrap_or((digits, ""));
         let mut all = integer.bytes().chain(fraction.bytes());
         if integer.len() + fraction.len() == 0 || !all.all(|digit| digit.is_ascii_digit()) {
-            return Err(ParseNumericError(
-                "a numeric is written as digits with at most one point, `NaN`, `Infinity` or \
-                 `-Infinity`",
-            ));
+            return Err(NO_NUMERIC);
         }
-        let integer = integer.trim_start_matches('0');
-        if integer.len() > INTEGER_DIGITS_MAX || fraction.len() > FRACTION_DIGITS_MAX {
-            return Err(ParseNumericError(
-                "a numeric has at most 131072 digits before the point and 16383 after it",
-            ));
+        if exponent == 0 {
+            return Self::within_limits(is_negative, integer.trim_start_matches('0'), fraction);
         }
-        Ok(Self::assemble(is_negative, integer, fraction))
+        let (integer, fraction) = shifted(integer, fraction, exponent)?;
+        Self::within_limits(is_negative, &integer, &fraction)
     }
 }
 
+const NO_NUMERIC: ParseNumericError = ParseNumericError(
+    "a numeric is written as digits with at most one point and perhaps an exponent, `NaN`, `Infinity` or `-Infinity`",
+);
+
+const TOO_LONG: ParseNumericError =
+    ParseNumericError("a numeric has at most 131072 digits before the point and 16383 after it");
+
+/// What stands behind the `e`: digits with at most one sign before them.
+fn exponent(text: &str) -> Result<i64, ParseNumericError> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    match text.parse::<i32>() {
+        Ok(exponent) => Ok(exponent.into()),
+        Err(_) if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) => {
+            Err(NO_NUMERIC)
+        }
+        Err(_) => Err(TOO_LONG),
+    }
+}
+
+/// The digits before the point, without leading zeros, and those after it, once it was moved by so many to the right.
+fn shifted(
+    integer: &str,
+    fraction: &str,
+    exponent: i64,
+) -> Result<(String, String), ParseNumericError> {
+    let digits = [integer, fraction].concat();
+    let significant = digits.trim_start_matches('0');
+    // The significant digits that stand before the point then, or how many zeros behind it, as a negative number.
+    let before = integer.len() as i64 + exponent - (digits.len() - significant.len()) as i64;
+    let after = usize::try_from(fraction.len() as i64 - exponent).unwrap_or(0);
+    let zeros = |count: usize| "0".repeat(count);
+    // Before there is room for any of them.
+    if after > FRACTION_DIGITS_MAX {
+        return Err(TOO_LONG);
+    }
+    if significant.is_empty() {
+        return Ok((String::new(), zeros(after)));
+    }
+    if before > INTEGER_DIGITS_MAX as i64 {
+        return Err(TOO_LONG);
+    }
+    let Ok(before) = usize::try_from(before) else {
+        return Ok((
+            String::new(),
+            zeros(after - significant.len()) + significant,
+        ));
+    };
+    Ok(match significant.split_at_checked(before) {
+        Some((integer, fraction)) => (integer.to_owned(), fraction.to_owned()),
+        None => (
+            significant.to_owned() + &zeros(before - significant.len()),
+            String::new(),
+        ),
+    })
+}
+
 impl Numeric {
+    /// From digits, if PostgreSQL has room for them: those before the point without leading zeros.
+    fn within_limits(
+        is_negative: bool,
+        integer: &str,
+        fraction: &str,
+    ) -> Result<Self, ParseNumericError> {
+        match integer.len() > INTEGER_DIGITS_MAX || fraction.len() > FRACTION_DIGITS_MAX {
+            true => Err(TOO_LONG),
+            false => Ok(Self::assemble(is_negative, integer, fraction)),
+        }
+    }
+
     /// From digits: those before the point without leading zeros.
     fn assemble(is_negative: bool, integer: &str, fraction: &str) -> Self {
         let is_zero = integer.is_empty() && fraction.bytes().all(|digit| digit == b'0');
@@ -271,15 +338,57 @@ mod tests {
             ("-0", "0"),
             (".5", "0.5"),
             ("5.", "5"),
+            ("1e5", "100000"),
+            ("1E-7", "0.0000001"),
+            ("-1.50e+1", "-15.0"),
+            ("1.5e3", "1500"),
+            ("0.0012e2", "0.12"),
+            ("0.0012e3", "1.2"),
+            ("12.34e-2", "0.1234"),
+            ("12.34e-1", "1.234"),
+            (".5e1", "5"),
+            ("5.e0", "5"),
+            ("0e-3", "0.000"),
+            ("-0.00e1", "0.0"),
+            ("0e999999999", "0"),
+            ("1e0000000000000000000000002", "100"),
         ] {
             assert_eq!(text.parse::<Numeric>().expect(text).as_str(), expected);
         }
         assert_eq!(Numeric::from(i64::MIN).as_str(), "-9223372036854775808");
         let long = "1".repeat(INTEGER_DIGITS_MAX + 1);
         for text in [
-            "", ".", "-", "1e5", "1.2.3", "--1", "nan", "1_000", "٣", &long,
+            "", ".", "-", "1.2.3", "--1", "nan", "1_000", "٣", &long, "e5", ".e5", "1e", "1e+",
+            "1e+-5", "1e5.0", "1e5e5", "1e 5", "NaNe5",
         ] {
             text.parse::<Numeric>().expect_err(text);
+        }
+    }
+
+    #[test]
+    fn an_exponent_leads_no_further_than_postgresql_has_room() {
+        let length = |text: &str| {
+            text.parse::<Numeric>()
+                .map(|numeric| numeric.as_str().len())
+        };
+        assert_eq!(length("1e500"), Ok(501));
+        assert_eq!(length("0.01e131073"), Ok(INTEGER_DIGITS_MAX));
+        assert_eq!(length("10e-16383"), Ok(2 + FRACTION_DIGITS_MAX));
+        let zeros = "0".repeat(200_000);
+        assert_eq!(length(&format!("0.{zeros}1e200001")), Ok(1));
+        let huge = "9".repeat(100_000);
+        for text in [
+            "1e131072",
+            "0.01e131074",
+            "1e-16384",
+            "0e-16384",
+            "1e2147483647",
+            "1e-2147483648",
+            "0e9999999999",
+            &format!("1e{huge}"),
+            &format!("1e-{huge}"),
+        ] {
+            assert_eq!(length(text), Err(TOO_LONG));
         }
     }
 
