@@ -61,10 +61,14 @@ pub(super) fn encode<P: BorrowToSql>(arguments: &[P], types: &[Type]) -> Result<
     }
     let mut cells = BytesMut::with_capacity(arguments.len() * CELL_BYTES);
     for (index, (argument, type_)) in arguments.iter().zip(types).enumerate() {
+        let before = cells.len();
         encode_cell(argument, type_, &mut cells).map_err(|cause| {
             let type_ = type_.clone();
             Error::caused(Kind::ToSql { index, type_ }, cause)
         })?;
+        if cells.len() > CALL_BYTES_MAX {
+            return Err(too_large(index, cells.len() - before, before));
+        }
     }
     Ok(cells.into())
 }
@@ -79,19 +83,20 @@ fn encode_cell<P: BorrowToSql>(
     match argument.borrow_to_sql().to_sql_checked(type_, cells)? {
         IsNull::Yes => cells.truncate(start + LENGTH_BYTES),
         IsNull::No => {
-            if cells.len() > CALL_BYTES_MAX {
-                return Err(format!(
-                    "it has {} bytes, those before it {start}, and one call carries at most \
-                     {CALL_BYTES_MAX}",
-                    cells.len() - start - LENGTH_BYTES
-                )
-                .into());
-            }
+            // What this cannot count is far too large for a call, which is refused.
             let length = (cells.len() - start - LENGTH_BYTES) as i32;
             cells[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
         }
     }
     Ok(())
+}
+
+fn too_large(index: usize, bytes: usize, before: usize) -> Error {
+    Error::new(Kind::Invalid(format!(
+        "parameter ${} has {} bytes, those before it {before}, and one call carries at most {CALL_BYTES_MAX}",
+        index + 1,
+        bytes - LENGTH_BYTES,
+    )))
 }
 
 /// Where a value is among the cells. Small, since there is one for each.
@@ -262,9 +267,12 @@ mod tests {
         let error = encode(&arguments, &[Type::INT4, Type::BYTEA]).expect_err("it is too large");
         assert_eq!(
             error.to_string(),
-            "parameter $2 (`bytea`): it has 15728640 bytes, those before it 8, and one call \
-             carries at most 15728640"
+            "the call makes no sense: parameter $2 has 15728640 bytes, those before it 8, and one call carries at \
+             most 15728640"
         );
+        assert!(error.is_invalid() && !error.may_be_of_an_older_type());
+        let error = error.of_copied_row(3);
+        assert!(error.is_invalid() && error.to_string().starts_with("row 3 of the copy: "));
         let error = encode(&vec![1_i32; PARAMETERS_MAX + 1], &[]).expect_err("it is one too many");
         assert!(error.to_string().contains("at most 65535"), "{error}");
         let error = sql(&" ".repeat(CALL_BYTES_MAX + 1)).expect_err("it is too large");

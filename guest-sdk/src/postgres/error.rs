@@ -254,9 +254,12 @@ impl Error {
     }
 
     /// Whether the call makes no sense, as the message says: a `COPY` by `query`, a text with a zero byte, more
-    /// parameters than there can be. Nothing was executed.
+    /// parameters than there can be, or more bytes than one call carries (15 MiB). Nothing was executed.
     pub fn is_invalid(&self) -> bool {
-        matches!(self.0.kind, Kind::Invalid(_))
+        match &self.0.kind {
+            Kind::CopiedRow { misfit, .. } => matches!(**misfit, Kind::Invalid(_)),
+            kind => matches!(kind, Kind::Invalid(_)),
+        }
     }
 
     /// Whether the result has more rows or bytes than the function may read. A transaction has failed by it, unless the

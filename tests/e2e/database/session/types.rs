@@ -352,7 +352,7 @@ behind_both_doors! {
             "the statement takes 2 parameters, and 1 is given",
             "the statement takes 2 parameters, and 3 are given",
             "parameter $1 (`int4`): the raw value is of type `text`",
-            "parameter $2 (`text`): it has 15728640 bytes, those before it 8, and one call carries at most 15728640",
+            "parameter $2 has 15728640 bytes, those before it 8, and one call carries at most 15728640",
             "65536 parameters are given, and PostgreSQL takes at most 65535: pass arrays and `unnest` them",
             "the SQL text has 1048577 bytes; 1048576 are the most",
             "the SQL text has 15728641 bytes, and one call carries at most 15728640",
