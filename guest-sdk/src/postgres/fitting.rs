@@ -1,8 +1,9 @@
 //! What fits a PostgreSQL type, for the errors of those who took another.
 //!
-//! Promises: the next step for every type, those that nothing in Rust holds included.
+//! Promises: the next step for every type, those that nothing in Rust holds included; of one that is made of others
+//! also what those take, since a value does not fit if one of them does not, and nobody is told which.
 
-use postgres_types::{Kind, Type};
+use postgres_types::{Field, Kind, Type};
 
 /// How many labels or fields of a type are told.
 const PARTS_MAX: usize = 12;
@@ -40,8 +41,57 @@ pub(super) fn of_copied(type_: &Type) -> String {
     }
 }
 
-/// The Rust type for values of a PostgreSQL type; `None` if there is none.
+/// The Rust type for values of a PostgreSQL type, and those for the types that it is made of; `None` if there is none.
 fn held_by(type_: &Type, derived: &str) -> Option<String> {
+    let mut told = alone(type_, derived)?;
+    for part in parts_of_ones_own(type_) {
+        if let Some(rust) = alone(&part, derived) {
+            told += &format!("; `{part}` takes {rust}");
+        }
+    }
+    Some(told)
+}
+
+/// The types in the fields of a composite type for which the caller has types of their own, each once.
+fn parts_of_ones_own(type_: &Type) -> Vec<Type> {
+    let mut found: Vec<Type> = Vec::new();
+    let mut looked_at = 0;
+    let mut next = Some(type_.clone());
+    while let Some(made) = next {
+        for field in fields(&made) {
+            let part = element(field.type_());
+            let is_own = matches!(
+                part.kind(),
+                Kind::Enum(_) | Kind::Composite(_) | Kind::Domain(_)
+            );
+            if is_own && found.len() < PARTS_MAX && !found.contains(part) {
+                found.push(part.clone());
+            }
+        }
+        next = found.get(looked_at).cloned();
+        looked_at += 1;
+    }
+    found
+}
+
+/// The fields of a composite type, or of the one that an array or a domain is of.
+fn fields(type_: &Type) -> &[Field] {
+    match type_.kind() {
+        Kind::Composite(fields) => fields,
+        Kind::Array(inner) | Kind::Domain(inner) => fields(inner),
+        _ => &[],
+    }
+}
+
+fn element(type_: &Type) -> &Type {
+    match type_.kind() {
+        Kind::Array(inner) => element(inner),
+        _ => type_,
+    }
+}
+
+/// As [`held_by`], without what it is made of.
+fn alone(type_: &Type, derived: &str) -> Option<String> {
     let built_in = match *type_ {
         Type::BOOL => "`bool`",
         Type::CHAR => "`i8`",
@@ -66,7 +116,7 @@ fn held_by(type_: &Type, derived: &str) -> Option<String> {
     Some(built_in.to_owned())
 }
 
-/// As [`held_by`], for types that are made of others or come from extensions.
+/// As [`alone`], for types that are made of others or come from extensions.
 fn made(type_: &Type, derived: &str) -> Option<String> {
     let yours = |what: &str, parts: String| {
         Some(format!(
@@ -74,10 +124,10 @@ fn made(type_: &Type, derived: &str) -> Option<String> {
         ))
     };
     match type_.kind() {
-        Kind::Array(element) => Some(format!("a `Vec` of {}", held_by(element, derived)?)),
+        Kind::Array(element) => Some(format!("a `Vec` of {}", alone(element, derived)?)),
         Kind::Domain(narrowed) => yours(
             "a struct",
-            format!("one field: {}", held_by(narrowed, derived)?),
+            format!("one field: {}", alone(narrowed, derived)?),
         ),
         Kind::Enum(labels) => yours(
             "an enum",
@@ -120,10 +170,31 @@ fn in_sql(type_: &Type) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use postgres_types::Field;
 
     fn made(name: &str, kind: Kind) -> Type {
         Type::new(name.to_owned(), 70_000, kind, "public".to_owned())
+    }
+
+    #[test]
+    fn what_a_type_is_made_of_is_told_once_however_deep_it_is() {
+        let mood = made("mood", Kind::Enum(vec!["fine".to_owned()]));
+        let field = |name: &str, type_: &Type| Field::new(name.to_owned(), type_.clone());
+        let array = |of: &Type| made(&format!("_{of}"), Kind::Array(of.clone()));
+        let felt = made("felt", Kind::Domain(mood.clone()));
+        let inner = vec![field("before", &felt), field("after", &array(&mood))];
+        let inner = made("inner", Kind::Composite(inner));
+        let outer = vec![field("first", &array(&inner)), field("second", &inner)];
+        let outer = array(&made("outer", Kind::Composite(outer)));
+        let yours = "of yours, with `#[derive(ToSql)]` and";
+        assert_eq!(
+            of_copied(&outer),
+            format!(
+                "it takes a `Vec` of a struct {yours} the fields `first inner[]`, `second inner`; \
+                 `inner` takes a struct {yours} the fields `before felt`, `after mood[]`; \
+                 `felt` takes a struct {yours} one field: an enum {yours} the labels `fine`; \
+                 `mood` takes an enum {yours} the labels `fine`"
+            )
+        );
     }
 
     #[test]
@@ -162,7 +233,8 @@ mod tests {
             (
                 visit,
                 "read it as a struct of yours, with `#[derive(FromSql)]` and the fields `who text`, \
-                 `felt mood`, `days date[]`",
+                 `felt mood`, `days date[]`; `mood` takes an enum of yours, with `#[derive(FromSql)]` and the labels \
+                 `fine`, `so_so`",
             ),
         ];
         for (type_, expected) in cases {
