@@ -45,6 +45,8 @@ pub enum Harm {
     HoldBack(&'static [u8]),
     /// Takes requests to cancel, and passes none of them on.
     NeverCancel,
+    /// Closes both sides in the middle of each login.
+    CutLogins,
 }
 
 /// A transaction that was open has failed: the server is ready for no more than its end.
@@ -268,6 +270,8 @@ async fn answers(
             state.answer_bytes += length;
             late = state.hold_back(&mut passing);
             ends = state.harm_answer(&mut passing, &mut silent);
+        } else if matches!(shared.state().harm, Some(Harm::CutLogins)) {
+            return;
         } else if ready > 0 {
             logged_in.store(true, Ordering::Relaxed);
         }
@@ -331,7 +335,8 @@ impl State {
                 *silent = true;
                 self.harm = None;
             }
-            Some(Harm::CutRequest(_) | Harm::HoldBack(_) | Harm::NeverCancel) | None => {}
+            Some(Harm::CutRequest(_) | Harm::HoldBack(_) | Harm::NeverCancel | Harm::CutLogins)
+            | None => {}
         }
         false
     }

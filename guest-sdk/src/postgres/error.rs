@@ -199,13 +199,16 @@ impl Error {
     }
 
     /// Whether no connection came free in time, or the invocation itself holds all of them and does nothing on any, or
-    /// the calls that it makes at the same time carry too much together, 64 MiB. Nothing was executed.
+    /// the calls that it makes at the same time carry too much together, 64 MiB. Nothing was executed. A transaction is
+    /// over if no connection came free for its first statement in the place of one that was lost, and has failed if one
+    /// that was begun by text did not come free for the call.
     pub fn is_busy(&self) -> bool {
         matches!(self.0.kind, Kind::Busy(_))
     }
 
     /// Whether no connection could be made. The message says why; where that was, and what is wrong with a password's
-    /// source, is a line of the host's log. Nothing was executed.
+    /// source, is a line of the host's log. Nothing was executed. If it befalls the first statement of a transaction,
+    /// whose own connection was lost, the transaction is over.
     pub fn is_connect(&self) -> bool {
         matches!(self.0.kind, Kind::Connect(_))
     }

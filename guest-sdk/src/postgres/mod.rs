@@ -282,11 +282,11 @@
 //! | what happened | how to tell | do it again? |
 //! |---|---|---|
 //! | others were in the way (40001, 40P01) | [`Error::is_conflict`] | yes, the whole transaction: [`Client::transact`] does |
-//! | no connection came free, or none could be made | [`Error::is_busy`], [`Error::is_connect`] | yes: nothing was executed |
+//! | no connection came free, or none could be made | [`Error::is_busy`], [`Error::is_connect`] | yes: nothing was executed (a transaction from its beginning) |
 //! | the connection was lost | [`Error::is_closed`] | only if [`Error::may_have_executed`] is `false`, or doing it twice does no harm |
 //! | the server refused the statement | [`Error::code`] | no: it would be refused again |
 //! | it took longer than its [timeout](Client::set_timeout) | [`SqlState::QUERY_CANCELED`] | if there is time: it was undone |
-//! | the transaction had failed before its `commit` | [`Error::is_aborted`] | from its beginning, if what failed may succeed |
+//! | the transaction had failed before its `commit`, or was over | [`Error::is_aborted`], [`Error::is_ended`] | from its beginning, if what failed may succeed |
 //! | not allowed, makes no sense, or more than may be read | [`Error::is_denied`], [`Error::is_invalid`], [`Error::is_capped`] | no: change the function or its configuration |
 //! | a value does not fit the Rust type | the error names the column or the parameter, and both types | no |
 //!
@@ -297,7 +297,9 @@
 //! error names the parameters that it may be.
 //!
 //! A call with a wrong number of parameters, or with one that does not fit its type, is not sent, so a transaction goes
-//! on after it. What the server has refused fails its transaction, or the nested one around it.
+//! on after it. What the server has refused fails its transaction, or the nested one around it. With a connection that
+//! is lost, or that none could take the place of, the whole transaction is over: nothing is committed without what
+//! came before or after.
 //!
 //! The host itself repeats only what certainly was not executed, so a connection that died while it rested causes no
 //! error.

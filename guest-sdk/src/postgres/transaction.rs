@@ -129,7 +129,8 @@ impl Transaction<'_> {
     /// Commits. A nested transaction becomes part of the one around it.
     ///
     /// Fails with [`Error::is_aborted`] if a statement had failed, so that nothing was committed, and
-    /// displays which error that was; with [`Error::may_have_executed`] if it cannot be known whether it was; with
+    /// displays which error that was; with [`Error::is_ended`] if its connection had been lost before; with
+    /// [`Error::may_have_executed`] if it cannot be known whether it was committed; with
     /// [`Error::is_in_use`] while a `COPY` of the transaction has not ended. Whatever the error, the transaction is over:
     /// nothing of it takes effect (but where that cannot be known), and a [`CopyIn`] of it that is still there cannot be
     /// finished ([`Error::is_ended`]); one of a nested transaction is finished in vain.

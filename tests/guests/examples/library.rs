@@ -4,29 +4,14 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::{join, join_all, poll_immediate};
+use futures_util::future::{join_all, poll_immediate};
 use hearth::postgres::error::{DbError, ErrorPosition, Severity};
 use hearth::postgres::types::Type;
 use hearth::postgres::{
     BinaryCopyInWriter, BinaryCopyOutStream, Client, Error, GenericClient, IsolationLevel,
-    Pipeline, RawValue, Session, ToSql, Transaction,
+    Pipeline, RawValue, ToSql, Transaction,
 };
 use serde_json::{Value, json};
-
-/// Ends all other connections to the database. It goes on holding the one by which it did.
-async fn killed(db: &Client) -> Result<Session, Error> {
-    let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity
-        where datname = current_database() and pid <> pg_backend_pid()";
-    let gate = db.session().await?;
-    gate.query_one_scalar::<i64, _>(kill, &[]).await?;
-    Ok(gate)
-}
-
-/// How many things there are.
-async fn things(db: &Client) -> Result<i64, Error> {
-    db.query_one_scalar("select count(*) from things", &[])
-        .await
-}
 
 const TYPES: [Type; 3] = [Type::INT4, Type::TEXT, Type::FLOAT8_ARRAY];
 
@@ -43,8 +28,6 @@ async fn handle(part: String) -> Result<Value, hearth::Error> {
         "weighty" => weighty(&db).await?,
         "given up" => given_up(&db).await?,
         "odd" => odd(&db).await?,
-        "none to spare" => none_to_spare(&db).await?,
-        "lost twice" => lost_twice(&db).await?,
         _ => return Err(format!("there is no part {part:?}").into()),
     })
 }
@@ -283,52 +266,6 @@ async fn given_up(db: &Client) -> Result<Value, Error> {
         .await?;
     said.push(json!(count));
     Ok(json!(said))
-}
-
-/// Of a transaction whose connection was lost before its first statement, and for which the pool of three has no other
-/// one meanwhile: what the first statement is told, and those after it.
-async fn none_to_spare(db: &Client) -> Result<Value, Error> {
-    let mut said = Vec::new();
-    for commits_at_once in [false, true] {
-        let mut tx = db.transaction().await?;
-        tx.set_timeout(Some(Duration::from_millis(300)));
-        let _gate = killed(db).await?;
-        let insert = "insert into things values (1)";
-        let first = {
-            let waiting = || Box::pin(db.execute("select pg_sleep(600)", &[]));
-            let mut waiting = [waiting(), waiting()];
-            for call in &mut waiting {
-                assert!(poll_immediate(call.as_mut()).await.is_none());
-            }
-            tx.execute(insert, &[]).await
-        };
-        said.push(json!(first.is_err_and(|error| error.is_busy())));
-        if !commits_at_once {
-            tx.set_timeout(None);
-            said.push(json!(tx.execute(insert, &[]).await?));
-        }
-        tx.commit().await?;
-    }
-    said.push(json!(things(db).await?));
-    Ok(json!(said))
-}
-
-/// Of two calls at the same time, the first ones of a transaction or of a session whose connection was lost before
-/// them; the one that they are given instead is lost in the first call. Whether each has failed, and the end.
-async fn lost_twice(db: &Client) -> Result<Value, Error> {
-    let fatal = "select pg_terminate_backend(pg_backend_pid())";
-    let insert = "insert into things values (1)";
-    let tx = db.transaction().await?;
-    let gate = killed(db).await?;
-    let (first, second) = join(tx.execute(fatal, &[]), tx.execute(insert, &[])).await;
-    let mut failed = vec![first.is_err(), second.is_err(), tx.commit().await.is_err()];
-    drop(gate);
-    let session = db.session().await?;
-    let gate = killed(db).await?;
-    let (first, second) = join(session.execute(fatal, &[]), session.execute(insert, &[])).await;
-    drop(gate);
-    failed.extend([first.is_err(), second.is_err()]);
-    Ok(json!([failed, things(db).await?]))
 }
 
 /// How many large calls at the same time go well, how many are refused, and how many go well one after another.

@@ -196,13 +196,17 @@ impl Session {
     ) -> Result<&'a mut Loan> {
         // First of all: it may be the only one that the pool has.
         *held = None;
-        // Whoever finds none, or gives up the wait, leaves everything to the next call as it was.
+        // Whoever gives up the wait leaves everything to the next call as it was.
         renewal.fresh.store(true, Ordering::Release);
         let until = self.lend_until(renewal.timeout);
         let lending = seat.database();
         let lent = lending.lend(until, Wait::UntilDeadline, &|_| None, &self.account);
-        let loan = held.insert(lent.await?);
-        renewal.fresh.store(false, Ordering::Release);
+        let lent = lent.await;
+        // Whoever finds none leaves only a connection as it was: of a transaction the statement would be missing that
+        // was to be the first, and so it is over.
+        let stays_fresh = lent.is_err() && renewal.begin.is_none();
+        renewal.fresh.store(stays_fresh, Ordering::Release);
+        let loan = held.insert(lent?);
         if let Some(begin) = renewal.begin {
             loan.begin_later(begin.to_owned());
         }

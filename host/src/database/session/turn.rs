@@ -40,8 +40,8 @@ pub(in crate::database) struct Renewal<'a> {
     pub(in crate::database) timeout: Option<Duration>,
     /// What its next statement begins first.
     pub(in crate::database) begin: Option<&'a str>,
-    /// Says that nothing was done there yet, until a call has its turn; and again for as long as there is no other
-    /// connection.
+    /// Says that nothing was done there yet, until a call has its turn; and again while another connection is waited
+    /// for, and after that if there is none and no transaction was to begin.
     pub(in crate::database) fresh: &'a AtomicBool,
 }
 
@@ -86,6 +86,10 @@ impl Seat {
         };
         let waited = tokio::time::timeout(within, self.loan.lock()).await;
         waited.map_err(|_| {
+            if self.has_transaction() {
+                // It would be committed without this call.
+                self.fail_later();
+            }
             Error::Busy(format!(
                 "the connection to the database {:?} that this invocation keeps did not come free within {:.1} s: an \
                  earlier call uses it",

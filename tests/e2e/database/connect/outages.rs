@@ -1,7 +1,7 @@
 //! A database that goes away and comes back between two invocations costs nobody an error.
 
 use e2e::authority::file;
-use e2e::guests::{LIBRARY, QUERY};
+use e2e::guests::QUERY;
 use e2e::{Database, Server, Setup, Trial, database};
 use serde_json::{Value, json};
 
@@ -110,20 +110,6 @@ behind_both_doors! {
         );
         pid(&trial).await;
         database.settles(1).await;
-    }
-
-    /// Whoever is told that nothing was done, and to do it again, can do so.
-    async fn a_transaction_that_finds_no_other_connection_at_first_is_begun_later(door) {
-        let database = Database::with("create table things (id int4)").await;
-        let trial = Setup::of(&LIBRARY).with(&database).database("pool_max", "3").start(door).await;
-        assert_eq!(trial.value(json!("none to spare")).await, json!([true, 1, true, 1]));
-    }
-
-    /// Neither goes on elsewhere with what the other has begun, also if it was called before that.
-    async fn calls_that_wait_for_the_same_other_connection_are_lost_with_it(door) {
-        let database = Database::with("create table things (id int4)").await;
-        let trial = Setup::of(&LIBRARY).with(&database).database("pool_max", "3").start(door).await;
-        assert_eq!(trial.value(json!("lost twice")).await, json!([[true, true, true, true, true], 0]));
     }
 
     async fn a_server_that_is_down_is_an_error_and_up_again_is_none(door) {

@@ -6,6 +6,7 @@ mod doubted;
 mod given_up;
 mod healing;
 mod left_behind;
+mod lost;
 mod overlapping;
 mod queries;
 mod results;

@@ -1,0 +1,79 @@
+//! Whatever a connection is lost with, the guest is told what became of that, and of no more than there is doubt.
+
+use e2e::guests::{LOST, QUERY};
+use e2e::{Database, Door, Guest, Harm, Proxy, Setup, Trial};
+use serde_json::{Value, json};
+
+struct Scene {
+    database: Database,
+    proxy: Proxy,
+    trial: Trial,
+}
+
+async fn scene(guest: &Guest, door: Door) -> Scene {
+    let database = Database::with("create table things (number int4)").await;
+    let proxy = Proxy::of(&database);
+    let setup = Setup::of(guest)
+        .through(&proxy)
+        .database("pool_max", "3")
+        .database("connect_timeout_ms", "1000");
+    Scene {
+        trial: setup.start(door).await,
+        database,
+        proxy,
+    }
+}
+
+impl Scene {
+    async fn results(&self, steps: Value) -> Vec<Value> {
+        let answer = self.trial.value(json!({ "steps": steps })).await;
+        answer.as_array().expect("each step has a result").clone()
+    }
+
+    async fn count(&self) -> Option<String> {
+        let count = "select count(*) from things";
+        self.database.value(count).await
+    }
+}
+
+fn insert(number: u32) -> Value {
+    json!({ "execute": format!("insert into things values ({number})") })
+}
+
+fn message(result: &Value) -> Option<&str> {
+    result["error"]["message"].as_str()
+}
+
+behind_both_doors! {
+    /// It would be committed without the statement that found no connection.
+    async fn a_transaction_that_finds_no_other_connection_is_over(door) {
+        let scene = scene(&LOST, door).await;
+        let said = scene.trial.value(json!("none to spare")).await;
+        assert_eq!(said, json!([true, true, true, true, true]));
+        scene.trial.value(json!("two")).await;
+        scene.proxy.harm(Harm::CutLogins);
+        let said = scene.trial.value(json!("none to log in to")).await;
+        assert_eq!(said, json!([true, true, true]));
+        assert_eq!(scene.count().await.as_deref(), Some("0"));
+    }
+
+    /// Neither goes on elsewhere with what the other has begun, also if it was called before that.
+    async fn calls_that_wait_for_the_same_other_connection_are_lost_with_it(door) {
+        let scene = scene(&LOST, door).await;
+        let told = json!([[true, true, true, true, true], 0]);
+        assert_eq!(scene.trial.value(json!("lost twice")).await, told);
+    }
+
+    async fn a_call_that_does_not_come_to_its_turn_fails_the_transaction_by_text(door) {
+        let scene = scene(&QUERY, door).await;
+        let slow = json!({ "query": "select pg_sleep(2)::text" });
+        let hurried = json!({ "timeout_ms": 50, "hurried": [insert(1)] });
+        let results = scene.results(json!([
+            { "batch": "begin" }, { "parallel": [slow, hurried] }, insert(2), { "batch": "commit" },
+        ])).await;
+        let told = message(&results[1][1][0]).unwrap_or_default();
+        assert!(told.contains("did not come free"), "{results:?}");
+        assert_eq!(results[2]["error"]["code"], "25P02", "{results:?}");
+        assert_eq!(scene.count().await.as_deref(), Some("0"));
+    }
+}
