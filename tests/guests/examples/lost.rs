@@ -14,6 +14,7 @@ async fn handle(what: String) -> Result<Value, hearth::Error> {
         "none to spare" => none_to_spare(&db, true).await?,
         "none to log in to" => none_to_spare(&db, false).await?,
         "lost twice" => lost_twice(&db).await?,
+        "closed" => closed(&db).await?,
         _ => return Err(format!("there is nothing {what:?}").into()),
     })
 }
@@ -89,4 +90,31 @@ async fn lost_twice(db: &Client) -> Result<Value, Error> {
     drop(gate);
     failed.extend([first.is_err(), second.is_err()]);
     Ok(json!([failed, things(db).await?]))
+}
+
+/// Of a session whose connection is lost with a lock on it: whether a call says so, and then its end, and whether
+/// either may have been executed. Nothing is lost with one on which nothing was done.
+async fn closed(db: &Client) -> Result<Value, Error> {
+    let mut said = Vec::new();
+    for is_called in [true, false] {
+        let session = db.session().await?;
+        session.execute("select pg_advisory_lock(1)", &[]).await?;
+        let gate = killed(db).await?;
+        if is_called {
+            said.push(lost(session.execute("select 1", &[]).await));
+        }
+        said.push(lost(session.close().await));
+        drop(gate);
+    }
+    let session = db.session().await?;
+    let _gate = killed(db).await?;
+    said.push(lost(session.close().await));
+    Ok(json!(said))
+}
+
+/// Whether the connection was lost, and the statement may have been executed.
+fn lost<R>(done: Result<R, Error>) -> Option<bool> {
+    let error = done.err()?;
+    assert!(error.is_closed(), "{error}");
+    Some(error.may_have_executed())
 }

@@ -85,8 +85,7 @@ impl Session {
             }
         } else if !loan.is_open() || (loan.is_doomed() && role == Role::Call) {
             let missed = !told && !role.is_held() && loan.is_relied_on();
-            // Dropped without being given back, it is retired.
-            *held = None;
+            seat.retire(&mut held);
             seat.leave_room();
             drop(held);
             match missed {

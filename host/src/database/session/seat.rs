@@ -54,6 +54,8 @@ pub(in crate::database) struct Seat {
     clean: AtomicBool,
     /// Whether the guest was told that its connection is lost, and the transaction that was open there.
     lost: AtomicBool,
+    /// Whether its connection was dropped with something on it, so that nobody knows when the server lets go of that.
+    pub(super) retired: AtomicBool,
     /// The portals whose rows nobody will read any more.
     pub(super) ended_portals: Mutex<Vec<String>>,
     /// The rows that were read before the guest has asked for them.
@@ -146,6 +148,7 @@ impl Seat {
             transactions: AtomicU64::new(0),
             clean: AtomicBool::new(false),
             lost: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             ended_portals: Mutex::default(),
             buffered,
         }

@@ -56,22 +56,31 @@ impl Seat {
             // The transaction is well, and may take its time: the next call reads on.
             Err(_) if reads_on => {}
             Ok(Err(_)) | Err(_) => {
-                *held = None;
+                self.retire(&mut held);
                 self.report_retired();
             }
         }
     }
 
-    /// Makes the connection clean and gives it back, or retires it.
-    pub(in crate::database) async fn settle(&self, within: Duration) {
-        // Dropped without being given back, it is retired.
-        drop(self.clean(within).await);
+    /// Drops its connection without giving it back, which retires it.
+    pub(in crate::database) fn retire(&self, held: &mut Option<Loan>) {
+        *held = None;
+        self.retired.store(true, Ordering::Release);
     }
 
-    /// The same, after which the server holds nothing for it any more. An error if nobody knows that.
+    /// Makes the connection clean and gives it back, or retires it.
+    pub(in crate::database) async fn settle(&self, within: Duration) {
+        let mut left = self.clean(within).await;
+        if left.is_some() {
+            self.retire(&mut left);
+        }
+    }
+
+    /// The same, after which the server holds nothing for it any more. An error if nobody knows that, also since it was
+    /// retired before.
     pub(in crate::database) async fn close(&self, within: Duration) -> Result<()> {
         let is_over = match self.clean(within).await {
-            None => true,
+            None => !self.retired.load(Ordering::Acquire),
             Some(loan) if loan.is_dead() || loan.is_busy() => false,
             Some(loan) => loan.terminate().await,
         };

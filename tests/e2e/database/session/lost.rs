@@ -64,6 +64,13 @@ behind_both_doors! {
         assert_eq!(scene.trial.value(json!("lost twice")).await, told);
     }
 
+    /// Nobody knows whether the server holds it still.
+    async fn a_session_that_was_lost_with_a_lock_is_not_closed_well(door) {
+        let scene = scene(&LOST, door).await;
+        let said = scene.trial.value(json!("closed")).await;
+        assert_eq!(said, json!([false, false, false, null]));
+    }
+
     async fn a_call_that_does_not_come_to_its_turn_fails_the_transaction_by_text(door) {
         let scene = scene(&QUERY, door).await;
         let slow = json!({ "query": "select pg_sleep(2)::text" });
