@@ -15,6 +15,7 @@ async fn handle(what: String) -> Result<Value, hearth::Error> {
         "none to log in to" => none_to_spare(&db, false).await?,
         "lost twice" => lost_twice(&db).await?,
         "closed" => closed(&db).await?,
+        "copied" => copied(&db).await?,
         _ => return Err(format!("there is nothing {what:?}").into()),
     })
 }
@@ -110,6 +111,38 @@ async fn closed(db: &Client) -> Result<Value, Error> {
     let _gate = killed(db).await?;
     said.push(lost(session.close().await));
     Ok(json!(said))
+}
+
+/// What is said of a copy whose connection is lost before it, or in its middle.
+async fn copied(db: &Client) -> Result<Value, Error> {
+    const COPY: &str = "copy things from stdin";
+    let mut said = Vec::new();
+    let tx = db.transaction().await?;
+    tx.execute("insert into things values (1)", &[]).await?;
+    let gate = killed(db).await?;
+    said.push(lost(tx.copy_in(COPY).await));
+    drop((tx, gate));
+
+    let mut copy = db.copy_in(COPY).await?;
+    copy.write("1\n").await?;
+    let gate = killed(db).await?;
+    said.push(lost(copy.finish().await));
+    drop(gate);
+
+    let tx = db.transaction().await?;
+    tx.execute("insert into things values (1)", &[]).await?;
+    let mut copy = tx.copy_in(COPY).await?;
+    let gate = killed(db).await?;
+    let rows = "1\n".repeat(1 << 20);
+    let written = loop {
+        match copy.write(rows.as_str()).await {
+            Ok(()) => {}
+            refused => break refused,
+        }
+    };
+    said.push(lost(written));
+    drop((copy, tx, gate));
+    Ok(json!([said, things(db).await?]))
 }
 
 /// Whether the connection was lost, and the statement may have been executed.

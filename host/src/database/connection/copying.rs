@@ -1,7 +1,8 @@
 //! `COPY` on a connection: how one is begun, and how its data and its end are told apart.
 //!
 //! Promises: a statement that turns out to be another one is an error, and leaves no copy open; of what a server sends,
-//! only rows are counted.
+//! only rows are counted; a connection that is lost before the server is told that the data are complete has copied
+//! nothing in.
 
 use bytes::{BufMut, BytesMut};
 use postgres_protocol::message::{backend as tags, frontend};
@@ -37,6 +38,14 @@ pub fn misused_copy() -> Error {
 impl Connection {
     /// Executes a `COPY`, up to where its data begin.
     pub async fn copy(&mut self, sql: &str, direction: Direction) -> Result<()> {
+        let begun = self.begin_copy(sql, direction).await;
+        match direction {
+            Direction::In => begun.map_err(Error::unexecuted),
+            Direction::Out => begun,
+        }
+    }
+
+    async fn begin_copy(&mut self, sql: &str, direction: Direction) -> Result<()> {
         let binary = Formats::All(Format::Binary);
         let (copying_in, expected) = match direction {
             Direction::In => (true, tags::COPY_IN_RESPONSE_TAG),
@@ -51,7 +60,8 @@ impl Connection {
             true => self.send_open(Effects::of(sql), write)?,
             false => self.send(Effects::of(sql), write)?,
         }
-        self.in_flight.executing = true;
+        // What is to be copied in is not executed before its end has come.
+        self.in_flight.executing = !copying_in;
         loop {
             match self.reply().await? {
                 tag if tag == expected => {
@@ -93,14 +103,19 @@ impl Connection {
             };
             if flushed.is_err() {
                 // The server's last words say more.
-                return self.finish().await;
+                return self.finish().await.map_err(Error::unexecuted);
             }
         }
         Ok(())
     }
 
     pub async fn copy_finish(&mut self) -> Result<u64> {
+        if self.wire.has_answered()? {
+            // It has refused the data, or has ended, and is not told any more that they are complete.
+            return self.finish().await.map(|()| 0).map_err(Error::unexecuted);
+        }
         frontend::copy_done(self.wire.output());
+        self.in_flight.executing = true;
         self.wire.end_copy();
         let mut affected = 0;
         loop {

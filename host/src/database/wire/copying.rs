@@ -69,6 +69,18 @@ impl Wire {
         })
     }
 
+    /// Whether the server has said something that concerns the request, or has ended the connection. Waits for nothing.
+    pub fn has_answered(&mut self) -> Result<bool> {
+        loop {
+            if self.has_an_answer()? {
+                return Ok(true);
+            }
+            if !self.read_now() {
+                return Ok(self.dead);
+            }
+        }
+    }
+
     /// Whether a message is in front that concerns the request, which is left there. Others are taken.
     fn has_an_answer(&mut self) -> Result<bool> {
         self.consume();

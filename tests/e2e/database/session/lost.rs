@@ -4,6 +4,8 @@ use e2e::guests::{LOST, QUERY};
 use e2e::{Database, Door, Guest, Harm, Proxy, Setup, Trial};
 use serde_json::{Value, json};
 
+const DOUBT: &str = "may have been executed";
+
 struct Scene {
     database: Database,
     proxy: Proxy,
@@ -71,6 +73,13 @@ behind_both_doors! {
         assert_eq!(said, json!([false, false, false, null]));
     }
 
+    /// Nothing is copied before the server has heard that it has all.
+    async fn a_copy_that_is_lost_before_its_end_leaves_no_doubt(door) {
+        let scene = scene(&LOST, door).await;
+        let said = scene.trial.value(json!("copied")).await;
+        assert_eq!(said, json!([[false, false, false], 0]));
+    }
+
     async fn a_call_that_does_not_come_to_its_turn_fails_the_transaction_by_text(door) {
         let scene = scene(&QUERY, door).await;
         let slow = json!({ "query": "select pg_sleep(2)::text" });
@@ -83,4 +92,29 @@ behind_both_doors! {
         assert_eq!(results[2]["error"]["code"], "25P02", "{results:?}");
         assert_eq!(scene.count().await.as_deref(), Some("0"));
     }
+}
+
+#[tokio::test]
+async fn a_copy_that_is_cut_anywhere_leaves_a_doubt_only_once_its_end_is_sent() {
+    let scene = scene(&QUERY, Door::Lambda).await;
+    let copy = json!([{ "copy_in": "copy things from stdin", "pieces": ["1\n", "2\n"] }]);
+    scene.results(copy.clone()).await;
+    scene.proxy.forget();
+    scene.results(copy.clone()).await;
+    let mut doubts = [0; 2];
+    for place in 0..=scene.proxy.answer_bytes() {
+        scene.proxy.spare();
+        scene.results(copy.clone()).await;
+        scene.database.run("truncate things").await;
+        scene.proxy.harm(Harm::CutAnswer(place));
+        let results = scene.results(copy.clone()).await;
+        let Some(message) = message(&results[0]) else {
+            continue;
+        };
+        let is_doubtful = message.contains(DOUBT);
+        doubts[usize::from(is_doubtful)] += 1;
+        let copied = scene.count().await.as_deref() == Some("2");
+        assert!(is_doubtful || !copied, "after {place} bytes: {message}");
+    }
+    assert!(doubts[0] > 0 && doubts[1] > 0, "{doubts:?}");
 }
