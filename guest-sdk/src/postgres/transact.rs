@@ -209,7 +209,7 @@ impl<'a> TransactionBuilder<'a> {
                     Ok(()) => return Ok(value),
                     Err(error) if error.is_conflict() => error.into(),
                     // The closure has kept to itself that a statement had failed.
-                    Err(error) if error.is_aborted() && trouble.is_conflict() => error.into(),
+                    Err(error) if is_undone(&error) && trouble.is_conflict() => error.into(),
                     Err(error) => return Err(error.into()),
                 },
                 Err(error) => {
@@ -233,6 +233,11 @@ impl<'a> TransactionBuilder<'a> {
             attempt += 1;
         }
     }
+}
+
+/// Whether a commit with this error has certainly committed nothing.
+fn is_undone(error: &Error) -> bool {
+    error.is_aborted() || (error.is_closed() && !error.may_have_executed())
 }
 
 /// How long to wait after an attempt: anything up to a length that doubles each time, so that those

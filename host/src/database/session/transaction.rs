@@ -18,6 +18,7 @@ use crate::database::Database;
 use crate::database::connection::READ_ONLY;
 use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
+use crate::database::wire::Status;
 
 /// How a transaction runs; what is not given is the database's default.
 #[derive(Debug, Clone, Copy, Default)]
@@ -246,12 +247,13 @@ impl Work for Conclude {
         loan.per_loan.terms.prelude = None;
         loan.secured = false;
         loan.savepoints.end();
+        let has_failed = loan.status() == Some(Status::Failed);
         // The server's own limit is for statements, and is over when a commit begins with what was deferred.
         loan.per_loan.cancel_after = loan.per_loan.call_timeout.take();
         match end(loan, self.0.sql()).await {
             // The server's last words do not say what it did before them.
             Err(Error::Server(error)) if error.is_fatal() => Err(Error::ConnectionLost {
-                maybe_executed: true,
+                maybe_executed: !has_failed,
             }),
             Ok(done) => {
                 if done && self.0 == Ending::Commit {
@@ -259,6 +261,8 @@ impl Work for Conclude {
                 }
                 Ok(done)
             }
+            // Whatever became of it, nothing is committed.
+            Err(error) if has_failed => Err(error.unexecuted()),
             Err(error) => Err(error),
         }
     }

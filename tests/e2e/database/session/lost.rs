@@ -1,6 +1,6 @@
 //! Whatever a connection is lost with, the guest is told what became of that, and of no more than there is doubt.
 
-use e2e::guests::{LOST, QUERY};
+use e2e::guests::{LOST, QUERY, TRANSACT};
 use e2e::{Database, Door, Guest, Harm, Proxy, Setup, Trial};
 use serde_json::{Value, json};
 
@@ -13,7 +13,14 @@ struct Scene {
 }
 
 async fn scene(guest: &Guest, door: Door) -> Scene {
-    let database = Database::with("create table things (number int4)").await;
+    let database = Database::with(
+        "create table things (number int4); create sequence tries;
+        create function refused_once() returns text language plpgsql as $$ begin
+            if nextval('tries') = 1 then raise 'again' using errcode = '40001'; end if;
+            return 'done';
+        end $$",
+    )
+    .await;
     let proxy = Proxy::of(&database);
     let setup = Setup::of(guest)
         .through(&proxy)
@@ -117,4 +124,57 @@ async fn a_copy_that_is_cut_anywhere_leaves_a_doubt_only_once_its_end_is_sent() 
         assert!(is_doubtful || !copied, "after {place} bytes: {message}");
     }
     assert!(doubts[0] > 0 && doubts[1] > 0, "{doubts:?}");
+}
+
+/// Whatever the server does with it, it commits nothing.
+#[tokio::test]
+async fn a_commit_of_what_has_failed_leaves_no_doubt_wherever_it_is_cut() {
+    let scene = scene(&QUERY, Door::Lambda).await;
+    let transaction =
+        |ended: &str| json!([{ "transaction": [insert(1), { "query": ended }], "end": "commit" }]);
+    scene.results(transaction("select 1/0")).await;
+    scene.proxy.forget();
+    scene.results(transaction("select 1/0")).await;
+    let mut lost = 0;
+    for place in 0..=scene.proxy.answer_bytes() {
+        scene.proxy.spare();
+        scene.results(transaction("select 1/0")).await;
+        scene.proxy.harm(Harm::CutAnswer(place));
+        let results = scene.results(transaction("select 1/0")).await;
+        let message = message(&results[0]["end"]).unwrap_or_else(|| panic!("{results:?}"));
+        assert!(!message.contains(DOUBT), "after {place} bytes: {message}");
+        lost += usize::from(message.contains("was lost"));
+    }
+    assert!(lost > 0, "no commit was cut");
+    assert_eq!(scene.count().await.as_deref(), Some("0"));
+}
+
+/// Where the statement was lost, nobody knows why; where the commit was, nothing was committed of the first attempt, and
+/// perhaps of the second.
+#[tokio::test]
+async fn a_transaction_in_others_way_is_done_again_though_its_commit_was_cut() {
+    let scene = scene(&TRANSACT, Door::Lambda).await;
+    let event = json!({ "steps": [{ "try": "select refused_once()" }] });
+    let mut outcomes = Vec::new();
+    loop {
+        scene.database.run("alter sequence tries restart").await;
+        let place = 3 * outcomes.len();
+        scene.proxy.harm(Harm::CutAnswer(place));
+        scene.proxy.forget();
+        let result = scene.trial.value(event.clone()).await;
+        let is_cut = scene.proxy.answer_bytes() > place;
+        if !is_cut {
+            break;
+        }
+        outcomes.push(result.get("error").is_none());
+    }
+    // More of them than where only the server's last word on the statement was cut.
+    let lost = |(_, is_done): &(usize, &bool)| !**is_done;
+    let first = outcomes.iter().enumerate().find(lost);
+    let last = outcomes.iter().enumerate().rfind(lost);
+    let between = first
+        .zip(last)
+        .map_or(&[][..], |((first, _), (last, _))| &outcomes[first..last]);
+    let again = between.iter().filter(|is_done| **is_done).count();
+    assert!(again > 4, "{outcomes:?}");
 }
