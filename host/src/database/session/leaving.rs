@@ -18,7 +18,7 @@ use super::work::Work;
 use crate::database::Database;
 use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
-use crate::database::sql::ending::begins_anew;
+use crate::database::sql::ending::{begins_anew, ends_somewhere};
 use crate::limits;
 use crate::lock::lock;
 
@@ -136,14 +136,25 @@ impl Session {
         }
     }
 
+    /// The guest is told that a connection is lost on which this work was done: if it was to begin a transaction, no
+    /// later call that would go on with that runs elsewhere, where it would be one by itself.
+    pub(in crate::database) fn lose_beginning(&self, seat: &Arc<Seat>, work: &impl Work) {
+        let begins = || work.texts().next().is_some_and(begins_anew);
+        let stays_open = || !work.texts().any(ends_somewhere);
+        if seat.is_empty() && begins() && stays_open() && !self.has_ended() {
+            self.forget(seat);
+            seat.lose_transaction();
+            self.seats().push(seat.clone());
+            self.kept_changed.notify_waiters();
+        }
+    }
+
     /// A call that begins anew relies on no transaction that was lost, if the guest was told of that.
     pub(in crate::database) fn begin_anew(&self, database: &Arc<Database>, work: &impl Work) {
         let is_lost = |seat: &&Arc<Seat>| seat.is_lost() && Arc::ptr_eq(seat.database(), database);
-        let lost = self.seats().iter().find(is_lost).cloned();
-        if let Some(seat) = lost
-            && work.texts().next().is_some_and(begins_anew)
-        {
-            self.forget(&seat);
+        let lost: Vec<_> = self.seats().iter().filter(is_lost).cloned().collect();
+        if !lost.is_empty() && work.texts().next().is_some_and(begins_anew) {
+            lost.iter().for_each(|seat| self.forget(seat));
         }
     }
 

@@ -55,7 +55,7 @@ use pinned::Pinned;
 use repetition::Repetitions;
 use seat::{Role, Seat};
 use transaction::{Options, Transaction};
-use turn::{Claim, Renewal};
+use turn::{Claim, Renewal, tells_of_loss};
 use work::Work;
 
 /// The loans of one invocation.
@@ -241,6 +241,9 @@ impl Session {
             let seat = self.seat(&database, work.timeout()).await?;
             let result = self.run_on(&seat, &work, None).await;
             if !repetitions.admit(&seat, &result) {
+                if tells_of_loss(&result) {
+                    self.lose_beginning(&seat, &work);
+                }
                 return result.map(|done| (done, seat));
             }
         }

@@ -213,6 +213,13 @@ impl Seat {
         self.lost.store(true, Ordering::Release);
     }
 
+    /// The same, of a call that was to begin that transaction: later calls come here to be told.
+    pub(in crate::database) fn lose_transaction(&self) {
+        self.keep();
+        self.in_transaction.store(true, Ordering::Release);
+        self.lose();
+    }
+
     /// Whether the guest was told so, and has not ended that transaction yet.
     pub(in crate::database) fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)

@@ -178,3 +178,33 @@ async fn a_transaction_in_others_way_is_done_again_though_its_commit_was_cut() {
     let again = between.iter().filter(|is_done| **is_done).count();
     assert!(again > 4, "{outcomes:?}");
 }
+
+/// What was meant for it would be committed statement by statement.
+#[tokio::test]
+async fn a_transaction_by_text_whose_beginning_is_lost_is_gone_on_with_nowhere() {
+    let scene = scene(&QUERY, Door::Lambda).await;
+    for (end, is_told) in [("commit", true), ("rollback", false), ("begin", false)] {
+        scene.results(json!([insert(0)])).await;
+        scene.proxy.harm(Harm::CutAnswer(0));
+        let results = scene
+            .results(json!([
+                { "batch": "begin" }, insert(1), { "batch": end }, insert(2), { "batch": "rollback" },
+            ]))
+            .await;
+        for lost in &results[..2] {
+            let message = message(lost).unwrap_or_else(|| panic!("{end}: {results:?}"));
+            assert!(message.contains("was lost"), "{end}: {results:?}");
+        }
+        assert_eq!(
+            message(&results[2]).is_some(),
+            is_told,
+            "{end}: {results:?}"
+        );
+        assert_eq!(results[3], json!({ "affected": 1 }), "{end}: {results:?}");
+    }
+    let numbers = "select string_agg(number::text, ' ' order by number) from things";
+    assert_eq!(
+        scene.database.value(numbers).await.as_deref(),
+        Some("0 0 0 2 2")
+    );
+}
