@@ -105,7 +105,11 @@ fn runtimes() -> std::io::Result<(Runtime, Option<Runtime>, Shutdown)> {
     let workers = match variables::is_managed() {
         true => {
             files::raise_limit();
-            Some(Builder::new_multi_thread().enable_all().build()?)
+            let mut workers = Builder::new_multi_thread();
+            // Who was woken by the home thread has waited for something, and has every other turn of those that
+            // only compute. By itself the runtime finds that out after some hundred turns.
+            workers.global_queue_interval(2);
+            Some(workers.enable_all().build()?)
         }
         false => None,
     };

@@ -1,6 +1,8 @@
 //! Lambda Managed Instances: nothing is frozen, and the next event is asked for before the last one is cleaned
 //! up after; where several events come at a time, beside its answer.
 
+use std::time::Duration;
+
 use e2e::arrival::Reading;
 use e2e::guests::{ECHO, ONWARD, QUERY};
 use e2e::lambda::What;
@@ -192,6 +194,29 @@ async fn an_odd_number_of_events_at_a_time_is_the_nearest_that_can_be() {
     }
 }
 
+/// A query takes several turns, each of which would come behind one of each guest that computes.
+#[tokio::test]
+async fn a_brief_guest_does_not_wait_for_all_that_compute() {
+    const COMPUTE: usize = 63;
+    const QUERIES: usize = 40;
+    let database = Database::create().await;
+    let trial = Setup::of(&ONWARD)
+        .with(&database)
+        .timeout(Duration::from_secs(600))
+        .concurrency(COMPUTE + 1)
+        .start(Door::Lambda)
+        .await;
+    for _ in 0..COMPUTE {
+        let event = trial.event(json!({ "first": ["spin"] }).to_string());
+        trial.lambda().send(event);
+    }
+    trial.lambda().parked(1).await;
+    let query = json!({ "step": { "execute": "select 1" } });
+    let event = json!({ "first": vec![query; QUERIES] });
+    let answer = trial.invoke_within(Duration::from_secs(8), event).await;
+    assert_eq!(answer.value()["served"], 1);
+}
+
 /// No process is frozen here, nor on the local host, and no event comes.
 #[tokio::test]
 async fn suspended_work_goes_on_between_events() {
@@ -247,7 +272,7 @@ async fn work_that_can_be_suspended_no_more_is_waited_for() {
         .with(&database)
         .isolation("{ concurrent = 2 }")
         .function("after_answer", "\"suspend\"")
-        .timeout(std::time::Duration::from_secs(600))
+        .timeout(Duration::from_secs(600))
         .concurrency(2)
         .start(Door::Lambda)
         .await;
