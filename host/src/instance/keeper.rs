@@ -22,7 +22,7 @@ use super::answered::{self, Answered, Body, Course, Ends};
 use super::hooks;
 use super::state::{Memory, Running, State};
 use super::waiting::{Waiter, Waiting, fault_of};
-use super::{Blueprint, Job, Vitals, details, metered, trap};
+use super::{Blueprint, Job, Vitals, details, metered, trap, workers};
 use crate::config::AfterAnswer;
 use crate::fault::{Fault, Kind};
 use crate::interface::bindings::{Answer, Context, Failure, Function};
@@ -166,12 +166,12 @@ impl Keeper {
         store.set_max_component_handles(limits::HANDLES_MAX + limits::HANDLES_MORE * others);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| {
-            Ok(if State::is_overrun(store)? {
-                UpdateDeadline::Interrupt
-            } else {
+            Ok(match State::is_overrun(store)? {
+                true => UpdateDeadline::Interrupt,
+                false if workers::has_turn_just_begun() => UpdateDeadline::Continue(1),
                 // Tokio's own way of yielding: it looks after sockets, timers and what other threads
                 // have woken before it comes back. A task that only wakes itself keeps them waiting.
-                UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
+                false => UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())),
             })
         });
         // Where several invocations may be in the instance, the one that runs has to be looked up.

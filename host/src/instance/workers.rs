@@ -15,6 +15,7 @@
 //!
 //! Left to others: what is to be run ([`super::keeper`]).
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ const LONG: Duration = Duration::from_micros(200);
 /// After a turn that was long by the clock, the processor time of turns is measured for this long. A guest with long
 /// turns that are further apart is not noticed.
 const DOUBT: Duration = Duration::from_millis(50);
+/// A turn that is younger has only just begun.
+const JUST: Duration = Duration::from_millis(1);
 /// Guests may spend one part in so many of the time on long turns on the home thread.
 const SHARE: u32 = 20;
 /// How much of that share they may use at once.
@@ -41,6 +44,17 @@ const BRIEF_TURNS: u32 = 16;
 const FULL: Duration = Duration::from_millis(50);
 /// For how long guests then run on the workers.
 const RELIEF: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// When this thread's latest turn began.
+    static BEGUN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Whether the turn that calls this has only just begun. A tick that came while its guest waited is then no reason to
+/// end it: on a worker, the next one would come behind those of all that compute.
+pub(super) fn has_turn_just_begun() -> bool {
+    BEGUN.get().is_some_and(|begun| begun.elapsed() < JUST)
+}
 
 /// The threads on which guests may run.
 pub struct Workers {
@@ -227,6 +241,7 @@ impl Roaming {
             return Poll::Ready(false);
         }
         let spent = turns.are_measured(away, begun).then(processor_time);
+        BEGUN.set(Some(self.workers.begun + begun));
         let polled = {
             // So that a connection opened here is registered with the home thread, where it is used for longer.
             let _home = away.then(|| self.workers.home.enter());
