@@ -142,6 +142,8 @@ pub struct Sender {
     /// How many milliseconds its clock is ahead of this machine's at least (less than none if behind), where that
     /// is known.
     pub offset_ms: Option<i64>,
+    /// The same at most.
+    pub offset_most_ms: Option<i64>,
     /// Whether it is known to be another one by that. Else it is the same, as far as dates can tell.
     pub is_another: bool,
     /// How long ago it came.
@@ -201,6 +203,12 @@ impl Deadline {
         let by_both = senders_now_ms
             .and_then(|now_ms| unix_ms.checked_sub(now_ms))
             .filter(possible);
+        // At least so much. It is known well enough once it is no less than half of the most.
+        let at_least = sender
+            .offset_most_ms
+            .and_then(|offset_ms| unix_ms.checked_sub(now_ms.saturating_add_signed(offset_ms)))
+            .filter(|least_ms| by_both.is_some_and(|most_ms| *least_ms >= most_ms / 2))
+            .map(Duration::from_millis);
         let is_over = !is_another && senders_now_ms.is_some_and(|now_ms| unix_ms <= now_ms);
         let is_late = |most_ms| (unix_ms..=unix_ms.saturating_add(most_ms)).contains(&now_ms);
         // What both clocks say is true of either.
@@ -213,7 +221,7 @@ impl Deadline {
             (_, Some(left_ms)) if is_another || by_own.is_none() => {
                 let left = Duration::from_millis(left_ms).saturating_sub(ago);
                 let most = by_both.map_or(left, Duration::from_millis);
-                Some(Self::after(left.min(most)))
+                Some(Self::after(at_least.unwrap_or(left.min(most))))
             }
             (Some(left_ms), _) => Some(Self::new(unix_ms, Duration::from_millis(left_ms))),
             (None, _) if is_late(late_ms) => Some(Self::new(unix_ms, Duration::ZERO)),
@@ -341,6 +349,40 @@ mod tests {
             let left = remaining_s(deadline.unwrap());
             assert!(expected.contains(&left), "{offset_ms:?}: {left}");
         }
+    }
+
+    /// Of its date only the second is known, wherever in that the event was sent.
+    #[test]
+    fn another_clock_is_believed_as_exactly_as_it_is_known() {
+        for ahead_ms in [-3_600_400, -7_300, -1_500, 300, 2_500] {
+            for fraction_ms in [0, 250, 500, 750, 999] {
+                let sent_ms = unix_ms_now().saturating_add_signed(ahead_ms);
+                let sender = Sender {
+                    offset_ms: Some(ahead_ms - 20),
+                    offset_most_ms: Some(ahead_ms + 20),
+                    is_another: ahead_ms != -1_500,
+                    ..shows(Some(sent_ms - fraction_ms))
+                };
+                let deadline = Deadline::from_header(sent_ms + 600, &sender, limits::TIMEOUT_MAX);
+                let left = remaining_s(deadline.unwrap());
+                assert!((0.45..=0.6).contains(&left), "{ahead_ms} ms: {left}");
+            }
+        }
+    }
+
+    /// After the first reply all that is known may be that there is half a second or a tenth of one.
+    #[test]
+    fn a_clock_that_is_hardly_known_leaves_no_less_than_half() {
+        let sent_ms = unix_ms_now() + 3_600 * SECOND;
+        let sender = Sender {
+            offset_ms: Some(3_600_000 - 400),
+            offset_most_ms: Some(3_600_000 + 599),
+            is_another: true,
+            ..shows(Some(sent_ms - 400))
+        };
+        let deadline = Deadline::from_header(sent_ms + 600, &sender, limits::TIMEOUT_MAX);
+        let left = remaining_s(deadline.unwrap());
+        assert!((0.4..=0.5).contains(&left), "{left}");
     }
 
     /// Its date says nothing of how long it has lain there, and the clocks do.

@@ -22,6 +22,8 @@ pub(super) struct Clock(Arc<Mutex<Option<Offset>>>);
 pub(super) struct Offset {
     pub(super) least: i64,
     most: i64,
+    /// At most, if its dates are as new as the replies: until the dates contradict that.
+    pub(super) most_if_fresh: Option<i64>,
 }
 
 impl Clock {
@@ -44,18 +46,24 @@ impl Offset {
     /// Nothing, if this machine's clock was set back meanwhile.
     fn shown(date_ms: u64, asked_ms: u64, replied_ms: u64) -> Option<Self> {
         let (date, asked, replied) = (date_ms as i64, asked_ms as i64, replied_ms as i64);
-        let cut = 999 + limits::DATE_AGE_MAX.as_millis() as i64;
+        let most = date + 999 - asked;
         (asked <= replied).then_some(Self {
             least: date - replied,
-            most: date + cut - asked,
+            most: most + limits::DATE_AGE_MAX.as_millis() as i64,
+            most_if_fresh: Some(most),
         })
     }
 
     /// The overlap of both ranges; the later one if there is none, because one of the clocks was set.
     fn narrowed(self, later: Self) -> Self {
+        let least = self.least.max(later.least);
+        let most_if_fresh = self.most_if_fresh.zip(later.most_if_fresh);
         let both = Self {
-            least: self.least.max(later.least),
+            least,
             most: self.most.min(later.most),
+            most_if_fresh: most_if_fresh
+                .map(|(one, other)| one.min(other))
+                .filter(|most| least <= *most),
         };
         match both.least <= both.most {
             true => both,
@@ -117,6 +125,30 @@ mod tests {
             clock.shown(at - at % 1_000, NOW + 990, NOW + 991);
             assert!(clock.is_another(), "{ahead} ms");
         }
+    }
+
+    #[test]
+    fn another_clock_is_known_to_some_milliseconds_once_it_has_shown_enough_dates() {
+        for ahead in [-3_600_400, -1_500, -500, 0, 300, 2_500] {
+            let offset = shown(ahead, 3).offset().unwrap();
+            let most = offset.most_if_fresh.unwrap();
+            assert!(
+                (offset.least..=most).contains(&ahead),
+                "{ahead}: {offset:?}"
+            );
+            assert!(most - offset.least <= 20, "{ahead}: {offset:?}");
+        }
+    }
+
+    #[test]
+    fn dates_that_contradict_each_other_are_old() {
+        let clock = Clock::default();
+        for (moment, date_ms) in [(10, NOW), (990, NOW), (1_500, NOW), (1_510, NOW + 1_000)] {
+            clock.shown(date_ms, NOW + moment, NOW + moment + 1);
+        }
+        clock.shown(NOW + 2_000, NOW + 2_010, NOW + 2_011);
+        assert_eq!(clock.offset().unwrap().most_if_fresh, None);
+        assert!(!clock.is_another());
     }
 
     #[test]

@@ -73,6 +73,7 @@ pub(super) fn sender(headers: &Headers, ago: Duration, clock: &Clock) -> Sender 
     Sender {
         clock_ms: date_ms(headers),
         offset_ms: offset.map(|offset| offset.least),
+        offset_most_ms: offset.and_then(|offset| offset.most_if_fresh),
         is_another: offset.is_some_and(|offset| offset.is_difference()),
         ago,
     }
