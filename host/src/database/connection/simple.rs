@@ -30,9 +30,17 @@ impl Connection {
     /// Sends such statements.
     pub fn begin_command(&mut self, sql: &str) -> Result<()> {
         self.wire.begin();
-        self.wire.simple_query(sql)?;
+        let out = self.wire.output();
+        let start = out.len();
+        // First of all: a portal that was read to its end holds its tables until it is closed.
+        out.extend_from_slice(&self.forgetting);
+        if let Err(error) = self.wire.simple_query(sql) {
+            self.wire.output().truncate(start);
+            return Err(error);
+        }
         self.savepoints.end();
         self.begin_request();
+        std::mem::swap(&mut self.forgetting, &mut self.in_flight.forgotten);
         (self.in_flight.executing, self.in_flight.bound) = (true, true);
         Ok(())
     }

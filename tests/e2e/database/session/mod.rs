@@ -8,6 +8,7 @@ mod healing;
 mod left_behind;
 mod lost;
 mod overlapping;
+mod own_changes;
 mod queries;
 mod results;
 mod round_trips;
