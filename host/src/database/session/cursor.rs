@@ -38,6 +38,8 @@ struct Fetch {
     /// The rows that the server was asked for, while they are on their way.
     flow: Option<Flow>,
     over: bool,
+    /// Whether some are being fetched, or were when that was given up: those that have arrived since are lost.
+    fetching: bool,
     /// The error that follows the rows that were read.
     failed: Option<Box<Error>>,
     /// How much the function has read of them.
@@ -68,6 +70,7 @@ impl Cursor {
                 flow: seat.flow_of(&rest),
                 rest,
                 over: false,
+                fetching: false,
                 failed: started.first.failed.take(),
                 meter,
                 timeout: call.timeout,
@@ -89,7 +92,7 @@ impl Cursor {
     async fn fetch(&self, bytes: usize) -> Result<Batch> {
         let bytes = bytes.clamp(1, limits::BATCH_BYTES_MAX);
         let mut fetch = self.fetch.lock().await;
-        if fetch.over || self.session.has_ended() {
+        if fetch.over || fetch.fetching || self.session.has_ended() {
             return Err(Error::Ended);
         }
         if let Some(error) = fetch.failed.take() {
@@ -158,7 +161,7 @@ impl Cursor {
     async fn fetch_more(&self, fetch: &mut Fetch, bytes: usize) -> Result<Batch> {
         self.seat.may_admit(fetch.flow)?;
         let (rows_max, timeout, flow) = (fetch.rows_for(bytes), fetch.timeout, fetch.flow);
-        let Fetch { rest, over, .. } = &mut *fetch;
+        let Fetch { rest, fetching, .. } = &mut *fetch;
         let fetched = self
             .session
             .with_loan(&self.seat, Claim::to_go_on(flow), async |loan| {
@@ -168,7 +171,7 @@ impl Cursor {
                     return Ok(batch);
                 }
                 // From here on, rows that arrive while nobody waits are lost, and so are those after them.
-                *over = true;
+                *fetching = true;
                 // What is on its way then is nobody's, and not the portal's.
                 if flow.is_none() {
                     self.seat.tidy(loan).await.map_err(Error::unexecuted)?;
@@ -177,7 +180,7 @@ impl Cursor {
                 loan.fetch(rest, rows_max, bytes).await
             })
             .await;
-        *over = false;
+        *fetching = false;
         fetched
     }
 }
@@ -205,7 +208,10 @@ fn abandon(session: &Arc<Session>, seat: &Arc<Seat>, fetch: &mut Fetch) {
 impl Drop for Cursor {
     fn drop(&mut self) {
         let fetch = self.fetch.get_mut();
-        if !fetch.over {
+        if fetch.fetching {
+            // What was on its way is ended already, but a portal holds its table until it is closed.
+            self.seat.end_rows(&fetch.rest);
+        } else if !fetch.over {
             abandon(&self.session, &self.seat, fetch);
         }
     }

@@ -46,6 +46,7 @@ behind_both_doors! {
                 vec![json!({ "query": ALL })],
                 vec![json!({ "only": "select * from things limit 1" })],
                 vec![json!({ "streamed": ALL, "meanwhile": [] }), json!({ "batch": "savepoint s" })],
+                vec![json!({ "overtaken": ALL, "by": "select 1", "given_up_ms": 0 })],
             ] {
                 for change in ["truncate things", ALTER, "create index on things (id)", "drop table things"] {
                     let steps = [read.clone(), vec![json!({ "batch": change })]].concat();
