@@ -39,6 +39,8 @@ pub enum Harm {
     Spoil(usize),
     /// Passes this on instead of what the server says.
     Replace(Vec<u8>),
+    /// Passes the second of these on instead of the first, where the server says that.
+    Exchange(Vec<u8>, Vec<u8>),
     /// Passes nothing of the server's on any more over the connection on which it speaks next.
     Silence,
     /// Holds back these bytes, with which the server ends what it says at a time, until [`Proxy::release`].
@@ -330,6 +332,13 @@ impl State {
             Some(Harm::Replace(other)) => {
                 *bytes = std::mem::take(other);
                 self.harm = None;
+            }
+            Some(Harm::Exchange(said, other)) => {
+                let place = bytes.windows(said.len()).position(|part| part == said);
+                if let Some(place) = place {
+                    bytes.splice(place..place + said.len(), std::mem::take(other));
+                    self.harm = None;
+                }
             }
             Some(Harm::Silence) => {
                 *silent = true;

@@ -61,7 +61,7 @@ impl Connection {
             false => self.send(Effects::of(sql), write)?,
         }
         // What is to be copied in is not executed before its end has come.
-        self.in_flight.executing = !copying_in;
+        (self.in_flight.executing, self.in_flight.due) = (!copying_in, true);
         loop {
             match self.reply().await? {
                 tag if tag == expected => {

@@ -49,9 +49,15 @@ impl Connection {
                     done = Some(sql.starts_with(tag.split(' ').next().unwrap_or_default()));
                     continue;
                 }
-                Ok(tags::READY_FOR_QUERY_TAG) => {
-                    return refused.map_or(Ok(done.unwrap_or(false)), Err);
-                }
+                Ok(tags::READY_FOR_QUERY_TAG) => match (refused, done) {
+                    (Some(refused), _) => return Err(refused),
+                    (None, Some(done)) => return Ok(done),
+                    (None, None) => {
+                        return Err(self
+                            .wire
+                            .garbage("no word of how the transaction has ended"));
+                    }
+                },
                 Ok(_) => continue,
                 Err(error) => error,
             };

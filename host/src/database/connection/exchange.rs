@@ -102,6 +102,7 @@ impl Connection {
                 return Err(Error::Ended);
             }
             self.send(Effects::NONE, |out| request::execute(portal, rows_max, out))?;
+            self.in_flight.due = true;
         }
         let batch = self.rows(bytes, !rest.is_portal).await?;
         self.note_flow(rest);
@@ -147,6 +148,7 @@ impl Connection {
             Box::pin(self.lead_call(&call.key.sql)).await?;
         }
         let execution = self.start(call, known, rows, assuming).await?;
+        self.in_flight.due = true;
         let mut shape = Shape::default();
         loop {
             match self.reply().await? {
@@ -314,8 +316,8 @@ impl Connection {
     pub async fn control(&mut self, sql: &str) -> Result<bool> {
         let command = Command::new(sql);
         self.send(Effects::NONE, |out| command.write(out))?;
-        self.in_flight.executing = true;
-        let mut done = true;
+        (self.in_flight.executing, self.in_flight.due) = (true, true);
+        let mut done = false;
         loop {
             match self.reply().await? {
                 tags::COMMAND_COMPLETE_TAG => {

@@ -29,6 +29,8 @@ pub(super) struct InFlight {
     pub executing: bool,
     /// Whether it has bound the statement whose answer is due.
     pub bound: bool,
+    /// Whether the server has yet to say that it has come to the end of what it was to execute.
+    pub due: bool,
     /// What the server has refused it with, until that is told.
     pub refusal: Option<Error>,
     /// Whether it is a `COPY` whose data go beside it.

@@ -188,6 +188,7 @@ impl Connection {
             request::bind("", "", &binary, oids, &binary, out)?;
             request::execute("", 0, out)
         })?;
+        self.in_flight.due = true;
         let mut rows = self
             .rows(usize::MAX, false)
             .await

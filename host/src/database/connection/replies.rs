@@ -1,7 +1,8 @@
 //! The server's answers, as a connection reads them.
 //!
 //! Promises: what answers the host's own leading statements is not taken for the guest's; after the
-//! server has refused a statement, its word on the transaction has been read too.
+//! server has refused a statement, its word on the transaction has been read too; that it is ready for more is
+//! not taken for its word that it has done what it was asked.
 
 use std::time::Instant;
 
@@ -37,8 +38,19 @@ impl Connection {
                     self.wire.drop_notice(NO_TRANSACTION);
                 }
                 tags::CLOSE_COMPLETE_TAG => {}
+                tags::READY_FOR_QUERY_TAG if self.in_flight.leading > 0 || self.in_flight.due => {
+                    return Err(self
+                        .wire
+                        .garbage("an end of the answer before what it is about"));
+                }
                 tags::READY_FOR_QUERY_TAG => return Ok(tags::READY_FOR_QUERY_TAG),
                 _ if self.in_flight.leading > 0 => {}
+                tag @ (tags::COMMAND_COMPLETE_TAG
+                | tags::EMPTY_QUERY_RESPONSE_TAG
+                | tags::PORTAL_SUSPENDED_TAG) => {
+                    self.in_flight.due = false;
+                    return Ok(tag);
+                }
                 tag => return Ok(tag),
             }
         }

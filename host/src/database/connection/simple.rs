@@ -11,6 +11,7 @@ use crate::database::error::{Error, Result};
 use crate::database::sql::kinds::statements;
 use crate::database::sql::lexer::Tokens;
 use crate::database::sql::outside_transactions::runs_outside_transactions;
+use crate::database::sql::words::Words;
 use crate::database::statement::Effects;
 use crate::database::wire::reply;
 
@@ -42,6 +43,7 @@ impl Connection {
         self.begin_request();
         std::mem::swap(&mut self.forgetting, &mut self.in_flight.forgotten);
         (self.in_flight.executing, self.in_flight.bound) = (true, true);
+        self.in_flight.due = true;
         Ok(())
     }
 
@@ -69,6 +71,8 @@ impl Connection {
                 self.begin_command(&prelude.before(sql))?;
                 self.in_flight.had_sequences = had_sequences;
                 self.in_flight.leading = 1;
+                // Of a text without a statement the server says nothing behind another one.
+                self.in_flight.due = !Words::of(sql).statement().is_empty();
                 let done = self.finish().await;
                 done.map_err(|error| match self.in_flight.leading {
                     0 if runs_outside_transactions(sql) => prelude.around(error),

@@ -13,17 +13,32 @@ use crate::limits;
 impl Wire {
     /// Whether what has come unasked contains anything but notices, settings and notifications.
     pub(super) fn has_last_words(&self) -> bool {
+        self.tags().next().is_some()
+    }
+
+    /// Whether what is there while the server owes nothing can only be the answer to a request: not even last words,
+    /// which are an error.
+    pub(super) fn has_stray_answer(&self) -> bool {
+        let rests = self.owed == 0 && self.output.is_empty() && self.dropping == 0;
+        rests && self.tags().any(|tag| tag != backend::ERROR_RESPONSE_TAG)
+    }
+
+    /// Those of the messages that have come behind the one in front, but for notices, settings and notifications.
+    fn tags(&self) -> impl Iterator<Item = u8> {
         let mut rest = self.input.get(self.current..).unwrap_or_default();
-        while let Ok(Some(header)) = backend::Header::parse(rest) {
-            match header.tag() {
-                backend::NOTICE_RESPONSE_TAG
-                | backend::PARAMETER_STATUS_TAG
-                | backend::NOTIFICATION_RESPONSE_TAG => {}
-                _ => return true,
-            }
+        let all = std::iter::from_fn(move || {
+            let header = backend::Header::parse(rest).ok().flatten()?;
             rest = rest.get(1 + header.len() as usize..).unwrap_or_default();
-        }
-        false
+            Some(header.tag())
+        });
+        all.filter(|tag| {
+            !matches!(
+                *tag,
+                backend::NOTICE_RESPONSE_TAG
+                    | backend::PARAMETER_STATUS_TAG
+                    | backend::NOTIFICATION_RESPONSE_TAG
+            )
+        })
     }
 
     /// Whether the server has closed the connection while it owed nothing, without a word that is unread.

@@ -4,7 +4,8 @@
 //! - what a caller puts into [`Wire::output`] leaves as one write where the socket takes it, while
 //!   replies are read: neither side can block the other;
 //! - [`Wire::message`] can be given up at any await and asked again: no byte is lost or read twice;
-//! - [`Wire::status`] and [`Wire::owed`] are what the server itself has said in `ReadyForQuery`;
+//! - [`Wire::status`] and [`Wire::owed`] are what the server itself has said in `ReadyForQuery`, of which it has said
+//!   no more than it owed;
 //! - no more is held in memory than one read ahead and the message in front, which is bounded too.
 //!
 //! Left to others: what the messages mean to a statement ([`super::connection`]).
@@ -127,6 +128,11 @@ impl Wire {
     /// A new request begins: from here on a loss leaves doubt only if bytes have left.
     pub fn begin(&mut self) {
         self.dead |= self.has_ended();
+        if self.has_stray_answer() {
+            // It would be taken for the answer to this request, as would each of those behind it for the next one's.
+            self.dead = true;
+            self.input.clear();
+        }
         self.sent = 0;
         self.owed_before = self.owed;
         if self.patient {
@@ -227,6 +233,9 @@ impl Wire {
                         self.end_copy();
                         return Ok(tag);
                     }
+                    backend::READY_FOR_QUERY_TAG if self.owed == 0 => {
+                        return Err(self.garbage("an answer to nothing"));
+                    }
                     backend::READY_FOR_QUERY_TAG => {
                         self.status = match self.body().first() {
                             Some(b'I') => Status::Idle,
@@ -235,7 +244,7 @@ impl Wire {
                             _ => return Err(self.garbage("an unknown transaction status")),
                         };
                         self.transactions += u64::from(self.status == Status::Idle);
-                        self.owed = self.owed.saturating_sub(1);
+                        self.owed -= 1;
                         self.shrink();
                         return Ok(tag);
                     }

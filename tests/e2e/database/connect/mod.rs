@@ -6,6 +6,7 @@ mod credentials;
 mod failover;
 mod iam;
 mod lifetimes;
+mod out_of_step;
 mod outages;
 mod poolers;
 mod scarce;
