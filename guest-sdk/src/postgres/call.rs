@@ -106,6 +106,7 @@ async fn call<P: BorrowToSql, R, F>(
 where
     F: Future<Output = Result<R, wire::Error>>,
 {
+    cells::within_a_statement(arguments.len())?;
     let (sql, named) = parts(source);
     let mut known = known(host, source, arguments.is_empty()).await?;
     let (mut changed, mut asked) = (false, false);

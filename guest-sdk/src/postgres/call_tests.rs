@@ -217,6 +217,24 @@ fn arguments_whose_types_are_named_cost_no_call_more() {
     assert_eq!(host.asked(), ["prepare SELECT $1 [1033]"]);
 }
 
+/// It would have lost count of them.
+#[test]
+fn of_more_parameters_than_a_statement_can_have_the_server_is_not_asked() {
+    let host = Script::default();
+    let many: Vec<&(dyn ToSql + Sync)> = vec![&1_i32; 65_536];
+    let mut pipeline = Pipeline::new(&host);
+    pipeline.add("SELECT 1", &[]).add("SELECT $1", &many);
+    for error in [
+        first(&host, "SELECT $1", &many).expect_err("it is one too many"),
+        poll_ready(execute(&host, Source::Text("SELECT $1"), &many)).expect_err("as well"),
+        poll_ready(pipeline.run()).expect_err("as well"),
+    ] {
+        assert!(error.is_invalid(), "{error}");
+        assert!(error.to_string().contains("65536 parameters"), "{error}");
+    }
+    assert!(host.asked().is_empty());
+}
+
 #[test]
 fn without_arguments_the_answer_teaches_the_statement() {
     let one = || described(3, &[], &[("n", Type::INT4)]);

@@ -44,15 +44,20 @@ pub(super) fn within_a_call(bytes: usize) -> Result<(), Error> {
     }
 }
 
+/// Refuses more parameters than a statement can have: before the server is asked about one, which counts them in 16
+/// bits and so loses count.
+pub(super) fn within_a_statement(parameters: usize) -> Result<(), Error> {
+    match parameters <= PARAMETERS_MAX {
+        true => Ok(()),
+        false => Err(Error::new(Kind::Invalid(format!(
+            "{parameters} parameters are given, and PostgreSQL takes at most {PARAMETERS_MAX}: pass arrays \
+             and `unnest` them"
+        )))),
+    }
+}
+
 /// The cells of `arguments`, encoded for `types`.
 pub(super) fn encode<P: BorrowToSql>(arguments: &[P], types: &[Type]) -> Result<Vec<u8>, Error> {
-    if arguments.len() > PARAMETERS_MAX {
-        return Err(Error::new(Kind::Invalid(format!(
-            "{} parameters are given, and PostgreSQL takes at most {PARAMETERS_MAX}: pass arrays \
-             and `unnest` them",
-            arguments.len()
-        ))));
-    }
     if arguments.len() != types.len() {
         return Err(Error::new(Kind::Parameters {
             expected: types.len(),
@@ -273,7 +278,7 @@ mod tests {
         assert!(error.is_invalid() && !error.may_be_of_an_older_type());
         let error = error.of_copied_row(3);
         assert!(error.is_invalid() && error.to_string().starts_with("row 3 of the copy: "));
-        let error = encode(&vec![1_i32; PARAMETERS_MAX + 1], &[]).expect_err("it is one too many");
+        let error = within_a_statement(PARAMETERS_MAX + 1).expect_err("it is one too many");
         assert!(error.to_string().contains("at most 65535"), "{error}");
         let error = sql(&" ".repeat(CALL_BYTES_MAX + 1)).expect_err("it is too large");
         assert!(error.to_string().contains("15728641 bytes"), "{error}");

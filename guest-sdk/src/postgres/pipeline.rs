@@ -128,6 +128,10 @@ impl<'a, H: Host> Pipeline<'a, H> {
         if calls.is_empty() {
             return Ok(Vec::new());
         }
+        for (index, planned) in calls.iter().enumerate() {
+            let number = cells::within_a_statement(planned.params.len());
+            number.map_err(|error| error.of_call(index))?;
+        }
         let mut known = self.known(&calls).await?;
         // Each of them may have changed since it was last used, and is told of alone.
         for _ in 0..=calls.len() {

@@ -153,7 +153,7 @@ impl Connection {
         loop {
             match self.reply().await? {
                 tags::BIND_COMPLETE_TAG => break,
-                tag => self.describe(tag, &mut shape)?,
+                tag => self.describe(tag, &mut shape).await?,
             }
         }
         (self.in_flight.executing, self.in_flight.bound) = (true, true);

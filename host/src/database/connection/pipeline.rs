@@ -264,7 +264,7 @@ impl Connection {
         loop {
             match self.reply().await? {
                 tags::BIND_COMPLETE_TAG => break,
-                tag if plan.parsed => self.describe(tag, &mut shape)?,
+                tag if plan.parsed => self.describe(tag, &mut shape).await?,
                 _ => return Err(self.wire.garbage("no bound statement where one was due")),
             }
         }

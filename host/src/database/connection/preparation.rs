@@ -114,7 +114,7 @@ impl Connection {
         let mut shape = Shape::default();
         loop {
             let tag = self.reply().await?;
-            self.describe(tag, &mut shape)?;
+            self.describe(tag, &mut shape).await?;
             if matches!(tag, tags::ROW_DESCRIPTION_TAG | tags::NO_DATA_TAG) {
                 return Ok(shape);
             }
@@ -122,9 +122,16 @@ impl Connection {
     }
 
     /// Takes what a message says of the statement that is being prepared.
-    pub fn describe(&mut self, tag: u8, shape: &mut Shape) -> Result<()> {
+    pub async fn describe(&mut self, tag: u8, shape: &mut Shape) -> Result<()> {
         match tag {
-            tags::PARAMETER_DESCRIPTION_TAG => reply::parameters(&mut self.wire, shape),
+            tags::PARAMETER_DESCRIPTION_TAG => {
+                let taken = reply::parameters(&mut self.wire, shape);
+                if let Err(Error::Invalid(_)) = &taken {
+                    // Nobody can execute it. If the server refuses that as well, what it says is what counts.
+                    Box::pin(self.finish()).await?;
+                }
+                taken
+            }
             tags::ROW_DESCRIPTION_TAG => reply::columns(&mut self.wire, shape),
             tags::PARSE_COMPLETE_TAG | tags::NO_DATA_TAG => Ok(()),
             tags::READY_FOR_QUERY_TAG => Err(self.wire.garbage("an early end of the answer")),

@@ -8,6 +8,7 @@ use postgres_protocol::message::backend::{self as tags, Message};
 use super::{HEAD_BYTES, Wire};
 use crate::database::error::{Error, Result};
 use crate::database::server_error::ServerError;
+use crate::limits;
 
 /// What `ParameterDescription` and `RowDescription` say of a statement, before its types are known
 /// by more than their numbers.
@@ -34,8 +35,16 @@ pub struct ShapeColumn {
     pub modifier: i32,
 }
 
-/// Takes the parameters of the message in front.
+/// Takes the parameters of the message in front. Too many are an error that leaves the connection as it is: the message
+/// is whole, though the number in it, which has 16 bits, is not theirs.
 pub fn parameters(wire: &mut Wire, shape: &mut Shape) -> Result<()> {
+    let number = wire.body().len().saturating_sub(2) / size_of::<u32>();
+    if number > limits::PARAMETERS_MAX {
+        return Err(Error::Invalid(format!(
+            "the statement has {number} parameters; {} are the most",
+            limits::PARAMETERS_MAX
+        )));
+    }
     let Message::ParameterDescription(body) = wire.take()? else {
         return Err(wire.garbage("no parameters where they were due"));
     };

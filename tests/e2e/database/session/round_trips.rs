@@ -308,6 +308,34 @@ behind_both_doors! {
         assert_eq!(results[1]["steps"][1]["rows"], json!([[1]]), "{results}");
         assert!(results[1]["end"].is_null(), "{results}");
     }
+
+    /// The server counts them in 16 bits, also where it says what they are.
+    async fn too_many_parameters_are_an_error_that_fails_nothing(door) {
+        let (_database, proxy, trial) = trial(door, "\"serial\"").await;
+        let numbers: Vec<String> = (1..=70_000).map(|number| format!("${number}")).collect();
+        let sql = format!("select name from things where id in ({})", numbers.join(","));
+        let arguments = vec![0; numbers.len()];
+        for (wrong, is_sent) in [
+            (json!({ "query": sql, "arguments": arguments }), false),
+            (json!({ "execute": sql, "arguments": arguments }), false),
+            (json!({ "pipeline": [["select 1", []], [sql, arguments]] }), false),
+            (json!({ "describe": sql }), true),
+        ] {
+            proxy.forget();
+            let pid = json!({ "query": "select pg_backend_pid()" });
+            let transaction = json!({ "transaction": [pid, wrong, pid], "end": "commit" });
+            let results = trial.value(json!({ "steps": [transaction] })).await;
+            let told = results[0]["steps"][1]["error"]["message"].to_string();
+            assert!(told.contains("70000 parameters") && told.contains("65535"), "{told}");
+            assert!(results[0]["end"].is_null(), "{told}");
+            assert_eq!(results[0]["steps"][0], results[0]["steps"][2], "{told}");
+            let was_sent = proxy.statements().iter().any(|(_, text)| *text == sql);
+            assert_eq!(was_sent, is_sent, "{told}");
+        }
+        let results = trial.value(json!({ "steps": [{ "query": sql }, { "query": "select 1" }] })).await;
+        assert!(results[0]["error"]["message"].is_string(), "it has no arguments");
+        assert_eq!(results[1]["rows"], json!([[1]]));
+    }
 }
 
 /// What a role and settings cost: nothing but bytes.
