@@ -271,7 +271,8 @@ macro_rules! timeout_method {
         /// Gives each call from now on so much time at most, if the invocation has more: the server
         /// gives up a statement that takes longer, with
         /// [`QUERY_CANCELED`](super::SqlState::QUERY_CANCELED), and a connection is waited for no
-        /// longer ([`Error::is_busy`]). `None`: as long as the invocation has.
+        /// longer ([`Error::is_busy`]). One of which nothing is heard for about a second beyond that is lost
+        /// ([`Error::is_closed`]). `None`: as long as the invocation has.
         ///
         /// The statements of a pipeline and of a batch have so much each (as much together, where the session or the
         /// transaction has set a `statement_timeout` of its own, which holds as well); rows that are streamed, and

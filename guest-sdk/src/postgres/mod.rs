@@ -254,7 +254,8 @@
 //! Every call ends at the invocation's deadline, and the server is told to give it up. To give calls less time, say
 //! `db.set_timeout(Some(Duration::from_secs(1)))` on a client of your own (`let mut db`), a transaction or a session.
 //! After that time the server fails them with [`SqlState::QUERY_CANCELED`], and a call that still waits for a
-//! connection fails ([`Error::is_busy`]). Dropping a call's future cancels it as well, and
+//! connection fails ([`Error::is_busy`]). If the server, or the network, says nothing for about a second more, the
+//! connection is lost ([`Error::is_closed`]). Dropping a call's future cancels it as well, and
 //! [`hearth::timeout`](crate::timeout) does that after a time. No call gets more time than the database allows a role
 //! (`ALTER ROLE … SET statement_timeout`), and what a session or a transaction sets for itself
 //! (`SET LOCAL statement_timeout`) holds.

@@ -258,9 +258,10 @@ pub const IDLE_MAX: Duration = Duration::from_secs(300);
 /// How long a connection may take to answer whether it is still there. A server that is slower
 /// than this is connected to anew, which has the time of a connect; nothing is lost by it.
 pub const VALIDATE_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long a statement that nobody waits for any more may go on before the server is asked to
-/// give it up, which takes a connection of its own.
+/// How long a statement that nobody waits for may go on before the server is asked, on another connection, to end it.
 pub const CANCEL_AFTER: Duration = Duration::from_millis(5);
+/// How long a server may be silent once a call's own time is over; for half of that it may end the call by itself.
+pub const CALL_GRACE: Duration = Duration::from_secs(1);
 /// How long a connection may take to be made clean after an invocation before it is retired.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the end of an environment waits for all connections to be made clean, side by side, unless it is

@@ -97,6 +97,7 @@ impl Connection {
     /// Makes the connection clean: gives up what is running, rolls back, resets. False if it
     /// cannot be lent again.
     pub async fn settle(&mut self) -> bool {
+        self.per_loan.request_time = None;
         if self.wire.is_dead() || self.doomed || self.residue == Residue::Connection {
             return false;
         }

@@ -3,11 +3,12 @@
 //! Promises: what the host puts first (`BEGIN`, settings, a role, limits of time) goes in the same flush, and
 //! if it fails, nothing of the guest's is executed; a request that cannot be written leaves nothing behind.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 
 use super::Connection;
+use super::patience::Until;
 use crate::database::error::Result;
 use crate::database::sql::residue::Residue;
 use crate::database::statement::Effects;
@@ -107,8 +108,8 @@ impl Connection {
         self.in_flight.renew();
         self.in_flight.was_secured = self.secured;
         self.in_flight.had_sequences = self.per_loan.has_sequences;
-        let cancelled = self.per_loan.cancel_after.take();
-        self.in_flight.until = cancelled.and_then(|after| Instant::now().checked_add(after));
+        let cancel_after = self.per_loan.cancel_after.take();
+        self.in_flight.until = Until::new(self.per_loan.request_time, cancel_after);
     }
 
     /// How long the next request may take, if that is less than its terms say.
@@ -126,9 +127,14 @@ impl Connection {
         if self.timeouts.are_left_alone(effects)
             && let Some(timeout) = self.take_call_timeout()
         {
-            let times = u32::try_from(statements().max(1)).unwrap_or(u32::MAX);
-            self.per_loan.cancel_after = Some(timeout.saturating_mul(times));
+            self.per_loan.cancel_after = Some(times(timeout, statements()));
         }
+    }
+
+    /// Gives the requests that follow the time of so many statements, of which each has as much as one call.
+    pub fn allow(&mut self, statements: usize) {
+        let timeout = self.per_loan.call_timeout;
+        self.per_loan.request_time = timeout.map(|timeout| times(timeout, statements));
     }
 
     /// What the host itself executes first.
@@ -166,4 +172,9 @@ impl Connection {
         }
         leaders
     }
+}
+
+/// How long so many statements may take, if each may take so long.
+fn times(timeout: Duration, statements: usize) -> Duration {
+    timeout.saturating_mul(u32::try_from(statements.max(1)).unwrap_or(u32::MAX))
 }

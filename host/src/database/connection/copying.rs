@@ -94,14 +94,8 @@ impl Connection {
             // A piece is far smaller than what 31 bits can count.
             out.put_i32(4 + piece.len() as i32);
             out.put_slice(piece);
-            let flushed = match self.in_flight.until {
-                None => self.wire.flush().await,
-                Some(until) => {
-                    let flushing = self.until(until, async |wire| wire.flush().await);
-                    Box::pin(flushing).await
-                }
-            };
-            if flushed.is_err() {
+            let flushing = self.in_time(async |wire| wire.flush().await);
+            if Box::pin(flushing).await.is_err() {
                 // The server's last words say more.
                 return self.finish().await.map_err(Error::unexecuted);
             }

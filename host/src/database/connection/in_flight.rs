@@ -4,11 +4,10 @@
 //! Promises: each request starts anew; one of which nothing was sent can be taken back as if it had never been made
 //! ([`super::cleanup`]).
 
-use std::time::Instant;
-
 use bytes::BytesMut;
 
 use super::copying::Pieces;
+use super::patience::Until;
 use crate::database::error::Error;
 use crate::database::wire::request::Command;
 
@@ -40,8 +39,8 @@ pub(super) struct InFlight {
     /// Whether the server has said that more can be fetched from its portal. Not whoever reads says so: they
     /// may give up before the end of the answer, and others go on.
     pub suspended: bool,
-    /// Until when it may take, if the host has to see to that.
-    pub until: Option<Instant>,
+    /// Until when it may take.
+    pub until: Until,
 }
 
 impl InFlight {

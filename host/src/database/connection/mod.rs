@@ -42,6 +42,7 @@ pub mod exchange;
 mod in_flight;
 pub mod lifetime;
 pub mod liveness;
+mod patience;
 mod per_loan;
 pub mod pipeline;
 mod portals;

@@ -13,6 +13,9 @@ pub struct PerLoan {
     pub terms: Terms,
     /// How long the next request may take at most, whatever its terms say.
     pub call_timeout: Option<Duration>,
+    /// How long each request of the call under way may take, whoever sees to that; not much later the connection is
+    /// given up.
+    pub request_time: Option<Duration>,
     /// After how long the host has the next request cancelled, where the server is told of no limit.
     pub cancel_after: Option<Duration>,
     /// Whether the transaction that was begun last may only read.

@@ -81,6 +81,7 @@ impl Connection {
     ) -> Result<Vec<Outcome>> {
         // One for all: each of them has so much time, counted from its own beginning.
         self.per_loan.call_timeout = calls.iter().filter_map(|call| call.timeout).min();
+        self.allow(calls.len());
         // Before it is decided how it is executed: what goes first may have statements forgotten.
         if let [call] = calls
             && may_commit(&call.key.sql)

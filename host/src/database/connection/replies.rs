@@ -4,8 +4,6 @@
 //! server has refused a statement, its word on the transaction has been read too; that it is ready for more is
 //! not taken for its word that it has done what it was asked.
 
-use std::time::Instant;
-
 use postgres_protocol::message::backend as tags;
 
 use super::Connection;
@@ -13,7 +11,7 @@ use super::copying::misused_copy;
 use crate::database::connection::batch::Batch;
 use crate::database::error::{Error, Result};
 use crate::database::server_error::Verdict;
-use crate::database::wire::{Wire, reply};
+use crate::database::wire::reply;
 use crate::limits;
 
 /// The code with which a server warns of the host's own `SET LOCAL` before a guest's `BEGIN`.
@@ -56,32 +54,6 @@ impl Connection {
         }
     }
 
-    /// Waits for the server's next message. If the request may not take so long, the server is asked to give it up.
-    pub async fn message(&mut self) -> Result<u8> {
-        match self.in_flight.until {
-            None => self.wire.message().await,
-            Some(until) => {
-                let waiting = self.until(until, async |wire| wire.message().await);
-                Box::pin(waiting).await
-            }
-        }
-    }
-
-    /// Waits for the server to do something, and has the request cancelled if it was not done by then. What it comes
-    /// to all the same, the server says.
-    pub async fn until<R>(
-        &mut self,
-        until: Instant,
-        mut wait: impl AsyncFnMut(&mut Wire) -> R,
-    ) -> R {
-        if let Ok(done) = tokio::time::timeout_at(until.into(), wait(&mut self.wire)).await {
-            return done;
-        }
-        self.in_flight.until = None;
-        self.canceller().cancel().await;
-        wait(&mut self.wire).await
-    }
-
     /// Takes the refusal, once the server has said what became of the transaction. Until then it stays
     /// here: whoever waits may give that up, and without it the rows before it would look like all of them.
     async fn refused(&mut self) -> Error {
@@ -93,7 +65,7 @@ impl Connection {
         if !is_fatal {
             self.forget_parsing();
             // The refusal says more than a loss that came after it.
-            let _ = self.wire.drain().await;
+            let _ = self.drain().await;
         }
         let error = self.in_flight.refusal.take().unwrap_or(Error::Ended);
         if is_fatal {
@@ -156,7 +128,7 @@ impl Connection {
         }
         match batch.failed {
             // Nothing is read beyond that, though more may be on its way.
-            Some(_) => self.wire.drain().await,
+            Some(_) => self.drain().await,
             None => Ok(()),
         }
     }
@@ -229,6 +201,11 @@ impl Connection {
         if tag == tags::COPY_IN_RESPONSE_TAG {
             self.wire.refuse_copy();
         }
-        let _ = self.wire.drain().await;
+        let _ = self.drain().await;
+    }
+
+    /// Reads what is left of an answer and drops all of it, for as long as the request may take.
+    async fn drain(&mut self) -> Result<()> {
+        Box::pin(self.in_time(async |wire| wire.drain().await)).await
     }
 }

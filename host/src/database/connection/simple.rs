@@ -53,9 +53,12 @@ impl Connection {
         // What is put in force ends with its transaction, and outside of one with its message.
         let prelude = self.per_loan.terms.prelude.take_if(|_| outside);
         let (effects, had_sequences) = (Effects::of(sql), self.per_loan.has_sequences);
-        self.watch(&effects, || {
-            statements(&Tokens::words(sql).collect::<Vec<_>>()).count()
-        });
+        let number = match self.per_loan.call_timeout {
+            Some(_) => statements(&Tokens::words(sql).collect::<Vec<_>>()).count(),
+            None => 1,
+        };
+        self.allow(number);
+        self.watch(&effects, || number);
         // It is for the batch, and not for what leads it.
         let cancel_after = self.per_loan.cancel_after.take();
         let timeout = outside.then(|| self.take_call_timeout()).flatten();

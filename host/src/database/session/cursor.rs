@@ -177,6 +177,7 @@ impl Cursor {
                     self.seat.tidy(loan).await.map_err(Error::unexecuted)?;
                 }
                 loan.per_loan.call_timeout = timeout;
+                loan.allow(1);
                 loan.fetch(rest, rows_max, bytes).await
             })
             .await;

@@ -17,6 +17,8 @@ impl Seat {
     /// Frees the connection of what nobody waits for: a call that was given up, rows that will not be
     /// read, a transaction that was dropped.
     pub(in crate::database) async fn tidy(&self, loan: &mut Loan) -> Result<()> {
+        // What is done here is no part of the call that was made last, or of the next one.
+        loan.per_loan.request_time = None;
         for portal in std::mem::take(&mut *lock(&self.ended_portals)) {
             loan.forget_portal(&portal);
         }

@@ -64,6 +64,8 @@ impl Seat {
         self.tidy(loan).await.map_err(Error::unexecuted)?;
         // Whoever made the last one may have given it up half-way.
         loan.timeouts.end_call();
+        (loan.per_loan.call_timeout, loan.per_loan.cancel_after) = (work.timeout(), None);
+        loan.allow(1);
         // One that was lent for this call alone has just been asked. And nothing may be said at all.
         let says = work.sends() || loan.wire.in_transaction();
         if self.role() != Role::Call && says && loan.may_be_forgotten() {
@@ -72,7 +74,6 @@ impl Seat {
         if work.sends() && loan.status() == Some(Status::Idle) {
             loan.know_limits().await.map_err(Error::unexecuted)?;
         }
-        (loan.per_loan.call_timeout, loan.per_loan.cancel_after) = (work.timeout(), None);
         work.carry_out(loan, self.database()).await
     }
 

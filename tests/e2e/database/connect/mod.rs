@@ -11,4 +11,5 @@ mod outages;
 mod poolers;
 mod scarce;
 mod silence;
+mod silent_calls;
 mod tls;
