@@ -73,6 +73,7 @@ impl Connection {
         self.begin_request();
         std::mem::swap(&mut self.forgetting, &mut self.in_flight.forgotten);
         self.in_flight.leading = leaders.len() as u32;
+        self.note_redefinition(&effects);
         self.in_flight.began = self.beginning.take();
         self.flowing = None;
         self.secured = std::mem::take(&mut self.securing);

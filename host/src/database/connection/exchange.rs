@@ -123,6 +123,7 @@ impl Connection {
         rows: Rows,
         bytes: usize,
     ) -> Result<Started> {
+        self.heed_redefinition();
         let (ground, is_known) = (self.ground(), known.is_some());
         let attempted = self.attempt(call, known, rows, bytes, Some(&ground)).await;
         let done = match attempted {
@@ -246,6 +247,7 @@ impl Connection {
                 check(call, &description, given)?;
                 let oids = description.parameter_oids();
                 let asked = (portal, rows_max);
+                self.secure_redefined(assuming, &[&call.key]);
                 return self.start_parsing(call, Some(description), &oids, asked, effects);
             }
             Ok(None) if call.names_all() && self.may_assume(assuming, &[&call.key]) => {
@@ -257,6 +259,7 @@ impl Connection {
         };
         check(call, &prepared.description, given)?;
         if prepared.name.is_empty() {
+            self.secure_redefined(assuming, &[&call.key]);
             let (oids, asked) = (prepared.description.parameter_oids(), (portal, rows_max));
             let (description, effects) = (Some(prepared.description), Some(prepared.effects));
             return self.start_parsing(call, description, &oids, asked, effects);

@@ -47,6 +47,7 @@ mod per_loan;
 pub mod pipeline;
 mod portals;
 mod preparation;
+mod redefining;
 mod replies;
 mod savepoints;
 mod server_timeouts;
@@ -59,6 +60,7 @@ use in_flight::InFlight;
 use lifetime::Lifetime;
 use per_loan::PerLoan;
 use portals::Portals;
+use redefining::Redefining;
 use savepoints::Savepoints;
 use server_timeouts::ServerTimeouts;
 
@@ -72,6 +74,7 @@ pub struct Connection {
     names: u64,
     /// The names of statements that the server may have parsed, though nobody has noted it yet.
     parsing: Vec<Arc<str>>,
+    redefining: Redefining,
     /// Messages that close statements and portals which nobody needs any more; the next request takes them along.
     forgetting: BytesMut,
     /// The `BEGIN` of a transaction in which nothing was done yet.
@@ -156,6 +159,7 @@ impl Connection {
             // Behind a pooler that mixes up connections, none takes another's statement for its own.
             names: Uuid::new_v4().as_u64_pair().0 >> 16,
             parsing: Vec::new(),
+            redefining: Redefining::default(),
             forgetting: BytesMut::new(),
             beginning: None,
             securing: false,

@@ -46,6 +46,12 @@ struct Plan {
     effects: Option<Effects>,
 }
 
+impl Plan {
+    fn redefines(&self) -> bool {
+        self.effects.is_some_and(|effects| effects.redefines)
+    }
+}
+
 impl Connection {
     /// Executes statements; `known` is what is believed of them. Those of which nothing is known, nor
     /// what types their arguments have, are prepared first, all in one flush.
@@ -57,6 +63,7 @@ impl Connection {
         if calls.is_empty() {
             return Ok(Vec::new());
         }
+        self.heed_redefinition();
         let ground = self.ground();
         let is_known = known.iter().any(Option::is_some);
         let done = match self.pipe(calls, known, Some(&ground)).await {
@@ -93,6 +100,7 @@ impl Connection {
         self.securing &= planned.is_ok();
         let plans = planned?;
         self.send_all(calls, &plans)?;
+        let redefines = plans.iter().any(Plan::redefines);
         let mut answers = Vec::with_capacity(calls.len());
         let mut bytes = 0;
         let between = self.per_loan.terms.prelude.iter().len() as u32;
@@ -110,8 +118,9 @@ impl Connection {
         for ((call, plan), (shape, rows)) in calls.iter().zip(plans).zip(answers) {
             let description = match (plan.description, plan.parsed) {
                 (Some(known), true) if known.fits(&shape) => known,
-                (Some(known), false) => known,
-                (None, false) => outcomes[plan.same_as].description.clone(),
+                (Some(known), false) if plan.same_as == outcomes.len() => known,
+                // What was assumed of the one that is parsed for it too may have turned out to be wrong.
+                (_, false) => outcomes[plan.same_as].description.clone(),
                 (known, true) => {
                     let sent = formats(known.as_ref()).1;
                     let resolved = Box::pin(self.resolve(&shape, Some(&sent))).await;
@@ -122,6 +131,10 @@ impl Connection {
                 self.remember(&call.key, plan.name, description.clone(), effects);
             }
             outcomes.push(Outcome { description, rows });
+        }
+        if redefines {
+            // Those that stand before it were parsed before it.
+            self.doubt_redefined();
         }
         Ok(outcomes)
     }
@@ -178,7 +191,8 @@ impl Connection {
         self.prepare_missing(calls, &mut plans, &missing, named)
             .await?;
         judge(calls, &mut plans).await;
-        self.securing = securing;
+        self.heed_in_plans(&mut plans, ground, &keys, named);
+        self.securing |= securing;
         for index in 0..plans.len() {
             if named && plans[index].parsed {
                 plans[index].name = self.statement_name(&calls[index].key);
@@ -224,6 +238,23 @@ impl Connection {
             plan.parsed |= !plan.name.is_empty() && !self.statements.contains(&calls[index].key);
         }
         Ok(())
+    }
+
+    /// What is assumed of statements may not be so: a transaction has changed that, or they do so themselves.
+    fn heed_in_plans(
+        &mut self,
+        plans: &mut [Plan],
+        ground: Option<&Ground>,
+        keys: &[&Key],
+        named: bool,
+    ) {
+        let assumes = |plan: &Plan| plan.parsed && plan.description.is_some();
+        if plans.iter().any(assumes) {
+            self.secure_redefined(ground, keys);
+        }
+        if named {
+            parse_behind_redefinitions(plans);
+        }
     }
 
     fn send_all(&mut self, calls: &[Call], plans: &[Plan]) -> Result<()> {
@@ -302,6 +333,27 @@ impl Connection {
                 tags::READY_FOR_QUERY_TAG => return Err(self.wire.garbage("an early end")),
                 _ => {}
             }
+        }
+    }
+}
+
+/// What stands behind a statement that may change what it is about is parsed there, once for all that are alike.
+fn parse_behind_redefinitions(plans: &mut [Plan]) {
+    let mut behind: Option<HashMap<usize, usize>> = None;
+    for index in 0..plans.len() {
+        let same_as = plans[index].same_as;
+        let effects = plans[same_as].effects;
+        if let Some(anew) = &mut behind {
+            let first = *anew.entry(same_as).or_insert(index);
+            let description = plans[same_as].description.clone();
+            let plan = &mut plans[index];
+            (plan.same_as, plan.parsed) = (first, first == index);
+            if plan.parsed {
+                (plan.effects, plan.description) = (effects, description);
+            }
+        }
+        if effects.is_some_and(|effects| effects.redefines) {
+            behind = Some(HashMap::new());
         }
     }
 }

@@ -35,12 +35,13 @@ impl Connection {
             1 => error,
             _ => error.of_call(index),
         };
+        self.heed_redefinition();
         let mut described: Vec<Option<Arc<Description>>> = Vec::with_capacity(keys.len());
         let mut first: HashMap<&Key, usize> = HashMap::new();
         let mut missing = Vec::new();
         for (index, key) in keys.iter().enumerate() {
             let prepared = self.statements.get(key);
-            let prepared = prepared.filter(|known| known.description.is_current());
+            let prepared = prepared.filter(|known| known.is_believed());
             described.push(prepared.map(|prepared| prepared.description.clone()));
             if *first.entry(key).or_insert(index) == index && described[index].is_none() {
                 missing.push(index);
@@ -65,7 +66,7 @@ impl Connection {
     /// What the server says of a statement.
     pub async fn prepare(&mut self, key: &Key) -> Result<Prepared> {
         let prepared = self.statements.get(key);
-        if let Some(prepared) = prepared.filter(|known| known.description.is_current()) {
+        if let Some(prepared) = prepared.filter(|known| known.is_believed()) {
             return Ok(prepared.clone());
         }
         let prepared = self.prepare_all(&[key]).await;
@@ -237,7 +238,7 @@ impl Connection {
         let renamed = self.per_loan.renamed;
         let is_known = |own: &&Prepared| {
             let is_same = Arc::ptr_eq(&own.description, &description);
-            is_same && own.name == name && own.renamed == renamed
+            is_same && own.name == name && own.renamed == renamed && !own.doubted
         };
         if let Some(own) = self.statements.get(key).filter(is_known) {
             return own.clone();
@@ -247,6 +248,7 @@ impl Connection {
             description,
             effects,
             renamed,
+            doubted: false,
         };
         if varies(&key.sql) {
             return prepared;

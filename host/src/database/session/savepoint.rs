@@ -71,6 +71,7 @@ impl Work for Control<'_> {
             Savepoint::GoBack(name) => {
                 loan.savepoints.went_back(name);
                 loan.portals.go_back(name, transaction);
+                loan.doubt_redefined();
             }
             Savepoint::Release(name) => loan.portals.release(name, transaction),
         }

@@ -18,6 +18,14 @@ pub fn names_something(words: &Words) -> bool {
     readings.any(|tokens| statements(tokens).any(makes))
 }
 
+/// Whether a text changes what has a name, or takes it away.
+pub fn alters(words: &Words) -> bool {
+    let verbs = ["alter", "drop", "execute", "import"];
+    let alters = |tokens: &[Token]| tokens.first().is_some_and(|verb| verb.is_one_of(&verbs));
+    let mut readings = words.readings();
+    readings.any(|tokens| statements(tokens).any(alters))
+}
+
 /// Whether a text may change what names mean, for its session or its transaction.
 pub fn renames(words: &Words) -> bool {
     let may_rename =
@@ -79,6 +87,27 @@ mod tests {
             "select 'create', \"create\", created from t",
         ] {
             assert!(!names_something(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_changes_a_thing_is_told_from_what_writes_into_it() {
+        let alters = |sql: &str| super::alters(&Words::of(sql));
+        for sql in [
+            "alter table t add column a int",
+            "select 1; drop view v",
+            "import foreign schema s from server f into s",
+            "execute p",
+        ] {
+            assert!(alters(sql), "{sql}");
+        }
+        for sql in [
+            "",
+            "select t.drop from t",
+            "truncate t",
+            "comment on table t is 'alter'",
+        ] {
+            assert!(!alters(sql), "{sql}");
         }
     }
 

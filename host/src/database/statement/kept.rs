@@ -36,6 +36,11 @@ impl<V> Kept<V> {
         self.entries.get(key).map(|(value, _)| value)
     }
 
+    /// What is remembered of each, which is not used thereby.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.entries.iter_mut().map(|(_, (value, _))| value)
+    }
+
     /// Whether anything is remembered of a statement.
     pub fn contains(&self, key: &Key) -> bool {
         self.entries.contains(key)

@@ -102,6 +102,8 @@ pub struct Prepared {
     pub effects: Effects,
     /// Whether names may have meant something else then than they will for the next borrower.
     pub renamed: bool,
+    /// Whether what it is about may have changed since.
+    pub doubted: bool,
 }
 
 /// What a statement's text tells of what executing it does to its connection.
@@ -119,6 +121,8 @@ pub struct Effects {
     pub renames: bool,
     /// Whether it makes something that has a name.
     pub names_something: bool,
+    /// Whether other statements may have another result behind it, or parameters of other types.
+    pub redefines: bool,
     /// Whether it may set how long the server waits for its session.
     pub limits: bool,
     /// Whether it may undo all settings of its session.
@@ -140,6 +144,7 @@ impl Effects {
         forgets: false,
         renames: false,
         names_something: false,
+        redefines: false,
         limits: false,
         resets: false,
         begins: false,
@@ -160,6 +165,7 @@ impl Effects {
             forgets: all.forgets || next.forgets,
             renames: all.renames || next.renames,
             names_something: all.names_something || next.names_something,
+            redefines: all.redefines || next.redefines,
             limits: all.limits || next.limits,
             resets: all.resets || next.resets,
             // What the host puts first stands before the first one alone.
@@ -179,13 +185,16 @@ impl Effects {
     pub fn of(sql: &str) -> Self {
         let words = Words::of(sql);
         let residue = residue::residue(&words);
+        let renames = name_resolution::renames(&words);
+        let names_something = name_resolution::names_something(&words);
         Self {
             residue,
             sequences: residue::sequences(&words, residue),
             only_modes: residue::only_modes(&words),
             forgets: residue::forgets(&words, residue),
-            renames: name_resolution::renames(&words),
-            names_something: name_resolution::names_something(&words),
+            renames,
+            names_something,
+            redefines: renames || names_something || name_resolution::alters(&words),
             limits: time_limits::limits(sql, &words),
             resets: time_limits::resets(&words),
             begins: residue::begins(&words),
@@ -204,6 +213,11 @@ impl Call {
 }
 
 impl Prepared {
+    /// Whether what was said of it can be told to whoever asks.
+    pub fn is_believed(&self) -> bool {
+        !self.doubted && self.description.is_current()
+    }
+
     /// Whether it serves a call; `known` is what the host was last told of the statement. What this session alone was
     /// told does, whatever that is.
     pub fn still_serves(&self, call: &Call, known: Option<&Arc<Description>>) -> bool {

@@ -1,4 +1,5 @@
-//! What a transaction changes of the tables that it uses itself: no rows that it has read are in the way.
+//! What a transaction changes of the tables that it uses itself: no rows that it has read, and no statement that it has
+//! executed before, is in the way.
 
 use e2e::guests::QUERY;
 use e2e::{Database, Door, Setup, Trial};
@@ -7,8 +8,11 @@ use serde_json::{Value, json};
 use super::round_trips;
 
 const SCHEMA: &str = "
+    create type mood as enum ('fine');
     create table things (id int4, name text);
-    insert into things select n, 'fine' from generate_series(1, 1200) n;";
+    insert into things select n, 'fine' from generate_series(1, 1200) n;
+    create schema elsewhere;
+    create table elsewhere.things (other text);";
 
 const ALL: &str = "select * from things";
 const ALTER: &str = "alter table things add column z int4";
@@ -35,6 +39,14 @@ fn transactions(steps: &[Value]) -> [Value; 3] {
         json!([{ "session": [transaction] }]),
         json!(by_text),
     ]
+}
+
+/// The columns of the result of these steps' last query.
+async fn last_columns(trial: &Trial, steps: &[Value]) -> Value {
+    let todo = json!([{ "transaction": steps, "end": "rollback" }]);
+    let results = round_trips::steps(trial, todo).await;
+    let results = results[0]["steps"].as_array().expect("each has a result");
+    results.last().expect("there are some")["columns"].clone()
 }
 
 behind_both_doors! {
@@ -68,6 +80,66 @@ behind_both_doors! {
         ];
         for todo in transactions(&steps) {
             round_trips::steps(&trial, todo).await;
+        }
+    }
+
+    async fn a_statement_that_was_used_before_has_the_columns_of_its_table_as_it_is_now(door) {
+        let (_database, trial) = trial(door, "\"always\"").await;
+        let all = json!({ "query": ALL });
+        // The connection has prepared it in an earlier invocation.
+        round_trips::steps(&trial, json!([all])).await;
+        let anew = "drop table things; create table things (other text)";
+        let within = format!("do $$ begin {ALTER}; end $$");
+        let pipeline = json!({ "pipeline": [[ALL, []], [ALTER, []], [ALL, []], [ALL, []]] });
+        let (two, three) = (json!(["id", "name"]), json!(["id", "name", "z"]));
+        for (change, columns) in [
+            (json!({ "execute": ALTER }), &three),
+            (json!({ "query": ALTER }), &three),
+            (json!({ "batch": ALTER }), &three),
+            (json!({ "execute": within }), &three),
+            (json!({ "batch": within }), &three),
+            (pipeline, &three),
+            (json!({ "batch": anew }), &json!(["other"])),
+            (json!({ "batch": "set local search_path to elsewhere" }), &json!(["other"])),
+            (json!({ "execute": "set local search_path to elsewhere" }), &json!(["other"])),
+        ] {
+            assert_eq!(last_columns(&trial, &[change.clone(), all.clone()]).await, *columns, "{change}");
+            // It was rolled back, and another statement is the first of the next transaction.
+            let first = json!({ "query": "select 1" });
+            assert_eq!(last_columns(&trial, &[first, all.clone()]).await, two, "{change}");
+            let before = [all.clone(), change.clone(), all.clone(), all.clone()];
+            assert_eq!(last_columns(&trial, &before).await, *columns, "{change}");
+            for back in [
+                vec![json!({ "transaction": [change, all], "end": "rollback" })],
+                vec![json!({ "batch": "savepoint s" }), change, all.clone(), json!({ "batch": "rollback to s" })],
+            ] {
+                let steps = [vec![all.clone()], back, vec![all.clone()]].concat();
+                assert_eq!(last_columns(&trial, &steps).await, two, "{steps:?}");
+            }
+        }
+    }
+
+    async fn a_statement_whose_parameter_has_another_type_by_now_is_executed(door) {
+        let (database, trial) = trial(door, "\"always\"").await;
+        let insert = json!({ "execute": "insert into things (name) values ($1)", "arguments": ["fine"] });
+        let alter = json!({ "batch": "alter table things alter column name type mood using name::mood" });
+        let steps = json!([{ "transaction": [insert, alter, insert, insert], "end": "commit" }]);
+        round_trips::steps(&trial, steps).await;
+        let count = "select count(*) from things where id is null and name = 'fine'::mood";
+        assert_eq!(database.value(count).await.as_deref(), Some("3"));
+    }
+
+    async fn what_a_transaction_has_changed_costs_no_round_trip(door) {
+        let (_database, proxy, trial) = round_trips::trial(door, "\"serial\"").await;
+        let all = json!({ "query": ALL });
+        let one = json!({ "query": round_trips::SELECT, "arguments": [1] });
+        for change in [json!({ "execute": ALTER }), json!({ "execute": "set local search_path to public" })] {
+            let steps = json!([{ "transaction": [all, one, change, all, one, all, one], "end": "rollback" }]);
+            round_trips::steps(&trial, steps.clone()).await;
+            let seen = round_trips::flushes(&proxy, &trial, steps).await;
+            assert_eq!(seen.len(), 8, "{change}: {seen:?}");
+            assert!(seen[3].contains("PDBE") && seen[4].contains("PDBE"), "{change}: {seen:?}");
+            assert!(!seen[5].contains("PDBE") && !seen[6].contains("PDBE"), "{change}: {seen:?}");
         }
     }
 }
