@@ -182,7 +182,13 @@ impl Environment {
             tokio::select! {
                 biased;
                 called = calling => called.unwrap_or_else(Called::failed),
-                () = out_of_time => Called::failed(cut_short()),
+                () = out_of_time => {
+                    // Before the answer: behind that there may be no time left to end what servers execute.
+                    if let Some(settling) = session.end_beside() {
+                        self.endings.spawn(settling);
+                    }
+                    Called::failed(cut_short())
+                }
             }
         };
         let Called { answer, after_work } = called;
