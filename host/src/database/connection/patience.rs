@@ -26,6 +26,9 @@ pub(super) struct Until {
 impl Until {
     /// For a request that begins now and may take so long; `cancel_after` if the server was told nothing of that.
     pub fn new(time: Option<Duration>, cancel_after: Option<Duration>) -> Self {
+        if time.is_none() && cancel_after.is_none() {
+            return Self::default();
+        }
         let now = Instant::now();
         let told = time.map(|time| time.saturating_add(limits::CALL_GRACE / 2));
         let at = |after: Option<Duration>| after.and_then(|after| now.checked_add(after));

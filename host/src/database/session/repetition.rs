@@ -4,6 +4,7 @@
 //! connections; once where it turned out to be in use; and nowhere else.
 
 use super::seat::{Role, Seat};
+use super::turn::is_undone;
 use crate::database::Database;
 use crate::database::error::{Error, Result};
 
@@ -26,9 +27,7 @@ impl Repetitions {
     /// Whether the call is made once more after this.
     pub(in crate::database) fn admit<R>(&mut self, seat: &Seat, result: &Result<R>) -> bool {
         match result {
-            Err(Error::ConnectionLost {
-                maybe_executed: false,
-            }) if seat.role() == Role::Call && self.lost > 0 => {
+            Err(_) if is_undone(result) && seat.role() == Role::Call && self.lost > 0 => {
                 self.lost -= 1;
                 true
             }

@@ -109,7 +109,7 @@ pub(in crate::database) fn tells_of_loss<R>(result: &Result<R>) -> bool {
 }
 
 /// Whether the connection was lost, and nothing was done there.
-fn is_undone<R>(result: &Result<R>) -> bool {
+pub(super) fn is_undone<R>(result: &Result<R>) -> bool {
     matches!(
         result,
         Err(Error::ConnectionLost {
