@@ -207,11 +207,16 @@ impl InstancePool {
         self.blueprint.engine.ticker().watch(deadline)
     }
 
+    /// Builds no instance from now on: no invocation will come that needs one.
+    pub fn build_no_more(&self) {
+        self.room.close();
+    }
+
     /// Ends every instance, wherever its guest is. Where nothing but work after answers is left, that goes on
     /// until it is done or given up.
     pub fn close(&self) {
         self.permits.close();
-        self.room.close();
+        self.build_no_more();
         for instance in self.instances().drain(..) {
             instance.retired.store(true, Ordering::SeqCst);
             match instance.leases.load(Ordering::SeqCst) {

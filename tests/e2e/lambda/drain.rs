@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use e2e::arrival::Reading;
 use e2e::emf::Figures;
-use e2e::guests::{MISBEHAVE, ONWARD, QUERY};
+use e2e::guests::{MISBEHAVE, ONWARD, QUERY, STARTING};
 use e2e::lambda::What;
 use e2e::{Cut, Database, Door, Gate, Middlebox, Proxy, Server, Setup, Trial, eventually};
 use serde_json::{Value, json};
@@ -318,4 +318,28 @@ async fn a_good_bye_leaves_however_little_time_there_is() {
         (flushes == ["X", "X", "X"]).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn no_instance_is_built_in_place_of_one_that_a_drain_ends() {
+    let mut trial = Setup::of(&STARTING)
+        .timeout(Duration::from_secs(60))
+        .start(Door::Lambda)
+        .await;
+    let said = |trial: &Trial, words| {
+        trial
+            .host
+            .log()
+            .iter()
+            .filter(|line| line.contains(words))
+            .count()
+    };
+    trial.lambda().send(trial.event("\"never\""));
+    eventually("the guest's own line", async || {
+        (said(&trial, "it never ends") > 0).then_some(())
+    })
+    .await;
+    trial.host.terminate();
+    trial.host.end(DRAINED).await;
+    assert_eq!(said(&trial, "an instance starts"), 1);
 }

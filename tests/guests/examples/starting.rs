@@ -1,4 +1,5 @@
-//! Says that it starts, and then has started, will later or never will, as its environment says.
+//! Says that it starts, and then has started, will later or never will, as its environment says. Answers with its
+//! event, unless that is "never".
 
 use std::time::Duration;
 
@@ -6,6 +7,10 @@ use test_guests::program::crash::spin;
 
 #[hearth::function(init = start)]
 async fn handle(event: serde_json::Value) -> Result<serde_json::Value, hearth::Error> {
+    if event == "never" {
+        println!("it never ends");
+        spin();
+    }
     Ok(event)
 }
 
