@@ -59,7 +59,7 @@ use host_calls::HostCalls;
 use keeper::Keeper;
 use reuse::{Life, Rule};
 use state::State;
-use workers::Workers;
+use workers::{Heritage, Workers};
 
 /// What all instances of one function are made from.
 pub struct Blueprint {
@@ -77,6 +77,8 @@ pub struct Blueprint {
     pub freezes: bool,
     /// Where their guests run, if there is a choice.
     pub workers: Option<Arc<Workers>>,
+    /// How long their turns are, as far as that is known.
+    pub heritage: Arc<Heritage>,
 }
 
 /// One invocation for an instance.
@@ -160,7 +162,7 @@ impl Instance {
         let keeper = Keeper::new(blueprint.clone(), vitals.clone(), slots, room);
         let keeping = keeper.keep(jobs, calls);
         match &blueprint.workers {
-            Some(workers) => workers.run(keeping),
+            Some(workers) => workers.run(keeping, &blueprint.heritage),
             None => drop(tokio::spawn(keeping)),
         }
         // Spread evenly over 0..1 by the golden ratio: no two instances draw the same.

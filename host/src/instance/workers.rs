@@ -8,7 +8,9 @@
 //! Promises:
 //! - guests that compute have the home thread for a few turns, each of which the epoch's tick ends, and such turns
 //!   are a small part of the time; once that is used up, the home thread is for guests that are known to be brief,
-//!   and who computes nevertheless leaves it until its turns have been short for a while;
+//!   and who computes nevertheless leaves it until its turns have been short for a while, or it has not computed for
+//!   some seconds and the home thread has time;
+//! - a new instance is taken for what the last one of its function was known to be;
 //! - if guests that were brief use up as much again, all guests run on the workers for that long;
 //! - guests that fill the home thread with short turns leave it as well, where there is another processor;
 //! - what guests open and begin belongs to the home thread, wherever they run meanwhile.
@@ -19,7 +21,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -44,6 +46,8 @@ const BRIEF_TURNS: u32 = 16;
 const FULL: Duration = Duration::from_millis(50);
 /// For how long guests then run on the workers.
 const RELIEF: Duration = Duration::from_secs(1);
+/// After so long without a long turn an instance may try the home thread again.
+const REST: Duration = Duration::from_secs(3);
 
 thread_local! {
     /// When this thread's latest turn began.
@@ -84,9 +88,14 @@ struct Turns {
 struct Habits {
     /// The short turns since the last long one.
     short_turns: u32,
-    /// Whether it has had a long turn for which there was no time on the home thread.
-    computes: bool,
+    /// When it last had a long turn for which there was no time on the home thread.
+    computed: Option<Duration>,
 }
+
+/// What is known of how a function's instances behave: the short turns that the one that ended last had had since its
+/// latest long one. The next instance begins with them.
+#[derive(Default)]
+pub struct Heritage(AtomicU32);
 
 /// A turn that an instance has had.
 struct Turn {
@@ -108,6 +117,7 @@ struct Roaming {
     keeping: Pin<Box<dyn Future<Output = ()> + Send>>,
     workers: Arc<Workers>,
     habits: Habits,
+    heritage: Arc<Heritage>,
 }
 
 impl Workers {
@@ -122,12 +132,17 @@ impl Workers {
         })
     }
 
-    /// Runs what keeps an instance.
-    pub(super) fn run(self: &Arc<Self>, keeping: impl Future<Output = ()> + Send + 'static) {
+    /// Runs what keeps an instance, of a function with this heritage.
+    pub(super) fn run(
+        self: &Arc<Self>,
+        keeping: impl Future<Output = ()> + Send + 'static,
+        heritage: &Arc<Heritage>,
+    ) {
         let roaming = Roaming {
             keeping: Box::pin(keeping),
             workers: self.clone(),
-            habits: Habits::default(),
+            habits: heritage.habits(),
+            heritage: heritage.clone(),
         };
         roaming.go_on();
     }
@@ -146,7 +161,8 @@ impl Turns {
 
     /// Whether an instance with these habits belongs on a worker.
     fn are_away(&self, habits: &Habits, now: Duration) -> bool {
-        habits.computes
+        let computes = |last: Duration| now < (last + REST).max(self.even.get());
+        habits.computed.is_some_and(computes)
             || now < self.relieved.get()
             || self.is_used_up(if habits.are_brief() { 2 } else { 1 }, now)
     }
@@ -173,7 +189,9 @@ impl Turns {
                 if !turn.away {
                     self.even.set(self.even.get().max(now) + computed * SHARE);
                 }
-                habits.was_long(turn.away || self.is_used_up(1, now));
+                // Those that are away only because all are may have computed within their share.
+                let had_no_time = turn.away && now >= self.relieved.get();
+                habits.was_long(now, had_no_time || self.is_used_up(1, now));
             }
         }
     }
@@ -197,12 +215,29 @@ impl Habits {
 
     fn was_short(&mut self) {
         self.short_turns = self.short_turns.saturating_add(1);
-        self.computes &= !self.are_brief();
+        if self.are_brief() {
+            self.computed = None;
+        }
     }
 
-    fn was_long(&mut self, leaves: bool) {
+    fn was_long(&mut self, now: Duration, leaves: bool) {
         self.short_turns = 0;
-        self.computes |= leaves;
+        if leaves {
+            self.computed = Some(now);
+        }
+    }
+}
+
+impl Heritage {
+    fn habits(&self) -> Habits {
+        Habits {
+            short_turns: self.0.load(Ordering::Relaxed),
+            computed: None,
+        }
+    }
+
+    fn bequeath(&self, habits: &Habits) {
+        self.0.store(habits.short_turns, Ordering::Relaxed);
     }
 }
 
@@ -227,8 +262,9 @@ impl Roaming {
         };
         on.spawn(async move {
             let is_over = poll_fn(|cx| self.turn(away, cx)).await;
-            if !is_over {
-                self.go_on();
+            match is_over {
+                true => self.heritage.bequeath(&self.habits),
+                false => self.go_on(),
             }
         });
     }
@@ -381,6 +417,44 @@ mod tests {
             back.was_short();
         }
         assert!(!turns.are_away(back, now));
+    }
+
+    #[test]
+    fn who_has_not_computed_for_a_while_is_back() {
+        let (turns, mut habits, mut now) = (Turns::default(), Habits::default(), Duration::ZERO);
+        while !turns.are_away(&habits, now) {
+            let turn = Turn {
+                away: false,
+                begun: now,
+                took: TICK,
+                computed: Some(TICK),
+            };
+            turns.note(&turn, &mut habits);
+            now += TICK;
+        }
+        assert!(turns.are_away(&habits, now + REST / 2));
+        assert!(!turns.are_away(&habits, now + REST));
+        // Not where others use up the time on the home thread.
+        turns.even.set(now + 2 * REST);
+        assert!(turns.are_away(&habits, now + REST));
+    }
+
+    #[test]
+    fn a_new_instance_is_taken_for_what_the_last_one_was() {
+        let (turns, heritage) = (Turns::default(), Heritage::default());
+        turns.even.set(AT_ONCE * SHARE);
+        assert!(turns.are_away(&heritage.habits(), Duration::ZERO));
+        // Each has a few turns, as where every invocation has an instance of its own.
+        for _ in 0..BRIEF_TURNS / 4 {
+            let mut habits = heritage.habits();
+            (0..4).for_each(|_| habits.was_short());
+            heritage.bequeath(&habits);
+        }
+        assert!(!turns.are_away(&heritage.habits(), Duration::ZERO));
+        let mut habits = heritage.habits();
+        habits.was_long(Duration::ZERO, false);
+        heritage.bequeath(&habits);
+        assert!(turns.are_away(&heritage.habits(), Duration::ZERO));
     }
 
     #[test]

@@ -115,6 +115,7 @@ impl Environment {
                 measures: metrics.is_some(),
                 freezes,
                 workers: workers.cloned(),
+                heritage: Arc::default(),
             }));
             let function = Function {
                 permissions: permissions::read(&config)?,
