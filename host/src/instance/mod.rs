@@ -192,11 +192,12 @@ impl Instance {
     /// Waits until it is built, and says how that went.
     pub async fn built(&self) -> Result<(), Fault> {
         let mut built = self.vitals.built.subscribe();
-        let outcome = built
-            .wait_for(Option::is_some)
-            .await
-            .ok()
-            .and_then(|outcome| outcome.clone());
+        tokio::select! {
+            _ = built.wait_for(Option::is_some) => {}
+            // It was condemned before it stood. Whoever hands it an invocation notices.
+            () = self.inbox.closed() => {}
+        }
+        let outcome = built.borrow().clone();
         outcome.unwrap_or(Ok(()))
     }
 
