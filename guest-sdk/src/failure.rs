@@ -140,7 +140,15 @@ fn describe(error: &(dyn StdError + 'static)) -> bindings::Failure {
 }
 
 fn assemble(error: &(dyn StdError + 'static), failure: Option<&Failure>) -> bindings::Failure {
-    let mut stack_trace: Vec<String> = chain(error).skip(1).map(ToString::to_string).collect();
+    let mut told = error.to_string();
+    let mut stack_trace: Vec<String> = Vec::new();
+    for cause in chain(error).skip(1).map(ToString::to_string) {
+        // Many an error displays its own cause.
+        if !told.contains(&cause) {
+            stack_trace.push(cause.clone());
+        }
+        told = cause;
+    }
     // Innermost first, as the contract has it.
     stack_trace.reverse();
     bindings::Failure {

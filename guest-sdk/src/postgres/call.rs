@@ -55,7 +55,8 @@ pub trait Host {
     async fn send_copy_out(&self, sql: String) -> Result<wire::CopyOut, wire::Error>;
 }
 
-/// Asks the server about a statement.
+/// Asks the server about a statement, whatever is known of it: who wants to know what it is like, and does not execute it,
+/// would not notice that it has changed.
 pub(super) async fn prepare(
     host: &impl Host,
     sql: &str,
@@ -63,10 +64,8 @@ pub(super) async fn prepare(
 ) -> Result<Statement, Error> {
     let named: Vec<Oid> = named.iter().map(number).collect();
     let source = Source::Typed(sql, &named, &[]);
-    match remembered(host, source) {
-        Some(statement) => Ok(statement),
-        None => describe_one(host, source).await,
-    }
+    let described = describe_all(host, std::iter::once(source), |_| true).await?;
+    only(described)
 }
 
 /// Executes a statement and returns its rows.
@@ -243,14 +242,27 @@ pub(super) fn millis(timeout: Option<Duration>) -> Option<u32> {
 }
 
 async fn describe_one(host: &impl Host, source: Source<'_>) -> Result<Statement, Error> {
-    let described = describe(host, std::iter::once(source)).await?.pop();
-    described.ok_or_else(|| Error::malformed("it does not describe the statement"))
+    only(describe(host, std::iter::once(source)).await?)
+}
+
+fn only(mut described: Vec<Statement>) -> Result<Statement, Error> {
+    let statement = described.pop();
+    statement.ok_or_else(|| Error::malformed("it does not describe the statement"))
 }
 
 /// Asks the server about statements, in one round trip.
 pub(super) async fn describe<'s>(
     host: &impl Host,
     sources: impl Iterator<Item = Source<'s>> + Clone,
+) -> Result<Vec<Statement>, Error> {
+    describe_all(host, sources, |source| is_doubted(host, source)).await
+}
+
+/// The same. What the host remembers will do, unless they are doubted.
+async fn describe_all<'s>(
+    host: &impl Host,
+    sources: impl Iterator<Item = Source<'s>> + Clone,
+    doubted: impl Fn(Source<'s>) -> bool,
 ) -> Result<Vec<Statement>, Error> {
     let mut total = 0;
     let drafts = sources.clone().map(|source| {
@@ -261,7 +273,7 @@ pub(super) async fn describe<'s>(
         Ok(wire::Draft {
             sql,
             types,
-            doubted: is_doubted(host, source),
+            doubted: doubted(source),
         })
     });
     let described = host

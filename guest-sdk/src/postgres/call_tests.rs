@@ -425,7 +425,7 @@ fn a_prepared_statement_follows_its_changes() {
     assert_eq!(
         host.asked(),
         [
-            "prepare UPDATE [23]",
+            "prepare UPDATE [23] anew",
             "execute v7 8",
             "execute v8 8",
             "execute v8 8"

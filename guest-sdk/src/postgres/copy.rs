@@ -48,12 +48,12 @@ impl CopyIn {
         self.check()?;
         // The host may have taken them by the time that this is given up, and is not told that nobody knows.
         self.torn = true;
-        self.send(bytes.into()).await?;
+        self.pass_on(bytes.into()).await?;
         self.torn = false;
         Ok(())
     }
 
-    async fn send(&self, bytes: Vec<u8>) -> Result<(), Error> {
+    async fn pass_on(&self, bytes: Vec<u8>) -> Result<(), Error> {
         if bytes.len() <= WRITE_BYTES_MAX {
             return noted(self.trouble.as_ref(), self.handle.write(bytes).await);
         }

@@ -77,6 +77,10 @@ pub(super) enum Kind {
     RowCount {
         is_none: bool,
     },
+    /// Of a row of which one value was asked for.
+    ColumnCount {
+        given: usize,
+    },
     /// A row that was to be copied.
     CopiedRow {
         row: usize,
@@ -151,7 +155,7 @@ impl Error {
         self.as_db_error().map(DbError::code)
     }
 
-    /// What led to it, out of the error: what the server said, or why a value could not be converted.
+    /// Its [`source`](StdError::source), out of the error.
     pub fn into_source(self) -> Option<Box<dyn StdError + Send + Sync>> {
         match self.0.kind {
             Kind::Database(error) => Some(Box::new(error)),
@@ -323,6 +327,7 @@ impl Error {
             | Kind::FromSql { .. }
             | Kind::Column { .. }
             | Kind::RowCount { .. }
+            | Kind::ColumnCount { .. }
             | Kind::Malformed(_) => true,
         }
     }
@@ -374,12 +379,40 @@ impl fmt::Debug for Error {
     }
 }
 
-// The cause is part of what is displayed; as a source it would be told twice.
-impl StdError for Error {}
+impl StdError for Error {
+    /// What the server said ([`DbError`]), or why a value could not be converted. The error displays that too.
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.0.kind {
+            Kind::Database(error) => Some(error),
+            _ => self.0.cause.as_deref().map(|cause| cause as _),
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_source_is_what_another_error_says_of_it() {
+        let missing = wire::Error::Database(crate::postgres::db_error::tests::refused(
+            "42P01", "no table",
+        ));
+        let refused = Error::from(missing);
+        let source = refused
+            .source()
+            .and_then(|source| source.downcast_ref::<DbError>());
+        assert_eq!(source.map(DbError::code), Some(&SqlState::UNDEFINED_TABLE));
+        let type_ = Type::INT4;
+        let cause = postgres_types::WrongType::new::<String>(type_.clone());
+        let misfit = Error::caused(Kind::ToSql { index: 0, type_ }, cause.into());
+        assert!(
+            misfit
+                .source()
+                .is_some_and(|source| source.is::<postgres_types::WrongType>())
+        );
+        assert!(Error::new(Kind::Deadline).source().is_none());
+    }
 
     #[test]
     fn the_error_of_a_pipelines_statement_keeps_its_kind() {

@@ -94,7 +94,7 @@ macro_rules! statement_methods {
             call::execute(self, statement.source(), &params).await
         }
 
-        /// As [`query`](Self::query), with the first value of each row alone, converted.
+        /// As [`query`](Self::query), with the one value that each row has, converted.
         $visible async fn query_scalar<R: FromSqlOwned, T>(
             &self,
             statement: &T,
@@ -104,10 +104,10 @@ macro_rules! statement_methods {
             T: ?Sized + ToStatement,
         {
             let rows = self.query(statement, params).await?;
-            rows.iter().map(|row| row.try_get(0)).collect()
+            rows.iter().map(Row::try_scalar).collect()
         }
 
-        /// As [`query_one`](Self::query_one), with the first value of the row alone, converted.
+        /// As [`query_one`](Self::query_one), with the one value that the row has, converted.
         $visible async fn query_one_scalar<R: FromSqlOwned, T>(
             &self,
             statement: &T,
@@ -116,10 +116,10 @@ macro_rules! statement_methods {
         where
             T: ?Sized + ToStatement,
         {
-            self.query_one(statement, params).await?.try_get(0)
+            self.query_one(statement, params).await?.try_scalar()
         }
 
-        /// As [`query_opt`](Self::query_opt), with the first value of the row alone, converted.
+        /// As [`query_opt`](Self::query_opt), with the one value that the row has, converted.
         $visible async fn query_opt_scalar<R: FromSqlOwned, T>(
             &self,
             statement: &T,
@@ -129,7 +129,7 @@ macro_rules! statement_methods {
             T: ?Sized + ToStatement,
         {
             let row = self.query_opt(statement, params).await?;
-            row.map(|row| row.try_get(0)).transpose()
+            row.as_ref().map(Row::try_scalar).transpose()
         }
 
         /// As [`query`](Self::query), naming the type of each parameter instead of leaving it to
@@ -237,18 +237,26 @@ macro_rules! statement_methods {
 
         /// Begins a `COPY … FROM STDIN`, in whatever format it says: the quickest way to store many
         /// rows.
-        $visible async fn copy_in(&self, query: &str) -> Result<CopyIn, Error> {
-            let handle = Host::send_copy_in(self, cells::sql(query)?).await?;
+        $visible async fn copy_in<T>(&self, statement: &T) -> Result<CopyIn, Error>
+        where
+            T: ?Sized + ToStatement,
+        {
+            let (sql, _) = call::parts(statement.source());
+            let handle = Host::send_copy_in(self, cells::sql(sql)?).await?;
             Ok(CopyIn::new(handle, Host::trouble(self)))
         }
 
         /// Begins a `COPY … TO STDOUT`, in whatever format it says.
-        $visible async fn copy_out(&self, query: &str) -> Result<CopyOut, Error> {
-            let handle = Host::send_copy_out(self, cells::sql(query)?).await?;
+        $visible async fn copy_out<T>(&self, statement: &T) -> Result<CopyOut, Error>
+        where
+            T: ?Sized + ToStatement,
+        {
+            let (sql, _) = call::parts(statement.source());
+            let handle = Host::send_copy_out(self, cells::sql(sql)?).await?;
             Ok(CopyOut::new(handle, Host::trouble(self)))
         }
 
-        /// What the server says of a statement. Seldom needed: see [`Statement`].
+        /// What the server says of a statement now, in a round trip. Seldom needed: see [`Statement`].
         $visible async fn prepare(&self, query: &str) -> Result<Statement, Error> {
             call::prepare(self, query, &[]).await
         }

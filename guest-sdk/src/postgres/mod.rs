@@ -335,7 +335,7 @@
 //! [`types::Timestamp<T>`]: https://docs.rs/postgres-types/latest/postgres_types/enum.Timestamp.html
 //! [`types::Json<T>`]: https://docs.rs/postgres-types/latest/postgres_types/struct.Json.html
 
-mod binary_copy;
+pub mod binary_copy;
 mod cache;
 mod call;
 mod catalog;

@@ -79,7 +79,8 @@ impl ToSql for RawValue {
         type_: &Type,
         out: &mut BytesMut,
     ) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
-        if *type_ != self.type_ {
+        // By its number: what is known of the type may have changed meanwhile.
+        if type_.oid() != self.type_.oid() {
             return Err(format!("the raw value is of type `{}`", self.type_).into());
         }
         out.put_slice(&self.bytes);

@@ -82,6 +82,14 @@ impl Row {
         }
     }
 
+    /// The value of a row that has no other.
+    pub(super) fn try_scalar<'a, T: FromSql<'a>>(&'a self) -> Result<T, Error> {
+        match self.len() {
+            1 => self.try_get(0),
+            given => Err(Error::new(Kind::ColumnCount { given })),
+        }
+    }
+
     /// As [`get`](Self::get), with an error instead of a panic.
     pub fn try_get<'a, I, T>(&'a self, index: I) -> Result<T, Error>
     where

@@ -137,6 +137,10 @@ impl Error {
                 let rows = if *is_none { "no row" } else { "several rows" };
                 write!(formatter, "the query returned {rows} where one is expected")?
             }
+            Kind::ColumnCount { given } => write!(
+                formatter,
+                "the rows have {given} columns where one is expected: select one value, or read them with `query`"
+            )?,
             Kind::CopiedRow { row, misfit } => {
                 write!(formatter, "row {row} of the copy: ")?;
                 self.tell_of_copied(misfit, formatter)?;
