@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout};
 
 use crate::config::{self, Config};
-use crate::database::{self, Databases, warming};
+use crate::database::warming::{self, Warming};
+use crate::database::{self, Databases};
 use crate::event::lambda::{self, RuntimeApi, extension, is_address};
 use crate::fault::{Fault, Kind};
 use crate::instance::workers::Workers;
@@ -224,11 +224,9 @@ async fn within<T>(
 
 /// Begins to connect to the databases. A server takes longer to reply than anything else takes to be made
 /// ready, so it is asked first, before the processor is busy.
-async fn ask(config: &Config, databases: &Databases, handler: &str) -> JoinHandle<()> {
+async fn ask(config: &Config, databases: &Databases, handler: &str) -> Warming {
     let warm_up = config.functions.get(handler).map(serve::warm_up::read);
-    let databases = databases.clone();
-    let warming = async move { warming::warm(&databases, warm_up.unwrap_or_default()).await };
-    let warming = tokio::spawn(warming);
+    let warming = warming::begin(databases, warm_up.unwrap_or_default());
     for _ in 0..ASKING_TURNS {
         tokio::task::yield_now().await;
     }
@@ -241,14 +239,14 @@ async fn build(
     databases: Databases,
     handler: &str,
     workers: Option<Arc<Workers>>,
-    warming: JoinHandle<()>,
+    warming: Warming,
 ) -> Result<(Arc<Environment>, Arc<Function>), Fault> {
     let patience = match variables::is_snapshot() {
         // A connection made only later would become part of the snapshot.
         true => limits::WARM_TIMEOUT,
         false => limits::WARM_PATIENCE,
     };
-    let until = Instant::now() + patience;
+    let begun = Instant::now();
     let freezes = !variables::is_managed();
     let loading = tokio::task::spawn_blocking(move || {
         Environment::start(&config, databases, freezes, workers.as_ref())
@@ -265,7 +263,12 @@ async fn build(
     warm(&function).await?;
     // If it takes longer it goes on in the background: it has a bound of its own, and logs what could not be
     // opened.
-    let _ = timeout_at(until.into(), warming).await;
+    let patience = patience.saturating_sub(begun.elapsed());
+    match variables::starts_before_events() {
+        true => warming.told(patience).await,
+        // An event waits already.
+        false => warming.opened(patience).await,
+    }
     Ok((environment, function))
 }
 

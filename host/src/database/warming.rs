@@ -3,14 +3,17 @@
 //!
 //! Promises:
 //! - all databases and connections are warmed side by side, for [`limits::WARM_TIMEOUT`] at most; whoever needs one
-//!   meanwhile has those that are ready;
+//!   meanwhile has those that are ready, or waits a moment for one that is being told;
 //! - what cannot be done is no error: the database may be there by the time that it is needed, and
 //!   then whoever needs it is told.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use tokio::time::timeout_at;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{timeout, timeout_at};
 
 use crate::database::connection::Terms;
 use crate::database::pool::{Loan, Wait};
@@ -28,25 +31,69 @@ pub struct WarmUp {
     pub time: Option<Duration>,
 }
 
-/// Opens the connections that are to be open before the first event, of all databases.
-pub async fn warm(databases: &Databases, warm_up: WarmUp) {
+/// What goes on in the background.
+pub struct Warming {
+    /// Ends when no connection is being opened any more.
+    opening: mpsc::Receiver<Infallible>,
+    telling: JoinHandle<()>,
+}
+
+/// Held while a connection is being opened.
+type Opening = mpsc::Sender<Infallible>;
+
+/// Begins to open the connections that are to be open before the first event, of all databases.
+pub fn begin(databases: &Databases, warm_up: WarmUp) -> Warming {
     let until = Instant::now() + limits::WARM_TIMEOUT;
-    let warming = databases.values().map(|database| {
-        let statements = warm_up.statements.get(database.name());
-        let statements = statements.map_or(&[][..], Vec::as_slice);
-        database.warm(statements, warm_up.time, until)
+    let databases = databases.clone();
+    let (begun, opening) = mpsc::channel(1);
+    let telling = tokio::spawn(async move {
+        let warming = databases.values().map(|database| {
+            let statements = warm_up.statements.get(database.name());
+            let statements = statements.map_or(&[][..], Vec::as_slice);
+            database.warm(statements, warm_up.time, until, begun.clone())
+        });
+        let warming: Vec<_> = warming.collect();
+        drop(begun);
+        futures_util::future::join_all(warming).await;
     });
-    futures_util::future::join_all(warming).await;
+    Warming { opening, telling }
+}
+
+impl Warming {
+    /// Waits until all connections are open, or cannot be opened, but no longer than `patience`. What they are told
+    /// takes as long as an event takes to arrive and to come to its first statement, and goes on beside that.
+    pub async fn opened(mut self, patience: Duration) {
+        let _ = timeout(patience, self.opening.recv()).await;
+    }
+
+    /// Waits until nothing passes on them any more either, but no longer than `patience`.
+    pub async fn told(self, patience: Duration) {
+        let _ = timeout(patience, self.telling).await;
+    }
 }
 
 impl Database {
-    async fn warm(&self, statements: &[Key], time: Option<Duration>, until: Instant) {
-        let warming = (0..self.warm).map(|_| self.warm_one(statements, time, until));
+    async fn warm(
+        &self,
+        statements: &[Key],
+        time: Option<Duration>,
+        until: Instant,
+        opening: Opening,
+    ) {
+        let warm_one = |_| self.warm_one(statements, time, until, opening.clone());
+        let warming: Vec<_> = (0..self.warm).map(warm_one).collect();
+        drop(opening);
         // Each has its own by the end of the first poll, and so can be given back before the others are there.
         futures_util::future::join_all(warming).await;
     }
 
-    async fn warm_one(&self, statements: &[Key], time: Option<Duration>, until: Instant) {
+    async fn warm_one(
+        &self,
+        statements: &[Key],
+        time: Option<Duration>,
+        until: Instant,
+        opening: Opening,
+    ) {
         let mut loan = match self.pool.lend(until, Wait::UntilDeadline, &|_| None).await {
             Ok(loan) => loan,
             Err(error) => {
@@ -57,6 +104,8 @@ impl Database {
                 return;
             }
         };
+        let _being_told = self.pool.telling.begin();
+        drop(opening);
         loan.per_loan.terms = Terms {
             prelude: None,
             time,
@@ -66,9 +115,10 @@ impl Database {
             Ok(Err(error)) => self.uninstructed(&error),
             Err(_) => self.uninstructed(&Error::Deadline),
         }
-        // One that still owes an answer is retired.
-        if loan.is_clean() {
-            loan.give_back();
+        match loan.is_clean() {
+            true => loan.give_back(),
+            // It still owes an answer, and is retired.
+            false => drop(loan),
         }
     }
 

@@ -375,6 +375,9 @@ pub const INIT_PATIENCE: Duration = Duration::from_secs(9);
 pub const BUILD_PATIENCE: Duration = Duration::from_secs(10);
 /// Connections to one database that are open before the first event, where nothing else is said.
 pub const WARM_DEFAULT: u32 = 1;
+/// How long a call waits for a connection that is being told of its use, before it has one opened. Servers answer what
+/// they are told in a few milliseconds.
+pub const TELLING_PATIENCE: Duration = Duration::from_millis(100);
 
 /// How long a function's hook before a snapshot may take, if the start before it has left so much of
 /// `INIT_TIMEOUT`. Lambda gives both at least 130 s.

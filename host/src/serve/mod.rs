@@ -231,16 +231,15 @@ impl Environment {
     }
 
     /// Makes an environment that was restored from a snapshot fit for its first event: runs the guests' hooks,
-    /// which may take `timeout`, and opens connections anew, which are waited for no longer than
+    /// which may take `timeout`, and opens connections anew, which is waited for no longer than
     /// [`limits::WARM_PATIENCE`].
     pub async fn renew(&self, function: &Function, timeout: Duration) -> Result<(), Fault> {
         // This generator's state was copied with the snapshot, and it makes the nonces for logins.
         let _ = rand::rng().reseed();
-        let (databases, warm_up) = (self.databases.clone(), warm_up::read(&function.config));
-        let warming = tokio::spawn(async move { warming::warm(&databases, warm_up).await });
+        let warming = warming::begin(&self.databases, warm_up::read(&function.config));
         // If it takes longer it goes on in the background, as at a start.
         let connecting = async {
-            let _ = tokio::time::timeout(limits::WARM_PATIENCE, warming).await;
+            warming.opened(limits::WARM_PATIENCE).await;
             Ok(())
         };
         // A guest that cannot be renewed is reported at once, whatever the databases do.

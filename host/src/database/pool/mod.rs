@@ -38,15 +38,19 @@ use crate::limits;
 
 mod loan;
 mod standstill;
+mod telling;
 
 pub use loan::Loan;
 pub use standstill::Standstill;
+use telling::Telling;
 
 /// The pool of one database.
 pub struct Pool {
     inner: managed::Pool<Opener>,
     database: String,
     connections_max: usize,
+    /// The connections that were opened ahead of their use.
+    pub telling: Telling,
 }
 
 /// What comes of asking for a connection.
@@ -133,6 +137,7 @@ impl Pool {
             inner,
             database: database.to_owned(),
             connections_max: connections_max as usize,
+            telling: Telling::default(),
         }
     }
 
@@ -144,6 +149,9 @@ impl Pool {
     /// Borrows a connection, waiting for one until `until` at most, or not at all.
     pub async fn lend(&self, until: Instant, wait: Wait, holds: Holds<'_>) -> Result<Loan> {
         let asked = Instant::now();
+        if wait == Wait::UntilDeadline && self.telling.goes_on() {
+            Box::pin(self.telling.give_way(until, || self.counts().idle > 0)).await;
+        }
         let waiting = Timeouts {
             wait: (wait == Wait::NotAtAll).then_some(Duration::ZERO),
             ..Timeouts::default()
