@@ -24,7 +24,7 @@ use crate::event::lambda::{self, RuntimeApi, extension, is_address};
 use crate::fault::{Fault, Kind};
 use crate::instance::workers::Workers;
 use crate::limits;
-use crate::serve::lambda::Drain;
+use crate::serve::drain::Drain;
 use crate::serve::{self, Environment, Function};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, FATAL};

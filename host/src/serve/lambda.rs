@@ -26,45 +26,13 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::drain::{Drain, unless, unless_ending};
 use super::{Environment, Function, Handled, cut_short, report};
 use crate::event::lambda::{Error, Failures, Received, RuntimeApi, SlotAfter};
 use crate::fault::{Fault, Kind};
 use crate::invocation::{Response, Streamed};
 use crate::limits;
-use crate::shutdown::Shutdown;
 use crate::telemetry::line_for;
-
-/// How an environment is to end.
-#[derive(Clone)]
-pub struct Drain {
-    /// When it is to begin.
-    pub shutdown: Shutdown,
-    /// How long it may take, up to the end of the process.
-    pub timeout: Duration,
-}
-
-impl Drain {
-    /// For how long anything is waited for. What is left is for the process to end, before somebody ends it.
-    pub fn waits(&self) -> Duration {
-        waits(self.timeout)
-    }
-
-    /// How much of that is left.
-    pub fn left(&self) -> Duration {
-        let begun = self.shutdown.requested_at().unwrap_or_else(Instant::now);
-        self.waits().saturating_sub(begun.elapsed())
-    }
-
-    /// Waits until none of that is left, or nothing is to be waited for.
-    pub async fn over(&self) {
-        self.shutdown.over(self.waits()).await;
-    }
-
-    /// How long running invocations have. A third of the whole time is for what comes after them.
-    fn grace(&self) -> Duration {
-        self.waits() * 2 / 3
-    }
-}
 
 /// Handles events until the environment is to end, as many at a time as there are connections to
 /// the Runtime API.
@@ -97,11 +65,6 @@ pub async fn serve(
         () = drain.shutdown.insisted() => environment.drain(Duration::ZERO).await,
     }
     outcome
-}
-
-/// How much of a drain's time may be waited for anything.
-fn waits(timeout: Duration) -> Duration {
-    timeout - limits::DRAIN_MARGIN.min(timeout / 10)
 }
 
 /// Waits until the last slot has ended, or the first one beyond repair.
@@ -237,7 +200,7 @@ impl Slot {
             invocation,
             receipt,
         } = received;
-        let out_of_time = out_of_time(ending, &self.drain.shutdown, self.drain.grace());
+        let out_of_time = self.drain.out_of_time(ending);
         let mut out_of_time = pin!(maybe_done(out_of_time));
         // Pinned where it is made, here and below: it is large, and would be moved several times.
         let mut handled = {
@@ -324,62 +287,9 @@ fn cuttable(streamed: Streamed, cutting: oneshot::Receiver<Fault>) -> Streamed {
     }
 }
 
-/// What comes of this, or None if the end comes first. What is there by then is not thrown away.
-async fn unless<T>(end: impl Future<Output = ()>, doing: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        done = doing => Some(done),
-        () = end => None,
-    }
-}
-
-/// What is asked for, or None if the environment is to end before it has arrived. What is on its way then is
-/// waited for until there is no time for it.
-async fn unless_ending<T>(
-    asking: impl Future<Output = T>,
-    ending: impl Future<Output = ()>,
-    is_coming: impl Fn() -> bool,
-    out_of_time: impl Future<Output = ()>,
-) -> Option<T> {
-    let mut asking = pin!(asking);
-    tokio::select! {
-        biased;
-        asked = &mut asking => return Some(asked),
-        () = ending => {}
-    }
-    // What the system has received by now is seen after one turn of the runtime's driver. To leave it
-    // would be to leave an event that Lambda has handed out.
-    tokio::task::yield_now().await;
-    let arriving = poll_fn(|cx| match asking.as_mut().poll(cx) {
-        Poll::Ready(asked) => Poll::Ready(Some(asked)),
-        Poll::Pending if is_coming() => Poll::Pending,
-        Poll::Pending => Poll::Ready(None),
-    });
-    unless(out_of_time, arriving).await.flatten()
-}
-
-/// The end of the time that a drain leaves to running invocations: none, after a second signal.
-async fn out_of_time(ending: impl Future<Output = ()>, shutdown: &Shutdown, grace: Duration) {
-    ending.await;
-    shutdown.over(grace).await;
-}
-
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-    use std::future::{pending, ready};
-
     use super::*;
-
-    #[test]
-    fn a_drain_waits_for_nothing_at_its_very_end() {
-        for (timeout, expected) in [(10, 9), (300, 270), (1_000, 950), (10_000, 9_950)] {
-            let timeout = Duration::from_millis(timeout);
-            assert_eq!(waits(timeout).as_millis(), expected);
-        }
-        let grace = waits(limits::DRAIN_TIMEOUT) * 2 / 3;
-        assert!(grace + limits::CUT_TIMEOUT < waits(limits::DRAIN_TIMEOUT));
-    }
 
     #[test]
     fn a_pause_does_not_lead_past_the_time_at_which_the_next_event_is_late() {
@@ -395,58 +305,5 @@ mod tests {
             let pause = pause_within(left_ms.map(ms), ms(100), failures);
             assert_eq!(pause, ms(expected), "{left_ms:?}, {failures}");
         }
-    }
-
-    /// Often enough that chance would show.
-    #[tokio::test]
-    async fn an_answer_that_is_there_at_the_end_is_not_thrown_away() {
-        for _ in 0..64 {
-            assert_eq!(unless(ready(()), ready(1)).await, Some(1));
-        }
-        assert_eq!(unless(ready(()), pending::<u8>()).await, None);
-        assert_eq!(unless(pending(), ready(1)).await, Some(1));
-    }
-
-    #[tokio::test]
-    async fn what_has_arrived_by_the_end_is_not_left() {
-        let idle = || false;
-        let asked = unless_ending(ready(1), ready(()), idle, pending());
-        assert_eq!(asked.await, Some(1));
-        let asked = unless_ending(ready(1), pending(), idle, pending());
-        assert_eq!(asked.await, Some(1));
-        // It shows after a turn of the driver.
-        let asked = unless_ending(after_turns(1), ready(()), idle, pending());
-        assert_eq!(asked.await, Some(1));
-        let asked = unless_ending(pending::<u8>(), ready(()), idle, pending());
-        assert_eq!(asked.await, None);
-    }
-
-    #[tokio::test]
-    async fn what_has_begun_to_arrive_by_the_end_has_some_time_for_the_rest() {
-        let asked = unless_ending(after_turns(9), ready(()), || true, pending());
-        assert_eq!(asked.await, Some(1));
-        let asked = unless_ending(
-            pending::<u8>(),
-            ready(()),
-            || true,
-            after_turns(9).map(drop),
-        );
-        assert_eq!(asked.await, None);
-        // It was the reply to something else, and nothing has come of what is asked for then.
-        let turns = Cell::new(0);
-        let turn = || turns.replace(turns.get() + 1) < 4;
-        let asking = async {
-            after_turns(9).await;
-            pending::<u8>().await
-        };
-        let asked = unless_ending(asking, ready(()), turn, pending());
-        assert_eq!(asked.await, None);
-    }
-
-    async fn after_turns(turns: u8) -> u8 {
-        for _ in 0..turns {
-            tokio::task::yield_now().await;
-        }
-        1
     }
 }

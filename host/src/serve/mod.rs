@@ -44,6 +44,7 @@ use crate::limits;
 use crate::telemetry::{Account, Metrics, Observers, Output, Spans, line_of};
 
 mod after;
+pub mod drain;
 mod function;
 mod handled;
 mod http;
