@@ -33,6 +33,7 @@ struct Shared {
     /// What is said to everything else.
     taken: Bytes,
     receipts: watch::Sender<Receipts>,
+    leaving: Mutex<Leaving>,
     answers: Mutex<Vec<Answer>>,
     /// How many requests for an event there were.
     asked: AtomicUsize,
@@ -51,6 +52,18 @@ pub enum Receipts {
     SentToFirst,
     /// Nobody: its connection is closed instead.
     Lost,
+}
+
+/// What is done where whoever asks for an event has said that it will send nothing more, and has none yet.
+#[derive(Debug, Clone, Default)]
+pub enum Leaving {
+    /// Its connection is closed.
+    #[default]
+    Close,
+    /// Nothing else than before.
+    Stay,
+    /// This is said, as what was about to be said in any case.
+    Say(Reply),
 }
 
 /// What is said to one request for the next event.
@@ -90,6 +103,12 @@ impl Reply {
             rest: None,
             closes: true,
         }
+    }
+
+    /// The same, and then the end of the connection.
+    pub fn closing(mut self) -> Self {
+        self.closes = true;
+        self
     }
 
     /// The same without its last bytes.
@@ -149,6 +168,7 @@ impl Handmade {
             replies: Turn::new(replies),
             taken: Bytes::from_static(taken),
             receipts: watch::Sender::new(Receipts::Sent),
+            leaving: Mutex::default(),
             answers: Mutex::default(),
             asked: AtomicUsize::new(0),
             halting: AtomicUsize::new(0),
@@ -176,6 +196,19 @@ impl Handmade {
     /// From now on it is told like this that an answer was taken, also of those that wait for it.
     pub fn receipts(&self, receipts: Receipts) {
         self.shared.receipts.send_replace(receipts);
+    }
+
+    /// From now on this is done where whoever asks for an event sends nothing more.
+    pub fn leaving(&self, leaving: Leaving) {
+        *self.shared.leaving.lock().unwrap() = leaving;
+    }
+
+    /// Waits until there were so many requests for an event.
+    pub async fn asked_for(&self, count: usize) {
+        within(PATIENCE, &format!("{count} requests"), async || {
+            (self.asked() >= count).then_some(())
+        })
+        .await;
     }
 
     /// Waits until there were so many answers to an event.
@@ -246,8 +279,15 @@ async fn converse(mut socket: TcpStream, shared: Arc<Shared>) {
                 let mut more = [0];
                 let reply = tokio::select! {
                     reply = replies.recv() => reply,
-                    // The other side has gone away.
-                    _ = socket.peek(&mut more) => return,
+                    // The other side has gone away, or is about to.
+                    _ = socket.peek(&mut more) => {
+                        let leaving = shared.leaving.lock().unwrap().clone();
+                        match leaving {
+                            Leaving::Close => None,
+                            Leaving::Stay => replies.recv().await,
+                            Leaving::Say(reply) => Some(reply),
+                        }
+                    }
                 };
                 let Some(reply) = reply else { return };
                 reply

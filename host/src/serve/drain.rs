@@ -7,6 +7,8 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use futures_util::future::maybe_done;
+
 use crate::limits;
 use crate::shutdown::Shutdown;
 
@@ -41,6 +43,12 @@ impl Drain {
         self.waits() * 2 / 3
     }
 
+    /// How long an event may take to arrive that was on its way when the environment was told to end: little, since
+    /// as a rule there is none. Of the default it is 20 ms.
+    pub(super) fn moment(&self) -> Duration {
+        self.grace() / 8
+    }
+
     /// The end of the time that running invocations have once the environment is `ending`: none, after a second signal.
     pub(super) async fn out_of_time(&self, ending: impl Future<Output = ()>) {
         ending.await;
@@ -66,11 +74,12 @@ pub(super) async fn unless<T>(
 }
 
 /// What is asked for, or None if the environment is to end before it has arrived. What is on its way then is
-/// waited for until there is no time for it.
+/// waited for until there is no time for it; `is_coming` is told whether the end has begun only a moment ago.
 pub(super) async fn unless_ending<T>(
     asking: impl Future<Output = T>,
     ending: impl Future<Output = ()>,
-    is_coming: impl Fn() -> bool,
+    is_coming: impl Fn(bool) -> bool,
+    a_moment: impl Future<Output = ()>,
     out_of_time: impl Future<Output = ()>,
 ) -> Option<T> {
     let mut asking = pin!(asking);
@@ -82,9 +91,10 @@ pub(super) async fn unless_ending<T>(
     // What the system has received by now is seen after one turn of the runtime's driver. To leave it
     // would be to leave an event that Lambda has handed out.
     tokio::task::yield_now().await;
+    let mut a_moment = pin!(maybe_done(a_moment));
     let arriving = poll_fn(|cx| match asking.as_mut().poll(cx) {
         Poll::Ready(asked) => Poll::Ready(Some(asked)),
-        Poll::Pending if is_coming() => Poll::Pending,
+        Poll::Pending if is_coming(a_moment.as_mut().poll(cx).is_pending()) => Poll::Pending,
         Poll::Pending => Poll::Ready(None),
     });
     unless(out_of_time, arriving).await.flatten()
@@ -121,37 +131,44 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_arrived_by_the_end_is_not_left() {
-        let idle = || false;
-        let asked = unless_ending(ready(1), ready(()), idle, pending());
+        let idle = |_| false;
+        let asked = unless_ending(ready(1), ready(()), idle, pending(), pending());
         assert_eq!(asked.await, Some(1));
-        let asked = unless_ending(ready(1), pending(), idle, pending());
+        let asked = unless_ending(ready(1), pending(), idle, pending(), pending());
         assert_eq!(asked.await, Some(1));
         // It shows after a turn of the driver.
-        let asked = unless_ending(after_turns(1), ready(()), idle, pending());
+        let asked = unless_ending(after_turns(1), ready(()), idle, pending(), pending());
         assert_eq!(asked.await, Some(1));
-        let asked = unless_ending(pending::<u8>(), ready(()), idle, pending());
+        let asked = unless_ending(pending::<u8>(), ready(()), idle, pending(), pending());
         assert_eq!(asked.await, None);
     }
 
     #[tokio::test]
     async fn what_has_begun_to_arrive_by_the_end_has_some_time_for_the_rest() {
-        let asked = unless_ending(after_turns(9), ready(()), || true, pending());
+        let (begun, turns) = (|_| true, || after_turns(9).map(drop));
+        let asked = unless_ending(after_turns(9), ready(()), begun, ready(()), pending());
         assert_eq!(asked.await, Some(1));
-        let asked = unless_ending(
-            pending::<u8>(),
-            ready(()),
-            || true,
-            after_turns(9).map(drop),
-        );
+        let asked = unless_ending(pending::<u8>(), ready(()), begun, ready(()), turns());
         assert_eq!(asked.await, None);
         // It was the reply to something else, and nothing has come of what is asked for then.
         let turns = Cell::new(0);
-        let turn = || turns.replace(turns.get() + 1) < 4;
+        let turn = |_| turns.replace(turns.get() + 1) < 4;
         let asking = async {
             after_turns(9).await;
             pending::<u8>().await
         };
-        let asked = unless_ending(asking, ready(()), turn, pending());
+        let asked = unless_ending(asking, ready(()), turn, pending(), pending());
+        assert_eq!(asked.await, None);
+    }
+
+    #[tokio::test]
+    async fn what_may_have_left_by_the_end_has_a_moment_to_arrive() {
+        let (early, turns) = (|is_early| is_early, || after_turns(9).map(drop));
+        let asked = unless_ending(after_turns(9), ready(()), early, pending(), pending());
+        assert_eq!(asked.await, Some(1));
+        let asked = unless_ending(pending::<u8>(), ready(()), early, turns(), pending());
+        assert_eq!(asked.await, None);
+        let asked = unless_ending(pending::<u8>(), ready(()), early, pending(), turns());
         assert_eq!(asked.await, None);
     }
 

@@ -10,7 +10,8 @@
 //! - a Runtime API that refuses is asked again at growing intervals; one that nobody reaches is given up
 //!   after a while;
 //! - an environment that is to end does so within `drain_timeout`, of which running invocations
-//!   have the larger part, whatever the Runtime API does; an event that had arrived, or begun to, is answered.
+//!   have the larger part, whatever the Runtime API does; an event that had arrived, or was on its way, is
+//!   answered.
 //!   After a second signal nothing is waited for.
 
 use std::future::poll_fn;
@@ -153,15 +154,20 @@ impl Slot {
         if shutdown.requested_at().is_some() {
             return None;
         }
-        let partial_reply = self.api.partial_reply();
+        let waiting = self.api.waiting();
+        let ending = async {
+            ending.await;
+            waiting.ask_no_more();
+        };
+        let is_coming = |is_early| waiting.has_begun() || (is_early && waiting.is_half_closed());
+        let a_moment = async { sleep(self.drain.moment()).await };
         let out_of_time = shutdown.over(grace);
-        unless_ending(
-            self.api.next(),
-            ending,
-            || partial_reply.has_begun(),
-            out_of_time,
-        )
-        .await
+        let asking = self.api.next();
+        match unless_ending(asking, ending, is_coming, a_moment, out_of_time).await {
+            // As most servers do when they hear that.
+            Some(Err(Error::Cut(_))) if waiting.asks_no_more() => None,
+            asked => asked,
+        }
     }
 
     /// Waits for a while before the next attempt, unless the environment is to end, or says why there is to be

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use e2e::guests::{ECHO, ONWARD, QUERY};
-use e2e::handmade::Reply;
+use e2e::handmade::{Leaving, Reply};
 use e2e::lambda::{Fate, What};
 use e2e::trial::FUNCTION;
 use e2e::{Database, Door, Gate, Handmade, Host, Proxy, Setup};
@@ -31,6 +31,42 @@ async fn an_event_of_which_half_has_come_is_answered() {
         let (answers, asked) = (api.answers("r-1"), api.asked());
         assert_eq!((answers, asked), (1, 1), "{left} bytes");
         assert_eq!(api.last_answer("r-1").body, event);
+    }
+}
+
+/// It was on its way when the host said that it asks for no more, whatever is done with the connection after that.
+#[tokio::test]
+async fn an_event_that_is_handed_out_as_the_wait_for_it_ends_is_answered() {
+    let event = "[1, 2, 3]";
+    let handed_out = Reply::event("r-1", event);
+    for reply in [handed_out.clone(), handed_out.clone().closing()] {
+        let api = Handmade::start().await;
+        api.leaving(Leaving::Say(reply));
+        let patient = "[lambda]\ndrain_timeout_ms = 10000\n";
+        let directory = Setup::of(&ECHO).toml(patient).write();
+        let mut host = Host::bootstrap(&directory, FUNCTION, &api.address(), &[]);
+        api.asked_for(1).await;
+        host.terminate();
+        assert_eq!(host.end(DRAINED).await.code(), Some(0));
+        assert_eq!((api.answers("r-1"), api.asked()), (1, 1));
+        assert_eq!(api.last_answer("r-1").body, event);
+        assert_eq!(host.lines("did not answer"), 0);
+    }
+}
+
+/// It closes the connection as soon as it hears that, as most servers do, or leaves it as it is.
+#[tokio::test]
+async fn a_wait_for_an_event_ends_whatever_the_runtime_api_does() {
+    for leaving in [Leaving::Close, Leaving::Stay] {
+        let api = Handmade::start().await;
+        api.leaving(leaving.clone());
+        let directory = Setup::of(&ECHO).write();
+        let mut host = Host::bootstrap(&directory, FUNCTION, &api.address(), &[]);
+        api.asked_for(1).await;
+        host.terminate();
+        assert_eq!(host.end(DRAINED).await.code(), Some(0));
+        assert_eq!(api.asked(), 1, "{leaving:?}");
+        assert_eq!(host.lines("did not answer"), 0, "{leaving:?}");
     }
 }
 

@@ -24,9 +24,9 @@ use super::Error;
 use super::clock::Clock;
 use super::http1::{self, Connection, Lost, Reply};
 use super::http1_request::{DefaultHeaders, Request};
-use super::partial_reply::PartialReply;
 use super::refusals;
 use super::reply_timeout::{Limit, ReplyTimer};
+use super::waiting::Waiting;
 use crate::limits;
 
 const RELEASE: HeaderValue =
@@ -39,7 +39,7 @@ pub(super) struct Endpoint {
     default_headers: DefaultHeaders,
     connection: Option<Connection>,
     timer: ReplyTimer,
-    partial_reply: PartialReply,
+    waiting: Waiting,
     clock: Clock,
 }
 
@@ -58,7 +58,7 @@ impl Endpoint {
             },
             connection: None,
             timer: ReplyTimer::default(),
-            partial_reply: PartialReply::default(),
+            waiting: Waiting::default(),
             clock: Clock::default(),
         }
     }
@@ -81,9 +81,9 @@ impl Endpoint {
         &self.clock
     }
 
-    /// Tells whether a part of a reply is here.
-    pub(super) fn partial_reply(&self) -> PartialReply {
-        self.partial_reply.clone()
+    /// Tells how the wait for a reply stands.
+    pub(super) fn waiting(&self) -> Waiting {
+        self.waiting.clone()
     }
 
     /// Gives the connection up, if there is one: the next exchange makes a new one.
@@ -116,8 +116,11 @@ impl Endpoint {
             }
             limit = limit.map(Limit::last);
         }
+        if limit.is_none() && self.waiting.asks_no_more() {
+            return Err(Error::Cut("no event is asked for any more".to_owned()));
+        }
         let mut connection = fresh(&self.address).await?;
-        connection.partial_reply = self.partial_reply.clone();
+        connection.waiting = self.waiting.clone();
         let reply = self.attempt(&mut connection, limit, request).await?;
         let reply = reply.map_err(|lost| match unanswered(&self.address, &lost) {
             Error::Transient(told) if limit.is_none() && connection.was_cut(&lost) => {
@@ -136,7 +139,7 @@ impl Endpoint {
         limit: Option<Limit>,
         request: &Request<'_>,
     ) -> Result<Result<Reply, Lost>, Error> {
-        let _until_its_end = self.partial_reply.during_an_exchange();
+        let _until_its_end = self.waiting.during_an_exchange();
         let is_long = is_long(request);
         if is_long {
             connection.expect_receipt(false);
@@ -169,7 +172,7 @@ impl Endpoint {
     fn keep(&mut self, mut connection: Connection) {
         if connection.is_reusable() {
             // It may be one on which a second copy was sent.
-            connection.partial_reply = self.partial_reply.clone();
+            connection.waiting = self.waiting.clone();
             self.connection = Some(connection);
         }
     }
@@ -355,20 +358,20 @@ mod tests {
         };
         let (reply, _open) = tokio::join!(endpoint.exchange(Some(limit), &request), taking);
         assert_eq!(reply.unwrap().status, 202);
-        endpoint.partial_reply().set(true);
+        endpoint.waiting().set_begun(true);
         let kept = endpoint.connection.unwrap();
-        assert!(kept.expects_receipt() && kept.partial_reply.has_begun());
+        assert!(kept.expects_receipt() && kept.waiting.has_begun());
     }
 
     #[tokio::test]
     async fn a_reply_that_is_given_up_in_its_middle_is_not_on_its_way() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut endpoint = Endpoint::new(&listener.local_addr().unwrap().to_string());
-        let (partial_reply, request) = (endpoint.partial_reply(), asks());
+        let (waiting, request) = (endpoint.waiting(), asks());
         let beginning = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.write_all(b"HTTP/1.1 200").await.unwrap();
-            while !partial_reply.has_begun() {
+            while !waiting.has_begun() {
                 tokio::task::yield_now().await;
             }
         };
@@ -376,7 +379,7 @@ mod tests {
             _ = endpoint.exchange(None, &request) => panic!("the reply is not whole"),
             () = beginning => {}
         }
-        assert!(!endpoint.partial_reply().has_begun());
+        assert!(!endpoint.waiting().has_begun());
     }
 
     #[tokio::test]

@@ -23,13 +23,14 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_util::poll;
 use http::{Method, StatusCode};
 use rustix::net::sockopt;
+use tokio::io::AsyncWrite as _;
 use tokio::net::TcpStream;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use super::http1_reply::{self, Framing, Head, Headers};
 use super::http1_request::{DefaultHeaders, Request};
-use super::partial_reply::PartialReply;
 use super::reply_timeout::by;
+use super::waiting::Waiting;
 use crate::limits;
 
 /// What is read at a time, in bytes: most replies are shorter.
@@ -43,7 +44,7 @@ pub(super) struct Connection {
     input: BytesMut,
     head: BytesMut,
     reusable: bool,
-    pub(super) partial_reply: PartialReply,
+    pub(super) waiting: Waiting,
 }
 
 /// A reply, read to its end: before that the connection could not be used again.
@@ -86,7 +87,7 @@ impl Connection {
             input: BytesMut::with_capacity(READ_BYTES),
             head: BytesMut::with_capacity(1024),
             reusable: true,
-            partial_reply: PartialReply::default(),
+            waiting: Waiting::default(),
         }
     }
 
@@ -128,7 +129,7 @@ impl Connection {
         let head = std::mem::take(&mut self.head);
         let mut unsent = head.chain(request.body.clone());
         let result = self.answered(request, &mut unsent).await;
-        self.partial_reply.set(false);
+        self.waiting.set_begun(false);
         self.head = unsent.into_inner().0;
         result
     }
@@ -138,8 +139,8 @@ impl Connection {
         request: &Request<'_>,
         unsent: &mut impl Buf,
     ) -> Result<Reply, Lost> {
-        let head = self.head(unsent).await?;
-        self.partial_reply.set(true);
+        let head = self.head(request, unsent).await?;
+        self.waiting.set_begun(true);
         let begun = Instant::now();
         // A reply may come before all of the request was sent. After a refusal the rest is not sent; in either
         // case the connection is not used again.
@@ -153,6 +154,7 @@ impl Connection {
             framing => self.rest(&framing, || (request.rest_timeout)(&head)).await,
         };
         self.reusable = complete
+            && !self.waiting.is_half_closed()
             && head.keeps_open
             && body.is_ok()
             && head.framing != Framing::Close
@@ -191,11 +193,12 @@ impl Connection {
     }
 
     /// Sends, and reads the head of the reply.
-    async fn head(&mut self, unsent: &mut impl Buf) -> Result<Head, Lost> {
+    async fn head(&mut self, request: &Request<'_>, unsent: &mut impl Buf) -> Result<Head, Lost> {
         let mut broken = None;
+        let only_asks = request.method == Method::GET;
         loop {
             let has_begun = !self.input.is_empty();
-            self.partial_reply.set(has_begun);
+            self.waiting.set_begun(has_begun);
             let received = pin!(poll_fn(|cx| {
                 while broken.is_none() && unsent.has_remaining() {
                     match self.poll_send(cx, unsent) {
@@ -205,7 +208,11 @@ impl Connection {
                         Poll::Pending => break,
                     }
                 }
-                self.poll_receive(cx)
+                let received = self.poll_receive(cx);
+                if only_asks && !has_begun && received.is_pending() && !unsent.has_remaining() {
+                    self.half_close_at_end(cx);
+                }
+                received
             }));
             // The wait for its first byte may have no limit.
             let received = match has_begun {
@@ -323,6 +330,16 @@ impl Connection {
     fn shrink(&mut self) {
         let rest = std::mem::replace(&mut self.input, BytesMut::with_capacity(READ_BYTES));
         self.input.extend_from_slice(&rest);
+    }
+
+    /// Tells the other side that nothing more is sent, where no event is asked for any more. Most servers then close
+    /// the connection; what they have begun to say before that still comes.
+    fn half_close_at_end(&mut self, cx: &mut Context<'_>) {
+        if self.waiting.asks_no_more() && !self.waiting.is_half_closed() {
+            // It fails only where the connection is lost, which is heard of by reading.
+            let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
+            self.waiting.set_half_closed(true);
+        }
     }
 
     async fn receive(&mut self) -> Result<(), Lost> {
@@ -451,13 +468,13 @@ pub(super) mod tests {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(server.local_addr().unwrap());
         let mut connection = Connection::new(stream.await.unwrap());
-        let partial_reply = connection.partial_reply.clone();
+        let waiting = connection.waiting.clone();
         let saying = async {
             let (mut socket, _) = server.accept().await.unwrap();
             assert!(socket.read_buf(&mut Vec::new()).await.unwrap() > 0);
             let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n";
             socket.write_all(head).await.unwrap();
-            while !partial_reply.has_begun() {
+            while !waiting.has_begun() {
                 tokio::task::yield_now().await;
             }
             let between = Instant::now();

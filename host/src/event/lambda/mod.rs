@@ -42,17 +42,17 @@ mod flushed;
 mod http1;
 mod http1_reply;
 mod http1_request;
-mod partial_reply;
 mod posting;
 mod received;
 mod refusals;
 mod reply_timeout;
 mod streaming;
+mod waiting;
 
 pub use backoff::Failures;
 pub use endpoint::is_address;
-pub use partial_reply::PartialReply;
 pub use received::{FunctionIdentity, Receipt, Received};
+pub use waiting::Waiting;
 
 const NEXT: &str = "/2018-06-01/runtime/invocation/next";
 const INIT_ERROR: &str = "/2018-06-01/runtime/init/error";
@@ -115,9 +115,9 @@ impl RuntimeApi {
         self
     }
 
-    /// Whether what [`Self::next`] waits for has begun to come.
-    pub fn partial_reply(&self) -> PartialReply {
-        self.endpoint.partial_reply()
+    /// How it stands with what [`Self::next`] waits for.
+    pub fn waiting(&self) -> Waiting {
+        self.endpoint.waiting()
     }
 
     /// Waits for the next event.
