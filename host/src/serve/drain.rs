@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::future::maybe_done;
+use tokio::time::sleep;
 
 use crate::limits;
 use crate::shutdown::Shutdown;
@@ -36,6 +37,13 @@ impl Drain {
     /// Waits until none of that is left, or nothing is to be waited for.
     pub async fn over(&self) {
         self.shutdown.over(self.waits()).await;
+    }
+
+    /// The same, and then a moment longer, for what is ready by then and came late, as everything does on a machine that
+    /// is too busy.
+    pub(super) async fn late(&self) {
+        self.over().await;
+        sleep((self.timeout - self.waits()) / 3).await;
     }
 
     /// How long running invocations have. A third of the whole time is for what comes after them.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::Either;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::after::{AfterWork, Suspension};
 use super::report;
@@ -39,6 +40,8 @@ pub(super) struct PendingAfterWork {
 pub(super) struct SessionEnd {
     session: Option<Arc<Session>>,
     endings: TaskTracker,
+    /// Has the environment's end wait for it.
+    _token: TaskTrackerToken,
 }
 
 impl Handled {
@@ -130,6 +133,7 @@ impl SessionEnd {
     pub(super) fn new(session: Arc<Session>, endings: TaskTracker) -> Self {
         Self {
             session: Some(session),
+            _token: endings.token(),
             endings,
         }
     }

@@ -15,7 +15,7 @@
 //!   After a second signal nothing is waited for.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -29,9 +29,9 @@ use tokio::time::{sleep, timeout};
 
 use super::drain::{Drain, unless, unless_ending};
 use super::{Environment, Function, Handled, cut_short, report};
-use crate::event::lambda::{Error, Failures, Received, RuntimeApi, SlotAfter};
+use crate::event::lambda::{Error, Failures, Receipt, Received, RuntimeApi, SlotAfter};
 use crate::fault::{Fault, Kind};
-use crate::invocation::{Response, Streamed};
+use crate::invocation::{Answer, Response, Streamed};
 use crate::limits;
 use crate::telemetry::line_for;
 
@@ -57,15 +57,27 @@ pub async fn serve(
         // Where the Runtime API takes no answer, the databases are told good-bye all the same.
         () = drain.shutdown.over_or(grace, limits::CUT_TIMEOUT) => Ok(()),
     };
-    // What they have borrowed is among what is waited for only when they are gone.
-    slots.shutdown().await;
-    tokio::select! {
-        biased;
-        () = environment.drain(drain.left()) => {}
-        // The databases are told good-bye all the same.
-        () = drain.shutdown.insisted() => environment.drain(Duration::ZERO).await,
+    if outcome.is_err() {
+        slots.shutdown().await;
     }
-    outcome
+    // By now a slot has nothing but an answer on its way. That has what is left of the time as well.
+    let posting = async {
+        tokio::select! {
+            biased;
+            posted = all(&mut slots) => posted,
+            () = drain.late() => Ok(()),
+        }
+    };
+    let ending = async {
+        tokio::select! {
+            biased;
+            () = environment.drain(drain.left()) => {}
+            // The databases are told good-bye all the same.
+            () = drain.shutdown.insisted() => environment.drain(Duration::ZERO).await,
+        }
+    };
+    let (posted, ()) = tokio::join!(posting, ending);
+    outcome.and(posted)
 }
 
 /// Waits until the last slot has ended, or the first one beyond repair.
@@ -214,54 +226,116 @@ impl Slot {
             let handling = pin!(environment.handle_until(ending, &self.function, None, invocation));
             handling.await
         };
-        let slot = match handled.awaits_after_work() {
-            true => SlotAfter::Busy,
-            false => SlotAfter::Free,
+        let answer = handled.take_answer();
+        let answering = Answering {
+            api: &mut self.api,
+            receipt,
+            handled,
+            freezes: self.environment.freezes,
         };
-        let api = &mut self.api;
-        let posted = match handled.take_answer() {
-            Ok(Response::Streamed(streamed)) => {
-                let (cut, cutting) = oneshot::channel();
-                let mut sending = pin!(api.stream(&receipt, cuttable(streamed, cutting), slot));
-                match unless(out_of_time.as_mut(), sending.as_mut()).await {
-                    Some(sent) => sent,
-                    None => {
-                        let fault = cut_short();
-                        report(&fault, handled.output.account());
-                        let _ = cut.send(fault);
-                        // First: where nobody reads, there may be no time left behind the rest.
-                        drop(handled);
-                        let sent = timeout(limits::CUT_TIMEOUT, sending).await;
-                        return sent.unwrap_or(Ok(()));
-                    }
+        match answer {
+            Ok(Response::Streamed(streamed)) => answering.stream(streamed, out_of_time).await,
+            Ok(Response::Whole(bytes)) => answering.post(Ok(bytes), out_of_time).await,
+            Err(fault) => answering.post(Err(fault), out_of_time).await,
+        }
+    }
+}
+
+/// An invocation whose answer is to be sent.
+struct Answering<'a> {
+    api: &'a mut RuntimeApi,
+    receipt: Receipt,
+    handled: Handled,
+    freezes: bool,
+}
+
+impl Answering<'_> {
+    /// Sends an answer as it comes to be; at the end of the time that there is for it, the error that ends it.
+    async fn stream(
+        self,
+        streamed: Streamed,
+        mut out_of_time: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), Error> {
+        let sent = {
+            let (cut, cutting) = oneshot::channel();
+            let streamed = cuttable(streamed, cutting);
+            let slot = slot_after(&self.handled);
+            let mut sending = pin!(self.api.stream(&self.receipt, streamed, slot));
+            match unless(out_of_time.as_mut(), sending.as_mut()).await {
+                Some(sent) => sent,
+                None => {
+                    let fault = cut_short();
+                    report(&fault, self.handled.output.account());
+                    let _ = cut.send(fault);
+                    // First: where nobody reads, there may be no time left behind the rest.
+                    drop(self.handled);
+                    let sent = timeout(limits::CUT_TIMEOUT, sending).await;
+                    return sent.unwrap_or(Ok(()));
                 }
             }
-            Ok(Response::Whole(bytes)) => api.answer(&receipt, Ok(bytes), slot).await,
-            Err(fault) => api.answer(&receipt, Err(fault), slot).await,
         };
+        self.conclude(sent, out_of_time).await
+    }
+
+    /// Posts a whole answer, for which there is all of the drain's time: at the end of the time that its invocation
+    /// has, that is settled first.
+    async fn post(
+        self,
+        answer: Answer,
+        mut out_of_time: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), Error> {
+        let posted = {
+            let slot = slot_after(&self.handled);
+            let mut posting = pin!(self.api.answer(&self.receipt, answer, slot));
+            match unless(out_of_time.as_mut(), posting.as_mut()).await {
+                Some(posted) => posted,
+                None => {
+                    unless(out_of_time, settled(self.handled, self.freezes)).await;
+                    return posting.await;
+                }
+            }
+        };
+        self.conclude(posted, out_of_time).await
+    }
+
+    /// Does what is left to do when an answer has been sent, with this outcome.
+    async fn conclude(
+        self,
+        posted: Result<(), Error>,
+        mut out_of_time: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), Error> {
+        let posting = self.api.post_again(posted, slot_after(&self.handled));
         // Behind the work that goes on there may be no time left for it.
-        let posted = unless(out_of_time.as_mut(), api.post_again(posted, slot)).await;
+        let posted = unless(out_of_time.as_mut(), posting).await;
         let posted = posted.unwrap_or(Ok(()));
         // The end of the process waits for no work, only for what has to be made clean.
         if matches!(posted, Err(Error::Fatal(_))) {
-            drop(handled);
+            drop(self.handled);
             return posted;
         }
         // What a drain gives up here is made clean by the environment's end.
-        let settled = pin!(self.settled(handled));
+        let settled = pin!(settled(self.handled, self.freezes));
         unless(out_of_time, settled).await;
         posted
     }
+}
 
-    /// Waits for what is to be done before the next event is asked for. What is left of an invocation that
-    /// does not go on is done beside that, where nothing is frozen meanwhile.
-    async fn settled(&self, handled: Handled) {
-        let waits = handled.awaits_after_work() || self.environment.freezes;
-        if let Some(settling) = handled.settle_beside()
-            && waits
-        {
-            settling.await;
-        }
+/// What becomes of the slot with the answer.
+fn slot_after(handled: &Handled) -> SlotAfter {
+    match handled.awaits_after_work() {
+        true => SlotAfter::Busy,
+        false => SlotAfter::Free,
+    }
+}
+
+/// Waits for what is to be done before the next event is asked for. What is left of an invocation that does not go
+/// on is done beside that, where nothing `freezes` meanwhile.
+async fn settled(handled: Handled, freezes: bool) {
+    let waits = handled.awaits_after_work() || freezes;
+    if let Some(settling) = handled.settle_beside()
+        && waits
+    {
+        settling.await;
     }
 }
 

@@ -174,9 +174,14 @@ fn ten_minutes() -> Value {
 
 /// Waits until such a statement has begun.
 async fn sleeps(database: &Database) {
+    until_sleeping(database, 1).await;
+}
+
+/// Waits until so many have.
+async fn until_sleeping(database: &Database, count: usize) {
     let sleeping =
         "select count(*) from pg_stat_activity where datname = $name and wait_event = 'PgSleep'";
-    database.until(sleeping, "1").await;
+    database.until(sleeping, &count.to_string()).await;
 }
 
 /// Invokes the function behind whichever door, and waits no longer than until its statement has begun.
@@ -191,6 +196,36 @@ async fn leave_sleeping(trial: &Trial, database: &Database) {
 async fn begin(trial: &Trial, database: &Database) {
     trial.lambda().send(trial.event(ten_minutes().to_string()));
     sleeps(database).await;
+}
+
+/// More than a server takes requests to cancel of in a moment.
+const MANY: usize = 64;
+
+/// All of them post at once, beside the requests to cancel their statements.
+#[tokio::test]
+async fn many_invocations_that_are_cut_short_are_all_answered_and_leave_nothing_running() {
+    let database = Database::create().await;
+    let mut trial = Setup::of(&QUERY)
+        .with(&database)
+        .timeout(Duration::from_secs(60))
+        .toml(THREE_SECONDS)
+        .concurrency(MANY)
+        .start(Door::Lambda)
+        .await;
+    let event = ten_minutes().to_string();
+    let events: Vec<_> = (0..MANY).map(|_| trial.event(event.clone())).collect();
+    let ids: Vec<_> = events.iter().map(|event| event.id.clone()).collect();
+    events
+        .into_iter()
+        .for_each(|event| trial.lambda().send(event));
+    until_sleeping(&database, MANY).await;
+    trial.host.terminate();
+    assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
+    for id in ids {
+        let answer = trial.lambda().answer(&id).await;
+        assert_eq!((answer.what, answer.status), (What::Error, 202));
+    }
+    database.settles(0).await;
 }
 
 /// It would have a reply's whole time twice: on the connection that is open, and on another.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use e2e::arrival::Reading;
 use e2e::guests::{ECHO, ONWARD, QUERY};
 use e2e::handmade::{Leaving, Reply};
 use e2e::lambda::{Fate, What};
@@ -67,6 +68,32 @@ async fn a_wait_for_an_event_ends_whatever_the_runtime_api_does() {
         assert_eq!(host.end(DRAINED).await.code(), Some(0));
         assert_eq!(api.asked(), 1, "{leaving:?}");
         assert_eq!(host.lines("did not answer"), 0, "{leaving:?}");
+    }
+}
+
+/// When the databases have been told good-bye there is still time for it.
+#[tokio::test]
+async fn an_answer_that_is_taken_slowly_has_all_of_the_time_that_there_is() {
+    for concurrency in [1, 2] {
+        let database = Database::create().await;
+        let mut trial = Setup::of(&QUERY)
+            .with(&database)
+            .toml("[lambda]\ndrain_timeout_ms = 6000\n")
+            .concurrency(concurrency)
+            .start(Door::Lambda)
+            .await;
+        trial.lambda().read(Reading::Held);
+        let event = json!({ "steps": [{ "query": "select 1" }] });
+        let event = trial.event(event.to_string());
+        let id = event.id.clone();
+        trial.lambda().send(event);
+        trial.lambda().arrived(&id, 1).await;
+        trial.host.terminate();
+        database.settles(0).await;
+        trial.lambda().read(Reading::Freely);
+        let answer = trial.lambda().answer(&id).await;
+        assert_eq!((answer.what, answer.status), (What::Response, 202));
+        assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
     }
 }
 
