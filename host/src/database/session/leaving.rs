@@ -86,7 +86,6 @@ impl Session {
         } else if !loan.is_open() || (loan.is_doomed() && role == Role::Call) {
             let missed = !told && !role.is_held() && loan.is_relied_on();
             seat.retire(&mut held);
-            seat.leave_room();
             drop(held);
             match missed {
                 true => self.keep(seat),

@@ -64,9 +64,11 @@ impl Seat {
         }
     }
 
-    /// Drops its connection without giving it back, which retires it.
+    /// Drops its connection without giving it back, which retires it. A seat without a connection counts no more among
+    /// those that its invocation uses, however long the guest still holds it.
     pub(in crate::database) fn retire(&self, held: &mut Option<Loan>) {
         *held = None;
+        self.leave_room();
         self.retired.store(true, Ordering::Release);
     }
 
