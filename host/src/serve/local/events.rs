@@ -9,11 +9,11 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::invoke::Call;
 use super::{Host, closed};
-use crate::event::local::{ErrorType, Invoke, Refusal};
+use crate::event::local::{ErrorType, Refusal};
 use crate::fault::{Fault, Kind};
 use crate::instance::pool::Lease;
 use crate::invocation::{Deadline, Invocation};
@@ -26,13 +26,7 @@ use crate::telemetry::line_for;
 const CLOSING: &str = "the host is closing";
 
 /// Takes an event for which nobody waits.
-pub(super) fn accept(
-    host: &Arc<Host>,
-    function: Arc<Function>,
-    invoke: Invoke,
-    request_id: String,
-    event: Bytes,
-) -> Result<(), Refusal> {
+pub(super) fn accept(host: &Arc<Host>, call: Call) -> Result<(), Refusal> {
     let permit = Arc::clone(&host.events).try_acquire_owned().map_err(|_| {
         Refusal::new(
             ErrorType::TooManyRequests,
@@ -41,26 +35,21 @@ pub(super) fn accept(
     })?;
     let shared = Arc::clone(host);
     host.tasks.spawn(async move {
-        attempts(&shared, &function, &invoke, &request_id, event).await;
+        attempts(&shared, &call).await;
         drop(permit);
     });
     Ok(())
 }
 
-async fn attempts(
-    host: &Host,
-    function: &Arc<Function>,
-    invoke: &Invoke,
-    request_id: &str,
-    event: Bytes,
-) {
+async fn attempts(host: &Host, call: &Call) {
+    let function = &*call.function;
     let mut delays = limits::EVENT_RETRY_DELAYS.iter();
     let mut failed: Option<Fault> = None;
     loop {
         let lease = lease(host, function).await;
         // The request id stays the same, by which a function can tell that it is a retry.
         let deadline = Deadline::after(function.timeout());
-        let invocation = invoke.invocation(request_id, event.clone(), deadline);
+        let invocation = call.invocation(deadline);
         let Some(lease) = lease else {
             return log_given_up(function, &invocation, failed.as_ref(), CLOSING);
         };

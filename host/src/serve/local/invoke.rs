@@ -9,7 +9,7 @@
 //! Left to others: events for which nobody waits ([`super::events`]).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -29,14 +29,55 @@ use crate::fault::{Fault, Kind};
 use crate::instance::pool::Lease;
 use crate::invocation::{Answer, Deadline, Invocation};
 use crate::limits;
-use crate::serve::Function;
-use crate::telemetry::line_for;
+use crate::serve::{Function, Handled};
+use crate::telemetry::{Output, line_for};
 
-/// What is known once a function has answered.
-struct Answered {
+/// What one call of the API asks for: how, of which function, with which event.
+pub(super) struct Call {
+    pub(super) invoke: Invoke,
+    pub(super) function: Arc<Function>,
+    pub(super) request_id: String,
+    pub(super) event: Bytes,
+}
+
+/// A call for which an invocation has begun.
+pub(super) struct Begun {
+    host: Arc<Host>,
+    call: Call,
+    since: Instant,
+    /// Until when the caller may take the answer.
+    pub(super) until: Instant,
+}
+
+/// The whole of an answer, as its caller gets it.
+struct Buffered {
     answer: Answer,
-    output_tail: Vec<u8>,
-    took: Duration,
+    log_result: Option<String>,
+}
+
+impl Call {
+    /// The invocation that it asks for, which has to be answered by this deadline.
+    pub(super) fn invocation(&self, deadline: Deadline) -> Arc<Invocation> {
+        let event = self.event.clone();
+        self.invoke.invocation(&self.request_id, event, deadline)
+    }
+}
+
+impl Begun {
+    /// The end of the invocation's log, if its caller has asked for it.
+    pub(super) fn log_result(&self, output: &Output, fault: Option<&Fault>) -> Option<String> {
+        let log_result = || {
+            let report = Report {
+                request_id: &self.call.request_id,
+                output_tail: &output.tail(),
+                fault,
+                took: self.since.elapsed(),
+                memory_mib: self.host.memory_mib(self.call.function.name()),
+            };
+            report.log_result()
+        };
+        self.call.invoke.log_tail.then(log_result)
+    }
 }
 
 /// Puts a header there, unless its value cannot be one.
@@ -46,17 +87,20 @@ pub(super) fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
     }
 }
 
-/// What a call asks for: how, of which function, with which event.
+/// Reads what a call asks for.
 pub(super) async fn asked(
     host: &Host,
+    request_id: &str,
     request: Request,
-) -> Result<(Invoke, Arc<Function>, Bytes), Refusal> {
+) -> Result<Call, Refusal> {
     let (head, body) = request.into_parts();
     match addressed(host, &head) {
-        Ok((invoke, function)) => {
-            let event = invoke.event(read(body, &invoke).await?)?;
-            Ok((invoke, function, event))
-        }
+        Ok((invoke, function)) => Ok(Call {
+            event: invoke.event(read(body, &invoke).await?)?,
+            invoke,
+            function,
+            request_id: request_id.to_owned(),
+        }),
         Err(refusal) => {
             discard(&head.headers, body).await;
             Err(refusal)
@@ -90,17 +134,18 @@ pub(super) async fn invoke(
     request_id: &str,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let (invoke, function, event) = asked(host, request).await?;
-    match invoke.invocation_type {
-        InvocationType::DryRun => Ok(empty(StatusCode::NO_CONTENT, &invoke, request_id)),
+    let call = asked(host, request_id, request).await?;
+    match call.invoke.invocation_type {
+        InvocationType::DryRun => Ok(empty(StatusCode::NO_CONTENT, &call.invoke, request_id)),
         InvocationType::Event => {
-            let response = empty(StatusCode::ACCEPTED, &invoke, request_id);
-            events::accept(host, function, invoke, request_id.to_owned(), event)?;
+            let response = empty(StatusCode::ACCEPTED, &call.invoke, request_id);
+            events::accept(host, call)?;
             Ok(response)
         }
         InvocationType::RequestResponse => {
-            let answered = run(host, function, &invoke, request_id, event).await?;
-            response(host, &invoke, request_id, answered)
+            let response = empty(StatusCode::OK, &call.invoke, request_id);
+            let buffered = run(host, call, buffer).await?;
+            Ok(filled(response, buffered))
         }
     }
 }
@@ -131,22 +176,48 @@ async fn read(mut body: Body, invoke: &Invoke) -> Result<Bytes, Refusal> {
     }
 }
 
+/// Runs an invocation in a task of its own, and waits for what `send` tells its caller of the answer. A caller that goes
+/// away before there is an instance ends the wait for it, and later nothing.
+pub(super) async fn run<T: Send + 'static, Sending: Future<Output = ()> + Send>(
+    host: &Arc<Host>,
+    call: Call,
+    send: impl FnOnce(Begun, Handled, oneshot::Sender<Result<T, Refusal>>) -> Sending + Send + 'static,
+) -> Result<T, Refusal> {
+    let (mut caller, told) = oneshot::channel();
+    let shared = Arc::clone(host);
+    host.tasks.spawn(async move {
+        let (lease, invocation) = match begin(&shared, &call, caller.closed()).await {
+            Ok(begun) => begun,
+            Err(refusal) => return drop(caller.send(Err(refusal))),
+        };
+        let begun = Begun {
+            host: shared,
+            call,
+            since: Instant::now(),
+            until: invocation.deadline.instant,
+        };
+        let environment = &begun.host.environment;
+        let handling = environment.handle(lease, &begun.call.function, invocation);
+        let handled = handling.await;
+        send(begun, handled, caller).await;
+    });
+    told.await.unwrap_or_else(|_| Err(unanswered()))
+}
+
 /// Begins an invocation when there is an instance for it, which is waited for as long as its caller is there.
-pub(super) async fn begin(
+async fn begin(
     host: &Host,
-    function: &Function,
-    invoke: &Invoke,
-    request_id: &str,
-    event: Bytes,
+    call: &Call,
     caller_leaves: impl Future<Output = ()>,
 ) -> Result<(Lease, Arc<Invocation>), Refusal> {
+    let function = &*call.function;
     let waited = tokio::select! {
         biased;
         leased = function.ready(sleep(function.timeout())) => Some(leased),
         () = caller_leaves => None,
     };
     let deadline = Deadline::after(function.timeout());
-    let invocation = invoke.invocation(request_id, event, deadline);
+    let invocation = call.invocation(deadline);
     match waited {
         Some(Ok(lease)) => Ok((lease, invocation)),
         Some(Err(fault)) => {
@@ -165,46 +236,6 @@ pub(super) async fn begin(
     }
 }
 
-/// Runs the invocation in a task of its own. A caller that goes away does not end it, once there is an instance.
-async fn run(
-    host: &Arc<Host>,
-    function: Arc<Function>,
-    invoke: &Invoke,
-    request_id: &str,
-    event: Bytes,
-) -> Result<Answered, Refusal> {
-    let (mut answer_sender, answer) = oneshot::channel();
-    let (shared, invoke, request_id) = (Arc::clone(host), invoke.clone(), request_id.to_owned());
-    host.tasks.spawn(async move {
-        let caller_leaves = answer_sender.closed();
-        let begun = begin(
-            &shared,
-            &function,
-            &invoke,
-            &request_id,
-            event,
-            caller_leaves,
-        )
-        .await;
-        let (lease, invocation) = match begun {
-            Ok(begun) => begun,
-            Err(refusal) => return drop(answer_sender.send(Err(refusal))),
-        };
-        let since = Instant::now();
-        let handling = shared.environment.handle(lease, &function, invocation);
-        let mut handled = handling.await;
-        let answered = Answered {
-            answer: handled.collect().await,
-            output_tail: handled.output().tail(),
-            took: since.elapsed(),
-        };
-        // Whether anybody is still there to read it makes no difference to the rest.
-        let _ = answer_sender.send(Ok(answered));
-        handled.settle().await;
-    });
-    answer.await.unwrap_or_else(|_| Err(unanswered()))
-}
-
 /// What is said of an invocation whose task has ended before there was an answer.
 pub(super) fn unanswered() -> Refusal {
     Refusal::new(
@@ -219,46 +250,34 @@ pub(super) fn refused_as_busy(fault: &Fault) -> Option<Refusal> {
     is_busy.then(|| Refusal::new(ErrorType::TooManyRequests, &fault.caller))
 }
 
-impl Host {
-    /// The end of an invocation's log, if its caller has asked for it.
-    pub(super) fn log_result(
-        &self,
-        invoke: &Invoke,
-        request_id: &str,
-        output_tail: &[u8],
-        fault: Option<&Fault>,
-        took: Duration,
-    ) -> Option<String> {
-        let report = Report {
-            request_id,
-            output_tail,
-            fault,
-            took,
-            memory_mib: self.memory_mib(&invoke.function.name),
-        };
-        invoke.log_tail.then(|| report.log_result())
-    }
+/// Tells the caller the whole of an answer, and then waits for the end of the invocation.
+async fn buffer(
+    begun: Begun,
+    mut handled: Handled,
+    caller: oneshot::Sender<Result<Buffered, Refusal>>,
+) {
+    let answer = handled.collect().await;
+    let fault = answer.as_ref().err();
+    let told = match fault.and_then(refused_as_busy) {
+        Some(refusal) => Err(refusal),
+        None => Ok(Buffered {
+            log_result: begun.log_result(&handled.output(), fault),
+            answer,
+        }),
+    };
+    // The invocation is ended in the same way if its caller has gone away.
+    let _ = caller.send(told);
+    handled.settle().await;
 }
 
-fn response(
-    host: &Host,
-    invoke: &Invoke,
-    request_id: &str,
-    answered: Answered,
-) -> Result<Response, Refusal> {
-    let fault = answered.answer.as_ref().err();
-    if let Some(refusal) = fault.and_then(refused_as_busy) {
-        return Err(refusal);
-    }
-    let (tail, took) = (&answered.output_tail, answered.took);
-    let log_result = host.log_result(invoke, request_id, tail, fault, took);
-    let mut response = empty(StatusCode::OK, invoke, request_id);
+/// The response with the whole of an answer in it.
+fn filled(mut response: Response, buffered: Buffered) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(log_result) = log_result {
+    if let Some(log_result) = buffered.log_result {
         insert(headers, "x-amz-log-result", &log_result);
     }
-    let body = match answered.answer {
+    let body = match buffered.answer {
         Ok(payload) => payload,
         Err(fault) => {
             headers.insert(
@@ -269,7 +288,7 @@ fn response(
         }
     };
     *response.body_mut() = Body::from(body);
-    Ok(response)
+    response
 }
 
 pub(super) fn empty(status: StatusCode, invoke: &Invoke, request_id: &str) -> Response {

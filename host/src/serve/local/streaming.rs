@@ -6,7 +6,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -19,12 +18,12 @@ use http::{HeaderValue, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Host;
-use super::invoke::{self, asked, empty, refused_as_busy, unanswered};
-use crate::event::local::{ErrorType, InvocationType, Invoke, Refusal, frames};
+use super::invoke::{Begun, asked, empty, refused_as_busy, run};
+use crate::event::local::{ErrorType, InvocationType, Refusal, frames};
 use crate::fault::Fault;
 use crate::invocation;
 use crate::limits;
-use crate::serve::Function;
+use crate::serve::Handled;
 
 /// Answers one call.
 pub(super) async fn invoke(
@@ -32,9 +31,13 @@ pub(super) async fn invoke(
     request_id: &str,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let (invoke, function, event) = asked(host, request).await?;
-    match invoke.invocation_type {
-        InvocationType::DryRun => return Ok(empty(StatusCode::NO_CONTENT, &invoke, request_id)),
+    let call = asked(host, request_id, request).await?;
+    let mut response = empty(StatusCode::OK, &call.invoke, request_id);
+    match call.invoke.invocation_type {
+        InvocationType::DryRun => {
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            return Ok(response);
+        }
         InvocationType::RequestResponse => {}
         InvocationType::Event => {
             return Err(Refusal::new(
@@ -43,66 +46,41 @@ pub(super) async fn invoke(
             ));
         }
     }
-    let mut response = empty(StatusCode::OK, &invoke, request_id);
     response.headers_mut().insert(
         CONTENT_TYPE,
         HeaderValue::from_static("application/vnd.amazon.eventstream"),
     );
-    let mut body = begin(host, function, invoke, request_id, event).await?;
-    let frames = stream::poll_fn(move |cx| body.poll_recv(cx)).map(Ok::<Bytes, Infallible>);
+    let (sender, mut frames) = mpsc::channel(1);
+    run(host, call, |begun, handled, caller| {
+        send_frames(begun, handled, caller, sender)
+    })
+    .await?;
+    let frames = stream::poll_fn(move |cx| frames.poll_recv(cx)).map(Ok::<Bytes, Infallible>);
     *response.body_mut() = Body::from_stream(frames);
     Ok(response)
 }
 
-/// Runs the invocation in a task of its own; returns the frames of its answer once there is one. A caller that goes
-/// away does not end it, once there is an instance.
-async fn begin(
-    host: &Arc<Host>,
-    function: Arc<Function>,
-    invoke: Invoke,
-    request_id: &str,
-    event: Bytes,
-) -> Result<mpsc::Receiver<Bytes>, Refusal> {
-    let (mut begun, begins) = oneshot::channel();
-    let (sender, frames) = mpsc::channel(1);
-    let shared = Arc::clone(host);
-    let request_id = request_id.to_owned();
-    host.tasks.spawn(async move {
-        let caller_leaves = begun.closed();
-        let beginning = invoke::begin(
-            &shared,
-            &function,
-            &invoke,
-            &request_id,
-            event,
-            caller_leaves,
-        );
-        let (lease, invocation) = match beginning.await {
-            Ok(begun) => begun,
-            Err(refusal) => return drop(begun.send(Err(refusal))),
-        };
-        let (since, until) = (Instant::now(), invocation.deadline.instant);
-        let handling = shared.environment.handle(lease, &function, invocation);
-        let mut handled = handling.await;
-        let response = handled.take_answer();
-        let refusal = response.as_ref().err().and_then(refused_as_busy);
-        let _ = begun.send(refusal.map_or(Ok(()), Err));
-        let output = handled.output();
-        let sending = async {
-            let fault = send(response, &sender).await.err();
-            let (fault, tail) = (fault.as_ref(), output.tail());
-            let log_result = shared.log_result(&invoke, &request_id, &tail, fault, since.elapsed());
-            let last = frames::complete(fault, log_result.as_deref());
-            let _ = sender.send(last).await;
-        };
-        let _ = tokio::time::timeout_at(until.into(), sending).await;
-        drop(sender);
-        handled.settle().await;
-    });
-    match begins.await {
-        Ok(begun) => begun.map(|()| frames),
-        Err(_) => Err(unanswered()),
-    }
+/// Tells the caller that there is an answer, sends its frames until the deadline, and then waits for the end of the
+/// invocation.
+async fn send_frames(
+    begun: Begun,
+    mut handled: Handled,
+    caller: oneshot::Sender<Result<(), Refusal>>,
+    sender: mpsc::Sender<Bytes>,
+) {
+    let answer = handled.take_answer();
+    let refusal = answer.as_ref().err().and_then(refused_as_busy);
+    let _ = caller.send(refusal.map_or(Ok(()), Err));
+    let output = handled.output();
+    let sending = async {
+        let fault = send(answer, &sender).await.err();
+        let log_result = begun.log_result(&output, fault.as_ref());
+        let last = frames::complete(fault.as_ref(), log_result.as_deref());
+        let _ = sender.send(last).await;
+    };
+    let _ = tokio::time::timeout_at(begun.until.into(), sending).await;
+    drop(sender);
+    handled.settle().await;
 }
 
 /// Sends an answer's pieces as they come. Whether anybody is still there to read them makes no
