@@ -94,8 +94,7 @@ impl Connection {
             // A piece is far smaller than what 31 bits can count.
             out.put_i32(4 + piece.len() as i32);
             out.put_slice(piece);
-            let flushing = self.in_time(async |wire| wire.flush().await);
-            if Box::pin(flushing).await.is_err() {
+            if self.flush().await.is_err() {
                 // The server's last words say more.
                 return self.finish().await.map_err(Error::unexecuted);
             }

@@ -37,17 +37,27 @@ impl Until {
             over: at(time),
         }
     }
+
+    /// Whether the request may take any time.
+    fn is_endless(self) -> bool {
+        self.cancelled.is_none() && self.over.is_none()
+    }
 }
 
 impl Connection {
     /// Waits for the server's next message, for as long as the request may take.
     pub async fn message(&mut self) -> Result<u8> {
-        match self.in_flight.until {
-            Until {
-                cancelled: None,
-                over: None,
-            } => self.wire.message().await,
-            _ => Box::pin(self.in_time(async |wire| wire.message().await)).await,
+        match self.in_flight.until.is_endless() {
+            true => self.wire.message().await,
+            false => Box::pin(self.in_time(async |wire| wire.message().await)).await,
+        }
+    }
+
+    /// Waits until the server has taken what is to be sent, for as long as the request may take.
+    pub async fn flush(&mut self) -> Result<()> {
+        match self.in_flight.until.is_endless() {
+            true => self.wire.flush().await,
+            false => Box::pin(self.in_time(async |wire| wire.flush().await)).await,
         }
     }
 
@@ -121,9 +131,8 @@ mod tests {
             later(Until::new(Some(second), Some(second))),
             Duration::ZERO
         );
-        let none = Until::new(None, None);
-        assert!(none.cancelled.is_none() && none.over.is_none());
-        let endless = Until::new(Some(Duration::MAX), None);
-        assert!(endless.cancelled.is_none() && endless.over.is_none());
+        for time in [None, Some(Duration::MAX)] {
+            assert!(Until::new(time, None).is_endless());
+        }
     }
 }
