@@ -52,7 +52,7 @@ impl Wire {
 
     /// Whether the server has said anything that nobody has read, or has ended the connection.
     pub fn has_heard(&self) -> bool {
-        self.dead || self.stream.has_heard()
+        self.is_dead() || self.stream.has_heard()
     }
 
     /// The tag of the next message, if the whole of it has arrived already.

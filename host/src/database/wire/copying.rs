@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use postgres_protocol::message::{backend, frontend};
 
-use super::Wire;
+use super::{Passage, Request, Wire};
 use crate::database::error::Result;
 
 impl Wire {
@@ -22,7 +22,7 @@ impl Wire {
     pub fn refuse_copy(&mut self) {
         // Without a zero byte in it, the text can always be sent.
         let _ = frontend::copy_fail("no data follows", &mut self.output);
-        if !self.simple && !self.sync_due {
+        if self.request == Request::Extended {
             frontend::sync(&mut self.output);
             self.doubtful = true;
         }
@@ -34,13 +34,12 @@ impl Wire {
     pub fn sync_later(&mut self) {
         frontend::flush(&mut self.output);
         self.owe();
-        self.simple = false;
-        self.sync_due = true;
+        self.request = Request::CopyAsked;
     }
 
     /// The server takes data.
     pub fn begin_copy(&mut self) {
-        self.copying_in = true;
+        self.request = Request::CopyingIn;
     }
 
     /// Sends what is waiting to be sent, without waiting for an answer.
@@ -57,15 +56,15 @@ impl Wire {
             match ready!(self.poll_read(context)) {
                 // It may have said why before it closed the connection.
                 Ok(0) | Err(_) => {
-                    self.shut = true;
+                    self.shut();
                     break;
                 }
                 Ok(_) => {}
             }
         }
-        Poll::Ready(match self.shut {
-            true => Err(self.lost()),
-            false => Ok(()),
+        Poll::Ready(match self.passage {
+            Passage::Open => Ok(()),
+            Passage::LastWords | Passage::Closed => Err(self.lost()),
         })
     }
 
@@ -76,7 +75,7 @@ impl Wire {
                 return Ok(true);
             }
             if !self.read_now() {
-                return Ok(self.dead);
+                return Ok(self.is_dead());
             }
         }
     }
@@ -100,8 +99,8 @@ impl Wire {
 
     /// Sends the `Sync` that was put off, if one was.
     pub fn end_copy(&mut self) {
-        self.copying_in = false;
-        if std::mem::take(&mut self.sync_due) {
+        if matches!(self.request, Request::CopyAsked | Request::CopyingIn) {
+            self.request = Request::Extended;
             frontend::sync(&mut self.output);
         }
     }

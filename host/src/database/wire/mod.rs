@@ -51,6 +51,30 @@ pub enum Status {
     Failed,
 }
 
+/// What may still pass between the two sides. It only gets less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Passage {
+    /// Bytes in both directions.
+    Open,
+    /// The server's last words: nothing more can be sent.
+    LastWords,
+    /// Nothing that could come, or be believed.
+    Closed,
+}
+
+/// The request that was made last, as far as it matters to how it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Request {
+    /// Of the extended protocol, with its `Sync`.
+    Extended,
+    /// Of the simple protocol, which has no `Sync`.
+    Simple,
+    /// A `COPY` of the extended protocol. Its `Sync` is still to be sent, since data may go before it.
+    CopyAsked,
+    /// The same, once the server takes data.
+    CopyingIn,
+}
+
 /// One connection's bytes.
 pub struct Wire {
     stream: Stream,
@@ -69,22 +93,14 @@ pub struct Wire {
     status: Status,
     /// How often the server has said that no transaction is open: no two that it has opened find the same.
     pub transactions: u64,
-    /// Whether nothing more can come, or be believed.
-    dead: bool,
-    /// Whether nothing more can be sent, though the server's last words may still come.
-    shut: bool,
+    passage: Passage,
     /// Bytes that have left since the request began.
     sent: u64,
     /// When something was last sent, by the wall clock: no other clock runs while frozen.
     pub sent_at: SystemTime,
     /// What was owed when the request began.
     owed_before: u32,
-    /// Whether the request is one of the simple protocol.
-    simple: bool,
-    /// Whether the server takes data for a `COPY`.
-    copying_in: bool,
-    /// Whether the `Sync` that ends the request is still to be sent.
-    sync_due: bool,
+    request: Request,
     /// Whether it is unknown if a `Sync` was answered: one readiness more may come.
     doubtful: bool,
     /// Whether the system waits for the server to take the request, however long that is.
@@ -109,14 +125,11 @@ impl Wire {
             owed: 0,
             status: Status::Idle,
             transactions: 0,
-            dead: false,
-            shut: false,
+            passage: Passage::Open,
             sent: 0,
             sent_at: established.begun,
             owed_before: 0,
-            simple: false,
-            copying_in: false,
-            sync_due: false,
+            request: Request::Extended,
             doubtful: false,
             patient: false,
             notifications: Notifications::default(),
@@ -127,10 +140,12 @@ impl Wire {
 
     /// A new request begins: from here on a loss leaves doubt only if bytes have left.
     pub fn begin(&mut self) {
-        self.dead |= self.has_ended();
+        if self.has_ended() {
+            self.end();
+        }
         if self.has_stray_answer() {
             // It would be taken for the answer to this request, as would each of those behind it for the next one's.
-            self.dead = true;
+            self.end();
             self.input.clear();
         }
         self.sent = 0;
@@ -149,7 +164,9 @@ impl Wire {
             let taken_back = self.owed.saturating_sub(self.owed_before);
             self.traffic.round_trips -= u64::from(taken_back);
             self.owed = self.owed_before;
-            self.sync_due = false;
+            if self.request == Request::CopyAsked {
+                self.request = Request::Extended;
+            }
         }
         unsent && self.owed == 0
     }
@@ -163,7 +180,7 @@ impl Wire {
     pub fn sync(&mut self) {
         frontend::sync(&mut self.output);
         self.owe();
-        self.simple = false;
+        self.request = Request::Extended;
     }
 
     /// Sends statements in the simple protocol, which the server answers with one readiness.
@@ -171,7 +188,7 @@ impl Wire {
         frontend::query(sql, &mut self.output)
             .map_err(|error| Error::Invalid(format!("the SQL text cannot be sent: {error}")))?;
         self.owe();
-        self.simple = true;
+        self.request = Request::Simple;
         Ok(())
     }
 
@@ -193,7 +210,12 @@ impl Wire {
 
     /// Ends it: nothing more is expected of the server.
     pub fn end(&mut self) {
-        self.dead = true;
+        self.passage = Passage::Closed;
+    }
+
+    /// Nothing more can be sent.
+    fn shut(&mut self) {
+        self.passage = self.passage.max(Passage::LastWords);
     }
 
     /// How many answers the server owes.
@@ -203,12 +225,12 @@ impl Wire {
 
     /// Whether the connection has ended.
     pub fn is_dead(&self) -> bool {
-        self.dead
+        self.passage == Passage::Closed
     }
 
     /// Looks, without a round trip, whether the server is still there.
     pub fn is_open(&mut self) -> bool {
-        if self.dead || self.shut {
+        if self.passage != Passage::Open {
             return false;
         }
         // While it owes an answer, the answer tells.
@@ -274,7 +296,7 @@ impl Wire {
 
     /// Reads and drops messages until the server owes nothing.
     pub async fn drain(&mut self) -> Result<()> {
-        if self.copying_in {
+        if self.request == Request::CopyingIn {
             self.refuse_copy();
         }
         self.end_copy();
@@ -289,7 +311,7 @@ impl Wire {
             consume_budget().await;
         }
         if self.doubtful {
-            self.dead = true;
+            self.end();
             return Err(self.lost());
         }
         Ok(())
@@ -304,7 +326,7 @@ impl Wire {
 
     /// Gives the connection up for an answer that makes no sense.
     pub fn garbage(&mut self, what: &str) -> Error {
-        self.dead = true;
+        self.end();
         Error::Protocol(format!(
             "the database sent something that is not PostgreSQL's protocol: {what}"
         ))

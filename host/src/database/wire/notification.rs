@@ -38,7 +38,7 @@ impl Wire {
                 Some(backend::NOTIFICATION_RESPONSE_TAG) => self.take_notification(),
                 Some(backend::NOTICE_RESPONSE_TAG) => self.take_notice(),
                 Some(backend::ERROR_RESPONSE_TAG) => {
-                    self.dead = true;
+                    self.end();
                     return Err(reply::error(self));
                 }
                 Some(_) => {}

@@ -23,7 +23,7 @@ impl Wire {
 
     /// Sends `Terminate` if that needs no waiting: nothing is unanswered or unsent, and the socket takes it.
     pub fn terminate(&mut self) {
-        if self.owed == 0 && self.output.is_empty() && !self.dead {
+        if self.owed == 0 && self.output.is_empty() && !self.is_dead() {
             frontend::terminate(&mut self.output);
             let mut context = Context::from_waker(std::task::Waker::noop());
             let _ = self.poll_write(&mut context);

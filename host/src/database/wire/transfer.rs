@@ -13,14 +13,14 @@ use bytes::Buf;
 use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
-use super::{READ_BYTES, Wire};
+use super::{Passage, READ_BYTES, Wire};
 use crate::database::error::Result;
 use crate::limits;
 
 impl Wire {
     /// Moves bytes until some have arrived.
     pub(super) async fn transfer(&mut self) -> Result<()> {
-        if self.dead {
+        if self.is_dead() {
             return Err(self.lost());
         }
         let received = poll_fn(|context| {
@@ -31,7 +31,7 @@ impl Wire {
         .await;
         match received {
             Ok(0) | Err(_) => {
-                self.dead = true;
+                self.end();
                 Err(self.lost())
             }
             Ok(_) => Ok(()),
@@ -51,7 +51,7 @@ impl Wire {
     /// Writes as much as the socket takes. Ready when nothing is left to write, or nothing can be.
     pub(super) fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while !self.output.is_empty() {
-            if self.shut {
+            if self.passage != Passage::Open {
                 self.output.clear();
                 break;
             }
@@ -66,14 +66,14 @@ impl Wire {
                     self.traffic.sent_bytes += written as u64;
                 }
                 // The server may have said why before it closed the connection.
-                Poll::Ready(Ok(_) | Err(_)) => self.shut = true,
+                Poll::Ready(Ok(_) | Err(_)) => self.shut(),
                 Poll::Pending => return Poll::Pending,
             }
         }
         match Pin::new(&mut self.stream).poll_flush(context) {
             Poll::Ready(Ok(())) => Poll::Ready(()),
             Poll::Ready(Err(_)) => {
-                self.shut = true;
+                self.shut();
                 Poll::Ready(())
             }
             Poll::Pending => Poll::Pending,
