@@ -56,7 +56,8 @@ impl Function {
     pub fn session(&self, deadline: Deadline) -> Arc<Session> {
         let grants = Grants::without_event(&self.permissions);
         let account = Account::outside(&self.config.name, "");
-        Session::new(self.databases.clone(), grants, account, deadline, false)
+        let (databases, freezes) = (self.databases.clone(), false);
+        Session::new(databases, grants, account, deadline, freezes)
     }
 
     /// How long an invocation may take where the event does not say it.

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use super::Session;
 use super::grants::Meter;
+use super::leaving::Loss;
 use super::seat::{Flow, Role, Seat};
-use super::turn::{Claim, tells_of_loss};
+use super::turn::Claim;
 use crate::database::connection::batch::{Batch, Rest};
 use crate::database::connection::exchange::Started;
 use crate::database::error::{Error, Result};
@@ -130,7 +131,7 @@ impl Cursor {
                     self.seat.stop_flow();
                 }
                 if !self.seat.role().is_held() {
-                    self.session.leave(&self.seat, tells_of_loss(&fetched));
+                    self.session.leave(&self.seat, Loss::told_by(&fetched));
                 }
             }
         }

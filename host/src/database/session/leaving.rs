@@ -18,9 +18,30 @@ use super::work::Work;
 use crate::database::Database;
 use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
+use crate::database::server_error::Verdict;
 use crate::database::sql::ending::{begins_anew, ends_somewhere};
 use crate::limits;
 use crate::lock::lock;
+
+/// What the guest knows of the connection that it leaves, if that is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::database) enum Loss {
+    /// It knows, and counts on nothing there.
+    Told,
+    /// It may count on what was left there, and is told by the next call.
+    Untold,
+}
+
+impl Loss {
+    /// The result of a call may say that the connection is lost. Another error may come just before its end, and tell
+    /// the guest nothing of that.
+    pub(in crate::database) fn told_by<R>(result: &Result<R>) -> Self {
+        match result.as_ref().err().map(Error::verdict) {
+            Some(Verdict::Lost) => Self::Told,
+            Some(Verdict::Demoted | Verdict::Usable) | None => Self::Untold,
+        }
+    }
+}
 
 impl Session {
     /// The rows or data that a seat's connection has yet to send, or expects, end here.
@@ -51,14 +72,14 @@ impl Session {
     /// The guest no longer holds a seat.
     pub(in crate::database) fn release(self: &Arc<Self>, seat: &Arc<Seat>) {
         // Whatever has its turn now, what the host does there by itself included, leaves it to the guest.
-        if seat.is_flowing() || !self.leave(seat, true) {
+        if seat.is_flowing() || !self.leave(seat, Loss::Told) {
             self.settle_later(seat);
         }
     }
 
-    /// Ends the use of a seat: its connection goes back, stays, or is made clean first. `told` if
-    /// the guest knows already what may be wrong with it. False if somebody else has the turn.
-    pub(in crate::database) fn leave(self: &Arc<Self>, seat: &Arc<Seat>, told: bool) -> bool {
+    /// Ends the use of a seat: its connection goes back, stays, or is made clean first. False if somebody else has the
+    /// turn.
+    pub(in crate::database) fn leave(self: &Arc<Self>, seat: &Arc<Seat>, loss: Loss) -> bool {
         let Ok(mut held) = seat.loan.try_lock() else {
             // Who has it, or is next, will leave it.
             return false;
@@ -84,7 +105,8 @@ impl Session {
                 self.kept_changed.notify_waiters();
             }
         } else if !loan.is_open() || (loan.is_doomed() && role == Role::Call) {
-            let missed = !told && !role.is_held() && loan.is_relied_on();
+            let is_untold = loss == Loss::Untold;
+            let missed = is_untold && !role.is_held() && loan.is_relied_on();
             seat.retire(&mut held);
             drop(held);
             match missed {
@@ -195,7 +217,7 @@ impl Session {
     /// Ends the use of a seat by calls, of which none may be left to do so.
     fn leave_unless_held(self: &Arc<Self>, seat: &Arc<Seat>) {
         if !seat.role().is_held() {
-            self.leave(seat, false);
+            self.leave(seat, Loss::Untold);
         }
     }
 

@@ -32,6 +32,7 @@ use crate::lock::lock;
 use crate::telemetry::Account;
 use buffered_rows::AllBufferedRows;
 use grants::Grants;
+use leaving::Loss;
 
 mod borrowing;
 mod buffered_rows;
@@ -55,7 +56,7 @@ use pinned::Pinned;
 use repetition::Repetitions;
 use seat::{Role, Seat};
 use transaction::{Options, Transaction};
-use turn::{Claim, Renewal, tells_of_loss};
+use turn::{Claim, Renewal};
 use work::Work;
 
 /// The loans of one invocation.
@@ -241,7 +242,7 @@ impl Session {
             let seat = self.seat(&database, work.timeout()).await?;
             let result = self.run_on(&seat, &work, None).await;
             if !repetitions.admit(&seat, &result) {
-                if tells_of_loss(&result) {
+                if Loss::told_by(&result) == Loss::Told {
                     self.lose_beginning(&seat, &work);
                 }
                 return result.map(|done| (done, seat));

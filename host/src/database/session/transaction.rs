@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Session;
+use super::leaving::Loss;
 use super::savepoint::{Control, Savepoint, seen};
 use super::seat::{Role, Seat};
 use super::shared;
@@ -145,7 +146,7 @@ impl Transaction {
             }
         }
         if self.seat.role() == Role::Transaction {
-            self.session.leave(&self.seat, true);
+            self.session.leave(&self.seat, Loss::Told);
         }
         concluded
     }

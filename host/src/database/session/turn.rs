@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::MutexGuard;
 
 use super::Session;
-use super::leaving::IfGivenUp;
+use super::leaving::{IfGivenUp, Loss};
 use super::notices;
 use super::seat::{Flow, Role, Seat};
 use super::work::{Ending, Work};
@@ -99,13 +99,6 @@ impl Seat {
             ))
         })
     }
-}
-
-/// Whether the guest learns by this that the connection is lost. Another error may come just before its end, of which
-/// the guest knows nothing then.
-pub(in crate::database) fn tells_of_loss<R>(result: &Result<R>) -> bool {
-    let verdict = result.as_ref().err().map(Error::verdict);
-    matches!(verdict, Some(Verdict::Lost))
 }
 
 /// Whether the connection was lost, and nothing was done there.
@@ -221,7 +214,7 @@ impl Session {
         // At the end of the session all are settled, and nobody waits for what is begun here.
         let leaves = !seat.role().is_held() || matches!(result, Err(Error::ConnectionLost { .. }));
         if leaves && !self.has_ended() {
-            self.leave(seat, tells_of_loss(&result));
+            self.leave(seat, Loss::told_by(&result));
         }
         result
     }
