@@ -14,13 +14,10 @@
 //!
 //! Left to others: who may use it and for how long it is kept ([`pool`], [`reuse`]).
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use futures_util::task::AtomicWaker;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::config::FunctionConfig;
@@ -46,6 +43,7 @@ mod pausing;
 pub mod pool;
 mod random;
 pub mod reuse;
+mod stage;
 pub mod state;
 mod stdio;
 pub mod ticker;
@@ -58,6 +56,7 @@ use engine::Engine;
 use host_calls::HostCalls;
 use keeper::Keeper;
 use reuse::{Life, Rule};
+use stage::{Lifecycle, Stage};
 use state::State;
 use workers::{Heritage, Workers};
 
@@ -108,19 +107,14 @@ pub struct Instance {
     rule: Rule,
     /// Invocations that use it now.
     leases: AtomicU32,
-    /// Whether it takes no new ones.
-    retired: AtomicBool,
     /// Whether its successor was begun.
     succeeded: AtomicBool,
 }
 
 /// What the handle and the keeper know of each other.
 struct Vitals {
-    condemned: AtomicBool,
-    /// Whether no invocation will come any more, while there is work that earlier ones have left.
-    winding_down: AtomicBool,
-    /// Wakes the keeper when one of these two flags is set.
-    ending: AtomicWaker,
+    /// How far it is on its way to its end.
+    lifecycle: Lifecycle,
     /// Invocations that were begun.
     invocations: AtomicU64,
     /// Those that have left work in it.
@@ -146,9 +140,7 @@ impl Instance {
         room: OwnedSemaphorePermit,
     ) -> Arc<Self> {
         let vitals = Arc::new(Vitals {
-            condemned: AtomicBool::new(false),
-            winding_down: AtomicBool::new(false),
-            ending: AtomicWaker::new(),
+            lifecycle: Lifecycle::new(),
             invocations: AtomicU64::new(0),
             suspended: AtomicU32::new(0),
             paused: watch::Sender::new(None),
@@ -173,7 +165,6 @@ impl Instance {
             vitals,
             rule: Rule::of(&blueprint.config, jitter),
             leases: AtomicU32::new(0),
-            retired: AtomicBool::new(false),
             succeeded: AtomicBool::new(false),
         })
     }
@@ -213,6 +204,11 @@ impl Instance {
         matches!(*self.vitals.built.borrow(), Some(Ok(())))
     }
 
+    /// It takes no new invocations from now on.
+    fn retire(&self) {
+        self.vitals.lifecycle.reach(Stage::Retired);
+    }
+
     /// Ends the instance at once, wherever its guest is.
     pub fn condemn(&self) {
         self.vitals.condemn();
@@ -220,19 +216,19 @@ impl Instance {
 
     /// Whether it has ended, or is about to.
     fn is_condemned(&self) -> bool {
-        self.vitals.condemned.load(Ordering::Acquire)
+        self.vitals.is_condemned()
     }
 
     /// Ends a retired instance once no invocation is left in it. Suspended work in it goes on until it is done.
     fn end_if_left(&self) {
-        let retired = self.retired.load(Ordering::SeqCst);
-        if !retired || self.leases.load(Ordering::SeqCst) > 0 {
+        let lifecycle = &self.vitals.lifecycle;
+        if !lifecycle.has_reached(Stage::Retired) || self.leases.load(Ordering::SeqCst) > 0 {
             return;
         }
-        match self.vitals.suspended.load(Ordering::SeqCst) {
-            0 => self.condemn(),
-            _ => self.vitals.wind_down(),
-        }
+        lifecycle.reach(match self.vitals.suspended.load(Ordering::SeqCst) {
+            0 => Stage::Condemned,
+            _ => Stage::WindingDown,
+        });
     }
 
     /// To be called when an invocation was given up. From then on watches the instance, and ends it if an
@@ -254,7 +250,7 @@ impl Instance {
                     vitals.host_calls.mark_stuck();
                     vitals.condemn();
                 }
-                if vitals.condemned.load(Ordering::Acquire) {
+                if vitals.is_condemned() {
                     return;
                 }
                 earlier = call;
@@ -286,13 +282,19 @@ impl Vitals {
     }
 
     fn condemn(&self) {
-        self.condemned.store(true, Ordering::Release);
-        self.ending.wake();
+        self.lifecycle.reach(Stage::Condemned);
     }
 
-    fn wind_down(&self) {
-        self.winding_down.store(true, Ordering::Release);
-        self.ending.wake();
+    fn is_condemned(&self) -> bool {
+        self.lifecycle.has_reached(Stage::Condemned)
+    }
+
+    async fn condemned(&self) {
+        self.lifecycle.reached(Stage::Condemned).await;
+    }
+
+    async fn winding_down(&self) {
+        self.lifecycle.reached(Stage::WindingDown).await;
     }
 
     /// An invocation leaves work in it.
@@ -303,27 +305,5 @@ impl Vitals {
     /// That is done, or has ended.
     fn end_suspended(&self) {
         self.suspended.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    async fn condemned(&self) {
-        self.wait_for(&self.condemned).await;
-    }
-
-    async fn winding_down(&self) {
-        self.wait_for(&self.winding_down).await;
-    }
-
-    /// Waits until this flag is set. Only the keeper waits, and asks each time it wakes, so this has to be
-    /// cheap.
-    async fn wait_for(&self, flag: &AtomicBool) {
-        poll_fn(|cx| {
-            // Registered before the look, since the flag may be set between the two.
-            self.ending.register(cx.waker());
-            match flag.load(Ordering::Acquire) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }
-        })
-        .await;
     }
 }

@@ -218,7 +218,7 @@ impl InstancePool {
         self.permits.close();
         self.build_no_more();
         for instance in self.instances().drain(..) {
-            instance.retired.store(true, Ordering::SeqCst);
+            instance.retire();
             match instance.leases.load(Ordering::SeqCst) {
                 0 => instance.end_if_left(),
                 _ => instance.condemn(),
@@ -252,7 +252,7 @@ impl InstancePool {
     }
 
     fn retire(&self, instance: &Arc<Instance>) {
-        instance.retired.store(true, Ordering::SeqCst);
+        instance.retire();
         self.instances()
             .retain(|other| !Arc::ptr_eq(other, instance));
     }
