@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Session;
+use super::flow::Flow;
 use super::grants::Meter;
-use super::seat::{Flow, Seat};
+use super::seat::Seat;
 use super::turn::Claim;
 use crate::database::error::{Error, Result};
 use crate::limits;

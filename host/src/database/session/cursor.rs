@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Session;
+use super::flow::Flow;
 use super::grants::Meter;
 use super::leaving::Loss;
-use super::seat::{Flow, Role, Seat};
+use super::seat::{Role, Seat};
 use super::turn::Claim;
 use crate::database::connection::batch::{Batch, Rest};
 use crate::database::connection::exchange::Started;

@@ -38,6 +38,7 @@ mod borrowing;
 mod buffered_rows;
 pub mod copy;
 pub mod cursor;
+mod flow;
 pub mod grants;
 mod leaving;
 mod notices;

@@ -3,6 +3,7 @@
 //! Promises: what is begun here may be given up at any await, and is then done by whoever has the seat next; what
 //! cannot be done in time costs the connection, unless nothing has to be ended and rows are only on their way.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,31 +14,79 @@ use crate::database::pool::Loan;
 use crate::lock::lock;
 use crate::telemetry::line_of;
 
+/// What has to be ended on a seat's connection before it is used again.
+#[derive(Default)]
+pub(super) struct Untidied {
+    /// Whether the call under way was given up.
+    given_up: AtomicBool,
+    /// Whether the transaction that is open was dropped.
+    dropped: AtomicBool,
+    /// Whether the transaction that is open is to fail: the guest was told that a call in it has, of which the server
+    /// does not know that.
+    fails_later: AtomicBool,
+    /// The portals whose rows nobody will read any more.
+    ended_portals: Mutex<Vec<String>>,
+}
+
 impl Seat {
+    /// Nobody waits for the call under way any more.
+    pub(in crate::database) fn give_up(&self) {
+        self.untidied.given_up.store(true, Ordering::Release);
+        self.stop_flow();
+    }
+
+    /// Nobody will end the transaction that is open.
+    pub(in crate::database) fn drop_transaction(&self) {
+        self.untidied.dropped.store(true, Ordering::Release);
+        self.stop_flow();
+    }
+
+    /// The guest is told that a call has failed, of which the server does not know that: nothing more is done in the
+    /// transaction that is open, if one is, before that has failed as well.
+    pub(in crate::database) fn fail_later(&self) {
+        self.untidied.fails_later.store(true, Ordering::Release);
+    }
+
+    /// The same where the guest is told by this error that what it read in this transaction was too much, though the
+    /// server has done all of it. Another transaction may be open by now: nothing is the matter with that.
+    pub(in crate::database) fn fail_with(&self, transaction: u64, error: &Error) {
+        let is_open = transaction == self.transaction();
+        if is_open && matches!(error, Error::Capped(_) | Error::TooLarge(_)) {
+            self.fail_later();
+        }
+    }
+
+    /// Nobody will read the rows of this portal any more.
+    pub(super) fn end_portal(&self, name: String) {
+        lock(&self.untidied.ended_portals).push(name);
+    }
+
     /// Frees the connection of what nobody waits for: a call that was given up, rows that will not be
     /// read, a transaction that was dropped.
     pub(in crate::database) async fn tidy(&self, loan: &mut Loan) -> Result<()> {
         // What is done here is no part of the call that was made last, or of the next one.
         loan.per_loan.request_time = None;
-        for portal in std::mem::take(&mut *lock(&self.ended_portals)) {
+        for portal in std::mem::take(&mut *lock(&self.untidied.ended_portals)) {
             loan.forget_portal(&portal);
         }
         // Whoever gave it up still hears what was said until then.
         self.log_notices(loan);
-        if self.fails_later.swap(false, Ordering::AcqRel) {
+        if self.untidied.fails_later.swap(false, Ordering::AcqRel) {
             loan.fail_later();
         }
         // Each is done with only when it is done: this may itself be given up. Nobody needs the transaction to go well
         // that is rolled back.
-        if self.given_up.load(Ordering::Acquire) || self.dropped.load(Ordering::Acquire) {
+        if self.untidied.given_up.load(Ordering::Acquire)
+            || self.untidied.dropped.load(Ordering::Acquire)
+        {
             loan.give_up().await?;
-            self.given_up.store(false, Ordering::Release);
+            self.untidied.given_up.store(false, Ordering::Release);
         } else {
             loan.abandon_rows().await?;
         }
-        if self.dropped.load(Ordering::Acquire) {
+        if self.untidied.dropped.load(Ordering::Acquire) {
             loan.roll_back().await?;
-            self.dropped.store(false, Ordering::Release);
+            self.untidied.dropped.store(false, Ordering::Release);
         }
         loan.fail_transaction().await
     }
@@ -51,7 +100,11 @@ impl Seat {
         }
         let Some(loan) = held.as_mut() else { return };
         let is_set = |flag: &AtomicBool| flag.load(Ordering::Acquire);
-        let ends = [&self.given_up, &self.dropped, &self.fails_later];
+        let ends = [
+            &self.untidied.given_up,
+            &self.untidied.dropped,
+            &self.untidied.fails_later,
+        ];
         let reads_on = loan.reads_on() && !ends.into_iter().any(is_set);
         match tokio::time::timeout(within, self.tidy(loan)).await {
             Ok(Ok(())) => self.look_at(loan),

@@ -5,15 +5,16 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::MutexGuard;
+use tokio::sync::{MutexGuard, Notify};
 
 use super::Session;
+use super::flow::Flow;
 use super::leaving::{IfGivenUp, Loss};
 use super::notices;
-use super::seat::{Flow, Role, Seat};
+use super::seat::{Role, Seat};
 use super::work::{Ending, Work};
 use crate::database::Database;
 use crate::database::connection::Terms;
@@ -45,6 +46,41 @@ pub(in crate::database) struct Renewal<'a> {
     pub(in crate::database) fresh: &'a AtomicBool,
 }
 
+/// The calls on one seat, and their turns.
+#[derive(Default)]
+pub(super) struct Turns {
+    /// How many calls use it, or wait for it.
+    calls: AtomicUsize,
+    /// How many turns were asked for that are not over, and the number of the last one.
+    asked: AtomicUsize,
+    last: AtomicU64,
+}
+
+/// One of the calls that are counted, however it ends.
+struct Calling<'a> {
+    seat: &'a Seat,
+    /// Tells that the seat may be free for others.
+    freed: &'a Notify,
+}
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        self.seat.turns.calls.fetch_sub(1, Ordering::AcqRel);
+        if self.seat.role() == Role::Kept {
+            self.freed.notify_waiters();
+        }
+    }
+}
+
+/// A turn that was asked for and is not over, however it ends.
+struct Turn<'a>(&'a AtomicUsize);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl Claim {
     /// To go on with what flows.
     pub(in crate::database) fn to_go_on(flow: Option<Flow>) -> Self {
@@ -56,10 +92,34 @@ impl Claim {
 }
 
 impl Seat {
+    /// Whether nothing of the guest's is under way on it. What the host does there by itself ends soon.
+    pub(in crate::database) fn is_free(&self) -> bool {
+        self.turns.calls.load(Ordering::Acquire) == 0 && !self.is_flowing()
+    }
+
+    /// A call uses it, or waits for it, until this is dropped; then who waits for a kept one is told.
+    pub(in crate::database) fn begin_call<'a>(&'a self, freed: &'a Notify) -> impl Drop + use<'a> {
+        self.turns.calls.fetch_add(1, Ordering::AcqRel);
+        Calling { seat: self, freed }
+    }
+
+    /// A turn is asked for, of this number, and is not over until this is dropped.
+    pub(in crate::database) fn begin_turn(&self, number: u64) -> impl Drop + use<'_> {
+        self.turns.asked.fetch_add(1, Ordering::AcqRel);
+        self.turns.last.store(number, Ordering::Release);
+        Turn(&self.turns.asked)
+    }
+
+    /// The number of the last turn, if nothing is under way on its connection.
+    pub(in crate::database) fn stands_still(&self) -> Option<u64> {
+        let rests = self.turns.asked.load(Ordering::Acquire) == 0;
+        rests.then(|| self.turns.last.load(Ordering::Acquire))
+    }
+
     async fn run_in_turn<W: Work>(&self, loan: &mut Loan, work: &W) -> Result<W::Done> {
         if work.ending() == Some(Ending::Rollback) {
             // What is still on its way is ended, however long it would take.
-            self.given_up.store(true, Ordering::Release);
+            self.give_up();
         }
         self.tidy(loan).await.map_err(Error::unexecuted)?;
         // Whoever made the last one may have given it up half-way.
