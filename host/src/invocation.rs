@@ -1,7 +1,7 @@
 //! One event being handled: the vocabulary that both front doors and the engine share.
 //!
 //! A front door ([`crate::event`]) turns what it received into an [`Invocation`]; the engine turns
-//! that into a [`Response`]. Neither knows where the other comes from or goes to.
+//! that into a [`Answer`]. Neither knows where the other comes from or goes to.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,12 +13,12 @@ use futures_util::stream::BoxStream;
 use crate::fault::{Fault, Kind};
 use crate::limits;
 
-/// What the caller gets whole: the function's bytes as they are, or why there are none.
-pub type Answer = Result<Bytes, Fault>;
+/// The whole of an answer: the function's bytes as they are, or why there are none.
+pub type WholeAnswer = Result<Bytes, Fault>;
 
 /// What the caller gets.
 #[derive(Debug)]
-pub enum Response {
+pub enum Answer {
     /// All of it.
     Whole(Bytes),
     /// It is sent while it is made.
@@ -43,9 +43,9 @@ impl fmt::Debug for Streamed {
     }
 }
 
-impl Response {
+impl Answer {
     /// All of it, for a caller who gets it whole.
-    pub async fn collect(self) -> Answer {
+    pub async fn collect(self) -> WholeAnswer {
         match self {
             Self::Whole(bytes) => Ok(bytes),
             Self::Streamed(mut streamed) => {

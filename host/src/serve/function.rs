@@ -23,7 +23,7 @@ use crate::instance::Job;
 use crate::instance::answered::{Answered, Body};
 use crate::instance::pool::{InstancePool, Lease};
 use crate::instance::ticker::Watch;
-use crate::invocation::{Deadline, Invocation, Response};
+use crate::invocation::{Answer, Deadline, Invocation};
 use crate::limits;
 use crate::telemetry::{Account, Output};
 
@@ -37,7 +37,7 @@ pub struct Function {
 
 /// What comes of handing an invocation to an instance.
 pub(super) struct Called {
-    pub(super) answer: Result<Response, Fault>,
+    pub(super) answer: Result<Answer, Fault>,
     pub(super) after_work: Option<AfterWork>,
 }
 

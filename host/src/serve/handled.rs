@@ -16,13 +16,13 @@ use super::after::{AfterWork, Suspension};
 use super::report;
 use crate::database::session::Session;
 use crate::fault::Fault;
-use crate::invocation::{Answer, Response};
+use crate::invocation::{Answer, WholeAnswer};
 use crate::telemetry::{Account, Output, line_of};
 
 /// An invocation that has its answer, but whose loans are still out.
 pub struct Handled {
     /// What the caller gets, until it is taken.
-    pub(super) answer: Result<Response, Fault>,
+    pub(super) answer: Result<Answer, Fault>,
     /// What goes on after that.
     pub(super) after_work: Option<PendingAfterWork>,
     pub(super) output: Arc<Output>,
@@ -51,13 +51,13 @@ impl Handled {
     }
 
     /// The whole answer, for a caller who does not take it as a stream.
-    pub async fn collect(&mut self) -> Answer {
+    pub async fn collect(&mut self) -> WholeAnswer {
         self.take_answer()?.collect().await
     }
 
     /// What the caller gets; an empty answer when it was taken before.
-    pub fn take_answer(&mut self) -> Result<Response, Fault> {
-        std::mem::replace(&mut self.answer, Ok(Response::Whole(Bytes::new())))
+    pub fn take_answer(&mut self) -> Result<Answer, Fault> {
+        std::mem::replace(&mut self.answer, Ok(Answer::Whole(Bytes::new())))
     }
 
     /// Whether there is work after the answer that the next event is to wait for.

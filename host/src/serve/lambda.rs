@@ -31,7 +31,7 @@ use super::drain::{Drain, unless, unless_ending};
 use super::{Environment, Function, Handled, cut_short, report};
 use crate::event::lambda::{Error, Failures, Receipt, Received, RuntimeApi, SlotAfter};
 use crate::fault::{Fault, Kind};
-use crate::invocation::{Answer, Response, Streamed};
+use crate::invocation::{Answer, Streamed, WholeAnswer};
 use crate::limits;
 use crate::telemetry::line_for;
 
@@ -234,8 +234,8 @@ impl Slot {
             freezes: self.environment.freezes,
         };
         match answer {
-            Ok(Response::Streamed(streamed)) => answering.stream(streamed, out_of_time).await,
-            Ok(Response::Whole(bytes)) => answering.post(Ok(bytes), out_of_time).await,
+            Ok(Answer::Streamed(streamed)) => answering.stream(streamed, out_of_time).await,
+            Ok(Answer::Whole(bytes)) => answering.post(Ok(bytes), out_of_time).await,
             Err(fault) => answering.post(Err(fault), out_of_time).await,
         }
     }
@@ -281,7 +281,7 @@ impl Answering<'_> {
     /// has, that is settled first.
     async fn post(
         self,
-        answer: Answer,
+        answer: WholeAnswer,
         mut out_of_time: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), Error> {
         let posted = {

@@ -20,7 +20,7 @@ use crate::fault::{Fault, Kind};
 use crate::instance::answered::{Body, Flow};
 use crate::instance::ticker::Watch;
 use crate::interface::bindings::hearth::function::invocation::HttpHead;
-use crate::invocation::{Invocation, Response, Streamed, fits};
+use crate::invocation::{Answer, Invocation, Streamed, fits};
 use crate::limits;
 use crate::telemetry::Account;
 
@@ -29,7 +29,7 @@ pub(super) fn whole(
     form: config::ResponseForm,
     head: Option<&HttpHead>,
     bytes: Bytes,
-) -> Result<Response, Fault> {
+) -> Result<Answer, Fault> {
     let bytes = match (form, head) {
         (config::ResponseForm::Buffered, None) => bytes,
         (config::ResponseForm::Buffered, Some(head)) => http::document(head, &bytes)?,
@@ -39,7 +39,7 @@ pub(super) fn whole(
         }
     };
     fits(bytes.len(), limits::PAYLOAD_BYTES_MAX)?;
-    Ok(Response::Whole(bytes))
+    Ok(Answer::Whole(bytes))
 }
 
 /// The answer with this body, in its form.
@@ -48,7 +48,7 @@ pub(super) async fn respond(
     head: Option<HttpHead>,
     body: Body,
     bounds: Bounds,
-) -> Result<Response, Fault> {
+) -> Result<Answer, Fault> {
     let flow = match body {
         Body::Whole(bytes) => return whole(form, head.as_ref(), bytes),
         Body::Failed(fault) => return Err(fault),
@@ -67,7 +67,7 @@ pub(super) async fn respond(
     });
     match form {
         config::ResponseForm::Buffered => {
-            let collected = Response::Streamed(Streamed {
+            let collected = Answer::Streamed(Streamed {
                 http: false,
                 pieces: pieces.boxed(),
             });
@@ -87,7 +87,7 @@ fn streamed(
     head: Option<&HttpHead>,
     content_type: &str,
     pieces: BoxStream<'static, Result<Bytes, Fault>>,
-) -> Result<Response, Fault> {
+) -> Result<Answer, Fault> {
     let http = form == config::ResponseForm::HttpStream;
     let pieces = match (http, head) {
         (true, head) => {
@@ -103,7 +103,7 @@ fn streamed(
             ));
         }
     };
-    Ok(Response::Streamed(Streamed { http, pieces }))
+    Ok(Answer::Streamed(Streamed { http, pieces }))
 }
 
 /// The head and then the pieces, once the first piece is there. A fault before that goes out without the head,

@@ -15,7 +15,7 @@ use super::backoff::pause;
 use super::endpoint::Endpoint;
 use super::reply_timeout::Attempt;
 use super::{Error, Receipt, posting};
-use crate::invocation::Answer;
+use crate::invocation::WholeAnswer;
 use crate::telemetry::line_for;
 
 /// The answer of one slot that is on its way.
@@ -53,7 +53,7 @@ impl BackgroundPost {
     }
 
     /// Begins to post an answer; it is the last attempt, if it was posted before.
-    pub(super) fn post(&mut self, receipt: Receipt, answer: Answer, attempt: Attempt) {
+    pub(super) fn post(&mut self, receipt: Receipt, answer: WholeAnswer, attempt: Attempt) {
         let idle = self.idle.take();
         let endpoint = idle.unwrap_or_else(|| self.template.another());
         // Spawned, so it starts only once the slot waits for the next event. If it were posted first, its
@@ -100,7 +100,7 @@ impl BackgroundPost {
 async fn post_until_taken(
     mut endpoint: Endpoint,
     receipt: Receipt,
-    answer: Answer,
+    answer: WholeAnswer,
     mut attempt: Attempt,
 ) -> (Endpoint, Result<(), Error>) {
     let mut failures = 0;

@@ -20,7 +20,7 @@ use http::header::HeaderValue;
 use http::{Method, StatusCode};
 
 use crate::fault::{Fault, Kind};
-use crate::invocation::{Answer, Invocation};
+use crate::invocation::{Invocation, WholeAnswer};
 use crate::limits;
 use crate::telemetry::line_for;
 use background_post::BackgroundPost;
@@ -65,7 +65,7 @@ pub struct RuntimeApi {
     endpoint: Endpoint,
     identity: FunctionIdentity,
     /// The answer that could not be posted yet.
-    undelivered: Option<(Receipt, Answer)>,
+    undelivered: Option<(Receipt, WholeAnswer)>,
     /// Posts answers while the next event is asked for, where that is allowed.
     background: Option<BackgroundPost>,
 }
@@ -196,7 +196,7 @@ impl RuntimeApi {
     pub async fn answer(
         &mut self,
         receipt: &Receipt,
-        answer: Answer,
+        answer: WholeAnswer,
         slot: SlotAfter,
     ) -> Result<(), Error> {
         let background = self.background.as_mut().filter(|_| slot == SlotAfter::Free);

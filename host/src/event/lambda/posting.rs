@@ -17,7 +17,7 @@ use super::refusals::judged;
 use super::reply_timeout::{Attempt, Limit};
 use super::{Error, JSON, Receipt};
 use crate::fault::Fault;
-use crate::invocation::{Answer, unix_ms_now};
+use crate::invocation::{WholeAnswer, unix_ms_now};
 use crate::limits;
 
 const INVOCATION: &str = "/2018-06-01/runtime/invocation";
@@ -64,7 +64,7 @@ pub(super) struct Post<'a> {
 pub(super) async fn answer(
     endpoint: &mut Endpoint,
     receipt: &Receipt,
-    answer: &Answer,
+    answer: &WholeAnswer,
     attempt: Attempt,
 ) -> Result<(), Error> {
     let (place, body, fault, what) = match answer {

@@ -27,7 +27,7 @@ use super::{Host, events};
 use crate::event::local::{ErrorType, InvocationType, Invoke, Refusal, VERSION};
 use crate::fault::{Fault, Kind};
 use crate::instance::pool::Lease;
-use crate::invocation::{Answer, Deadline, Invocation};
+use crate::invocation::{Deadline, Invocation, WholeAnswer};
 use crate::limits;
 use crate::serve::{Function, Handled};
 use crate::telemetry::{Output, line_for};
@@ -51,7 +51,7 @@ pub(super) struct Begun {
 
 /// The whole of an answer, as its caller gets it.
 struct Buffered {
-    answer: Answer,
+    answer: WholeAnswer,
     log_result: Option<String>,
 }
 

@@ -21,7 +21,7 @@ use super::Host;
 use super::invoke::{Begun, asked, empty, refused_as_busy, run};
 use crate::event::local::{ErrorType, InvocationType, Refusal, frames};
 use crate::fault::Fault;
-use crate::invocation;
+use crate::invocation::Answer;
 use crate::limits;
 use crate::serve::Handled;
 
@@ -85,12 +85,9 @@ async fn send_frames(
 
 /// Sends an answer's pieces as they come. Whether anybody is still there to read them makes no
 /// difference to the caller of this, but the function learns of it.
-async fn send(
-    response: Result<invocation::Response, Fault>,
-    frames: &mpsc::Sender<Bytes>,
-) -> Result<(), Fault> {
-    match response? {
-        invocation::Response::Whole(mut bytes) => {
+async fn send(answer: Result<Answer, Fault>, frames: &mpsc::Sender<Bytes>) -> Result<(), Fault> {
+    match answer? {
+        Answer::Whole(mut bytes) => {
             while !bytes.is_empty() {
                 let piece = bytes.split_to(bytes.len().min(limits::STREAM_PIECE_BYTES));
                 if frames.send(frames::piece(piece)).await.is_err() {
@@ -98,7 +95,7 @@ async fn send(
                 }
             }
         }
-        invocation::Response::Streamed(mut streamed) => {
+        Answer::Streamed(mut streamed) => {
             while let Some(piece) = streamed.pieces.next().await {
                 if frames.send(frames::piece(piece?)).await.is_err() {
                     break;
