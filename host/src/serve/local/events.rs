@@ -1,9 +1,9 @@
-//! Events for which nobody waits.
+//! Asynchronous events: those for which no caller waits.
 //!
-//! Promises: each is tried up to three times, as on Lambda, but after [`limits::EVENT_RETRY_DELAYS`] instead of
-//! one and two minutes, because someone sits in front of this host and wants to see it; it waits for an instance
-//! as long as the host serves. A drain gives up events that wait, for an instance or for their next attempt, and
-//! the log says so.
+//! Promises: each event is tried up to three times, as on Lambda. The pauses between the attempts are
+//! [`limits::EVENT_RETRY_DELAYS`] instead of one and two minutes, because someone sits in front of this host and wants to
+//! see the retry. An event waits for an instance as long as the host serves. A drain gives up the events that wait, for
+//! an instance or for their next attempt, and the log says so.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::serve::Function;
 use crate::serve::function::built;
 use crate::telemetry::line_for;
 
-/// Why an event is given up at the end of the host.
+/// Why an event is given up when the host ends.
 const CLOSING: &str = "the host is closing";
 
-/// Takes an event for which nobody waits.
+/// Takes the event of an asynchronous call, if there are not too many already.
 pub(super) fn accept(host: &Arc<Host>, call: Call) -> Result<(), Refusal> {
     let permit = Arc::clone(&host.events).try_acquire_owned().map_err(|_| {
         Refusal::new(
@@ -47,7 +47,7 @@ async fn attempts(host: &Host, call: &Call) {
     let mut failed: Option<Fault> = None;
     loop {
         let lease = lease(host, function).await;
-        // The request id stays the same, by which a function can tell that it is a retry.
+        // Each attempt has the same request id, by which a function can recognise a retry.
         let deadline = Deadline::after(function.timeout());
         let invocation = call.invocation(deadline);
         let Some(lease) = lease else {
@@ -72,10 +72,12 @@ async fn attempts(host: &Host, call: &Call) {
     }
 }
 
-/// An instance for an event, when it is its turn, that stands; none if the host is closing by then.
+/// Waits for an instance for an event until it is built, or for as long as a start may take. None if the host closes
+/// meanwhile.
 async fn lease(host: &Host, function: &Function) -> Option<Lease> {
     let lease = {
-        // Callers stand in the same line for a while only: one event of a function is in it at a time.
+        // One event of a function waits for an instance at a time. Callers wait in the same line, and only for a while:
+        // many events before them would use that up.
         let in_turn = host.turns[function.name()].lock();
         let _turn = unless_closed(&host.closing, in_turn).await?;
         let leasing = function.lease(pending());
@@ -85,7 +87,7 @@ async fn lease(host: &Host, function: &Function) -> Option<Lease> {
     Some(lease)
 }
 
-/// What comes of this, unless the host is closing: by then nothing is to begin any more.
+/// The result of a future, or None if the host is closing: then nothing is to begin any more.
 async fn unless_closed<T>(
     closing: &watch::Receiver<bool>,
     waiting: impl Future<Output = T>,
@@ -97,8 +99,8 @@ async fn unless_closed<T>(
     }
 }
 
-/// How long an event waits after this fault, unless that was its last attempt. One whose instance ended before
-/// it had begun, and for which there was no other by then, was none.
+/// How long an event waits after this fault for its next attempt. None if this was the last one. An event that found no
+/// instance, since its own ended before the event had begun, has used up no attempt.
 fn delay<'a>(fault: &Fault, left: &mut impl Iterator<Item = &'a Duration>) -> Option<Duration> {
     match fault.kind {
         Kind::Busy => Some(limits::EVENT_RETRY_DELAYS[0]),
@@ -106,7 +108,7 @@ fn delay<'a>(fault: &Fault, left: &mut impl Iterator<Item = &'a Duration>) -> Op
     }
 }
 
-/// Tells of an event that is given up, with the fault by which it has failed, if it was begun.
+/// Logs that an event is given up. `fault` is that of its last attempt, if there was one.
 fn log_given_up(function: &Function, invocation: &Invocation, fault: Option<&Fault>, reason: &str) {
     let function = function.name();
     let error = fault.map(|fault| fault.error_type.as_str());
@@ -125,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// Often enough that chance would show.
+    /// `select!` without an order would choose by chance, and be wrong in one of so many tries.
     #[tokio::test]
     async fn what_could_begin_does_not_when_the_host_is_closing() {
         let (close, closing) = watch::channel(false);

@@ -1,12 +1,12 @@
 //! One call of the Invoke API, from its headers to its answer.
 //!
-//! Promises: the statuses and headers that AWS's clients expect. A function that fails is a 200
-//! with `X-Amz-Function-Error`; only what kept it from being invoked is an error status.
+//! Promises: the statuses and headers are those that AWS's clients expect. The response for a function that fails is a
+//! 200 with `X-Amz-Function-Error`. Only what keeps a function from being invoked is an error status.
 //!
-//! The time of an invocation begins when there is an instance for it that stands, as on Lambda. A caller waits
-//! for one as long as an invocation may take, and until it is built for as long as Lambda gives a start.
+//! The time of an invocation begins once it has an instance that is built, as on Lambda. A caller waits for an instance
+//! as long as an invocation may take, and then until it is built as long as Lambda gives a start.
 //!
-//! Left to others: events for which nobody waits ([`super::events`]).
+//! Left to others: asynchronous events ([`super::events`]), answers that are streamed ([`super::streaming`]).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -80,7 +80,7 @@ impl Begun {
     }
 }
 
-/// Puts a header there, unless its value cannot be one.
+/// Adds a header. A value that no header can have is left out.
 pub(super) fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
@@ -115,7 +115,8 @@ fn addressed(host: &Host, head: &Parts) -> Result<(Invoke, Arc<Function>), Refus
     Ok((invoke, function))
 }
 
-/// Reads a body that nobody wants, unless its sender waits to be told whether anybody does.
+/// Reads the body of a refused request, so that the sender comes to the response. A sender that waits for the word to
+/// send its body (`Expect`) does not need that.
 pub(super) async fn discard(headers: &HeaderMap, mut body: Body) {
     if headers.contains_key(EXPECT) {
         return;
@@ -204,7 +205,7 @@ pub(super) async fn run<T: Send + 'static, Sending: Future<Output = ()> + Send>(
     told.await.unwrap_or_else(|_| Err(unanswered()))
 }
 
-/// Begins an invocation when there is an instance for it, which is waited for as long as its caller is there.
+/// Begins an invocation once there is an instance for it. Waits for the instance as long as the caller is there.
 async fn begin(
     host: &Host,
     call: &Call,
@@ -236,7 +237,7 @@ async fn begin(
     }
 }
 
-/// What is said of an invocation whose task has ended before there was an answer.
+/// The refusal for a caller whose invocation has ended before there was an answer.
 pub(super) fn unanswered() -> Refusal {
     Refusal::new(
         ErrorType::Service,
@@ -244,7 +245,7 @@ pub(super) fn unanswered() -> Refusal {
     )
 }
 
-/// How an invocation is refused that was not begun, since there was no instance for it.
+/// The refusal for a caller whose invocation was not begun, if this fault says that there was no instance for it.
 pub(super) fn refused_as_busy(fault: &Fault) -> Option<Refusal> {
     let is_busy = fault.kind == Kind::Busy;
     is_busy.then(|| Refusal::new(ErrorType::TooManyRequests, &fault.caller))
@@ -265,7 +266,7 @@ async fn buffer(
             answer,
         }),
     };
-    // The invocation is ended in the same way if its caller has gone away.
+    // It does not matter here whether the caller is still there.
     let _ = caller.send(told);
     handled.settle().await;
 }

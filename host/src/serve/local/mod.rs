@@ -1,11 +1,10 @@
-//! The local Lambda: the Invoke API on a port of this machine, before the same engine that runs
-//! on Lambda.
+//! The local Lambda: the Invoke API on a port of this machine, in front of the same engine that runs on Lambda.
 //!
 //! Promises:
 //! - an invocation that has begun runs to its end, also when its caller goes away;
-//! - whoever sees an answer has it before the database is tidied up behind it;
-//! - the drain takes no longer than [`limits::DRAIN_TIMEOUT_LOCAL`], and no time at all for whoever
-//!   insists; what it has to leave is in the log.
+//! - a caller has its answer before the host makes clean what the invocation has borrowed of the database;
+//! - the drain takes no longer than [`limits::DRAIN_TIMEOUT_LOCAL`]. It takes no time at all for a user who insists. The
+//!   log tells of invocations that it had to end.
 //!
 //! Left to others: what a caller may say ([`crate::event::local`]), and the invocation itself
 //! ([`crate::serve::Environment`]).
@@ -48,9 +47,9 @@ struct Host {
     environment: Environment,
     memory_mib: BTreeMap<String, u32>,
     tasks: Tasks,
-    /// Room for events for which nobody waits.
+    /// One permit for each asynchronous event that may wait or run at a time.
     events: Arc<Semaphore>,
-    /// Whose turn it is, of those of each function, to wait for an instance.
+    /// For each function, held by the one asynchronous event of it that waits for an instance.
     turns: BTreeMap<String, Mutex<()>>,
     closing: watch::Receiver<bool>,
     address: SocketAddr,
@@ -121,7 +120,7 @@ pub async fn serve(
 async fn drain(host: &Host, server: impl Future<Output = io::Result<()>>) {
     let patience = limits::DRAIN_TIMEOUT_LOCAL - limits::SETTLE_ALL_TIMEOUT;
     let deadline = Instant::now() + patience;
-    // Connections first: as long as one is open, it can begin another invocation.
+    // The connections are closed first, since an open one can begin another invocation.
     let _ = tokio::time::timeout_at(deadline, server).await;
     let left = host.tasks.finish(deadline).await;
     if left > 0 {
@@ -134,7 +133,7 @@ async fn drain(host: &Host, server: impl Future<Output = io::Result<()>>) {
     host.environment.drain(limits::SETTLE_ALL_TIMEOUT).await;
 }
 
-/// Once the host is closing, or gone.
+/// Waits until the host is closing, or gone.
 async fn closed(mut closing: watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }

@@ -1,8 +1,7 @@
-//! The end of an invocation's log as a caller with `LogType=Tail` receives it.
+//! The end of an invocation's log, as a caller with `LogType=Tail` receives it.
 //!
-//! Promises: the lines that Lambda puts around a function's own, in Lambda's form, so that tools
-//! that read them find them here. `Max Memory Used` is not among them: a guest's memory is not
-//! the environment's.
+//! Promises: around the function's own lines stand the lines that Lambda puts there, in Lambda's form, so that tools
+//! which read those lines find them here. Only `Max Memory Used` is missing: a guest's memory is not the environment's.
 
 use std::time::Duration;
 

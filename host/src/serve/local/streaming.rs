@@ -1,8 +1,7 @@
-//! `InvokeWithResponseStream`: an invocation whose answer reaches the caller while it is made.
+//! `InvokeWithResponseStream`: an invocation whose answer reaches the caller while the function makes it.
 //!
-//! Promises: each piece is on its way as soon as the function has sent it; a function that fails,
-//! before its answer or in the middle of it, is told of in the last frame; a caller who stops to
-//! read holds nothing up beyond the invocation's deadline.
+//! Promises: each piece leaves as soon as the function has sent it. The last frame tells of a function that has failed,
+//! before its answer or in the middle of it. A caller who stops reading delays nothing beyond the invocation's deadline.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -83,8 +82,7 @@ async fn send_frames(
     handled.settle().await;
 }
 
-/// Sends an answer's pieces as they come. Whether anybody is still there to read them makes no
-/// difference to the caller of this, but the function learns of it.
+/// Sends an answer's pieces as they come. A caller who has gone away is no error, but the function learns of it.
 async fn send(answer: Result<Answer, Fault>, frames: &mpsc::Sender<Bytes>) -> Result<(), Fault> {
     match answer? {
         Answer::Whole(mut bytes) => {

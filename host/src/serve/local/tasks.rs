@@ -1,7 +1,7 @@
-//! The invocations that run, whoever waits for them.
+//! The tasks of all invocations, whether or not a caller waits for them.
 //!
-//! Promises: what has begun is waited for until the drain's deadline, and then ended; a panic
-//! in one ends that one alone, and the log says so.
+//! Promises: the drain waits for each task until its deadline, and then ends the task. A panic in one task ends no other
+//! task, and the log tells of it.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -21,12 +21,12 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
-    /// Runs this to its end, independent of the caller.
+    /// Runs a task to its end, whatever becomes of the caller.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut running = self.lock();
-        // Here, because ended tasks stay in the set until they are looked at.
+        // Ended tasks stay in the set until they are taken out, so each new one does that for those before it.
         while running.try_join_next().is_some() {}
-        // The panic is unwound past everything the task had; what others share guards itself.
+        // A panic drops everything that the task had. What it shares with others guards itself against that.
         running.spawn(AssertUnwindSafe(task).catch_unwind().map(|ended| {
             if let Err(panic) = ended {
                 let message = words_of(&*panic).unwrap_or_default();
@@ -38,7 +38,7 @@ impl Tasks {
         }));
     }
 
-    /// Waits until all have ended or the deadline is there; ends the rest and says how many.
+    /// Waits until all tasks have ended, or until the deadline. Then ends the rest, and returns how many those were.
     pub(super) async fn finish(&self, deadline: Instant) -> usize {
         let mut running = std::mem::take(&mut *self.lock());
         let all = async { while running.join_next().await.is_some() {} };
