@@ -46,6 +46,7 @@ pub mod reuse;
 mod stage;
 pub mod state;
 mod stdio;
+pub mod suspended;
 pub mod ticker;
 mod trap;
 mod waiting;

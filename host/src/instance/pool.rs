@@ -6,14 +6,16 @@
 //! leaves behind in its instance is a [`SuspendedLease`], to which the same applies.
 //!
 //! Promises:
-//! - no more invocations in an instance than its function's isolation allows;
-//! - no more than `instances_max` instances that take invocations, those being built included, and
-//!   no more than [`alive_max`] with those that only end what is left in them: where there would be
-//!   no room for a successor, an instance that is well is kept, and who needs a new one waits;
-//! - waiting for one ends when its caller says so, never later, and whoever waits longest is the next;
-//! - a retired one has one successor before the next invocation needs it, if there is time for that.
+//! - an instance has no more invocations at a time than its function's isolation allows;
+//! - at most `instances_max` instances take invocations. Instances that are being built count among them;
+//! - at most [`alive_max`] instances are alive. The others among them are retired, and end what is left in them. Where a
+//!   successor would have no room, a healthy instance is not retired, and a caller who needs a new one waits;
+//! - a caller waits for an instance until it gives up itself, and never longer. The caller who has waited longest is the
+//!   next to get one;
+//! - a retired instance has one successor. It is built before the next invocation needs it, if there is time for that.
 //!
-//! Left to others: whether a healthy instance is worth keeping ([`super::reuse`]).
+//! Left to others: whether a healthy instance is worth keeping ([`super::reuse`]), what work that was left behind may
+//! still do ([`super::suspended`]).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -22,28 +24,28 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::hooks::Hook;
+use super::suspended::SuspendedLease;
 use super::ticker::Watch;
 use super::{Blueprint, Instance};
 use crate::config::Isolation;
-use crate::database::session::Session;
 use crate::fault::{Fault, Kind};
 use crate::interface::bindings::hearth::function::invocation::Verdict;
-use crate::limits;
 use crate::lock::lock;
 
 /// The instances of one function.
 pub struct InstancePool {
-    blueprint: Arc<Blueprint>,
+    pub(super) blueprint: Arc<Blueprint>,
     /// Invocations that one instance takes at a time.
     slots: u32,
-    /// One for each invocation that all instances together take.
+    /// One permit for each invocation that may run at a time, in all instances together.
     permits: Arc<Semaphore>,
-    /// One for each instance that may be alive.
+    /// One permit for each instance that may be alive at a time.
     room: Arc<Semaphore>,
-    /// Tells somebody who waits for room that an invocation has left an instance.
+    /// Wakes one caller who waits for an instance, when an invocation has left one.
     lease_ended: Notify,
-    /// Those that take invocations, the one used last at the end.
+    /// The instances that take invocations. The one that was used last stands at the end.
     instances: Mutex<Vec<Arc<Instance>>>,
+    /// How many instances were started so far.
     started: AtomicU64,
 }
 
@@ -51,21 +53,15 @@ pub struct InstancePool {
 pub struct Lease {
     pool: Arc<InstancePool>,
     instance: Arc<Instance>,
+    /// Whether the invocation has left the instance as it should be.
     healthy: bool,
+    /// None once another loan has it.
     permit: Option<OwnedSemaphorePermit>,
 }
 
-/// What an invocation has left to do in an instance that others use already.
-pub struct SuspendedLease {
-    pool: Arc<InstancePool>,
-    instance: Arc<Instance>,
-    healthy: bool,
-    /// That of the lease, for an instance that others do not use any more but that is still there.
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
-/// How many instances of a function may be alive of which so many take invocations: each has a
-/// successor while it ends what is left in it, and makes room a moment after that.
+/// How many instances of a function may be alive, if at most so many take invocations. While a retired instance ends
+/// what is left in it, its successor is alive as well. Two more may be, since an instance that has ended makes room only
+/// a moment later.
 pub fn alive_max(instances_max: u32) -> u32 {
     instances_max.saturating_mul(2).saturating_add(2)
 }
@@ -90,7 +86,7 @@ impl InstancePool {
         }
     }
 
-    /// Borrows an instance: a warm one with room, or a new one. It is waited for until `given_up` ends.
+    /// Borrows an instance: a warm one that takes one more invocation, or a new one. Waits for it until `given_up` ends.
     pub async fn lease(
         self: &Arc<Self>,
         given_up: impl Future<Output = ()>,
@@ -99,7 +95,7 @@ impl InstancePool {
         self.lease_with(permit, given_up).await
     }
 
-    /// The same for whoever may have a permit already.
+    /// Borrows an instance for a caller who may have a permit already.
     async fn lease_with(
         self: &Arc<Self>,
         permit: Option<OwnedSemaphorePermit>,
@@ -125,7 +121,7 @@ impl InstancePool {
         leased.ok_or_else(|| self.exhausted())
     }
 
-    /// A warm instance that takes one more invocation, or a new one if there is room for it.
+    /// Takes a warm instance that takes one more invocation, or else starts a new one, if there is room for it.
     fn take(&self, room: Option<OwnedSemaphorePermit>) -> Option<Arc<Instance>> {
         let mut instances = self.instances();
         let roomy = instances.iter().rposition(|instance| {
@@ -141,7 +137,8 @@ impl InstancePool {
         Some(instance)
     }
 
-    /// A warm instance that takes one more invocation, or a new one as soon as there is room for it.
+    /// Waits for an instance: a warm one that takes one more invocation, or a new one as soon as there is room for it.
+    /// There is none once the pool is closed.
     async fn find(&self) -> Option<Arc<Instance>> {
         let mut room = None;
         loop {
@@ -165,7 +162,8 @@ impl InstancePool {
         Ok(())
     }
 
-    /// Tells the guests of all instances that a snapshot is going to be made, and says how that went.
+    /// Tells the guests of all instances that a snapshot is about to be made, and waits for them. Fails if one of them
+    /// does.
     pub async fn prepare(&self, timeout: Duration) -> Result<(), Fault> {
         let tell = |instance: Arc<Instance>| async move {
             instance.run_hook(Hook::Snapshot, timeout).await.map(drop)
@@ -174,8 +172,9 @@ impl InstancePool {
         all(instances.into_iter().map(tell)).await
     }
 
-    /// Makes the instances fit for use that are there and are copies of those in a snapshot: each is told
-    /// of it, or built anew where the guest does not look after that, and has so much time for either.
+    /// Makes the instances of a restored process, which are copies of those in its snapshot, fit for use. The guest of
+    /// each is told of the restore. An instance whose guest does not look after that is built anew. All of this may take
+    /// as long as `timeout`.
     pub async fn renew(&self, timeout: Duration) -> Result<(), Fault> {
         let until = Instant::now() + timeout;
         let copies = self.instances().clone();
@@ -202,7 +201,7 @@ impl InstancePool {
         }
     }
 
-    /// Ends at this deadline, whatever the guests do.
+    /// A future that ends at this deadline, whatever the guests do.
     pub fn watch(&self, deadline: Instant) -> Watch {
         self.blueprint.engine.ticker().watch(deadline)
     }
@@ -212,8 +211,8 @@ impl InstancePool {
         self.room.close();
     }
 
-    /// Ends every instance, wherever its guest is. Where nothing but work after answers is left, that goes on
-    /// until it is done or given up.
+    /// Nobody gets an instance any more. An instance with an invocation in it ends at once, wherever its guest is. One
+    /// in which only work after answers is left ends when that work is done or given up.
     pub fn close(&self) {
         self.permits.close();
         self.build_no_more();
@@ -243,33 +242,33 @@ impl InstancePool {
         )
     }
 
-    /// Why an instance that is well is retired now, if it is. One that another invocation may use
-    /// stays while there is no room for its successor.
+    /// Why a healthy instance is retired now, if it is. An instance that may be used again stays while there is no room
+    /// for its successor.
     fn retires(&self, instance: &Instance) -> Option<&'static str> {
         let reason = instance.retires()?;
         let is_fresh = self.blueprint.config.isolation == Isolation::Fresh;
         (is_fresh || self.room.available_permits() > 0).then_some(reason)
     }
 
-    fn retire(&self, instance: &Arc<Instance>) {
+    pub(super) fn retire(&self, instance: &Arc<Instance>) {
         instance.retire();
         self.instances()
             .retain(|other| !Arc::ptr_eq(other, instance));
     }
 
-    /// Begins to build the one successor of an instance that was retired: the next invocation finds it built,
-    /// or waits for less. If it cannot be built, whoever waits for it by then is told, or else nobody.
-    fn succeed(&self, retired: &Instance) {
+    /// Begins to build the successor of a retired instance, so that the next invocation finds it built or waits for
+    /// less. If it cannot be built, an invocation that waits for it by then is told. Otherwise nobody is.
+    pub(super) fn succeed(&self, retired: &Instance) {
         let mut instances = self.instances();
-        // Such as a successor that could not be built.
+        // An earlier successor that could not be built, for example.
         instances.retain(|instance| !instance.is_condemned());
         let is_full = instances.len() >= self.blueprint.config.instances_max as usize;
-        // All who leave it ask, and there may be room only for a later one.
+        // Each invocation that leaves the retired instance asks for a successor. The first one that finds room gets it.
         if !is_full
             && let Ok(room) = self.room.clone().try_acquire_owned()
             && !retired.succeeded.swap(true, Ordering::Relaxed)
         {
-            // At the beginning: it is the coldest.
+            // At the beginning, since a new instance is the coldest.
             instances.insert(0, self.start(room));
         }
     }
@@ -279,7 +278,7 @@ impl InstancePool {
     }
 }
 
-/// Waits for all of them, and says what failed first.
+/// Waits for all tasks. Fails as the first of them that has failed.
 async fn all(
     tasks: impl Iterator<Item = impl Future<Output = Result<(), Fault>>>,
 ) -> Result<(), Fault> {
@@ -290,7 +289,7 @@ async fn all(
 }
 
 impl Lease {
-    /// Ends at this deadline.
+    /// A future that ends at this deadline, whatever the guest does.
     pub fn watch(&self, deadline: Instant) -> Watch {
         self.pool.watch(deadline)
     }
@@ -300,7 +299,8 @@ impl Lease {
         &self.instance
     }
 
-    /// Borrows another instance in place of one that has ended, ahead of whoever waits for one.
+    /// Borrows another instance in place of one that has ended. The permit stays with the lease, so this goes ahead of
+    /// callers who wait for one.
     pub async fn replace(mut self, given_up: impl Future<Output = ()>) -> Result<Lease, Fault> {
         let (pool, permit) = (self.pool.clone(), self.permit.take());
         drop(self);
@@ -312,23 +312,19 @@ impl Lease {
         self.healthy = true;
     }
 
-    /// Gives the instance back while the invocation has something left to do in it.
+    /// Gives the instance back while the invocation's work after its answer goes on in it.
     pub fn suspend(mut self) -> SuspendedLease {
         self.instance.vitals.begin_suspended();
         self.healthy = true;
         let retires = self.pool.retires(&self.instance).is_some();
-        SuspendedLease {
-            pool: self.pool.clone(),
-            instance: self.instance.clone(),
-            healthy: false,
-            _permit: self.permit.take_if(|_| retires),
-        }
+        let permit = self.permit.take_if(|_| retires);
+        SuspendedLease::new(self.pool.clone(), self.instance.clone(), permit)
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // A guest that is still being built has not even seen the invocation that gives up.
+        // An invocation that gives up does no harm to an instance that is still being built, whose guest has not seen it.
         let healthy = self.healthy || self.instance.is_being_built();
         let reason = match healthy {
             true => self.pool.retires(&self.instance),
@@ -344,61 +340,14 @@ impl Drop for Lease {
         }
         self.instance.leases.fetch_sub(1, Ordering::SeqCst);
         self.pool.lease_ended.notify_one();
-        // Those that share it go on to their own ends; whoever is left in it after the last of
-        // them is past its deadline.
+        // Other invocations in a retired instance go on to their own ends. What the guest still does for one that was
+        // given up ends with the last of them.
         self.instance.end_if_left();
         if !healthy {
             self.instance.end_once_stuck();
         }
-        // What could not be built will hardly be so now, and nobody would hear why.
+        // An instance that could not be built gets no successor: that would fail as well, and nobody would hear why.
         if reason.is_some() && self.instance.has_stood() {
-            self.pool.succeed(&self.instance);
-        }
-    }
-}
-
-impl SuspendedLease {
-    /// Ends when the deadline of its invocation is reached, which was answered at that time. While the instance
-    /// is paused, so is its time; and while the process is frozen, which may be before the instance is paused.
-    pub async fn overdue(&self, session: &Session, answered: Instant) {
-        let freezes = self.pool.blueprint.freezes;
-        let mut paused = self.instance.vitals.paused.subscribe();
-        let mut since = Some(answered);
-        loop {
-            // It cannot fail: the instance is here.
-            let _ = paused.wait_for(Option::is_none).await;
-            let since = since.take().unwrap_or_else(Instant::now);
-            let enforced = session.deadline().enforced;
-            let paused_at = tokio::select! {
-                biased;
-                paused = paused.wait_for(Option::is_some) => paused.ok().and_then(|since| *since),
-                () = tokio::time::sleep_until(enforced.into()) => None,
-            };
-            let now = paused_at.unwrap_or_else(Instant::now);
-            let late = now.saturating_duration_since(enforced);
-            if freezes && since < enforced && late > limits::TIMER_LATE_MAX {
-                session.put_off(now - since);
-            } else if paused_at.is_none() {
-                return;
-            }
-        }
-    }
-
-    /// The work is done, and the instance survived it.
-    pub fn finish(mut self) {
-        self.healthy = true;
-    }
-}
-
-impl Drop for SuspendedLease {
-    fn drop(&mut self) {
-        if !self.healthy {
-            self.pool.retire(&self.instance);
-        }
-        self.instance.vitals.end_suspended();
-        self.instance.end_if_left();
-        if !self.healthy {
-            self.instance.end_once_stuck();
             self.pool.succeed(&self.instance);
         }
     }

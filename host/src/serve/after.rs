@@ -16,7 +16,8 @@ use super::is_well;
 use crate::database::session::Session;
 use crate::fault::{Fault, Kind};
 use crate::instance::answered::AfterEnd;
-use crate::instance::pool::{Lease, SuspendedLease};
+use crate::instance::pool::Lease;
+use crate::instance::suspended::SuspendedLease;
 use crate::instance::ticker::Watch;
 use crate::invocation::Invocation;
 
