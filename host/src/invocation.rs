@@ -1,7 +1,7 @@
 //! One event being handled: the vocabulary that both front doors and the engine share.
 //!
-//! A front door ([`crate::event`]) turns what it received into an [`Invocation`]; the engine turns
-//! that into a [`Answer`]. Neither knows where the other comes from or goes to.
+//! A front door ([`crate::event`]) turns what it has received into an [`Invocation`]. The engine turns the invocation
+//! into an [`Answer`]. It does not know through which front door that goes out, nor the front door who has made it.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,7 +21,7 @@ pub type WholeAnswer = Result<Bytes, Fault>;
 pub enum Answer {
     /// All of it.
     Whole(Bytes),
-    /// It is sent while it is made.
+    /// Its bytes are sent while the function makes them.
     Streamed(Streamed),
 }
 
@@ -30,7 +30,7 @@ pub enum Answer {
 pub struct Streamed {
     /// Whether it begins with an HTTP status and headers, in the form that Lambda takes.
     pub http: bool,
-    /// Its bytes. After an error, which is the last item, the answer is not complete.
+    /// Its bytes, piece by piece. An error is the last item, and says that the answer is not complete.
     pub pieces: BoxStream<'static, Result<Bytes, Fault>>,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Debug for Streamed {
 }
 
 impl Answer {
-    /// All of it, for a caller who gets it whole.
+    /// The whole answer, for a caller who does not take it piece by piece.
     pub async fn collect(self) -> WholeAnswer {
         match self {
             Self::Whole(bytes) => Ok(bytes),
@@ -79,7 +79,7 @@ pub fn fits(bytes: usize, bytes_max: usize) -> Result<(), Fault> {
     ))
 }
 
-/// What came as an event; nothing at all counts as `{}`.
+/// The event in a payload. An empty payload counts as `{}`.
 pub fn event_of(payload: Bytes) -> Bytes {
     match payload.is_empty() {
         true => Bytes::from_static(b"{}"),
@@ -118,10 +118,10 @@ pub struct Invocation {
 /// How long the invocations of a function may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeout {
-    /// Where an event brings no deadline that can be true: some emulators send one that is years off. What
-    /// the last one had that could be takes its place.
+    /// The time of an invocation whose event brings no deadline that can be true. Some emulators send one that is years
+    /// away. Each deadline that can be true replaces this by the time that it leaves.
     pub assumed: Duration,
-    /// At most, so that a deadline further away cannot be true.
+    /// The longest time. A deadline that is further away cannot be true.
     pub most: Duration,
 }
 
@@ -134,19 +134,21 @@ impl Default for Timeout {
     }
 }
 
-/// What is known of whoever tells a deadline.
+/// What is known of the clock of whoever has sent an event and its deadline.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sender {
-    /// What its own clock showed when it did, to the second, if it shows that.
+    /// What the sender's clock showed when the event left, in milliseconds since the Unix epoch, but to the second. None
+    /// if the sender does not say.
     pub clock_ms: Option<u64>,
-    /// How many milliseconds its clock is ahead of this machine's at least (less than none if behind), where that
-    /// is known.
+    /// How many milliseconds the sender's clock is ahead of this machine's, at least. Below zero if it is behind. None if
+    /// nobody knows.
     pub offset_ms: Option<i64>,
-    /// The same at most.
+    /// How many milliseconds it is ahead, at most.
     pub offset_most_ms: Option<i64>,
-    /// Whether it is known to be another one by that. Else it is the same, as far as dates can tell.
+    /// Whether the offset shows that the sender's clock is not this machine's. Otherwise the two are one clock, as far as
+    /// dates can tell.
     pub is_another: bool,
-    /// How long ago it came.
+    /// How long ago the event came.
     pub ago: Duration,
 }
 
@@ -176,12 +178,15 @@ impl Deadline {
 
     /// The deadline at this wall-clock time, in milliseconds since the Unix epoch.
     ///
-    /// The sender is on this machine as a rule, so this machine's clock is the one that is meant. It
-    /// is not if the sender's is known to be another or is ahead, for nothing arrives before it was sent, or if the
-    /// deadline is past or further away than `most`; then what is left by the sender's clock
-    /// counts, if that can be: not if it is known to be the same, as of an event that lay here while the process
-    /// stood still. If the sender does not show its clock, a deadline that is only just past is, and one that is
-    /// further past is by another clock. None if nothing can be true.
+    /// The sender is on this machine as a rule, so the deadline is read by this machine's clock. It is read by the
+    /// sender's clock instead, if that leaves a time which is possible, in these cases:
+    /// - the sender's clock is known to be another one, or is ahead of this machine's: nothing arrives before it was
+    ///   sent;
+    /// - by this machine's clock the deadline is past, or further away than `most`.
+    ///
+    /// But where the two are known to be one clock, a deadline that is past is past: its event lay here while the process
+    /// was frozen. What neither clock makes sense of leaves no time if it is only just past, or past by both clocks. It
+    /// is no deadline at all, and the result None, if it is further away than that.
     pub fn from_header(unix_ms: u64, sender: &Sender, most: Duration) -> Option<Self> {
         let (sender_ms, ago) = (sender.clock_ms, sender.ago);
         let now_ms = unix_ms_now();
@@ -199,11 +204,11 @@ impl Deadline {
         let senders_now_ms = sender
             .offset_ms
             .map(|offset_ms| now_ms.saturating_add_signed(offset_ms));
-        // At most so much, however long the event has lain before it was read.
+        // So much is left at most, however long the event has lain here before it was read.
         let by_both = senders_now_ms
             .and_then(|now_ms| unix_ms.checked_sub(now_ms))
             .filter(possible);
-        // At least so much. It is known well enough once it is no less than half of the most.
+        // So much is left at least. The offset is known well enough once this is no less than half of the most.
         let at_least = sender
             .offset_most_ms
             .and_then(|offset_ms| unix_ms.checked_sub(now_ms.saturating_add_signed(offset_ms)))
@@ -211,7 +216,7 @@ impl Deadline {
             .map(Duration::from_millis);
         let is_over = !is_another && senders_now_ms.is_some_and(|now_ms| unix_ms <= now_ms);
         let is_late = |most_ms| (unix_ms..=unix_ms.saturating_add(most_ms)).contains(&now_ms);
-        // What both clocks say is true of either.
+        // What is past by both clocks is past. By this machine's clock alone it may also be a time of another clock.
         let late_ms = match sender_ms {
             Some(_) => max_ms,
             None => limits::DEADLINE_LATE_MAX.as_millis() as u64,
@@ -239,7 +244,7 @@ impl Deadline {
         }
     }
 
-    /// The deadline so much later.
+    /// The same deadline, put off by this.
     pub fn later(self, by: Duration) -> Self {
         Self {
             unix_ms: self.unix_ms.saturating_add(by.as_millis() as u64),
@@ -248,28 +253,28 @@ impl Deadline {
         }
     }
 
-    /// Until when what is to be done after an answer may keep the next event from being asked for:
-    /// half of the time between the host's own end and the deadline. Lambda takes an invocation for
-    /// one that has ended in time only if it is asked for the next event.
+    /// Until when the clean-up after an answer may delay the request for the next event: half-way between the time at
+    /// which the host gives up and the deadline. To Lambda an invocation has ended in time only if the next event is
+    /// asked for in time.
     pub fn settled_by(&self) -> Instant {
         self.enforced + self.instant.saturating_duration_since(self.enforced) / 2
     }
 
-    /// How long until then; zero once it is past.
+    /// How long it is until the deadline; zero once it is past.
     pub fn remaining(&self) -> Duration {
         self.instant.saturating_duration_since(Instant::now())
     }
 }
 
-/// How much time is left by a clock of which only the second is known: it may be anywhere in that, so
-/// all of it is given away, but never more than half of what may be left. Where there is a second or
-/// more, that is never more than there is.
+/// How much time is left by a clock of which only the second is known. The clock may be anywhere within that second, so
+/// a second is given away, but never more than half of what may be left. If a second or more is left in truth, this is
+/// never more than that.
 fn by_the_second(unix_ms: u64, second_ms: u64) -> Option<u64> {
     let most_ms = unix_ms.checked_sub(second_ms)?;
     Some(most_ms.saturating_sub(999).max(most_ms / 2))
 }
 
-/// The wall clock, in milliseconds since the Unix epoch; 0 if it stands before that.
+/// The wall clock, in milliseconds since the Unix epoch; 0 if the clock stands before the epoch.
 pub fn unix_ms_now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
