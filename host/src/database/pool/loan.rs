@@ -1,7 +1,7 @@
 //! The loan of one connection.
 //!
-//! Promises: one that is not given back is retired, since nobody can vouch for its state any more; however it ends,
-//! what has passed on it is put on the account of who had it.
+//! Promises: a connection that is not given back is retired, since nobody can vouch for its state any more. However the
+//! loan ends, the bytes and round trips on the connection are counted for the invocation that had it.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;

@@ -1,20 +1,22 @@
 //! The connections to one database that outlive invocations, guests and freezes.
 //!
 //! Promises:
-//! - never more than `pool_max` connections, those being opened included; none before the first use. Only
-//!   to look up types while several MiB of rows are on their way, a call has another one for a moment;
-//! - those who wait for one have it in the order in which they asked, and the wait ends at the time the caller gives,
-//!   with an error that names the limit, or says what became of the connection that was being made; earlier only
-//!   where who waits has all of them itself, and does nothing on any of them ([`limits::LOOK_AROUND`]);
-//! - a connection is looked at before it is lent: one that the server has closed, or that has served for
-//!   as long as it may, is replaced, and one on which nothing was sent for long, by the wall clock, or whose
-//!   server may have become a standby, is asked or replaced;
-//! - a silent network costs one [`limits::VALIDATE_TIMEOUT`], however many connections rest behind it;
-//! - whoever waits for a new one has one that has come to rest meanwhile, if the server takes no new one, or says
-//!   nothing for long.
+//! - there are never more than `pool_max` connections, those that are being opened included, and none before the first
+//!   use. There is one exception: a call that has to look up types while several MiB of rows are on their way has a
+//!   second connection for a moment;
+//! - callers who wait for a connection get one in the order in which they have asked;
+//! - a caller's wait ends at the time that the caller has given, with an error. The error names the limit, or says what
+//!   became of the connection that was being opened. The wait ends earlier only for a caller whose invocation has all
+//!   connections itself and does nothing on any of them ([`limits::LOOK_AROUND`]);
+//! - each connection is looked at before it is lent. It is replaced if the server has closed it, or if it has served for
+//!   as long as it may. It is asked, or replaced, if nothing was sent on it for long by the wall clock, or if its server
+//!   may have become a standby;
+//! - a silent network costs one [`limits::VALIDATE_TIMEOUT`], however many connections are idle behind it;
+//! - a caller who waits for a new connection gets one that others have given back meanwhile, if the server takes no new
+//!   connection or says nothing for long.
 //!
 //! Left to others: how a loan ends ([`Loan`]), what a clean connection is ([`crate::database::connection`]), and
-//! who makes it so ([`crate::database::session`]).
+//! who makes it clean ([`crate::database::session`]).
 
 use std::num::NonZeroUsize;
 use std::pin::pin;

@@ -1,7 +1,8 @@
-//! Whether somebody waits for nobody but itself.
+//! Whether an invocation waits for nobody but itself.
 //!
-//! Promises: nobody is taken for that who has done something meanwhile, or may not have had the time to: a look that
-//! comes late says that a guest has computed, or that the process was frozen.
+//! Promises: this is never said of an invocation that has done something since the first look, or that may have had no
+//! time to do anything. If a look comes late, a guest has computed or the process was frozen, so the look does not
+//! count.
 
 use std::time::Instant;
 

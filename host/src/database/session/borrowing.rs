@@ -1,9 +1,9 @@
-//! How a session comes by connections: the one that it keeps, or one of the pool's.
+//! How a session gets a connection for a call: one that it keeps already, or one that the pool lends.
 //!
 //! Promises:
-//! - waiting for one ends in time for the guest to learn why there was none, and soon where the invocation has all of
-//!   them itself, and does nothing on any;
-//! - a connection that is lent while the session ends is settled all the same.
+//! - the wait for a connection ends early enough that the guest learns why there was none. It ends soon where the
+//!   invocation has all connections itself and does nothing on any of them, since then none would ever come free;
+//! - a connection that is lent at the moment in which the session ends is settled as all others are.
 
 use std::pin::pin;
 use std::sync::Arc;

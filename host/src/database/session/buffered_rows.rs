@@ -1,10 +1,13 @@
-//! Rows that the host reads before the guest asks for them, and keeps: another call needs the connection on which they
-//! are on their way. That is done with the rows of portals; on a connection that is kept, with those of any result.
+//! Rows that the host has read before the guest has asked for them.
+//!
+//! Rows that are on their way keep their connection from other calls. If another call needs that connection, the host
+//! reads the rows and keeps them here. It does so for the rows of portals, and on a connection that is kept for all
+//! further calls, for those of any result.
 //!
 //! Promises:
 //! - the rows of a result come in their order, in batches no larger than others, and an error after the rows before it;
-//! - an invocation has no more than [`limits::BUFFERED_ROWS_BYTES_MAX`] of them in memory, besides one batch for each
-//!   connection that is being read; and none once nobody can ask for them;
+//! - an invocation has no more than [`limits::BUFFERED_ROWS_BYTES_MAX`] of such rows in memory, and one batch more for
+//!   each connection that is being read. Rows that nobody can ask for any more are dropped;
 //! - reading them can be given up at any await, and no row is lost.
 
 use std::collections::VecDeque;

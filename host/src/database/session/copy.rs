@@ -1,10 +1,11 @@
 //! `COPY`, in and out: a table's rows as a stream of bytes beside the statement.
 //!
-//! Promises: neither side is sent more than it takes, so that no more than one piece is held; a copy
-//! that is dropped before its end, or whose invocation ends, has copied nothing, nor has one of which a piece was
-//! refused or given up, whatever comes behind that; nothing but the end of the data is
-//! told as that; what is counted of one that
-//! goes out are its rows, and not what stands before and behind them.
+//! Promises:
+//! - no more than one piece of the data is held: the host takes a piece from one side only when the other side takes it;
+//! - a copy into a table copies all of its data or nothing. It copies nothing if it is dropped before its end, if its
+//!   invocation ends, or if one of its pieces was refused or given up, whatever comes after that piece;
+//! - the guest is told that the data of a copy out of a table are at their end only when they are;
+//! - of a copy out of a table its rows are counted, and not what the server sends before and after them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

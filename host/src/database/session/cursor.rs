@@ -1,12 +1,12 @@
 //! Rows on their way to the guest, in batches.
 //!
-//! Promises: no more than one batch of a result is held at a time; the server is read from only
-//! when the guest asks for more, so that a slow guest slows the server and not the host; an error
-//! in mid-result comes after all the rows before it.
+//! In a transaction the host fetches rows from a portal, some at a time. Between two fetches the transaction can be used
+//! for something else. Outside of a transaction a portal would not outlive its first batch, so there the server sends
+//! all rows, as fast as they are read.
 //!
-//! In a transaction rows are fetched from a portal, some at a time, and between two fetches the
-//! transaction can be used for something else. Outside of one a portal would not outlive its first
-//! batch: there the server sends all rows, as fast as they are read.
+//! Promises: no more than one batch of a result is held at a time. The host reads from the server only when the guest
+//! asks for more, so that a slow guest slows the server and not the host. An error in the middle of a result comes after
+//! all the rows before it.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! What flows on a seat's connection beside a call: rows on their way to the guest, or the data of a `COPY`.
 //!
-//! Promises: one thing flows on a seat at a time, and no two flows of a seat are equal; a call that would have to wait
-//! for rows to be read has its turn once they are read and kept, where that may be done.
+//! Promises: one thing flows on a seat at a time, and no two flows of a seat are equal. If rows are on their way that may
+//! be read and kept, a call waits until that is done, and is not refused.
 //!
 //! Left to others: the rows that are kept ([`super::buffered_rows`]), how a flow is ended on the server
 //! ([`super::tidying`]).

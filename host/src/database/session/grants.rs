@@ -1,8 +1,8 @@
-//! What one invocation may do with its databases: its function's permissions, and the values that
-//! its event brings for their settings.
+//! What one invocation may do with its databases: the permissions of its function, and the values that its event brings
+//! for the settings in them.
 //!
-//! Promises: a value that the event does not bring is an error before anything is sent; a result is
-//! read no further than its cap, give or take one batch.
+//! Promises: a value that the event does not bring is an error before anything is sent. The host reads at most one batch
+//! more of a result than the function may have.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};

@@ -1,12 +1,13 @@
-//! How a connection is left by a call that is over, was given up, or has left something behind.
+//! What becomes of a connection when a call is done with it, was given up, or has left something behind on it.
 //!
 //! Promises:
 //! - what a guest gives up is ended on the server at once, and not when the connection is next used;
-//! - a connection with something that later calls rely on (a transaction, settings) stays with the
-//!   invocation also when a call on it was given up: the transaction has then failed;
-//! - if such a connection is lost, the next call says so, rather than to run somewhere else; and if a transaction was
-//!   open there, all do that would go on with it, until one ends it or begins anew. Whoever was told first may have
-//!   given up in that moment, and not know.
+//! - a connection that later calls rely on, for a transaction or settings, stays with the invocation. It also stays if a
+//!   call on it was given up: the transaction has then failed;
+//! - if such a connection is lost, the next call says so, and does not run on another connection;
+//! - if a transaction was open on the lost connection, every call that would go on with the transaction says so, until a
+//!   call ends the transaction or begins a new one. One call would not be enough: the guest may have given that call up
+//!   just when it was told.
 
 use std::sync::Arc;
 

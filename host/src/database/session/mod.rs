@@ -1,16 +1,16 @@
 //! What one invocation has borrowed of the databases, and the end of it.
 //!
 //! Promises:
-//! - a call takes a connection from the pool and gives it back when its rows are read, if it is
-//!   clean by then; otherwise the connection stays with the invocation, and its later calls go there;
-//! - when the invocation ends, however it ends, nothing runs on for it on the server, every open
-//!   transaction is rolled back and every changed session reset, or the connection is retired;
-//! - all of this is over when [`Session::end`] returns, within [`crate::limits::SETTLE_TIMEOUT`], and goes on
-//!   by itself if nobody waits for it.
+//! - a call borrows a connection from the pool, and gives it back when its rows are read, if the connection is clean by
+//!   then. Otherwise the connection stays with the invocation, and later calls go there;
+//! - however the invocation ends, nothing goes on for it on the server after that. Every open transaction is rolled back
+//!   and every changed session is reset, or else the connection is retired;
+//! - all of this is over when [`Session::end`] returns, within [`crate::limits::SETTLE_TIMEOUT`]. It goes on by itself if
+//!   nobody waits for it.
 //!
-//! Left to others: whose connection it is ([`self::borrowing`]), what becomes of one that is left
-//! ([`self::leaving`]), and the guest's handles ([`crate::interface`]), which may outlive the session and
-//! are then told that it has ended.
+//! Left to others: which connection a call gets ([`self::borrowing`]), what becomes of a connection after a call
+//! ([`self::leaving`]), and the guest's handles ([`crate::interface`]). Handles may outlive the session, and are then told
+//! that it has ended.
 
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

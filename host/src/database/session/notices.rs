@@ -1,8 +1,8 @@
-//! What a server says beside its answers, as lines of the invocation for which it worked.
+//! What a server says beside its answers, as lines in the log of the invocation for which it worked.
 //!
-//! Promises: each line has the invocation's request id, tenant and trace, and a level that corresponds to the severity
-//! the server gave it; there are no more than [`limits::NOTICES_PER_CALL_MAX`] lines for one call and
-//! [`limits::NOTICES_PER_INVOCATION_MAX`] for an invocation, and then one that says that there was more.
+//! Promises: each line has the invocation's request id, tenant and trace, and the level that corresponds to the server's
+//! severity. There are at most [`limits::NOTICES_PER_CALL_MAX`] lines for a call and
+//! [`limits::NOTICES_PER_INVOCATION_MAX`] for an invocation. If there would be more, one last line says so.
 
 use crate::database::connection::Connection;
 use crate::database::wire::notice::{Notice, Notices};

@@ -1,7 +1,7 @@
-//! A connection that the guest holds for as long as it wants: for settings, temporary tables,
-//! advisory locks and notifications.
+//! A connection that the guest holds for as long as it wants: for settings, temporary tables, advisory locks and
+//! notifications.
 //!
-//! Promises: all its calls run on one connection, one after another; when it is dropped, or its
+//! Promises: all calls of a guest on it run on one connection, one after another. When the guest drops it, or the
 //! invocation ends, the connection is made clean before it is lent again.
 
 use std::pin::pin;

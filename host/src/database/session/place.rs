@@ -1,8 +1,8 @@
-//! Where a guest's calls are executed, and the calls themselves: the same for a database, a
-//! transaction on it, and a connection that the guest has pinned.
+//! Where a guest's calls are executed, and the calls themselves. The calls are the same on a database, in a transaction,
+//! and on a connection that the guest has pinned.
 //!
-//! Promises: an error of which the guest is told is counted once; of a result that has more than the function may read
-//! no further rows follow, and a transaction that has written it fails.
+//! Promises: an error of which the guest is told is counted once. Of a result that has more rows than the function may
+//! read, no further rows follow; if the statement has also written something in a transaction, the transaction fails.
 
 use std::sync::Arc;
 use std::time::Duration;

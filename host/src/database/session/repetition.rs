@@ -1,7 +1,8 @@
 //! Whether a call is made once more, on another connection.
 //!
-//! Promises: it is where the first turned out to have been gone before anything was sent, as often as a pool has
-//! connections; once where it turned out to be in use; and nowhere else.
+//! Promises: a call is made again where its connection turned out to be gone before anything was sent, as often as the
+//! pool has connections. It is made again once where its connection turned out to be in use. In all other cases it is
+//! not.
 
 use super::seat::{Role, Seat};
 use super::turn::is_undone;

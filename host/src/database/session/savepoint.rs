@@ -1,4 +1,4 @@
-//! A savepoint of the guest's own, and what is done to it.
+//! A savepoint of the guest's own, and what is done with it: it is set, gone back to or released.
 
 use std::time::Duration;
 

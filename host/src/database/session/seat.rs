@@ -1,7 +1,7 @@
 //! The place of one borrowed connection within a session: what it is occupied for, and what its last call has left on
 //! it.
 //!
-//! Promises: what is noted here of the connection is what it was when its last call was over.
+//! Promises: what a seat says of its connection is what was true when the last call on it was over.
 //!
 //! Left to others: whose turn it is ([`super::turn`]), what flows beside a call ([`super::flow`]), what has to be ended
 //! on the connection ([`super::tidying`]), what becomes of it ([`super::leaving`]).

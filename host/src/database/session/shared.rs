@@ -1,11 +1,11 @@
-//! Behind a pooler that gives a server's session to whoever begins a transaction (`prepare = "never"`):
-//! what an invocation may do to a session there.
+//! What an invocation may do to a server's session that a pooler shares with others (`prepare = "never"`). Such a pooler
+//! gives the session to whoever begins a transaction.
 //!
-//! Nothing can be undone later: the next request may meet another session. So a transaction that may have changed its
-//! session is reset together with its end ([`crate::database::connection::ending`]).
+//! Nothing can be undone there later, since the next request may go to another session. So a transaction that may have
+//! changed its session is reset together with its end ([`crate::database::connection::ending`]).
 //!
-//! Promises: what certainly needs a session beyond its transaction is refused before it is sent, and so is what would
-//! end a transaction in another way.
+//! Promises: a statement that certainly needs the session for longer than its transaction is refused before it is sent.
+//! So is a statement that would end its transaction without that reset.
 
 use super::work::Work;
 use crate::database::Database;

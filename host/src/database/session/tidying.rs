@@ -1,7 +1,8 @@
-//! How a seat's connection gets rid of what nobody waits for.
+//! How a seat's connection gets rid of what nobody waits for any more.
 //!
-//! Promises: what is begun here may be given up at any await, and is then done by whoever has the seat next; what
-//! cannot be done in time costs the connection, unless nothing has to be ended and rows are only on their way.
+//! Promises: what has to be ended stays noted until it has ended. Whoever does it may give up at any await, and the next
+//! turn on the seat goes on with it. A connection for which it takes too long is retired, unless nothing has to be ended
+//! and only rows are still on their way.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};

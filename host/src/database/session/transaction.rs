@@ -1,8 +1,8 @@
 //! A transaction that the guest has begun.
 //!
-//! Promises: its calls run one after another on one connection, and never outside of it; a commit
-//! that was in truth a rollback is an error; however it ends, what it left open is rolled back before
-//! its connection does anything else, and no other that is begun there later is touched.
+//! Promises: the calls in a transaction run one after another, on one connection, and never outside of the transaction. A
+//! commit at which the server has rolled back is an error. However the transaction ends, what it has left open is rolled
+//! back before its connection does anything else, and a later transaction on that connection is left alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,7 @@
-//! How a call comes to its turn on a seat, and has it.
+//! How a call gets its turn on a seat, and what is done in a turn.
 //!
-//! Promises: the calls on one seat have their turns in the order in which they asked for them; a call that stops
-//! waiting for its turn has done nothing; what a call leaves behind on the connection is seen to when its turn is over.
+//! Promises: the calls on one seat have their turns in the order in which they have asked for them. A call that stops
+//! waiting for its turn has done nothing. At the end of a turn the host sees to what the call has left on the connection.
 
 use std::pin::pin;
 use std::sync::Arc;

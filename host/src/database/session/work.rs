@@ -1,9 +1,9 @@
-//! What can be done with a connection on behalf of a guest, one kind of work each.
+//! What can be done with a connection on behalf of a guest, one type for each kind of work.
 //!
-//! Promises: what makes no sense, or is more than the host can afford, is refused before a
-//! connection is borrowed for it.
+//! Promises: work that makes no sense, or is more than the host can afford, is refused before a connection is borrowed
+//! for it.
 //!
-//! Left to others: on which connection, and whether a second time ([`super`]).
+//! Left to others: on which connection it is done, and whether it is done a second time ([`super`]).
 
 use std::iter;
 use std::sync::Arc;
