@@ -134,22 +134,24 @@ impl Default for Timeout {
     }
 }
 
-/// What is known of the clock of whoever has sent an event and its deadline.
+/// What is known of the clock of whoever tells a deadline.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sender {
-    /// What the sender's clock showed when the event left, in milliseconds since the Unix epoch, but to the second. None
-    /// if the sender does not say.
-    pub clock_ms: Option<u64>,
-    /// How many milliseconds the sender's clock is ahead of this machine's, at least. Below zero if it is behind. None if
-    /// nobody knows.
-    pub offset_ms: Option<i64>,
-    /// How many milliseconds it is ahead, at most.
-    pub offset_most_ms: Option<i64>,
-    /// Whether the offset shows that the sender's clock is not this machine's. Otherwise the two are one clock, as far as
-    /// dates can tell.
-    pub is_another: bool,
-    /// How long ago the event came.
-    pub ago: Duration,
+    /// How far it is ahead, where it is known to be another clock. Else it is this machine's, as far as its dates
+    /// tell.
+    pub ahead: Option<Ahead>,
+    /// What it shows by now at least, in milliseconds since the Unix epoch, if it has shown anything with its
+    /// event or since.
+    pub shows_ms: Option<u64>,
+}
+
+/// How far a clock is ahead of this machine's, in milliseconds; less than none if it is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// At least.
+    pub least_ms: i64,
+    /// At most.
+    pub most_ms: i64,
 }
 
 /// The end of the time an invocation has, on both clocks.
@@ -178,60 +180,34 @@ impl Deadline {
 
     /// The deadline at this wall-clock time, in milliseconds since the Unix epoch.
     ///
-    /// The sender is on this machine as a rule, so the deadline is read by this machine's clock. It is read by the
-    /// sender's clock instead, if that leaves a time which is possible, in these cases:
-    /// - the sender's clock is known to be another one, or is ahead of this machine's: nothing arrives before it was
-    ///   sent;
-    /// - by this machine's clock the deadline is past, or further away than `most`.
-    ///
-    /// But where the two are known to be one clock, a deadline that is past is past: its event lay here while the process
-    /// was frozen. What neither clock makes sense of leaves no time if it is only just past, or past by both clocks. It
-    /// is no deadline at all, and the result None, if it is further away than that.
+    /// The sender is on this machine as a rule, so this machine's clock is the one that is meant, unless the
+    /// sender's is known to be another. A deadline that is past by it or further away than `most` cannot be true, as
+    /// far as is known: this clock may have been set since, or the event has lain here while the process stood
+    /// still. Then what is left by the time that the sender has shown counts, if that can be true, or else by this
+    /// machine's. A deadline is over if it is past by both. None if nothing can be true.
     pub fn from_header(unix_ms: u64, sender: &Sender, most: Duration) -> Option<Self> {
-        let (sender_ms, ago) = (sender.clock_ms, sender.ago);
-        let now_ms = unix_ms_now();
-        let came_ms = now_ms.saturating_sub(ago.as_millis() as u64);
-        let max_ms = most.as_millis() as u64;
-        let possible = |left_ms: &u64| (1..=max_ms).contains(left_ms);
-        let by_own = unix_ms.checked_sub(now_ms).filter(possible);
-        let by_sender = sender_ms
-            .and_then(|sender_ms| by_the_second(unix_ms, sender_ms))
-            .filter(possible);
-        let is_ahead = sender_ms.is_some_and(|sender_ms| {
-            sender_ms > came_ms + limits::CLOCK_DIFFERENCE_MAX.as_millis() as u64
+        let told_ms = i64::try_from(unix_ms).ok()?;
+        let now_ms = unix_ms_now() as i64;
+        let max_ms = most.as_millis() as i64;
+        let possible = |left_ms: &i64| (1..=max_ms).contains(left_ms);
+        let time = |left_ms: i64| Duration::from_millis(left_ms.unsigned_abs());
+        let by_own = Some(told_ms - now_ms).filter(possible);
+        let by_own = by_own.map(|left_ms| Self::new(unix_ms, time(left_ms)));
+        let by_offset = sender.ahead.map(|ahead| {
+            let left_ms = told_ms - now_ms;
+            granted_ms(left_ms - ahead.most_ms, left_ms - ahead.least_ms)
         });
-        let is_another = is_ahead || sender.is_another;
-        let senders_now_ms = sender
-            .offset_ms
-            .map(|offset_ms| now_ms.saturating_add_signed(offset_ms));
-        // So much is left at most, however long the event has lain here before it was read.
-        let by_both = senders_now_ms
-            .and_then(|now_ms| unix_ms.checked_sub(now_ms))
-            .filter(possible);
-        // So much is left at least. The offset is known well enough once this is no less than half of the most.
-        let at_least = sender
-            .offset_most_ms
-            .and_then(|offset_ms| unix_ms.checked_sub(now_ms.saturating_add_signed(offset_ms)))
-            .filter(|least_ms| by_both.is_some_and(|most_ms| *least_ms >= most_ms / 2))
-            .map(Duration::from_millis);
-        let is_over = !is_another && senders_now_ms.is_some_and(|now_ms| unix_ms <= now_ms);
-        let is_late = |most_ms| (unix_ms..=unix_ms.saturating_add(most_ms)).contains(&now_ms);
-        // What is past by both clocks is past. By this machine's clock alone it may also be a time of another clock.
-        let late_ms = match sender_ms {
-            Some(_) => max_ms,
-            None => limits::DEADLINE_LATE_MAX.as_millis() as u64,
+        let left_ms = sender.shows_ms.map(|shows_ms| told_ms - shows_ms as i64);
+        let by_date = left_ms.map(|most_ms| granted_ms(most_ms - 999, most_ms));
+        let by_sender = by_offset.filter(possible).or(by_date.filter(possible));
+        let by_sender = by_sender.map(|left_ms| Self::after(time(left_ms)));
+        let told = match sender.ahead {
+            Some(_) => by_sender.or(by_own),
+            None => by_own.or(by_sender),
         };
-        match (by_own, by_sender) {
-            (None, _) if is_over && is_late(max_ms) => Some(Self::new(unix_ms, Duration::ZERO)),
-            (_, Some(left_ms)) if is_another || by_own.is_none() => {
-                let left = Duration::from_millis(left_ms).saturating_sub(ago);
-                let most = by_both.map_or(left, Duration::from_millis);
-                Some(Self::after(at_least.unwrap_or(left.min(most))))
-            }
-            (Some(left_ms), _) => Some(Self::new(unix_ms, Duration::from_millis(left_ms))),
-            (None, _) if is_late(late_ms) => Some(Self::new(unix_ms, Duration::ZERO)),
-            (None, _) => None,
-        }
+        let is_over = |left_ms: &i64| (-max_ms..=0).contains(left_ms);
+        let over = left_ms.filter(is_over);
+        told.or_else(|| over.map(|late_ms| Self::past(unix_ms, time(late_ms))))
     }
 
     fn new(unix_ms: u64, left: Duration) -> Self {
@@ -244,7 +220,19 @@ impl Deadline {
         }
     }
 
-    /// The same deadline, put off by this.
+    /// The deadline that was so long ago.
+    fn past(unix_ms: u64, ago: Duration) -> Self {
+        let now = Instant::now();
+        // On a machine that was started after that, there is no such moment.
+        let instant = now.checked_sub(ago).unwrap_or(now);
+        Self {
+            unix_ms,
+            instant,
+            enforced: instant,
+        }
+    }
+
+    /// The deadline so much later.
     pub fn later(self, by: Duration) -> Self {
         Self {
             unix_ms: self.unix_ms.saturating_add(by.as_millis() as u64),
@@ -260,18 +248,22 @@ impl Deadline {
         self.enforced + self.instant.saturating_duration_since(self.enforced) / 2
     }
 
-    /// How long it is until the deadline; zero once it is past.
+    /// How long ago it was, once it is past.
+    pub fn passed(&self) -> Option<Duration> {
+        Instant::now().checked_duration_since(self.instant)
+    }
+
+    /// How long until then; zero once it is past.
     pub fn remaining(&self) -> Duration {
         self.instant.saturating_duration_since(Instant::now())
     }
 }
 
-/// How much time is left by a clock of which only the second is known. The clock may be anywhere within that second, so
-/// a second is given away, but never more than half of what may be left. If a second or more is left in truth, this is
-/// never more than that.
-fn by_the_second(unix_ms: u64, second_ms: u64) -> Option<u64> {
-    let most_ms = unix_ms.checked_sub(second_ms)?;
-    Some(most_ms.saturating_sub(999).max(most_ms / 2))
+/// How much of the time that is left may be used, where there is between so much and so much: no more than there
+/// is for certain, unless that is less than half of what there may be. By a clock of which only the second is
+/// known, that is never too much where there is a second or more.
+fn granted_ms(least_ms: i64, most_ms: i64) -> i64 {
+    least_ms.max(most_ms - most_ms / 2)
 }
 
 /// The wall clock, in milliseconds since the Unix epoch; 0 if the clock stands before the epoch.
@@ -287,15 +279,12 @@ mod tests {
 
     const SECOND: u64 = 1_000;
 
-    fn from_header(unix_ms: u64, sender_ms: Option<u64>) -> Option<Deadline> {
-        Deadline::from_header(unix_ms, &shows(sender_ms), limits::TIMEOUT_MAX)
-    }
-
-    fn shows(clock_ms: Option<u64>) -> Sender {
-        Sender {
-            clock_ms,
-            ..Sender::default()
-        }
+    fn by_date(unix_ms: u64, shows_ms: Option<u64>) -> Option<Deadline> {
+        let sender = Sender {
+            shows_ms,
+            ahead: None,
+        };
+        Deadline::from_header(unix_ms, &sender, limits::TIMEOUT_MAX)
     }
 
     fn remaining_s(deadline: Deadline) -> f64 {
@@ -314,12 +303,12 @@ mod tests {
     #[test]
     fn a_deadline_is_the_senders_when_it_can_be_true() {
         let now_ms = unix_ms_now();
-        for sender_ms in [
+        for shows_ms in [
             None,
             Some(now_ms - now_ms % SECOND),
             Some(now_ms - 3_600 * SECOND),
         ] {
-            let deadline = from_header(now_ms + 3 * SECOND, sender_ms).unwrap();
+            let deadline = by_date(now_ms + 3 * SECOND, shows_ms).unwrap();
             assert_eq!(deadline.unix_ms, now_ms + 3 * SECOND);
             assert!(remaining_s(deadline) <= 3.0);
             assert!(deadline.enforced < deadline.settled_by());
@@ -327,133 +316,41 @@ mod tests {
         }
     }
 
-    /// Whichever of the two clocks was moved, and however far.
-    #[test]
-    fn a_sender_with_another_clock_is_believed_as_to_the_time_that_is_left() {
-        for shift in [-3_600, -60, 2, 60, 3_600] {
-            let sender_ms = unix_ms_now().saturating_add_signed(shift * SECOND as i64);
-            let deadline = from_header(sender_ms + 10 * SECOND, Some(sender_ms)).unwrap();
-            let left = remaining_s(deadline);
-            assert!((8.0..=10.0).contains(&left), "{shift} s: {left}");
-            assert!(deadline.unix_ms.abs_diff(unix_ms_now()) <= 10 * SECOND);
-        }
-    }
-
-    /// Its event looks like one that has waited for a thaw.
-    #[test]
-    fn a_clock_that_is_a_little_behind_is_believed_once_it_is_known_to_be_another() {
-        let sender_ms = unix_ms_now() - 5 * SECOND;
-        for (offset_ms, expected) in [(None, 0.0..=1.0), (Some(-5_500), 5.0..=6.0)] {
-            let sender = Sender {
-                offset_ms,
-                is_another: offset_ms.is_some(),
-                ..shows(Some(sender_ms))
-            };
-            let deadline =
-                Deadline::from_header(sender_ms + 6 * SECOND, &sender, limits::TIMEOUT_MAX);
-            let left = remaining_s(deadline.unwrap());
-            assert!(expected.contains(&left), "{offset_ms:?}: {left}");
-        }
-    }
-
-    /// Of its date only the second is known, wherever in that the event was sent.
     #[test]
     fn another_clock_is_believed_as_exactly_as_it_is_known() {
         for ahead_ms in [-3_600_400, -7_300, -1_500, 300, 2_500] {
-            for fraction_ms in [0, 250, 500, 750, 999] {
-                let sent_ms = unix_ms_now().saturating_add_signed(ahead_ms);
+            for (unknown_ms, expected) in [(40, 0.55..=0.6), (1_000, 0.5..=0.8)] {
                 let sender = Sender {
-                    offset_ms: Some(ahead_ms - 20),
-                    offset_most_ms: Some(ahead_ms + 20),
-                    is_another: ahead_ms != -1_500,
-                    ..shows(Some(sent_ms - fraction_ms))
+                    ahead: Some(Ahead {
+                        least_ms: ahead_ms - unknown_ms / 2,
+                        most_ms: ahead_ms + unknown_ms / 2,
+                    }),
+                    shows_ms: None,
                 };
-                let deadline = Deadline::from_header(sent_ms + 600, &sender, limits::TIMEOUT_MAX);
+                let told_ms = unix_ms_now().saturating_add_signed(ahead_ms) + 600;
+                let deadline = Deadline::from_header(told_ms, &sender, limits::TIMEOUT_MAX);
                 let left = remaining_s(deadline.unwrap());
-                assert!((0.45..=0.6).contains(&left), "{ahead_ms} ms: {left}");
+                assert!(expected.contains(&left), "{ahead_ms} ms: {left}");
             }
         }
     }
 
-    /// After the first reply all that is known may be that there is half a second or a tenth of one.
+    /// As of one that says it is GMT, and is an hour off.
     #[test]
-    fn a_clock_that_is_hardly_known_leaves_no_less_than_half() {
-        let sent_ms = unix_ms_now() + 3_600 * SECOND;
-        let sender = Sender {
-            offset_ms: Some(3_600_000 - 400),
-            offset_most_ms: Some(3_600_000 + 599),
-            is_another: true,
-            ..shows(Some(sent_ms - 400))
-        };
-        let deadline = Deadline::from_header(sent_ms + 600, &sender, limits::TIMEOUT_MAX);
-        let left = remaining_s(deadline.unwrap());
-        assert!((0.4..=0.5).contains(&left), "{left}");
-    }
-
-    /// Its date says nothing of how long it has lain there, and the clocks do.
-    #[test]
-    fn an_event_that_has_waited_for_a_thaw_has_lost_that_time_by_another_clock_too() {
-        for ahead_s in [-3_600, -5, 5, 3_600] {
-            let offset_ms = ahead_s * SECOND as i64;
-            let handed_out_ms = unix_ms_now().saturating_add_signed(offset_ms) - 2 * SECOND;
-            let deadline_ms = handed_out_ms + 4 * SECOND;
-            for (known_ms, expected) in [
-                (offset_ms - 100, 1.5..=2.2),
-                // It was set since, so that nothing is left by it.
-                (offset_ms + 600 * SECOND as i64, 2.9..=4.0),
-            ] {
-                let sender = Sender {
-                    offset_ms: Some(known_ms),
-                    is_another: true,
-                    ..shows(Some(handed_out_ms))
-                };
-                let deadline = Deadline::from_header(deadline_ms, &sender, limits::TIMEOUT_MAX);
-                let left = remaining_s(deadline.unwrap());
-                assert!(
-                    expected.contains(&left),
-                    "{ahead_s} s, {known_ms} ms: {left}"
-                );
-            }
-        }
-    }
-
-    /// Its date is as old as it, and by that there is time left.
-    #[test]
-    fn an_event_that_has_waited_for_a_thaw_has_lost_that_time_by_the_same_clock() {
-        let handed_out_ms = unix_ms_now() - 5 * SECOND;
-        for (offset_ms, is_another, expected) in [
-            (Some(-900), false, 0.0..=0.0),
-            // So much may be left.
-            (Some(-3_500), false, 0.1..=0.5),
-            (Some(-4_500), true, 0.5..=1.1),
-            (None, false, 0.5..=1.1),
-        ] {
+    fn a_clock_by_which_no_deadline_can_be_true_is_not_believed() {
+        let now_ms = unix_ms_now();
+        for hours in [-2, -1, 1, 2] {
+            let ahead_ms = hours * 3_600_000;
             let sender = Sender {
-                offset_ms,
-                is_another,
-                ..shows(Some(handed_out_ms))
+                ahead: Some(Ahead {
+                    least_ms: ahead_ms,
+                    most_ms: ahead_ms + 999,
+                }),
+                shows_ms: Some(now_ms.saturating_add_signed(ahead_ms)),
             };
-            let deadline_ms = handed_out_ms + 2 * SECOND;
-            let deadline = Deadline::from_header(deadline_ms, &sender, limits::TIMEOUT_MAX);
-            let left = remaining_s(deadline.unwrap());
-            assert!(expected.contains(&left), "{offset_ms:?}: {left}");
-        }
-    }
-
-    /// Of an event of which the rest took four seconds to come.
-    #[test]
-    fn what_is_left_by_the_senders_clock_is_less_by_what_has_passed_since() {
-        let ago = Duration::from_secs(4);
-        for shift in [-3_600, -60, 2, 3_600] {
-            let sender_ms = unix_ms_now().saturating_add_signed(shift * SECOND as i64) - 4 * SECOND;
-            let deadline_ms = sender_ms + 10 * SECOND;
-            let sender = Sender {
-                ago,
-                ..shows(Some(sender_ms))
-            };
-            let deadline = Deadline::from_header(deadline_ms, &sender, limits::TIMEOUT_MAX);
-            let left = remaining_s(deadline.unwrap());
-            assert!((4.0..=6.0).contains(&left), "{shift} s: {left}");
+            let told_ms = now_ms + 3 * SECOND;
+            let deadline = Deadline::from_header(told_ms, &sender, limits::TIMEOUT_MAX).unwrap();
+            assert_eq!(deadline.unix_ms, told_ms, "{hours} h");
         }
     }
 
@@ -461,67 +358,65 @@ mod tests {
     fn a_deadline_that_cannot_be_true_is_not_believed() {
         // cargo-lambda's is a constant, and that of AWS's emulator is 10^6 times too far away.
         let now_ms = unix_ms_now();
-        for impossible in [0, 600_000, now_ms + 3 * SECOND * 1_000_000, now_ms * 2] {
-            for sender_ms in [None, Some(now_ms)] {
-                assert!(from_header(impossible, sender_ms).is_none(), "{impossible}");
+        let far = now_ms + 3 * SECOND * 1_000_000;
+        for impossible in [0, 600_000, far, now_ms * 2, u64::MAX] {
+            for shows_ms in [None, Some(now_ms)] {
+                assert!(by_date(impossible, shows_ms).is_none(), "{impossible}");
             }
         }
     }
 
     #[test]
     fn the_longest_timeout_is_believed() {
+        let sender = Sender::default();
         let hour = unix_ms_now() + 3_600 * SECOND;
-        let from_header = |most| Deadline::from_header(hour, &shows(Some(unix_ms_now())), most);
-        let left = remaining_s(from_header(limits::TIMEOUT_MAX_MANAGED).unwrap());
+        let by_own = |most| Deadline::from_header(hour, &sender, most);
+        let left = remaining_s(by_own(limits::TIMEOUT_MAX_MANAGED).unwrap());
         assert!((3_599.0..=3_600.0).contains(&left));
-        assert!(from_header(limits::TIMEOUT_MAX).is_none());
+        assert!(by_own(limits::TIMEOUT_MAX).is_none());
     }
 
     #[test]
-    fn a_deadline_just_past_leaves_no_time() {
-        for sender_ms in [None, Some(unix_ms_now())] {
-            let deadline = from_header(unix_ms_now() - 5, sender_ms).unwrap();
+    fn a_deadline_that_is_past_by_its_senders_clock_is_over() {
+        for late_ms in [0, 5, 60_000, 900_000] {
+            let now_ms = unix_ms_now();
+            let deadline = by_date(now_ms - 1 - late_ms, Some(now_ms - 1)).unwrap();
             assert_eq!(deadline.remaining(), Duration::ZERO);
+            assert!(deadline.passed().unwrap() >= Duration::from_millis(late_ms));
         }
-        // By either clock.
-        let late = unix_ms_now() - 60 * SECOND;
-        let deadline = from_header(late, Some(unix_ms_now())).unwrap();
-        assert_eq!(deadline.remaining(), Duration::ZERO);
+        let deadline = Deadline::after(Duration::from_secs(1));
+        assert_eq!(deadline.passed(), None);
     }
 
-    /// Nobody hands out an event whose time is over for so long.
+    /// Nobody hands out an event whose time is over.
     #[test]
-    fn a_deadline_long_past_is_by_another_clock() {
-        for late in [3, 60, 899, 901] {
-            assert!(
-                from_header(unix_ms_now() - late * SECOND, None).is_none(),
-                "{late} s"
-            );
+    fn a_deadline_that_is_past_by_this_clock_alone_is_by_another() {
+        for late in [0, 1, 3, 60, 899, 901] {
+            let told_ms = unix_ms_now() - 1 - late * SECOND;
+            assert!(by_date(told_ms, None).is_none(), "{late} s");
         }
     }
 
     /// A timeout of a second is the shortest that Lambda has.
     #[test]
-    fn another_clock_leaves_no_more_than_there_is_and_no_less_than_half() {
+    fn a_clock_that_shows_seconds_leaves_no_more_than_there_is_and_no_less_than_half() {
         for left_ms in [1_000, 1_500, 3_000, 60_000] {
             for fraction_ms in [0, 1, 250, 500, 998, 999] {
-                let second_ms = 1_700_000_000_000;
-                let deadline_ms = second_ms + fraction_ms + left_ms;
-                let granted_ms = by_the_second(deadline_ms, second_ms).unwrap();
+                let most_ms = fraction_ms + left_ms;
+                let granted_ms = granted_ms(most_ms - 999, most_ms);
                 assert!(
                     (left_ms / 2..=left_ms).contains(&granted_ms),
                     "{left_ms}, {fraction_ms}: {granted_ms}"
                 );
             }
         }
-        assert_eq!(by_the_second(1, 2), None);
     }
 
     #[test]
     fn the_same_clock_is_believed_to_the_millisecond() {
         let now_ms = unix_ms_now();
-        let sender_ms = Some(now_ms - now_ms % SECOND);
-        let deadline = from_header(now_ms + SECOND, sender_ms).unwrap();
+        let shows_ms = Some(now_ms - now_ms % SECOND);
+        let deadline = by_date(now_ms + SECOND, shows_ms).unwrap();
         assert_eq!(deadline.unix_ms, now_ms + SECOND);
     }
 }

@@ -304,9 +304,8 @@ pub const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_millis(50);
 /// How old the date of a reply may be besides being cut down to the second: some servers update it once in a
 /// second.
 pub const DATE_AGE_MAX: Duration = Duration::from_secs(1);
-/// Where the sender does not show its clock: how long a deadline may be past when its event arrives, before it
-/// is taken for a time by another clock.
-pub const DEADLINE_LATE_MAX: Duration = Duration::from_secs(2);
+/// How long the Runtime API may take to show its clock, where it is asked for nothing else: an event waits for it.
+pub const API_CLOCK_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long the Runtime API may take to connect, or to reply to an answer; it is on the same machine.
 /// After that, or after half of the time that is left, the answer is posted once more, on another
 /// connection.

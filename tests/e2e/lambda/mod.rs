@@ -1,5 +1,6 @@
 //! What `bootstrap` does as Lambda's runtime: from its start over each event to its end.
 
+mod clocks;
 mod drain;
 mod drain_api;
 mod emulators;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use e2e::guests::{COUNTER, ECHO, MISBEHAVE, ONWARD, QUERY};
 use e2e::lambda::{Fate, What};
-use e2e::{Clock, Cut, Database, Door, PATIENCE, Setup, Trial, eventually};
+use e2e::{Cut, Database, Door, PATIENCE, Setup, Trial, eventually};
 use serde_json::json;
 
 /// Long enough for a reply to be missed once, and for a busy machine.
@@ -234,56 +234,6 @@ async fn a_deadline_that_is_impossible_is_the_functions_timeout() {
     let event = event.header("Lambda-Runtime-Deadline-Ms", &impossible.to_string());
     let call = trial.lambda().invoke(event, None).await.unwrap();
     assert_eq!((call.what, call.status), (What::Error, 202));
-}
-
-/// Lambda tells the time by its own clock, which need not be the host's.
-#[tokio::test]
-async fn a_clock_that_is_not_lambdas_changes_no_deadline() {
-    for seconds in [-3600, -60, 60, 3600] {
-        let clock = Clock::new();
-        let trial = Setup::of(&MISBEHAVE)
-            .timeout(TIMEOUT)
-            .variables(&clock.variables())
-            .start(Door::Lambda)
-            .await;
-        clock.shift(seconds);
-        // The events' deadlines are by the true clock, as the replies' dates are.
-        for (act, timeout, what) in [
-            ("return", TIMEOUT, What::Response),
-            ("spin", Duration::from_secs(4), What::Error),
-            ("return", TIMEOUT, What::Response),
-        ] {
-            let payload = json!({ "act": act }).to_string();
-            let event = e2e::lambda::Event::new(payload, timeout);
-            let call = trial.lambda().invoke(event, None).await.unwrap();
-            // Late is 410.
-            assert_eq!((call.what, call.status), (what, 202), "{act}, {seconds} s");
-        }
-    }
-}
-
-/// By so little that each deadline can be true by both clocks. How far apart they are is told by the replies to
-/// answers.
-#[tokio::test]
-async fn a_clock_that_is_almost_lambdas_takes_no_time_away() {
-    for (concurrency, response) in [(1, "buffered"), (2, "buffered"), (1, "stream")] {
-        let clock = Clock::new();
-        clock.shift(15);
-        let trial = Setup::of(&ONWARD)
-            .timeout(TIMEOUT)
-            .concurrency(concurrency)
-            .function("response", &format!("{response:?}"))
-            .variables(&clock.variables())
-            .start(Door::Lambda)
-            .await;
-        // Whichever of them is asked.
-        for _ in 0..8 {
-            trial.value(json!({})).await;
-        }
-        let event = json!({ "first": [{ "sleep": 2_000 }] });
-        let answer = trial.invoke_within(Duration::from_secs(16), event).await;
-        answer.value();
-    }
 }
 
 /// So do emulators that serve many functions at one address.

@@ -1,44 +1,99 @@
-//! Whether the Runtime API has another clock than this machine, as far as the dates of its replies tell.
+//! What is known of the Runtime API's clock: whether it is another than this machine's, as far as the dates of
+//! its replies tell.
 //!
 //! A post is replied to at once, so the reply's date lies between the sending and the reply's arrival. An event
-//! tells less: where it had to wait for a thaw its date is old, and so is the remaining time that follows from
-//! it.
+//! tells less: where it had to wait for a thaw its date is old. But it came no earlier than it was sent, so a
+//! date that is newer than what is known allows says that one of the clocks was set. A date that is older has
+//! one of two reasons, that and a wait; a reply to a question that is asked then tells them apart.
 //!
 //! Promises: this machine's own clock is never taken for another one, except for one reply if it is set back
 //! while that is on its way; a clock that is ahead is noticed sooner or later, one that is two seconds behind
 //! at once.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
+use crate::invocation::Ahead;
 use crate::limits;
 use crate::lock::lock;
 
-/// What is known of the other side's clock. Shared by the connections to it.
+/// What is known of the other side's clock. Shared by all connections to it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Clock(Arc<Mutex<Option<Offset>>>);
+pub(super) struct Clock(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    offset: Option<Offset>,
+    /// The last date of a reply, in milliseconds since the Unix epoch, and when that came.
+    last: Option<(u64, Instant)>,
+}
 
 /// How far it is ahead of this machine's, in milliseconds: at least and at most. Negative if it is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Offset {
-    pub(super) least: i64,
+    least: i64,
     most: i64,
     /// At most, if its dates are as new as the replies: until the dates contradict that.
-    pub(super) most_if_fresh: Option<i64>,
+    most_if_fresh: Option<i64>,
 }
 
 impl Clock {
     /// Takes note of what the other side's clock showed, to the second, between two times of this machine's.
     pub(super) fn shown(&self, date_ms: u64, asked_ms: u64, replied_ms: u64) {
-        let Some(shown) = Offset::shown(date_ms, asked_ms, replied_ms) else {
-            return;
-        };
         let mut known = lock(&self.0);
-        *known = Some(known.map_or(shown, |known| known.narrowed(shown)));
+        known.last = Some((date_ms, Instant::now()));
+        if let Some(shown) = Offset::shown(date_ms, asked_ms, replied_ms) {
+            let both = known.offset.map_or(shown, |offset| offset.narrowed(shown));
+            known.offset = Some(both);
+        }
     }
 
-    /// How far it is ahead of this machine's, if anything is known of it.
-    pub(super) fn offset(&self) -> Option<Offset> {
-        *lock(&self.0)
+    /// Takes note of the date of an event, which may have been sent long before it came.
+    pub(super) fn handed_out(&self, date_ms: u64, came_ms: u64) {
+        let Some(handed_out) = Offset::shown(date_ms, came_ms, came_ms) else {
+            return;
+        };
+        let same = limits::CLOCK_DIFFERENCE_MAX.as_millis() as i64;
+        let mut known = lock(&self.0);
+        match &mut known.offset {
+            Some(offset) if handed_out.least <= offset.upper() + same => {
+                offset.least = offset.least.max(handed_out.least.min(offset.upper()));
+            }
+            None if handed_out.least <= same => {}
+            offset => *offset = Some(handed_out),
+        }
+    }
+
+    /// Whether an event with this date, which came at this time of this machine's, seems to have been under way
+    /// for long: it has, or one of the clocks was set.
+    pub(super) fn looks_old(&self, date_ms: u64, came_ms: u64) -> bool {
+        let ahead = lock(&self.0).offset.map_or(0, |offset| offset.least);
+        let explained = date_ms + 999 + limits::DATE_AGE_MAX.as_millis() as u64;
+        came_ms.saturating_add_signed(ahead) > explained
+    }
+
+    /// How far it is ahead of this machine's, if it is known to be another one.
+    pub(super) fn ahead(&self) -> Option<Ahead> {
+        let offset = lock(&self.0).offset.filter(Offset::is_difference)?;
+        Some(Ahead {
+            least_ms: offset.least,
+            most_ms: offset.upper(),
+        })
+    }
+
+    /// What it shows by now at least, in milliseconds since the Unix epoch, if a reply has come since then.
+    pub(super) fn shows_since(&self, begun: Instant) -> Option<u64> {
+        let (date_ms, came) = lock(&self.0).last.filter(|(_, came)| *came >= begun)?;
+        Some(date_ms + came.elapsed().as_millis() as u64)
+    }
+}
+
+/// How far a clock is ahead that has shown this, to the second, just when this machine's showed that.
+pub(super) fn just_shown(date_ms: u64, now_ms: u64) -> Ahead {
+    let least_ms = date_ms as i64 - now_ms as i64;
+    Ahead {
+        least_ms,
+        most_ms: least_ms + 999,
     }
 }
 
@@ -71,8 +126,13 @@ impl Offset {
         }
     }
 
+    /// At most, by all that is known.
+    fn upper(&self) -> i64 {
+        self.most_if_fresh.unwrap_or(self.most)
+    }
+
     /// Whether it is another clock: nearer than that it is the same, as far as dates can tell.
-    pub(super) fn is_difference(&self) -> bool {
+    fn is_difference(&self) -> bool {
         let same = limits::CLOCK_DIFFERENCE_MAX.as_millis() as i64;
         self.least > same || self.most < -same
     }
@@ -86,7 +146,11 @@ mod tests {
 
     impl Clock {
         fn is_another(&self) -> bool {
-            self.offset().is_some_and(|offset| offset.is_difference())
+            self.ahead().is_some()
+        }
+
+        fn offset(&self) -> Option<Offset> {
+            lock(&self.0).offset
         }
     }
 
@@ -163,5 +227,47 @@ mod tests {
         let clock = Clock::default();
         clock.shown(NOW, NOW + 10, NOW - 3_600_000);
         assert!(!clock.is_another());
+    }
+    /// An event came no earlier than it was sent, and perhaps later.
+    #[test]
+    fn the_date_of_an_event_tells_of_a_clock_that_is_ahead_and_of_none_that_is_behind() {
+        let is_another = |date_ms| {
+            [Clock::default(), shown(0, 1)].map(|clock| {
+                clock.handed_out(date_ms, NOW);
+                clock.is_another()
+            })
+        };
+        assert_eq!(is_another(NOW + 1_000), [true, true]);
+        assert_eq!(is_another(NOW), [false, false]);
+        assert_eq!(is_another(NOW - 3_600_000), [false, false]);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_known_by_the_next_event_where_its_date_is_newer_than_can_be() {
+        let clock = shown(-3_600_000, 1);
+        clock.handed_out(NOW - 3_590_000, NOW);
+        let ahead = clock.ahead().unwrap();
+        assert_eq!((ahead.least_ms, ahead.most_ms), (-3_590_000, -3_589_001));
+    }
+
+    #[test]
+    fn an_event_looks_old_by_what_is_known_of_the_clock() {
+        for ahead in [-3_600_000, 0, 3_600_000] {
+            let clock = shown(ahead, 1);
+            let sent = NOW.saturating_add_signed(ahead);
+            assert!(!clock.looks_old(sent, NOW), "{ahead}");
+            assert!(!clock.looks_old(sent, NOW + 1_900), "{ahead}");
+            assert!(clock.looks_old(sent, NOW + 2_100), "{ahead}");
+        }
+        assert!(Clock::default().looks_old(NOW, NOW + 2_100));
+    }
+
+    #[test]
+    fn a_clock_shows_no_less_than_its_last_reply_did() {
+        let (before, clock) = (Instant::now(), Clock::default());
+        assert_eq!(clock.shows_since(before), None);
+        clock.shown(NOW, NOW, NOW);
+        assert!(clock.shows_since(before).unwrap() >= NOW);
+        assert_eq!(clock.shows_since(Instant::now()), None);
     }
 }

@@ -13,7 +13,7 @@
 //! Left to others: what to do after an error ([`crate::serve::lambda`]).
 
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::HeaderValue;
@@ -36,6 +36,7 @@ mod background_post;
 mod backoff;
 mod cause;
 mod clock;
+mod date;
 mod endpoint;
 pub mod extension;
 mod flushed;
@@ -139,9 +140,15 @@ impl RuntimeApi {
                 Err(Lost::TooLong) => (Bytes::new(), Some(too_large())),
                 Err(lost) => return Err(lost.into()),
             };
-            let ago = reply.begun.elapsed();
-            let sender = received::sender(&reply.headers, ago, self.endpoint.clock());
-            let received = received::received(&reply.headers, event, &sender, &mut self.identity)?;
+            let (headers, came) = (&reply.headers, reply.begun);
+            let clock = self.endpoint.clock();
+            if received::is_in_doubt(headers, came, clock) {
+                // The event is here: whoever ends the environment meanwhile does not leave it.
+                let _is_here = self.endpoint.partial_reply().during_an_exchange();
+                self.endpoint.partial_reply().set(true);
+                date::ask(&self.endpoint).await;
+            }
+            let received = received::received(headers, event, came, clock, &mut self.identity)?;
             let answer = match self.undelivered.take() {
                 // Lambda hands out an event again if it has no answer to it; to handle it again would do
                 // everything twice. What comes after the deadline is a new attempt, even under the same id.
@@ -318,10 +325,7 @@ impl RuntimeApi {
 async fn asked(endpoint: &mut Endpoint, identity: &FunctionIdentity) -> Result<Reply, Error> {
     let clock = endpoint.clock().clone();
     let rest = |head: &Head| match head.status {
-        StatusCode::OK => {
-            let sender = received::sender(&head.headers, Duration::ZERO, &clock);
-            received::time_left(&head.headers, &sender, identity.timeout)
-        }
+        StatusCode::OK => received::time_left(&head.headers, &clock, identity.timeout),
         _ => limits::API_REPLY_TIMEOUT,
     };
     let request = asks(NEXT, &rest);
@@ -374,6 +378,8 @@ fn asks<'a>(path: &'a str, rest_timeout: RestTimeout<'a>) -> Request<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -403,5 +409,31 @@ mod tests {
         let (receipt, answer) = api.undelivered.unwrap();
         assert_eq!(receipt.invocation.request_id, "r");
         assert!(answer.is_err());
+    }
+    /// Its date is so old that the clock is asked for. Nobody shows it, so the event is run all the same.
+    #[tokio::test]
+    async fn an_event_is_not_left_while_the_clock_is_asked_for() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = server.local_addr().unwrap().to_string();
+        let mut api = RuntimeApi::new(&address, FunctionIdentity::default());
+        let partial_reply = api.partial_reply();
+        let silent = async {
+            let (mut asking, _) = server.accept().await.unwrap();
+            assert!(asking.read_buf(&mut Vec::new()).await.unwrap() > 0);
+            let event = "HTTP/1.1 200 OK\r\nlambda-runtime-aws-request-id: r\r\n\
+                         lambda-runtime-deadline-ms: 784111779000\r\n\
+                         date: Sun, 06 Nov 1994 08:49:37 GMT\r\ncontent-length: 2\r\n\r\n{}";
+            asking.write_all(event.as_bytes()).await.unwrap();
+            let (mut pinged, _) = server.accept().await.unwrap();
+            let mut ping = Vec::new();
+            assert!(pinged.read_buf(&mut ping).await.unwrap() > 0);
+            assert!(ping.starts_with(b"GET /2018-06-01/ping "));
+            assert!(partial_reply.has_begun());
+            (asking, pinged)
+        };
+        let (received, _open) = tokio::join!(api.next(), silent);
+        let left = received.unwrap().invocation.deadline.remaining();
+        assert!(left > Duration::ZERO && left <= Duration::from_secs(2));
+        assert!(!api.partial_reply().has_begun());
     }
 }

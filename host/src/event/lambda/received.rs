@@ -5,15 +5,15 @@
 //! never a panic.
 
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{DATE, HeaderName, HeaderValue};
 
 use super::Error;
-use super::clock::Clock;
+use super::clock::{self, Clock};
 use super::http1_reply::Headers;
-use crate::invocation::{Deadline, Invocation, Sender, Timeout, event_of};
+use crate::invocation::{Deadline, Invocation, Sender, Timeout, event_of, unix_ms_now};
 use crate::limits;
 
 pub(super) const INVOCATION_ID: HeaderName =
@@ -67,24 +67,46 @@ pub struct FunctionIdentity {
     pub timeout: Timeout,
 }
 
-/// Who sends an event with these headers, which came so long `ago`, by what is known of their clock.
-pub(super) fn sender(headers: &Headers, ago: Duration, clock: &Clock) -> Sender {
-    let offset = clock.offset();
+/// Whether an event with these headers, which came at that moment, seems to have been under way for long, and
+/// nothing has come since that tells whether it was.
+pub(super) fn is_in_doubt(headers: &Headers, came: Instant, clock: &Clock) -> bool {
+    let looks_old = |date_ms| clock.looks_old(date_ms, unix_ms_at(came));
+    clock.shows_since(came).is_none() && date_ms(headers).is_some_and(looks_old)
+}
+
+/// What is known of the clock of whoever sends an event with these headers, which came at that moment. In doubt it
+/// is what it would be if the event had just been sent: who has little time by mistake fails, and nobody is harmed by
+/// too much.
+fn sender(headers: &Headers, came: Instant, clock: &Clock) -> Sender {
+    let (date_ms, came_ms) = (date_ms(headers), unix_ms_at(came));
+    if let Some(date_ms) = date_ms {
+        clock.handed_out(date_ms, came_ms);
+    }
+    let ago_ms = came.elapsed().as_millis() as u64;
+    let ahead = match date_ms {
+        Some(date_ms) if is_in_doubt(headers, came, clock) => {
+            Some(clock::just_shown(date_ms, came_ms))
+        }
+        _ => clock.ahead(),
+    };
     Sender {
-        clock_ms: date_ms(headers),
-        offset_ms: offset.map(|offset| offset.least),
-        offset_most_ms: offset.and_then(|offset| offset.most_if_fresh),
-        is_another: offset.is_some_and(|offset| offset.is_difference()),
-        ago,
+        ahead,
+        shows_ms: (date_ms.map(|date_ms| date_ms + ago_ms)).max(clock.shows_since(came)),
     }
 }
 
-/// Reads an event out of the Runtime API's reply. The time that it had on arrival is assumed for the next
-/// event, should that one bring no deadline that can be true.
+/// What this machine's clock showed at a moment, if nobody has set it since.
+fn unix_ms_at(moment: Instant) -> u64 {
+    unix_ms_now().saturating_sub(moment.elapsed().as_millis() as u64)
+}
+
+/// Reads an event out of the Runtime API's reply, whose head came at that moment. The time that it had then is
+/// assumed for the next event, should that one bring no deadline that can be true.
 pub(super) fn received(
     headers: &Headers,
     event: Bytes,
-    sender: &Sender,
+    came: Instant,
+    clock: &Clock,
     identity: &mut FunctionIdentity,
 ) -> Result<Received, Error> {
     let header = |name: &str| headers.get(name).and_then(text);
@@ -93,13 +115,15 @@ pub(super) fn received(
             "an event came without the header Lambda-Runtime-Aws-Request-Id".to_owned(),
         ));
     };
-    let (deadline_ms, from_header) = deadline_of(headers, sender, identity.timeout);
-    let assumed = identity.timeout.assumed.saturating_sub(sender.ago);
+    let sender = sender(headers, came, clock);
+    let (deadline_ms, from_header) = deadline_of(headers, &sender, identity.timeout);
+    let ago = came.elapsed();
+    let assumed = identity.timeout.assumed.saturating_sub(ago);
     let deadline = from_header.unwrap_or_else(|| Deadline::after(assumed));
     if let Some(left) = from_header.map(|deadline| deadline.remaining())
         && !left.is_zero()
     {
-        identity.timeout.assumed = left + sender.ago;
+        identity.timeout.assumed = left + ago;
     }
     let invocation_id = headers.get(INVOCATION_ID.as_str());
     let invocation_id = invocation_id.filter(|id| !id.is_empty());
@@ -126,10 +150,11 @@ pub(super) fn received(
     })
 }
 
-/// How long the rest of an event with these headers is waited for: as long as its own time lasts. There is
-/// always some time, since an event that is asked for again only because it is late would be late again.
-pub(super) fn time_left(headers: &Headers, sender: &Sender, timeout: Timeout) -> Duration {
-    let (_, deadline) = deadline_of(headers, sender, timeout);
+/// How long the rest of an event is waited for whose headers have just come: as long as its own time lasts. There
+/// is always some time, since an event that is asked for again only because it is late would be late again.
+pub(super) fn time_left(headers: &Headers, clock: &Clock, timeout: Timeout) -> Duration {
+    let sender = sender(headers, Instant::now(), clock);
+    let (_, deadline) = deadline_of(headers, &sender, timeout);
     let left = deadline.map_or(timeout.assumed, |deadline| deadline.remaining());
     left.max(limits::API_REPLY_TIMEOUT_LEAST)
 }
@@ -214,7 +239,8 @@ mod tests {
         received(
             &head.headers,
             event,
-            &Sender::default(),
+            Instant::now(),
+            &Clock::default(),
             &mut FunctionIdentity::default(),
         )
     }
@@ -265,11 +291,126 @@ mod tests {
 
     #[test]
     fn the_rest_of_an_event_that_is_late_already_is_waited_for_all_the_same() {
-        let now_ms = crate::invocation::unix_ms_now();
-        let head = format!("HTTP/1.1 200 OK\r\n{DEADLINE}: {}\r\n\r\n", now_ms - 10);
-        let (head, _) = parse(head.as_bytes()).unwrap().unwrap();
-        let left = time_left(&head.headers, &Sender::default(), Timeout::default());
+        let now_ms = unix_ms_now();
+        let headers = told(now_ms - 10, Some(now_ms));
+        let left = time_left(&headers, &Clock::default(), Timeout::default());
         assert_eq!(left, limits::API_REPLY_TIMEOUT_LEAST);
+    }
+
+    /// The headers of an event with this deadline, and with this date, if any.
+    fn told(deadline_ms: u64, date_ms: Option<u64>) -> Headers {
+        let date =
+            date_ms.map(|ms| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(ms)));
+        let date = date.map(|date| format!("date: {date}\r\n"));
+        let head = format!(
+            "HTTP/1.1 200 OK\r\n{DEADLINE}: {deadline_ms}\r\n{}\r\n",
+            date.unwrap_or_default()
+        );
+        parse(head.as_bytes()).unwrap().unwrap().0.headers
+    }
+
+    /// An event, and what happened before it.
+    #[derive(Debug)]
+    struct Case {
+        /// By how many seconds this machine's clock was set since the other side's was known. None if that never was.
+        set_s: Option<i64>,
+        /// How far the other side's is ahead now.
+        ahead_s: i64,
+        timeout_s: i64,
+        /// For how long the event has lain here.
+        lain_s: i64,
+        is_dated: bool,
+        /// Whether the other side shows its clock when it is asked for nothing else.
+        replies: bool,
+    }
+
+    impl Case {
+        fn all() -> impl Iterator<Item = Self> {
+            let sets = [-3_600, -800, -10, -2, -1, 0, 1, 2, 10, 29, 800, 3_600];
+            let sets = sets.map(Some).into_iter().chain([None]);
+            sets.flat_map(|set_s| {
+                [-3_600, -15, 0, 15, 3_600]
+                    .into_iter()
+                    .flat_map(move |ahead_s| {
+                        let times = [(1, 0), (3, 0), (30, 0), (3, 2), (30, 7), (3, 5), (10, 600)];
+                        times.into_iter().flat_map(move |(timeout_s, lain_s)| {
+                            let sides = [(true, true), (true, false), (false, false)];
+                            sides.map(|(is_dated, replies)| Self {
+                                set_s,
+                                ahead_s,
+                                timeout_s,
+                                lain_s,
+                                is_dated,
+                                replies,
+                            })
+                        })
+                    })
+            })
+        }
+
+        /// The deadline that counts; none if nothing can be true, as far as is known.
+        fn deadline(&self) -> Option<Deadline> {
+            let clock = Clock::default();
+            let date_of = |ms: u64| ms - ms % 1_000;
+            if let Some(set_s) = self.set_s {
+                let ahead_ms = (self.ahead_s + set_s) * 1_000;
+                for moment in (0..2_000).step_by(10) {
+                    let then_ms = unix_ms_now() + moment;
+                    let date_ms = date_of(then_ms.saturating_add_signed(ahead_ms));
+                    clock.shown(date_ms, then_ms - 1, then_ms + 1);
+                }
+            }
+            let came = Instant::now();
+            let senders_ms = unix_ms_now().saturating_add_signed(self.ahead_s * 1_000);
+            let sent_ms = senders_ms - self.lain_s as u64 * 1_000;
+            let deadline_ms = sent_ms + self.timeout_s as u64 * 1_000;
+            let headers = told(deadline_ms, self.is_dated.then_some(sent_ms));
+            if is_in_doubt(&headers, came, &clock) && self.replies {
+                let asked_ms = unix_ms_now();
+                clock.shown(date_of(senders_ms), asked_ms, unix_ms_now());
+            }
+            let sender = sender(&headers, came, &clock);
+            deadline_of(&headers, &sender, Timeout::default()).1
+        }
+    }
+
+    #[test]
+    fn no_event_that_has_time_left_is_refused_whatever_was_set() {
+        for case in Case::all().filter(|case| case.timeout_s > case.lain_s) {
+            let passed = case.deadline().and_then(|deadline| deadline.passed());
+            assert_eq!(passed, None, "{case:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_that_has_just_come_has_about_its_own_time_whatever_was_set() {
+        let told = |case: &Case| case.is_dated && case.lain_s == 0;
+        for case in Case::all().filter(told) {
+            let left = case.deadline().unwrap().remaining().as_secs_f64();
+            let timeout = case.timeout_s as f64;
+            assert!(left <= timeout + 1.01, "{left}: {case:?}");
+            let least = (timeout / 2.0 - 0.1).min(timeout - 2.1);
+            assert!(left >= least, "{left}: {case:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_that_has_lain_here_has_lost_that_time_where_the_clock_is_known() {
+        let told = |case: &Case| case.replies && case.set_s.is_some_and(|set_s| set_s >= 0);
+        for case in Case::all().filter(|case| told(case) && case.lain_s > 3) {
+            let deadline = case.deadline().unwrap();
+            let left = (case.timeout_s - case.lain_s) as f64;
+            if left > 0.0 {
+                let remaining = deadline.remaining().as_secs_f64();
+                assert!(remaining <= left + 0.01, "{remaining}: {case:?}");
+                assert!(remaining >= left - 2.1, "{remaining}: {case:?}");
+            } else {
+                // By this machine's clock there may be some, and the other may be the one that is wrong.
+                let by_own = case.timeout_s - case.lain_s + case.ahead_s;
+                let is_over = !(1..=900).contains(&by_own);
+                assert_eq!(deadline.passed().is_some(), is_over, "{case:?}");
+            }
+        }
     }
 
     /// The rest of it took so long to come.
@@ -278,10 +419,12 @@ mod tests {
         let head = format!("HTTP/1.1 200 OK\r\n{REQUEST_ID}: r-1\r\n\r\n");
         let (head, _) = parse(head.as_bytes()).unwrap().unwrap();
         let mut identity = FunctionIdentity::default();
-        let ago = identity.timeout.assumed / 3;
-        let sender = sender(&head.headers, ago, &Clock::default());
-        let received = received(&head.headers, Bytes::new(), &sender, &mut identity).unwrap();
-        let left = received.invocation.deadline.remaining();
+        identity.timeout.assumed = Duration::from_millis(300);
+        let ago = Duration::from_millis(100);
+        let came = Instant::now().checked_sub(ago).unwrap();
+        let clock = Clock::default();
+        let received = received(&head.headers, Bytes::new(), came, &clock, &mut identity);
+        let left = received.unwrap().invocation.deadline.remaining();
         assert!(left <= identity.timeout.assumed - ago, "{left:?}");
         assert!(left > identity.timeout.assumed / 3, "{left:?}");
     }
