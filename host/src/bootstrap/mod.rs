@@ -143,9 +143,10 @@ async fn run(
         restore(&started, api()).await?;
     }
     // With a single slot, a request for the next event before the answer may be taken for a repetition.
+    let api = api();
     let apis = (0..started.slots).map(|_| match started.slots {
-        1 => api(),
-        _ => api().posting_in_background(),
+        1 => api.another(),
+        _ => api.another().posting_in_background(),
     });
     let apis = apis.collect();
     let Started {

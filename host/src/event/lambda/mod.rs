@@ -109,6 +109,17 @@ impl RuntimeApi {
         }
     }
 
+    /// The same for another slot, with a connection of its own. What the other side's clock shows to one is known
+    /// to both.
+    pub fn another(&self) -> Self {
+        Self {
+            endpoint: self.endpoint.another(),
+            identity: self.identity.clone(),
+            undelivered: None,
+            background: None,
+        }
+    }
+
     /// The same, but answers are posted in the background while the next event is asked for. For Managed
     /// Instances only: elsewhere whoever asks without having answered gets the same event again.
     pub fn posting_in_background(mut self) -> Self {
@@ -435,5 +446,17 @@ mod tests {
         let left = received.unwrap().invocation.deadline.remaining();
         assert!(left > Duration::ZERO && left <= Duration::from_secs(2));
         assert!(!api.partial_reply().has_begun());
+    }
+
+    #[test]
+    fn what_one_slot_learns_of_the_clock_is_known_to_the_others() {
+        let api = RuntimeApi::new("127.0.0.1:1", FunctionIdentity::default());
+        let others = [api.another(), api.another().posting_in_background()];
+        let (now, hour) = (1_700_000_000_000, 3_600_000);
+        api.endpoint.clock().shown(now + hour, now, now);
+        for other in others {
+            assert_eq!(other.endpoint.clock().ahead(), api.endpoint.clock().ahead());
+        }
+        assert!(api.endpoint.clock().ahead().is_some());
     }
 }
