@@ -12,7 +12,7 @@ use tokio::time::sleep_until;
 
 use super::after::AfterWork;
 use super::response::{self, Bounds};
-use super::{is_well, overdue, report};
+use super::{came_late, is_well, overdue, report};
 use crate::config::{self, AfterAnswer, FunctionConfig};
 use crate::database::Databases;
 use crate::database::permission::Permissions;
@@ -93,8 +93,11 @@ impl Function {
     ) -> Called {
         let enforced = invocation.deadline.enforced;
         // As of an event that lay here in a frozen process: nobody waits for what it would do.
-        if invocation.deadline.remaining().is_zero() {
-            return Called::failed(overdue(invocation));
+        if let Some(ago) = invocation.deadline.passed() {
+            if let Some(lease) = leased {
+                lease.finish();
+            }
+            return Called::failed(came_late(invocation, ago));
         }
         let mut lease = match leased {
             Some(lease) => lease,

@@ -324,6 +324,24 @@ fn cut_short() -> Fault {
     Fault::new(Kind::Internal, message).with_caller_message(message)
 }
 
+/// The answer to an event whose deadline was so long ago when it came.
+fn came_late(invocation: &Invocation, ago: Duration) -> Fault {
+    let fault = Fault::new(
+        Kind::DeadlineExceeded,
+        format!(
+            "the event of the function {:?} came when its deadline had passed, by {:.1} s, and was not run: it was \
+             handed out late, or the environment stood still meanwhile",
+            invocation.function_name,
+            ago.as_secs_f64()
+        ),
+    );
+    // The function has not even begun.
+    Fault {
+        blame: Blame::Host,
+        ..fault
+    }
+}
+
 fn overdue(invocation: &Invocation) -> Fault {
     Fault::new(
         Kind::DeadlineExceeded,
@@ -338,7 +356,17 @@ fn overdue(invocation: &Invocation) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use crate::telemetry::invocation_of;
+
     use super::*;
+
+    #[test]
+    fn the_function_is_not_blamed_for_an_event_that_came_late() {
+        let fault = came_late(&invocation_of("r"), Duration::from_millis(4_210));
+        let kind = (fault.kind, fault.blame);
+        assert_eq!(kind, (Kind::DeadlineExceeded, Blame::Host));
+        assert!(fault.log.contains("by 4.2 s, and was not run"), "{fault}");
+    }
 
     #[tokio::test]
     async fn a_panic_of_the_hosts_own_is_a_fault_of_its_invocation() {

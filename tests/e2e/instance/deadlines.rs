@@ -233,7 +233,7 @@ async fn an_event_that_arrives_late_is_answered_all_the_same() {
 /// By the clock on the wall, which is the Runtime API's as well, as the dates of its replies have shown.
 #[tokio::test]
 async fn an_event_whose_time_was_over_before_a_thaw_is_not_run() {
-    let trial = Setup::of(&MISBEHAVE).start(Door::Lambda).await;
+    let mut trial = Setup::of(&MISBEHAVE).start(Door::Lambda).await;
     let count = json!({ "act": "count" });
     assert_eq!(trial.value(count.clone()).await["act"], 1);
     trial.lambda().parked(1).await;
@@ -249,6 +249,9 @@ async fn an_event_whose_time_was_over_before_a_thaw_is_not_run() {
     let call = trial.lambda().answer(&id).await;
     let told = String::from_utf8_lossy(&call.body);
     assert!(told.contains("Function.DeadlineExceeded"), "{told}");
+    assert!(told.contains("and was not run"), "{told}");
+    let line = trial.host.line("and was not run").await;
+    assert!(line.contains("blame=host"), "{line}");
     assert_eq!(trial.value(count).await["act"], 2);
 }
 
