@@ -43,10 +43,20 @@ pub enum Harm {
     Exchange(Vec<u8>, Vec<u8>),
     /// Passes nothing of the server's on any more over the connection on which it speaks next.
     Silence,
+    /// The same over the connection on which it says this, from there on.
+    SilenceAt(&'static [u8]),
+    /// The same over each connection on which it has let the host in.
+    Mute,
     /// Holds back these bytes, with which the server ends what it says at a time, until [`Proxy::release`].
     HoldBack(&'static [u8]),
+    /// The same until it is asked to cancel, of which it says nothing then.
+    HoldBackUntilCancel(&'static [u8]),
     /// Takes requests to cancel, and passes none of them on.
     NeverCancel,
+    /// Takes them and passes none on either, and says nothing of that. Lets go what is held back.
+    HangCancel,
+    /// Closes both sides at the first request behind each login.
+    HangUp,
     /// Closes both sides in the middle of each login.
     CutLogins,
 }
@@ -79,6 +89,7 @@ struct State {
     answer_bytes: usize,
     request_bytes: usize,
     cancellations: usize,
+    logins: usize,
     harm: Option<Harm>,
 }
 
@@ -148,6 +159,11 @@ impl Proxy {
     /// How often the host has asked the server to give something up.
     pub fn cancellations(&self) -> usize {
         self.shared.state().cancellations
+    }
+
+    /// How often the host was let in.
+    pub fn logins(&self) -> usize {
+        self.shared.state().logins
     }
 
     /// Does this to what passes next.
@@ -224,12 +240,16 @@ async fn requests(
     while let Ok(length @ 1..) = host.read(&mut buffer).await {
         let tags = framing.feed(&buffer[..length]);
         let mut passing = length;
+        let hangs;
         {
             let mut state = shared.state();
             state.cancellations += usize::from(framing.cancels);
-            if framing.cancels && matches!(state.harm, Some(Harm::NeverCancel)) {
-                return;
+            match state.harm {
+                Some(Harm::NeverCancel) if framing.cancels => return,
+                Some(Harm::HangUp) if logged_in.load(Ordering::Relaxed) => return,
+                _ => {}
             }
+            hangs = framing.cancels && matches!(state.harm, Some(Harm::HangCancel));
             let statements = std::mem::take(&mut framing.statements);
             if logged_in.load(Ordering::Relaxed) {
                 state.request_bytes += length;
@@ -245,6 +265,10 @@ async fn requests(
                     }
                 }
             }
+        }
+        if hangs {
+            shared.release.notify_one();
+            std::future::pending::<()>().await;
         }
         if server.write_all(&buffer[..passing]).await.is_err() || passing < length {
             return;
@@ -276,6 +300,7 @@ async fn answers(
             return;
         } else if ready > 0 {
             logged_in.store(true, Ordering::Relaxed);
+            shared.state().logins += 1;
         }
         if silent {
             continue;
@@ -311,6 +336,10 @@ impl State {
                 self.harm = None;
                 bytes.split_off(bytes.len() - end.len())
             }
+            Some(Harm::HoldBackUntilCancel(end)) if bytes.ends_with(end) => {
+                self.harm = Some(Harm::HangCancel);
+                bytes.split_off(bytes.len() - end.len())
+            }
             _ => Vec::new(),
         }
     }
@@ -344,7 +373,23 @@ impl State {
                 *silent = true;
                 self.harm = None;
             }
-            Some(Harm::CutRequest(_) | Harm::HoldBack(_) | Harm::NeverCancel | Harm::CutLogins)
+            Some(Harm::SilenceAt(said)) => {
+                if bytes.windows(said.len()).any(|part| part == *said) {
+                    *silent = true;
+                    self.harm = None;
+                }
+            }
+            Some(Harm::Mute) => *silent = true,
+            // Done elsewhere.
+            Some(
+                Harm::CutRequest(_)
+                | Harm::HoldBack(_)
+                | Harm::HoldBackUntilCancel(_)
+                | Harm::NeverCancel
+                | Harm::HangCancel
+                | Harm::HangUp
+                | Harm::CutLogins,
+            )
             | None => {}
         }
         false
