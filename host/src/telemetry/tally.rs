@@ -75,6 +75,13 @@ pub struct Traffic {
     pub sent_bytes: u64,
 }
 
+impl Traffic {
+    /// Bytes in both directions.
+    pub fn bytes(&self) -> u64 {
+        self.received_bytes + self.sent_bytes
+    }
+}
+
 /// A sum of times.
 #[derive(Debug, Default)]
 pub struct Time(AtomicU64);

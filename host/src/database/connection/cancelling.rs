@@ -1,37 +1,52 @@
 //! Requests to give up what a connection is executing, as far as the connection has to know of them.
 //!
 //! Such a request goes its own way and hits whatever is executed when it arrives. So the connection is
-//! used for nothing else before the server has taken it: also if whoever asked no longer waits for that.
+//! used for nothing else before the server has taken it: nobody who reads an answer waits for that, but who asks next.
 //!
 //! Promises: a request that was begun is brought to its end; while it is under way, or if nobody knows
 //! whether it is, the connection is not clean.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use tokio::sync::Mutex;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use crate::database::connect::Backend;
 
 /// What a connection knows of the requests to cancel that are about it.
 #[derive(Clone, Default)]
-pub struct Cancelling {
-    /// Locked while one is under way.
-    turn: Arc<Mutex<()>>,
-    /// Whether one is under way, or was lost on its way. To look at this costs less than the lock.
-    may_come: Arc<AtomicBool>,
+pub struct Cancelling(Arc<Requests>);
+
+#[derive(Default)]
+struct Requests {
+    under_way: AtomicUsize,
+    /// Whether one was lost on its way.
+    lost: AtomicBool,
+    /// Tells that one is under way no more.
+    ended: Notify,
 }
 
 impl Cancelling {
     /// Whether none is under way or was lost.
     pub fn is_over(&self) -> bool {
-        !self.may_come.load(Ordering::Acquire)
+        !self.is_under_way() && !self.0.lost.load(Ordering::Acquire)
+    }
+
+    /// Whether one is under way.
+    pub fn is_under_way(&self) -> bool {
+        self.0.under_way.load(Ordering::Acquire) > 0
     }
 
     /// Waits until none is under way. False if one was lost: it may still come.
     pub async fn ends(&self) -> bool {
-        let _turn = self.turn.lock().await;
-        self.is_over()
+        loop {
+            let ended = self.0.ended.notified();
+            if !self.is_under_way() {
+                return self.is_over();
+            }
+            ended.await;
+        }
     }
 }
 
@@ -50,20 +65,20 @@ impl Canceller {
         }
     }
 
-    /// Sends the request on a connection of its own, and waits until the server has taken it. It goes on
-    /// if nobody waits any more.
-    pub async fn cancel(self) {
-        let turn = self.cancelling.turn.clone().lock_owned().await;
-        let was_lost = self.cancelling.may_come.swap(true, Ordering::AcqRel);
-        let request = tokio::spawn(async move {
-            match self.backend.cancel().await {
-                Ok(()) => self.cancelling.may_come.store(was_lost, Ordering::Release),
-                Err(error) => tracing::debug!(%error, "a statement could not be cancelled"),
+    /// Sends the request on a connection of its own. It is under way from now on until the server has taken it, whether
+    /// or not anybody waits for that.
+    pub fn cancel(self) -> JoinHandle<()> {
+        let Requests { under_way, .. } = &*self.cancelling.0;
+        under_way.fetch_add(1, Ordering::AcqRel);
+        tokio::spawn(async move {
+            let requests = &self.cancelling.0;
+            if let Err(error) = self.backend.cancel().await {
+                tracing::debug!(%error, "a statement could not be cancelled");
+                requests.lost.store(true, Ordering::Release);
             }
-            drop(turn);
-        });
-        // It does not panic, and is not aborted before the runtime ends.
-        let _ = request.await;
+            requests.under_way.fetch_sub(1, Ordering::AcqRel);
+            requests.ended.notify_waiters();
+        })
     }
 }
 
@@ -84,10 +99,9 @@ mod tests {
         let cancelling = Cancelling::default();
         let canceller = || Canceller::new(Backend::at(&path), cancelling.clone());
         assert!(cancelling.is_over());
-        let mut taken = tokio::select! {
-            () = canceller().cancel() => panic!("the server has not taken it"),
-            taken = server.accept() => taken.unwrap().0,
-        };
+        drop(canceller().cancel());
+        assert!(!cancelling.is_over());
+        let mut taken = server.accept().await.unwrap().0;
         assert!(!cancelling.is_over());
         taken.read_exact(&mut [0; 16]).await.unwrap();
         drop(taken);
@@ -100,7 +114,7 @@ mod tests {
     async fn a_request_that_is_lost_may_still_come() {
         let cancelling = Cancelling::default();
         let nowhere = Backend::at(std::path::Path::new("/nowhere/at/all"));
-        Canceller::new(nowhere, cancelling.clone()).cancel().await;
+        drop(Canceller::new(nowhere, cancelling.clone()).cancel());
         assert!(!cancelling.ends().await);
         assert!(!cancelling.is_over());
     }

@@ -35,14 +35,14 @@ impl Connection {
     /// Ends the rows that nobody will read, without harm to an open transaction. A `COPY` has no
     /// portal to be left in: unless it is about to end, its transaction fails with it.
     pub async fn abandon_rows(&mut self) -> Result<()> {
-        if self.wire.owed() == 0 {
-            self.outlast_cancellations().await;
-            return Ok(());
+        if self.is_busy() {
+            match self.reads_on() {
+                true => self.wire.drain().await?,
+                false => self.interrupt().await?,
+            }
         }
-        match self.reads_on() {
-            true => self.wire.drain().await,
-            false => self.interrupt().await,
-        }
+        self.outlast_cancellations().await;
+        Ok(())
     }
 
     /// Whether rows that nobody will read are read to their end all the same: no more than one fetch is under way,
@@ -135,7 +135,8 @@ impl Connection {
         self.residue = Residue::Nothing;
     }
 
-    /// Ends what a call that was given up has begun, and waits until the server owes nothing.
+    /// Ends what a call that was given up has begun, and waits until the server owes nothing. A request to cancel may be
+    /// under way by then.
     async fn interrupt(&mut self) -> Result<()> {
         self.timeouts.forget();
         if self.wire.unsend() {
@@ -151,11 +152,12 @@ impl Connection {
             return Ok(());
         }
         if let Ok(drained) = tokio::time::timeout(limits::CANCEL_AFTER, self.wire.drain()).await {
-            // Somebody may have asked already, and not have waited for it.
-            self.outlast_cancellations().await;
             return drained;
         }
-        self.canceller().cancel().await;
+        // Somebody may have asked already.
+        if !self.cancelling.is_under_way() {
+            drop(self.canceller().cancel());
+        }
         self.wire.drain().await
     }
 }

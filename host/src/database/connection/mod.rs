@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::config::Prepare;
 use crate::database::connect::{Address, Backend};
-use crate::database::error::{Result, Unconnected};
+use crate::database::error::{Error, Result, Unconnected};
 use crate::database::permission::prelude::Prelude;
 use crate::database::sql::residue::Residue;
 use crate::database::statement::kept::Kept;
@@ -213,11 +213,15 @@ impl Connection {
 
     /// Whether it can be lent to another invocation as it is.
     pub fn is_clean(&self) -> bool {
+        self.will_be_clean() && self.cancelling.is_over()
+    }
+
+    /// Whether it can be, once no request to cancel is under way.
+    pub fn will_be_clean(&self) -> bool {
         self.residue == Residue::Nothing
             && !self.doomed
             && self.is_outside()
             && self.parsing.is_empty()
-            && self.cancelling.is_over()
             && !self.wire.is_dead()
     }
 
@@ -290,6 +294,24 @@ impl Connection {
         if !self.cancelling.is_over() && !self.cancelling.ends().await {
             self.doom();
         }
+    }
+
+    /// The same between two requests of one call, whose time is over where one is under way. It ends not much later.
+    pub async fn go_on(&mut self) -> Result<()> {
+        if self.cancelling.is_over() {
+            return Ok(());
+        }
+        let outlasting = self.outlast_cancellations();
+        if tokio::time::timeout(limits::CALL_GRACE, outlasting)
+            .await
+            .is_ok()
+        {
+            return Ok(());
+        }
+        self.wire.end();
+        Err(Error::ConnectionLost {
+            maybe_executed: false,
+        })
     }
 
     /// Has the server forget the statements of which nobody has noted that they were parsed.

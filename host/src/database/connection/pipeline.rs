@@ -223,6 +223,7 @@ impl Connection {
         let keys: Vec<&Key> = missing.iter().map(|index| &calls[*index].key).collect();
         let prepared = Box::pin(self.prepare_all(&keys)).await;
         let prepared = prepared.map_err(|(nth, error)| error.of_call(missing[nth]))?;
+        self.go_on().await?;
         for (index, prepared) in missing.iter().zip(prepared) {
             let plan = &mut plans[*index];
             plan.description = Some(prepared.description);

@@ -63,7 +63,7 @@ impl Connection {
         all.ok_or(Error::Ended)
     }
 
-    /// What the server says of a statement.
+    /// What the server says of a statement that is to be executed.
     pub async fn prepare(&mut self, key: &Key) -> Result<Prepared> {
         let prepared = self.statements.get(key);
         if let Some(prepared) = prepared.filter(|known| known.is_believed()) {
@@ -71,6 +71,7 @@ impl Connection {
         }
         let prepared = self.prepare_all(&[key]).await;
         let mut prepared = prepared.map_err(|(_, error)| error)?;
+        self.go_on().await?;
         prepared.pop().ok_or(Error::Ended)
     }
 
@@ -184,7 +185,10 @@ impl Connection {
                 other.close().await;
                 catalog?
             }
-            Some(oids) => self.look_up(&oids).await?,
+            Some(oids) => {
+                self.go_on().await?;
+                self.look_up(&oids).await?
+            }
         };
         catalog.describe(shape, sent)
     }
@@ -331,6 +335,10 @@ impl Connection {
         };
         let firm = ground.is_firm() || self.secured;
         if !firm || (self.in_flight.executing && !undone()) {
+            return false;
+        }
+        if !self.cancelling.is_over() {
+            // The time of the call is over, and what is executed now could be hit.
             return false;
         }
         match ground {

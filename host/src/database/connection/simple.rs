@@ -67,7 +67,7 @@ impl Connection {
         if let Some(timeout) = timeout {
             // Within the message, what takes no transaction around it would be refused.
             let set = self.timeouts.of_batch(timeout);
-            self.command(&set).await.map_err(Error::unexecuted)?;
+            self.lead_by(&set).await?;
         }
         match prelude {
             Some(prelude) => {
@@ -108,7 +108,7 @@ impl Connection {
         self.per_loan.call_timeout = left;
         led?;
         match timeout.map(|timeout| self.timeouts.of_call_alone(timeout)) {
-            Some(set) => self.command(&set).await.map_err(Error::unexecuted),
+            Some(set) => self.lead_by(&set).await,
             None => Ok(()),
         }
     }
@@ -151,6 +151,13 @@ impl Connection {
             self.wire.unsend();
             return Ok(());
         }
-        self.finish().await.map_err(Error::unexecuted)
+        self.finish().await.map_err(Error::unexecuted)?;
+        self.go_on().await
+    }
+
+    /// Executes one of the host's own that goes before a statement of the guest's.
+    async fn lead_by(&mut self, sql: &str) -> Result<()> {
+        self.command(sql).await.map_err(Error::unexecuted)?;
+        self.go_on().await
     }
 }

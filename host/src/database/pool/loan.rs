@@ -73,8 +73,8 @@ impl Drop for Loan {
             if connection.is_busy() {
                 // The socket closes with the connection, but a server that is computing would not
                 // notice before it answers.
-                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                    runtime.spawn(connection.canceller().cancel());
+                if tokio::runtime::Handle::try_current().is_ok() {
+                    drop(connection.canceller().cancel());
                 }
             }
         }

@@ -95,13 +95,13 @@ impl Session {
         };
         if seat.is_flowing() {
             seat.change(Role::Call, Role::Cursor);
-        } else if loan.is_clean() {
+        } else if loan.will_be_clean() {
             let loan = held.take();
             // A call that has found it here on another thread finds nothing that it relies on gone.
             seat.change(Role::Kept, Role::Call);
             drop(held);
             self.forget(seat);
-            loan.into_iter().for_each(Loan::give_back);
+            loan.into_iter().for_each(|loan| self.give_back(loan));
             if role == Role::Kept {
                 self.kept_changed.notify_waiters();
             }
@@ -123,6 +123,20 @@ impl Session {
             self.kept_changed.notify_waiters();
         }
         true
+    }
+
+    /// Gives a connection back, if not before a request to cancel has been taken that could hit what comes next on it.
+    fn give_back(&self, mut loan: Loan) {
+        if loan.is_clean() {
+            loan.give_back();
+            return;
+        }
+        self.in_background(async move {
+            let settled = tokio::time::timeout(limits::SETTLE_TIMEOUT, loan.settle());
+            if let Ok(true) = settled.await {
+                loan.give_back();
+            }
+        });
     }
 
     /// A seat stays for all further calls, behind those that do so already.

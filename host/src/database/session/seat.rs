@@ -41,7 +41,7 @@ pub(in crate::database) struct Seat {
     in_transaction: AtomicBool,
     /// How often its server had said by then that none is open.
     transactions: AtomicU64,
-    /// Whether its connection was clean by then.
+    /// Whether its connection was clean by then, or about to be.
     clean: AtomicBool,
     /// Whether the guest was told that its connection is lost, and the transaction that was open there.
     lost: AtomicBool,
@@ -156,7 +156,7 @@ impl Seat {
         self.in_transaction.store(open, Ordering::Release);
         let transactions = loan.wire.transactions;
         self.transactions.store(transactions, Ordering::Release);
-        self.clean.store(loan.is_clean(), Ordering::Release);
+        self.clean.store(loan.will_be_clean(), Ordering::Release);
     }
 
     /// Whether it is kept for nothing any more, and its connection about to go back: what the host does there by

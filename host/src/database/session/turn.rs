@@ -134,6 +134,7 @@ impl Seat {
         if work.sends() && loan.status() == Some(Status::Idle) {
             loan.know_limits().await.map_err(Error::unexecuted)?;
         }
+        loan.go_on().await?;
         work.carry_out(loan, self.database()).await
     }
 

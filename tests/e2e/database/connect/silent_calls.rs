@@ -54,6 +54,26 @@ fn calls() -> [Value; 7] {
 }
 
 behind_both_doors! {
+    /// What asks the server to give a call up has a connection of its own, and that may hang.
+    async fn an_answer_that_comes_while_a_request_to_cancel_hangs_is_passed_on(door) {
+        let (database, proxy, trial) = scene(door, "\"always\"").await;
+        let insert = json!({ "execute": "insert into things values ($1)", "arguments": [1] });
+        let transaction = json!({ "transaction": [insert], "end": "commit" });
+        for (step, end) in [
+            (insert, &b"INSERT 0 1\0Z\0\0\0\x05I"[..]),
+            (transaction, b"COMMIT\0Z\0\0\0\x05I"),
+            (json!({ "query": "select 4711" }), b"Z\0\0\0\x05I"),
+            (json!({ "pipeline": [["select 4711", []]] }), b"Z\0\0\0\x05I"),
+        ] {
+            result(&trial, &hurried(&step)).await;
+            proxy.harm(Harm::HoldBackUntilCancel(end));
+            let done = result(&trial, &hurried(&step)).await.to_string();
+            assert!(!done.contains("error"), "{step}: {done}");
+            proxy.spare();
+        }
+        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("4"));
+    }
+
     async fn a_call_that_has_a_time_ends_in_it_if_the_server_says_nothing(door) {
         for prepare in ["\"always\"", "\"never\""] {
             let (_database, proxy, trial) = scene(door, prepare).await;
