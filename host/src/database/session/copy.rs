@@ -94,7 +94,7 @@ impl CopyIn {
         self.may_go_on(&mut over)?;
         let written = self
             .session
-            .with_loan(&self.seat, Claim::to_go_on(self.flow), async |loan| {
+            .with_loan(&self.seat, Claim::to_go_on(self.flow, None), async |loan| {
                 // Bytes that have half left cannot be followed by others.
                 *over = true;
                 loan.copy_write(bytes).await
@@ -117,7 +117,7 @@ impl CopyIn {
         self.may_go_on(&mut over)?;
         let finished = self
             .session
-            .with_loan(&self.seat, Claim::to_go_on(self.flow), async |loan| {
+            .with_loan(&self.seat, Claim::to_go_on(self.flow, None), async |loan| {
                 *over = true;
                 loan.copy_finish().await
             })
@@ -216,7 +216,7 @@ impl CopyOut {
         }
         let mut read = self
             .session
-            .with_loan(&self.seat, Claim::to_go_on(self.flow), async |loan| {
+            .with_loan(&self.seat, Claim::to_go_on(self.flow, None), async |loan| {
                 // What arrives while nobody waits is lost.
                 reading.broken = true;
                 loan.copy_read(bytes).await

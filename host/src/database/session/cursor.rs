@@ -16,6 +16,7 @@ use super::flow::Flow;
 use super::grants::Meter;
 use super::leaving::Loss;
 use super::seat::{Role, Seat};
+use super::tidying::Freeing;
 use super::turn::Claim;
 use crate::database::connection::batch::{Batch, Rest};
 use crate::database::connection::exchange::Started;
@@ -166,7 +167,7 @@ impl Cursor {
         let Fetch { rest, fetching, .. } = &mut *fetch;
         let fetched = self
             .session
-            .with_loan(&self.seat, Claim::to_go_on(flow), async |loan| {
+            .with_loan(&self.seat, Claim::to_go_on(flow, timeout), async |loan| {
                 // Whoever had the turn before has read some of them, but did not come to the end: what is
                 // on its way now comes behind those.
                 if let Some(batch) = self.seat.take_buffered(rest) {
@@ -176,7 +177,7 @@ impl Cursor {
                 *fetching = true;
                 // What is on its way then is nobody's, and not the portal's.
                 if flow.is_none() {
-                    self.seat.tidy(loan).await.map_err(Error::unexecuted)?;
+                    self.seat.free(loan, timeout, Freeing::Tidying).await?;
                 }
                 loan.per_loan.call_timeout = timeout;
                 loan.allow(1);

@@ -272,6 +272,7 @@ impl Session {
         let texts = || work.texts().map(str::to_owned).collect();
         let claim = Claim {
             ends_rows: work.ending().is_some(),
+            time: work.timeout(),
             // On one that the guest holds it waits for nothing but its own turn.
             within: work.timeout().filter(|_| seat.role() == Role::Kept),
             ..Claim::default()

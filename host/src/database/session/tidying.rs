@@ -2,7 +2,8 @@
 //!
 //! Promises: what has to be ended stays noted until it has ended. Whoever does it may give up at any await, and the next
 //! turn on the seat goes on with it. A connection for which it takes too long is retired, unless nothing has to be ended
-//! and only rows are still on their way.
+//! and only rows are still on their way. A call that has a time waits for it not much longer than that, unless the server
+//! is heard of meanwhile.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use super::notices;
 use super::seat::Seat;
 use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
+use crate::limits;
 use crate::lock::lock;
 use crate::telemetry::line_of;
 
@@ -27,6 +29,15 @@ pub(super) struct Untidied {
     fails_later: AtomicBool,
     /// The portals whose rows nobody will read any more.
     ended_portals: Mutex<Vec<String>>,
+}
+
+/// What frees a connection for a call. Each can be given up and begun again.
+#[derive(Clone, Copy)]
+pub(in crate::database) enum Freeing {
+    /// See [`Seat::tidy`].
+    Tidying,
+    /// See [`Seat::buffer_rows`].
+    Buffering { ends_rows: bool },
 }
 
 impl Seat {
@@ -92,7 +103,40 @@ impl Seat {
         loan.fail_transaction().await
     }
 
-    /// The same within a time, after which the connection is retired, unless it only has to read what is on its way.
+    /// Frees the connection for a call that has so much time, and has not begun. Where the server is silent for longer,
+    /// the connection is given up.
+    pub(in crate::database) async fn free(
+        &self,
+        loan: &mut Loan,
+        time: Option<Duration>,
+        how: Freeing,
+    ) -> Result<()> {
+        let Some(time) = time else {
+            return self.free_by(loan, how).await;
+        };
+        let mut within = time.saturating_add(limits::CALL_GRACE);
+        loop {
+            let before = loan.wire.traffic.bytes();
+            if let Ok(freed) = tokio::time::timeout(within, self.free_by(loan, how)).await {
+                return freed;
+            }
+            if loan.wire.traffic.bytes() == before {
+                loan.wire.end();
+                return Err(loan.wire.lost().unexecuted());
+            }
+            within = limits::CALL_GRACE;
+        }
+    }
+
+    async fn free_by(&self, loan: &mut Loan, how: Freeing) -> Result<()> {
+        let freed = match how {
+            Freeing::Tidying => self.tidy(loan).await,
+            Freeing::Buffering { ends_rows } => self.buffer_rows(loan, ends_rows).await,
+        };
+        freed.map_err(Error::unexecuted)
+    }
+
+    /// Does that within a time, after which the connection is retired, unless it only has to read what is on its way.
     pub(in crate::database) async fn tidy_within(&self, within: Duration) {
         let mut held = self.loan.lock().await;
         // The next call came first and has done it: what flows by now is its own.

@@ -15,6 +15,7 @@ use super::flow::Flow;
 use super::leaving::{IfGivenUp, Loss};
 use super::notices;
 use super::seat::{Role, Seat};
+use super::tidying::Freeing;
 use super::work::{Ending, Work};
 use crate::database::Database;
 use crate::database::connection::Terms;
@@ -32,6 +33,8 @@ pub(in crate::database) struct Claim {
     pub(in crate::database) ends_rows: bool,
     /// That the turn comes within this time; else it is waited for without limit.
     pub(in crate::database) within: Option<Duration>,
+    /// How long the call may take once it has its turn.
+    pub(in crate::database) time: Option<Duration>,
 }
 
 /// What becomes of a seat on which nothing was done, when its connection is lost.
@@ -82,10 +85,11 @@ impl Drop for Turn<'_> {
 }
 
 impl Claim {
-    /// To go on with what flows.
-    pub(in crate::database) fn to_go_on(flow: Option<Flow>) -> Self {
+    /// To go on with what flows, for so long.
+    pub(in crate::database) fn to_go_on(flow: Option<Flow>, time: Option<Duration>) -> Self {
         Self {
             flow,
+            time,
             ..Self::default()
         }
     }
@@ -121,7 +125,7 @@ impl Seat {
             // What is still on its way is ended, however long it would take.
             self.give_up();
         }
-        self.tidy(loan).await.map_err(Error::unexecuted)?;
+        self.free(loan, work.timeout(), Freeing::Tidying).await?;
         // Whoever made the last one may have given it up half-way.
         loan.timeouts.end_call();
         (loan.per_loan.call_timeout, loan.per_loan.cancel_after) = (work.timeout(), None);
@@ -250,6 +254,7 @@ impl Session {
             flow,
             ends_rows,
             within,
+            time,
         } = claim;
         let asked = seat.begin_turn(self.next_turn());
         let result = {
@@ -259,8 +264,12 @@ impl Session {
                 waiting.disarm();
                 // Whoever had the turn before may have begun something to go on with.
                 if let (Err(Error::InUse), Some(loan)) = (seat.admits(flow), held.as_mut()) {
-                    let made = Box::pin(seat.buffer_rows(loan, ends_rows)).await;
-                    made.map_err(Error::unexecuted)?;
+                    let freeing = Freeing::Buffering { ends_rows };
+                    let made = Box::pin(seat.free(loan, time, freeing)).await;
+                    if is_undone(&made) {
+                        seat.stop_flow();
+                    }
+                    made?;
                 }
                 seat.admits(flow)?;
                 // Not before: who only waits for a turn has nothing to end.

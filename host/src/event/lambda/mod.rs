@@ -155,8 +155,8 @@ impl RuntimeApi {
             let clock = self.endpoint.clock();
             if received::is_in_doubt(headers, came, clock) {
                 // The event is here: whoever ends the environment meanwhile does not leave it.
-                let _is_here = self.endpoint.partial_reply().during_an_exchange();
-                self.endpoint.partial_reply().set(true);
+                let _is_here = self.endpoint.waiting().during_an_exchange();
+                self.endpoint.waiting().set_begun(true);
                 date::ask(&self.endpoint).await;
             }
             let received = received::received(headers, event, came, clock, &mut self.identity)?;

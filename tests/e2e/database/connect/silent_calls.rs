@@ -74,6 +74,26 @@ behind_both_doors! {
         assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("4"));
     }
 
+    /// The call has not begun, and ends in its time all the same.
+    async fn a_call_that_has_a_time_does_not_wait_for_what_an_earlier_one_has_left(door) {
+        let begin = json!({ "batch": "begin" });
+        let given_up = json!({ "abandon": "select pg_sleep(600)", "after_ms": 100 });
+        let rows = "select case n when 300 then 'mute' else repeat('x', 4000) end from generate_series(1, 400) n";
+        let unread = json!({ "streamed": rows, "meanwhile": [], "leaked": true });
+        for (left, said) in [(given_up, &b"57014"[..]), (unread, b"mute")] {
+            let (_database, proxy, trial) = scene(door, "\"always\"").await;
+            // It knows the texts, and the server says them no more.
+            result(&trial, &hurried(&json!({ "query": "select 1" }))).await;
+            proxy.harm(Harm::SilenceAt(said));
+            let steps = [&begin, &left, &hurried(&json!({ "query": "select 1" }))];
+            let results = trial.value(json!({ "steps": steps })).await;
+            let told = results[2].to_string();
+            let in_time = told.contains("was not executed") || told.contains("did not come free within");
+            assert!(in_time, "{left}: {results}");
+            result(&trial, &json!({ "query": "select 1" })).await;
+        }
+    }
+
     async fn a_call_that_has_a_time_ends_in_it_if_the_server_says_nothing(door) {
         for prepare in ["\"always\"", "\"never\""] {
             let (_database, proxy, trial) = scene(door, prepare).await;
