@@ -136,7 +136,7 @@ pub const ROTATION_PATIENCE: Duration = Duration::from_secs(2);
 /// The pause before it is looked for again.
 pub const ROTATION_PAUSE: Duration = Duration::from_millis(500);
 /// The first pause before another attempt to log in where the server says that it takes no
-/// connection now; each is twice as long, up to `LOGIN_PAUSE_MAX`, of which half is chance.
+/// connection now, or lets in and hangs up; each is twice as long, up to `LOGIN_PAUSE_MAX`, of which half is chance.
 pub const LOGIN_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two attempts to log in.
 pub const LOGIN_PAUSE_MAX: Duration = Duration::from_millis(500);

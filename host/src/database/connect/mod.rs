@@ -22,6 +22,7 @@ mod local;
 mod login;
 mod passfile;
 mod password_command;
+mod pauses;
 mod progress;
 mod search;
 mod secret;
@@ -37,11 +38,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
-use rand::RngExt;
 use tokio::time::timeout_at;
 
 pub use cancel::Backend;
 pub use failure::Failure;
+pub use pauses::Pauses;
 pub use progress::{During, Progress, asking, watched};
 pub use stream::Stream;
 
@@ -189,7 +190,7 @@ impl Address {
         until: Instant,
         last: &mut Failures,
     ) -> std::result::Result<Established, Failures> {
-        let mut pause = limits::LOGIN_PAUSE;
+        let mut pauses = Pauses::default();
         let patience = limits::FAILOVER_PATIENCE.min(self.timeout / 3);
         let mut settled = None;
         loop {
@@ -205,9 +206,7 @@ impl Address {
                 }
                 result => return result,
             }
-            let chance: f64 = rand::rng().random_range(0.5..1.0);
-            tokio::time::sleep(pause.mul_f64(chance)).await;
-            pause = (pause * 2).min(limits::LOGIN_PAUSE_MAX);
+            tokio::time::sleep(pauses.next()).await;
         }
     }
 

@@ -261,6 +261,11 @@ impl Connection {
         self.last_loan
     }
 
+    /// Whether it was made for who has it now.
+    pub fn is_new(&self) -> bool {
+        self.connecting.is_some()
+    }
+
     /// Whether the server may be at work for this connection, or be asked to.
     pub fn is_busy(&self) -> bool {
         self.wire.owed() > 0

@@ -180,25 +180,26 @@ impl Session {
 
     /// Until when a connection is waited for: a little less than the guest has, so that it still
     /// learns why there was none; or as long as the call has.
-    fn lend_until(&self, timeout: Option<Duration>) -> Instant {
+    pub(super) fn lend_until(&self, timeout: Option<Duration>) -> Instant {
         let (now, enforced) = (Instant::now(), self.deadline().enforced);
         let left = enforced.saturating_duration_since(now);
         let until = enforced.checked_sub(left / 20).unwrap_or(enforced);
         timeout.map_or(until, |timeout| until.min(now + timeout))
     }
 
-    /// Gives a seat on which nothing was done another connection. Whoever does so has its turn.
+    /// Gives a seat on which nothing was done another connection, if there is one in time. Whoever does so has its turn.
     pub(in crate::database) async fn renew<'a>(
         &self,
         seat: &Arc<Seat>,
         held: &'a mut Option<Loan>,
         renewal: Renewal<'_>,
+        timeout: Option<Duration>,
     ) -> Result<&'a mut Loan> {
         // First of all: it may be the only one that the pool has.
         *held = None;
         // Whoever gives up the wait leaves everything to the next call as it was.
         renewal.fresh.store(true, Ordering::Release);
-        let until = self.lend_until(renewal.timeout);
+        let until = self.lend_until(timeout);
         let lending = seat.database();
         let lent = lending.lend(until, Wait::UntilDeadline, &|_| None, &self.account);
         let lent = lent.await;

@@ -238,11 +238,16 @@ impl Session {
         let database = self.database(database)?;
         shared::permit(&database, &work)?;
         self.begin_anew(&database, &work);
-        let mut repetitions = Repetitions::of(&database);
+        let mut repetitions = Repetitions::of(&database, work.timeout());
         loop {
-            let seat = self.seat(&database, work.timeout()).await?;
+            let seat = self.seat(&database, repetitions.time()).await?;
+            let is_new = seat.is_new();
             let result = self.run_on(&seat, &work, None).await;
-            if !repetitions.admit(&seat, &result) {
+            let again = match &result {
+                Ok(_) => false,
+                Err(_) => Box::pin(repetitions.admit(self, &seat, &result, is_new)).await,
+            };
+            if !again {
                 if Loss::told_by(&result) == Loss::Told {
                     self.lose_beginning(&seat, &work);
                 }

@@ -7,7 +7,6 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use super::Session;
 use super::seat::Seat;
@@ -49,14 +48,13 @@ impl Pinned {
     pub(in crate::database) async fn run<W: Work>(&self, work: W) -> Result<W::Done> {
         self.session.admit(self.seat.database().name(), &work)?;
         shared::permit(self.seat.database(), &work)?;
-        let renewal = self.renewal(work.timeout());
+        let renewal = self.renewal();
         self.session.run_on(&self.seat, &work, Some(renewal)).await
     }
 
     /// Nothing is lost with a connection on which nothing was done.
-    fn renewal(&self, timeout: Option<Duration>) -> Renewal<'_> {
+    fn renewal(&self) -> Renewal<'_> {
         Renewal {
-            timeout,
             begin: None,
             fresh: &self.fresh,
         }
@@ -68,7 +66,7 @@ impl Pinned {
         let begin = self.session.grants.begin(name, options)?.sql();
         self.seat.may_admit(None)?;
         let beginning = Begin(&self.seat, &begin);
-        let renewal = self.renewal(None);
+        let renewal = self.renewal();
         let number = self
             .session
             .with_loan_of(&self.seat, Claim::default(), &beginning, Some(renewal))

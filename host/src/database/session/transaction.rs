@@ -177,7 +177,6 @@ impl Transaction {
         let within = Within(&work, self);
         // Nothing is lost with a transaction that had not begun.
         let renewal = Renewal {
-            timeout: work.timeout(),
             begin: Some(&self.begin),
             fresh: &self.fresh,
         };

@@ -14,6 +14,7 @@ use super::Session;
 use super::flow::Flow;
 use super::leaving::{IfGivenUp, Loss};
 use super::notices;
+use super::repetition::Attempts;
 use super::seat::{Role, Seat};
 use super::tidying::Freeing;
 use super::work::{Ending, Work};
@@ -40,8 +41,6 @@ pub(in crate::database) struct Claim {
 /// What becomes of a seat on which nothing was done, when its connection is lost.
 #[derive(Clone, Copy)]
 pub(in crate::database) struct Renewal<'a> {
-    /// How long another one is waited for, if less than the invocation has.
-    pub(in crate::database) timeout: Option<Duration>,
     /// What its next statement begins first.
     pub(in crate::database) begin: Option<&'a str>,
     /// Says that nothing was done there yet, until a call has its turn; and again while another connection is waited
@@ -142,6 +141,12 @@ impl Seat {
         work.carry_out(loan, self.database()).await
     }
 
+    /// Whether its connection was made for who has it now; false while a call uses it.
+    pub(in crate::database) fn is_new(&self) -> bool {
+        let held = self.loan.try_lock();
+        held.is_ok_and(|held| held.as_ref().is_some_and(|loan| loan.is_new()))
+    }
+
     /// Waits until nobody else uses its connection.
     pub(in crate::database) async fn turn(
         &self,
@@ -202,23 +207,28 @@ impl Session {
         renewal: Option<Renewal<'_>>,
     ) -> Result<W::Done> {
         let working = async |held: &mut Option<Loan>| {
+            let mut attempts = Attempts::of(seat.database(), work.timeout());
             // Not where the call was made: one that had its turn before has been done by now.
             let renewal = renewal.filter(|renewal| renewal.fresh.swap(false, Ordering::AcqRel));
             let Some(loan) = held.as_mut() else {
                 return match renewal {
                     // An earlier call found no other one.
-                    Some(renewal) => Box::pin(self.do_anew(seat, held, work, renewal)).await,
+                    Some(renewal) => {
+                        Box::pin(self.do_anew(seat, held, work, renewal, attempts)).await
+                    }
                     None => Err(self.gone(seat)),
                 };
             };
+            let is_new = loan.is_new();
             let done = self
                 .with(loan, seat, async |loan| seat.run_in_turn(loan, work).await)
                 .await;
-            match renewal {
-                Some(renewal) if is_undone(&done) => {
-                    Box::pin(self.do_anew(seat, held, work, renewal)).await
-                }
-                _ => done,
+            let Some(renewal) = renewal.filter(|_| is_undone(&done)) else {
+                return done;
+            };
+            match Box::pin(attempts.go_on(self, is_new)).await {
+                true => Box::pin(self.do_anew(seat, held, work, renewal, attempts)).await,
+                false => done,
             }
         };
         self.in_turn(seat, claim, working).await
@@ -230,15 +240,14 @@ impl Session {
         held: &mut Option<Loan>,
         work: &W,
         renewal: Renewal<'_>,
+        mut attempts: Attempts,
     ) -> Result<W::Done> {
-        // All that the pool has may have ended at once.
-        let mut left = seat.database().connections_max();
         loop {
-            let loan = self.renew(seat, held, renewal).await?;
+            let loan = self.renew(seat, held, renewal, attempts.time()).await?;
+            let is_new = loan.is_new();
             let doing = async |loan: &mut Loan| seat.run_in_turn(loan, work).await;
             let done = self.with(loan, seat, doing).await;
-            left -= 1;
-            if left == 0 || !is_undone(&done) {
+            if !is_undone(&done) || !attempts.go_on(self, is_new).await {
                 return done;
             }
         }

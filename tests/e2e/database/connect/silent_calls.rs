@@ -94,6 +94,54 @@ behind_both_doors! {
         }
     }
 
+    /// Each would take as long.
+    async fn a_call_that_has_a_time_tries_no_other_connection_once_that_is_over(door) {
+        let database = Database::with(SCHEMA).await;
+        let proxy = Proxy::of(&database);
+        let setup = Setup::of(&QUERY).through(&proxy).database("pool_max", "4").database("warm", "0");
+        let setup = setup.timeout(TIMEOUT);
+        let trial = setup.start(door).await;
+        let call = json!({ "query": "select 1" });
+        for step in [
+            hurried(&call),
+            json!({ "session": [hurried(&call)] }),
+            json!({ "transaction": [hurried(&call)], "end": "rollback" }),
+        ] {
+            proxy.harm(Harm::Mute);
+            proxy.forget();
+            let lost = trial.value(json!({ "steps": [step] })).await[0].to_string();
+            assert!(lost.contains("was lost"), "{step}: {lost}");
+            assert_eq!(proxy.logins(), 1, "{step}");
+            proxy.spare();
+        }
+    }
+
+    /// A server that lets everybody in and serves nobody is not overrun.
+    async fn connections_that_are_gone_as_soon_as_they_are_made_are_made_with_pauses(door) {
+        let database = Database::with(SCHEMA).await;
+        let proxy = Proxy::of(&database);
+        let setup = Setup::of(&QUERY).through(&proxy).database("pool_max", "200").database("warm", "0");
+        let setup = setup.timeout(TIMEOUT);
+        let trial = setup.start(door).await;
+        let call = json!({ "query": "select 1" });
+        for step in [
+            hurried(&call),
+            json!({ "session": [hurried(&call)] }),
+            json!({ "transaction": [hurried(&call)], "end": "rollback" }),
+        ] {
+            proxy.harm(Harm::HangUp);
+            proxy.forget();
+            let lost = trial.value(json!({ "steps": [step] })).await[0].to_string();
+            // The last attempt may have been cut short.
+            let told = lost.contains("was not executed") || lost.contains("could be made within");
+            assert!(told, "{step}: {lost}");
+            let logins = proxy.logins();
+            assert!((1..20).contains(&logins), "{step}: {logins}");
+        }
+        proxy.spare();
+        result(&trial, &call).await;
+    }
+
     async fn a_call_that_has_a_time_ends_in_it_if_the_server_says_nothing(door) {
         for prepare in ["\"always\"", "\"never\""] {
             let (_database, proxy, trial) = scene(door, prepare).await;
