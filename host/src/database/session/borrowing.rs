@@ -32,6 +32,7 @@ impl Session {
         timeout: Option<Duration>,
     ) -> Result<Arc<Seat>> {
         loop {
+            self.lost.none(database)?;
             let kept = self.kept(database);
             let in_transaction = kept.iter().find(|seat| seat.has_transaction());
             if let Some(seat) = in_transaction.or_else(|| kept.iter().find(|seat| seat.is_free())) {
@@ -49,8 +50,8 @@ impl Session {
         }
     }
 
-    /// Borrows a connection for a call; none if one is kept by now. It is one wait, whatever else is kept or comes
-    /// free meanwhile: neither its place in the queue nor its login is lost.
+    /// Borrows a connection for a call; none if one is kept by now, or a transaction is lost. It is one wait, whatever
+    /// else is kept or comes free meanwhile: neither its place in the queue nor its login is lost.
     async fn borrow_unless_kept(
         self: &Arc<Self>,
         database: &Arc<Database>,
@@ -60,7 +61,7 @@ impl Session {
         let mut borrowing = pin!(borrowing);
         loop {
             let kept_by_now = self.kept_changed.notified();
-            if !self.kept(database).is_empty() {
+            if self.lost.none(database).is_err() || !self.kept(database).is_empty() {
                 return None;
             }
             tokio::select! {

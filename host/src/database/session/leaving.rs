@@ -4,10 +4,8 @@
 //! - what a guest gives up is ended on the server at once, and not when the connection is next used;
 //! - a connection that later calls rely on, for a transaction or settings, stays with the invocation. It also stays if a
 //!   call on it was given up: the transaction has then failed;
-//! - if such a connection is lost, the next call says so, and does not run on another connection;
-//! - if a transaction was open on the lost connection, every call that would go on with the transaction says so, until a
-//!   call ends the transaction or begins a new one. One call would not be enough: the guest may have given that call up
-//!   just when it was told.
+//! - if such a connection is lost, the next call says so, and does not run on another connection. What becomes of the
+//!   calls behind that one is in [`super::lost`].
 
 use std::sync::Arc;
 
@@ -15,12 +13,9 @@ use tokio::sync::oneshot;
 
 use super::Session;
 use super::seat::{Role, Seat};
-use super::work::Work;
-use crate::database::Database;
 use crate::database::error::{Error, Result};
 use crate::database::pool::Loan;
 use crate::database::server_error::Verdict;
-use crate::database::sql::ending::{begins_anew, ends_somewhere};
 use crate::limits;
 use crate::lock::lock;
 
@@ -105,14 +100,14 @@ impl Session {
             if role == Role::Kept {
                 self.kept_changed.notify_waiters();
             }
-        } else if !loan.is_open() || (loan.is_doomed() && role == Role::Call) {
+        } else if seat.is_at_its_end(loan) {
             let is_untold = loss == Loss::Untold;
             let missed = is_untold && !role.is_held() && loan.is_relied_on();
             seat.retire(&mut held);
             drop(held);
             match missed {
                 true => self.keep(seat),
-                false => self.told_of_loss(seat),
+                false => self.forget(seat),
             }
         } else if role.is_held() || (loan.is_busy() && role != Role::Kept) {
             drop(held);
@@ -155,7 +150,7 @@ impl Session {
         match seat.role() {
             // It was given back in the meantime, and the call is made elsewhere.
             Role::Call => {}
-            Role::Kept => self.told_of_loss(seat),
+            Role::Kept => self.forget(seat),
             Role::Cursor | Role::Transaction | Role::Pinned => return Error::Ended,
         }
         Error::ConnectionLost {
@@ -163,34 +158,11 @@ impl Session {
         }
     }
 
-    /// The guest is told that a seat's connection is lost. The next call may take another one, unless it would go on
-    /// with the transaction that was open there.
-    fn told_of_loss(&self, seat: &Arc<Seat>) {
-        match seat.role() == Role::Kept && seat.has_transaction() {
-            true => seat.lose(),
-            false => self.forget(seat),
-        }
-    }
-
-    /// The guest is told that a connection is lost on which this work was done: if it was to begin a transaction, no
-    /// later call that would go on with that runs elsewhere, where it would be one by itself.
-    pub(in crate::database) fn lose_beginning(&self, seat: &Arc<Seat>, work: &impl Work) {
-        let begins = || work.texts().next().is_some_and(begins_anew);
-        let stays_open = || !work.texts().any(ends_somewhere);
-        if seat.is_empty() && begins() && stays_open() && !self.has_ended() {
-            self.forget(seat);
-            seat.lose_transaction();
-            self.seats().push(seat.clone());
-            self.kept_changed.notify_waiters();
-        }
-    }
-
-    /// A call that begins anew relies on no transaction that was lost, if the guest was told of that.
-    pub(in crate::database) fn begin_anew(&self, database: &Arc<Database>, work: &impl Work) {
-        let is_lost = |seat: &&Arc<Seat>| seat.is_lost() && Arc::ptr_eq(seat.database(), database);
-        let lost: Vec<_> = self.seats().iter().filter(is_lost).cloned().collect();
-        if !lost.is_empty() && work.texts().next().is_some_and(begins_anew) {
-            lost.iter().for_each(|seat| self.forget(seat));
+    /// The guest is told that a seat's connection is lost, and with it the transaction that was open there.
+    pub(in crate::database) fn lose(&self, seat: &Seat) {
+        let is_news = seat.lose();
+        if is_news && seat.role() == Role::Kept && seat.has_transaction() {
+            self.lost.add(seat.database());
         }
     }
 

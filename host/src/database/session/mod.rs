@@ -22,7 +22,6 @@ use tokio::task::JoinHandle;
 
 use crate::database::error::{Error, Result};
 use crate::database::pool::Wait;
-use crate::database::sql::ending::ends_somewhere;
 use crate::database::sql::listening::listens;
 use crate::database::statement::Description;
 use crate::database::{Database, Databases};
@@ -33,6 +32,7 @@ use crate::telemetry::Account;
 use buffered_rows::AllBufferedRows;
 use grants::Grants;
 use leaving::Loss;
+use lost::LostTransactions;
 
 mod borrowing;
 mod buffered_rows;
@@ -41,6 +41,7 @@ pub mod cursor;
 mod flow;
 pub mod grants;
 mod leaving;
+mod lost;
 mod notices;
 pub mod pinned;
 pub mod place;
@@ -76,6 +77,7 @@ pub struct Session {
     /// For the connections that it may use at a time, of all databases.
     room: Arc<Semaphore>,
     seats: Mutex<Vec<Arc<Seat>>>,
+    lost: LostTransactions,
     /// How many turns on them were asked for.
     turns: AtomicU64,
     buffered: AllBufferedRows,
@@ -104,6 +106,7 @@ impl Session {
             kept_changed: Notify::new(),
             room: Arc::new(Semaphore::new(limits::LOANS_PER_INVOCATION_MAX)),
             seats: Mutex::default(),
+            lost: LostTransactions::default(),
             turns: AtomicU64::new(0),
             buffered: AllBufferedRows::default(),
             settling: Mutex::default(),
@@ -237,7 +240,7 @@ impl Session {
         self.admit(database, &work)?;
         let database = self.database(database)?;
         shared::permit(&database, &work)?;
-        self.begin_anew(&database, &work);
+        self.lost.heed(&database, &work)?;
         let mut repetitions = Repetitions::of(&database, work.timeout());
         loop {
             let seat = self.seat(&database, repetitions.time()).await?;
@@ -248,8 +251,9 @@ impl Session {
                 Err(_) => Box::pin(repetitions.admit(self, &seat, &result, is_new)).await,
             };
             if !again {
-                if Loss::told_by(&result) == Loss::Told {
-                    self.lose_beginning(&seat, &work);
+                if Loss::told_by(&result) == Loss::Told && seat.is_lost() {
+                    self.lost.tell(&database, &work);
+                    self.kept_changed.notify_waiters();
                 }
                 return result.map(|done| (done, seat));
             }
@@ -286,9 +290,6 @@ impl Session {
         let call = self.account.call(name, work.operation(), texts);
         let done = self.with_loan_of(seat, claim, work, renewal).await;
         call.end(done.as_ref().err().map(Error::kind));
-        if seat.is_lost() && work.texts().any(ends_somewhere) {
-            self.forget(seat);
-        }
         done
     }
 

@@ -43,7 +43,7 @@ pub(in crate::database) struct Seat {
     transactions: AtomicU64,
     /// Whether its connection was clean by then, or about to be.
     clean: AtomicBool,
-    /// Whether the guest was told that its connection is lost, and the transaction that was open there.
+    /// Whether the guest was told that its connection is lost.
     lost: AtomicBool,
     /// Whether its connection was dropped with something on it, so that nobody knows when the server lets go of that.
     pub(super) retired: AtomicBool,
@@ -128,19 +128,17 @@ impl Seat {
         self.in_transaction.load(Ordering::Acquire)
     }
 
-    /// The guest is told that its connection is lost, and the transaction that was open there.
-    pub(in crate::database) fn lose(&self) {
-        self.lost.store(true, Ordering::Release);
+    /// Whether its connection serves no further call.
+    pub(in crate::database) fn is_at_its_end(&self, loan: &mut Loan) -> bool {
+        !loan.is_open() || (loan.is_doomed() && self.role() == Role::Call)
     }
 
-    /// The same, of a call that was to begin that transaction: later calls come here to be told.
-    pub(in crate::database) fn lose_transaction(&self) {
-        self.keep();
-        self.in_transaction.store(true, Ordering::Release);
-        self.lose();
+    /// The guest is told that its connection is lost. Whether it has not been told before.
+    pub(in crate::database) fn lose(&self) -> bool {
+        !self.lost.swap(true, Ordering::AcqRel)
     }
 
-    /// Whether the guest was told so, and has not ended that transaction yet.
+    /// Whether the guest was told that its connection is lost.
     pub(in crate::database) fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
     }

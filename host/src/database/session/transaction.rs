@@ -209,6 +209,10 @@ impl<W: Work> Work for Within<'_, W> {
         self.0.operation()
     }
 
+    fn executes(&self) -> bool {
+        self.0.executes()
+    }
+
     fn ending(&self) -> Option<Ending> {
         self.0.ending().filter(|_| self.1.is_newest())
     }

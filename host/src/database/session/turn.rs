@@ -271,20 +271,29 @@ impl Session {
                 let waiting = IfGivenUp::waiting(self, seat);
                 let mut held = seat.turn(within).await?;
                 waiting.disarm();
-                // Whoever had the turn before may have begun something to go on with.
-                if let (Err(Error::InUse), Some(loan)) = (seat.admits(flow), held.as_mut()) {
-                    let freeing = Freeing::Buffering { ends_rows };
-                    let made = Box::pin(seat.free(loan, time, freeing)).await;
-                    if is_undone(&made) {
-                        seat.stop_flow();
+                let having = async {
+                    // Whoever had the turn before may have begun something to go on with.
+                    if let (Err(Error::InUse), Some(loan)) = (seat.admits(flow), held.as_mut()) {
+                        let freeing = Freeing::Buffering { ends_rows };
+                        let made = Box::pin(seat.free(loan, time, freeing)).await;
+                        if is_undone(&made) {
+                            seat.stop_flow();
+                        }
+                        made?;
                     }
-                    made?;
+                    seat.admits(flow)?;
+                    // Not before: who only waits for a turn has nothing to end.
+                    let interrupted = IfGivenUp::running(self, seat);
+                    let result = work(&mut held).await;
+                    interrupted.disarm();
+                    result
+                };
+                let result = having.await;
+                // Now: whoever has the turn next may be the one who leaves the seat.
+                let is_gone = |loan: &mut Loan| seat.is_at_its_end(loan);
+                if Loss::told_by(&result) == Loss::Told && held.as_mut().is_none_or(is_gone) {
+                    self.lose(seat);
                 }
-                seat.admits(flow)?;
-                // Not before: who only waits for a turn has nothing to end.
-                let interrupted = IfGivenUp::running(self, seat);
-                let result = work(&mut held).await;
-                interrupted.disarm();
                 result
             });
             self.unless_ended(using).await

@@ -48,6 +48,11 @@ pub trait Work: Sync {
         None
     }
 
+    /// Whether it executes its texts, and does not only ask what they are.
+    fn executes(&self) -> bool {
+        true
+    }
+
     /// How it ends its transaction, and all rows in that which have not been read, if it does.
     fn ending(&self) -> Option<Ending> {
         None
@@ -129,6 +134,10 @@ impl Work for Prepare<'_> {
 
     fn operation(&self) -> Option<&str> {
         Some("PREPARE")
+    }
+
+    fn executes(&self) -> bool {
+        false
     }
 
     async fn carry_out(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {

@@ -5,6 +5,8 @@ use e2e::{Database, Door, Guest, Harm, Proxy, Setup, Trial};
 use serde_json::{Value, json};
 
 const DOUBT: &str = "may have been executed";
+/// Ends its own connection.
+const END: &str = "select pg_terminate_backend(pg_backend_pid())";
 
 struct Scene {
     database: Database,
@@ -43,10 +45,21 @@ impl Scene {
         let count = "select count(*) from things";
         self.database.value(count).await
     }
+
+    async fn numbers(&self) -> Option<String> {
+        let numbers = "select string_agg(number::text, ' ' order by number) from things";
+        self.database.value(numbers).await
+    }
 }
 
 fn insert(number: u32) -> Value {
     json!({ "execute": format!("insert into things values ({number})") })
+}
+
+/// Whether this says that the connection is lost, in the host's words or in the server's last ones.
+fn is_lost(result: &Value) -> bool {
+    let in_words = message(result).is_some_and(|told| told.contains("was lost"));
+    in_words || result["error"]["code"] == "57P01"
 }
 
 fn message(result: &Value) -> Option<&str> {
@@ -98,6 +111,56 @@ behind_both_doors! {
         assert!(told.contains("did not come free"), "{results:?}");
         assert_eq!(results[2]["error"]["code"], "25P02", "{results:?}");
         assert_eq!(scene.count().await.as_deref(), Some("0"));
+    }
+
+    /// Whoever waits for the connection has its turn before it is known that it is lost.
+    async fn a_transaction_by_text_whose_beginning_is_lost_stays_lost_whoever_waits(door) {
+        let scene = scene(&QUERY, door).await;
+        let begin = json!({ "batch": format!("begin; select pg_sleep(0.3); {END}") });
+        let hold = json!({ "session": [{ "query": "select pg_sleep(0.6)::text" }] });
+        let waits = json!({ "query": "select 1" });
+        let results = scene.results(json!([
+            { "batch": "set application_name = 'kept'" },
+            { "parallel": [hold, hold, begin, waits] },
+            insert(1), { "batch": "commit" }, insert(2),
+        ])).await;
+        for lost in [&results[1][2], &results[1][3], &results[2], &results[3]] {
+            assert!(is_lost(lost), "{results:?}");
+        }
+        assert_eq!(results[4], json!({ "affected": 1 }), "{results:?}");
+        assert_eq!(scene.numbers().await.as_deref(), Some("2"));
+    }
+
+    /// Nor is it begun by asking what that is.
+    async fn a_transaction_by_text_is_not_ended_by_asking_what_that_is(door) {
+        let scene = scene(&QUERY, door).await;
+        let begin = json!({ "batch": format!("begin; {END}") });
+        let results = scene.results(json!([
+            begin, { "describe": "commit" }, { "describe": "begin" }, insert(1), { "batch": "commit" }, insert(2),
+        ])).await;
+        for lost in &results[..5] {
+            assert!(is_lost(lost), "{results:?}");
+        }
+        assert_eq!(results[5], json!({ "affected": 1 }), "{results:?}");
+        assert_eq!(scene.numbers().await.as_deref(), Some("2"));
+    }
+
+    /// What makes such an error may be a function's own.
+    async fn a_transaction_by_text_that_fails_as_if_it_were_lost_is_there(door) {
+        let scene = scene(&QUERY, door).await;
+        let raise = "do $$ begin raise 'elsewhere' using errcode = '08006'; end $$";
+        let results = scene.results(json!([
+            { "batch": "begin" }, insert(1), { "batch": raise }, insert(2), { "batch": "rollback" },
+            { "batch": format!("begin; {raise}") }, insert(3), { "batch": "rollback" }, insert(4),
+        ])).await;
+        for failed in [&results[3], &results[6]] {
+            assert_eq!(failed["error"]["code"], "25P02", "{results:?}");
+        }
+        // Nothing is kept yet on which it could go on.
+        let begin = json!({ "batch": format!("begin; {raise}") });
+        let results = scene.results(json!([begin, insert(5), { "batch": "rollback" }, insert(6)])).await;
+        assert!(is_lost(&results[1]), "{results:?}");
+        assert_eq!(scene.numbers().await.as_deref(), Some("4 6"), "{results:?}");
     }
 }
 
@@ -202,9 +265,5 @@ async fn a_transaction_by_text_whose_beginning_is_lost_is_gone_on_with_nowhere()
         );
         assert_eq!(results[3], json!({ "affected": 1 }), "{end}: {results:?}");
     }
-    let numbers = "select string_agg(number::text, ' ' order by number) from things";
-    assert_eq!(
-        scene.database.value(numbers).await.as_deref(),
-        Some("0 0 0 2 2")
-    );
+    assert_eq!(scene.numbers().await.as_deref(), Some("0 0 0 2 2"));
 }
