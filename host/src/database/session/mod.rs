@@ -284,6 +284,7 @@ impl Session {
             time: work.timeout(),
             // On one that the guest holds it waits for nothing but its own turn.
             within: work.timeout().filter(|_| seat.role() == Role::Kept),
+            executes: work.executes(),
             ..Claim::default()
         };
         let name = seat.database().name();

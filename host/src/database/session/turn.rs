@@ -36,6 +36,8 @@ pub(in crate::database) struct Claim {
     pub(in crate::database) within: Option<Duration>,
     /// How long the call may take once it has its turn.
     pub(in crate::database) time: Option<Duration>,
+    /// That something is missing in the transaction if it does not.
+    pub(in crate::database) executes: bool,
 }
 
 /// What becomes of a seat on which nothing was done, when its connection is lost.
@@ -151,13 +153,14 @@ impl Seat {
     pub(in crate::database) async fn turn(
         &self,
         within: Option<Duration>,
+        executes: bool,
     ) -> Result<MutexGuard<'_, Option<Loan>>> {
         let Some(within) = within else {
             return Ok(self.loan.lock().await);
         };
         let waited = tokio::time::timeout(within, self.loan.lock()).await;
         waited.map_err(|_| {
-            if self.has_transaction() {
+            if executes && self.has_transaction() {
                 // It would be committed without this call.
                 self.fail_later();
             }
@@ -264,12 +267,13 @@ impl Session {
             ends_rows,
             within,
             time,
+            executes,
         } = claim;
         let asked = seat.begin_turn(self.next_turn());
         let result = {
             let using = pin!(async {
                 let waiting = IfGivenUp::waiting(self, seat);
-                let mut held = seat.turn(within).await?;
+                let mut held = seat.turn(within, executes).await?;
                 waiting.disarm();
                 let having = async {
                     // Whoever had the turn before may have begun something to go on with.

@@ -162,6 +162,20 @@ behind_both_doors! {
         assert!(is_lost(&results[1]), "{results:?}");
         assert_eq!(scene.numbers().await.as_deref(), Some("4 6"), "{results:?}");
     }
+
+    /// To ask what a statement is executes nothing that could be missing.
+    async fn asking_that_does_not_come_to_its_turn_leaves_the_transaction_by_text_well(door) {
+        let scene = scene(&QUERY, door).await;
+        let slow = json!({ "query": "select pg_sleep(1)::text" });
+        let hurried = json!({ "timeout_ms": 50, "hurried": [{ "describe": "select 2" }] });
+        let results = scene.results(json!([
+            { "batch": "begin" }, insert(1), { "parallel": [slow, hurried] }, insert(2), { "batch": "commit" },
+        ])).await;
+        let told = message(&results[2][1][0]).unwrap_or_default();
+        assert!(told.contains("did not come free"), "{results:?}");
+        assert_eq!(results[3], json!({ "affected": 1 }), "{results:?}");
+        assert_eq!(scene.numbers().await.as_deref(), Some("1 2"));
+    }
 }
 
 #[tokio::test]
