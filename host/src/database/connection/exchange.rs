@@ -123,7 +123,7 @@ impl Connection {
         rows: Rows,
         bytes: usize,
     ) -> Result<Started> {
-        self.heed_redefinition();
+        self.heed_redefinition([&call.key]);
         let (ground, is_known) = (self.ground(), known.is_some());
         let attempted = self.attempt(call, known, rows, bytes, Some(&ground)).await;
         let done = match attempted {

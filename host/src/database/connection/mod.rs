@@ -278,6 +278,7 @@ impl Connection {
                 self.forget_statement(&prepared.name);
             }
         }
+        self.forget_redefinition();
         // They were said to whoever had it before, or to the host.
         self.wire.take_notices();
         self.timeouts.begin_loan();

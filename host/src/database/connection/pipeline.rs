@@ -48,7 +48,7 @@ struct Plan {
 
 impl Plan {
     fn redefines(&self) -> bool {
-        self.effects.is_some_and(|effects| effects.redefines)
+        self.effects.is_some_and(|effects| effects.redefines())
     }
 }
 
@@ -63,7 +63,7 @@ impl Connection {
         if calls.is_empty() {
             return Ok(Vec::new());
         }
-        self.heed_redefinition();
+        self.heed_redefinition(calls.iter().map(|call| &call.key));
         let ground = self.ground();
         let is_known = known.iter().any(Option::is_some);
         let done = match self.pipe(calls, known, Some(&ground)).await {
@@ -100,7 +100,7 @@ impl Connection {
         self.securing &= planned.is_ok();
         let plans = planned?;
         self.send_all(calls, &plans)?;
-        let redefines = plans.iter().any(Plan::redefines);
+        let redefines = plans.iter().skip(1).any(Plan::redefines);
         let mut answers = Vec::with_capacity(calls.len());
         let mut bytes = 0;
         let between = self.per_loan.terms.prelude.iter().len() as u32;
@@ -353,7 +353,7 @@ fn parse_behind_redefinitions(plans: &mut [Plan]) {
                 (plan.effects, plan.description) = (effects, description);
             }
         }
-        if effects.is_some_and(|effects| effects.redefines) {
+        if effects.is_some_and(|effects| effects.redefines()) {
             behind = Some(HashMap::new());
         }
     }

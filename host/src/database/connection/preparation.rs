@@ -35,7 +35,7 @@ impl Connection {
             1 => error,
             _ => error.of_call(index),
         };
-        self.heed_redefinition();
+        self.heed_redefinition(keys);
         let mut described: Vec<Option<Arc<Description>>> = Vec::with_capacity(keys.len());
         let mut first: HashMap<&Key, usize> = HashMap::new();
         let mut missing = Vec::new();
@@ -240,9 +240,10 @@ impl Connection {
     ) -> Prepared {
         self.parsing.retain(|parsing| *parsing != name);
         let renamed = self.per_loan.renamed;
+        let naming = self.redefining.naming();
         let is_known = |own: &&Prepared| {
-            let is_same = Arc::ptr_eq(&own.description, &description);
-            is_same && own.name == name && own.renamed == renamed && !own.doubted
+            let is_same = Arc::ptr_eq(&own.description, &description) && own.name == name;
+            is_same && own.renamed == renamed && own.naming == naming && !own.doubted
         };
         if let Some(own) = self.statements.get(key).filter(is_known) {
             return own.clone();
@@ -252,6 +253,7 @@ impl Connection {
             description,
             effects,
             renamed,
+            naming,
             doubted: false,
         };
         if varies(&key.sql) {

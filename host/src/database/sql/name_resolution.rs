@@ -4,10 +4,22 @@
 //! the server says of a statement then is true for this session alone. In doubt a text counts
 //! as one that does so; what a function does is not in the text.
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+
 use super::kinds::{creating_intos, statements};
 use super::lexer::Token;
 use super::residue::is_temporary;
 use super::words::Words;
+
+/// What says where names are looked up: in the schema that is called like the role, among others.
+const NAMING_SETTINGS: [&str; 5] = [
+    "authorization",
+    "role",
+    "schema",
+    "search_path",
+    "session_authorization",
+];
 
 /// Whether a text makes something that has a name. Where names were changed before, for however short, that may be
 /// something temporary.
@@ -18,12 +30,85 @@ pub fn names_something(words: &Words) -> bool {
     readings.any(|tokens| statements(tokens).any(makes))
 }
 
-/// Whether a text changes what has a name, or takes it away.
-pub fn alters(words: &Words) -> bool {
+/// Whether a text changes what has a name, or takes it away; or has a block of code that may, by the words in that.
+pub fn alters(sql: &str, words: &Words) -> bool {
     let verbs = ["alter", "drop", "execute", "import"];
-    let alters = |tokens: &[Token]| tokens.first().is_some_and(|verb| verb.is_one_of(&verbs));
-    let mut readings = words.readings();
-    readings.any(|tokens| statements(tokens).any(alters))
+    let (mut alters, mut has_code) = (false, false);
+    for verb in words.readings().flat_map(statements).map(|all| &all[0]) {
+        alters |= verb.is_one_of(&verbs);
+        has_code |= verb.is("do");
+    }
+    alters || (has_code && may_redefine(sql))
+}
+
+/// Whether a block of code may change what has a name, or say where names are looked up: its words tell, since what is
+/// put together in it is executed by one.
+fn may_redefine(sql: &str) -> bool {
+    let verbs = [
+        "alter",
+        "create",
+        "discard",
+        "drop",
+        "execute",
+        "import",
+        "reset",
+        "set_config",
+    ];
+    let mut words = sql.split(|c: char| !c.is_alphanumeric() && c != '_');
+    words.any(|word| {
+        let is_it = |own: &&str| own.eq_ignore_ascii_case(word);
+        verbs.iter().chain(&NAMING_SETTINGS).any(is_it)
+    })
+}
+
+/// Where a text says that names are looked up behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// Where they were looked up before.
+    Same,
+    /// Where only this text says, of which this is the fingerprint.
+    By(u64),
+    /// Nobody knows: an argument says it.
+    Unknown,
+}
+
+impl Naming {
+    /// What a text says. What a procedure does is no more in its text than what a function does.
+    pub fn of(sql: &str, words: &Words) -> Self {
+        if words.readings().any(|tokens| tokens.iter().any(of_token)) {
+            return Self::Unknown;
+        }
+        let of_statement =
+            |tokens: &[Token]| sets_naming(tokens) || tokens[0].is_one_of(&["discard", "reset"]);
+        match words.readings().flat_map(statements).any(of_statement) {
+            true => Self::By(fingerprint(&sql)),
+            false => Self::Same,
+        }
+    }
+
+    /// What tells where names are looked up behind it from elsewhere, if this does so before it; none if nobody knows.
+    pub fn behind(self, before: u64) -> Option<u64> {
+        match self {
+            Self::Same => Some(before),
+            Self::By(text) => Some(fingerprint(&(before, text))),
+            Self::Unknown => None,
+        }
+    }
+
+    /// What both say, one after the other.
+    pub fn and(self, next: Self) -> Self {
+        match (self, next) {
+            (Self::Same, one) | (one, Self::Same) => one,
+            (Self::By(one), Self::By(other)) => Self::By(fingerprint(&(one, other))),
+            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
+        }
+    }
+}
+
+fn fingerprint(of: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Whether a text may change what names mean, for its session or its transaction.
@@ -34,22 +119,18 @@ pub fn renames(words: &Words) -> bool {
 }
 
 fn of_statement(tokens: &[Token]) -> bool {
-    let Some((first, rest)) = tokens.split_first() else {
+    let Some(first) = tokens.first() else {
         return false;
     };
-    // Names are looked up in the schema that is called like the role, among others.
-    let settings = [
-        "authorization",
-        "role",
-        "schema",
-        "search_path",
-        "session_authorization",
-    ];
-    match first {
-        Token::Word(verb) if verb == "set" => {
-            rest.iter().any(|token| token.names_setting(&settings))
-        }
-        _ => first.is_one_of(&["call", "discard", "do", "load", "reset"]),
+    sets_naming(tokens) || first.is_one_of(&["call", "discard", "do", "load", "reset"])
+}
+
+/// Whether a statement sets where names are looked up.
+fn sets_naming(tokens: &[Token]) -> bool {
+    let names_setting = |token: &Token| token.names_setting(&NAMING_SETTINGS);
+    match tokens.split_first() {
+        Some((first, rest)) => first.is("set") && rest.iter().any(names_setting),
+        None => false,
     }
 }
 
@@ -92,12 +173,16 @@ mod tests {
 
     #[test]
     fn what_changes_a_thing_is_told_from_what_writes_into_it() {
-        let alters = |sql: &str| super::alters(&Words::of(sql));
+        let alters = |sql: &str| super::alters(sql, &Words::of(sql));
         for sql in [
             "alter table t add column a int",
             "select 1; drop view v",
             "import foreign schema s from server f into s",
             "execute p",
+            "do $$ begin ALTER table t add column a int; end $$",
+            "select 1; do $$ begin execute format(x); end $$",
+            "do language plpython3u 'plpy.execute(x)'",
+            "do $$ begin set local search_path to x; end $$",
         ] {
             assert!(alters(sql), "{sql}");
         }
@@ -106,9 +191,42 @@ mod tests {
             "select t.drop from t",
             "truncate t",
             "comment on table t is 'alter'",
+            "call p()",
+            "do $$ begin update t set altered = now(); perform f(); end $$",
         ] {
             assert!(!alters(sql), "{sql}");
         }
+    }
+
+    #[test]
+    fn where_names_are_looked_up_is_told_by_the_same_text_alone() {
+        let naming = |sql: &str| Naming::of(sql, &Words::of(sql));
+        let by = |sql: &str| match naming(sql) {
+            Naming::By(text) => text,
+            other => panic!("{sql}: {other:?}"),
+        };
+        let (one, other) = ("set local search_path = a", "set local search_path = b");
+        assert_eq!(by(one), by(one));
+        assert_ne!(by(one), by(other));
+        for sql in ["set role x", "select 1; reset all", "discard all"] {
+            by(sql);
+        }
+        for sql in [
+            "select set_config($1, $2, true)",
+            "set local search_path = a; create temp table t (a int)",
+        ] {
+            assert_eq!(naming(sql), Naming::Unknown, "{sql}");
+        }
+        for sql in ["", "call p()", "set local work_mem = '1MB'", "select role"] {
+            assert_eq!(naming(sql), Naming::Same, "{sql}");
+        }
+        let joined = |all: [&str; 2]| naming(all[0]).and(naming(all[1]));
+        assert_eq!(joined([one, "select 1"]), naming(one));
+        assert_ne!(joined([one, other]), joined([other, one]));
+        assert_eq!(
+            joined(["select set_config($1, $2, true)", one]),
+            Naming::Unknown
+        );
     }
 
     #[test]

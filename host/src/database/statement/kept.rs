@@ -36,6 +36,11 @@ impl<V> Kept<V> {
         self.entries.get(key).map(|(value, _)| value)
     }
 
+    /// What is remembered of a statement, which is not used thereby.
+    pub fn peek_mut(&mut self, key: &Key) -> Option<&mut V> {
+        self.entries.peek_mut(key).map(|(value, _)| value)
+    }
+
     /// What is remembered of each, which is not used thereby.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         self.entries.iter_mut().map(|(_, (value, _))| value)

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use postgres_types::{Field, Kind, Type};
 
+use crate::database::sql::name_resolution::Naming;
 use crate::database::sql::residue::{self, Residue, Sequences};
 use crate::database::sql::words::Words;
 use crate::database::sql::{ending, name_resolution, time_limits, transaction_mode};
@@ -102,6 +103,8 @@ pub struct Prepared {
     pub effects: Effects,
     /// Whether names may have meant something else then than they will for the next borrower.
     pub renamed: bool,
+    /// Where they were looked up then.
+    pub naming: u64,
     /// Whether what it is about may have changed since.
     pub doubted: bool,
 }
@@ -122,7 +125,9 @@ pub struct Effects {
     /// Whether it makes something that has a name.
     pub names_something: bool,
     /// Whether other statements may have another result behind it, or parameters of other types.
-    pub redefines: bool,
+    pub reshapes: bool,
+    /// Where names are looked up behind it.
+    pub naming: Naming,
     /// Whether it may set how long the server waits for its session.
     pub limits: bool,
     /// Whether it may undo all settings of its session.
@@ -144,7 +149,8 @@ impl Effects {
         forgets: false,
         renames: false,
         names_something: false,
-        redefines: false,
+        reshapes: false,
+        naming: Naming::Same,
         limits: false,
         resets: false,
         begins: false,
@@ -165,7 +171,8 @@ impl Effects {
             forgets: all.forgets || next.forgets,
             renames: all.renames || next.renames,
             names_something: all.names_something || next.names_something,
-            redefines: all.redefines || next.redefines,
+            reshapes: all.reshapes || next.reshapes,
+            naming: all.naming.and(next.naming),
             limits: all.limits || next.limits,
             resets: all.resets || next.resets,
             // What the host puts first stands before the first one alone.
@@ -185,22 +192,27 @@ impl Effects {
     pub fn of(sql: &str) -> Self {
         let words = Words::of(sql);
         let residue = residue::residue(&words);
-        let renames = name_resolution::renames(&words);
         let names_something = name_resolution::names_something(&words);
         Self {
             residue,
             sequences: residue::sequences(&words, residue),
             only_modes: residue::only_modes(&words),
             forgets: residue::forgets(&words, residue),
-            renames,
+            renames: name_resolution::renames(&words),
             names_something,
-            redefines: renames || names_something || name_resolution::alters(&words),
+            reshapes: names_something || name_resolution::alters(sql, &words),
+            naming: Naming::of(sql, &words),
             limits: time_limits::limits(sql, &words),
             resets: time_limits::resets(&words),
             begins: residue::begins(&words),
             goes_back: ending::goes_back(&words),
             only_reads: transaction_mode::asks_to_read_only(&words),
         }
+    }
+
+    /// Whether statements that were parsed before it may not be what they are behind it.
+    pub fn redefines(&self) -> bool {
+        self.reshapes || self.naming != Naming::Same
     }
 }
 
@@ -213,6 +225,12 @@ impl Call {
 }
 
 impl Prepared {
+    /// What it is about may have changed: it is parsed anew before it is executed again. What it was called until now.
+    pub fn doubt(&mut self) -> Arc<str> {
+        self.doubted = true;
+        std::mem::take(&mut self.name)
+    }
+
     /// Whether what was said of it can be told to whoever asks.
     pub fn is_believed(&self) -> bool {
         !self.doubted && self.description.is_current()
@@ -376,6 +394,9 @@ mod tests {
         assert!(all.sequences.reads && all.sequences.moves);
         assert!(all.renames && all.names_something && all.limits && all.goes_back);
         assert!(!all.forgets && !all.begins);
+        assert!(all.reshapes && all.naming != Naming::Same);
+        let path = of(&["select 1", "set local search_path to a"]);
+        assert!(path.redefines() && !path.reshapes);
         assert!(of(&["begin", "select 1"]).begins && !of(&["select 1", "begin"]).begins);
         assert!(!of(&["set transaction read only"]).only_modes);
         assert_eq!(of(&[]).residue, Residue::Nothing);

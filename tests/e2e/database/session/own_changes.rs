@@ -142,4 +142,70 @@ behind_both_doors! {
             assert!(!seen[5].contains("PDBE") && !seen[6].contains("PDBE"), "{change}: {seen:?}");
         }
     }
+
+    /// Both by one text.
+    async fn what_a_text_changes_beside_the_names_is_heeded_too(door) {
+        let (_database, trial) = trial(door, "\"always\"").await;
+        let known = json!({ "query": "select id from things where id = $1", "arguments": [1] });
+        round_trips::steps(&trial, json!([known])).await;
+        let both = ["set local search_path to public", "alter table things alter column id type text"];
+        let pipeline = both.map(|sql| json!([sql, []]));
+        for change in [json!({ "batch": both.join("; ") }), json!({ "pipeline": pipeline })] {
+            for todo in transactions(&[change, known.clone()]) {
+                let results = trial.value(json!({ "steps": todo })).await;
+                assert!(!results.to_string().contains("42883"), "{results}");
+                assert!(!results.to_string().contains("25P02"), "{results}");
+            }
+        }
+    }
+
+    /// Where names are looked up the server heeds by itself: what it has parsed there before is executed as it is.
+    async fn what_only_leads_names_elsewhere_has_nothing_parsed_twice(door) {
+        let (_database, proxy, trial) = round_trips::trial(door, "\"serial\"").await;
+        let all = json!({ "query": ALL });
+        let one = json!({ "query": round_trips::SELECT, "arguments": [1] });
+        let update = json!({ "execute": "update things set id = id" });
+        let uses = json!([all, one, update]);
+        round_trips::steps(&trial, json!([{ "batch": "create procedure nop() language sql as ''" }, uses[0], uses[1], uses[2]])).await;
+        let by = |change: &str| json!({ "transaction": [{ "batch": change }, all, one, update], "end": "commit" });
+        for (change, parsed) in [
+            ("call nop()", 0),
+            ("set local search_path to public", 2),
+        ] {
+            proxy.forget();
+            round_trips::steps(&trial, json!([{ "session": [by(change), by(change), by(change)] }])).await;
+            let texts = ["select * from things", round_trips::SELECT, "update things set id = id"];
+            let statements = proxy.statements();
+            let seen = statements.iter().filter(|(_, text)| texts.contains(&text.as_str()));
+            assert_eq!(seen.count(), parsed, "{change}: {statements:?}");
+        }
+    }
+
+    /// Nobody has told the host which of them each transaction is about.
+    async fn a_name_that_leads_elsewhere_by_turns_has_the_columns_of_its_table(door) {
+        let (_database, trial) = trial(door, "\"always\"").await;
+        let first = json!({ "query": "select 1" });
+        let all = json!({ "query": ALL });
+        let path = |sql: &str| json!({ "batch": sql });
+        let there = json!(["other"]);
+        let here = json!(["id", "name"]);
+        let local = path("set local search_path to elsewhere");
+        let through = |steps: Value, end: &str| json!({ "transaction": steps, "end": end });
+        for (steps, columns) in [
+            (json!([through(json!([first, local, all]), "commit"), through(json!([first, all]), "commit")]), &here),
+            (json!([through(json!([first, all, local, all]), "commit"), through(json!([first, all]), "commit")]), &here),
+            (json!([through(json!([first, all]), "commit"), through(json!([first, local, all]), "commit")]), &there),
+            (json!([all, path("set search_path to elsewhere"), through(json!([first, all]), "commit")]), &there),
+            (json!([all, through(json!([path("set search_path to elsewhere"), all]), "commit"), through(json!([first, all]), "commit")]), &there),
+            (json!([all, through(json!([path("set search_path to elsewhere"), all]), "rollback"), through(json!([first, all]), "commit")]), &here),
+            (json!([all, through(json!([
+                { "pipeline": [[ALL, []], ["set local search_path to elsewhere", []], [ALL, []]] }, all,
+            ]), "commit"), through(json!([first, all]), "commit")]), &here),
+        ] {
+            let results = round_trips::steps(&trial, json!([{ "session": steps }])).await;
+            let last = results[0].as_array().and_then(|all| all.last()).expect("there are some");
+            let last = last["steps"].as_array().and_then(|all| all.last()).expect("there are some");
+            assert_eq!(last["columns"], *columns, "{steps}: {results}");
+        }
+    }
 }
