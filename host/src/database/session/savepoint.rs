@@ -60,6 +60,10 @@ impl Work for Control<'_> {
             }
             _ => false,
         };
+        if matches!(self.0, Savepoint::GoBack(_)) {
+            // Before it has gone: that may be given up when the server has done it.
+            loan.doubt_redefined();
+        }
         if !later {
             // The server's own limit would come back with the savepoint, for calls that have more time.
             loan.per_loan.cancel_after = loan.per_loan.call_timeout.take();
@@ -71,7 +75,6 @@ impl Work for Control<'_> {
             Savepoint::GoBack(name) => {
                 loan.savepoints.went_back(name);
                 loan.portals.go_back(name, transaction);
-                loan.doubt_redefined();
             }
             Savepoint::Release(name) => loan.portals.release(name, transaction),
         }
