@@ -113,6 +113,14 @@ impl Progress {
         }
     }
 
+    /// Something else is tried, of which nothing has begun. What failed last goes on to be the reason until then.
+    pub fn anew(self) -> Self {
+        Self {
+            failed: self.failed,
+            ..Self::until(self.until)
+        }
+    }
+
     /// Whether a connection is being made.
     pub fn is_connecting(&self) -> bool {
         matches!(self.stage.get(), Stage::Connecting | Stage::ReadingPassword)
@@ -127,7 +135,7 @@ impl Progress {
     pub fn reason(&self) -> Option<Unconnected> {
         let plain = |text: &str| Unconnected::plain(text.to_owned());
         match self.stage.get() {
-            Stage::Waiting => None,
+            Stage::Waiting => self.failed.take(),
             Stage::Asking => Some(plain("the server of one that rested has not answered yet")),
             Stage::ReadingPassword => Some(plain("its password is still being read")),
             Stage::Connecting => {
@@ -159,6 +167,7 @@ mod tests {
         };
         let watch = || Progress::until(Instant::now());
         let mut said = pin!(watched(watch(), attempt(Some("then"))));
+        let mut said_again = pin!(watched(watch(), attempt(Some("then"))));
         let mut silent = pin!(watched(watch(), attempt(None)));
         let mut asked = pin!(watched(watch(), async {
             let _asking = asking();
@@ -168,6 +177,7 @@ mod tests {
         assert!(futures_util::poll!(asked.as_mut()).is_pending());
         let mut unwatched = pin!(attempt(Some("then")));
         assert!(futures_util::poll!(said.as_mut()).is_pending());
+        assert!(futures_util::poll!(said_again.as_mut()).is_pending());
         assert!(futures_util::poll!(silent.as_mut()).is_pending());
         assert!(futures_util::poll!(nothing.as_mut()).is_pending());
         assert!(futures_util::poll!(unwatched.as_mut()).is_pending());
@@ -176,6 +186,12 @@ mod tests {
         let said = unconnected(said.take_value()).expect("one has failed");
         assert_eq!((&*said.told, &*said.log), ("then", "db:5432: then"));
         let reason = |progress| unconnected(progress).map(|reason| reason.told);
+        let again = said_again
+            .take_value()
+            .map(Progress::anew)
+            .expect("one has failed");
+        assert!(!again.is_connecting() && !again.is_refused());
+        assert_eq!(reason(Some(again)).as_deref(), Some("then"));
         let silent = reason(silent.take_value());
         assert_eq!(silent.as_deref(), Some("no server has answered yet"));
         let asked = reason(asked.take_value()).expect("one was asked");

@@ -226,7 +226,7 @@ impl Pool {
                 is_in_vain && counts.idle > 0 || gets_in_line && counts.waiting > 0;
             if connecting && is_served_elsewhere {
                 getting.set(self.inner.timeout_get(waiting));
-                (progress, begin) = (Progress::until(until), Instant::now());
+                (progress, begin) = (progress.anew(), Instant::now());
             }
         }
     }

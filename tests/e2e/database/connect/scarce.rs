@@ -78,4 +78,21 @@ behind_both_doors! {
         assert_eq!(results[0]["rows"], results[1]["rows"], "{results}");
         assert!(results[0].get("error").is_none(), "{results}");
     }
+
+    /// Also who gets in line behind others meanwhile. Of the third no connection was made yet.
+    async fn a_server_that_takes_no_more_connections_is_the_reason_for_all_whom_it_has_refused(door) {
+        let database = database().await;
+        let role = format!("{}_none", database.name);
+        database.run(&format!("create role {role} login connection limit 0")).await;
+        let url = format!("\"postgres://{role}@{}/{}\"", database.server.address(), database.name);
+        let setup = Setup::of(&QUERY)
+            .database("url", &url)
+            .database("pool_max", "1")
+            .database("warm", "0");
+        let hurried = json!({ "timeout_ms": 3500, "hurried": [{ "query": "select 1" }] });
+        let results = at_once(door, setup, json!([hurried, hurried, hurried])).await;
+        let refused = (0..3).filter(|index| results[index][0].to_string().contains("too many connections"));
+        assert!(refused.count() >= 2, "{results}");
+        assert!(!results.to_string().contains("has answered yet"), "{results}");
+    }
 }
