@@ -115,7 +115,7 @@ impl<'a, H: Host> Pipeline<'a, H> {
     /// Outside of a transaction they are one of their own: if one fails, none has had an effect.
     /// In a transaction that has then failed. [`Error::pipeline_index`] says which it was.
     ///
-    /// One that commits by itself (`COMMIT`) ends that transaction, and those behind it are another.
+    /// One that ends a transaction (`COMMIT`) may only be the last, and is refused before.
     ///
     /// The server is asked about the parameters of all of them before it executes any: one that has
     /// parameters cannot use a table that another one creates, unless their types are named
