@@ -1,6 +1,7 @@
 //! The house rules, checked over the source.
 
 mod imports;
+mod links;
 
 use std::fs;
 use std::path::{Path, PathBuf};
