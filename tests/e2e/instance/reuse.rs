@@ -40,17 +40,6 @@ behind_both_doors! {
         assert_eq!(database.sessions().await - before, 1);
     }
 
-    /// Its statements have no names there, and so nothing that the server would have to forget.
-    async fn a_pipeline_that_keeps_nothing_prepared_gives_its_connection_back(door) {
-        let database = Database::create().await;
-        let setup = Setup::of(&QUERY).with(&database).database("pool_max", "1").database("prepare", "\"never\"");
-        let trial = setup.start(door).await;
-        let transaction = json!({ "transaction": [{ "query": "select 1" }], "end": "commit" });
-        let steps = json!([{ "pipeline": [["select 1", []], ["select 2", []]] }, transaction]);
-        let results = trial.value(json!({ "steps": steps })).await;
-        assert_eq!(results[1]["steps"][0]["rows"], json!([[1]]), "{results}");
-    }
-
     async fn every_end_of_an_instance_leaves_the_connection_in_service(door) {
         let database = Database::create().await;
         let before = database.sessions().await;

@@ -148,38 +148,6 @@ behind_both_doors! {
         assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("2"));
     }
 
-    async fn a_transaction_on_a_session_ends_and_the_session_goes_on(door) {
-        let (database, trial) = trial(door).await;
-        let within = |number: u32, end: &str| {
-            let steps = json!([insert(number), { "query": "show work_mem" }]);
-            json!({ "transaction": steps, "end": end })
-        };
-        let results = results(&trial, json!([{ "session": [
-            { "batch": "set work_mem to '12345kB'" },
-            within(1, "rollback"), within(2, "drop"), within(3, "commit"),
-            { "query": "select current_setting('work_mem'), now() = statement_timestamp()" },
-            insert(4), within(5, "drop"),
-        ] }])).await;
-        for transaction in &results[0].as_array().expect("steps have results")[1..4] {
-            assert_eq!(transaction["steps"][1]["rows"], json!([["12345kB"]]), "{transaction}");
-            assert_eq!(transaction["end"], Value::Null, "{transaction}");
-        }
-        assert_eq!(results[0][4]["rows"][0][0], "12345kB", "{results:?}");
-        assert_eq!(numbers(&database).await.as_deref(), Some("3 4"));
-    }
-
-    async fn one_transaction_is_open_on_a_session_at_a_time(door) {
-        let (database, trial) = trial(door).await;
-        let results = results(&trial, json!([{ "session": [
-            { "transaction": [insert(1)], "end": "forget" },
-            { "transaction": [insert(2)], "end": "commit" },
-            { "batch": "rollback" },
-            { "transaction": [insert(3)], "end": "commit" },
-        ] }])).await;
-        assert!(message(&results[0][1]).contains("is open on this connection already"), "{results:?}");
-        assert_eq!(numbers(&database).await.as_deref(), Some("3"));
-    }
-
     /// The one that began with less time, and those that come back to a savepoint, have all of it.
     async fn a_call_with_less_time_takes_none_from_those_after_it(door) {
         let (_database, trial) = trial(door).await;
@@ -191,22 +159,6 @@ behind_both_doors! {
         for result in [&results[1], &results[3]] {
             assert_eq!(result["rows"], json!([[""]]), "{results:?}");
         }
-    }
-
-    /// The host ends what was given up on it, for longer than the guest holds it.
-    async fn a_session_that_is_dropped_while_the_host_tidies_it_is_given_back(door) {
-        let database = Database::with("
-            create table written (key bigint);
-            create function reluctant() returns void language plpgsql as
-                $$ begin perform pg_sleep(600); exception when query_canceled then perform pg_sleep(0.5); raise; end $$;
-        ").await;
-        let trial = Setup::of(&PROGRAM).with(&database).database("pool_max", "1").start(door).await;
-        let slow = json!({ "do": "query", "sql": "select reluctant()", "rows": "all" });
-        let steps = json!([{ "do": "hurry", "millis": 200, "step": slow }, { "do": "sleep", "millis": 100 }]);
-        let session = json!({ "do": "session", "steps": steps, "end": "drop" });
-        let steps = json!([session, { "do": "write", "key": 5 }]);
-        trial.value(json!({ "program": { "steps": steps, "fails": false } })).await;
-        assert_eq!(database.value("select count(*) from written").await.as_deref(), Some("1"));
     }
 
     /// The call that has ended the transaction was made before the host came to tidy up behind the other.

@@ -57,6 +57,17 @@ behind_both_doors! {
         assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("1"));
     }
 
+    /// The one that waits for a connection is told of the one that the other has kept.
+    async fn two_calls_at_once_share_the_only_connection_that_one_of_them_keeps(door) {
+        let (_database, trial) = trial(door, "1").await;
+        let step = json!({ "execute": "set work_mem to '12345kB'" });
+        let look = json!({ "query": "select current_setting('work_mem')" });
+        let results = results(&trial, json!([{ "parallel": [step, look, look] }])).await;
+        for looked in [&results[0][1], &results[0][2]] {
+            assert_eq!(looked["rows"], json!([["12345kB"]]), "{results}");
+        }
+    }
+
     async fn rows_are_streamed_beside_other_calls_on_a_connection_that_is_kept(door) {
         let (_database, trial) = trial(door, "2").await;
         for keep in KEEP {

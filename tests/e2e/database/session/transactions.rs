@@ -91,32 +91,6 @@ behind_both_doors! {
         assert_eq!(results[0]["error"]["code"], "42601", "{results}");
     }
 
-    /// Whoever is told that one of its statements has failed may send it again.
-    async fn a_pipeline_takes_effect_whole_or_not_at_all_whatever_is_in_it(door) {
-        let database = Database::with("create table things (number int not null)").await;
-        let trial = Setup::of(&QUERY).with(&database).start(door).await;
-        let [write, fail] = ["insert into things values (1)", "insert into things values (null)"];
-        for end in ["commit", "rollback", "end", "begin; commit", ";/* */; commit"] {
-            let pipeline = json!([[write, []], [end, []], [write, []], [fail, []]]);
-            for steps in [
-                json!([{ "pipeline": pipeline }]),
-                json!([{ "session": [{ "pipeline": pipeline }] }]),
-                json!([{ "transaction": [{ "pipeline": pipeline }], "end": "commit" }]),
-            ] {
-                let results = trial.value(json!({ "steps": steps })).await;
-                assert!(results.to_string().contains("statement 2 of the pipeline"), "{end}: {results}");
-                assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("0"), "{end}");
-            }
-        }
-        let whole = json!([["begin isolation level serializable", []], [write, []], ["savepoint a", []], [write, []],
-            ["rollback to a", []], ["commit", []]]);
-        let failing = json!([["begin", []], [write, []], [fail, []], ["commit", []]]);
-        let steps = json!([{ "pipeline": whole }, { "pipeline": failing }, { "batch": "rollback" }]);
-        let results = trial.value(json!({ "steps": steps })).await;
-        assert_eq!((results[0].as_array().map(Vec::len), &results[1]["error"]["code"]), (Some(6), &json!("23502")));
-        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("1"), "{results}");
-    }
-
     /// Another session changes the row between the transaction's look at it and its update.
     async fn a_transaction_that_cannot_be_serialized_is_done_again(door) {
         let (database, trial) = trial(door).await;

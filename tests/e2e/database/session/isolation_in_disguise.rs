@@ -1,8 +1,11 @@
-//! What an invocation has left behind where its text hardly shows it.
+//! What an invocation leaves in a session is gone with it also where the text of its statements hardly shows that
+//! they leave anything.
 
 use e2e::guests::QUERY;
 use e2e::{Database, Door, Setup, Trial};
 use serde_json::{Value, json};
+
+use super::isolation::is_gone;
 
 /// With one connection, so that each invocation meets what the one before has left there.
 async fn trial(door: Door, schema: &str) -> (Database, Trial) {
@@ -25,12 +28,34 @@ const LOCKS: &str = "select count(*) from pg_locks where locktype = 'advisory'
                      and database = (select oid from pg_database where datname = current_database())";
 
 behind_both_doors! {
-    async fn a_lock_that_is_taken_by_the_name_of_a_type_is_released(door) {
-        let (_database, trial) = trial(door, "").await;
-        let taken = result(&trial, json!({ "query": "select treat(4711::bigint as pg_advisory_lock)::text" })).await;
-        assert_eq!(taken["rows"], json!([[""]]), "{taken}");
-        let seen = result(&trial, json!({ "query": LOCKS })).await;
-        assert_eq!(seen["rows"], json!([[0]]), "{seen}");
+    /// Where a call of a function does not look like one.
+    async fn a_lock_that_is_taken_in_disguise_is_released(door) {
+        let look = "select count(*)::text from pg_locks where locktype = 'advisory' and objid = 4712
+                    and pid = pg_backend_pid()";
+        for take in [
+            "select a.id::text from generate_series(4712, 4712) as a (id) join generate_series(1, 1) as b (id)
+                on pg_try_advisory_lock(a.id)",
+            "select (4712::bigint).pg_advisory_lock::text",
+            "select treat(4712::bigint as pg_advisory_lock)::text",
+            "select q.pg_try_advisory_lock::text from generate_series(4712::bigint, 4712) as q",
+        ] {
+            is_gone(door, json!([{ "query": take }]), look, "0").await;
+        }
+    }
+
+    async fn a_setting_that_is_made_in_disguise_is_reset(door) {
+        let look = "select coalesce(current_setting('local.kept', true), '')";
+        for set in [
+            "set local.kept = 'x'",
+            "select E'a'\n'b\\'', set_config('local.kept', 'x', false) --'",
+        ] {
+            is_gone(door, json!([{ "query": set }]), look, "").await;
+        }
+    }
+
+    async fn a_temporary_table_in_disguise_is_dropped(door) {
+        let leave = json!([{ "execute": "create table U&\"pg\\005ftemp\".left_over (name text)" }]);
+        is_gone(door, leave, "select (to_regclass('pg_temp.left_over') is null)::text", "true").await;
     }
 
     /// The host's own are prepared there by names that everybody can look up.
@@ -72,6 +97,7 @@ behind_both_doors! {
         );
         let (_database, trial) = trial(door, &schema).await;
         for sql in [
+            "select conflict(1)",
             "select distinct on (id) filter(id) from things",
             "insert into things select a.id from things a join things b on conflict(a.id) where (select true as do)
              on conflict do nothing returning true",
@@ -80,6 +106,34 @@ behind_both_doors! {
             assert!(called["rows"].is_array(), "{called}");
             let seen = result(&trial, json!({ "query": "show work_mem" })).await;
             assert_eq!(seen["rows"], json!([["4MB"]]), "{sql}");
+        }
+    }
+
+    /// What is made while the names lead there lasts for the session, however short that was.
+    async fn a_table_that_is_temporary_by_its_search_path_alone_is_left_to_nobody(door) {
+        let (database, trial) = trial(door, "create table orders (note text)").await;
+        let make = [
+            "create table orders (note text)",
+            "create view orders as select 'theirs'::text as note",
+            "select 'theirs'::text as note into orders",
+            "select 'theirs'::text as note, 1 insert into orders",
+        ];
+        let lead = [
+            "set local search_path = 'pg_temp'",
+            "set local \"Search_Path\" = 'pg_temp'",
+            "set local schema 'pg_temp'",
+            "select set_config('search_path', 'pg_temp', true)",
+        ];
+        for (lead, make) in lead.iter().flat_map(|lead| make.map(|make| (lead, make))) {
+            let whole = json!({ "batch": format!("{lead}; {make}") });
+            let apart = json!({ "transaction": [{ "batch": lead }, { "batch": make }], "end": "commit" });
+            for steps in [json!([whole]), json!([apart])] {
+                trial.value(json!({ "steps": steps })).await;
+                let write = json!({ "execute": "insert into orders values ('mine')" });
+                assert_eq!(result(&trial, write).await, json!({ "affected": 1 }), "{steps}");
+                let real = "with gone as (delete from public.orders returning 1) select count(*) from gone";
+                assert_eq!(database.value(real).await.as_deref(), Some("1"), "{steps}");
+            }
         }
     }
 }
