@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::guests::{MISBEHAVE, ONWARD, QUERY};
+use e2e::guests::{MISBEHAVE, QUERY};
 use e2e::lambda::{Event, What};
 use e2e::{Answer, Database, Door, Gate, Proxy, Setup, Trial, eventually};
 use futures_util::future::join_all;
@@ -39,16 +39,25 @@ behind_both_doors! {
         trial.value(json!({})).await;
     }
 
+    /// Alone, in a transaction, which is rolled back, and beside others.
     async fn a_query_is_cancelled_on_the_server(door) {
-        let database = Database::create().await;
+        let database = Database::with("create table things (name text)").await;
         let trial =
-            Setup::of(&QUERY).with(&database).database("pool_max", "1").timeout(TIMEOUT).start(door).await;
-        for sql in ["select pg_sleep(600)::text", "begin; select pg_sleep(600)"] {
-            reaches_its_deadline(&trial, json!({ "steps": [{ "batch": sql }] })).await;
+            Setup::of(&QUERY).with(&database).database("pool_max", "4").timeout(TIMEOUT).start(door).await;
+        let sleep = json!({ "query": "select pg_sleep(600)::text" });
+        let insert = json!({ "execute": "insert into things values ('lost')" });
+        for (step, connections) in [
+            (json!({ "batch": "select pg_sleep(600)" }), 1),
+            (json!({ "batch": "begin; insert into things values ('lost'); select pg_sleep(600)" }), 1),
+            (json!({ "transaction": [insert, sleep], "end": "commit" }), 1),
+            (json!({ "parallel": [sleep, sleep, sleep, sleep] }), 4),
+        ] {
+            reaches_its_deadline(&trial, json!({ "steps": [step] })).await;
             database.until(NOTHING_RUNS, "0").await;
             let after = trial.value(json!({ "steps": [{ "query": "select 'whole'" }] })).await;
-            assert_eq!(after[0]["rows"], json!([["whole"]]));
-            database.settles(1).await;
+            assert_eq!(after[0]["rows"], json!([["whole"]]), "{step}");
+            database.settles(connections).await;
+            assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("0"), "{step}");
         }
     }
 
@@ -64,32 +73,6 @@ behind_both_doors! {
         assert_eq!(during[1], before[0]);
         database.until(NOTHING_RUNS, "0").await;
         assert_eq!(trial.value(json!({ "steps": [pid] })).await, before);
-    }
-
-    async fn a_query_in_a_transaction_is_cancelled_and_the_transaction_rolled_back(door) {
-        let database = Database::with("create table things (name text)").await;
-        let trial =
-            Setup::of(&QUERY).with(&database).database("pool_max", "1").timeout(TIMEOUT).start(door).await;
-        let steps = json!([{ "execute": "insert into things values ('lost')" }, { "query": "select pg_sleep(600)::text" }]);
-        reaches_its_deadline(&trial, json!({ "steps": [{ "transaction": steps, "end": "commit" }] })).await;
-        database.until(NOTHING_RUNS, "0").await;
-        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("0"));
-        trial.value(json!({ "steps": [{ "query": "select 'whole'" }] })).await;
-        database.settles(1).await;
-    }
-
-    /// All of the pool sleeps when the deadline comes.
-    async fn many_queries_at_once_are_all_cancelled(door) {
-        let database = Database::create().await;
-        let trial =
-            Setup::of(&QUERY).with(&database).database("pool_max", "4").timeout(TIMEOUT).start(door).await;
-        let sleep = json!({ "query": "select pg_sleep(600)::text" });
-        reaches_its_deadline(&trial, json!({ "steps": [{ "parallel": [sleep, sleep, sleep, sleep] }] }))
-            .await;
-        database.until(NOTHING_RUNS, "0").await;
-        let pid = json!({ "query": "select pg_backend_pid()::text" });
-        trial.value(json!({ "steps": [{ "parallel": [pid, pid, pid, pid] }] })).await;
-        assert!(database.backends().await <= 4);
     }
 
     /// The only connection is held by the invocation's own transaction.
@@ -253,40 +236,4 @@ async fn an_event_whose_time_was_over_before_a_thaw_is_not_run() {
     let line = trial.host.line("and was not run").await;
     assert!(line.contains("blame=host"), "{line}");
     assert_eq!(trial.value(count).await["act"], 2);
-}
-
-/// It always has something to say, so nothing ever waits for it.
-#[tokio::test]
-async fn a_stream_that_drips_without_end_is_ended_before_lambdas_own_deadline() {
-    for concurrency in [1, 2] {
-        let database = Database::create().await;
-        let trial = Setup::of(&ONWARD)
-            .with(&database)
-            .database("pool_max", "1")
-            .function("response", "\"stream\"")
-            .concurrency(concurrency)
-            .start(Door::Lambda)
-            .await;
-        let pid = json!({ "step": { "batch": "create table if not exists one (pid int); insert into one values (pg_backend_pid())" } });
-        let drops = [json!({ "send": "x" }), json!({ "sleep": 3 })];
-        let endless = std::iter::once(pid.clone()).chain(drops.into_iter().cycle().take(10_000));
-        let endless = json!({ "stream": endless.collect::<Vec<_>>() });
-        for _ in 0..2 {
-            let timeout = Duration::from_secs(3);
-            let begun = Instant::now();
-            let event = Event::new(endless.to_string(), timeout);
-            let call = trial.lambda().invoke(event, None).await.unwrap();
-            assert!(call.at - begun < timeout, "{:?}", call.at - begun);
-            assert_eq!((call.what, call.status), (What::Response, 202));
-            let error_type = &call.trailers["lambda-runtime-function-error-type"];
-            assert_eq!(error_type, "Function.DeadlineExceeded");
-            assert!(call.pieces.len() > 1, "{}", call.pieces.len());
-            trial
-                .value(json!({ "first": [pid], "stream": [{ "send": "1" }] }))
-                .await;
-            trial.lambda().parked(concurrency).await;
-        }
-        let backends = database.value("select count(distinct pid) from one").await;
-        assert_eq!(backends.as_deref(), Some("1"), "{concurrency}");
-    }
 }

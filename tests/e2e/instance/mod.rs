@@ -9,5 +9,5 @@ mod neighbours;
 mod retiring;
 mod reuse;
 mod streaming;
+mod streaming_failures;
 mod temporary;
-mod torn;

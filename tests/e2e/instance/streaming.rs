@@ -1,17 +1,15 @@
-//! Answers that go out while they are made: in Lambda's two forms, at the reader's pace, and to a
-//! good or a bad end that the caller is told of.
+//! Answers that go out while they are made: in Lambda's two forms, at the reader's pace, to an end that the caller
+//! is told of. How they end where they do not end well is in `streaming_failures.rs`.
 
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use e2e::arrival::Reading;
 use e2e::guests::{ECHO, ONWARD};
 use e2e::lambda::{Call, Event, What};
 use e2e::{Database, Door, Gate, PATIENCE, Setup, Trial};
 use serde_json::{Value, json};
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) async fn send(trial: &Trial, event: &Value, timeout: Duration) -> String {
     let event = Event::new(event.to_string(), timeout);
@@ -20,29 +18,22 @@ pub(super) async fn send(trial: &Trial, event: &Value, timeout: Duration) -> Str
     id
 }
 
-async fn call(trial: &Trial, event: &Value) -> Call {
+pub(super) async fn call(trial: &Trial, event: &Value) -> Call {
     let id = send(trial, event, TIMEOUT).await;
     trial.lambda().answer(&id).await
 }
 
 pub(super) async fn streaming(form: &str) -> Trial {
-    Setup::of(&ONWARD)
-        .function("response", &format!("{form:?}"))
-        .start(Door::Lambda)
-        .await
+    streaming_at_once(1, form).await
 }
 
-/// The type and the document of the error behind an answer.
-pub(super) fn trailer(call: &Call) -> (String, Value) {
-    let text = |name: &str| {
-        let value = call.trailers.get(name).map(|value| value.to_str().unwrap());
-        value.unwrap_or_else(|| panic!("no {name} in {:?}", call.trailers))
-    };
-    let body = STANDARD
-        .decode(text("lambda-runtime-function-error-body"))
-        .unwrap();
-    let error_type = text("lambda-runtime-function-error-type").to_owned();
-    (error_type, serde_json::from_slice(&body).unwrap())
+/// For so many events at a time.
+async fn streaming_at_once(slots: usize, form: &str) -> Trial {
+    Setup::of(&ONWARD)
+        .function("response", &format!("{form:?}"))
+        .concurrency(slots)
+        .start(Door::Lambda)
+        .await
 }
 
 /// What the guest has printed that it sent, in bytes.
@@ -146,100 +137,32 @@ async fn bytes_are_a_stream_of_one_piece() {
     assert_eq!(&answer.body[..], b"[1]");
 }
 
-/// As that of a 204 or of a redirect.
+/// As that of a 204 or of a redirect. Where there are several slots, one that ended by it would end all others.
 #[tokio::test]
 async fn a_stream_without_a_byte_is_an_answer() {
     let http = json!({ "http": { "status": 204 }, "stream": [] });
     let head = &br#"{"statusCode":204,"headers":{},"cookies":[]}"#[..];
-    for (form, event, expected) in [
-        ("stream", json!({ "stream": [] }), Vec::new()),
-        ("http-stream", http, [head, &[0; 8]].concat()),
+    for (slots, form, event, expected) in [
+        (1, "stream", json!({ "stream": [] }), Vec::new()),
+        (2, "stream", json!({ "stream": [] }), Vec::new()),
+        (1, "http-stream", http, [head, &[0; 8]].concat()),
     ] {
-        let trial = streaming(form).await;
+        let trial = streaming_at_once(slots, form).await;
         for _ in 0..2 {
             let answer = call(&trial, &event).await;
-            assert!(answer.what == What::Response && answer.trailers.is_empty());
-            assert_eq!(answer.body, expected);
+            assert_eq!(
+                (answer.what, answer.status),
+                (What::Response, 202),
+                "{slots} {form}"
+            );
+            assert!(
+                answer.trailers.is_empty(),
+                "{slots} {form}: {:?}",
+                answer.trailers
+            );
+            assert_eq!(answer.body, expected, "{slots} {form}");
         }
     }
-}
-
-#[tokio::test]
-async fn a_fault_before_the_first_byte_is_an_error_like_any_other() {
-    for form in ["stream", "http-stream"] {
-        let trial = streaming(form).await;
-        for (act, error_type) in [("fail", "Failed"), ("panic", "Function.Panic")] {
-            let answer = call(&trial, &json!({ "stream": [{ act: "no paper" }] })).await;
-            assert_eq!(answer.what, What::Error);
-            let told: Value = serde_json::from_slice(&answer.body).unwrap();
-            assert_eq!(told["errorType"], error_type);
-            let answer = call(&trial, &json!({ "stream": [{ "send": "1" }] })).await;
-            assert_eq!(answer.what, What::Response);
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_fault_in_the_middle_comes_in_trailers() {
-    let mut trial = streaming("stream").await;
-    let cases = [
-        ("fail", "Function.Error", "Failed"),
-        ("panic", "Function.Panic", "Function.Panic"),
-    ];
-    for (act, error_type, named) in cases {
-        let event = json!({ "stream": [{ "send": "half" }, { "sleep": 20 }, { act: "no paper" }] });
-        let answer = call(&trial, &event).await;
-        assert_eq!(
-            (answer.what, &answer.body[..]),
-            (What::Response, &b"half"[..])
-        );
-        let (told, document) = trailer(&answer);
-        assert_eq!(
-            (told.as_str(), &document["errorType"]),
-            (error_type, &json!(named))
-        );
-        assert!(
-            document["errorMessage"]
-                .as_str()
-                .unwrap()
-                .contains("no paper")
-        );
-        assert!(trial.host.line(named).await.contains("request_id"));
-        trial.value(json!({ "stream": [{ "send": "1" }] })).await;
-    }
-}
-
-/// It could go on forever. Lambda would end the environment; instead the next event finds the pool
-/// as it was.
-#[tokio::test]
-async fn the_deadline_in_the_middle_comes_in_trailers_before_lambdas_own() {
-    let database = Database::create().await;
-    let trial = Setup::of(&ONWARD)
-        .with(&database)
-        .database("pool_max", "1")
-        .function("response", "\"stream\"")
-        .start(Door::Lambda)
-        .await;
-    let pid = json!({ "step": { "batch": "create table if not exists one (pid int); insert into one values (pg_backend_pid())" } });
-    for last in [json!({ "sleep": 600_000 }), json!({ "spin": null })] {
-        let last = if last.get("spin").is_some() {
-            json!("spin")
-        } else {
-            last
-        };
-        let timeout = Duration::from_secs(3);
-        let begin = Instant::now();
-        let event = json!({ "stream": [pid, { "send": "half" }, last] });
-        let id = send(&trial, &event, timeout).await;
-        let answer = trial.lambda().answer(&id).await;
-        assert_eq!(trailer(&answer).0, "Function.DeadlineExceeded");
-        assert!(answer.at - begin < timeout, "{:?}", answer.at - begin);
-        trial
-            .value(json!({ "first": [pid], "stream": [{ "send": "1" }] }))
-            .await;
-    }
-    let backends = database.value("select count(distinct pid) from one").await;
-    assert_eq!(backends.as_deref(), Some("1"));
 }
 
 /// The guest sends 64 MiB to someone who reads nothing: it gets as far as the buffers on the way
@@ -297,39 +220,23 @@ async fn a_reader_who_stops_is_waited_for_until_the_deadline() {
     trial.value(json!({ "stream": [{ "send": "1" }] })).await;
 }
 
-/// The function gets an error before Lambda would give one.
-#[tokio::test]
-async fn a_stream_ends_at_lambdas_limit() {
-    let mut trial = streaming("stream").await;
-    let answer = call(&trial, &json!({ "stream": ["send_forever"] })).await;
-    let (error_type, document) = trailer(&answer);
-    assert_eq!(error_type, "Function.ResponseTooLarge");
-    assert!(
-        document["errorMessage"]
-            .as_str()
-            .unwrap()
-            .contains("209715200 are the most")
-    );
-    let bytes: usize = answer.pieces.iter().map(|(_, bytes)| bytes).sum();
-    assert!((200 << 20) - bytes <= 64 << 10, "{bytes}");
-    trial.host.line("gone").await;
-    trial.value(json!({ "stream": [{ "send": "1" }] })).await;
-}
-
-/// A refusal ends the stream, and nothing is posted after it.
+/// A refusal ends the stream and nothing else: nothing is posted after it, and the next event is asked for.
 #[tokio::test]
 async fn a_streamed_answer_that_is_refused_is_told_once() {
-    for status in [400, 403, 410, 413] {
-        let trial = streaming("stream").await;
-        trial.lambda().reply(What::Response, status);
-        let answer = call(&trial, &json!({ "stream": [{ "send": "1" }] })).await;
-        assert_eq!(answer.status, status);
-        trial.value(json!({ "stream": [{ "send": "1" }] })).await;
-        let calls = trial.lambda().calls();
-        let told = calls
-            .iter()
-            .filter(|call| call.id == answer.id && call.what != What::Next);
-        assert_eq!(told.count(), 1);
+    for slots in [1, 2] {
+        let trial = streaming_at_once(slots, "stream").await;
+        for status in [400, 403, 410, 413] {
+            trial.lambda().reply(What::Response, status);
+            let answer = call(&trial, &json!({ "stream": [{ "send": "1" }] })).await;
+            assert_eq!(answer.status, status);
+            trial.value(json!({ "stream": [{ "send": "1" }] })).await;
+            trial.lambda().parked(slots).await;
+            let calls = trial.lambda().calls();
+            let told = calls
+                .iter()
+                .filter(|call| call.id == answer.id && call.what != What::Next);
+            assert_eq!(told.count(), 1, "{status}, {slots} at a time");
+        }
     }
 }
 
@@ -350,19 +257,6 @@ async fn work_goes_on_after_the_end_of_a_stream() {
     let id = send(&trial, &event, TIMEOUT).await;
     assert!(trial.lambda().answer(&id).await.trailers.is_empty());
     assert_eq!(trial.value(json!({})).await["done"], 1);
-}
-
-/// The stream is cut, with trailers, when the environment ends.
-#[tokio::test]
-async fn a_drain_cuts_a_stream_short() {
-    let mut trial = streaming("stream").await;
-    let event = json!({ "stream": [{ "send": "half" }, { "sleep": 600_000 }] });
-    let id = send(&trial, &event, TIMEOUT).await;
-    trial.lambda().arrived(&id, 4).await;
-    trial.host.terminate();
-    let answer = trial.lambda().answer(&id).await;
-    assert_eq!(trailer(&answer).0, "Runtime.InternalError");
-    assert_eq!(trial.host.end(PATIENCE).await.code(), Some(0));
 }
 
 behind_both_doors! {

@@ -8,16 +8,7 @@ use e2e::lambda::What;
 use e2e::{Clock, Database, Door, Gate, PATIENCE, Setup, Trial, eventually, local};
 use serde_json::{Value, json};
 
-use super::snapshots::told_of;
-
-/// What an `init` does, and words that whoever is told of its failure can go by.
-const FAILURES: [(&str, &str); 5] = [
-    ("fail", "as it was told"),
-    ("panic", "the function panicked: as it was told"),
-    ("trap", "the function trapped"),
-    ("exit", "ended its process with status 1"),
-    ("grow", "more memory than its `memory_mib`"),
-];
+use super::snapshots::{FAILURES, told_of};
 
 async fn select(trial: &Trial, sql: &str) -> Value {
     trial.value(json!({ "steps": [{ "query": sql }] })).await[0]["rows"].take()
@@ -296,36 +287,6 @@ behind_both_doors! {
         clock.shift(-3600);
         assert_eq!(trial.value(json!(1)).await["served"], 1);
     }
-}
-
-#[tokio::test]
-async fn a_snapshot_holds_no_connection_and_what_is_restored_opens_new_ones() {
-    let database = Database::create().await;
-    let setup = Setup::of(&QUERY)
-        .with(&database)
-        .variable("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start");
-    let trial = setup.launch(Door::Lambda).await;
-    trial.lambda().snapshot().await;
-    database.settles(0).await;
-    let before = database.sessions().await;
-    assert_eq!(before, 1, "a wrong address would have been found out");
-    trial.lambda().restore();
-    trial.lambda().parked(1).await;
-    database.settles(1).await;
-    assert_eq!(select(&trial, "select 1").await, json!([[1]]));
-    assert_eq!(database.sessions().await, before + 1);
-}
-
-#[tokio::test]
-async fn a_restore_that_lambda_gives_up_ends_the_process() {
-    let setup = Setup::of(&ECHO)
-        .variable("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
-        .reply(What::Restore, 500);
-    let mut trial = setup.launch(Door::Lambda).await;
-    assert_eq!(trial.host.end(PATIENCE).await.code(), Some(1));
-    let calls = trial.lambda().calls();
-    let told = calls.iter().filter(|call| call.what == What::RestoreError);
-    assert_eq!(told.count(), 1);
 }
 
 #[tokio::test]

@@ -10,21 +10,9 @@ use e2e::{Database, Door, Gate, PATIENCE, Setup, Trial, eventually};
 use serde_json::{Value, json};
 
 const CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
-const TYPE: (&str, &str) = ("AWS_LAMBDA_INITIALIZATION_TYPE", "lambda-managed-instances");
 
 async fn step(trial: &Trial, step: Value) -> Value {
     trial.value(json!({ "steps": [step] })).await[0].take()
-}
-
-#[tokio::test]
-async fn a_notification_is_heard_with_one_event_at_a_time() {
-    let database = Database::create().await;
-    for (name, value) in [(CONCURRENCY, "1"), TYPE] {
-        let setup = Setup::of(&QUERY).with(&database).variable(name, value);
-        let trial = setup.start(Door::Lambda).await;
-        let heard = step(&trial, json!({ "session": [{ "listen": "here" }] })).await;
-        assert_eq!(heard[0]["channel"], "here", "{name}: {heard}");
-    }
 }
 
 /// What the invocation leaves behind cannot be removed for as long as the gate is closed, and the
@@ -119,39 +107,6 @@ async fn a_slot_whose_answers_nobody_reads_asks_for_no_more_events() {
     lambda.parked(2).await;
 }
 
-/// A slot that ends by it would end all others.
-#[tokio::test]
-async fn a_stream_without_a_byte_is_an_answer() {
-    let setup = Setup::of(&ONWARD).function("response", "\"stream\"");
-    let trial = setup.concurrency(2).start(Door::Lambda).await;
-    for _ in 0..2 {
-        let event = trial.event(json!({ "stream": [] }).to_string());
-        let call = trial.lambda().invoke(event, None).await.unwrap();
-        assert_eq!((call.what, call.status), (What::Response, 202));
-        assert!(call.body.is_empty());
-    }
-}
-
-/// A refusal ends the stream and nothing else: nothing is posted after it.
-#[tokio::test]
-async fn a_streamed_answer_that_is_refused_is_told_once() {
-    let setup = Setup::of(&ONWARD).function("response", "\"stream\"");
-    let trial = setup.concurrency(2).start(Door::Lambda).await;
-    for status in [400, 403, 410, 413] {
-        trial.lambda().reply(What::Response, status);
-        let event = trial.event(json!({ "stream": [{ "send": "1" }] }).to_string());
-        let answer = trial.lambda().invoke(event, None).await.unwrap();
-        assert_eq!(answer.status, status);
-        trial.value(json!({ "stream": [{ "send": "1" }] })).await;
-        trial.lambda().parked(2).await;
-        let calls = trial.lambda().calls();
-        let told = calls
-            .iter()
-            .filter(|call| call.id == answer.id && call.what != What::Next);
-        assert_eq!(told.count(), 1);
-    }
-}
-
 /// The process ends with it, but not before.
 #[tokio::test]
 async fn an_answer_on_its_way_arrives_before_the_end() {
@@ -171,15 +126,6 @@ async fn an_answer_on_its_way_arrives_before_the_end() {
     lambda.read(Reading::Freely);
     assert_eq!(lambda.answer(&event.id).await.status, 202);
     assert!(trial.host.end(PATIENCE).await.success());
-}
-
-/// Lambda says that its container is beyond repair.
-#[tokio::test]
-async fn a_500_to_an_answer_ends_the_process() {
-    let mut trial = Setup::of(&ECHO).concurrency(2).start(Door::Lambda).await;
-    trial.lambda().reply(What::Response, 500);
-    trial.lambda().send(trial.event("[1]"));
-    assert!(!trial.host.end(PATIENCE).await.success());
 }
 
 #[tokio::test]

@@ -1,10 +1,19 @@
-//! A function's hooks around a snapshot: what becomes of its instances in the copies, and what
-//! Lambda is told when a hook fails.
+//! Around a snapshot: what becomes of instances and connections in the copies, what a function's hooks do, and
+//! what Lambda is told when one fails.
 
-use e2e::guests::{COPIED, REBUILT};
+use e2e::guests::{COPIED, ECHO, REBUILT};
 use e2e::lambda::What;
 use e2e::{Clock, Cut, Database, Door, Guest, PATIENCE, Setup, Trial, eventually};
 use serde_json::{Value, json};
+
+/// Ways in which an `init` or a hook fails, and words that whoever is told of its failure can go by.
+pub const FAILURES: [(&str, &str); 5] = [
+    ("fail", "as it was told"),
+    ("panic", "the function panicked: as it was told"),
+    ("trap", "the function trapped"),
+    ("exit", "ended its process with status 1"),
+    ("grow", "more memory than its `memory_mib`"),
+];
 
 fn snapshotted(guest: &Guest) -> Setup {
     Setup::of(guest).variable("AWS_LAMBDA_INITIALIZATION_TYPE", "snap-start")
@@ -74,6 +83,16 @@ async fn a_wait_for_a_restore_that_is_interrupted_begins_again() {
     trial.lambda().restore();
     trial.lambda().parked(1).await;
     assert_eq!(trial.value(json!(1)).await["restores"], 1);
+}
+
+#[tokio::test]
+async fn a_restore_that_lambda_gives_up_ends_the_process() {
+    let setup = snapshotted(&ECHO).reply(What::Restore, 500);
+    let mut trial = setup.launch(Door::Lambda).await;
+    assert_eq!(trial.host.end(PATIENCE).await.code(), Some(1));
+    let calls = trial.lambda().calls();
+    let told = calls.iter().filter(|call| call.what == What::RestoreError);
+    assert_eq!(told.count(), 1);
 }
 
 /// After that, Lambda ends a start without a word.
@@ -157,6 +176,10 @@ async fn a_hook_has_no_database_and_connections_are_new_after_it() {
     trial.lambda().snapshot().await;
     database.settles(0).await;
     let before = database.sessions().await;
+    assert_eq!(
+        before, 1,
+        "a wrong address is found out before the snapshot"
+    );
     trial.lambda().restore();
     trial.lambda().parked(1).await;
     database.settles(1).await;
@@ -203,14 +226,7 @@ async fn a_database_that_is_silent_after_a_restore_keeps_no_event_waiting() {
 
 #[tokio::test]
 async fn a_hook_that_fails_after_a_restore_is_reported_and_ends_the_environment() {
-    let cases = [
-        ("fail", "as it was told"),
-        ("panic", "the function panicked: as it was told"),
-        ("trap", "the function trapped"),
-        ("exit", "ended its process with status 1"),
-        ("grow", "more memory than its `memory_mib`"),
-    ];
-    for (act, expected) in cases {
+    for (act, expected) in FAILURES {
         let setup = told(&COPIED, &format!("{{ RESTORED = {act:?} }}"));
         let mut trial = setup.launch(Door::Lambda).await;
         trial.lambda().snapshot().await;

@@ -1,13 +1,26 @@
 //! A statement that its connection has prepared, and that no longer fits or is no longer there.
 
-use serde_json::json;
+use e2e::guests::QUERY;
+use e2e::{Database, Door, Setup, Trial};
+use serde_json::{Value, json};
 
-use super::round_trips::{SELECT, flushes, steps, trial};
+use super::round_trips::{self, SELECT, flushes, steps};
+
+async fn trial(door: Door, schema: &str) -> (Database, Trial) {
+    let database = Database::with(schema).await;
+    let trial = Setup::of(&QUERY).with(&database).start(door).await;
+    (database, trial)
+}
+
+/// The result of a single step.
+async fn result(trial: &Trial, step: Value) -> Value {
+    trial.value(json!({ "steps": [step] })).await[0].clone()
+}
 
 behind_both_doors! {
     /// The plan that the connection has no longer fits, outside of a transaction and first in one.
     async fn a_statement_that_no_longer_fits_heals(door) {
-        let (database, proxy, trial) = trial(door, "\"serial\"").await;
+        let (database, proxy, trial) = round_trips::trial(door, "\"serial\"").await;
         let all = json!({ "query": "select * from things" });
         let insert = json!({ "query": "insert into things (id) values (9) returning *" });
         let pipeline = json!({ "pipeline": [["insert into things (id) values (9)", []], ["select * from things", []]] });
@@ -31,7 +44,7 @@ behind_both_doors! {
     }
 
     async fn a_statement_that_the_server_has_forgotten_heals(door) {
-        let (_database, proxy, trial) = trial(door, "\"serial\"").await;
+        let (_database, proxy, trial) = round_trips::trial(door, "\"serial\"").await;
         let query = json!({ "query": SELECT, "arguments": [1] });
         steps(&trial, json!([query])).await;
         for step in [query.clone(), json!({ "transaction": [query], "end": "commit" })] {
@@ -44,7 +57,7 @@ behind_both_doors! {
 
     /// It commits before it fails in a way that looks like a forgotten statement.
     async fn what_has_committed_is_never_done_again(door) {
-        let (database, _proxy, trial) = trial(door, "\"serial\"").await;
+        let (database, _proxy, trial) = round_trips::trial(door, "\"serial\"").await;
         let body = |code: &str, message: &str| format!(
             "insert into things values (8); commit; raise exception '{message}' using errcode = '{code}'"
         );
@@ -60,5 +73,87 @@ behind_both_doors! {
             let count = database.value("select count(*) from things where id = 8").await;
             assert_eq!(count, Some((index + 1).to_string()), "{code}");
         }
+    }
+
+    /// The host has the statement prepared, and the table changes under it.
+    async fn a_statement_survives_a_change_of_its_table(door) {
+        let (database, trial) =
+            trial(door, "create table things (id int4); insert into things values (1)").await;
+        let step = json!({ "query": "select * from things" });
+        for (change, columns, row) in [
+            ("select 1", json!(["id"]), json!([1])),
+            ("alter table things add column name text default 'x'", json!(["id", "name"]), json!([1, "x"])),
+            ("alter table things alter column id type text", json!(["id", "name"]), json!(["1", "x"])),
+            ("alter table things drop column id", json!(["name"]), json!(["x"])),
+        ] {
+            database.run(change).await;
+            let result = result(&trial, step.clone()).await;
+            assert_eq!(result, json!({ "columns": columns, "rows": [row] }), "{change}");
+        }
+    }
+
+    /// A change that comes between two statements of a transaction fails that, and no other.
+    async fn a_statement_that_no_longer_fits_in_a_transaction_fails_once(door) {
+        let (database, trial) = trial(door, "create table things (id int4)").await;
+        let steps = json!([{ "execute": "insert into things values (1)" }, { "query": "select * from things" }]);
+        let transaction = json!({ "transaction": steps, "end": "commit" });
+        result(&trial, transaction.clone()).await;
+        database.run("alter table things add column name text").await;
+        let failed = result(&trial, transaction.clone()).await;
+        assert_eq!(failed["steps"][1]["error"]["code"], "0A000", "{failed}");
+        let healed = result(&trial, transaction).await;
+        assert_eq!(healed["steps"][1]["rows"], json!([[1, null], [1, null]]), "{healed}");
+    }
+
+    /// As one does to take a label out of an enumeration. The statement has the old type for its
+    /// parameter, on the connection and in the host.
+    async fn a_statement_survives_a_parameter_that_has_another_type_now(door) {
+        let schema = "create type mood as enum ('fine', 'tired', 'sad');
+            create table things (feels mood, id int4); insert into things values ('fine', 1)";
+        let (database, trial) = trial(door, schema).await;
+        let count = json!({ "query": "select count(*) from things where feels = $1", "arguments": ["fine"] });
+        let insert = json!({ "execute": "insert into things (feels) values ($1)", "arguments": ["tired"] });
+        let other = json!({ "query": "select count(*) from things where id = $1", "arguments": [null] });
+        let first = json!({ "transaction": [count], "end": "commit" });
+        let later = json!({ "transaction": [{ "query": "select 1" }, count], "end": "commit" });
+        let all = json!({ "steps": [count, insert, other, first, later] });
+        let expected = trial.value(all.clone()).await;
+        assert!(!expected.to_string().contains("error"), "{expected}");
+        let renew = "alter type mood rename to old; create type mood as enum ('fine', 'tired');
+            alter table things alter column feels type mood using feels::text::mood; drop type old;
+            alter table things alter column id type text";
+        database.run(renew).await;
+        for step in [&count, &insert, &other] {
+            let result = result(&trial, step.clone()).await;
+            assert!(result["error"].is_null(), "{step}: {result}");
+        }
+        let undo = "alter table things alter column id type int4 using id::int4";
+        database.run(&format!("{renew}; {undo}")).await;
+        assert!(result(&trial, first).await["end"].is_null());
+        database.run(&format!("{renew}; {undo}")).await;
+        let failed = result(&trial, later.clone()).await;
+        assert!(failed["steps"][1]["error"]["code"].is_string(), "{failed}");
+        let healed = result(&trial, later).await;
+        assert_eq!(healed["steps"][1]["rows"], json!([[1]]), "{healed}");
+        // A connection that has prepared nothing.
+        database.run(&format!("{renew}; {undo}")).await;
+        let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
+        database.observe(kill).await;
+        for step in [&count, &insert, &other] {
+            let result = result(&trial, step.clone()).await;
+            assert!(result["error"].is_null(), "{step}: {result}");
+        }
+    }
+
+    /// The host knows the statement with its formats, a new connection does not.
+    async fn a_statement_survives_a_column_more_on_a_connection_that_lacks_it(door) {
+        let (database, trial) = trial(door, "create table things (id int4, may aclitem)").await;
+        let step = json!({ "query": "select * from things" });
+        result(&trial, step.clone()).await;
+        let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
+        database.observe(kill).await;
+        database.run("alter table things add column name text; insert into things values (1)").await;
+        let result = result(&trial, step).await;
+        assert_eq!(result, json!({ "columns": ["id", "may", "name"], "rows": [[1, null, null]] }));
     }
 }

@@ -24,11 +24,19 @@ fn message(result: &Value) -> &str {
 
 const PID: &str = "select pg_backend_pid()";
 
+/// On the local host and on Managed Instances, however few events those have at a time.
 #[tokio::test]
 async fn a_notification_is_heard_where_nothing_is_frozen() {
     let database = Database::create().await;
-    for (door, slots) in [(Door::Local, 1), (Door::Lambda, 2)] {
-        let setup = Setup::of(&QUERY).with(&database).concurrency(slots);
+    let setup = || Setup::of(&QUERY).with(&database);
+    let one_at_a_time = setup().variable("AWS_LAMBDA_MAX_CONCURRENCY", "1");
+    let managed = setup().variable("AWS_LAMBDA_INITIALIZATION_TYPE", "lambda-managed-instances");
+    for (door, setup) in [
+        (Door::Local, setup()),
+        (Door::Lambda, setup().concurrency(2)),
+        (Door::Lambda, one_at_a_time),
+        (Door::Lambda, managed),
+    ] {
         let trial = setup.start(door).await;
         let steps = json!([{ "session": [{ "listen": "Some \"channel\"" }] }]);
         let heard = results(&trial, steps).await;

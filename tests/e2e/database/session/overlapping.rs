@@ -95,7 +95,7 @@ behind_both_doors! {
     /// Two calls are at the server when neither has ended.
     async fn calls_at_the_same_time_wait_for_nothing_of_each_other(door) {
         let (database, trial) = trial(door, "4").await;
-        for keep in KEEP {
+        for keep in [KEEP[0], KEEP[1], "select 1"] {
             let gate = database.gate().await;
             let meet = json!({ "query": "select pg_advisory_xact_lock(1)::text" });
             let open = async {

@@ -59,12 +59,6 @@ behind_both_doors! {
         assert_eq!(result, json!({ "columns": ["a", "b", "c"], "rows": [[null, "", null]] }));
     }
 
-    async fn an_empty_result_has_its_columns(door) {
-        let (_database, trial) = trial(door, "create table things (id int4, name text)").await;
-        let result = result(&trial, json!({ "query": "select id, name, 1 as one from things" })).await;
-        assert_eq!(result, json!({ "columns": ["id", "name", "one"], "rows": [] }));
-    }
-
     async fn types_that_a_user_defines_go_both_ways(door) {
         let schema = "create type mood as enum ('fine', 'tired'); create domain short as varchar(4)";
         let (_database, trial) = trial(door, schema).await;
@@ -249,20 +243,6 @@ behind_both_doors! {
         assert_eq!(result["rows"][0][0].as_str().unwrap().len(), 3 * 1024 * 1024);
     }
 
-    /// Each of the two waits for a lock that the other's presence does not touch; both are seen
-    /// waiting at the same time.
-    async fn two_queries_of_one_invocation_overlap(door) {
-        let (database, trial) = trial(door, "select 1").await;
-        let sleep = json!({ "query": "select pg_sleep(2)::text" });
-        let both = trial.value(json!({ "steps": [{ "parallel": [sleep, sleep] }] }));
-        let watch = database.until(
-            "select count(*) from pg_stat_activity where datname = $name and wait_event = 'PgSleep'",
-            "2",
-        );
-        let (answer, ()) = tokio::join!(both, watch);
-        assert_eq!(answer[0].as_array().map(Vec::len), Some(2));
-    }
-
     async fn a_transaction_commits_or_does_not(door) {
         let (database, trial) = trial(door, "create table things (name text)").await;
         for (end, count) in [("rollback", "0"), ("drop", "0"), ("commit", "1")] {
@@ -280,88 +260,6 @@ behind_both_doors! {
         assert_eq!(result["steps"][0]["error"]["code"], "22012");
         let said = "a statement of the transaction had failed, so it was rolled back: division by zero (SQLSTATE 22012)";
         assert_eq!(result["end"]["error"]["message"], said, "{result}");
-    }
-
-    /// The host has the statement prepared, and the table changes under it.
-    async fn a_statement_survives_a_change_of_its_table(door) {
-        let (database, trial) =
-            trial(door, "create table things (id int4); insert into things values (1)").await;
-        let step = json!({ "query": "select * from things" });
-        for (change, columns, row) in [
-            ("select 1", json!(["id"]), json!([1])),
-            ("alter table things add column name text default 'x'", json!(["id", "name"]), json!([1, "x"])),
-            ("alter table things alter column id type text", json!(["id", "name"]), json!(["1", "x"])),
-            ("alter table things drop column id", json!(["name"]), json!(["x"])),
-        ] {
-            database.run(change).await;
-            let result = result(&trial, step.clone()).await;
-            assert_eq!(result, json!({ "columns": columns, "rows": [row] }), "{change}");
-        }
-    }
-
-    /// A change that comes between two statements of a transaction fails that, and no other.
-    async fn a_statement_that_no_longer_fits_in_a_transaction_fails_once(door) {
-        let (database, trial) = trial(door, "create table things (id int4)").await;
-        let steps = json!([{ "execute": "insert into things values (1)" }, { "query": "select * from things" }]);
-        let transaction = json!({ "transaction": steps, "end": "commit" });
-        result(&trial, transaction.clone()).await;
-        database.run("alter table things add column name text").await;
-        let failed = result(&trial, transaction.clone()).await;
-        assert_eq!(failed["steps"][1]["error"]["code"], "0A000", "{failed}");
-        let healed = result(&trial, transaction).await;
-        assert_eq!(healed["steps"][1]["rows"], json!([[1, null], [1, null]]), "{healed}");
-    }
-
-    /// As one does to take a label out of an enumeration. The statement has the old type for its
-    /// parameter, on the connection and in the host.
-    async fn a_statement_survives_a_parameter_that_has_another_type_now(door) {
-        let schema = "create type mood as enum ('fine', 'tired', 'sad');
-            create table things (feels mood, id int4); insert into things values ('fine', 1)";
-        let (database, trial) = trial(door, schema).await;
-        let count = json!({ "query": "select count(*) from things where feels = $1", "arguments": ["fine"] });
-        let insert = json!({ "execute": "insert into things (feels) values ($1)", "arguments": ["tired"] });
-        let other = json!({ "query": "select count(*) from things where id = $1", "arguments": [null] });
-        let first = json!({ "transaction": [count], "end": "commit" });
-        let later = json!({ "transaction": [{ "query": "select 1" }, count], "end": "commit" });
-        let all = json!({ "steps": [count, insert, other, first, later] });
-        let expected = trial.value(all.clone()).await;
-        assert!(!expected.to_string().contains("error"), "{expected}");
-        let renew = "alter type mood rename to old; create type mood as enum ('fine', 'tired');
-            alter table things alter column feels type mood using feels::text::mood; drop type old;
-            alter table things alter column id type text";
-        database.run(renew).await;
-        for step in [&count, &insert, &other] {
-            let result = result(&trial, step.clone()).await;
-            assert!(result["error"].is_null(), "{step}: {result}");
-        }
-        let undo = "alter table things alter column id type int4 using id::int4";
-        database.run(&format!("{renew}; {undo}")).await;
-        assert!(result(&trial, first).await["end"].is_null());
-        database.run(&format!("{renew}; {undo}")).await;
-        let failed = result(&trial, later.clone()).await;
-        assert!(failed["steps"][1]["error"]["code"].is_string(), "{failed}");
-        let healed = result(&trial, later).await;
-        assert_eq!(healed["steps"][1]["rows"], json!([[1]]), "{healed}");
-        // A connection that has prepared nothing.
-        database.run(&format!("{renew}; {undo}")).await;
-        let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
-        database.observe(kill).await;
-        for step in [&count, &insert, &other] {
-            let result = result(&trial, step.clone()).await;
-            assert!(result["error"].is_null(), "{step}: {result}");
-        }
-    }
-
-    /// The host knows the statement with its formats, a new connection does not.
-    async fn a_statement_survives_a_column_more_on_a_connection_that_lacks_it(door) {
-        let (database, trial) = trial(door, "create table things (id int4, may aclitem)").await;
-        let step = json!({ "query": "select * from things" });
-        result(&trial, step.clone()).await;
-        let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
-        database.observe(kill).await;
-        database.run("alter table things add column name text; insert into things values (1)").await;
-        let result = result(&trial, step).await;
-        assert_eq!(result, json!({ "columns": ["id", "may", "name"], "rows": [[1, null, null]] }));
     }
 
     /// More statements than a connection keeps.

@@ -22,24 +22,6 @@ async fn results(trial: &Trial, steps: Value) -> Value {
 }
 
 behind_both_doors! {
-    async fn a_call_may_have_less_time_than_its_invocation(door) {
-        let database = Database::create().await;
-        let trial = trial(&database, door).await;
-        let results = results(&trial, json!([
-            // What connecting takes is no part of it.
-            { "query": "select 1" },
-            { "timeout_ms": 500, "hurried": [
-                { "query": "select pg_sleep(60)" },
-                { "transaction": [{ "query": "select 1" }, { "query": "select pg_sleep(60)" }], "end": "commit" },
-            ] },
-            { "query": "select pg_sleep(0.7)::text" },
-        ])).await;
-        assert_eq!(results[1][0]["error"]["code"], "57014", "{results}");
-        assert_eq!(results[1][1]["steps"][1]["error"]["code"], "57014", "{results}");
-        assert!(results[1][1]["end"]["error"]["message"].to_string().contains("rolled back"), "{results}");
-        assert_eq!(results[2]["rows"], json!([[""]]));
-    }
-
     /// Whoever runs the database says so, or the address.
     async fn a_limit_that_the_session_begins_with_is_not_made_longer(door) {
         for (settings, options) in [
