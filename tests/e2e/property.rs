@@ -173,7 +173,7 @@ impl Scene {
         let events: Vec<(u64, &str, String)> = (0..self.case.callers)
             .map(|_| {
                 let event = self.programs.event().to_string();
-                let chance = self.programs.chance();
+                let rng = self.programs.rng();
                 // It computes for all of its time, which others could have.
                 let computes = event.contains("\"spin\"");
                 let timeouts: &[u64] = if computes {
@@ -181,14 +181,14 @@ impl Scene {
                 } else {
                     &TIMEOUTS_MS
                 };
-                (chance.of(timeouts), chance.of(&tenants), event)
+                (rng.one_of(timeouts), rng.one_of(&tenants), event)
             })
             .collect();
         let known = |(_, tenant, event): &(u64, &str, String)| (tenant.to_string(), event.clone());
         self.events.extend(events.iter().map(known));
         let what = format!("{events:?}");
-        let moment = self.programs.chance().below(60);
-        let crash = self.programs.chance().once_in(2);
+        let moment = self.programs.rng().below(60);
+        let crash = self.programs.rng().once_in(2);
         let all = join_all(events.into_iter().map(|(timeout_ms, tenant, event)| {
             self.send(Duration::from_millis(timeout_ms), tenant, event)
         }));

@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
-use crate::run::{self, Keeper};
+use crate::run::{self, Cleanup};
 use crate::{PATIENCE, eventually};
 
 pub use gate::Gate;
@@ -25,8 +25,8 @@ pub use standby::RULES;
 /// A server.
 #[derive(Clone)]
 pub struct Server {
-    /// The keeper of a server that one test has to itself; else the run's own.
-    keeper: Option<Arc<Keeper>>,
+    /// The cleanup process of a server that one test has to itself; else the run's own.
+    cleanup: Option<Arc<Cleanup>>,
     config: Config,
     /// Where it listens beside its Unix socket, on PostgreSQL's own port.
     address: Option<Ipv4Addr>,
@@ -41,12 +41,12 @@ impl Server {
 
     /// A server for one test, which may stop it.
     pub async fn own() -> Self {
-        Self::with(Some(Self::keeper().await), None).await
+        Self::with(Some(Self::cleanup().await), None).await
     }
 
     /// A server for one test that listens on TCP too, at an address that no other server has.
     pub async fn listening() -> Self {
-        Self::with(Some(Self::keeper().await), Some(Self::fresh_address())).await
+        Self::with(Some(Self::cleanup().await), Some(Self::fresh_address())).await
     }
 
     fn fresh_address() -> Ipv4Addr {
@@ -57,14 +57,14 @@ impl Server {
         Ipv4Addr::new(127, 100 + number % 100, high, low)
     }
 
-    async fn keeper() -> Arc<Keeper> {
-        let keeper = tokio::task::spawn_blocking(Keeper::start).await;
-        Arc::new(keeper.expect("it does not panic"))
+    async fn cleanup() -> Arc<Cleanup> {
+        let cleanup = tokio::task::spawn_blocking(Cleanup::start).await;
+        Arc::new(cleanup.expect("it does not panic"))
     }
 
-    async fn with(keeper: Option<Arc<Keeper>>, address: Option<Ipv4Addr>) -> Self {
+    async fn with(cleanup: Option<Arc<Cleanup>>, address: Option<Ipv4Addr>) -> Self {
         let mut server = Self {
-            keeper,
+            cleanup,
             config: Config::new(),
             address,
         };
@@ -183,11 +183,11 @@ impl Server {
     }
 
     async fn ask(&self, command: String) -> String {
-        let keeper = self.keeper.clone();
+        let cleanup = self.cleanup.clone();
         let ask = move || {
-            let answer = match &keeper {
-                Some(keeper) => keeper.ask(&command),
-                None => run::keeper().ask(&command),
+            let answer = match &cleanup {
+                Some(cleanup) => cleanup.ask(&command),
+                None => run::cleanup().ask(&command),
             };
             answer.unwrap_or_else(|message| panic!("PostgreSQL, {command}: {message}"))
         };

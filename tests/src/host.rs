@@ -99,9 +99,9 @@ impl Host {
             .stderr(Stdio::piped())
             .spawn()
             .expect("cargo builds the binaries before the tests");
-        run::keeper()
+        run::cleanup()
             .ask(&format!("guard {}", child.id()))
-            .expect("the keeper lives as long as the run");
+            .expect("the cleanup process lives as long as the run");
         let log = Arc::default();
         let stdout = child.stdout.take().map(|output| follow(output, &log));
         let stderr = child.stderr.take().map(|output| follow(output, &log));
@@ -221,7 +221,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = run::keeper().ask(&format!("release {}", self.child.id()));
+        let _ = run::cleanup().ask(&format!("release {}", self.child.id()));
         if std::thread::panicking() {
             eprintln!("--- the host's log ---\n{}\n---", self.log().join("\n"));
         }

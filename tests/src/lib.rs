@@ -18,15 +18,13 @@ use std::time::{Duration, Instant};
 
 pub mod answer;
 pub mod arrival;
-pub mod authority;
 mod call;
-pub mod chance;
+pub mod certificate_authority;
 pub mod clock;
 pub mod collector;
 pub mod component;
 pub mod database;
 pub mod emf;
-pub mod handmade;
 pub mod host;
 pub mod lambda;
 pub mod ldap;
@@ -37,22 +35,24 @@ pub mod permission;
 pub mod pooler;
 pub mod program;
 pub mod proxy;
+pub mod raw_runtime_api;
+pub mod rds_token;
+pub mod rng;
 pub mod run;
-pub mod terminator;
-pub mod token;
+pub mod tls_terminator;
 pub mod trial;
 
 pub use answer::Answer;
-pub use authority::Authority;
-pub use chance::Chance;
+pub use certificate_authority::CertificateAuthority;
 pub use clock::Clock;
 pub use database::{Database, Gate, Server};
-pub use handmade::Handmade;
 pub use host::Host;
 pub use ldap::Ldap;
 pub use middlebox::{Cut, Middlebox};
 pub use pooler::Pooler;
 pub use proxy::{Harm, Proxy};
+pub use raw_runtime_api::RawRuntimeApi;
+pub use rng::Rng;
 pub use trial::{Door, Setup, Trial};
 
 /// How long anything may take that has no bound of its own. Reaching it is a failure; nothing is

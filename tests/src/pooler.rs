@@ -80,9 +80,9 @@ impl Pooler {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("PgBouncer: {error}"));
-        run::keeper()
+        run::cleanup()
             .ask(&format!("guard {}", child.id()))
-            .expect("the keeper lives as long as the run");
+            .expect("the cleanup process lives as long as the run");
         let socket = directory.join(server.file_name().expect("a socket has a name"));
         eventually("PgBouncer takes connections", async || {
             if let Ok(Some(status)) = child.try_wait() {
@@ -110,7 +110,7 @@ impl Drop for Pooler {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = run::keeper().ask(&format!("release {}", self.child.id()));
+        let _ = run::cleanup().ask(&format!("release {}", self.child.id()));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::Chance;
+use crate::Rng;
 
 /// The tables that the programs use.
 pub const SCHEMA: &str = "
@@ -97,7 +97,7 @@ enum Place {
 
 /// Where programs come from, and what must become of what they write.
 pub struct Programs {
-    chance: Chance,
+    rng: Rng,
     /// Whether statements end their own server process.
     pub kills: bool,
     next: i64,
@@ -113,7 +113,7 @@ impl Programs {
     /// Those that this seed determines.
     pub fn new(seed: u64) -> Self {
         Self {
-            chance: Chance::new(seed),
+            rng: Rng::new(seed),
             kills: false,
             // A number that is nothing else in an event.
             next: 10_000_000,
@@ -124,8 +124,8 @@ impl Programs {
     }
 
     /// What else is left to chance.
-    pub fn chance(&mut self) -> &mut Chance {
-        &mut self.chance
+    pub fn rng(&mut self) -> &mut Rng {
+        &mut self.rng
     }
 
     /// The keys that cannot have been written, whatever happened.
@@ -137,18 +137,18 @@ impl Programs {
     pub fn event(&mut self) -> Value {
         (self.has_text, self.has_spawned) = (false, false);
         let mut steps = self.steps(Place::Client, 0, false, 5);
-        if self.chance.once_in(6) {
+        if self.rng.once_in(6) {
             let end = self
-                .chance
-                .of(&["panic", "trap", "spin", "recurse", "grow", "exit"]);
+                .rng
+                .one_of(&["panic", "trap", "spin", "recurse", "grow", "exit"]);
             steps.push(json!({ "do": end }));
         }
-        json!({ "program": { "steps": steps, "fails": self.chance.once_in(5) } })
+        json!({ "program": { "steps": steps, "fails": self.rng.once_in(5) } })
     }
 
     /// Steps at one place; `lost` if what they write there is never committed.
     fn steps(&mut self, place: Place, depth: u32, lost: bool, most: usize) -> Vec<Value> {
-        let count = 1 + self.chance.below(most);
+        let count = 1 + self.rng.below(most);
         (0..count).map(|_| self.step(place, depth, lost)).collect()
     }
 
@@ -157,7 +157,7 @@ impl Programs {
             return self.single(place, lost);
         }
         let next = depth + 1;
-        match self.chance.below(26) {
+        match self.rng.below(26) {
             0..=3 => self.transaction(place, next, lost),
             4 if place != Place::Transaction => {
                 let options = self.options(place);
@@ -166,8 +166,8 @@ impl Programs {
             }
             4..=6 if place == Place::Client => {
                 let end = self
-                    .chance
-                    .of(&["drop", "drop", "close", "close", "forget", "keep"]);
+                    .rng
+                    .one_of(&["drop", "drop", "close", "close", "forget", "keep"]);
                 json!({ "do": "session", "steps": self.steps(Place::Session, next, lost, 4), "end": end })
             }
             // Within something that may be dropped nobody could say where it ended.
@@ -184,17 +184,17 @@ impl Programs {
                 json!({ "do": "join", "steps": steps })
             }
             10..=12 => {
-                let millis = self.chance.of(&[0, 1, 2, 5, 20]);
+                let millis = self.rng.one_of(&[0, 1, 2, 5, 20]);
                 json!({ "do": "hurry", "millis": millis, "step": self.step(place, next, lost) })
             }
             13 => json!({ "do": "once", "step": self.step(place, next, lost) }),
             14 => {
-                let millis = self.chance.of(&[1, 3, 30]);
+                let millis = self.rng.one_of(&[1, 3, 30]);
                 json!({ "do": "timeout", "millis": millis, "steps": self.steps(place, next, lost, 3) })
             }
             15 => json!({ "do": "use_kept" }),
-            16 if self.chance.once_in(4) => {
-                json!({ "do": self.chance.of(&["panic", "trap", "spin"]) })
+            16 if self.rng.once_in(4) => {
+                json!({ "do": self.rng.one_of(&["panic", "trap", "spin"]) })
             }
             17..=18 if place == Place::Client && !self.has_text => {
                 self.has_spawned = true;
@@ -210,7 +210,7 @@ impl Programs {
     }
 
     fn transaction(&mut self, place: Place, depth: u32, lost: bool) -> Value {
-        let end = self.chance.of(&[
+        let end = self.rng.one_of(&[
             "commit", "commit", "commit", "rollback", "drop", "forget", "keep",
         ]);
         // What is forgotten within a transaction is a part of that.
@@ -224,15 +224,15 @@ impl Programs {
     /// Those of a transaction; within another it is a savepoint, which has a name.
     fn options(&mut self, place: Place) -> Value {
         if place == Place::Transaction {
-            let name = self.chance.of(&["here", "here", "say \"here\"", ""]);
-            return match self.chance.once_in(2) {
+            let name = self.rng.one_of(&["here", "here", "say \"here\"", ""]);
+            return match self.rng.once_in(2) {
                 true => json!({ "name": name }),
                 false => json!({}),
             };
         }
         let mut options = json!({});
-        if self.chance.once_in(3) {
-            options["isolation"] = json!(self.chance.of(&[
+        if self.rng.once_in(3) {
+            options["isolation"] = json!(self.rng.one_of(&[
                 "serializable",
                 "repeatable read",
                 "read committed",
@@ -240,8 +240,8 @@ impl Programs {
             ]));
         }
         for name in ["read_only", "deferrable"] {
-            if self.chance.once_in(6) {
-                options[name] = json!(self.chance.once_in(2));
+            if self.rng.once_in(6) {
+                options[name] = json!(self.rng.once_in(2));
             }
         }
         options
@@ -249,12 +249,12 @@ impl Programs {
 
     /// Waits for a notification, now and then for one that comes.
     fn notification(&mut self) -> Value {
-        let millis = self.chance.of(&[0, 2, 20]);
+        let millis = self.rng.one_of(&[0, 2, 20]);
         let wait = json!({ "do": "hurry", "millis": millis, "step": { "do": "notification" } });
         let listen =
-            json!({ "do": "listen", "channel": self.chance.of(&["left_over", "Left \"Over"]) });
+            json!({ "do": "listen", "channel": self.rng.one_of(&["left_over", "Left \"Over"]) });
         let notify = json!({ "do": "batch", "sql": "notify left_over, 'said'" });
-        match self.chance.below(3) {
+        match self.rng.below(3) {
             0 => wait,
             1 => json!({ "do": "timeout", "millis": 5000, "steps": [listen, wait] }),
             _ => {
@@ -265,12 +265,12 @@ impl Programs {
 
     fn text(&mut self, depth: u32) -> Value {
         self.has_text = true;
-        let end = self.chance.of(&["commit", "rollback", ""]);
+        let end = self.rng.one_of(&["commit", "rollback", ""]);
         let lost = end != "commit";
-        let steps: Vec<Value> = (0..1 + self.chance.below(4))
-            .map(|_| match self.chance.below(4) {
+        let steps: Vec<Value> = (0..1 + self.rng.below(4))
+            .map(|_| match self.rng.below(4) {
                 0 => {
-                    let millis = self.chance.of(&[0, 1, 5]);
+                    let millis = self.rng.one_of(&[0, 1, 5]);
                     json!({ "do": "hurry", "millis": millis, "step": self.single(Place::Client, lost) })
                 }
                 1 => self.step(Place::Transaction, depth.max(3), lost),
@@ -281,7 +281,7 @@ impl Programs {
     }
 
     fn write(&mut self, lost: bool) -> Value {
-        let count = self.chance.of(&[1, 1, 1, 3]);
+        let count = self.rng.one_of(&[1, 1, 1, 3]);
         let keys: Vec<i64> = (self.next..self.next + count).collect();
         self.next += count;
         if lost {
@@ -289,7 +289,7 @@ impl Programs {
         }
         match keys.as_slice() {
             [key] => {
-                let way = self.chance.of(&[
+                let way = self.rng.one_of(&[
                     "execute",
                     "execute",
                     "typed",
@@ -301,7 +301,7 @@ impl Programs {
                 json!({ "do": "write", "key": key, "way": way })
             }
             keys => {
-                let behind = self.chance.of(&["nothing", "nothing", "typed"]);
+                let behind = self.rng.one_of(&["nothing", "nothing", "typed"]);
                 json!({ "do": "write_all", "keys": keys, "behind": behind })
             }
         }
@@ -312,7 +312,7 @@ impl Programs {
         let key = self.next;
         self.next += 1;
         self.never.push(key);
-        match self.chance.below(4) {
+        match self.rng.below(4) {
             0 => json!({ "do": "write_all", "keys": [key], "behind": "failing" }),
             1 => json!({ "do": "write_all", "keys": [key], "behind": "unknown" }),
             kind => json!({ "do": "begin_to_write", "key": key, "forget": kind == 2 }),
@@ -321,18 +321,18 @@ impl Programs {
 
     /// A step that is one call.
     fn single(&mut self, place: Place, lost: bool) -> Value {
-        match self.chance.below(18) {
+        match self.rng.below(18) {
             0..=4 => self.write(lost),
             5 => self.write_in_vain(),
             6..=9 => self.begin(),
             10 => json!({ "do": "pipeline", "sqls": [self.statement(), self.statement()] }),
-            11 => json!({ "do": "sleep", "millis": self.chance.below(10) }),
+            11 => json!({ "do": "sleep", "millis": self.rng.below(10) }),
             12 => json!({ "do": "one", "sql": self.statement() }),
             13 => json!({ "do": "prepare", "sql": self.statement() }),
             14 => json!({ "do": "use_prepared" }),
             15 => json!({ "do": "execute", "sql": self.statement() }),
-            16 if self.chance.once_in(4) => {
-                json!({ "do": "open", "name": self.chance.of(&["default", "nowhere"]) })
+            16 if self.rng.once_in(4) => {
+                json!({ "do": "open", "name": self.rng.one_of(&["default", "nowhere"]) })
             }
             17 if place == Place::Session => {
                 json!({ "do": "listen", "channel": "left_over" })
@@ -343,17 +343,17 @@ impl Programs {
 
     /// What comes or goes in pieces, and how far it gets.
     fn begin(&mut self) -> Value {
-        let flow = self.chance.of(&["all", "all", "half", "forget", "keep"]);
-        match self.chance.below(4) {
+        let flow = self.rng.one_of(&["all", "all", "half", "forget", "keep"]);
+        match self.rng.below(4) {
             0 => {
-                let pieces = self.chance.of(&[0, 1, 3, 30]);
-                json!({ "do": "copy_in", "sql": self.chance.of(&COPY_IN), "pieces": pieces, "end": flow })
+                let pieces = self.rng.one_of(&[0, 1, 3, 30]);
+                json!({ "do": "copy_in", "sql": self.rng.one_of(&COPY_IN), "pieces": pieces, "end": flow })
             }
-            1 => json!({ "do": "copy_out", "sql": self.chance.of(&COPY_OUT), "end": flow }),
+            1 => json!({ "do": "copy_out", "sql": self.rng.one_of(&COPY_OUT), "end": flow }),
             2 => {
-                let sql = format!("/* {} */ {}", self.chance.below(2), self.chance.of(&ASKING));
-                let value = self.chance.of(&[0, 1, 3, 900]);
-                let named = self.chance.once_in(2);
+                let sql = format!("/* {} */ {}", self.rng.below(2), self.rng.one_of(&ASKING));
+                let value = self.rng.one_of(&[0, 1, 3, 900]);
+                let named = self.rng.once_in(2);
                 json!({ "do": "asked", "sql": sql, "value": value, "named": named, "rows": flow })
             }
             _ => json!({ "do": "query", "sql": self.statement(), "rows": flow }),
@@ -361,11 +361,11 @@ impl Programs {
     }
 
     fn statement(&mut self) -> String {
-        let sql = match self.kills && self.chance.once_in(8) {
+        let sql = match self.kills && self.rng.once_in(8) {
             true => "select pg_terminate_backend(pg_backend_pid())",
-            false => self.chance.of(&STATEMENTS),
+            false => self.rng.one_of(&STATEMENTS),
         };
         // Texts that differ are prepared each for itself: more than there is room for.
-        format!("/* {} */ {sql}", self.chance.below(3))
+        format!("/* {} */ {sql}", self.rng.below(3))
     }
 }

@@ -1,8 +1,8 @@
 //! What a test run leaves on the machine, and the process that takes it away again.
 //!
 //! Tests end in many ways: well, by a panic, by Ctrl-C, by being killed. So a PostgreSQL server and
-//! the run's files belong to a process of their own, the *keeper*, whose standard input is a pipe
-//! from here. When this process is gone, however it went, the pipe ends and the keeper cleans up.
+//! the run's files belong to a *cleanup process* (`bin/cleanup.rs`), whose standard input is a pipe
+//! from here. When this process is gone, however it went, the pipe ends and the cleanup process does its work.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -12,13 +12,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// A directory, and at most one PostgreSQL cluster in it, that end with this process.
-pub struct Keeper {
+pub struct Cleanup {
     directory: PathBuf,
     child: Mutex<Child>,
 }
 
-impl Keeper {
-    /// Starts a keeper and makes its directory.
+impl Cleanup {
+    /// Starts a cleanup process and makes its directory.
     pub fn start() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         // Not under target/: the paths of sockets must be short, and PostgreSQL's own user must be
@@ -31,14 +31,14 @@ impl Keeper {
         let directory = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&directory)
             .unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
-        // Ctrl-C goes to a whole process group, and must not end the keeper before its work.
-        let child = Command::new(crate::binary("keeper"))
+        // Ctrl-C goes to a whole process group, and must not end the cleanup process before its work.
+        let child = Command::new(crate::binary("cleanup"))
             .arg(&directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)
             .spawn()
-            .expect("cargo builds the keeper before the tests");
+            .expect("cargo builds the cleanup process before the tests");
         Self {
             directory,
             child: Mutex::new(child),
@@ -50,10 +50,10 @@ impl Keeper {
         &self.directory
     }
 
-    /// Tells the keeper to do something, and returns its answer.
+    /// Tells the cleanup process to do something, and returns its answer.
     pub fn ask(&self, command: &str) -> Result<String, String> {
         let mut child = self.child.lock().unwrap();
-        let gone = |error| format!("the keeper is gone: {error}");
+        let gone = |error| format!("the cleanup process is gone: {error}");
         let stdin = child.stdin.as_mut().expect("it is piped");
         writeln!(stdin, "{command}").map_err(gone)?;
         let stdout = child.stdout.as_mut().expect("it is piped");
@@ -63,13 +63,13 @@ impl Keeper {
         match line.trim_end().split_once(' ') {
             Some(("ok", answer)) => Ok(answer.to_owned()),
             Some(("error", message)) => Err(message.to_owned()),
-            _ => Err(format!("the keeper ended at {command:?}")),
+            _ => Err(format!("the cleanup process ended at {command:?}")),
         }
     }
 }
 
-/// For a keeper of less than the run: what it keeps ends here.
-impl Drop for Keeper {
+/// For a cleanup process of less than the run: what it keeps ends here.
+impl Drop for Cleanup {
     fn drop(&mut self) {
         let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
         // Closes its input first.
@@ -77,15 +77,15 @@ impl Drop for Keeper {
     }
 }
 
-/// The keeper of this run.
-pub fn keeper() -> &'static Keeper {
-    static KEEPER: OnceLock<Keeper> = OnceLock::new();
-    KEEPER.get_or_init(Keeper::start)
+/// The cleanup process of this run.
+pub fn cleanup() -> &'static Cleanup {
+    static KEEPER: OnceLock<Cleanup> = OnceLock::new();
+    KEEPER.get_or_init(Cleanup::start)
 }
 
 /// The directory of this run.
 pub fn directory() -> &'static Path {
-    keeper().directory()
+    cleanup().directory()
 }
 
 /// A new directory within that of this run.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use e2e::arrival::Reading;
 use e2e::guests::{ECHO, ONWARD, QUERY};
-use e2e::handmade::{Leaving, Reply};
 use e2e::lambda::{Fate, What};
+use e2e::raw_runtime_api::{Leaving, Reply};
 use e2e::trial::FUNCTION;
-use e2e::{Database, Door, Gate, Handmade, Host, Proxy, Setup};
+use e2e::{Database, Door, Gate, Host, Proxy, RawRuntimeApi, Setup};
 use serde_json::json;
 
 use super::drain::DRAINED;
@@ -18,7 +18,7 @@ use super::drain::DRAINED;
 async fn an_event_of_which_half_has_come_is_answered() {
     let event = "[1, 2, 3]";
     for left in [3, event.len() + 20] {
-        let api = Handmade::start().await;
+        let api = RawRuntimeApi::start().await;
         let patient = "[lambda]\ndrain_timeout_ms = 10000\n";
         let directory = Setup::of(&ECHO).toml(patient).write();
         let mut host = Host::bootstrap(&directory, FUNCTION, &api.address(), &[]);
@@ -41,7 +41,7 @@ async fn an_event_that_is_handed_out_as_the_wait_for_it_ends_is_answered() {
     let event = "[1, 2, 3]";
     let handed_out = Reply::event("r-1", event);
     for reply in [handed_out.clone(), handed_out.clone().closing()] {
-        let api = Handmade::start().await;
+        let api = RawRuntimeApi::start().await;
         api.leaving(Leaving::Say(reply));
         let patient = "[lambda]\ndrain_timeout_ms = 10000\n";
         let directory = Setup::of(&ECHO).toml(patient).write();
@@ -59,7 +59,7 @@ async fn an_event_that_is_handed_out_as_the_wait_for_it_ends_is_answered() {
 #[tokio::test]
 async fn a_wait_for_an_event_ends_whatever_the_runtime_api_does() {
     for leaving in [Leaving::Close, Leaving::Stay] {
-        let api = Handmade::start().await;
+        let api = RawRuntimeApi::start().await;
         api.leaving(leaving.clone());
         let directory = Setup::of(&ECHO).write();
         let mut host = Host::bootstrap(&directory, FUNCTION, &api.address(), &[]);

@@ -4,23 +4,23 @@
 use std::time::Duration;
 
 use e2e::guests::{ECHO, ONWARD};
-use e2e::handmade::Reply;
 use e2e::lambda::What;
+use e2e::raw_runtime_api::Reply;
 use e2e::trial::FUNCTION;
-use e2e::{Clock, Guest, Handmade, Host, Setup};
+use e2e::{Clock, Guest, Host, RawRuntimeApi, Setup};
 
 const ID: &str = "Lambda-Runtime-Aws-Request-Id";
 
 /// The function behind a Runtime API of this test's own, with these variables.
-async fn start(guest: &Guest, variables: &[(String, String)]) -> (Handmade, Host) {
-    start_behind(Handmade::start().await, guest, variables).await
+async fn start(guest: &Guest, variables: &[(String, String)]) -> (RawRuntimeApi, Host) {
+    start_behind(RawRuntimeApi::start().await, guest, variables).await
 }
 
 async fn start_behind(
-    api: Handmade,
+    api: RawRuntimeApi,
     guest: &Guest,
     variables: &[(String, String)],
-) -> (Handmade, Host) {
+) -> (RawRuntimeApi, Host) {
     let directory = Setup::of(guest).write();
     let host = Host::bootstrap(&directory, FUNCTION, &api.address(), variables);
     (api, host)
@@ -49,7 +49,7 @@ async fn is_survived(reply: Reply) {
     }
 }
 
-async fn is_served(api: &Handmade, id: &str) {
+async fn is_served(api: &RawRuntimeApi, id: &str) {
     let event = format!("[\"{id}\"]");
     api.say(Reply::event(id, &event));
     let answer = api.answer(id).await;
@@ -145,7 +145,7 @@ async fn an_answer_is_taken_by_a_reply_that_says_nothing_of_its_length() {
         b"HTTP/1.1 202 Accepted\r\n\r\n{\"status\":\"OK\"}",
         b"HTTP/1.0 202 Accepted\r\nConnection: keep-alive\r\n\r\n",
     ] {
-        let api = Handmade::start_saying(taken).await;
+        let api = RawRuntimeApi::start_saying(taken).await;
         let (api, _host) = start_behind(api, &ECHO, &[]).await;
         for id in ["r-1", "r-2", "r-3"] {
             is_served(&api, id).await;

@@ -4,21 +4,21 @@
 use std::time::{Duration, Instant};
 
 use e2e::guests::{ECHO, MISBEHAVE, ONWARD};
-use e2e::handmade::{Receipts, Reply};
 use e2e::lambda::What;
+use e2e::raw_runtime_api::{Receipts, Reply};
 use e2e::trial::FUNCTION;
-use e2e::{Handmade, Host, Setup, eventually};
+use e2e::{Host, RawRuntimeApi, Setup, eventually};
 
 /// Longer than a busy machine needs, and no deadline of these tests.
 const SOON: Duration = Duration::from_secs(12);
 
-fn start(api: Handmade, setup: Setup) -> (Handmade, Host) {
+fn start(api: RawRuntimeApi, setup: Setup) -> (RawRuntimeApi, Host) {
     let directory = setup.write();
     let host = Host::bootstrap(&directory, FUNCTION, &api.address(), &[]);
     (api, host)
 }
 
-async fn is_served(api: &Handmade, id: &str) {
+async fn is_served(api: &RawRuntimeApi, id: &str) {
     api.say(Reply::event(id, "{}"));
     let answer = api.answer(id).await;
     assert_eq!(answer.what, What::Response);
@@ -36,7 +36,7 @@ async fn passed(time: Duration) {
 /// Where that comes for the first copy, the second one is of no use any more.
 #[tokio::test]
 async fn a_late_receipt_ends_the_posting_on_whichever_connection_it_comes() {
-    let (api, _host) = start(Handmade::start().await, Setup::of(&ECHO));
+    let (api, _host) = start(RawRuntimeApi::start().await, Setup::of(&ECHO));
     for id in ["r-1", "r-2"] {
         api.receipts(Receipts::Held);
         api.say(Reply::event_within(id, Duration::from_secs(8), "[1]"));
@@ -53,7 +53,7 @@ async fn a_late_receipt_ends_the_posting_on_whichever_connection_it_comes() {
 /// All the time that is left is for the reply to the second copy.
 #[tokio::test]
 async fn an_answer_is_posted_twice_at_most() {
-    let (api, _host) = start(Handmade::start().await, Setup::of(&ECHO));
+    let (api, _host) = start(RawRuntimeApi::start().await, Setup::of(&ECHO));
     api.receipts(Receipts::Held);
     api.say(Reply::event_within("r-1", Duration::from_secs(60), "[1]"));
     api.answered("r-1", 2).await;
@@ -67,7 +67,7 @@ async fn an_answer_is_posted_twice_at_most() {
 /// The whole process stands still while the reply comes, and past the time in which it had to come.
 #[tokio::test]
 async fn a_receipt_that_came_during_a_freeze_is_seen_before_the_answer_is_posted_again() {
-    let (api, host) = start(Handmade::start().await, Setup::of(&ECHO));
+    let (api, host) = start(RawRuntimeApi::start().await, Setup::of(&ECHO));
     for number in 1..=3 {
         let id = format!("r-{number}");
         api.receipts(Receipts::Held);
@@ -92,7 +92,7 @@ async fn an_answer_is_taken_with_the_head_of_the_reply() {
         b"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
         b"HTTP/1.1 413 Too Large\r\nContent-Length: 16\r\n\r\n",
     ] {
-        let api = Handmade::start_saying(taken).await;
+        let api = RawRuntimeApi::start_saying(taken).await;
         let (api, _host) = start(api, Setup::of(&ECHO));
         let begun = Instant::now();
         for id in ["r-1", "r-2", "r-3"] {
@@ -110,7 +110,7 @@ async fn a_streamed_answer_is_taken_with_the_head_of_the_reply() {
         b"HTTP/1.1 202 Accepted\r\nContent-Length: 16\r\n\r\n{\"st",
         b"HTTP/1.1 413 Too Large\r\n\r\n",
     ] {
-        let api = Handmade::start_saying(taken).await;
+        let api = RawRuntimeApi::start_saying(taken).await;
         let setup = Setup::of(&ONWARD).function("response", "\"stream\"");
         let (api, _host) = start(api, setup);
         let begun = Instant::now();
@@ -127,7 +127,7 @@ async fn a_streamed_answer_is_taken_with_the_head_of_the_reply() {
 /// Lambda tries an event again that has failed, under the same id; it is not the one without an answer.
 #[tokio::test]
 async fn a_retry_is_an_invocation_of_its_own() {
-    let (api, _host) = start(Handmade::start().await, Setup::of(&MISBEHAVE));
+    let (api, _host) = start(RawRuntimeApi::start().await, Setup::of(&MISBEHAVE));
     for id in ["r-1", "r-2"] {
         api.receipts(Receipts::Lost);
         let time = Duration::from_secs(2);
@@ -145,7 +145,7 @@ async fn a_retry_is_an_invocation_of_its_own() {
 /// On a clock that was moved further than any timeout, and nothing tells by how much.
 #[tokio::test]
 async fn where_no_deadline_can_be_true_there_is_as_much_time_as_the_last_event_had() {
-    let (api, _host) = start(Handmade::start().await, Setup::of(&MISBEHAVE));
+    let (api, _host) = start(RawRuntimeApi::start().await, Setup::of(&MISBEHAVE));
     api.say(Reply::event_within("r-1", Duration::from_secs(3), "{}"));
     api.answer("r-1").await;
     let begun = Instant::now();
@@ -158,7 +158,7 @@ async fn where_no_deadline_can_be_true_there_is_as_much_time_as_the_last_event_h
 /// A gateway between may not let any connection wait for longer.
 #[tokio::test]
 async fn a_wait_that_is_cut_after_a_while_begins_again_at_once_however_often() {
-    let api = Handmade::start().await;
+    let api = RawRuntimeApi::start().await;
     let (api, host) = start(api, Setup::of(&ECHO));
     is_served(&api, "r-1").await;
     for _ in 0..4 {
@@ -178,7 +178,7 @@ async fn a_wait_that_is_cut_after_a_while_begins_again_at_once_however_often() {
 /// Where it is handed out once, nothing else tells of it.
 #[tokio::test]
 async fn an_event_that_breaks_off_after_a_while_is_told_of() {
-    let api = Handmade::start().await;
+    let api = RawRuntimeApi::start().await;
     let (api, mut host) = start(api, Setup::of(&ECHO));
     is_served(&api, "r-1").await;
     passed(Duration::from_millis(2_500)).await;

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use e2e::authority::{self, Authority};
+use e2e::certificate_authority::{self, CertificateAuthority};
 use e2e::clock::Clock;
 use e2e::collector::{Collector, Received};
 use e2e::guests::{MISBEHAVE, ONWARD, QUERY};
-use e2e::terminator::Terminator;
+use e2e::tls_terminator::TlsTerminator;
 use e2e::{Database, Door, Setup, Trial};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -106,11 +106,11 @@ behind_both_doors! {
 
     /// In full, as everywhere else: whose certificate it is, and for which host.
     async fn a_collector_behind_tls_is_checked(door) {
-        let (ours, theirs) = (Authority::new("Ours"), Authority::new("Theirs"));
+        let (ours, theirs) = (CertificateAuthority::new("Ours"), CertificateAuthority::new("Theirs"));
         let collector = Collector::start().await;
-        let exported = async |authority: &Authority, host: &str, variable: &str| {
+        let exported = async |authority: &CertificateAuthority, host: &str, variable: &str| {
             let identity = ours.issue(host);
-            let terminator = Terminator::before(collector.address(), &identity, &[]).await;
+            let terminator = TlsTerminator::before(collector.address(), &identity, &[]).await;
             let endpoint = format!("https://{}", terminator.address());
             let setup = Setup::of(&MISBEHAVE).variable("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint);
             let file = authority.file().display().to_string();
@@ -134,7 +134,7 @@ behind_both_doors! {
 
     async fn authorities_that_cannot_be_read_are_told_at_the_start(door) {
         let collector = Collector::start().await;
-        for file in [authority::file("ca.pem", "none"), "/nowhere/ca.pem".into()] {
+        for file in [certificate_authority::file("ca.pem", "none"), "/nowhere/ca.pem".into()] {
             let setup = traced(Setup::of(&MISBEHAVE), &collector);
             let file = file.display().to_string();
             let mut trial = setup.variable("OTEL_EXPORTER_OTLP_CERTIFICATE", &file).start(door).await;

@@ -21,9 +21,9 @@ host all all 0.0.0.0/0 trust
 impl Server {
     /// A new server that listens on TCP and follows this one, whose rules have to let it.
     pub async fn standby(&self) -> Self {
-        let keeper = Self::keeper().await;
+        let cleanup = Self::cleanup().await;
         let client = self.connect("postgres").await;
-        let folder = keeper.directory().join("cluster");
+        let folder = cleanup.directory().join("cluster");
         let data = first(&client, "show data_directory").await;
         let owner = Path::new(&data.expect("every server has one"))
             .metadata()
@@ -31,7 +31,7 @@ impl Server {
         DirBuilder::new()
             .mode(0o700)
             .create(&folder)
-            .expect("the keeper's directory is new");
+            .expect("the cleanup process's directory is new");
         chown(&folder, Some(owner.uid()), Some(owner.gid())).expect("it is that user, or root");
         let programs = "select setting from pg_config where name = 'BINDIR'";
         let programs = first(&client, programs).await;
@@ -47,7 +47,7 @@ impl Server {
             .batch_execute(&format!("copy (select) to program $${copy}$$"))
             .await
             .unwrap_or_else(|error| panic!("{copy}: {error:?}"));
-        let standby = Self::with(Some(keeper), Some(Self::fresh_address())).await;
+        let standby = Self::with(Some(cleanup), Some(Self::fresh_address())).await;
         self.is_followed().await;
         standby
     }

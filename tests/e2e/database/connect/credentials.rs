@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 
-use e2e::authority::file;
+use e2e::certificate_authority::file;
 use e2e::guests::QUERY;
 use e2e::{Database, Door, Server, Setup, Trial};
 use serde_json::{Value, json};

@@ -4,11 +4,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use e2e::authority::file;
+use e2e::certificate_authority::file;
 use e2e::guests::QUERY;
 use e2e::ldap::Verdict;
-use e2e::token::Wanted;
-use e2e::{Authority, Clock, Database, Ldap, Server, Setup, Trial};
+use e2e::rds_token::Wanted;
+use e2e::{CertificateAuthority, Clock, Database, Ldap, Server, Setup, Trial};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -20,14 +20,14 @@ const REGION: &str = "eu-central-1";
 struct Site {
     server: Server,
     ldap: Ldap,
-    authority: Authority,
+    authority: CertificateAuthority,
 }
 
 async fn site() -> &'static Site {
     static SITE: OnceCell<Site> = OnceCell::const_new();
     SITE.get_or_init(|| async {
         let (server, ldap) = (Server::listening().await, Ldap::start());
-        let authority = Authority::new("The tests' own");
+        let authority = CertificateAuthority::new("The tests' own");
         let identity = authority.issue("db.test");
         let rules = format!(
             "local all all trust\nhostssl all all 0.0.0.0/0 {}\n",

@@ -1,6 +1,6 @@
 //! A database that goes away and comes back between two invocations costs nobody an error.
 
-use e2e::authority::file;
+use e2e::certificate_authority::file;
 use e2e::guests::QUERY;
 use e2e::{Database, Server, Setup, Trial, database};
 use serde_json::{Value, json};

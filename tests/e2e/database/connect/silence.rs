@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use e2e::guests::{MISBEHAVE, PROGRAM, QUERY};
 use e2e::lambda::Event;
-use e2e::terminator::Terminator;
-use e2e::{Authority, Clock, Cut, Database, Door, Middlebox, Server, Setup, Trial, eventually};
+use e2e::tls_terminator::TlsTerminator;
+use e2e::{
+    CertificateAuthority, Clock, Cut, Database, Door, Middlebox, Server, Setup, Trial, eventually,
+};
 use serde_json::{Value, json};
 
 const RULES: &str = "local all all trust\nhost all all 0.0.0.0/0 trust\n";
@@ -30,7 +32,7 @@ struct Scene {
     _server: Server,
     database: Database,
     middlebox: Middlebox,
-    _terminator: Option<Terminator>,
+    _terminator: Option<TlsTerminator>,
     trial: Trial,
 }
 
@@ -54,9 +56,9 @@ impl Scene {
         let (mut address, name) = (middlebox.address(), &database.name);
         let (mut terminator, mut more) = (None, "");
         if encrypted {
-            let identity = Authority::new("The tests' own").issue("db.test");
+            let identity = CertificateAuthority::new("The tests' own").issue("db.test");
             let behind = address.parse().expect("it is an address");
-            let before = Terminator::before(behind, &identity, &["postgresql"]).await;
+            let before = TlsTerminator::before(behind, &identity, &["postgresql"]).await;
             address = before.address().to_string();
             more = "?sslnegotiation=direct";
             setup = setup.database("tls", "{ verify = \"nothing\" }");

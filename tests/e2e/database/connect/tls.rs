@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use e2e::authority::{Identity, file};
+use e2e::certificate_authority::{Identity, file};
 use e2e::guests::QUERY;
-use e2e::terminator::Terminator;
-use e2e::{Authority, Database, Door, Server, Setup};
+use e2e::tls_terminator::TlsTerminator;
+use e2e::{CertificateAuthority, Database, Door, Server, Setup};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -28,7 +28,7 @@ create role hashed login password 'sesame'";
 
 /// Servers that listen on TCP, all with the same roles.
 struct Site {
-    authority: Authority,
+    authority: CertificateAuthority,
     /// Speaks TLS as `db.test`.
     secure: Server,
     /// Speaks TLS with a certificate that has expired.
@@ -46,7 +46,7 @@ struct Site {
 async fn site() -> &'static Site {
     static SITE: OnceCell<Site> = OnceCell::const_new();
     SITE.get_or_init(|| async {
-        let authority = Authority::new("The tests' own");
+        let authority = CertificateAuthority::new("The tests' own");
         let (secure, expired, plain, alone, past) = tokio::join!(
             Server::listening(),
             Server::listening(),
@@ -56,7 +56,7 @@ async fn site() -> &'static Site {
         );
         let good = authority.issue("db.test");
         let old = authority.issue_until("db.test", 2020);
-        let own = [4000, 2020].map(|year| Authority::of_itself("db.test", year));
+        let own = [4000, 2020].map(|year| CertificateAuthority::of_itself("db.test", year));
         for (server, identity) in [
             (&secure, Some(&good)),
             (&expired, Some(&old)),
@@ -190,7 +190,7 @@ behind_both_doors! {
         let secure = Database::create_on(&site.secure).await;
         let expired = Database::create_on(&site.expired).await;
         let trust = site.trust();
-        let stranger = format!("{{ ca = {:?} }}", Authority::new("A stranger").file().display().to_string());
+        let stranger = format!("{{ ca = {:?} }}", CertificateAuthority::new("A stranger").file().display().to_string());
         for (url, tls, words) in [
             (url(&secure, "shop", "other.test", ""), Some(&trust), MISNAMED),
             (url(&expired, "shop", "db.test", ""), Some(&trust), "certificate expired "),
@@ -210,7 +210,7 @@ behind_both_doors! {
         let site = site().await;
         let (alone, past) = tokio::join!(Database::create_on(&site.alone), Database::create_on(&site.past));
         let [own, old] = &site.own;
-        let stranger = Authority::of_itself("db.test", 4000);
+        let stranger = CertificateAuthority::of_itself("db.test", 4000);
         for (database, host, more, trusted, expected) in [
             (&alone, "db.test", "", own, Ok(json!(true))),
             (&alone, "other.test", "&sslmode=verify-ca", own, Ok(json!(true))),
@@ -235,7 +235,7 @@ behind_both_doors! {
     async fn any_authority_of_a_bundle_may_have_signed_the_certificate(door) {
         let site = site().await;
         let database = Database::create_on(&site.secure).await;
-        let [before, after] = ["A stranger", "Another stranger"].map(Authority::new);
+        let [before, after] = ["A stranger", "Another stranger"].map(CertificateAuthority::new);
         let own = site.authority.certificate();
         let (before, after) = (before.certificate(), after.certificate());
         let url = url(&database, "shop", "db.test", "");
@@ -257,7 +257,7 @@ behind_both_doors! {
         let site = site().await;
         let database = Database::create_on(&site.secure).await;
         let own = site.authority.file().display().to_string();
-        let strange = Authority::new("A stranger").file().display().to_string();
+        let strange = CertificateAuthority::new("A stranger").file().display().to_string();
         for more in ["&sslmode=verify-full", "&sslrootcert=system"] {
             let url = url(&database, "shop", "db.test", more);
             let setup = |system| Setup::of(&QUERY).database("url", &url).variable("SSL_CERT_FILE", system);
@@ -286,8 +286,8 @@ behind_both_doors! {
         let plain = Database::create_on(&site.plain).await;
         let server = (site.plain.address(), site.plain.port()).into();
         let identity = site.authority.issue("db.test");
-        let terminator = Terminator::before(server, &identity, &["postgresql"]).await;
-        let other = Terminator::before(server, &identity, &[]).await;
+        let terminator = TlsTerminator::before(server, &identity, &["postgresql"]).await;
+        let other = TlsTerminator::before(server, &identity, &[]).await;
         let direct = |address: SocketAddr| {
             let more = "sslnegotiation=direct&sslmode=verify-full&channel_binding=disable";
             let url = format!("postgres://shop:sesame@db.test:{}/{}?hostaddr=127.0.0.1&{more}", address.port(), plain.name);

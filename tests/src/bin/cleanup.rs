@@ -1,4 +1,5 @@
-//! Keeps a test run's PostgreSQL server, directory and processes, and ends them all with the run.
+//! The process that cleans up behind a test run, however that ends: it owns the run's PostgreSQL server, directory
+//! and processes, and ends them all when the run is over.
 //!
 //! Commands come as lines and are answered by one line each: `start` and `stop` are about the
 //! server, `start ADDRESS` makes it listen there too, `guard PID` and `release PID` are about a

@@ -1,5 +1,5 @@
-//! What speaks TLS in front of a server that speaks none: it begins with the connection, as PostgreSQL 17 and
-//! proxies of the cloud let it.
+//! A proxy that speaks TLS to its clients and plain TCP to the server behind it. TLS begins with the connection,
+//! as PostgreSQL 17 and proxies of the cloud let it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::authority::Identity;
+use crate::certificate_authority::Identity;
 
 /// One of them, until it is dropped.
-pub struct Terminator {
+pub struct TlsTerminator {
     address: SocketAddr,
     serving: JoinHandle<()>,
 }
 
-impl Terminator {
+impl TlsTerminator {
     /// In front of this server, as this host, which says that it speaks these protocols.
     pub async fn before(server: SocketAddr, identity: &Identity, protocols: &[&str]) -> Self {
         let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes());
@@ -69,7 +69,7 @@ async fn serve(acceptor: TlsAcceptor, stream: TcpStream, server: SocketAddr) {
     _ = copy_bidirectional(&mut inside, &mut outside).await;
 }
 
-impl Drop for Terminator {
+impl Drop for TlsTerminator {
     fn drop(&mut self) {
         self.serving.abort();
     }

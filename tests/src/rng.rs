@@ -1,10 +1,10 @@
-//! Numbers that only a seed determines, so that a test that fails can be run again.
+//! Random numbers that only a seed determines, so that a test that fails can be run again.
 
 /// A source of numbers: SplitMix64.
 #[derive(Debug, Clone)]
-pub struct Chance(u64);
+pub struct Rng(u64);
 
-impl Chance {
+impl Rng {
     /// The one that this seed determines.
     pub fn new(seed: u64) -> Self {
         Self(seed)
@@ -20,7 +20,7 @@ impl Chance {
     }
 
     /// One of these.
-    pub fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+    pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }
 

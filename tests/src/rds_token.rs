@@ -1,5 +1,5 @@
-//! What RDS makes of a token for a login: whether it is signed by a key that it knows, for this
-//! server and this user, now.
+//! Checks a token for a login at RDS as RDS does: whether it is signed by a key that it knows, for this server and
+//! this user, now.
 //!
 //! Written from the description of AWS's Signature Version 4, and not with the crate that signs.
 

@@ -1,5 +1,5 @@
-//! A Runtime API of which a test writes each byte: what HTTP allows and servers seldom say, and what is
-//! no HTTP at all.
+//! A Runtime API of which a test writes each byte of each reply, for what HTTP allows and servers seldom say, and
+//! for what is no HTTP at all. Tests that need neither use [`crate::lambda`].
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ use crate::{PATIENCE, within};
 const TAKEN: &[u8] = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
 
 /// One of them, serving until it is dropped.
-pub struct Handmade {
+pub struct RawRuntimeApi {
     address: SocketAddr,
     shared: Arc<Shared>,
     replies: mpsc::UnboundedSender<Reply>,
@@ -151,7 +151,7 @@ impl Reply {
     }
 }
 
-impl Handmade {
+impl RawRuntimeApi {
     /// Starts serving on a port of its own.
     pub async fn start() -> Self {
         Self::start_saying(TAKEN).await
@@ -256,7 +256,7 @@ impl Handmade {
     }
 }
 
-impl Drop for Handmade {
+impl Drop for RawRuntimeApi {
     fn drop(&mut self) {
         self.server.abort();
     }

@@ -1,4 +1,4 @@
-//! A certificate authority, for servers that speak TLS.
+//! A certificate authority of the tests' own: makes certificates for servers that speak TLS, and for their clients.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use crate::run;
 
 /// An authority that nobody knows, but whoever is given its certificate.
-pub struct Authority {
+pub struct CertificateAuthority {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,
 }
@@ -20,7 +20,7 @@ pub struct Identity {
     pub key: String,
 }
 
-impl Authority {
+impl CertificateAuthority {
     /// A new one.
     pub fn new(name: &str) -> Self {
         let key = KeyPair::generate().expect("a key can be made");
