@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use e2e::guests::{MISBEHAVE, QUERY};
-use e2e::lambda::{Event, What};
+use e2e::lambda::{Call, Event, What};
 use e2e::{Answer, Database, Door, Gate, Proxy, Setup, Trial, eventually};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -129,17 +129,35 @@ behind_both_doors! {
     }
 }
 
+/// Invokes a function that goes on past its deadline until Lambda has the answer before that, by its own clock. The
+/// host has a tenth of a second for it, which a busy machine may take away, so it may have some attempts; a host that
+/// waited for the deadline itself would never be in time.
+pub(super) async fn is_once_in_time(timeout: Duration, mut invoke: impl AsyncFnMut() -> Call) {
+    const ATTEMPTS: usize = 10;
+    let mut took = Vec::new();
+    while took.len() < ATTEMPTS {
+        let begun = Instant::now();
+        let call = invoke().await;
+        took.push(call.at - begun);
+        if call.at - begun < timeout {
+            return;
+        }
+    }
+    panic!("no answer came within {timeout:?}, but after {took:?}");
+}
+
 /// The answer is there when Lambda's own clock runs out, not after it.
 #[tokio::test]
 async fn the_answer_arrives_before_lambdas_own_deadline() {
     let trial = Setup::of(&MISBEHAVE).start(Door::Lambda).await;
-    let timeout = Duration::from_secs(3);
-    let start = std::time::Instant::now();
-    let event = Event::new(json!({ "act": "spin" }).to_string(), timeout);
-    let id = event.id.clone();
-    trial.lambda().send(event);
-    let call = trial.lambda().answer(&id).await;
-    assert!(call.at - start < timeout, "{:?}", call.at - start);
+    let timeout = Duration::from_secs(1);
+    is_once_in_time(timeout, async || {
+        let event = Event::new(json!({ "act": "spin" }).to_string(), timeout);
+        let id = event.id.clone();
+        trial.lambda().send(event);
+        trial.lambda().answer(&id).await
+    })
+    .await;
     trial.lambda().parked(1).await;
 }
 
