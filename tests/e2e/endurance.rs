@@ -259,8 +259,7 @@ impl Stage {
             }
             Fault::Terminated => {
                 self.clock.shift(2);
-                let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
-                self.database.observe(kill).await;
+                self.database.end_sessions().await;
             }
             Fault::Api(cut) => {
                 let lambda = self.trial.lambda();

@@ -21,7 +21,7 @@ pub struct Identity {
 }
 
 impl CertificateAuthority {
-    /// A new one.
+    /// A new authority of this name.
     pub fn new(name: &str) -> Self {
         let key = KeyPair::generate().expect("a key can be made");
         let mut params = CertificateParams::default();

@@ -4,20 +4,20 @@
 //! observer that looks counts as no session of the database it looks at.
 
 mod gate;
+mod observing;
 mod standby;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
+use crate::eventually;
 use crate::run::{self, Cleanup};
-use crate::{PATIENCE, eventually};
 
 pub use gate::Gate;
 pub use standby::RULES;
@@ -298,81 +298,17 @@ impl Database {
         self.server.connect(&self.name).await
     }
 
+    /// How many rows a table has; `table where …` counts some of them.
+    pub async fn count(&self, table: &str) -> u64 {
+        let count = self.value(&format!("select count(*) from {table}")).await;
+        count
+            .and_then(|count| count.parse().ok())
+            .expect("a count is a number")
+    }
+
     /// The first value that this SQL returns, from inside the database.
     pub async fn value(&self, sql: &str) -> Option<String> {
         first(&self.client().await, sql).await
-    }
-
-    /// The first value that this SQL returns, from outside; `$name` in it is this database.
-    ///
-    /// The connection for it is kept, since much is looked at every few milliseconds.
-    pub async fn observe(&self, sql: &str) -> Option<String> {
-        let sql = sql.replace("$name", &format!("'{}'", self.name));
-        let kept = self.observer.lock().unwrap().take();
-        if let Some(client) = kept {
-            match client.simple_query(&sql).await {
-                Ok(messages) => return self.observed(client, &messages),
-                // Its server was stopped or has crashed since.
-                Err(error) if error.is_closed() || client.is_closed() => {}
-                Err(error)
-                    if error
-                        .code()
-                        .is_some_and(|code| code.code().starts_with("57P")) => {}
-                Err(error) => panic!("{sql}: {error:?}"),
-            }
-        }
-        let client = self.server.connect("postgres").await;
-        let messages = client.simple_query(&sql).await;
-        let messages = messages.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
-        self.observed(client, &messages)
-    }
-
-    fn observed(&self, client: Client, messages: &[SimpleQueryMessage]) -> Option<String> {
-        *self.observer.lock().unwrap() = Some(client);
-        first_of(messages)
-    }
-
-    /// Waits until the observer sees this.
-    pub async fn until(&self, sql: &str, wanted: &str) {
-        let start = Instant::now();
-        let what = format!("{wanted:?} from {sql}");
-        eventually(&what, async || {
-            let seen = self.observe(sql).await;
-            let is_late = start.elapsed() + Duration::from_secs(1) > PATIENCE;
-            assert!(
-                !is_late || seen.as_deref() == Some(wanted),
-                "{seen:?} instead of {what}"
-            );
-            (seen.as_deref() == Some(wanted)).then_some(())
-        })
-        .await;
-    }
-
-    /// How many connections to it are open.
-    pub async fn backends(&self) -> u64 {
-        let count = self
-            .observe("select count(*) from pg_stat_activity where datname = $name")
-            .await;
-        count
-            .and_then(|count| count.parse().ok())
-            .expect("a count is a number")
-    }
-
-    /// How many connections to it were made so far. Those of [`Database::run`] count as well.
-    pub async fn sessions(&self) -> u64 {
-        let count = self
-            .observe("select sessions from pg_stat_database where datname = $name")
-            .await;
-        count
-            .and_then(|count| count.parse().ok())
-            .expect("a count is a number")
-    }
-
-    /// Waits until so many of its connections are open, and all of them idle outside of a transaction.
-    pub async fn settles(&self, backends: u64) {
-        let sql = "select count(*) filter (where state = 'idle') || ' of ' || count(*)
-                   from pg_stat_activity where datname = $name";
-        self.until(sql, &format!("{backends} of {backends}")).await;
     }
 }
 

@@ -99,9 +99,7 @@ impl Host {
             .stderr(Stdio::piped())
             .spawn()
             .expect("cargo builds the binaries before the tests");
-        run::cleanup()
-            .ask(&format!("guard {}", child.id()))
-            .expect("the cleanup process lives as long as the run");
+        run::guard(child.id());
         let log = Arc::default();
         let stdout = child.stdout.take().map(|output| follow(output, &log));
         let stderr = child.stderr.take().map(|output| follow(output, &log));
@@ -125,14 +123,7 @@ impl Host {
 
     /// The most memory that it has held at a time, in KiB, guests included.
     pub fn memory_peak_kib(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(&path).expect("it runs");
-        let peak = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .expect("Linux says so of every process");
-        let figure = peak.trim().trim_end_matches("kB").trim();
-        figure.parse().expect("it is a number")
+        self.status()["VmHWM"]
     }
 
     /// How many lines so far contain `text`.
@@ -221,7 +212,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = run::cleanup().ask(&format!("release {}", self.child.id()));
+        run::release(self.child.id());
         if std::thread::panicking() {
             eprintln!("--- the host's log ---\n{}\n---", self.log().join("\n"));
         }

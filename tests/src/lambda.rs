@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use crate::arrival::{Arrived, Reader, Reading};
 use crate::call;
 pub use crate::call::{Call, What};
-use crate::{Clock, PATIENCE, within};
+use crate::{Clock, PATIENCE, eventually};
 
 mod event;
 mod parked;
@@ -145,10 +145,7 @@ impl Lambda {
     pub async fn arrived(&self, id: &str, bytes: usize) {
         let reader = &self.shared.reader;
         let what = format!("{bytes} bytes of the answer to {id}");
-        within(PATIENCE, &what, async || {
-            (reader.progress(id) >= bytes).then_some(())
-        })
-        .await;
+        eventually(&what, async || (reader.progress(id) >= bytes).then_some(())).await;
     }
 
     /// Every call so far, in the order in which they were answered.
@@ -160,7 +157,7 @@ impl Lambda {
     pub async fn parked(&self, count: usize) {
         let parked = || self.shared.parked.load(Ordering::SeqCst);
         let what = format!("{count} calls of /next that wait");
-        within(PATIENCE, &what, async || (parked() == count).then_some(())).await;
+        eventually(&what, async || (parked() == count).then_some(())).await;
     }
 
     /// Waits until an event could be handed out at once.
@@ -168,7 +165,7 @@ impl Lambda {
         let parked = || self.shared.parked.load(Ordering::SeqCst);
         let queued = || self.shared.events.lock().unwrap().len();
         let what = "a call of /next that waits";
-        within(PATIENCE, what, async || (parked() > queued()).then_some(())).await;
+        eventually(what, async || (parked() > queued()).then_some(())).await;
     }
 
     /// How many calls of `/next` there were.
@@ -179,16 +176,13 @@ impl Lambda {
     /// Waits until there were so many.
     pub async fn asked_again(&self, count: usize) {
         let what = format!("{count} calls of /next");
-        within(PATIENCE, &what, async || {
-            (self.asked() >= count).then_some(())
-        })
-        .await;
+        eventually(&what, async || (self.asked() >= count).then_some(())).await;
     }
 
     /// Waits until the host may be made a snapshot of.
     pub async fn snapshot(&self) {
         let waits = || self.shared.snapshots.load(Ordering::SeqCst) == 1;
-        within(PATIENCE, "a call that waits for a restore", async || {
+        eventually("a call that waits for a restore", async || {
             waits().then_some(())
         })
         .await;
@@ -213,7 +207,7 @@ impl Lambda {
 
     /// Waits for a call.
     pub async fn call(&self, what: &str, wanted: impl Fn(&Call) -> bool) -> Call {
-        within(PATIENCE, what, async || {
+        eventually(what, async || {
             let calls = self.shared.calls.lock().unwrap();
             calls.iter().find(|call| wanted(call)).cloned()
         })

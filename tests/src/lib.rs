@@ -5,6 +5,20 @@
 //! ([`lambda`]), the real binaries ([`host`]), and a real PostgreSQL ([`database`]), if need be behind a
 //! [`proxy`].
 //!
+//! | module | what it is |
+//! |---|---|
+//! | [`setup`], [`trial`], [`answer`] | a function to run, one that runs, and what it has answered |
+//! | [`host`], [`clock`] | the binaries under test as processes, and the time that they see |
+//! | [`lambda`], [`arrival`], [`raw_runtime_api`] | a fake Runtime API, how it reads answers, and one written byte by byte |
+//! | [`local`] | a caller of the local host |
+//! | [`database`], [`pooler`] | a real PostgreSQL, and a real PgBouncer |
+//! | [`proxy`], [`middlebox`], [`tls_terminator`] | what stands in the way: on PostgreSQL's messages, on TCP, with TLS |
+//! | [`steps`], [`permission`], [`program`], [`ledger`] | what guests do with a database, as told or at random, and the check of that |
+//! | [`component`] | components with more in them than their guests need |
+//! | [`emf`], [`collector`] | readers of figures and of spans |
+//! | [`ldap`], [`rds_token`], [`certificate_authority`] | who says of a password, a token or a certificate whether it is good |
+//! | [`run`], [`rng`] | what a test run leaves on the machine, and random numbers |
+//!
 //! Nothing here waits for a length of time: it waits for a condition, with a bound.
 
 #![allow(
@@ -39,6 +53,8 @@ pub mod raw_runtime_api;
 pub mod rds_token;
 pub mod rng;
 pub mod run;
+pub mod setup;
+pub mod steps;
 pub mod tls_terminator;
 pub mod trial;
 
@@ -53,7 +69,8 @@ pub use pooler::Pooler;
 pub use proxy::{Harm, Proxy};
 pub use raw_runtime_api::RawRuntimeApi;
 pub use rng::Rng;
-pub use trial::{Door, Setup, Trial};
+pub use setup::Setup;
+pub use trial::{Door, Trial};
 
 /// How long anything may take that has no bound of its own. Reaching it is a failure; nothing is
 /// ever expected to take so long.

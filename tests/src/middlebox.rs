@@ -46,7 +46,7 @@ impl Cut {
     ];
 }
 
-/// One of them, in front of one server, until it is dropped.
+/// A middlebox in front of one server, until it is dropped.
 pub struct Middlebox {
     address: SocketAddr,
     shared: Arc<Shared>,

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::guests::QUERY;
+use crate::steps::Results;
 use crate::{Database, Door, Setup, Trial};
 
 /// A database with a role of its own that may do everything with the table `things`, and with
@@ -34,12 +35,6 @@ pub async fn start(door: Door, database: &Database, permission: &str) -> Trial {
         .await
 }
 
-/// The results of these steps.
-pub async fn results(trial: &Trial, steps: Value) -> Vec<Value> {
-    let results = trial.value(json!({ "steps": steps })).await;
-    results.as_array().expect("it is a list").clone()
-}
-
 /// What the error of a result says; nothing if it is none.
 pub fn message(result: &Value) -> &str {
     result["error"]["message"].as_str().unwrap_or_default()
@@ -62,7 +57,7 @@ pub fn every_way(sql: &str) -> Value {
 }
 
 /// All results, those within transactions included.
-pub fn flat(results: Vec<Value>) -> Vec<Value> {
+pub fn flat(results: impl IntoIterator<Item = Value>) -> Results {
     let steps = |result: Value| match result["steps"].as_array() {
         Some(steps) => steps.clone(),
         None => vec![result],
@@ -71,10 +66,10 @@ pub fn flat(results: Vec<Value>) -> Vec<Value> {
 }
 
 /// All results of [`every_way`], however deep they are.
-pub fn every(results: Vec<Value>) -> Vec<Value> {
+pub fn every(results: impl IntoIterator<Item = Value>) -> Results {
     let steps = |result: Value| match result.get("steps").unwrap_or(&result) {
         Value::Array(steps) => every(steps.clone()),
-        _ => vec![result],
+        _ => [result].into_iter().collect(),
     };
     results.into_iter().flat_map(steps).collect()
 }

@@ -21,7 +21,7 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// One that leaves prepared statements where they happen to be; none where PgBouncer is not
+    /// A PgBouncer that leaves prepared statements where they happen to be; none where PgBouncer is not
     /// installed, which is then said.
     pub async fn of(database: &Database) -> Option<Self> {
         Some(Self::start(database, leaving_statements()?).await)
@@ -33,7 +33,7 @@ impl Pooler {
         Some(Self::start(database, &more).await)
     }
 
-    /// One that prepares a statement wherever it is executed; none if this version cannot do that,
+    /// A PgBouncer that prepares a statement wherever it is executed; none if this version cannot do that,
     /// which is then said.
     pub async fn with_statements(database: &Database) -> Option<Self> {
         let version = version()?;
@@ -80,9 +80,7 @@ impl Pooler {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("PgBouncer: {error}"));
-        run::cleanup()
-            .ask(&format!("guard {}", child.id()))
-            .expect("the cleanup process lives as long as the run");
+        run::guard(child.id());
         let socket = directory.join(server.file_name().expect("a socket has a name"));
         eventually("PgBouncer takes connections", async || {
             if let Ok(Some(status)) = child.try_wait() {
@@ -110,11 +108,11 @@ impl Drop for Pooler {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = run::cleanup().ask(&format!("release {}", self.child.id()));
+        run::release(self.child.id());
     }
 }
 
-/// What keeps one from looking after prepared statements.
+/// The setting that keeps PgBouncer from looking after prepared statements.
 fn leaving_statements() -> Option<&'static str> {
     Some(match version()? {
         // Later ones follow statements unless told otherwise, and earlier ones know no such setting.

@@ -110,7 +110,7 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Those that this seed determines.
+    /// The programs that this seed determines.
     pub fn new(seed: u64) -> Self {
         Self {
             rng: Rng::new(seed),
@@ -123,7 +123,7 @@ impl Programs {
         }
     }
 
-    /// What else is left to chance.
+    /// For all else that a test leaves to chance.
     pub fn rng(&mut self) -> &mut Rng {
         &mut self.rng
     }

@@ -14,12 +14,12 @@ use tokio::sync::{Mutex as Turn, Notify, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::call::{What, what};
-use crate::{PATIENCE, within};
+use crate::eventually;
 
 /// What is said to everything but a request for the next event, the registration as an extension included.
 const TAKEN: &[u8] = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
 
-/// One of them, serving until it is dropped.
+/// A Runtime API that replies as a test has told it to, until it is dropped.
 pub struct RawRuntimeApi {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -213,7 +213,7 @@ impl RawRuntimeApi {
 
     /// Waits until there were so many answers to an event.
     pub async fn answered(&self, id: &str, count: usize) {
-        within(PATIENCE, &format!("{count} answers to {id}"), async || {
+        eventually(&format!("{count} answers to {id}"), async || {
             (self.answers(id) >= count).then_some(())
         })
         .await;
@@ -221,7 +221,7 @@ impl RawRuntimeApi {
 
     /// Waits for the answer to an event.
     pub async fn answer(&self, id: &str) -> Answer {
-        within(PATIENCE, &format!("an answer to {id}"), async || {
+        eventually(&format!("an answer to {id}"), async || {
             let answers = self.shared.answers.lock().unwrap();
             answers.iter().find(|answer| answer.id == id).cloned()
         })
@@ -243,10 +243,7 @@ impl RawRuntimeApi {
     /// Waits until a reply halts in its middle, all that stands before that having been sent.
     pub async fn halts(&self) {
         let halting = || self.shared.halting.load(Ordering::SeqCst);
-        within(PATIENCE, "a reply that halts", async || {
-            (halting() > 0).then_some(())
-        })
-        .await;
+        eventually("a reply that halts", async || (halting() > 0).then_some(())).await;
     }
 
     /// How many answers there were to an event.

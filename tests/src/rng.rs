@@ -5,7 +5,7 @@
 pub struct Rng(u64);
 
 impl Rng {
-    /// The one that this seed determines.
+    /// The source that this seed determines.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }

@@ -83,6 +83,17 @@ pub fn cleanup() -> &'static Cleanup {
     KEEPER.get_or_init(Cleanup::start)
 }
 
+/// Has this process killed with the end of the run, whatever becomes of the test that has started it.
+pub fn guard(process: u32) {
+    let guarded = cleanup().ask(&format!("guard {process}"));
+    guarded.expect("the cleanup process lives as long as the run");
+}
+
+/// Takes that back, once the process has ended.
+pub fn release(process: u32) {
+    let _ = cleanup().ask(&format!("release {process}"));
+}
+
 /// The directory of this run.
 pub fn directory() -> &'static Path {
     cleanup().directory()

@@ -15,14 +15,14 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::certificate_authority::Identity;
 
-/// One of them, until it is dropped.
+/// A proxy in front of one server, until it is dropped.
 pub struct TlsTerminator {
     address: SocketAddr,
     serving: JoinHandle<()>,
 }
 
 impl TlsTerminator {
-    /// In front of this server, as this host, which says that it speaks these protocols.
+    /// Starts one in front of this server. It shows this certificate, and offers these protocols (ALPN).
     pub async fn before(server: SocketAddr, identity: &Identity, protocols: &[&str]) -> Self {
         let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes());
         let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes());

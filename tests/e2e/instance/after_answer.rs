@@ -29,10 +29,7 @@ async fn held() -> (Database, Gate) {
 
 /// Waits until the work has left its note.
 async fn noted(database: &Database) {
-    let count = async || {
-        let count = database.value("select count(*) from notes").await;
-        (count.as_deref() == Some("1")).then_some(())
-    };
+    let count = async || (database.count("notes").await == 1).then_some(());
     e2e::eventually("the note", count).await;
 }
 

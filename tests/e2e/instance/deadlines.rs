@@ -21,9 +21,6 @@ async fn reaches_its_deadline(trial: &Trial, event: Value) -> Answer {
     answer
 }
 
-const NOTHING_RUNS: &str =
-    "select count(*) from pg_stat_activity where datname = $name and state <> 'idle'";
-
 behind_both_doors! {
     async fn an_endless_loop_ends(door) {
         let trial = Setup::of(&MISBEHAVE).timeout(TIMEOUT).start(door).await;
@@ -53,11 +50,11 @@ behind_both_doors! {
             (json!({ "parallel": [sleep, sleep, sleep, sleep] }), 4),
         ] {
             reaches_its_deadline(&trial, json!({ "steps": [step] })).await;
-            database.until(NOTHING_RUNS, "0").await;
+            database.rests().await;
             let after = trial.value(json!({ "steps": [{ "query": "select 'whole'" }] })).await;
             assert_eq!(after[0]["rows"], json!([["whole"]]), "{step}");
             database.settles(connections).await;
-            assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("0"), "{step}");
+            assert_eq!(database.count("things").await, 0, "{step}");
         }
     }
 
@@ -71,7 +68,7 @@ behind_both_doors! {
         let during = trial.value(json!({ "steps": steps })).await;
         assert_eq!(during[0], json!({ "done": false }));
         assert_eq!(during[1], before[0]);
-        database.until(NOTHING_RUNS, "0").await;
+        database.rests().await;
         assert_eq!(trial.value(json!({ "steps": [pid] })).await, before);
     }
 
@@ -210,9 +207,7 @@ async fn a_cancellation_that_is_slow_delays_no_event_and_costs_no_connection() {
     let event = trial.event(sleep.to_string());
     let id = event.id.clone();
     trial.lambda().send(event);
-    let sleeping =
-        "select count(*) from pg_stat_activity where datname = $name and wait_event = 'PgSleep'";
-    database.until(sleeping, "1").await;
+    database.sleeps_in(1).await;
     proxy.hold(true);
     trial.lambda().answer(&id).await;
     trial.lambda().parked(1).await;

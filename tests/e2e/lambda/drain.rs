@@ -49,12 +49,10 @@ behind_both_doors! {
 
     async fn an_invocation_that_never_ends_is_not_waited_for(door) {
         let mut trial = Setup::of(&MISBEHAVE).timeout(Duration::from_secs(60)).start(door).await;
-        let mut log = trial.host.log().len();
         {
             let spin = trial.invoke(json!({ "act": "spin" }));
-            let started = e2e::eventually("the guest's own line", async || {
-                log = trial.host.log().iter().filter(|line| line.contains("spinning")).count();
-                (log > 0).then_some(())
+            let started = eventually("the guest's own line", async || {
+                (trial.host.lines("spinning") > 0).then_some(())
             });
             tokio::select! {
                 _ = spin => panic!("it cannot have ended"),
@@ -88,7 +86,7 @@ behind_both_doors! {
         trial.value(json!({ "after": [[{ "sleep": 100 }, note]] })).await;
         trial.host.terminate();
         assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
-        assert_eq!(database.value("select count(*) from notes").await.as_deref(), Some("1"));
+        assert_eq!(database.count("notes").await, 1);
         assert_eq!(trial.host.lines("given up"), 0);
         database.settles(0).await;
     }
@@ -175,14 +173,7 @@ fn ten_minutes() -> Value {
 
 /// Waits until such a statement has begun.
 async fn sleeps(database: &Database) {
-    until_sleeping(database, 1).await;
-}
-
-/// Waits until so many have.
-async fn until_sleeping(database: &Database, count: usize) {
-    let sleeping =
-        "select count(*) from pg_stat_activity where datname = $name and wait_event = 'PgSleep'";
-    database.until(sleeping, &count.to_string()).await;
+    database.sleeps_in(1).await;
 }
 
 /// Invokes the function behind whichever door, and waits no longer than until its statement has begun.
@@ -219,7 +210,7 @@ async fn many_invocations_that_are_cut_short_are_all_answered_and_leave_nothing_
     events
         .into_iter()
         .for_each(|event| trial.lambda().send(event));
-    until_sleeping(&database, MANY).await;
+    database.sleeps_in(MANY).await;
     trial.host.terminate();
     assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
     for id in ids {

@@ -71,8 +71,7 @@ async fn a_connection_closed_during_the_freeze_is_replaced_without_an_error() {
         .await;
     let before = trial.value(json!({ "steps": [{ "query": PID }] })).await;
     let kill = async {
-        let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
-        assert_eq!(database.observe(kill).await.as_deref(), Some("1"));
+        assert_eq!(database.end_sessions().await, 1);
     };
     let after = pid_after(&trial, kill).await;
     assert!(after[0].get("error").is_none(), "{after}");
@@ -321,22 +320,16 @@ async fn a_connection_cut_in_a_transaction_is_an_error_and_nothing_is_done_twice
         );
         scene.check().await;
     }
-    let lost = scene
-        .database
-        .value("select count(*) from noted where number < 0")
-        .await;
-    assert_eq!(lost.as_deref(), Some("0"));
+    assert_eq!(scene.database.count("noted where number < 0").await, 0);
 }
 
 /// Nothing ever comes back: the deadline ends it, and the next invocation is served at once.
 #[tokio::test]
 async fn a_connection_that_falls_silent_under_a_statement_is_ended_by_the_deadline() {
     let scene = Scene::with_pool("1").await;
-    let sleeping =
-        "select count(*) from pg_stat_activity where datname = $name and wait_event = 'PgSleep'";
     let event = json!({ "steps": [{ "query": "select pg_sleep(600)::text" }] });
     let silence = async {
-        scene.database.until(sleeping, "1").await;
+        scene.database.sleeps_in(1).await;
         assert_eq!(scene.middlebox.cut(Cut::Silence).await, 1);
     };
     let event = Event::new(event.to_string(), Duration::from_secs(2));
@@ -345,7 +338,7 @@ async fn a_connection_that_falls_silent_under_a_statement_is_ended_by_the_deadli
     let told = String::from_utf8_lossy(&call.body);
     assert!(told.contains("DeadlineExceeded"), "{told}");
     // It was cancelled over a connection of its own.
-    scene.database.until(sleeping, "0").await;
+    scene.database.sleeps_in(0).await;
     scene
         .trial
         .value(json!({ "steps": [{ "query": PID }] }))
@@ -379,7 +372,6 @@ async fn a_freeze_takes_no_time_from_suspended_work_that_has_not_come_to_rest() 
     rest.batch_execute("select pg_sleep(4)").await.unwrap();
     trial.host.thaw();
     trial.value(json!({ "first": [{ "sleep": 500 }] })).await;
-    let noted = database.value("select count(*) from notes").await;
-    assert_eq!(noted.as_deref(), Some("1"));
+    assert_eq!(database.count("notes").await, 1);
     assert_eq!(trial.host.lines("Function.DeadlineExceeded"), 0);
 }

@@ -104,7 +104,7 @@ async fn connections_that_are_warm_are_used_before_the_others_are_there() {
         .run(&format!("create role {role} login connection limit 2"))
         .await;
     let setup = Setup::of(&QUERY)
-        .database("url", &format!("{:?}", database.url_as(&role, None)))
+        .url(&database.url_as(&role, None))
         .database("connect_timeout_ms", "60000")
         .database("pool_max", "3")
         .database("warm", "3");
@@ -163,12 +163,7 @@ async fn there_are_instances_and_connections_for_all_events_at_a_time() {
         .concurrency(5)
         .start(Door::Lambda)
         .await;
-    let started = || {
-        let log = trial.host.log();
-        log.iter()
-            .filter(|line| line.contains("an instance starts"))
-            .count()
-    };
+    let started = || trial.host.lines("an instance starts");
     eventually("five instances", async || (started() == 5).then_some(())).await;
 
     let database = Database::create().await;

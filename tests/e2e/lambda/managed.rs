@@ -190,11 +190,10 @@ async fn suspended_work_goes_on_between_events() {
         let note = json!({ "step": { "execute": "insert into notes values ('done')" } });
         let work = json!([{ "sleep": 20 }, note]);
         trial.value(json!({ "after": [work] })).await;
-        let noted = async || {
-            let count = database.value("select count(*) from notes").await;
-            (count.as_deref() == Some("1")).then_some(())
-        };
-        eventually("the note", noted).await;
+        eventually("the note", async || {
+            (database.count("notes").await == 1).then_some(())
+        })
+        .await;
         // The instance is used again, at first perhaps before it has heard that the note is there.
         let mut served = 1;
         eventually("that the work is done", async || {

@@ -124,8 +124,7 @@ async fn an_instance_without_a_hook_is_built_anew() {
         "inits": 1, "snapshots": 0, "restores": 0, "served": 1, "first": true, "told": [],
     });
     assert_eq!(trial.value(json!(1)).await, expected);
-    let log = trial.host.log();
-    let runs = |hook| log.iter().filter(|line| line.contains(hook)).count();
+    let runs = |hook| trial.host.lines(hook);
     assert_eq!((runs("INIT runs"), runs("SNAPSHOT runs")), (2, 1));
 }
 

@@ -35,12 +35,8 @@ async fn until(frames: &mut Incoming, text: &str) {
     }
 }
 
-async fn setup(database: Option<&Database>) -> Setup {
-    let setup = Setup::of(&ONWARD).function("response", "\"stream\"");
-    match database {
-        Some(database) => setup.with(database),
-        None => setup,
-    }
+fn setup() -> Setup {
+    Setup::of(&ONWARD).function("response", "\"stream\"")
 }
 
 /// All that comes for an event.
@@ -57,7 +53,7 @@ async fn frames(trial: &Trial, event: &Value) -> Bytes {
 async fn arrive_in_turn(how: &str, [first, second]: [&str; 2], behind: &[&str]) {
     let database = Database::create().await;
     let gate = database.gate().await;
-    let trial = setup(Some(&database)).await.start(Door::Local).await;
+    let trial = setup().with(&database).start(Door::Local).await;
     let wait = json!({ "step": { "batch": Gate::PASS } });
     let event = json!({ how: [{ "send": first }, wait, { "send": second }] });
     let (response, connection) =
@@ -90,7 +86,7 @@ async fn what_is_whole_comes_in_pieces_too() {
 /// Each on its own would be a piece of its own.
 #[tokio::test]
 async fn small_items_of_a_stream_travel_together() {
-    let trial = setup(None).await.start(Door::Local).await;
+    let trial = setup().start(Door::Local).await;
     let items = (0..5_000).map(|item| json!({ "send": format!("item {item}\n") }));
     let mut items: Vec<Value> = items.collect();
     items.push(json!({ "fail": "at last" }));
@@ -107,8 +103,7 @@ async fn no_item_of_a_stream_waits_for_the_next() {
 
 #[tokio::test]
 async fn a_fault_is_told_in_the_last_frame() {
-    let trial = setup(None)
-        .await
+    let trial = setup()
         .timeout(Duration::from_secs(2))
         .start(Door::Local)
         .await;
@@ -150,7 +145,7 @@ async fn a_head_alone_is_an_answer() {
 /// The guest is told; the invocation comes to its own end.
 #[tokio::test]
 async fn a_caller_who_goes_away_is_noticed_by_the_guest() {
-    let mut trial = setup(None).await.start(Door::Local).await;
+    let mut trial = setup().start(Door::Local).await;
     let event = json!({ "stream": ["send_forever"] });
     let (response, connection) =
         begin(trial.address(), Method::POST, &path(), &[], body(&event)).await;
@@ -163,7 +158,7 @@ async fn a_caller_who_goes_away_is_noticed_by_the_guest() {
 
 #[tokio::test]
 async fn what_the_other_api_refuses_is_refused_here() {
-    let trial = setup(None).await.start(Door::Local).await;
+    let trial = setup().start(Door::Local).await;
     let missing = "/2021-11-15/functions/missing/response-streaming-invocations";
     let event = [("X-Amz-Invocation-Type", "Event")];
     let own = path();
@@ -182,7 +177,7 @@ async fn what_the_other_api_refuses_is_refused_here() {
 /// Whoever asks for the whole answer gets it, up to what an answer may have.
 #[tokio::test]
 async fn a_stream_is_collected_for_a_caller_who_wants_it_whole() {
-    let trial = setup(None).await.start(Door::Local).await;
+    let trial = setup().start(Door::Local).await;
     let event = json!({ "stream": [{ "send": "\"one" }, { "send": ", two\"" }] });
     assert_eq!(trial.value(event).await, "one, two");
     let (error_type, _) = trial.error(json!({ "stream": ["send_forever"] })).await;

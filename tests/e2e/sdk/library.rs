@@ -110,6 +110,5 @@ async fn a_future_is_waited_for_no_longer_than_so() {
         trial.value(json!("time")).await,
         json!([true, 1, true, "said"])
     );
-    let busy = "select count(*) from pg_stat_activity where datname = $name and state <> 'idle'";
-    database.until(busy, "0").await;
+    database.rests().await;
 }

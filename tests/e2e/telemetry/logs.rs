@@ -21,7 +21,7 @@ behind_both_doors! {
             let line = trial.host.line(text).await;
             let whose = [answer.request_id.as_str(), FUNCTION];
             assert!(whose.iter().all(|whose| line.contains(whose)), "{line}");
-            assert_eq!(trial.host.log().iter().filter(|line| line.contains(text)).count(), 1);
+            assert_eq!(trial.host.lines(text), 1, "{text}");
         }
     }
 
@@ -180,8 +180,7 @@ behind_both_doors! {
         };
         let answers = join_all((0..4).map(|n| trial.invoke(print(n)))).await;
         e2e::eventually("all lines", async || {
-            let log = trial.host.log();
-            (log.iter().filter(|line| line.contains("mark-")).count() == 200).then_some(())
+            (trial.host.lines("mark-") == 200).then_some(())
         })
         .await;
         for (n, answer) in answers.iter().enumerate() {
@@ -224,7 +223,7 @@ behind_both_doors! {
     async fn no_password_and_no_sql_value_is_in_the_log(door) {
         let database = Database::create().await;
         let url = database.url_as("nobody_here", Some("geheim-1"));
-        let setup = Setup::of(&QUERY).database("url", &format!("{url:?}")).toml("[log]\nlevel = \"trace\"\n");
+        let setup = Setup::of(&QUERY).url(&url).toml("[log]\nlevel = \"trace\"\n");
         let trial = setup.start(door).await;
         let step = json!({ "query": "select $1::text", "arguments": ["geheim-2"] });
         let answer = trial.invoke(json!({ "steps": [step] })).await;

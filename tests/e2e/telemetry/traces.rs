@@ -8,7 +8,7 @@ use e2e::clock::Clock;
 use e2e::collector::{Collector, Received};
 use e2e::guests::{MISBEHAVE, ONWARD, QUERY};
 use e2e::tls_terminator::TlsTerminator;
-use e2e::{Database, Door, Setup, Trial};
+use e2e::{Database, Door, Setup};
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -21,7 +21,7 @@ fn traced(setup: Setup, collector: &Collector) -> Setup {
 }
 
 /// The span of an invocation, and those below it.
-async fn of(collector: &Collector, request_id: &str) -> (Received, Vec<Received>) {
+async fn spans_of(collector: &Collector, request_id: &str) -> (Received, Vec<Received>) {
     e2e::eventually("the span of an invocation", async || {
         let spans = collector.spans();
         let own = spans
@@ -46,7 +46,7 @@ behind_both_doors! {
         ]);
         let answer = trial.invoke_for(Some("blue"), json!({ "steps": steps })).await;
         answer.value();
-        let (own, below) = of(&collector, &answer.request_id).await;
+        let (own, below) = spans_of(&collector, &answer.request_id).await;
         assert_eq!((own.span.name.as_str(), own.span.kind), ("tested", 2), "{own:?}");
         assert_eq!(own.attributes["faas.coldstart"], true);
         assert_eq!(own.attributes["hearth.tenant_id"], "blue");
@@ -74,7 +74,7 @@ behind_both_doors! {
         let collector = Collector::start().await;
         let trial = traced(Setup::of(&MISBEHAVE), &collector).start(door).await;
         let answer = trial.invoke(json!({ "act": "trap" })).await;
-        let (own, _) = of(&collector, &answer.request_id).await;
+        let (own, _) = spans_of(&collector, &answer.request_id).await;
         assert!(own.failed(), "{own:?}");
         assert_eq!(own.attributes["error.type"], "Function.Trap");
     }
@@ -100,7 +100,7 @@ behind_both_doors! {
         let mut trial = setup.start(door).await;
         trial.value(json!({})).await;
         // The answer was there before the collector was given up.
-        assert!(trial.host.log().iter().all(|line| !line.contains("could not be exported")));
+        assert!(trial.host.lines("could not be exported") == 0);
         trial.host.line("could not be exported").await;
         trial.value(json!({})).await;
     }
@@ -119,7 +119,7 @@ behind_both_doors! {
             let answer = trial.invoke(json!({})).await;
             assert!(!answer.failed);
             let told = tokio::select! {
-                (own, _) = of(&collector, &answer.request_id) => own.attributes["faas.invocation_id"].to_string(),
+                (own, _) = spans_of(&collector, &answer.request_id) => own.attributes["faas.invocation_id"].to_string(),
                 line = trial.host.line("could not be exported") => line,
             };
             told.contains(&answer.request_id)
@@ -156,10 +156,6 @@ behind_both_doors! {
     }
 }
 
-async fn parked(trial: &Trial) {
-    trial.lambda().parked(1).await;
-}
-
 /// Once the next event is asked for, the environment may stand still.
 #[tokio::test]
 async fn spans_have_left_when_the_next_event_is_asked_for() {
@@ -169,7 +165,7 @@ async fn spans_have_left_when_the_next_event_is_asked_for() {
         .await;
     for invocation in 1..=3 {
         trial.value(json!({})).await;
-        parked(&trial).await;
+        trial.lambda().parked(1).await;
         trial.host.freeze();
         assert_eq!(collector.spans().len(), invocation);
         trial.host.thaw();
@@ -194,11 +190,11 @@ async fn the_span_of_suspended_work_leaves_when_that_ends() {
     let trial = traced(setup, &collector).start(Door::Lambda).await;
     let work = json!({ "after": [[{ "sleep": 50 }]] });
     let id = trial.invoke(work).await.request_id;
-    parked(&trial).await;
+    trial.lambda().parked(1).await;
     gate.batch_execute("select pg_sleep(3.5)").await.unwrap();
     let waiting = trial.value(json!({ "first": [{ "step": { "batch": wait } }] }));
     let released = async {
-        of(&collector, &id).await;
+        spans_of(&collector, &id).await;
         gate.batch_execute("select pg_advisory_unlock(1)")
             .await
             .unwrap();
@@ -225,7 +221,7 @@ async fn spans_whose_export_a_freeze_cuts_leave_with_the_next_ones() {
     trial.host.thaw();
     let next = trial.invoke(json!({})).await.request_id;
     for id in [next, cut] {
-        of(&collector, &id).await;
+        spans_of(&collector, &id).await;
     }
 }
 
@@ -236,7 +232,7 @@ async fn a_span_belongs_to_the_trace_of_its_header() {
         .start(Door::Lambda)
         .await;
     let answer = trial.invoke(json!({})).await;
-    let (own, _) = of(&collector, &answer.request_id).await;
+    let (own, _) = spans_of(&collector, &answer.request_id).await;
     assert_eq!(
         (own.trace().as_str(), own.parent().as_str()),
         (TRACE, PARENT)
@@ -249,7 +245,7 @@ async fn a_span_belongs_to_the_trace_of_its_header() {
     let id = event.id.clone();
     trial.lambda().send(event);
     trial.lambda().answer(&id).await;
-    let (own, _) = of(&collector, &id).await;
+    let (own, _) = spans_of(&collector, &id).await;
     assert_eq!(own.parent(), "");
 }
 
@@ -264,7 +260,7 @@ async fn variables_name_the_service_and_sample() {
         );
     let trial = setup.start(Door::Lambda).await;
     let answer = trial.invoke(json!({})).await;
-    let (own, _) = of(&collector, &answer.request_id).await;
+    let (own, _) = spans_of(&collector, &answer.request_id).await;
     assert_eq!(own.resource["service.name"], "shop");
     assert_eq!(own.resource["deployment.environment.name"], "test");
     assert_eq!(own.resource["faas.name"], "tested");
@@ -275,7 +271,7 @@ async fn variables_name_the_service_and_sample() {
     let trial = setup.start(Door::Lambda).await;
     let before = collector.spans().len();
     trial.value(json!({})).await;
-    parked(&trial).await;
+    trial.lambda().parked(1).await;
     assert_eq!(collector.spans().len(), before);
 }
 
@@ -287,5 +283,5 @@ async fn what_is_left_leaves_with_the_environment() {
     let answer = trial.invoke(json!({})).await;
     trial.host.terminate();
     trial.host.end(Duration::from_secs(30)).await;
-    of(&collector, &answer.request_id).await;
+    spans_of(&collector, &answer.request_id).await;
 }

@@ -69,9 +69,7 @@ impl Scene {
 
     /// Waits until no transaction of a connection that was cut is open any more.
     async fn rest(&self) {
-        let active =
-            "select count(*) from pg_stat_activity where datname = $name and state <> 'idle'";
-        self.database.until(active, "0").await;
+        self.database.rests().await;
     }
 }
 
@@ -241,8 +239,7 @@ async fn a_commit_that_was_not_sent_leaves_no_doubt() {
     let scene = Scene::of(Duration::from_secs(30)).await;
     let given_up = json!({ "streamed": "select 1", "meanwhile": ["select pg_sleep(600)"], "given_up_ms": 1000 });
     let cut = async {
-        let asleep = "select count(*) from pg_stat_activity where datname = $name and wait_event = 'PgSleep'";
-        scene.database.until(asleep, "1").await;
+        scene.database.sleeps_in(1).await;
         scene.proxy.harm(Harm::CutAnswer(0));
     };
     let step = json!({ "transaction": [insert(1), given_up], "end": "commit" });

@@ -71,8 +71,7 @@ async fn rotate(database: &Database, password: &str) {
     database
         .run(&format!("alter role {name} password '{password}'"))
         .await;
-    let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
-    database.observe(kill).await;
+    database.end_sessions().await;
 }
 
 /// What answers as AWS's extension for secrets does, to who shows this token. Returns its port.

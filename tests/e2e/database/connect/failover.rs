@@ -221,7 +221,7 @@ behind_both_doors! {
         let Some(pooler) = Pooler::of(&successor).await else {
             return;
         };
-        let early = Setup::of(&QUERY).database("url", &format!("{:?}", pooler.url()));
+        let early = Setup::of(&QUERY).url(pooler.url());
         assert!(pid(&early.start(door).await).await.is_string());
         database.server.give_way_to(&successor.server).await;
 
@@ -314,9 +314,7 @@ behind_both_doors! {
         let answer = steps(&trial, json!([{ "query": "select fail()" }])).await;
         assert_eq!(answer[0]["error"]["code"], "25006", "{answer}");
         for _ in 0..3 {
-            let kill =
-                "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
-            database.observe(kill).await;
+            database.end_sessions().await;
             pid(&trial).await;
         }
         let statements = proxy.statements();

@@ -97,7 +97,7 @@ async fn setup(database: &Database) -> Setup {
     let url = format!("postgres://{name}@db.test/{name}?hostaddr={address}");
     let ca = site().await.authority.file();
     Setup::of(&QUERY)
-        .database("url", &format!("{url:?}"))
+        .url(&url)
         .database("tls", &format!("{{ ca = {:?} }}", ca.display().to_string()))
         .database("warm", "0")
         .toml("[log]\nlevel = \"debug\"")
@@ -285,13 +285,12 @@ behind_both_doors! {
         assert_eq!(ask(&trial).await["rows"], json!([[database.name]]));
         *right.lock().unwrap() = "abracadabra";
         std::fs::write(&path, "abracadabra").unwrap();
-        let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
-        database.observe(kill).await;
+        database.end_sessions().await;
         assert_eq!(ask(&trial).await["rows"], json!([[database.name]]));
         assert_eq!(verdicts(&database).await, [Ok(()), Err("sesame".to_owned()), Ok(())]);
 
         *right.lock().unwrap() = "something else";
-        database.observe(kill).await;
+        database.end_sessions().await;
         let message = refusal(&trial).await;
         assert!(message.contains("28000") && !message.contains("rds_iam"), "{message}");
         assert_eq!(verdicts(&database).await.len(), 4, "the same one is not tried twice");

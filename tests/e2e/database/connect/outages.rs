@@ -33,7 +33,7 @@ behind_both_doors! {
         // On a Unix socket the first write fails; on TCP it is taken, for nobody.
         let url = format!("postgresql://postgres@{}/{}", server.address(), database.name);
         let trial = Setup::of(&QUERY)
-            .database("url", &format!("{url:?}"))
+            .url(&url)
             .start(door)
             .await;
         for _ in 0..3 {
@@ -49,9 +49,7 @@ behind_both_doors! {
         let trial = Setup::of(&QUERY).with(&database).start(door).await;
         for _ in 0..3 {
             let before = pid(&trial).await;
-            let kill =
-                "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
-            assert_eq!(database.observe(kill).await.as_deref(), Some("1"));
+            assert_eq!(database.end_sessions().await, 1);
             assert_ne!(pid(&trial).await, before);
             database.settles(1).await;
         }
@@ -64,9 +62,7 @@ behind_both_doors! {
         let steps = json!({ "steps": [{ "parallel": [sleep, sleep, sleep, sleep] }] });
         trial.value(steps.clone()).await;
         database.settles(4).await;
-        let kill =
-            "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
-        assert_eq!(database.observe(kill).await.as_deref(), Some("4"));
+        assert_eq!(database.end_sessions().await, 4);
         let answer = trial.value(steps).await;
         assert!(answer[0].as_array().unwrap().iter().all(|result| result.get("error").is_none()), "{answer}");
         database.settles(4).await;
@@ -95,9 +91,7 @@ behind_both_doors! {
         let trial = Setup::of(&QUERY).with(&database).start(door).await;
         let sleep = json!({ "steps": [{ "query": "select pg_sleep(600)::text" }] });
         let kill = async {
-            let sleeping =
-                "select count(*) from pg_stat_activity where datname = $name and wait_event = 'PgSleep'";
-            database.until(sleeping, "1").await;
+            database.sleeps_in(1).await;
             database
                 .observe("select pg_terminate_backend(pid) from pg_stat_activity where datname = $name")
                 .await;

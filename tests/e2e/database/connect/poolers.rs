@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use e2e::guests::{QUERY, TRANSACT};
+use e2e::steps::message;
 use e2e::{Database, Door, Guest, Pooler, Proxy, Setup, Trial};
 use futures_util::future::join_all;
-use serde_json::{Value, json};
+use serde_json::json;
 
 const SCHEMA: &str =
     "create table things (id int4 primary key, name text); insert into things values (0, 'zero');
@@ -15,7 +16,7 @@ const SCHEMA: &str =
 
 fn setup(guest: &Guest, pooler: &Pooler, prepare: &str) -> Setup {
     Setup::of(guest)
-        .database("url", &format!("{:?}", pooler.url()))
+        .url(pooler.url())
         .database("prepare", &format!("{prepare:?}"))
         .database("pool_max", "4")
         .isolation("{ concurrent = 8 }")
@@ -28,16 +29,6 @@ async fn trial(door: Door) -> Option<(Database, Pooler, Trial)> {
     let pooler = Pooler::of(&database).await?;
     let trial = setup(&QUERY, &pooler, "never").start(door).await;
     Some((database, pooler, trial))
-}
-
-async fn results(trial: &Trial, steps: Value) -> Vec<Value> {
-    let answer = trial.value(json!({ "steps": steps })).await;
-    answer.as_array().expect("each step has a result").clone()
-}
-
-fn message(result: &Value) -> &str {
-    let message = result["error"]["message"].as_str();
-    message.unwrap_or_else(|| panic!("no error: {result}"))
 }
 
 const SELECT: &str = "select name from things where id = $1";
@@ -73,10 +64,7 @@ async fn many_at_once(trial: &Trial, database: &Database) {
             assert_eq!(answer[3][1]["rows"], own, "{answer}");
         }
     }
-    let count = database
-        .value("select count(*) from things where id > 0")
-        .await;
-    assert_eq!(count.as_deref(), Some("64"));
+    assert_eq!(database.count("things where id > 0").await, 64);
     // PgBouncer has two; this test's own is gone a moment later.
     let two = "select count(*) <= 2 from pg_stat_activity where datname = $name";
     database.until(two, "t").await;
@@ -105,7 +93,7 @@ behind_both_doors! {
             { "parallel": [select, many, select] },
         ]);
         for _ in 0..2 {
-            assert_eq!(results(&trial, mix.clone()).await[0]["rows"], json!([["zero"]]));
+            assert_eq!(trial.results(mix.clone()).await[0]["rows"], json!([["zero"]]));
         }
         let statements = proxy.statements();
         assert!(statements.iter().any(|(_, text)| text == SELECT), "{statements:?}");
@@ -125,7 +113,7 @@ behind_both_doors! {
         let Some((_database, _pooler, trial)) = trial(door).await else { return };
         let many = "select n from generate_series(1, 3000) n";
         let copy = "copy things from stdin with (format csv)";
-        let results = results(&trial, json!([
+        let results = trial.results(json!([
             { "query": "select 1 / 0" },
             { "transaction": [{ "query": "select 1 / 0" }], "end": "commit" },
             { "transaction": [{ "query": many }, { "query": SELECT, "arguments": [0] }], "end": "commit" },
@@ -137,7 +125,7 @@ behind_both_doors! {
             { "query": SELECT, "arguments": [0] },
         ])).await;
         assert_eq!(results[0]["error"]["code"], "22012");
-        assert!(message(&results[1]["end"]).contains("rolled back"), "{results:?}");
+        assert!(message(&results[1]["end"]).contains("rolled back"), "{results}");
         assert_eq!(results[2]["steps"][0]["rows"].as_array().map(Vec::len), Some(3000));
         assert_eq!(results[2]["steps"][1]["rows"], json!([["zero"]]));
         assert_eq!(results[3]["rows"].as_array().map(Vec::len), Some(3000));
@@ -158,9 +146,9 @@ behind_both_doors! {
         for (end, held) in ["commit", "rollback", "drop"].iter().flat_map(|end| [(end, false), (end, true)]) {
             let transaction = json!({ "transaction": spoilt, "end": end });
             let step = if held { json!({ "session": [transaction] }) } else { transaction };
-            results(&trial, json!([step])).await;
+            trial.results(json!([step])).await;
             for _ in 0..2 {
-                let seen = results(&trial, json!([{ "parallel": [look, look] }])).await;
+                let seen = trial.results(json!([{ "parallel": [look, look] }])).await;
                 for seen in seen[0].as_array().expect("two") {
                     assert_eq!(seen["rows"], json!([["4MB", "", true]]), "after {end}, {held}");
                 }
@@ -176,7 +164,7 @@ behind_both_doors! {
         let Some((database, _pooler, trial)) = trial(door).await else { return };
         database.run("create table noted (id int4 references things deferrable initially deferred)").await;
         let steps = json!([{ "query": "select spoil()" }, { "execute": "insert into noted values (99)" }]);
-        let result = &results(&trial, json!([{ "transaction": steps, "end": "commit" }])).await[0];
+        let result = &trial.results(json!([{ "transaction": steps, "end": "commit" }])).await[0];
         assert_eq!(result["end"]["error"]["code"], "23503", "{result}");
         let locks = "select count(*) from pg_locks where locktype = 'advisory'
                      and database = (select oid from pg_database where datname = $name)";
@@ -196,7 +184,7 @@ behind_both_doors! {
             let steps = json!([{ "batch": "set work_mem = '77MB'" }, { "query": "select spoil()" }, end, write]);
             let transaction = json!({ "transaction": steps, "end": "commit" });
             let show = json!({ "query": "show work_mem" });
-            let results = results(&trial, json!([transaction, { "session": [transaction] }, { "parallel": [show, show] }])).await;
+            let results = trial.results(json!([transaction, { "session": [transaction] }, { "parallel": [show, show] }])).await;
             for transaction in [&results[0], &results[1][0]] {
                 assert!(message(&transaction["steps"][2]).contains("`prepare = \"never\"`"), "{end}: {transaction}");
                 assert_eq!(transaction["steps"][3], json!({ "affected": 1 }), "{end}: {transaction}");
@@ -211,7 +199,7 @@ behind_both_doors! {
 
     async fn what_needs_a_session_of_its_own_is_refused(door) {
         let Some((_database, _pooler, trial)) = trial(door).await else { return };
-        let results = results(&trial, json!([
+        let results = trial.results(json!([
             { "batch": "set work_mem = '12345kB'" },
             { "execute": "listen news" },
             { "batch": "create temporary table mine (id int4)" },
@@ -245,33 +233,33 @@ behind_both_doors! {
             json!({ "execute": "select setseed(0.5)" }),
             json!({ "copy_out": "copy (select pg_try_advisory_lock(1)) to stdout" }),
         ];
-        for refused in results(&trial, json!(outside)).await {
+        for refused in trial.results(json!(outside)).await {
             assert!(message(&refused).contains("`prepare = \"never\"`"), "{refused}");
         }
         let seen = "select coalesce(current_setting('app.spoilt', true), '')";
-        let results = results(&trial, json!([
+        let results = trial.results(json!([
             { "transaction": [outside[0], { "query": seen }], "end": "commit" },
             { "query": "select set_config('app.spoilt', 'briefly', true)" },
             { "parallel": [{ "query": seen }, { "query": seen }] },
         ])).await;
-        assert_eq!(results[0]["steps"][1]["rows"], json!([["yes"]]), "{results:?}");
-        assert_eq!(results[1]["rows"], json!([["briefly"]]), "{results:?}");
+        assert_eq!(results[0]["steps"][1]["rows"], json!([["yes"]]), "{results}");
+        assert_eq!(results[1]["rows"], json!([["briefly"]]), "{results}");
         for result in results[2].as_array().expect("both have one") {
-            assert_eq!(result["rows"], json!([[""]]), "{results:?}");
+            assert_eq!(result["rows"], json!([[""]]), "{results}");
         }
     }
 
     async fn a_call_may_have_less_time_there_too(door) {
         let Some((_database, _pooler, trial)) = trial(door).await else { return };
         let sleep = json!({ "query": "select pg_sleep(60)" });
-        let results = results(&trial, json!([
+        let results = trial.results(json!([
             { "timeout_ms": 50, "hurried": [sleep, { "transaction": [sleep], "end": "rollback" }] },
             { "parallel": [{ "query": "show statement_timeout" }, { "query": "show statement_timeout" }] },
         ])).await;
-        assert_eq!(results[0][0]["error"]["code"], "57014", "{results:?}");
-        assert_eq!(results[0][1]["steps"][0]["error"]["code"], "57014", "{results:?}");
-        assert_eq!(results[1][0]["rows"], json!([["0"]]), "{results:?}");
-        assert_eq!(results[1][1]["rows"], json!([["0"]]), "{results:?}");
+        assert_eq!(results[0][0]["error"]["code"], "57014", "{results}");
+        assert_eq!(results[0][1]["steps"][0]["error"]["code"], "57014", "{results}");
+        assert_eq!(results[1][0]["rows"], json!([["0"]]), "{results}");
+        assert_eq!(results[1][1]["rows"], json!([["0"]]), "{results}");
     }
 
     async fn a_query_is_cancelled_at_the_deadline_through_it(door) {
@@ -284,10 +272,9 @@ behind_both_doors! {
         ] {
             let (kind, _) = trial.error(json!({ "steps": [step] })).await;
             assert_eq!(kind, "Function.DeadlineExceeded");
-            let running = "select count(*) from pg_stat_activity where datname = $name and state <> 'idle'";
-            database.until(running, "0").await;
+            database.rests().await;
         }
-        assert_eq!(results(&trial, json!([{ "query": SELECT, "arguments": [0] }])).await[0]["rows"], json!([["zero"]]));
+        assert_eq!(trial.results(json!([{ "query": SELECT, "arguments": [0] }])).await[0]["rows"], json!([["zero"]]));
     }
 
     /// It says so in the server's place, which goes on all the same.
@@ -296,13 +283,13 @@ behind_both_doors! {
         let Some(pooler) = Pooler::impatient(&database).await else { return };
         let trial = setup(&QUERY, &pooler, "never").start(door).await;
         let insert = json!({ "execute": "insert into noted select 7 from pg_sleep(2)" });
-        for (step, times) in [(insert.clone(), "1"), (json!({ "session": [insert] }), "2")] {
-            let result = results(&trial, json!([step])).await[0].clone();
+        for (step, times) in [(insert.clone(), 1), (json!({ "session": [insert] }), 2)] {
+            let result = trial.result(step).await;
             let told = result.to_string();
             assert!(told.contains("may have been executed"), "{told}");
             let active = "select count(*) from pg_stat_activity where datname = $name and state = 'active'";
             database.until(active, "0").await;
-            assert_eq!(database.value("select count(*) from noted").await.as_deref(), Some(times));
+            assert_eq!(database.count("noted").await, times);
         }
     }
 

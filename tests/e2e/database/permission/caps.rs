@@ -1,6 +1,6 @@
 //! What a function may read of one result holds in whatever way it asks for it.
 
-use e2e::permission::{database, flat, message, results, start};
+use e2e::permission::{database, flat, message, start};
 use serde_json::{Value, json};
 
 const CAPS: &str = "rows_max = 1000\nbytes_max = 100000";
@@ -39,7 +39,7 @@ behind_both_doors! {
             (all(500_000, 6000), "100000 bytes"),
         ] {
             let steps = json!([step, { "transaction": [step, { "query": "select 1" }], "end": "commit" }]);
-            let results = flat(results(&trial, steps).await);
+            let results = flat(trial.results(steps).await);
             for capped in [&results[0], &results[1]] {
                 assert!(message(capped).starts_with("the result is too large: "), "{capped}");
                 assert!(message(capped).contains(word), "{capped}");
@@ -47,7 +47,7 @@ behind_both_doors! {
             }
             assert_eq!(results[2]["rows"], json!([[1]]), "{step}");
         }
-        let fitting = flat(results(&trial, json!([all(1000, 1), all(1, 90_000)])).await);
+        let fitting = flat(trial.results(json!([all(1000, 1), all(1, 90_000)])).await);
         assert_eq!(fitting[0]["rows"].as_array().map(Vec::len), Some(1000));
         assert_eq!(fitting[1]["rows"].as_array().map(Vec::len), Some(1));
     }
@@ -60,7 +60,7 @@ behind_both_doors! {
         let one = json!({ "query": "select 1" });
         for (rows, bytes, word) in [(1001, 1, "1000 rows"), (20, 6000, "100000 bytes"), (900, 300, "100000 bytes")] {
             for step in every_way(rows, bytes) {
-                let answers = results(&trial, json!([
+                let answers = trial.results(json!([
                     step, one, step, one,
                     { "transaction": [step], "end": "rollback" },
                     { "transaction": [{ "query": "select 1" }, step], "end": "rollback" },
@@ -86,10 +86,10 @@ behind_both_doors! {
         let trial = start(door, &database, "rows_max = 10").await;
         for rows in [11, 1000, 200_000] {
             let insert = format!("insert into noted select generate_series(1, {rows}) returning n");
-            let capped = results(&trial, json!([{ "query": insert }])).await;
+            let capped = trial.results(json!([{ "query": insert }])).await;
             assert!(message(&capped[0]).contains("10 rows"), "{capped:?}");
-            let count = database.value("select count(*) from noted").await.unwrap_or_default();
-            assert!(count == "0" || count == rows.to_string(), "{count} of {rows}");
+            let count = database.count("noted").await;
+            assert!(count == 0 || count == rows, "{count} of {rows}");
             database.run("truncate noted").await;
         }
     }
@@ -109,21 +109,21 @@ behind_both_doors! {
             json!({ "copy_out": format!("copy ({}) to stdout", writing(2000, 1000)) }),
         ] {
             let other = json!({ "execute": "insert into noted values (2)" });
-            let results = results(&trial, json!([
+            let results = trial.results(json!([
                 { "transaction": [other, step], "end": "commit" },
                 { "transaction": [other, step, other], "end": "commit" },
                 { "session": [{ "batch": "begin" }, other, step, { "batch": "commit" }] },
                 { "batch": "begin" }, other, step, other, { "batch": "commit" },
             ])).await;
             let refused = [&results[0]["steps"][1], &results[1]["steps"][1], &results[2][2], &results[5]];
-            assert!(refused.iter().all(|told| message(told).contains("400 rows")), "{step}: {results:?}");
+            assert!(refused.iter().all(|told| message(told).contains("400 rows")), "{step}: {results}");
             for next in [&results[1]["steps"][2], &results[6]] {
                 assert_eq!(next["error"]["code"], "25P02", "{step}: {next}");
             }
             for transaction in &results[..2] {
                 assert!(transaction["end"].to_string().contains("rolled back"), "{step}: {transaction}");
             }
-            assert_eq!(database.value("select count(*) from noted").await.as_deref(), Some("0"), "{step}");
+            assert_eq!(database.count("noted").await, 0, "{step}");
         }
     }
 
@@ -141,12 +141,12 @@ behind_both_doors! {
             let fetch = json!({ "query": "fetch all from c" });
             for writing in [vec![&select], vec![&declare, &fetch]] {
                 let transaction = json!({ "transaction": writing, "end": "commit" });
-                let results = results(&trial, json!([transaction])).await;
+                let results = trial.results(json!([transaction])).await;
                 let steps = results[0]["steps"].as_array().expect("each step has a result");
                 let told = steps.last().map(message).unwrap_or_default();
-                assert!(told.contains("400 rows"), "{called}: {results:?}");
-                assert!(results[0]["end"].to_string().contains("rolled back"), "{called}: {results:?}");
-                assert_eq!(database.value("select count(*) from noted").await.as_deref(), Some("0"), "{called}");
+                assert!(told.contains("400 rows"), "{called}: {results}");
+                assert!(results[0]["end"].to_string().contains("rolled back"), "{called}: {results}");
+                assert_eq!(database.count("noted").await, 0, "{called}");
             }
         }
     }
@@ -155,7 +155,7 @@ behind_both_doors! {
         let database = database("").await;
         let trial = start(door, &database, CAPS).await;
         for step in every_way(1000, 10) {
-            let answers = flat(results(&trial, json!([step, { "transaction": [step], "end": "commit" }, { "session": [step] }])).await);
+            let answers = flat(trial.results(json!([step, { "transaction": [step], "end": "commit" }, { "session": [step] }])).await);
             for answer in [&answers[0], &answers[1], &answers[2][0]] {
                 assert_eq!(message(answer), "", "{step}: {answer}");
             }
@@ -167,7 +167,7 @@ behind_both_doors! {
         let trial = start(door, &database, "rows_max = 3").await;
         for format in ["", "(header)", "(format csv, header)", "csv header", "(format binary)"] {
             let copy = |rows: u32| json!({ "copy_out": format!("copy ({}) to stdout {format}", sql(rows, 1)) });
-            let results = results(&trial, json!([copy(0), copy(3), copy(4), copy(3)])).await;
+            let results = trial.results(json!([copy(0), copy(3), copy(4), copy(3)])).await;
             for fitting in [&results[0], &results[1], &results[3]] {
                 assert_eq!(message(fitting), "", "{format}: {fitting}");
             }

@@ -87,9 +87,7 @@ async fn no_text_hides_a_change_of_the_role_from_the_host() {
             database.url()
         );
         let section = format!("[function.tested.database.default]\nrole = {app:?}\n");
-        let setup = Setup::of(&QUERY)
-            .database("url", &format!("{url:?}"))
-            .toml(&section);
+        let setup = Setup::of(&QUERY).url(&url).toml(&section);
         let trial = setup.start(Door::Local).await;
         let mut dice = Dice(7);
         let mut sent = 0;

@@ -2,18 +2,18 @@
 //! which names the place in the configuration.
 
 use e2e::Trial;
-use e2e::permission::{database, every, every_way, message, results, start};
+use e2e::permission::{database, every, every_way, message, start};
+use e2e::steps::Results;
 use serde_json::{Value, json};
 
 /// What comes of a statement in each way, each of which fails, but for what fails with its transaction.
-async fn failures(trial: &Trial, sql: &str) -> Vec<Value> {
-    let mut failed = every(results(trial, every_way(sql)).await);
-    failed.retain(|result| result["error"]["code"] != "25P02");
+async fn failures(trial: &Trial, sql: &str) -> Results {
+    let results = every(trial.results(every_way(sql)).await).into_iter();
+    let failed: Results = results
+        .filter(|result| result["error"]["code"] != "25P02")
+        .collect();
     let is_error = |result: &Value| !result["error"].is_null();
-    assert!(
-        failed.len() >= 5 && failed.iter().all(is_error),
-        "{failed:?}"
-    );
+    assert!(failed.len() >= 5 && failed.iter().all(is_error), "{failed}");
     failed
 }
 
@@ -27,7 +27,7 @@ behind_both_doors! {
             assert!(message(&result).starts_with(what), "{result}");
         }
         let pipeline = json!([{ "pipeline": [["select 1", []], ["select 2", []]] }]);
-        let result = &results(&trial, pipeline).await[0];
+        let result = &trial.results(pipeline).await[0];
         assert!(message(result).starts_with("not allowed: the database does not take `role` of"), "{result}");
     }
 
@@ -55,7 +55,7 @@ behind_both_doors! {
             let sqls = ["vacuum things", "create index concurrently on things (name)"];
             for sql in &sqls[..sqls.len() - usize::from(put == "read_only = true")] {
                 let steps = json!([{ "query": sql }, { "execute": sql }, { "batch": sql }, { "session": [{ "query": sql }] }]);
-                for result in results(&trial, steps).await {
+                for result in trial.results(steps).await {
                     let result = result.get(0).unwrap_or(&result);
                     let why = "not allowed: the statement takes no transaction around it (ERROR: ";
                     assert!(message(result).starts_with(why), "{put}: {result}");
@@ -65,7 +65,7 @@ behind_both_doors! {
         }
         let trial = start(door, &database, "statements = [\"other\"]").await;
         let steps = json!([{ "query": "vacuum things" }, { "execute": "vacuum things" }, { "batch": "vacuum things" }]);
-        let results = results(&trial, steps).await;
-        assert!(results.iter().all(|result| result["error"].is_null()), "{results:?}");
+        let results = trial.results(steps).await;
+        assert!(results.iter().all(|result| result["error"].is_null()), "{results}");
     }
 }

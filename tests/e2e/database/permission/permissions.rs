@@ -1,12 +1,12 @@
 //! A function does with a database what its permission says, and nothing else.
 
 use e2e::guests::QUERY;
-use e2e::permission::{database, every, every_way, flat, message, results, start};
+use e2e::permission::{database, every, every_way, flat, message, start};
 use e2e::{Setup, Trial};
 use serde_json::{Value, json};
 
 async fn is_denied(trial: &Trial, sql: &str) {
-    for result in every(results(trial, every_way(sql)).await) {
+    for result in every(trial.results(every_way(sql)).await) {
         assert!(
             message(&result).starts_with("not allowed: "),
             "{sql}: {result}"
@@ -29,7 +29,7 @@ behind_both_doors! {
                 { "batch": "insert into things values ('d'); delete from secrets" },
                 { "parallel": [{ "query": who }, { "query": who }] },
             ]);
-            let results = results(&trial, steps).await;
+            let results = trial.results(steps).await;
             let own = json!([[app, 3]]);
             assert_eq!(results[0]["rows"], own);
             assert_eq!(results[1]["steps"][0]["rows"], own);
@@ -38,7 +38,7 @@ behind_both_doors! {
             }
             assert_eq!(results[4][1]["rows"], own);
         }
-        assert_eq!(database.value("select count(*) from secrets").await.as_deref(), Some("1"));
+        assert_eq!(database.count("secrets").await, 1);
     }
 
     async fn a_role_cannot_be_left(door) {
@@ -53,7 +53,7 @@ behind_both_doors! {
                 { "query": "select * from secrets" },
                 { "transaction": [{ "query": "select current_user::text" }, { "query": "select * from secrets" }], "end": "commit" },
             ]);
-            let results = flat(results(&trial, rest).await);
+            let results = flat(trial.results(rest).await);
             let own = json!([[format!("{}_app", database.name)]]);
             assert_eq!((&results[0]["rows"], &results[2]["rows"]), (&own, &own), "{escape}");
             for denied in [&results[1], &results[3]] {
@@ -77,7 +77,7 @@ behind_both_doors! {
                 ],
                 "end": "commit",
             }]);
-            let results = flat(results(&trial, steps).await);
+            let results = flat(trial.results(steps).await);
             assert_eq!(results[1]["error"]["code"], "22012", "{begin}");
             assert_eq!(results[2]["error"]["code"], "42501", "{begin}");
             assert_eq!(results[3], Value::Null, "{begin}");
@@ -98,7 +98,7 @@ behind_both_doors! {
             { "transaction": [query, query, noted, { "pipeline": [[both, []], [both, []]] }, query], "end": "commit" },
             { "session": [query, noted, query] },
         ]);
-        let all = flat(results(&trial, steps).await);
+        let all = flat(trial.results(steps).await);
         let expected = format!("{}_app 77s", database.name);
         for index in [0, 1, 2, 5] {
             assert_eq!(all[index]["rows"], json!([[expected]]), "{index}: {all:?}");
@@ -121,14 +121,14 @@ behind_both_doors! {
             become_owner, who, { "batch": "select leave()" }, who,
             { "transaction": [become_owner, who], "end": "commit" }, who,
         ]);
-        let all = flat(results(&trial, steps).await);
+        let all = flat(trial.results(steps).await);
         let own = json!([[format!("{}_app", database.name)]]);
         for index in [1, 3, 5, 6] {
             assert_eq!(all[index]["rows"], own, "{index}");
         }
         let pipeline = json!([["select become(session_user::text)", []], ["insert into things select current_user::text", []]]);
         let steps = json!([{ "pipeline": pipeline }, { "transaction": [{ "pipeline": pipeline }], "end": "commit" }]);
-        for result in flat(results(&trial, steps).await) {
+        for result in flat(trial.results(steps).await) {
             assert_eq!(result[1]["affected"], 1, "{result}");
         }
         let who = "select string_agg(distinct name, ',') from things where length(name) > 1";
@@ -139,7 +139,7 @@ behind_both_doors! {
         let database = database("").await;
         let trial = start(door, &database, "role = \"$app\"").await;
         for step in [json!({ "query": "select nonsense" }), json!({ "batch": "select nonsense" })] {
-            let result = &results(&trial, json!([step])).await[0];
+            let result = &trial.results(json!([step])).await[0];
             assert_eq!(result["error"]["code"], "42703", "{result}");
             assert_eq!(result["error"]["position"], 8, "{result}");
         }
@@ -157,7 +157,7 @@ behind_both_doors! {
             "select write()",
             "explain analyze delete from things",
         ] {
-            for result in every(results(&trial, every_way(sql)).await) {
+            for result in every(trial.results(every_way(sql)).await) {
                 let code = result["error"]["code"].as_str().unwrap_or_default();
                 assert!(["25006", "25P02"].contains(&code), "{sql}: {result}");
             }
@@ -185,8 +185,8 @@ behind_both_doors! {
             is_denied(&trial, sql).await;
         }
         let count = json!({ "query": "select count(*) from things" });
-        let results = flat(results(&trial, json!([count, { "transaction": [count], "end": "commit" }])).await);
-        assert!(results.iter().all(|result| result["rows"] == json!([[3]])), "{results:?}");
+        let results = flat(trial.results(json!([count, { "transaction": [count], "end": "commit" }])).await);
+        assert!(results.iter().all(|result| result["rows"] == json!([[3]])), "{results}");
     }
 
     async fn only_listed_kinds_of_statement_run(door) {
@@ -224,11 +224,11 @@ behind_both_doors! {
             { "query": "select count(*) from things where name <> 'delete from things'" },
             { "transaction": [{ "batch": "savepoint a; insert into things values ('e'); rollback to a" }], "end": "commit" },
         ]);
-        let results = results(&trial, fine).await;
+        let results = trial.results(fine).await;
         assert_eq!(results[0], json!({ "affected": 1 }));
         assert_eq!(results[1]["rows"], json!([[4]]));
         assert_eq!(results[2]["steps"], json!([null]));
-        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("4"));
+        assert_eq!(database.count("things").await, 4);
     }
 
     /// What PostgreSQL's own functions write is found by their names. A function of the database may
@@ -250,9 +250,9 @@ behind_both_doors! {
             is_denied(&trial, sql).await;
         }
         let added = json!([{ "query": "select add()" }]);
-        assert_eq!(results(&trial, added.clone()).await[0]["rows"], json!([[1]]));
+        assert_eq!(trial.results(added.clone()).await[0]["rows"], json!([[1]]));
         let reader = start(door, &database, "statements = [\"select\"]\nread_only = true").await;
-        assert_eq!(results(&reader, added).await[0]["error"]["code"], "25006");
+        assert_eq!(reader.results(added).await[0]["error"]["code"], "25006");
         assert_eq!(database.value("select last_value || ' ' || is_called from numbers").await.as_deref(), Some("1 false"));
     }
 
@@ -265,7 +265,7 @@ behind_both_doors! {
             database.name
         );
         let trial = Setup::of(&QUERY).with(&database).database("pool_max", "1").toml(&section).start(door).await;
-        let results = results(&trial, json!([{ "query": "select current_user = session_user" }])).await;
+        let results = trial.results(json!([{ "query": "select current_user = session_user" }])).await;
         assert_eq!(results[0]["rows"], json!([[true]]));
     }
 }

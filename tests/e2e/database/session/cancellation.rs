@@ -259,7 +259,7 @@ behind_both_doors! {
             assert_eq!(results[0][0]["end"]["error"]["code"], "57014", "{results}");
             assert_eq!(results[1]["rows"], json!([[""]]), "{results}");
             assert!(results[2].is_null(), "{results}");
-            assert_eq!(database.value("select count(*) from tardy").await.as_deref(), Some("0"));
+            assert_eq!(database.count("tardy").await, 0);
             gate.batch_execute("rollback").await.unwrap();
         }
     }
@@ -276,7 +276,7 @@ behind_both_doors! {
         ]);
         let results = trial.value(json!({ "steps": steps })).await;
         assert_eq!(results[0], json!([null, null]), "{results}");
-        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("2"));
+        assert_eq!(database.count("things").await, 2);
         assert_ne!(results[2]["rows"], json!([["5s"]]), "{results}");
     }
 
@@ -347,8 +347,6 @@ behind_both_doors! {
 }
 
 async fn ends_without_its_host(door: Door, steps: Value) {
-    let asleep =
-        "select count(*) from pg_stat_activity where datname = $name and wait_event = 'PgSleep'";
     let (database, trial) = trial(door, "\"always\"", LONGER).await;
     let event = program(steps.clone());
     match door {
@@ -364,7 +362,7 @@ async fn ends_without_its_host(door: Door, steps: Value) {
             });
         }
     }
-    database.until(asleep, "1").await;
+    database.sleeps_in(1).await;
     trial.host.kill();
     is_quiet(&database, &steps.to_string()).await;
 }
@@ -382,7 +380,7 @@ async fn a_server_that_says_nothing_is_not_waited_for() {
     });
     let url = format!("postgresql://anybody@{address}/anything");
     let trial = Setup::of(&PROGRAM)
-        .database("url", &format!("{url:?}"))
+        .url(&url)
         .timeout(TIMEOUT)
         .start(Door::Lambda)
         .await;

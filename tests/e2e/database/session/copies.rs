@@ -20,12 +20,6 @@ async fn trial(door: Door) -> (Database, Trial) {
     (database, trial)
 }
 
-/// The results of steps, one for each.
-async fn results(trial: &Trial, steps: Value) -> Vec<Value> {
-    let answer = trial.value(json!({ "steps": steps })).await;
-    answer.as_array().expect("each step has a result").clone()
-}
-
 /// The guest that gives up pieces of a copy in the middle.
 async fn copying(door: Door) -> (Database, Trial) {
     let database = Database::with(WAITING).await;
@@ -35,15 +29,11 @@ async fn copying(door: Door) -> (Database, Trial) {
     (database, setup.start(door).await)
 }
 
-async fn count(database: &Database) -> Option<String> {
-    database.value("select count(*) from things").await
-}
-
 behind_both_doors! {
     async fn rows_are_copied_into_a_table_in_pieces_that_end_anywhere(door) {
         let (database, trial) = trial(door).await;
         let copy = "copy things from stdin with (format csv)";
-        let results = results(&trial, json!([
+        let results = trial.results(json!([
             { "copy_in": copy, "pieces": ["1,o", "ne\n2,tw", "", "o\n"] },
             { "transaction": [{ "copy_in": copy, "pieces": ["3,three\n"] }], "end": "rollback" },
             { "session": [{ "copy_in": copy, "pieces": ["4,four\n"] }] },
@@ -53,7 +43,7 @@ behind_both_doors! {
         assert_eq!(results[1]["steps"][0], json!({ "copied": 1 }));
         assert_eq!(results[2][0], json!({ "copied": 1 }));
         assert_eq!(results[3]["text"], "1,one\n2,two\n4,four\n");
-        assert_eq!(count(&database).await.as_deref(), Some("3"));
+        assert_eq!(database.count("things").await, 3);
     }
 
     async fn a_copy_that_fails_or_is_dropped_copies_nothing(door) {
@@ -69,10 +59,10 @@ behind_both_doors! {
         ] {
             let mut steps = steps.as_array().expect("a list").clone();
             steps.push(json!({ "query": "select count(*) from things" }));
-            let results = results(&trial, Value::Array(steps.clone())).await;
-            assert_eq!(results[1]["rows"], json!([[0]]), "{steps:?}: {results:?}");
+            let results = trial.results(Value::Array(steps.clone())).await;
+            assert_eq!(results[1]["rows"], json!([[0]]), "{steps:?}: {results}");
         }
-        assert_eq!(count(&database).await.as_deref(), Some("0"));
+        assert_eq!(database.count("things").await, 0);
     }
 
     /// More notices than the sockets on the way hold, while as much data are on their way to the server.
@@ -87,8 +77,8 @@ behind_both_doors! {
         let piece = |first: u32| (first..first + 50).map(|id| format!("{id},{name}\n")).collect::<String>();
         let pieces: Vec<String> = (0..60).map(|index| piece(50 * index)).collect();
         let copy = json!({ "copy_in": "copy things from stdin with (format csv)", "pieces": pieces });
-        let results = results(&trial, json!([copy, { "query": "select count(*) from things" }])).await;
-        assert_eq!(results[0], json!({ "copied": 3000 }), "{results:?}");
+        let results = trial.results(json!([copy, { "query": "select count(*) from things" }])).await;
+        assert_eq!(results[0], json!({ "copied": 3000 }), "{results}");
         assert_eq!(results[1]["rows"], json!([[3000]]));
     }
 
@@ -103,7 +93,7 @@ behind_both_doors! {
         let name = "x".repeat(100_000);
         let data: String = (0..30).map(|id| format!("{id},{name}\n")).collect();
         let copy = json!({ "copy_in": "copy things from stdin with (format csv)", "pieces": [data] });
-        assert_eq!(results(&trial, json!([copy])).await[0], json!({ "copied": 30 }));
+        assert_eq!(trial.results(json!([copy])).await[0], json!({ "copied": 30 }));
         e2e::eventually("a line for each", async || (trial.host.lines("Taken: ") == 30).then_some(())).await;
     }
 
@@ -111,7 +101,7 @@ behind_both_doors! {
         let (database, trial) = trial(door).await;
         let insert = "insert into things values (77, 'never')";
         let sent = format!("copy ({insert} returning id) to stdout");
-        let results = results(&trial, json!([
+        let results = trial.results(json!([
             { "copy_in": "select 1", "pieces": [] },
             { "copy_in": sent, "pieces": [] },
             { "copy_in": "copy things from '/dev/null'", "pieces": [] },
@@ -131,11 +121,11 @@ behind_both_doors! {
                 3..5 => "this takes COPY … TO STDOUT",
                 _ => "use copy-in or copy-out (in Rust `copy_in`, `copy_out`)",
             };
-            assert!(wrong["error"]["message"].as_str().is_some_and(|told| told.contains(words)), "{index}: {results:?}");
+            assert!(wrong["error"]["message"].as_str().is_some_and(|told| told.contains(words)), "{index}: {results}");
         }
         assert_eq!(results.last().unwrap()["rows"], json!([[1]]));
         // Whoever is told that it was refused may do it again.
-        assert_eq!(database.value("select count(*) from things where id = 77").await.as_deref(), Some("0"));
+        assert_eq!(database.count("things where id = 77").await, 0);
     }
 
     /// The second one's turn comes when the first waits for the guest, which is about to send its data.
@@ -153,7 +143,7 @@ behind_both_doors! {
     async fn a_table_of_any_size_is_copied_out_and_may_be_left_half_read(door) {
         let (_database, trial) = trial(door).await;
         let large = "copy (select repeat('x', 99) from generate_series(1, 100000)) to stdout";
-        let results = results(&trial, json!([
+        let results = trial.results(json!([
             { "copy_out": large },
             { "copy_out": large, "unfinished": true },
             { "transaction": [{ "copy_out": large, "unfinished": true }, { "query": "select 1" }], "end": "commit" },
@@ -171,7 +161,7 @@ behind_both_doors! {
         for behind in [&said[1], &said[2]] {
             assert!(behind["Err"].to_string().contains("Ended"), "{said}");
         }
-        assert_eq!(count(&database).await.as_deref(), Some("0"));
+        assert_eq!(database.count("things").await, 0);
     }
 
     async fn a_copy_of_which_a_piece_was_given_up_before_its_turn_copies_nothing(door) {
@@ -181,13 +171,13 @@ behind_both_doors! {
         for behind in [&said[1], &said[2]] {
             assert!(behind["Err"].to_string().contains("Ended"), "{said}");
         }
-        assert_eq!(count(&database).await.as_deref(), Some("0"));
+        assert_eq!(database.count("things").await, 0);
     }
 
     async fn a_copy_does_not_end_well_once_its_transaction_is_over(door) {
         let (database, trial) = copying(door).await;
         assert_eq!(trial.value(json!("committed")).await, json!([true, true]));
-        assert_eq!(count(&database).await.as_deref(), Some("0"));
+        assert_eq!(database.count("things").await, 0);
     }
 
     /// The server has it by then; sent once more, it would be there twice.
@@ -198,6 +188,6 @@ behind_both_doors! {
         for behind in [&said[1], &said[2]] {
             assert!(behind["Err"].to_string().contains("a piece may be missing"), "{said}");
         }
-        assert_eq!(count(&database).await.as_deref(), Some("0"));
+        assert_eq!(database.count("things").await, 0);
     }
 }

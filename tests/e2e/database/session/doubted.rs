@@ -13,13 +13,6 @@ async fn trial(door: Door, schema: &str, isolation: &str) -> (Database, Trial) {
     (database, setup.start(door).await)
 }
 
-/// The results of steps, of which none fails.
-async fn results(trial: &Trial, steps: Value) -> Value {
-    let results = trial.value(json!({ "steps": steps })).await;
-    assert!(!results.to_string().contains("\"error\""), "{results}");
-    results
-}
-
 behind_both_doors! {
     /// Neither an instance that was told of it, nor one that is new, on whichever connection.
     async fn what_is_true_in_one_session_alone_misleads_nobody_for_long(door) {
@@ -39,9 +32,9 @@ behind_both_doors! {
                 json!([making, own]),
                 json!([{ "transaction": [making, own, own], "end": "rollback" }]),
             ] {
-                results(&trial, steps).await;
+                trial.all_done(steps).await;
                 for _ in 0..2 {
-                    let seen = results(&trial, json!([real, { "parallel": [real, real] }])).await;
+                    let seen = trial.all_done(json!([real, { "parallel": [real, real] }])).await;
                     assert_eq!(seen[0]["rows"], json!([[1]]), "{isolation}: {seen}");
                     assert_eq!(seen[1][1]["rows"], json!([[1]]), "{isolation}: {seen}");
                 }
@@ -67,10 +60,10 @@ behind_both_doors! {
                 let apart = execute("a", n);
                 json!([{ "parallel": [apart, apart, apart] }, first, later, session, pipeline, { "parallel": [apart, pipeline, apart] }])
             };
-            results(&trial, all(1)).await;
+            trial.all_done(all(1)).await;
             let widen = ["a", "b", "c", "d"].map(|table| format!("delete from {table}; alter table {table} alter n type int8"));
             database.run(&widen.join("; ")).await;
-            results(&trial, all(LARGE)).await;
+            trial.all_done(all(LARGE)).await;
             let count = format!("select count(*) from (table a union all table b union all table c union all table d) all_of_them where n = {LARGE}");
             assert_eq!(database.value(&count).await.as_deref(), Some("14"), "{isolation}");
         }
@@ -89,7 +82,7 @@ behind_both_doors! {
         assert_eq!(results[0]["error"]["message"], message, "{results}");
         assert_eq!(results[1]["steps"][1]["error"]["message"], message, "{results}");
         assert_eq!(results[2]["error"]["message"], format!("statement 2 of the pipeline: {message}"), "{results}");
-        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("2"), "{results}");
+        assert_eq!(database.count("things").await, 2, "{results}");
     }
 
     /// The server says of such a value only that there is one.
@@ -121,7 +114,7 @@ behind_both_doors! {
         is_told(&results[4]["steps"][0], "22001", in_column);
         assert_eq!(results[4]["steps"][1]["error"]["code"], "25P02", "{results}");
         is_told(&results[5]["steps"][1]["steps"][0], "22003", "$1 (`int8`)");
-        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("2"), "{results}");
+        assert_eq!(database.count("things").await, 2, "{results}");
     }
 
     async fn an_enumeration_that_was_altered_meanwhile_is_read_and_written_at_once(door) {
@@ -157,7 +150,7 @@ behind_both_doors! {
         assert!(message.contains("was executed, but what its types are could not be looked up"), "{results}");
         assert_eq!(results[1]["error"]["code"], "42501", "{results}");
         assert_eq!(results[2]["rows"], json!([[1]]), "{results}");
-        assert_eq!(database.value("select count(*) from moods").await.as_deref(), Some("1"));
+        assert_eq!(database.count("moods").await, 1);
     }
 
     /// Which says nothing of the names that the host gives.

@@ -3,6 +3,7 @@
 
 use e2e::guests::{MISBEHAVE, PROGRAM, QUERY};
 use e2e::proxy::RELEASED;
+use e2e::steps::message;
 use e2e::{Database, Door, Harm, Proxy, Setup, Trial, eventually};
 use serde_json::{Value, json};
 
@@ -25,11 +26,6 @@ async fn trial(door: Door) -> (Database, Trial) {
     (database, trial)
 }
 
-async fn results(trial: &Trial, steps: Value) -> Vec<Value> {
-    let answer = trial.value(json!({ "steps": steps })).await;
-    answer.as_array().expect("each step has a result").clone()
-}
-
 async fn numbers(database: &Database) -> Option<String> {
     database
         .value("select coalesce(string_agg(number::text, ' '), '') from things")
@@ -40,20 +36,14 @@ fn insert(number: u32) -> Value {
     json!({ "execute": format!("insert into things values ({number})") })
 }
 
-fn message(result: &Value) -> &str {
-    result["error"]["message"]
-        .as_str()
-        .unwrap_or_else(|| panic!("no error: {result}"))
-}
-
 behind_both_doors! {
     async fn a_call_that_is_dropped_in_a_transaction_by_text_fails_that(door) {
         let (database, trial) = trial(door).await;
-        let results = results(&trial, json!([
+        let results = trial.results(json!([
             { "batch": "begin" }, insert(1), { "abandon": SLEEP, "after_ms": 200 }, insert(2), { "batch": "rollback" }, insert(3),
         ])).await;
-        assert_eq!(results[3]["error"]["code"], "25P02", "{results:?}");
-        assert_eq!(results[5], json!({ "affected": 1 }), "{results:?}");
+        assert_eq!(results[3]["error"]["code"], "25P02", "{results}");
+        assert_eq!(results[5], json!({ "affected": 1 }), "{results}");
         assert_eq!(numbers(&database).await.as_deref(), Some("3"));
     }
 
@@ -62,17 +52,17 @@ behind_both_doors! {
         let (_database, trial) = trial(door).await;
         let rows = "select n, repeat('x', 1000) from generate_series(1, 5000) n";
         let open = "select count(*)::text from pg_cursors where statement like '%(1, 5000)%' and statement not like '%pg_cursors%'";
-        let results = results(&trial, json!([{ "transaction": [
+        let results = trial.results(json!([{ "transaction": [
             { "overtaken": rows, "by": "select pg_sleep(1)", "given_up_ms": 200 }, { "query": open },
         ], "end": "commit" }])).await;
-        assert_eq!(results[0]["steps"][0], json!({ "affected": 1 }), "{results:?}");
-        assert_eq!(results[0]["steps"][1]["rows"], json!([["0"]]), "{results:?}");
+        assert_eq!(results[0]["steps"][0], json!({ "affected": 1 }), "{results}");
+        assert_eq!(results[0]["steps"][1]["rows"], json!([["0"]]), "{results}");
     }
 
     async fn a_commit_after_a_dropped_call_commits_nothing(door) {
         let (database, trial) = trial(door).await;
         let steps = json!([{ "batch": "begin" }, insert(1), { "abandon": SLEEP, "after_ms": 200 }, { "batch": "commit" }, insert(2)]);
-        results(&trial, steps).await;
+        trial.results(steps).await;
         assert_eq!(numbers(&database).await.as_deref(), Some("2"));
     }
 
@@ -84,29 +74,29 @@ behind_both_doors! {
         gate.batch_execute("begin; lock table pg_catalog.pg_range").await.unwrap();
         let left = "select count(*) from pg_prepared_statements where statement = 'select m from moods'";
         let steps = json!([{ "abandon": "select m from moods", "after_ms": 500 }, { "query": left }]);
-        let results = results(&trial, steps).await;
-        assert_eq!(results[1]["rows"], json!([[0]]), "{results:?}");
+        let results = trial.results(steps).await;
+        assert_eq!(results[1]["rows"], json!([[0]]), "{results}");
     }
 
     async fn a_dropped_call_leaves_settings_where_they_are(door) {
         let (_database, trial) = trial(door).await;
         let show = json!({ "query": "show work_mem" });
-        let results = results(&trial, json!([{ "batch": "set work_mem to '12345kB'" }, { "abandon": SLEEP, "after_ms": 200 }, show])).await;
+        let results = trial.results(json!([{ "batch": "set work_mem to '12345kB'" }, { "abandon": SLEEP, "after_ms": 200 }, show])).await;
         assert_eq!(results[2]["rows"], json!([["12345kB"]]));
     }
 
     /// It dies while nobody looks, so that the next call is the first to learn of it.
     async fn a_transaction_by_text_whose_connection_is_lost_is_not_gone_on_with_elsewhere(door) {
         let (database, trial) = trial(door).await;
-        let results = results(&trial, json!([
+        let results = trial.results(json!([
             { "batch": "begin" }, insert(1), { "session": [{ "query": KILL }] }, insert(2), insert(3),
             { "batch": "rollback to here" }, { "batch": "rollback" }, insert(4),
         ])).await;
-        assert_eq!(results[2][0]["rows"], json!([[1]]), "{results:?}");
+        assert_eq!(results[2][0]["rows"], json!([[1]]), "{results}");
         for result in &results[3..6] {
-            assert!(message(result).contains("lost"), "{results:?}");
+            assert!(message(result).contains("lost"), "{results}");
         }
-        assert_eq!(results[7], json!({ "affected": 1 }), "{results:?}");
+        assert_eq!(results[7], json!({ "affected": 1 }), "{results}");
         assert_eq!(numbers(&database).await.as_deref(), Some("4"));
     }
 
@@ -117,10 +107,10 @@ behind_both_doors! {
             { "batch": "begin" }, insert(1), { "session": [{ "query": KILL }] }, insert(2), { "batch": end }, insert(3), { "batch": "commit" },
         ]);
         for (end, is_told) in [("begin", false), ("start transaction", false), ("rollback", false), ("commit", true), ("end; begin", true)] {
-            let results = results(&trial, lost(end)).await;
-            assert!(message(&results[3]).contains("lost"), "{end}: {results:?}");
-            assert_eq!(results[4].to_string().contains("lost"), is_told, "{end}: {results:?}");
-            assert_eq!(results[5], json!({ "affected": 1 }), "{end}: {results:?}");
+            let results = trial.results(lost(end)).await;
+            assert!(message(&results[3]).contains("lost"), "{end}: {results}");
+            assert_eq!(results[4].to_string().contains("lost"), is_told, "{end}: {results}");
+            assert_eq!(results[5], json!({ "affected": 1 }), "{end}: {results}");
             assert_eq!(numbers(&database).await.as_deref(), Some("3"), "{end}");
             database.client().await.batch_execute("truncate things").await.unwrap();
         }
@@ -130,9 +120,9 @@ behind_both_doors! {
         let (database, trial) = trial(door).await;
         for (text, left) in [("rollback", ""), ("commit", "1")] {
             let steps = json!([insert(1), { "batch": text }, insert(2)]);
-            let results = results(&trial, json!([{ "transaction": steps, "end": "commit" }])).await;
-            assert!(message(&results[0]["steps"][2]).contains("ended"), "{results:?}");
-            assert!(message(&results[0]["end"]).contains("ended"), "{results:?}");
+            let results = trial.results(json!([{ "transaction": steps, "end": "commit" }])).await;
+            assert!(message(&results[0]["steps"][2]).contains("ended"), "{results}");
+            assert!(message(&results[0]["end"]).contains("ended"), "{results}");
             assert_eq!(numbers(&database).await.as_deref(), Some(left), "{text}");
         }
     }
@@ -145,19 +135,19 @@ behind_both_doors! {
         for at in 0..2 {
             assert!(ended[at].to_string().contains("Ended"), "{ended}");
         }
-        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("2"));
+        assert_eq!(database.count("things").await, 2);
     }
 
     /// The one that began with less time, and those that come back to a savepoint, have all of it.
     async fn a_call_with_less_time_takes_none_from_those_after_it(door) {
         let (_database, trial) = trial(door).await;
         let slow = json!({ "query": "select pg_sleep(0.2)::text" });
-        let results = results(&trial, json!([
+        let results = trial.results(json!([
             { "timeout_ms": 100, "hurried": [{ "execute": "begin" }, { "execute": "savepoint here" }] },
             slow, { "batch": "rollback to here" }, slow,
         ])).await;
         for result in [&results[1], &results[3]] {
-            assert_eq!(result["rows"], json!([[""]]), "{results:?}");
+            assert_eq!(result["rows"], json!([[""]]), "{results}");
         }
     }
 
@@ -167,9 +157,9 @@ behind_both_doors! {
         let trial = Setup::of(&QUERY).with(&database).database("pool_max", "1").start(door).await;
         for other in [json!({ "transaction": [insert(1)], "end": "commit" }), json!({ "session": [insert(1)] })] {
             let given_up = json!({ "abandon": SLEEP, "after_ms": 200 });
-            let results = results(&trial, json!([{ "batch": "begin" }, given_up, { "batch": "rollback" }, other])).await;
-            assert_eq!(results[2], Value::Null, "{results:?}");
-            assert!(!results[3].to_string().contains("error"), "{results:?}");
+            let results = trial.results(json!([{ "batch": "begin" }, given_up, { "batch": "rollback" }, other])).await;
+            assert_eq!(results[2], Value::Null, "{results}");
+            assert!(!results[3].to_string().contains("error"), "{results}");
         }
         assert_eq!(numbers(&database).await.as_deref(), Some("1 1"));
     }
@@ -181,7 +171,7 @@ behind_both_doors! {
             let large = format!("select repeat('x', 1000) from (select generate_series(1, {rows})) many");
             let steps = json!([insert(1), { "pipeline": [[large, []]] }, insert(2)]);
             let by_text = json!([{ "batch": "begin" }, steps[0], steps[1], steps[2], { "batch": "commit" }]);
-            let results = results(&trial, json!([
+            let results = trial.results(json!([
                 { "transaction": steps, "end": "commit" }, { "transaction": steps, "end": "rollback" },
                 { "session": by_text }, { "batch": "begin" }, steps[0], steps[1], steps[2], { "batch": "commit" }, insert(3),
             ])).await;
@@ -189,8 +179,8 @@ behind_both_doors! {
                 assert!(message(&done[1]).contains("many rows without a pipeline"), "{rows}: {done}");
                 assert_eq!(done[2]["error"]["code"], "25P02", "{rows}: {done}");
             }
-            assert!(message(&results[0]["end"]).contains("rolled back"), "{rows}: {results:?}");
-            assert_eq!((&results[1]["end"], &results[8]), (&Value::Null, &json!({ "affected": 1 })), "{rows}: {results:?}");
+            assert!(message(&results[0]["end"]).contains("rolled back"), "{rows}: {results}");
+            assert_eq!((&results[1]["end"], &results[8]), (&Value::Null, &json!({ "affected": 1 })), "{rows}: {results}");
             database.run("delete from things where number = 3").await;
         }
         assert_eq!(numbers(&database).await.as_deref(), Some(""));
@@ -205,9 +195,9 @@ behind_both_doors! {
             ("select repeat('x', 9000000)", "1 3"),
         ] {
             let steps = json!([insert(1), { "query": sql }, insert(3)]);
-            let results = results(&trial, json!([{ "transaction": steps, "end": "commit" }])).await;
-            assert!(message(&results[0]["steps"][1]).contains("read a large value in pieces"), "{results:?}");
-            assert_eq!(results[0]["end"].is_null(), !left.is_empty(), "{results:?}");
+            let results = trial.results(json!([{ "transaction": steps, "end": "commit" }])).await;
+            assert!(message(&results[0]["steps"][1]).contains("read a large value in pieces"), "{results}");
+            assert_eq!(results[0]["end"].is_null(), !left.is_empty(), "{results}");
             assert_eq!(numbers(&database).await.as_deref(), Some(left), "{sql}");
         }
     }
@@ -221,9 +211,9 @@ behind_both_doors! {
         for values in ["(9000000)", "(4), (9000000)"] {
             let copy = format!("copy (insert into things values {values} returning repeat('x', number)) to stdout");
             let steps = json!([insert(1), { "copy_out": copy }, insert(3)]);
-            let results = results(&trial, json!([{ "transaction": steps, "end": "commit" }])).await;
-            assert!(message(&results[0]["steps"][1]).contains("read a large value in pieces"), "{results:?}");
-            assert!(message(&results[0]["end"]).contains("rolled back"), "{results:?}");
+            let results = trial.results(json!([{ "transaction": steps, "end": "commit" }])).await;
+            assert!(message(&results[0]["steps"][1]).contains("read a large value in pieces"), "{results}");
+            assert!(message(&results[0]["end"]).contains("rolled back"), "{results}");
             assert_eq!(numbers(&database).await.as_deref(), Some(""), "{values}");
         }
     }
@@ -239,7 +229,7 @@ behind_both_doors! {
         ]);
         let transaction = json!({ "do": "transaction", "steps": steps, "end": "commit" });
         trial.value(json!({ "program": { "steps": [transaction], "fails": false } })).await;
-        assert_eq!(database.value("select count(*) from written").await.as_deref(), Some("2"));
+        assert_eq!(database.count("written").await, 2);
     }
 
     /// The server does not even look at what it is told while it waits for a lock, and nobody waits for a slow answer.
@@ -283,8 +273,8 @@ behind_both_doors! {
         let release = eventually("the host asks to give it up", async || {
             (proxy.cancellations() > 0).then(|| proxy.release())
         });
-        let (results, ()) = tokio::join!(results(&trial, steps), release);
-        assert_eq!(results[0]["steps"][2], json!({ "affected": 1 }), "{results:?}");
+        let (results, ()) = tokio::join!(trial.results(steps), release);
+        assert_eq!(results[0]["steps"][2], json!({ "affected": 1 }), "{results}");
         assert_eq!(numbers(&database).await.as_deref(), Some("1 2"));
     }
 }

@@ -2,19 +2,14 @@
 
 use e2e::guests::QUERY;
 use e2e::{Database, Door, Setup, Trial};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::round_trips::{self, SELECT, flushes, steps};
+use super::round_trips::{self, SELECT, flushes};
 
 async fn trial(door: Door, schema: &str) -> (Database, Trial) {
     let database = Database::with(schema).await;
     let trial = Setup::of(&QUERY).with(&database).start(door).await;
     (database, trial)
-}
-
-/// The result of a single step.
-async fn result(trial: &Trial, step: Value) -> Value {
-    trial.value(json!({ "steps": [step] })).await[0].clone()
 }
 
 behind_both_doors! {
@@ -24,7 +19,7 @@ behind_both_doors! {
         let all = json!({ "query": "select * from things" });
         let insert = json!({ "query": "insert into things (id) values (9) returning *" });
         let pipeline = json!({ "pipeline": [["insert into things (id) values (9)", []], ["select * from things", []]] });
-        steps(&trial, json!([all, insert, pipeline])).await;
+        trial.all_done(json!([all, insert, pipeline])).await;
         for (column, step) in [
             ("a", json!([all])),
             ("b", json!([{ "transaction": [all], "end": "commit" }])),
@@ -37,19 +32,18 @@ behind_both_doors! {
             database.run(&format!("alter table things add column {column} int4")).await;
             let seen = flushes(&proxy, &trial, step.clone()).await;
             assert!(seen.len() > 1, "{step}: {seen:?}");
-            let inserted = database.value("select count(*) from things where id = 9").await;
-            let expected = if step.to_string().contains("insert") { "1" } else { "0" };
-            assert_eq!(inserted.as_deref(), Some(expected), "{step}");
+            let is_insert = step.to_string().contains("insert");
+            assert_eq!(database.count("things where id = 9").await, u64::from(is_insert), "{step}");
         }
     }
 
     async fn a_statement_that_the_server_has_forgotten_heals(door) {
         let (_database, proxy, trial) = round_trips::trial(door, "\"serial\"").await;
         let query = json!({ "query": SELECT, "arguments": [1] });
-        steps(&trial, json!([query])).await;
+        trial.all_done(json!([query])).await;
         for step in [query.clone(), json!({ "transaction": [query], "end": "commit" })] {
-            steps(&trial, json!([{ "batch": "deallocate all" }])).await;
-            let results = steps(&trial, json!([step])).await;
+            trial.all_done(json!([{ "batch": "deallocate all" }])).await;
+            let results = trial.all_done(json!([step])).await;
             assert!(results.to_string().contains("one"), "{results}");
         }
         drop(proxy);
@@ -61,17 +55,16 @@ behind_both_doors! {
         let body = |code: &str, message: &str| format!(
             "insert into things values (8); commit; raise exception '{message}' using errcode = '{code}'"
         );
-        for (index, (code, message)) in [
+        for (done, (code, message)) in (1..).zip([
             ("26000", "prepared statement does not exist"),
             ("0A000", "cached plan must not change result type"),
             ("42883", "no binary output function available for type x"),
             ("08P01", "bind message supplies 1 parameters"),
-        ].into_iter().enumerate() {
+            ]) {
             let sql = format!("do $$ begin {}; end $$", body(code, message));
-            let result = trial.value(json!({ "steps": [{ "execute": sql }] })).await;
-            assert_eq!(result[0]["error"]["code"], code, "{result}");
-            let count = database.value("select count(*) from things where id = 8").await;
-            assert_eq!(count, Some((index + 1).to_string()), "{code}");
+            let result = trial.result(json!({ "execute": sql })).await;
+            assert_eq!(result["error"]["code"], code, "{result}");
+            assert_eq!(database.count("things where id = 8").await, done, "{code}");
         }
     }
 
@@ -87,7 +80,7 @@ behind_both_doors! {
             ("alter table things drop column id", json!(["name"]), json!(["x"])),
         ] {
             database.run(change).await;
-            let result = result(&trial, step.clone()).await;
+            let result = trial.result(step.clone()).await;
             assert_eq!(result, json!({ "columns": columns, "rows": [row] }), "{change}");
         }
     }
@@ -97,11 +90,11 @@ behind_both_doors! {
         let (database, trial) = trial(door, "create table things (id int4)").await;
         let steps = json!([{ "execute": "insert into things values (1)" }, { "query": "select * from things" }]);
         let transaction = json!({ "transaction": steps, "end": "commit" });
-        result(&trial, transaction.clone()).await;
+        trial.result(transaction.clone()).await;
         database.run("alter table things add column name text").await;
-        let failed = result(&trial, transaction.clone()).await;
+        let failed = trial.result(transaction.clone()).await;
         assert_eq!(failed["steps"][1]["error"]["code"], "0A000", "{failed}");
-        let healed = result(&trial, transaction).await;
+        let healed = trial.result(transaction).await;
         assert_eq!(healed["steps"][1]["rows"], json!([[1, null], [1, null]]), "{healed}");
     }
 
@@ -124,23 +117,22 @@ behind_both_doors! {
             alter table things alter column id type text";
         database.run(renew).await;
         for step in [&count, &insert, &other] {
-            let result = result(&trial, step.clone()).await;
+            let result = trial.result(step.clone()).await;
             assert!(result["error"].is_null(), "{step}: {result}");
         }
         let undo = "alter table things alter column id type int4 using id::int4";
         database.run(&format!("{renew}; {undo}")).await;
-        assert!(result(&trial, first).await["end"].is_null());
+        assert!(trial.result(first).await["end"].is_null());
         database.run(&format!("{renew}; {undo}")).await;
-        let failed = result(&trial, later.clone()).await;
+        let failed = trial.result(later.clone()).await;
         assert!(failed["steps"][1]["error"]["code"].is_string(), "{failed}");
-        let healed = result(&trial, later).await;
+        let healed = trial.result(later).await;
         assert_eq!(healed["steps"][1]["rows"], json!([[1]]), "{healed}");
         // A connection that has prepared nothing.
         database.run(&format!("{renew}; {undo}")).await;
-        let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
-        database.observe(kill).await;
+        database.end_sessions().await;
         for step in [&count, &insert, &other] {
-            let result = result(&trial, step.clone()).await;
+            let result = trial.result(step.clone()).await;
             assert!(result["error"].is_null(), "{step}: {result}");
         }
     }
@@ -149,11 +141,10 @@ behind_both_doors! {
     async fn a_statement_survives_a_column_more_on_a_connection_that_lacks_it(door) {
         let (database, trial) = trial(door, "create table things (id int4, may aclitem)").await;
         let step = json!({ "query": "select * from things" });
-        result(&trial, step.clone()).await;
-        let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
-        database.observe(kill).await;
+        trial.result(step.clone()).await;
+        database.end_sessions().await;
         database.run("alter table things add column name text; insert into things values (1)").await;
-        let result = result(&trial, step).await;
+        let result = trial.result(step).await;
         assert_eq!(result, json!({ "columns": ["id", "may", "name"], "rows": [[1, null, null]] }));
     }
 }

@@ -27,13 +27,7 @@ pub(super) async fn is_gone(door: Door, leave: Value, look: &str, clean: &str) {
         let after = trial.value(json!({ "steps": [look] })).await;
         assert_eq!(after["steps"][0]["rows"], clean, "after {act}");
     }
-    assert_eq!(
-        database
-            .value("select count(*) from things")
-            .await
-            .as_deref(),
-        Some("0")
-    );
+    assert_eq!(database.count("things").await, 0);
 
     steps.push(look);
     let seen = trial.value(json!({ "steps": steps })).await;
@@ -172,8 +166,7 @@ behind_both_doors! {
             let after = trial.value(json!({ "steps": [{ "query": COUNT }] })).await;
             assert_eq!(after["steps"][0]["rows"], json!([["0"]]), "after {act}");
         }
-        let idle = "select count(*) from pg_stat_activity where datname = $name and state <> 'idle'";
-        database.until(idle, "0").await;
+        database.rests().await;
     }
 
     /// What the host itself keeps on a connection survives what a guest does to it.

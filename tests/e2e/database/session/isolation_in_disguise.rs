@@ -18,11 +18,6 @@ async fn trial(door: Door, schema: &str) -> (Database, Trial) {
     (database, trial)
 }
 
-/// The result of one step, which is an invocation of its own.
-async fn result(trial: &Trial, step: Value) -> Value {
-    trial.value(json!({ "steps": [step] })).await[0].clone()
-}
-
 /// Those of this database alone: others of the cluster have locks of their own.
 const LOCKS: &str = "select count(*) from pg_locks where locktype = 'advisory'
                      and database = (select oid from pg_database where datname = current_database())";
@@ -64,12 +59,12 @@ behind_both_doors! {
         let lock = json!({ "query": "select pg_advisory_lock(4711)::text" });
         let names = "select name from pg_prepared_statements where statement like 'select pg_advisory_lock%'";
         for (begin, end) in [("explain analyze", ""), ("create table made_by_it as", "with data")] {
-            result(&trial, lock.clone()).await;
-            let name = result(&trial, json!({ "query": names })).await;
+            trial.result(lock.clone()).await;
+            let name = trial.result(json!({ "query": names })).await;
             let name = name["rows"][0][0].as_str().expect("it is prepared");
-            let executed = result(&trial, json!({ "batch": format!("{begin} execute {name} {end}") })).await;
+            let executed = trial.result(json!({ "batch": format!("{begin} execute {name} {end}") })).await;
             assert_eq!(executed, Value::Null, "{begin}");
-            let seen = result(&trial, json!({ "query": LOCKS })).await;
+            let seen = trial.result(json!({ "query": LOCKS })).await;
             assert_eq!(seen["rows"], json!([[0]]), "{begin}");
         }
     }
@@ -83,7 +78,7 @@ behind_both_doors! {
             _ => "select pg_start_backup('mine', true, false)::text",
         };
         for _ in 0..2 {
-            let begun = result(&trial, json!({ "query": begin })).await;
+            let begun = trial.result(json!({ "query": begin })).await;
             assert!(begun["rows"].is_array(), "{begun}");
         }
     }
@@ -102,9 +97,9 @@ behind_both_doors! {
             "insert into things select a.id from things a join things b on conflict(a.id) where (select true as do)
              on conflict do nothing returning true",
         ] {
-            let called = result(&trial, json!({ "query": sql })).await;
+            let called = trial.result(json!({ "query": sql })).await;
             assert!(called["rows"].is_array(), "{called}");
-            let seen = result(&trial, json!({ "query": "show work_mem" })).await;
+            let seen = trial.result(json!({ "query": "show work_mem" })).await;
             assert_eq!(seen["rows"], json!([["4MB"]]), "{sql}");
         }
     }
@@ -130,7 +125,7 @@ behind_both_doors! {
             for steps in [json!([whole]), json!([apart])] {
                 trial.value(json!({ "steps": steps })).await;
                 let write = json!({ "execute": "insert into orders values ('mine')" });
-                assert_eq!(result(&trial, write).await, json!({ "affected": 1 }), "{steps}");
+                assert_eq!(trial.result(write).await, json!({ "affected": 1 }), "{steps}");
                 let real = "with gone as (delete from public.orders returning 1) select count(*) from gone";
                 assert_eq!(database.value(real).await.as_deref(), Some("1"), "{steps}");
             }

@@ -1,25 +1,14 @@
 //! Notifications: heard by a session that waits for them where nothing is frozen meanwhile, and refused elsewhere.
 
 use e2e::guests::QUERY;
+use e2e::steps::message;
 use e2e::{Database, Door, Setup, Trial};
-use serde_json::{Value, json};
+use serde_json::json;
 
 async fn trial(door: Door) -> (Database, Trial) {
     let database = Database::create().await;
     let trial = Setup::of(&QUERY).with(&database).start(door).await;
     (database, trial)
-}
-
-/// The results of steps, one for each.
-async fn results(trial: &Trial, steps: Value) -> Vec<Value> {
-    let answer = trial.value(json!({ "steps": steps })).await;
-    answer.as_array().expect("each step has a result").clone()
-}
-
-fn message(result: &Value) -> &str {
-    result["error"]["message"]
-        .as_str()
-        .unwrap_or_else(|| panic!("no error: {result}"))
 }
 
 const PID: &str = "select pg_backend_pid()";
@@ -39,7 +28,7 @@ async fn a_notification_is_heard_where_nothing_is_frozen() {
     ] {
         let trial = setup.start(door).await;
         let steps = json!([{ "session": [{ "listen": "Some \"channel\"" }] }]);
-        let heard = results(&trial, steps).await;
+        let heard = trial.results(steps).await;
         assert_eq!(
             heard[0][0],
             json!({ "channel": "Some \"channel\"", "payload": "said by the function itself" })
@@ -56,7 +45,7 @@ async fn a_notification_is_told_from_the_rows_of_a_query_that_was_dropped() {
     let steps = json!([{ "session": [
         { "query": PID }, { "listen": "here", "dropped": slow }, { "query": PID },
     ] }]);
-    let heard = results(&trial, steps).await;
+    let heard = trial.results(steps).await;
     assert_eq!(heard[0][1]["channel"], "here", "{heard:?}");
     assert_eq!(heard[0][0]["rows"], heard[0][2]["rows"], "{heard:?}");
 }
@@ -71,18 +60,15 @@ async fn what_ends_the_wait_for_a_notification_is_said() {
         let listening = "select count(*) from pg_stat_activity where datname = $name
                          and state = 'idle' and query ilike 'listen%'";
         database.until(listening, "1").await;
-        let end = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
-        database.observe(end).await
+        database.end_sessions().await
     };
-    let (results, ended) = tokio::join!(
-        results(&trial, json!([wait, { "query": "select 2" }])),
-        kill
-    );
-    assert_eq!(ended.as_deref(), Some("1"));
-    assert_eq!(results[0][0]["error"]["code"], "57P01", "{results:?}");
+    let (results, ended) =
+        tokio::join!(trial.results(json!([wait, { "query": "select 2" }])), kill);
+    assert_eq!(ended, 1);
+    assert_eq!(results[0][0]["error"]["code"], "57P01", "{results}");
     assert!(
         !message(&results[0][1]).contains("may have been executed"),
-        "{results:?}"
+        "{results}"
     );
     assert_eq!(results[1]["rows"], json!([[2]]));
 }
@@ -96,7 +82,7 @@ async fn a_notification_is_refused_where_lambda_freezes_the_environment() {
         { "batch": "select 1; LISTEN here" },
         { "query": "select count(*)::text from pg_listening_channels()" },
     ]);
-    let refused = results(&trial, steps).await;
+    let refused = trial.results(steps).await;
     for refused in [&refused[0][0], &refused[1], &refused[2]] {
         assert!(message(refused).contains("frozen"), "{refused}");
     }

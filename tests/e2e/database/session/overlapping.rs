@@ -21,10 +21,6 @@ async fn trial(door: Door, pool_max: &str) -> (Database, Trial) {
     (database, setup.start(door).await)
 }
 
-async fn results(trial: &Trial, steps: Value) -> Value {
-    trial.value(json!({ "steps": steps })).await
-}
-
 fn rows(result: &Value) -> usize {
     let rows = result["rows"].as_array();
     rows.unwrap_or_else(|| panic!("no rows: {result}")).len()
@@ -37,7 +33,7 @@ behind_both_doors! {
             let (_database, trial) = trial(door, pool_max).await;
             for keep in KEEP {
                 let (wide, one) = (json!({ "query": WIDE }), json!({ "query": "select 1" }));
-                let results = results(&trial, json!([{ "batch": keep }, { "parallel": [wide, wide, one] }])).await;
+                let results = trial.results(json!([{ "batch": keep }, { "parallel": [wide, wide, one] }])).await;
                 let seen: Vec<usize> = (0..3).map(|at| rows(&results[1][at])).collect();
                 assert_eq!(seen, [5000, 5000, 1], "{keep}, {pool_max}");
             }
@@ -50,11 +46,11 @@ behind_both_doors! {
         let streamed = json!({ "streamed": "select generate_series(1, 5000)", "meanwhile": ["rollback to a"] });
         let insert = json!({ "execute": "insert into things values (1)" });
         let steps = json!([{ "batch": "savepoint a" }, streamed, insert]);
-        let results = results(&trial, json!([{ "transaction": steps, "end": "commit" }])).await;
+        let results = trial.results(json!([{ "transaction": steps, "end": "commit" }])).await;
         let told = results[0]["steps"][1]["error"]["message"].as_str().unwrap_or_default();
         assert!(told.contains("ended"), "{results}");
         assert!(results[0]["end"].is_null(), "{results}");
-        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("1"));
+        assert_eq!(database.count("things").await, 1);
     }
 
     /// The one that waits for a connection is told of the one that the other has kept.
@@ -62,7 +58,7 @@ behind_both_doors! {
         let (_database, trial) = trial(door, "1").await;
         let step = json!({ "execute": "set work_mem to '12345kB'" });
         let look = json!({ "query": "select current_setting('work_mem')" });
-        let results = results(&trial, json!([{ "parallel": [step, look, look] }])).await;
+        let results = trial.results(json!([{ "parallel": [step, look, look] }])).await;
         for looked in [&results[0][1], &results[0][2]] {
             assert_eq!(looked["rows"], json!([["12345kB"]]), "{results}");
         }
@@ -72,7 +68,7 @@ behind_both_doors! {
         let (_database, trial) = trial(door, "2").await;
         for keep in KEEP {
             let steps = json!([{ "batch": keep }, { "streamed": HUGE, "meanwhile": ["select 1", keep, "select 1"] }]);
-            let results = results(&trial, steps).await;
+            let results = trial.results(steps).await;
             assert_eq!(results[1], json!({ "rows": 20000 }), "{keep}");
         }
     }
@@ -86,7 +82,7 @@ behind_both_doors! {
             { "streamed": HUGE, "meanwhile": ["select 1"] },
             { "query": "select 1" },
         ]);
-        let results = results(&trial, steps).await;
+        let results = trial.results(steps).await;
         assert_eq!(results[1], json!({ "rows": 5000 }));
         assert!(results[2].to_string().contains("busy with the rows"), "{}", results[2]);
         assert_eq!(rows(&results[3]), 1);
@@ -103,7 +99,7 @@ behind_both_doors! {
                 gate.open().await;
             };
             let steps = json!([{ "batch": keep }, { "parallel": [meet, meet, meet] }]);
-            let (results, ()) = tokio::join!(results(&trial, steps), open);
+            let (results, ()) = tokio::join!(trial.results(steps), open);
             assert_eq!((0..3).map(|at| rows(&results[1][at])).sum::<usize>(), 3, "{results}");
         }
     }
@@ -113,7 +109,7 @@ behind_both_doors! {
         let (show, wide) = (json!({ "query": "show work_mem" }), json!({ "query": WIDE }));
         let steps = json!([{ "batch": KEEP[1] }, show, { "parallel": [wide, { "query": KEEP[0] }, wide] }, show,
             { "abandon": "select pg_sleep(600)", "after_ms": 100 }, show]);
-        let results = results(&trial, steps).await;
+        let results = trial.results(steps).await;
         for at in [1, 3, 5] {
             assert_eq!(results[at]["rows"], json!([["77MB"]]), "{at}: {}", results[at]);
         }
@@ -125,7 +121,7 @@ behind_both_doors! {
         let role = format!("{}_only", database.name);
         database.run(&format!("create role {role} login connection limit 1")).await;
         let trial = Setup::of(&QUERY)
-            .database("url", &format!("{:?}", database.url_as(&role, None)))
+            .url(&database.url_as(&role, None))
             .database("pool_max", "2")
             .database("connect_timeout_ms", "60000")
             .timeout(e2e::PATIENCE)
@@ -144,7 +140,7 @@ behind_both_doors! {
         let show = json!({ "query": "show work_mem" });
         let rows = WIDE.replace("select n", "select kept()");
         let steps = json!([{ "streamed": rows, "meanwhile": [KEEP[1], "select 1"] }, show, { "query": "select kept()" }, show]);
-        let results = results(&trial, steps).await;
+        let results = trial.results(steps).await;
         assert_eq!(results[0], json!({ "rows": 5000 }));
         for at in [1, 3] {
             assert_eq!(results[at]["rows"], json!([["77MB"]]), "{at}: {}", results[at]);
@@ -159,7 +155,7 @@ behind_both_doors! {
         for (step, within) in [(transaction, "/steps/0"), (json!({ "session": sleep }), "/0")] {
             let four = json!({ "parallel": vec![json!({ "query": "select 1 from pg_sleep(0.1)" }); 4] });
             let many = json!({ "parallel": vec![&step; 12] });
-            let results = results(&trial, json!([four, many])).await;
+            let results = trial.results(json!([four, many])).await;
             for result in results[1].as_array().unwrap() {
                 assert_eq!(rows(result.pointer(within).unwrap_or(result)), 1);
             }
@@ -171,7 +167,7 @@ behind_both_doors! {
         let (_database, trial) = trial(door, "1").await;
         let transaction = json!({ "transaction": [{ "query": "select 1" }], "end": "commit" });
         for keep in ["set work_mem = '77MB'", "prepare one as select 1"] {
-            let results = results(&trial, json!([{ "batch": keep }, transaction])).await;
+            let results = trial.results(json!([{ "batch": keep }, transaction])).await;
             let said = results[1]["error"]["message"].as_str().unwrap_or_default();
             assert!(said.starts_with("this invocation holds all 1 connections"), "{results}");
             assert!(said.contains("keeps one for what its statements have left"), "{results}");
@@ -184,7 +180,7 @@ behind_both_doors! {
         let left = json!({ "batch": format!("{}; create temporary table mine (n int4)", KEEP[1]) });
         let within = json!({ "transaction": [seen], "end": "commit" });
         let steps = json!([left, seen, within, { "session": [seen] }, { "session": [left, within] }]);
-        let results = results(&trial, steps).await;
+        let results = trial.results(steps).await;
         assert_eq!(results[1]["rows"], json!([["77MB", true]]), "{results}");
         assert_eq!(results[2]["steps"][0]["rows"], json!([["4MB", false]]), "{results}");
         assert_eq!(results[3][0]["rows"], json!([["4MB", false]]), "{results}");
@@ -196,9 +192,9 @@ behind_both_doors! {
         let insert = json!({ "execute": "insert into things values (1)" });
         let together = json!({ "parallel": [{ "query": WIDE }, insert, insert, { "query": WIDE }, insert] });
         let steps = json!([{ "batch": "begin" }, together, insert, { "batch": "rollback" }, insert]);
-        let results = results(&trial, steps).await;
+        let results = trial.results(steps).await;
         assert_eq!((rows(&results[1][0]), rows(&results[1][3])), (5000, 5000));
-        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("1"));
+        assert_eq!(database.count("things").await, 1);
     }
 }
 
@@ -212,14 +208,16 @@ async fn calls_beyond_what_an_invocation_may_use_wait_for_those_before_them() {
         let query = json!({ "query": "select 1 from pg_sleep(0.3)" });
         json!([{ "parallel": vec![query; count] }])
     };
-    for result in results(&trial, parallel(150)).await[0]
+    for result in trial.results(parallel(150)).await[0]
         .as_array()
         .expect("each has one")
     {
         assert_eq!(rows(result), 1);
     }
     let session = json!({ "session": [{ "query": "select 1 from pg_sleep(0.3)" }] });
-    let sessions = results(&trial, json!([{ "parallel": vec![session; 100] }])).await;
+    let sessions = trial
+        .results(json!([{ "parallel": vec![session; 100] }]))
+        .await;
     for result in sessions[0].as_array().expect("each has one") {
         assert_eq!(rows(&result[0]), 1);
     }

@@ -44,7 +44,7 @@ fn transactions(steps: &[Value]) -> [Value; 3] {
 /// The columns of the result of these steps' last query.
 async fn last_columns(trial: &Trial, steps: &[Value]) -> Value {
     let todo = json!([{ "transaction": steps, "end": "rollback" }]);
-    let results = round_trips::steps(trial, todo).await;
+    let results = trial.all_done(todo).await;
     let results = results[0]["steps"].as_array().expect("each has a result");
     results.last().expect("there are some")["columns"].clone()
 }
@@ -63,7 +63,7 @@ behind_both_doors! {
                 for change in ["truncate things", ALTER, "create index on things (id)", "drop table things"] {
                     let steps = [read.clone(), vec![json!({ "batch": change })]].concat();
                     for todo in transactions(&steps) {
-                        round_trips::steps(&trial, todo).await;
+                        trial.all_done(todo).await;
                     }
                 }
             }
@@ -79,7 +79,7 @@ behind_both_doors! {
             json!({ "batch": "drop table mine" }),
         ];
         for todo in transactions(&steps) {
-            round_trips::steps(&trial, todo).await;
+            trial.all_done(todo).await;
         }
     }
 
@@ -87,7 +87,7 @@ behind_both_doors! {
         let (_database, trial) = trial(door, "\"always\"").await;
         let all = json!({ "query": ALL });
         // The connection has prepared it in an earlier invocation.
-        round_trips::steps(&trial, json!([all])).await;
+        trial.all_done(json!([all])).await;
         let anew = "drop table things; create table things (other text)";
         let within = format!("do $$ begin {ALTER}; end $$");
         let pipeline = json!({ "pipeline": [[ALL, []], [ALTER, []], [ALL, []], [ALL, []]] });
@@ -124,7 +124,7 @@ behind_both_doors! {
         let insert = json!({ "execute": "insert into things (name) values ($1)", "arguments": ["fine"] });
         let alter = json!({ "batch": "alter table things alter column name type mood using name::mood" });
         let steps = json!([{ "transaction": [insert, alter, insert, insert], "end": "commit" }]);
-        round_trips::steps(&trial, steps).await;
+        trial.all_done(steps).await;
         let count = "select count(*) from things where id is null and name = 'fine'::mood";
         assert_eq!(database.value(count).await.as_deref(), Some("3"));
     }
@@ -135,7 +135,7 @@ behind_both_doors! {
         let one = json!({ "query": round_trips::SELECT, "arguments": [1] });
         for change in [json!({ "execute": ALTER }), json!({ "execute": "set local search_path to public" })] {
             let steps = json!([{ "transaction": [all, one, change, all, one, all, one], "end": "rollback" }]);
-            round_trips::steps(&trial, steps.clone()).await;
+            trial.all_done(steps.clone()).await;
             let seen = round_trips::flushes(&proxy, &trial, steps).await;
             assert_eq!(seen.len(), 8, "{change}: {seen:?}");
             assert!(seen[3].contains("PDBE") && seen[4].contains("PDBE"), "{change}: {seen:?}");

@@ -12,25 +12,19 @@ async fn trial(door: Door, schema: &str) -> (Database, Trial) {
     (database, setup.start(door).await)
 }
 
-/// The results of steps, one for each.
-async fn results(trial: &Trial, steps: Value) -> Vec<Value> {
-    let answer = trial.value(json!({ "steps": steps })).await;
-    answer.as_array().expect("each step has a result").clone()
-}
-
 behind_both_doors! {
     async fn a_pipeline_is_done_whole_or_not_at_all(door) {
         let (database, trial) = trial(door, "create table things (id int4 primary key, name text)").await;
         let insert = |id: u32| json!(["insert into things values ($1, $2)", [id, "a thing"]]);
         let pipeline = |calls: Value| json!([{ "pipeline": calls }]);
-        let done = results(&trial, pipeline(json!([insert(1), insert(2), ["select * from things", []]]))).await;
+        let done = trial.results(pipeline(json!([insert(1), insert(2), ["select * from things", []]]))).await;
         assert_eq!(done[0], json!([
             { "affected": 1, "rows": 0 }, { "affected": 1, "rows": 0 }, { "affected": 2, "rows": 2 },
         ]));
-        let failed = results(&trial, pipeline(json!([insert(3), insert(1), insert(4)]))).await;
+        let failed = trial.results(pipeline(json!([insert(3), insert(1), insert(4)]))).await;
         assert_eq!(failed[0]["error"]["code"], "23505", "{failed:?}");
         let within = json!([{ "transaction": [{ "pipeline": [insert(5), insert(6)] }], "end": "commit" }]);
-        results(&trial, within).await;
+        trial.results(within).await;
         assert_eq!(database.value("select string_agg(id::text, ' ' order by id) from things").await.as_deref(), Some("1 2 5 6"));
     }
 
@@ -47,7 +41,7 @@ behind_both_doors! {
             ] {
                 let results = trial.value(json!({ "steps": steps })).await;
                 assert!(results.to_string().contains("statement 2 of the pipeline"), "{end}: {results}");
-                assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("0"), "{end}");
+                assert_eq!(database.count("things").await, 0, "{end}");
             }
         }
         let whole = json!([["begin isolation level serializable", []], [write, []], ["savepoint a", []], [write, []],
@@ -56,7 +50,7 @@ behind_both_doors! {
         let steps = json!([{ "pipeline": whole }, { "pipeline": failing }, { "batch": "rollback" }]);
         let results = trial.value(json!({ "steps": steps })).await;
         assert_eq!((results[0].as_array().map(Vec::len), &results[1]["error"]["code"]), (Some(6), &json!("23502")));
-        assert_eq!(database.value("select count(*) from things").await.as_deref(), Some("1"), "{results}");
+        assert_eq!(database.count("things").await, 1, "{results}");
     }
 
     /// What is remembered of them has not room for all, and those that come last push out the first.
@@ -65,7 +59,7 @@ behind_both_doors! {
         let (_database, trial) = trial(door, &format!("create type mood as enum ({})", labels.join(", "))).await;
         let call = |number: u32| json!([format!("select 'mood 7'::mood as m{number} where $1::int4 > 0"), [1]]);
         let pipeline = json!({ "pipeline": (0..60).map(call).collect::<Vec<_>>() });
-        let results = results(&trial, json!([pipeline, pipeline, { "transaction": [pipeline], "end": "commit" }])).await;
+        let results = trial.results(json!([pipeline, pipeline, { "transaction": [pipeline], "end": "commit" }])).await;
         let each = json!(vec![json!({ "affected": 1, "rows": 1 }); 60]);
         assert_eq!([&results[0], &results[1], &results[2]["steps"][0]], [&each; 3]);
     }
@@ -74,8 +68,8 @@ behind_both_doors! {
     async fn a_block_of_code_that_is_all_of_a_pipeline_is_executed_again_and_again(door) {
         let (_database, trial) = trial(door, "").await;
         let block = json!({ "pipeline": [["do $$ begin perform 1; end $$", []]] });
-        let results = results(&trial, json!([{ "session": [block, block, block] }])).await;
-        assert!(!results[0].to_string().contains("error"), "{results:?}");
+        let results = trial.results(json!([{ "session": [block, block, block] }])).await;
+        assert!(!results[0].to_string().contains("error"), "{results}");
     }
 
     /// Its statements have no names there, and so nothing that the server would have to forget.

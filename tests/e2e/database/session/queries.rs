@@ -2,17 +2,12 @@
 
 use e2e::guests::QUERY;
 use e2e::{Database, Door, Setup, Trial};
-use serde_json::{Value, json};
+use serde_json::json;
 
 async fn trial(door: Door, schema: &str) -> (Database, Trial) {
     let database = Database::with(schema).await;
     let trial = Setup::of(&QUERY).with(&database).start(door).await;
     (database, trial)
-}
-
-/// The result of a single step.
-async fn result(trial: &Trial, step: Value) -> Value {
-    trial.value(json!({ "steps": [step] })).await[0].clone()
 }
 
 behind_both_doors! {
@@ -44,10 +39,10 @@ behind_both_doors! {
             ("text[]", json!(["a", null, ""])),
         ] {
             let step = json!({ "query": format!("select $1::{ty} as value"), "arguments": [value] });
-            let result = result(&trial, step).await;
+            let result = trial.result(step).await;
             assert_eq!(result, json!({ "columns": ["value"], "rows": [[value]] }), "{ty}");
             let step = json!({ "query": format!("select $1::{ty} is null as absent"), "arguments": [null] });
-            let result = self::result(&trial, step).await;
+            let result = trial.result(step).await;
             assert_eq!(result["rows"], json!([[true]]), "{ty}");
         }
     }
@@ -55,7 +50,7 @@ behind_both_doors! {
     async fn null_is_told_from_empty(door) {
         let (_database, trial) = trial(door, "select 1").await;
         let result =
-            result(&trial, json!({ "query": "select null::text as a, '' as b, null::int4 as c" })).await;
+            trial.result(json!({ "query": "select null::text as a, '' as b, null::int4 as c" })).await;
         assert_eq!(result, json!({ "columns": ["a", "b", "c"], "rows": [[null, "", null]] }));
     }
 
@@ -64,7 +59,7 @@ behind_both_doors! {
         let (_database, trial) = trial(door, schema).await;
         let step =
             json!({ "query": "select $1::mood as mood, 'abc'::short as short", "arguments": ["tired"] });
-        let result = result(&trial, step).await;
+        let result = trial.result(step).await;
         assert_eq!(result, json!({ "columns": ["mood", "short"], "rows": [["tired", "abc"]] }));
     }
 
@@ -89,7 +84,7 @@ behind_both_doors! {
                  returning case id when {at} then repeat('x', 9000000) end"
             );
             let step = json!({ "execute": sql });
-            assert_eq!(result(&trial, step).await, json!({ "affected": 5 }), "{at}");
+            assert_eq!(trial.result(step).await, json!({ "affected": 5 }), "{at}");
         }
     }
 
@@ -104,7 +99,7 @@ behind_both_doors! {
             create role {role} login connection limit 1; grant all on things to {role}
         ")).await;
         let trial = Setup::of(&QUERY)
-            .database("url", &format!("{:?}", database.url_as(&role, None)))
+            .url(&database.url_as(&role, None))
             .database("connect_timeout_ms", "1000")
             .database("pool_max", "1")
             .start(door)
@@ -144,11 +139,11 @@ behind_both_doors! {
             for step in [json!({ "query": sql }), json!({ "execute": sql }), json!({ "batch": sql })] {
                 // `select` alone is a query without columns.
                 if sql != "select" {
-                    assert_eq!(result(&trial, step).await["error"]["code"], code, "{sql}");
+                    assert_eq!(trial.result(step).await["error"]["code"], code, "{sql}");
                 }
             }
         }
-        let result = result(&trial, json!({ "execute": "insert into things values (1), (1)" })).await;
+        let result = trial.result(json!({ "execute": "insert into things values (1), (1)" })).await;
         assert_eq!(result["error"]["constraint"], "only_once");
         assert!(result["error"]["message"].as_str().unwrap().contains("only_once"), "{result}");
     }
@@ -163,27 +158,27 @@ behind_both_doors! {
             { "pipeline": [[insert, []], ["copy noted from stdin", []]] },
             { "execute": insert },
         ]);
-        let result = result(&trial, json!({ "transaction": steps, "end": "commit" })).await;
+        let result = trial.result(json!({ "transaction": steps, "end": "commit" })).await;
         for step in [1, 2, 3] {
             let message = result["steps"][step]["error"]["message"].as_str().unwrap_or_default();
             assert!(message.contains("use copy-in or copy-out"), "{result}");
         }
         assert!(result["end"].is_null(), "{result}");
-        assert_eq!(database.value("select count(*) from noted").await.as_deref(), Some("2"));
+        assert_eq!(database.count("noted").await, 2);
     }
 
     async fn what_a_server_says_at_length_is_told_in_part(door) {
         let database = Database::create().await;
         let trial = Setup::of(&QUERY).with(&database).database("pool_max", "1").start(door).await;
         let pid = json!({ "query": "select pg_backend_pid()" });
-        let before = result(&trial, pid.clone()).await;
+        let before = trial.result(pid.clone()).await;
         for level in ["notice", "exception"] {
             let say = format!("do $$ begin raise {level} '%', repeat('x', 9 << 20); end $$");
-            let said = result(&trial, json!({ "execute": say })).await;
+            let said = trial.result(json!({ "execute": say })).await;
             let message = said["error"]["message"].as_str().unwrap_or_default();
             assert_eq!((level == "exception").then_some("P0001"), said["error"]["code"].as_str(), "{level}");
             assert!(level == "notice" || (message.contains("xxx") && message.len() > 60_000));
-            assert_eq!(result(&trial, pid.clone()).await, before, "after a {level}");
+            assert_eq!(trial.result(pid.clone()).await, before, "after a {level}");
         }
     }
 
@@ -191,15 +186,15 @@ behind_both_doors! {
     async fn a_query_for_one_row_that_finds_many_takes_effect(door) {
         let (database, trial) = trial(door, "create table noted (id int4, text text)").await;
         let insert = "insert into noted select g, repeat('x', 1000) from generate_series(1, 3000) g returning *";
-        let found = result(&trial, json!({ "only": insert })).await;
+        let found = trial.result(json!({ "only": insert })).await;
         assert!(found["error"]["message"].as_str().unwrap_or_default().contains("row"), "{found}");
-        assert_eq!(database.value("select count(*) from noted").await.as_deref(), Some("3000"));
+        assert_eq!(database.count("noted").await, 3000);
     }
 
     async fn an_argument_whose_type_is_left_open_by_name_is_the_servers_to_choose(door) {
         let (_database, trial) = trial(door, "select 1").await;
         let step = json!({ "typed": "select $1::int4 + $2", "values": [[40, "unknown"], [2, "int4"]] });
-        assert_eq!(result(&trial, step).await["rows"], json!([[42]]));
+        assert_eq!(trial.result(step).await["rows"], json!([[42]]));
     }
 
     async fn an_argument_that_the_server_does_not_take_is_named(door) {
@@ -213,7 +208,7 @@ behind_both_doors! {
             (json!([1, "a\0b", null]), "parameter $2: invalid byte sequence for encoding \"UTF8\": 0x00"),
             (json!([null, "a", null]), "null value in column \"id\" of relation \"things\" violates not-null constraint"),
         ] {
-            let result = result(&trial, json!({ "execute": insert, "arguments": arguments })).await;
+            let result = trial.result(json!({ "execute": insert, "arguments": arguments })).await;
             let message = result["error"]["message"].as_str().unwrap_or_default();
             assert!(message.starts_with(expected), "{result}");
         }
@@ -222,16 +217,16 @@ behind_both_doors! {
     async fn arguments_that_do_not_fit_are_told_apart(door) {
         let (_database, trial) = trial(door, "select 1").await;
         for arguments in [json!([]), json!([1, 2]), json!(["text"])] {
-            let result = result(&trial, json!({ "query": "select $1::int4", "arguments": arguments })).await;
+            let result = trial.result(json!({ "query": "select $1::int4", "arguments": arguments })).await;
             assert!(result["error"]["message"].is_string(), "{arguments}: {result}");
         }
-        assert_eq!(result(&trial, json!({ "query": "select 'fine'" })).await["rows"], json!([["fine"]]));
+        assert_eq!(trial.result(json!({ "query": "select 'fine'" })).await["rows"], json!([["fine"]]));
     }
 
     async fn a_result_of_many_batches_is_whole_and_in_order(door) {
         let (_database, trial) = trial(door, "select 1").await;
         let sql = "select n, repeat('x', 50) from generate_series(1, 40000) as n";
-        let result = result(&trial, json!({ "query": sql })).await;
+        let result = trial.result(json!({ "query": sql })).await;
         let rows = result["rows"].as_array().unwrap();
         assert_eq!(rows.len(), 40_000);
         assert!(rows.iter().enumerate().all(|(index, row)| row[0] == index + 1));
@@ -239,24 +234,24 @@ behind_both_doors! {
 
     async fn a_single_large_value_arrives(door) {
         let (_database, trial) = trial(door, "select 1").await;
-        let result = result(&trial, json!({ "query": "select repeat('x', 3 * 1024 * 1024)" })).await;
+        let result = trial.result(json!({ "query": "select repeat('x', 3 * 1024 * 1024)" })).await;
         assert_eq!(result["rows"][0][0].as_str().unwrap().len(), 3 * 1024 * 1024);
     }
 
     async fn a_transaction_commits_or_does_not(door) {
         let (database, trial) = trial(door, "create table things (name text)").await;
-        for (end, count) in [("rollback", "0"), ("drop", "0"), ("commit", "1")] {
+        for (end, count) in [("rollback", 0), ("drop", 0), ("commit", 1)] {
             let steps = json!([{ "execute": "insert into things values ('x')" }, { "query": "select count(*) from things" }]);
-            let result = result(&trial, json!({ "transaction": steps, "end": end })).await;
+            let result = trial.result(json!({ "transaction": steps, "end": end })).await;
             assert_eq!(result["steps"][1]["rows"], json!([[1]]), "{end}");
-            assert_eq!(database.value("select count(*) from things").await.as_deref(), Some(count), "{end}");
+            assert_eq!(database.count("things").await, count, "{end}");
         }
     }
 
     async fn a_commit_of_a_failed_transaction_says_so(door) {
         let (_database, trial) = trial(door, "create table things (name text)").await;
         let steps = json!([{ "query": "select 1 / 0" }, { "query": "select 1" }]);
-        let result = result(&trial, json!({ "transaction": steps, "end": "commit" })).await;
+        let result = trial.result(json!({ "transaction": steps, "end": "commit" })).await;
         assert_eq!(result["steps"][0]["error"]["code"], "22012");
         let said = "a statement of the transaction had failed, so it was rolled back: division by zero (SQLSTATE 22012)";
         assert_eq!(result["end"]["error"]["message"], said, "{result}");
@@ -267,11 +262,11 @@ behind_both_doors! {
         let database = Database::create().await;
         let trial = Setup::of(&QUERY).with(&database).database("statements_max", "4").start(door).await;
         for n in 0..20 {
-            let result = result(&trial, json!({ "query": format!("select {n}") })).await;
+            let result = trial.result(json!({ "query": format!("select {n}") })).await;
             assert_eq!(result["rows"], json!([[n]]));
         }
         let prepared =
-            result(&trial, json!({ "query": "select count(*) from pg_prepared_statements" })).await;
+            trial.result(json!({ "query": "select count(*) from pg_prepared_statements" })).await;
         assert!(prepared["rows"][0][0].as_i64().unwrap() <= 5, "{prepared}");
     }
 

@@ -13,9 +13,6 @@ const GUEST_MIB: &str = "16";
 /// guest has at most, a batch, and what is read ahead of it.
 const GROWTH_KIB_MAX: u64 = 24 * 1024;
 
-const NOTHING_RUNS: &str =
-    "select count(*) from pg_stat_activity where datname = $name and state <> 'idle'";
-
 async fn trial(door: Door, pool_max: &str) -> (Database, Trial) {
     let database = Database::create().await;
     let trial = Setup::of(&STREAM)
@@ -134,7 +131,7 @@ behind_both_doors! {
                     }
                     let after = trial.value(json!({ "sql": "select 1", "within": within })).await;
                     assert_eq!(after["read"]["rows"], 1, "{what}: {after}");
-                    database.until(NOTHING_RUNS, "0").await;
+                    database.rests().await;
                 }
             }
         }

@@ -19,22 +19,15 @@ pub(super) async fn trial(door: Door, isolation: &str) -> (Database, Proxy, Tria
         .isolation(isolation);
     let trial = setup.start(door).await;
     // The login, and what the server is told once.
-    steps(&trial, json!([{ "query": "select 0" }])).await;
+    trial.all_done(json!([{ "query": "select 0" }])).await;
     proxy.forget();
     (database, proxy, trial)
-}
-
-/// The results of steps, of which none fails.
-pub(super) async fn steps(trial: &Trial, steps: Value) -> Value {
-    let results = trial.value(json!({ "steps": steps })).await;
-    assert!(!results.to_string().contains("\"error\""), "{results}");
-    results
 }
 
 /// What passes while these steps are done, without what came before.
 pub(super) async fn flushes(proxy: &Proxy, trial: &Trial, todo: Value) -> Vec<String> {
     proxy.forget();
-    steps(trial, todo).await;
+    trial.all_done(todo).await;
     let (flushes, answers) = proxy.passed();
     assert_eq!(flushes.len(), answers, "each is answered once: {flushes:?}");
     flushes
@@ -47,10 +40,10 @@ behind_both_doors! {
     async fn a_repeated_query_is_one_flush_and_giving_back_is_none(door) {
         let (_database, proxy, trial) = trial(door, "\"serial\"").await;
         let step = json!([{ "query": SELECT, "arguments": [1] }]);
-        steps(&trial, step.clone()).await;
+        trial.all_done(step.clone()).await;
         proxy.forget();
         for _ in 0..5 {
-            steps(&trial, step.clone()).await;
+            trial.all_done(step.clone()).await;
         }
         assert_eq!(proxy.passed(), (vec!["BES".to_owned(); 5], 5));
     }
@@ -85,9 +78,9 @@ behind_both_doors! {
         let transaction = |steps: Value, end: &str| json!([{ "transaction": steps, "end": end }]);
         let update = json!({ "execute": "update things set name = 'uno' where id = $1", "arguments": [1] });
         let typed = json!({ "typed": SELECT, "values": [[1, "int4"]] });
-        steps(&trial, json!([update])).await;
+        trial.all_done(json!([update])).await;
         // The host tells the server of the time again where it was told in a transaction.
-        steps(&trial, transaction(json!([update]), "commit")).await;
+        trial.all_done(transaction(json!([update]), "commit")).await;
         let seen = flushes(&proxy, &trial, transaction(json!([update, update]), "commit")).await;
         assert_eq!(seen, ["PBEBES", "BES", "PBES"]);
         let seen = flushes(&proxy, &trial, transaction(json!([update]), "rollback")).await;
@@ -106,7 +99,7 @@ behind_both_doors! {
         let proxy = Proxy::of(&database);
         let trial = Setup::of(&QUERY).through(&proxy).database("warm", "0").start(door).await;
         let ends = ["commit", "rollback", "drop"].map(|end| json!({ "transaction": [], "end": end }));
-        steps(&trial, json!([ends[0], ends[1], ends[2], { "session": ends }])).await;
+        trial.all_done(json!([ends[0], ends[1], ends[2], { "session": ends }])).await;
         assert!(proxy.passed().0.is_empty(), "{:?}", proxy.passed());
     }
 
@@ -117,7 +110,7 @@ behind_both_doors! {
         for end in ["rollback", "drop"] {
             let nested = json!({ "transaction": [query], "end": end });
             let step = json!([{ "transaction": [query, nested, query, nested, nested], "end": "commit" }]);
-            steps(&trial, step.clone()).await;
+            trial.all_done(step.clone()).await;
             // But for the portal of the statement before.
             let seen: Vec<String> = flushes(&proxy, &trial, step).await;
             let seen: Vec<&str> = seen.iter().map(|flush| flush.trim_start_matches('C')).collect();
@@ -137,10 +130,10 @@ behind_both_doors! {
         let (_database, proxy, trial) = trial(door, "\"serial\"").await;
         let few = json!({ "query": "select generate_series(1, 3)" });
         let many = json!({ "query": "select generate_series(1, 1200)" });
-        steps(&trial, json!([few, many])).await;
+        trial.all_done(json!([few, many])).await;
         for (query, most) in [(few, 2), (many.clone(), 5)] {
             let step = json!([{ "transaction": [query], "end": "commit" }]);
-            steps(&trial, step.clone()).await;
+            trial.all_done(step.clone()).await;
             let seen = flushes(&proxy, &trial, step).await;
             assert_eq!(seen[0], "PBEBES");
             assert!(seen.len() <= most, "{seen:?}");
@@ -153,16 +146,16 @@ behind_both_doors! {
         let insert = |id: u32| json!(["insert into things values ($1, $2)", [id, "a thing"]]);
         let select = json!([SELECT, [1]]);
         let pipeline = json!([{ "pipeline": [insert(2), select, insert(3), ["select 1", []]] }]);
-        steps(&trial, pipeline.clone()).await;
+        trial.all_done(pipeline.clone()).await;
         assert_eq!(flushes(&proxy, &trial, pipeline).await, ["BEBEBEBES"]);
         let insert = |id: u32| json!(["insert into things values ($1, $2 || '!')", [[id, "int4"], ["x", "text"]]]);
         let typed = json!([{ "typed_pipeline": [insert(4), ["select 2", []], insert(5)] }]);
         assert_eq!(flushes(&proxy, &trial, typed.clone()).await, ["PDBEPDBEBES"]);
         assert_eq!(flushes(&proxy, &trial, typed.clone()).await, ["BEBEBES"]);
         let within = json!([{ "transaction": typed, "end": "commit" }]);
-        steps(&trial, within.clone()).await;
+        trial.all_done(within.clone()).await;
         assert_eq!(flushes(&proxy, &trial, within).await, ["PBEBEBEBES", "PBES"]);
-        assert_eq!(database.value("select count(*) from things where id > 1").await.as_deref(), Some("12"));
+        assert_eq!(database.count("things where id > 1").await, 12);
     }
 
     async fn a_pipeline_asks_for_all_that_it_has_to_know_at_once(door) {
@@ -185,9 +178,9 @@ behind_both_doors! {
         let insert = |id: u32| json!(["insert into things (id) values ($1) returning *", [id]]);
         let pipeline = json!([{ "pipeline": [insert(7), [SELECT, [7]], insert(8)] }]);
         for change in ["add column a int", "add column b int", "alter column id type int8"] {
-            steps(&trial, pipeline.clone()).await;
+            trial.all_done(pipeline.clone()).await;
             database.run(&format!("delete from things where id > 1; alter table things {change}")).await;
-            steps(&trial, pipeline.clone()).await;
+            trial.all_done(pipeline.clone()).await;
             let count = database.value("select count(*) from things where id > 1").await;
             assert_eq!(count.as_deref(), Some("2"), "{change}");
         }
@@ -200,15 +193,15 @@ behind_both_doors! {
         let pipeline = json!({ "pipeline": [insert(7), [SELECT, [7]], insert(8)] });
         let first = json!([{ "transaction": [pipeline], "end": "commit" }]);
         let later = json!([{ "transaction": [{ "query": "select 1" }, pipeline], "end": "commit" }]);
-        steps(&trial, first.clone()).await;
+        trial.all_done(first.clone()).await;
         database.run("delete from things where id > 1; alter table things add column a int").await;
-        steps(&trial, first).await;
+        trial.all_done(first).await;
         let count = "select count(*) from things where id > 1";
         assert_eq!(database.value(count).await.as_deref(), Some("2"));
         database.run("delete from things where id > 1; alter table things add column b int").await;
         let failed = trial.value(json!({ "steps": later })).await;
         assert_eq!(failed[0]["steps"][1]["error"]["code"], "0A000", "{failed}");
-        steps(&trial, later).await;
+        trial.all_done(later).await;
         assert_eq!(database.value(count).await.as_deref(), Some("2"));
     }
 
@@ -220,8 +213,8 @@ behind_both_doors! {
         let insert = json!({ "execute": "insert into things (id) values (7)" });
         let batch = json!({ "batch": "update things set id = id" });
         let end = json!([{ "transaction": [first], "end": "commit" }]);
-        steps(&trial, end.clone()).await;
-        steps(&trial, end).await;
+        trial.all_done(end.clone()).await;
+        trial.all_done(end).await;
         let all = json!([{ "transaction": [first, typed, typed, insert, batch, typed], "end": "commit" }]);
         assert_eq!(
             flushes(&proxy, &trial, all.clone()).await,
@@ -237,7 +230,7 @@ behind_both_doors! {
             ["select 'pg_monitor=w/pg_monitor'::aclitem", []],
         ] });
         let todo = json!([{ "transaction": [first, insert, text, insert, pipeline], "end": "commit" }]);
-        let results = steps(&trial, todo).await;
+        let results = trial.all_done(todo).await;
         assert_eq!(results[0]["steps"][2]["rows"], json!([["pg_monitor=r/pg_monitor", 1]]), "{results}");
         let count = "select count(*) from things where id > 7";
         assert_eq!(database.value(count).await.as_deref(), Some("3"));
@@ -262,10 +255,9 @@ behind_both_doors! {
     async fn a_pipeline_of_statements_that_a_connection_lacks_is_one_flush(door) {
         let (database, proxy, trial) = trial(door, "\"serial\"").await;
         let pipeline = json!([{ "pipeline": [[SELECT, [1]], ["select 'fine'::mood", []], [SELECT, [2]]] }]);
-        steps(&trial, pipeline.clone()).await;
-        let kill = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
-        assert_eq!(database.observe(kill).await.as_deref(), Some("1"));
-        steps(&trial, json!([{ "query": "select 0" }])).await;
+        trial.all_done(pipeline.clone()).await;
+        assert_eq!(database.end_sessions().await, 1);
+        trial.all_done(json!([{ "query": "select 0" }])).await;
         assert_eq!(flushes(&proxy, &trial, pipeline).await, ["PDBEPDBEBES"]);
     }
 
@@ -288,7 +280,7 @@ behind_both_doors! {
             .start(door)
             .await;
         let look = json!([{ "query": "select 1" }]);
-        steps(&trial, look.clone()).await;
+        trial.all_done(look.clone()).await;
         let usual = flushes(&proxy, &trial, look.clone()).await;
         let refused = trial.value(json!({ "steps": [{ "execute": "insert into things values (1)" }] })).await;
         assert_eq!(refused[0]["error"]["code"], "25006", "{refused}");
@@ -351,7 +343,7 @@ async fn permissions_travel_in_the_same_flush() {
         .await;
     let query = json!({ "query": SELECT, "arguments": [1] });
     let transaction = json!({ "transaction": [query], "end": "commit" });
-    steps(&trial, json!([query, transaction])).await;
+    trial.all_done(json!([query, transaction])).await;
     assert_eq!(flushes(&proxy, &trial, json!([query])).await, ["PBEBES"]);
     assert_eq!(
         flushes(&proxy, &trial, json!([transaction])).await,
@@ -362,7 +354,7 @@ async fn permissions_travel_in_the_same_flush() {
         { "batch": "set transaction isolation level serializable" },
         { "query": "select current_setting('transaction_isolation'), current_setting('app.a')" },
     ], "end": "commit" });
-    let results = steps(&trial, json!([level])).await;
+    let results = trial.all_done(json!([level])).await;
     assert_eq!(
         results[0]["steps"][1]["rows"],
         json!([["serializable", "b"]])

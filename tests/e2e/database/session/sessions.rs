@@ -1,6 +1,7 @@
 //! A session: a connection that a function holds for as long as it likes, with all that it leaves there meanwhile.
 
 use e2e::guests::{PROGRAM, QUERY};
+use e2e::steps::message;
 use e2e::{Database, Door, Setup, Trial};
 use serde_json::{Value, json};
 
@@ -14,18 +15,6 @@ async fn trial(door: Door) -> (Database, Trial) {
         .start(door)
         .await;
     (database, trial)
-}
-
-/// The results of steps, one for each.
-async fn results(trial: &Trial, steps: Value) -> Vec<Value> {
-    let answer = trial.value(json!({ "steps": steps })).await;
-    answer.as_array().expect("each step has a result").clone()
-}
-
-fn message(result: &Value) -> &str {
-    result["error"]["message"]
-        .as_str()
-        .unwrap_or_else(|| panic!("no error: {result}"))
 }
 
 fn insert(id: u32) -> Value {
@@ -54,14 +43,14 @@ behind_both_doors! {
                     { "session": [{ "query": "select pg_advisory_lock(4711)::text" }, { "batch": last }], "close_after_ms": 0 },
                     { "query": LOCKS },
                 ]);
-                let results = results(&trial, steps).await;
-                assert_eq!(results[0].as_array().map(Vec::len), Some(2), "{results:?}");
-                assert_eq!(results[1]["rows"], json!([[0]]), "{last}: {results:?}");
+                let results = trial.results(steps).await;
+                assert_eq!(results[0].as_array().map(Vec::len), Some(2), "{results}");
+                assert_eq!(results[1]["rows"], json!([[0]]), "{last}: {results}");
             }
         }
         let lost = json!([{ "session": [{ "batch": "set idle_session_timeout = '20ms'" }], "close_after_ms": 500 }]);
-        assert!(message(&results(&trial, lost).await[0]).contains("connection to the database was lost"));
-        assert_eq!(results(&trial, json!([{ "query": "select 1" }])).await[0]["rows"], json!([[1]]));
+        assert!(message(&trial.results(lost).await[0]).contains("connection to the database was lost"));
+        assert_eq!(trial.results(json!([{ "query": "select 1" }])).await[0]["rows"], json!([[1]]));
     }
 
     async fn a_session_keeps_its_connection_and_loses_what_it_left_there(door) {
@@ -77,7 +66,7 @@ behind_both_doors! {
             { "query": "select current_setting('work_mem'), to_regclass('pg_temp.mine') is not null" },
         ]);
         for _ in 0..3 {
-            let results = results(&trial, steps.clone()).await;
+            let results = trial.results(steps.clone()).await;
             let inside = results[0].as_array().expect("steps have results");
             assert_eq!(inside[0]["rows"], inside[4]["rows"]);
             assert_eq!(inside[2]["rows"], json!([["12345kB", true]]));
@@ -94,7 +83,7 @@ behind_both_doors! {
             let steps = json!([insert(number), { "query": "show work_mem" }]);
             json!({ "transaction": steps, "end": end })
         };
-        let results = results(&trial, json!([{ "session": [
+        let results = trial.results(json!([{ "session": [
             { "batch": "set work_mem to '12345kB'" },
             within(1, "rollback"), within(2, "drop"), within(3, "commit"),
             { "query": "select current_setting('work_mem'), now() = statement_timestamp()" },
@@ -104,19 +93,19 @@ behind_both_doors! {
             assert_eq!(transaction["steps"][1]["rows"], json!([["12345kB"]]), "{transaction}");
             assert_eq!(transaction["end"], Value::Null, "{transaction}");
         }
-        assert_eq!(results[0][4]["rows"][0][0], "12345kB", "{results:?}");
+        assert_eq!(results[0][4]["rows"][0][0], "12345kB", "{results}");
         assert_eq!(ids(&database).await.as_deref(), Some("3 4"));
     }
 
     async fn one_transaction_is_open_on_a_session_at_a_time(door) {
         let (database, trial) = trial(door).await;
-        let results = results(&trial, json!([{ "session": [
+        let results = trial.results(json!([{ "session": [
             { "transaction": [insert(1)], "end": "forget" },
             { "transaction": [insert(2)], "end": "commit" },
             { "batch": "rollback" },
             { "transaction": [insert(3)], "end": "commit" },
         ] }])).await;
-        assert!(message(&results[0][1]).contains("is open on this connection already"), "{results:?}");
+        assert!(message(&results[0][1]).contains("is open on this connection already"), "{results}");
         assert_eq!(ids(&database).await.as_deref(), Some("3"));
     }
 
@@ -133,6 +122,6 @@ behind_both_doors! {
         let session = json!({ "do": "session", "steps": steps, "end": "drop" });
         let steps = json!([session, { "do": "write", "key": 5 }]);
         trial.value(json!({ "program": { "steps": steps, "fails": false } })).await;
-        assert_eq!(database.value("select count(*) from written").await.as_deref(), Some("1"));
+        assert_eq!(database.count("written").await, 1);
     }
 }

@@ -17,10 +17,6 @@ async fn trial(database: &Database, door: Door) -> Trial {
     setup.start(door).await
 }
 
-async fn results(trial: &Trial, steps: Value) -> Value {
-    trial.value(json!({ "steps": steps })).await
-}
-
 behind_both_doors! {
     /// Whoever runs the database says so, or the address.
     async fn a_limit_that_the_session_begins_with_is_not_made_longer(door) {
@@ -39,7 +35,7 @@ behind_both_doors! {
                 json!({ "transaction": [{ "query": SLEEP }], "end": "rollback" }),
                 json!({ "timeout_ms": 1500, "hurried": [{ "query": SLEEP }, { "batch": SLEEP }] }),
             ] {
-                let results = results(&trial, json!([sleep])).await;
+                let results = trial.results(json!([sleep])).await;
                 assert!(results.to_string().contains("57014"), "{settings}{options} {sleep}: {results}");
             }
         }
@@ -59,14 +55,14 @@ behind_both_doors! {
         for call in [json!({ "query": sleep }), json!({ "batch": sleep }), json!({ "pipeline": [[sleep, []]] })] {
             let longer = hurried(20_000, &call);
             let within = json!({ "transaction": [{ "query": "select 1" }, longer], "end": "rollback" });
-            let results = results(&trial, json!([longer, within])).await;
+            let results = trial.results(json!([longer, within])).await;
             assert_eq!(results[0][0]["error"]["code"], "57014", "{longer}: {results}");
             assert_eq!(results[1]["steps"][1][0]["error"]["code"], "57014", "{longer}: {results}");
         }
         let trial = start("20s").await;
         let show = json!({ "query": "show statement_timeout" });
         let steps = json!([hurried(9000, &show), hurried(60_000, &show), show]);
-        let results = results(&trial, json!([{ "transaction": steps, "end": "commit" }])).await;
+        let results = trial.results(json!([{ "transaction": steps, "end": "commit" }])).await;
         let shown = &results[0]["steps"];
         let shown = [&shown[0][0], &shown[1][0], &shown[2]].map(|step| &step["rows"][0][0]);
         // Where it may be shorter than that, the host alone counts the time of a call.
@@ -82,7 +78,7 @@ behind_both_doors! {
         let pipeline = json!({ "pipeline": [["reset all", []], [sleep, []]] });
         for call in [batch, pipeline] {
             let hurried = json!({ "timeout_ms": 500, "hurried": [call] });
-            let results = results(&trial, json!([hurried])).await;
+            let results = trial.results(json!([hurried])).await;
             assert!(results.to_string().contains("57014"), "{call}: {results}");
         }
     }
@@ -93,14 +89,14 @@ behind_both_doors! {
         let trial = trial(&database, door).await;
         for sql in ["/*".repeat(200_000), format!("select 1 {}", "+".repeat(100_000))] {
             for call in ["query", "batch"] {
-                let result = results(&trial, json!([{ call: sql }])).await;
+                let result = trial.results(json!([{ call: sql }])).await;
                 let message = result[0]["error"]["message"].as_str().unwrap_or_default();
                 assert!(message.contains("operator characters"), "{call}: {message}");
             }
         }
         // As long as a text may be, and so that each of its tokens begins behind the same word.
         let digits = format!("select '{}'; select {}", "-".repeat(9_000), "$1$".repeat(300_000));
-        let message = results(&trial, json!([{ "batch": digits }])).await[0]["error"]["message"].to_string();
+        let message = trial.results(json!([{ "batch": digits }])).await[0]["error"]["message"].to_string();
         assert!(message.contains("SQLSTATE"), "{message}");
     }
 
@@ -115,11 +111,11 @@ behind_both_doors! {
             (json!([{ "session": [{ "execute": set }, asleep] }]), 1),
             (json!([{ "transaction": [{ "batch": local }, fails, asleep], "end": "rollback" }]), 2),
         ] {
-            let results = results(&trial, steps.clone()).await;
+            let results = trial.results(steps.clone()).await;
             let steps_of = results[0].get("steps").unwrap_or(&results[0]);
             assert_eq!(steps_of[nth]["error"]["code"], "57014", "{steps}: {results}");
         }
-        let after = results(&trial, json!([asleep])).await;
+        let after = trial.results(json!([asleep])).await;
         assert!(after[0].get("error").is_none(), "{after}");
     }
 
@@ -130,8 +126,8 @@ behind_both_doors! {
             let trial = trial(&database, door).await;
             let mut steps = vec![json!({ "execute": "begin" })];
             steps.extend(ends.as_array().into_iter().flatten().cloned());
-            results(&trial, json!(steps)).await;
-            let shown = results(&trial, json!([{ "query": "show statement_timeout" }])).await;
+            trial.results(json!(steps)).await;
+            let shown = trial.results(json!([{ "query": "show statement_timeout" }])).await;
             assert!(shown[0]["rows"][0][0].is_string(), "{shown}");
             assert_ne!(shown[0]["rows"], json!([["0"]]), "{ends}");
         }
@@ -143,7 +139,7 @@ behind_both_doors! {
             for call in [json!({ "execute": reset }), json!({ "batch": reset })] {
                 let trial = trial(&database, door).await;
                 let show = json!({ "query": "show statement_timeout" });
-                let results = results(&trial, json!([{ "session": [show, call, show] }])).await;
+                let results = trial.results(json!([{ "session": [show, call, show] }])).await;
                 for shown in [&results[0][0], &results[0][2]] {
                     assert!(shown["rows"][0][0].is_string(), "{call}: {results}");
                     assert_ne!(shown["rows"], json!([["0"]]), "{call}: {results}");
@@ -161,11 +157,10 @@ behind_both_doors! {
             { "timeout_ms": 5000, "hurried": [{ "execute": begin }, { "query": level }, { "execute": "rollback" }] },
             { "timeout_ms": 5000, "hurried": [{ "pipeline": [[begin, []], ["select 1", []], ["rollback", []]] }] },
         ]);
-        let results = results(&trial, steps).await;
+        let results = trial.results(steps).await;
         assert_eq!(results[0][1]["rows"], json!([["serializable"]]), "{results}");
         assert!(!results.to_string().contains("\"error\""), "{results}");
-        let warned = trial.host.log().iter().any(|line| line.contains("SET LOCAL"));
-        assert!(!warned, "the guest has set nothing: {:?}", trial.host.log());
+        assert_eq!(trial.host.lines("SET LOCAL"), 0, "the guest has set nothing");
     }
 
     async fn a_call_that_has_less_time_leaves_the_others_theirs(door) {
@@ -186,7 +181,7 @@ behind_both_doors! {
                     json!([{ "execute": "begin" }, hurried(call), show, { "execute": "rollback" }]),
                     json!([hurried(call), show]),
                 ] {
-                    let results = results(&trial, steps.clone()).await.to_string();
+                    let results = trial.results(steps.clone()).await.to_string();
                     assert!(!results.contains("\"5s\"") && !results.contains("\"error\""), "{prepare} {steps}: {results}");
                 }
             }
@@ -214,7 +209,7 @@ behind_both_doors! {
             let mut steps = vec![transaction("local"), transaction("session")];
             steps.extend((prepare == "\"always\"").then_some(session));
             for step in steps {
-                let results = results(&trial, json!([step])).await;
+                let results = trial.results(json!([step])).await;
                 let steps_of = results[0].get("steps").unwrap_or(&results[0]);
                 assert_eq!(steps_of[2]["rows"], json!([["40s"]]), "{prepare} {step}: {results}");
                 assert!(!results.to_string().contains("\"error\""), "{prepare} {step}: {results}");
@@ -241,12 +236,12 @@ behind_both_doors! {
                 let hurried = json!({ "timeout_ms": 500, "hurried": [call] });
                 let set = json!({ "batch": "set local statement_timeout = '40s'" });
                 let within = json!({ "transaction": [set, hurried], "end": "rollback" });
-                let result = results(&trial, json!([within])).await;
+                let result = trial.results(json!([within])).await;
                 assert_eq!(result[0]["steps"][1][0]["error"]["code"], "57014", "{prepare} {call}: {result}");
                 if prepare == "\"always\"" {
                     let set = json!({ "execute": "set statement_timeout = '40s'" });
                     let show = json!({ "query": "show statement_timeout" });
-                    let result = results(&trial, json!([{ "session": [set, hurried, show] }])).await;
+                    let result = trial.results(json!([{ "session": [set, hurried, show] }])).await;
                     assert_eq!(result[0][1][0]["error"]["code"], "57014", "{call}: {result}");
                     assert_eq!(result[0][2]["rows"], json!([["40s"]]), "{call}: {result}");
                 }
@@ -261,7 +256,7 @@ behind_both_doors! {
         let sleep = "select pg_sleep(600)::text";
         for call in [json!({ "query": sleep }), json!({ "batch": sleep }), json!({ "pipeline": [[sleep, []]] })] {
             let hurried = json!({ "timeout_ms": 20_000, "hurried": [call] });
-            let result = results(&trial, json!([{ "session": [set, hurried] }])).await;
+            let result = trial.results(json!([{ "session": [set, hurried] }])).await;
             assert_eq!(result[0][1][0]["error"]["code"], "57014", "{call}: {result}");
         }
     }

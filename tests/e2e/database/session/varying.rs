@@ -1,17 +1,11 @@
 //! A text that names a cursor or a prepared statement has the columns of what that is by now.
 
 use e2e::guests::QUERY;
-use e2e::{Database, Proxy, Setup, Trial};
+use e2e::{Database, Proxy, Setup};
 use serde_json::{Value, json};
 
 const ONE: &str = "select 1::int4 as a";
 const OTHER: &str = "select 'x'::text as b, 2::int8 as c";
-
-async fn results(trial: &Trial, steps: Value) -> Value {
-    let results = trial.value(json!({ "steps": steps })).await;
-    assert!(!results.to_string().contains("\"error\""), "{results}");
-    results
-}
 
 fn assert_each(results: &Value, at: [usize; 3]) {
     let one = json!({ "columns": ["a"], "rows": [[1]] });
@@ -33,7 +27,7 @@ behind_both_doors! {
         let todo = json!([{ "transaction": steps, "end": "commit" }]);
         for _ in 0..2 {
             proxy.forget();
-            let results = results(&trial, todo.clone()).await;
+            let results = trial.all_done(todo.clone()).await;
             assert_each(&results[0]["steps"], [1, 3, 5]);
             let (flushes, _) = proxy.passed();
             let described = flushes.iter().filter(|flush| flush.ends_with("PDBES")).count();
@@ -45,7 +39,7 @@ behind_both_doors! {
             ["close d", []],
             ["declare d cursor for select 'x'::text, 2::int8 from generate_series(1, 3)", []], ["fetch all from d", []],
         ] });
-        let results = results(&trial, json!([{ "transaction": [pipeline], "end": "commit" }])).await;
+        let results = trial.all_done(json!([{ "transaction": [pipeline], "end": "commit" }])).await;
         let rows: Vec<_> = results[0]["steps"][0].as_array().unwrap().iter().map(|outcome| &outcome["rows"]).collect();
         assert_eq!(rows, [0, 1, 0, 0, 3], "{results}");
     }
@@ -58,10 +52,10 @@ behind_both_doors! {
         let forget = json!({ "execute": "deallocate p" });
         let steps = json!([prepare(ONE), execute, forget, prepare(OTHER), execute, forget, prepare(ONE), execute]);
         for _ in 0..2 {
-            let session = results(&trial, json!([{ "session": steps }])).await;
+            let session = trial.all_done(json!([{ "session": steps }])).await;
             assert_each(&session[0], [1, 4, 7]);
             let within = json!([{ "transaction": steps, "end": "commit" }]);
-            let transaction = results(&trial, within).await;
+            let transaction = trial.all_done(within).await;
             assert_each(&transaction[0]["steps"], [1, 4, 7]);
         }
     }

@@ -18,10 +18,6 @@ async fn trial(door: Door) -> (Database, Trial) {
     (database, trial)
 }
 
-async fn result(trial: &Trial, step: &Value) -> Value {
-    trial.value(json!({ "steps": [step] })).await[0].clone()
-}
-
 /// In a transaction, and in one on a connection of the guest's own.
 fn transactions(steps: &Value, end: &str) -> [Value; 2] {
     let transaction = json!({ "transaction": steps, "end": end });
@@ -43,13 +39,13 @@ behind_both_doors! {
             { "execute": insert },
         ]);
         for transaction in transactions(&steps, "commit") {
-            let result = result(&trial, &transaction).await;
+            let result = trial.result(&transaction).await;
             let outcome = outcome(&result);
             assert_eq!(outcome["steps"][0], json!({ "rows": 2000 }), "{result}");
             assert_eq!(outcome["steps"][1]["error"]["code"], "34000", "{result}");
         }
         // The cursor that there is none of has failed the transactions.
-        assert_eq!(database.value("select count(*) from noted").await.as_deref(), Some("0"));
+        assert_eq!(database.count("noted").await, 0);
     }
 
     /// The transaction has failed by then.
@@ -58,9 +54,9 @@ behind_both_doors! {
         let steps = json!([
             { "streamed": FAILING, "meanwhile": [] },
         ]);
-        let alone = result(&trial, &transactions(&steps, "rollback")[0]).await;
+        let alone = trial.result(&transactions(&steps, "rollback")[0]).await;
         let steps = json!([{ "streamed": FAILING, "meanwhile": ["select 1"] }]);
-        let beside = result(&trial, &transactions(&steps, "rollback")[0]).await;
+        let beside = trial.result(&transactions(&steps, "rollback")[0]).await;
         assert_eq!(alone["steps"][0]["error"]["code"], "22012", "{alone}");
         assert_eq!(beside["steps"][0]["error"]["code"], "25P02", "{beside}");
         assert!(alone["end"].is_null() && beside["end"].is_null(), "{alone} {beside}");
@@ -75,7 +71,7 @@ behind_both_doors! {
             ]);
             for end in ["rollback", "commit"] {
                 for transaction in transactions(&steps, end) {
-                    let result = result(&trial, &transaction).await;
+                    let result = trial.result(&transaction).await;
                     let end = outcome(&result).get("end");
                     assert_eq!(end, Some(&Value::Null), "{result}");
                 }
@@ -88,7 +84,7 @@ behind_both_doors! {
         let (_database, trial) = trial(door).await;
         let steps = json!([{ "streamed": HUGE, "meanwhile": ["select 1"] }, { "query": "select 2" }]);
         for transaction in transactions(&steps, "commit") {
-            let result = result(&trial, &transaction).await;
+            let result = trial.result(&transaction).await;
             let outcome = outcome(&result);
             let message = outcome["steps"][0]["error"]["message"].as_str().unwrap_or_default();
             assert!(message.contains("busy with the rows"), "{result}");
@@ -101,7 +97,7 @@ behind_both_doors! {
         let (_database, trial) = trial(door).await;
         let steps = json!([{ "at_once": [WIDE, "select 1", WIDE, WIDE, "select 1"] }]);
         for transaction in transactions(&steps, "commit") {
-            let result = result(&trial, &transaction).await;
+            let result = trial.result(&transaction).await;
             let outcome = outcome(&result);
             assert_eq!(outcome["steps"][0], json!([2000, 1, 2000, 2000, 1]), "{result}");
             assert!(outcome["end"].is_null(), "{result}");
@@ -116,12 +112,12 @@ behind_both_doors! {
         );
         for rows in [215, 225, 235, 245] {
             let steps = json!([{ "at_once": [slow(rows), "select 1"] }]);
-            let result = result(&trial, &transactions(&steps, "commit")[0]).await;
+            let result = trial.result(&transactions(&steps, "commit")[0]).await;
             assert_eq!(result["steps"][0][0], json!(rows), "{result}");
         }
         for given_up_ms in [60, 120, 180] {
             let steps = json!([{ "at_once": [slow(110), "select 1"], "given_up_ms": given_up_ms }]);
-            let result = result(&trial, &transactions(&steps, "commit")[0]).await;
+            let result = trial.result(&transactions(&steps, "commit")[0]).await;
             assert_eq!(result["steps"][0][0], json!(110), "{result}");
         }
     }
@@ -172,6 +168,6 @@ async fn held_back(door: Door, end: &'static [u8], step: &Value) -> Value {
         database.until(seen, "1").await;
         proxy.release();
     };
-    let (mut results, ()) = tokio::join!(result(&trial, &both), release);
+    let (mut results, ()) = tokio::join!(trial.result(&both), release);
     results[0].take()
 }
