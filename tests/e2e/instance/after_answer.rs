@@ -324,13 +324,24 @@ behind_both_doors! {
 
     /// It shares the instance, and so the end of the instance.
     async fn suspended_work_that_traps_ends_the_instance_with_the_invocation_in_it(door) {
+        let (database, gate) = held().await;
         let mut trial = Setup::of(&ONWARD)
+            .with(&database)
             .function("after_answer", "\"suspend\"")
             .function("instances_max", "1")
             .start(door)
             .await;
-        let one = trial.invoke(json!({ "after": [[{ "sleep": 20 }, { "panic": "no paper" }]] })).await;
-        let answer = trial.invoke(json!({ "first": [{ "sleep": 600_000 }] })).await;
+        let work = json!([{ "step": { "batch": Gate::PASS } }, { "panic": "no paper" }]);
+        let one = trial.invoke(json!({ "after": [work] })).await;
+        let other = json!({ "first": [{ "print": "the other one runs" }, { "sleep": 600_000 }] });
+        let open = async {
+            e2e::eventually("the other one", async || {
+                (trial.host.lines("the other one runs") > 0).then_some(())
+            })
+            .await;
+            gate.open().await;
+        };
+        let (answer, ()) = tokio::join!(trial.invoke(other), open);
         assert_eq!(answer.error().0, "Function.Trap");
         let line = trial.host.line("Function.Panic").await;
         assert!(line.contains(&one.request_id) && line.contains("no paper"), "{line}");

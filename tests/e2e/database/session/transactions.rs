@@ -213,19 +213,20 @@ behind_both_doors! {
         assert!(answer["error"].is_object(), "{answer}");
     }
 
-    /// It always conflicts, and is made as often as it may; or as often as there is time for it. A third attempt would take
-    /// the last 2 s of 8 s, and then some.
+    /// It always conflicts, and is made as often as it may; or as often as there is time for it: a third attempt would take
+    /// all that is left of 12 s, and then some.
     async fn a_transaction_is_given_up_in_time(door) {
         let (database, patient) = trial(door).await;
-        let hurried = Setup::of(&TRANSACT).with(&database).timeout(Duration::from_secs(8)).start(door).await;
+        let hurried = Setup::of(&TRANSACT).with(&database).timeout(Duration::from_secs(12)).start(door).await;
         let conflict = "select conflict('40001')";
         for (trial, attempts_max, steps, attempts) in [
-            (&patient, 3, json!([conflict]), 3),
-            (&hurried, 1_000_000, json!(["select pg_sleep(3)::text", conflict]), 2),
+            (&patient, 3, json!([conflict]), 3..=3),
+            (&hurried, 1_000_000, json!(["select pg_sleep(4)::text", conflict]), 1..=2),
         ] {
             let answer = trial.value(json!({ "attempts_max": attempts_max, "steps": steps })).await;
             assert_eq!(answer["error"]["code"], "40001", "{answer}");
-            assert_eq!(answer["attempts"], attempts, "{answer}");
+            let made = answer["attempts"].as_u64().expect("it is a number");
+            assert!(attempts.contains(&made), "{answer}");
         }
     }
 
