@@ -186,12 +186,12 @@ async fn the_span_of_suspended_work_leaves_when_that_ends() {
     let setup = Setup::of(&ONWARD)
         .with(&database)
         .function("after_answer", "\"suspend\"")
-        .timeout(Duration::from_secs(3));
+        .timeout(Duration::from_secs(2));
     let trial = traced(setup, &collector).start(Door::Lambda).await;
     let work = json!({ "after": [[{ "sleep": 50 }]] });
     let id = trial.invoke(work).await.request_id;
     trial.lambda().parked(1).await;
-    gate.batch_execute("select pg_sleep(3.5)").await.unwrap();
+    gate.batch_execute("select pg_sleep(2.5)").await.unwrap();
     let waiting = trial.value(json!({ "first": [{ "step": { "batch": wait } }] }));
     let released = async {
         spans_of(&collector, &id).await;

@@ -4,7 +4,8 @@ use e2e::guests::QUERY;
 use e2e::{Database, Door, Harm, Proxy, Setup, Trial};
 use serde_json::{Value, json};
 
-const SLEEP: &str = "select pg_sleep(3)::text";
+/// Longer than any limit here.
+const SLEEP: &str = "select pg_sleep(1)::text";
 
 /// A table into which nothing goes in time.
 const SLOW: &str = "
@@ -21,8 +22,8 @@ behind_both_doors! {
     /// Whoever runs the database says so, or the address.
     async fn a_limit_that_the_session_begins_with_is_not_made_longer(door) {
         for (settings, options) in [
-            ("set statement_timeout = '700ms'", ""),
-            ("set work_mem = '5MB'", "?options=-c%20statement_timeout%3D700"),
+            ("set statement_timeout = '300ms'", ""),
+            ("set work_mem = '5MB'", "?options=-c%20statement_timeout%3D300"),
         ] {
             let database = Database::create().await;
             database.run(&format!("alter database {} {settings}", database.name)).await;
@@ -51,7 +52,7 @@ behind_both_doors! {
         };
         let hurried = |millis: u32, step: &Value| json!({ "timeout_ms": millis, "hurried": [step] });
         let sleep = "select pg_sleep(600)::text";
-        let trial = start("700ms").await;
+        let trial = start("300ms").await;
         for call in [json!({ "query": sleep }), json!({ "batch": sleep }), json!({ "pipeline": [[sleep, []]] })] {
             let longer = hurried(20_000, &call);
             let within = json!({ "transaction": [{ "query": "select 1" }, longer], "end": "rollback" });
@@ -103,7 +104,7 @@ behind_both_doors! {
     async fn a_limit_that_a_guest_has_set_holds(door) {
         let database = Database::create().await;
         let trial = trial(&database, door).await;
-        let (set, local) = ("set statement_timeout to 700", "set local statement_timeout to 700");
+        let (set, local) = ("set statement_timeout to 300", "set local statement_timeout to 300");
         let (asleep, given_up) = (json!({ "query": SLEEP }), json!({ "abandon": SLEEP, "after_ms": 50 }));
         let fails = json!({ "transaction": [{ "query": "select 1 / 0" }], "end": "rollback" });
         for (steps, nth) in [
@@ -233,7 +234,7 @@ behind_both_doors! {
                 json!({ "copy_in": "copy slow from stdin", "pieces": ["1\n"] }),
                 json!({ "copy_out": format!("copy ({endless}) to stdout") }),
             ] {
-                let hurried = json!({ "timeout_ms": 500, "hurried": [call] });
+                let hurried = json!({ "timeout_ms": 100, "hurried": [call] });
                 let set = json!({ "batch": "set local statement_timeout = '40s'" });
                 let within = json!({ "transaction": [set, hurried], "end": "rollback" });
                 let result = trial.results(json!([within])).await;
@@ -252,7 +253,7 @@ behind_both_doors! {
     async fn a_call_is_given_no_more_time_than_a_guests_own_limit(door) {
         let database = Database::create().await;
         let trial = trial(&database, door).await;
-        let set = json!({ "batch": "set statement_timeout = 700" });
+        let set = json!({ "batch": "set statement_timeout = 300" });
         let sleep = "select pg_sleep(600)::text";
         for call in [json!({ "query": sleep }), json!({ "batch": sleep }), json!({ "pipeline": [[sleep, []]] })] {
             let hurried = json!({ "timeout_ms": 20_000, "hurried": [call] });
