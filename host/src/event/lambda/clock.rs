@@ -11,7 +11,7 @@
 //! at once.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::invocation::Ahead;
 use crate::limits;
@@ -24,8 +24,16 @@ pub(super) struct Clock(Arc<Mutex<Known>>);
 #[derive(Debug, Default)]
 struct Known {
     offset: Option<Offset>,
-    /// The last date of a reply, in milliseconds since the Unix epoch, and when that came.
-    last: Option<(u64, Instant)>,
+    /// The last reply.
+    last: Option<Shown>,
+}
+
+#[derive(Debug)]
+struct Shown {
+    /// Its date, in milliseconds since the Unix epoch.
+    date_ms: u64,
+    asked: Instant,
+    replied: Instant,
 }
 
 /// How far it is ahead of this machine's, in milliseconds: at least and at most. Negative if it is behind.
@@ -40,8 +48,16 @@ pub(super) struct Offset {
 impl Clock {
     /// Takes note of what the other side's clock showed, to the second, between two times of this machine's.
     pub(super) fn shown(&self, date_ms: u64, asked_ms: u64, replied_ms: u64) {
+        let replied = Instant::now();
+        // Both times are cut down to the millisecond. Where this machine's clock was set forward meanwhile, it
+        // seems to have been asked earlier.
+        let took = Duration::from_millis(replied_ms.saturating_sub(asked_ms).saturating_sub(1));
         let mut known = lock(&self.0);
-        known.last = Some((date_ms, Instant::now()));
+        known.last = replied.checked_sub(took).map(|asked| Shown {
+            date_ms,
+            asked,
+            replied,
+        });
         if let Some(shown) = Offset::shown(date_ms, asked_ms, replied_ms) {
             let both = known.offset.map_or(shown, |offset| offset.narrowed(shown));
             known.offset = Some(both);
@@ -81,10 +97,12 @@ impl Clock {
         })
     }
 
-    /// What it shows by now at least, in milliseconds since the Unix epoch, if a reply has come since then.
+    /// What it shows by now at least, in milliseconds since the Unix epoch, if it was asked since then and has
+    /// replied. What was asked before may be of the time before a clock was set.
     pub(super) fn shows_since(&self, begun: Instant) -> Option<u64> {
-        let (date_ms, came) = lock(&self.0).last.filter(|(_, came)| *came >= begun)?;
-        Some(date_ms + came.elapsed().as_millis() as u64)
+        let known = lock(&self.0);
+        let last = known.last.as_ref().filter(|last| last.asked >= begun)?;
+        Some(last.date_ms + last.replied.elapsed().as_millis() as u64)
     }
 }
 
@@ -265,6 +283,9 @@ mod tests {
     #[test]
     fn a_clock_shows_no_less_than_its_last_reply_did() {
         let (before, clock) = (Instant::now(), Clock::default());
+        assert_eq!(clock.shows_since(before), None);
+        // Asked before that.
+        clock.shown(NOW, NOW - 1_000, NOW);
         assert_eq!(clock.shows_since(before), None);
         clock.shown(NOW, NOW, NOW);
         assert!(clock.shows_since(before).unwrap() >= NOW);
