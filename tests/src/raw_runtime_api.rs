@@ -14,7 +14,7 @@ use tokio::sync::{Mutex as Turn, Notify, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::call::{What, what};
-use crate::eventually;
+use crate::{PATIENCE, eventually, within};
 
 /// What is said to everything but a request for the next event, the registration as an extension included.
 const TAKEN: &[u8] = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";

@@ -211,7 +211,7 @@ async fn many_invocations_that_are_cut_short_are_all_answered_and_leave_nothing_
     events
         .into_iter()
         .for_each(|event| trial.lambda().send(event));
-    database.sleeps_in(MANY).await;
+    database.sleeps_in(MANY as u64).await;
     trial.host.terminate();
     assert_eq!(trial.host.end(DRAINED).await.code(), Some(0));
     for id in ids {

@@ -421,13 +421,14 @@ mod tests {
         assert_eq!(receipt.invocation.request_id, "r");
         assert!(answer.is_err());
     }
+
     /// Its date is so old that the clock is asked for. Nobody shows it, so the event is run all the same.
     #[tokio::test]
     async fn an_event_is_not_left_while_the_clock_is_asked_for() {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = server.local_addr().unwrap().to_string();
         let mut api = RuntimeApi::new(&address, FunctionIdentity::default());
-        let partial_reply = api.partial_reply();
+        let waiting = api.waiting();
         let silent = async {
             let (mut asking, _) = server.accept().await.unwrap();
             assert!(asking.read_buf(&mut Vec::new()).await.unwrap() > 0);
@@ -439,13 +440,13 @@ mod tests {
             let mut ping = Vec::new();
             assert!(pinged.read_buf(&mut ping).await.unwrap() > 0);
             assert!(ping.starts_with(b"GET /2018-06-01/ping "));
-            assert!(partial_reply.has_begun());
+            assert!(waiting.has_begun());
             (asking, pinged)
         };
         let (received, _open) = tokio::join!(api.next(), silent);
         let left = received.unwrap().invocation.deadline.remaining();
         assert!(left > Duration::ZERO && left <= Duration::from_secs(2));
-        assert!(!api.partial_reply().has_begun());
+        assert!(!api.waiting().has_begun());
     }
 
     #[test]

@@ -147,7 +147,7 @@ behind_both_doors! {
     async fn what_a_text_changes_beside_the_names_is_heeded_too(door) {
         let (_database, trial) = trial(door, "\"always\"").await;
         let known = json!({ "query": "select id from things where id = $1", "arguments": [1] });
-        round_trips::steps(&trial, json!([known])).await;
+        trial.all_done(json!([known])).await;
         let both = ["set local search_path to public", "alter table things alter column id type text"];
         let pipeline = both.map(|sql| json!([sql, []]));
         for change in [json!({ "batch": both.join("; ") }), json!({ "pipeline": pipeline })] {
@@ -166,14 +166,14 @@ behind_both_doors! {
         let one = json!({ "query": round_trips::SELECT, "arguments": [1] });
         let update = json!({ "execute": "update things set id = id" });
         let uses = json!([all, one, update]);
-        round_trips::steps(&trial, json!([{ "batch": "create procedure nop() language sql as ''" }, uses[0], uses[1], uses[2]])).await;
+        trial.all_done(json!([{ "batch": "create procedure nop() language sql as ''" }, uses[0], uses[1], uses[2]])).await;
         let by = |change: &str| json!({ "transaction": [{ "batch": change }, all, one, update], "end": "commit" });
         for (change, parsed) in [
             ("call nop()", 0),
             ("set local search_path to public", 2),
         ] {
             proxy.forget();
-            round_trips::steps(&trial, json!([{ "session": [by(change), by(change), by(change)] }])).await;
+            trial.all_done(json!([{ "session": [by(change), by(change), by(change)] }])).await;
             let texts = ["select * from things", round_trips::SELECT, "update things set id = id"];
             let statements = proxy.statements();
             let seen = statements.iter().filter(|(_, text)| texts.contains(&text.as_str()));
@@ -202,7 +202,7 @@ behind_both_doors! {
                 { "pipeline": [[ALL, []], ["set local search_path to elsewhere", []], [ALL, []]] }, all,
             ]), "commit"), through(json!([first, all]), "commit")]), &here),
         ] {
-            let results = round_trips::steps(&trial, json!([{ "session": steps }])).await;
+            let results = trial.all_done(json!([{ "session": steps }])).await;
             let last = results[0].as_array().and_then(|all| all.last()).expect("there are some");
             let last = last["steps"].as_array().and_then(|all| all.last()).expect("there are some");
             assert_eq!(last["columns"], *columns, "{steps}: {results}");
