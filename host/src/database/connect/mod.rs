@@ -206,7 +206,7 @@ impl Address {
                 }
                 result => return result,
             }
-            tokio::time::sleep(pauses.next()).await;
+            tokio::time::sleep(pauses.one_more()).await;
         }
     }
 

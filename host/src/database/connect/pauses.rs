@@ -18,8 +18,8 @@ impl Default for Pauses {
 }
 
 impl Pauses {
-    /// How long the next one is.
-    pub fn next(&mut self) -> Duration {
+    /// One more: how long it is.
+    pub fn one_more(&mut self) -> Duration {
         let chance: f64 = rand::rng().random_range(0.5..1.0);
         let pause = self.0.mul_f64(chance);
         self.0 = (self.0 * 2).min(limits::LOGIN_PAUSE_MAX);

@@ -75,7 +75,7 @@ impl Attempts {
         self.left = self.left.checked_sub(1)?;
         let again = is_new && std::mem::replace(&mut self.is_new_one_gone, true);
         Some(match again {
-            true => self.pauses.next(),
+            true => self.pauses.one_more(),
             false => Duration::ZERO,
         })
     }
