@@ -1,7 +1,7 @@
 //! `COPY … (FORMAT binary)`: many rows of typed values, without text in between.
 //!
 //! Promises: memory for one piece at a time; bytes that are no such format are an error. Left to others:
-//! the copy itself ([`super::copy`]).
+//! the copy itself ([`CopyIn`], [`CopyOut`]).
 
 use std::fmt;
 use std::pin::Pin;

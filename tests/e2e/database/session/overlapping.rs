@@ -1,6 +1,6 @@
 //! Calls that an invocation makes at the same time overlap, also once an earlier one has left something behind.
 
-use e2e::guests::{PROGRAM, QUERY};
+use e2e::guests::QUERY;
 use e2e::{Database, Door, Server, Setup, Trial};
 use serde_json::{Value, json};
 
@@ -222,35 +222,4 @@ async fn calls_beyond_what_an_invocation_may_use_wait_for_those_before_them() {
         assert_eq!(rows(&result[0]), 1);
     }
     assert_eq!(database.backends().await, 64);
-}
-
-/// The guest holds a session whose connection the host has retired, since it could not be made clean, and knows nothing
-/// of that.
-#[tokio::test]
-async fn a_retired_connection_leaves_its_place_while_its_session_is_held() {
-    let database = Database::create_on(&Server::own().await).await;
-    let schema = "
-        create table written (key bigint);
-        create function stubborn() returns void language plpgsql as
-            $$ begin loop begin perform pg_sleep(600); exception when query_canceled then null; end; end loop; end $$;
-    ";
-    database.run(schema).await;
-    let setup = Setup::of(&PROGRAM)
-        .with(&database)
-        .database("pool_max", "80");
-    let trial = setup.start(Door::Lambda).await;
-    let wait = json!({ "do": "sleep", "millis": 60_000 });
-    let held = |steps| json!({ "do": "session", "steps": steps, "end": "drop" });
-    let slow = json!({ "do": "query", "sql": "select stubborn()", "rows": "all" });
-    let hurry = json!({ "do": "hurry", "millis": 200, "step": slow });
-    let mut steps = vec![held(json!([wait])); 63];
-    steps.push(held(json!([hurry, wait])));
-    // It ends the invocation as well, so that nobody waits for what is held.
-    let late =
-        json!([{ "do": "sleep", "millis": 500 }, { "do": "write", "key": 5 }, { "do": "panic" }]);
-    steps.push(json!({ "do": "timeout", "millis": 20_000, "steps": late }));
-    let program = json!({ "steps": [{ "do": "join", "steps": steps }], "fails": false });
-    let answer = trial.invoke(json!({ "program": program })).await;
-    let written = database.value("select count(*) from written").await;
-    assert_eq!(written.as_deref(), Some("1"), "{answer:?}");
 }
