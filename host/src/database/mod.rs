@@ -36,7 +36,7 @@ use pool::{Holds, Loan, Pool, Wait};
 use sql::residue::Residue;
 use sql::varying_columns::varies;
 use statement::kept::Kept;
-use statement::{Call, Description, Key};
+use statement::{Description, Key};
 
 /// One database that functions can open by name.
 pub struct Database {
@@ -162,13 +162,6 @@ impl Database {
         let mut descriptions = self.descriptions();
         let known = descriptions.get(key);
         known.filter(|known| known.is_current()).cloned()
-    }
-
-    /// The same, for a guest that has been told something already.
-    fn known_to(&self, call: &Call) -> Option<Arc<Description>> {
-        let mut descriptions = self.descriptions();
-        let known = descriptions.get(&call.key);
-        known.filter(|known| known.serves(call.version)).cloned()
     }
 
     fn learn(&self, key: &Key, description: &Arc<Description>) {

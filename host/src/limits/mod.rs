@@ -182,8 +182,7 @@ pub const STATEMENTS_DEFAULT: u32 = 256;
 pub const STATEMENTS_MAX: u32 = 10_000;
 /// The texts of those that are kept and what is known of them, in bytes, on one connection and of one database.
 pub const STATEMENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long what the server said of types that can be altered is told to further instances, by wall
-/// clock, before it is asked again.
+/// How long what the server said of types that can be altered is relied on, by wall clock, before it is asked again.
 pub const TYPES_TRUSTED: Duration = Duration::from_secs(60);
 /// SQL text of one statement, in bytes.
 pub const SQL_BYTES_MAX: usize = 1024 * 1024;
@@ -374,8 +373,7 @@ pub const INIT_PATIENCE: Duration = Duration::from_secs(9);
 pub const BUILD_PATIENCE: Duration = Duration::from_secs(10);
 /// Connections to one database that are open before the first event, where nothing else is said.
 pub const WARM_DEFAULT: u32 = 1;
-/// How long a call waits for a connection that is being told of its use, before it has one opened. Servers answer what
-/// they are told in a few milliseconds.
+/// How long a call waits for a connection that is being told of its use, before it has another one opened.
 pub const TELLING_PATIENCE: Duration = Duration::from_millis(100);
 
 /// How long a function's hook before a snapshot may take, if the start before it has left so much of

@@ -185,15 +185,13 @@ impl Connection {
                 other.close().await;
                 catalog?
             }
-            Some(oids) => {
-                self.go_on().await?;
-                self.look_up(&oids).await?
-            }
+            Some(oids) => self.look_up(&oids).await?,
         };
         catalog.describe(shape, sent)
     }
 
     async fn look_up(&mut self, oids: &[u8]) -> Result<Catalog> {
+        self.go_on().await?;
         let binary = Formats::All(Format::Binary);
         self.send_meanwhile(Effects::NONE, |out| {
             request::parse("", catalog::QUERY, &[], out)?;

@@ -54,8 +54,10 @@ impl Connection {
             redefining.outlasts |= effects.residue != Residue::Nothing;
         }
         self.look_up_by(effects.naming);
-        if effects.reshapes && is_within {
-            self.redefining.is_deep = true;
+        if effects.reshapes {
+            // Outside of a transaction as well: a server executes some of what it has parsed before as if nothing had
+            // changed. Behind `ALTER TYPE … DROP ATTRIBUTE`, `($1).a` is the attribute that has gone.
+            self.redefining.is_deep |= is_within;
             self.doubt_statements();
         }
         if effects.goes_back {

@@ -172,7 +172,7 @@ impl Work for Query<'_> {
             Box::pin(loan.batch_execute(&self.0.key.sql)).await?;
             return Ok(Started::without_rows());
         }
-        let known = database.known_to(self.0);
+        let known = database.known(&self.0.key);
         let started = loan.query(self.0, known, limits::BATCH_BYTES).await;
         match &started {
             Ok(started) if started.description.version != self.0.version => {
@@ -206,7 +206,7 @@ impl Work for Execute<'_> {
             Box::pin(loan.batch_execute(&self.0.key.sql)).await?;
             return Ok(0);
         }
-        let known = database.known_to(self.0);
+        let known = database.known(&self.0.key);
         let affected = loan.execute(self.0, known).await;
         if let Err(error) = &affected {
             heed(error, self.0, loan, database);
@@ -236,7 +236,11 @@ impl Work for Pipeline<'_> {
     }
 
     async fn carry_out(&self, loan: &mut Loan, database: &Database) -> Result<Self::Done> {
-        let known = self.0.iter().map(|call| database.known_to(call)).collect();
+        let known = self
+            .0
+            .iter()
+            .map(|call| database.known(&call.key))
+            .collect();
         let outcomes = loan.pipeline(self.0, known).await;
         if let Err(Error::InPipeline { index, error }) = &outcomes {
             heed(error, &self.0[*index], loan, database);

@@ -244,7 +244,7 @@ impl Prepared {
                 known.version == call.version && known.supersedes(&self.description)
             })
         };
-        self.description.serves(call.version) && (self.renamed || !superseded())
+        self.description.is_current() && (self.renamed || !superseded())
     }
 }
 
@@ -267,16 +267,11 @@ impl Description {
         }
     }
 
-    /// Whether it can be told to whoever has not been told yet: types of the database's own may have been
-    /// altered since.
+    /// Whether it can still be told, and be relied on: types of the database's own may have been altered since, which
+    /// no server says unasked.
     pub fn is_current(&self) -> bool {
         let age = || self.described.elapsed();
         self.types.is_empty() || age().is_ok_and(|age| age < limits::TYPES_TRUSTED)
-    }
-
-    /// Whether it serves a guest that has been told this version.
-    pub fn serves(&self, version: u64) -> bool {
-        self.version == version || self.is_current()
     }
 
     /// Whether this was said after the other, and is something else.
