@@ -159,6 +159,17 @@ behind_both_doors! {
         }
     }
 
+    /// The server goes on to read the one that is gone, in what it has parsed before, and finds nothing there.
+    async fn an_attribute_that_was_made_anew_is_the_one_that_is_read(door) {
+        let (_database, trial) = trial(door, "\"always\"").await;
+        let read = json!({ "query": "select ('(1,2)'::text::duo).a" });
+        let anew = "alter type duo drop attribute a; alter type duo add attribute a int";
+        let steps = json!([{ "batch": "create type duo as (a int, b int)" }, read, { "batch": anew }, read]);
+        let results = trial.results(json!([{ "session": steps }])).await;
+        assert_eq!(results[0][1]["rows"], json!([[1]]), "{results}");
+        assert_eq!(results[0][3]["rows"], json!([[2]]), "{results}");
+    }
+
     /// Where names are looked up the server heeds by itself: what it has parsed there before is executed as it is.
     async fn what_only_leads_names_elsewhere_has_nothing_parsed_twice(door) {
         let (_database, proxy, trial) = round_trips::trial(door, "\"serial\"").await;
