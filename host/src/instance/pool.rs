@@ -142,13 +142,18 @@ impl InstancePool {
     async fn find(&self) -> Option<Arc<Instance>> {
         let mut room = None;
         loop {
+            let lease_ended = self.lease_ended.notified();
+            if self.permits.is_closed() {
+                return None;
+            }
             if let Some(instance) = self.take(room) {
                 return Some(instance);
             }
             room = tokio::select! {
                 biased;
-                room = self.room.clone().acquire_owned() => Some(room.ok()?),
-                () = self.lease_ended.notified() => None,
+                // Once none is built any more, an instance may still come free.
+                room = self.room.clone().acquire_owned(), if !self.room.is_closed() => room.ok(),
+                () = lease_ended => None,
             };
         }
     }
@@ -216,6 +221,7 @@ impl InstancePool {
     pub fn close(&self) {
         self.permits.close();
         self.build_no_more();
+        self.lease_ended.notify_waiters();
         for instance in self.instances().drain(..) {
             instance.retire();
             match instance.leases.load(Ordering::SeqCst) {

@@ -190,7 +190,7 @@ impl Turns {
                     self.even.set(self.even.get().max(now) + computed * SHARE);
                 }
                 // Those that are away only because all are may have computed within their share.
-                let had_no_time = turn.away && now >= self.relieved.get();
+                let had_no_time = turn.away && turn.begun >= self.relieved.get();
                 habits.was_long(now, had_no_time || self.is_used_up(1, now));
             }
         }

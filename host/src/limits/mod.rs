@@ -393,7 +393,7 @@ pub const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 /// How long before that end a drain stops waiting for anything, since the process itself takes a moment to end:
 /// at most this, and at most a tenth of the whole time.
 pub const DRAIN_MARGIN: Duration = Duration::from_millis(50);
-/// How long a drain waits for the end of a stream that it cuts short to be sent.
+/// How long a drain waits for what it cuts short to be answered, before databases are told good-bye beside that.
 pub const CUT_TIMEOUT: Duration = Duration::from_millis(50);
 /// How long the local host's drain takes at most, unless it is killed. Running invocations have all of that but
 /// the last `SETTLE_ALL_TIMEOUT`.

@@ -52,7 +52,7 @@ impl Drain {
     }
 
     /// How long an event may take to arrive that was on its way when the environment was told to end: little, since
-    /// as a rule there is none. Of the default it is 20 ms.
+    /// as a rule there is none. Of the default it is some 20 ms.
     pub(super) fn moment(&self) -> Duration {
         self.grace() / 8
     }

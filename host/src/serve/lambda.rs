@@ -10,9 +10,8 @@
 //! - a Runtime API that refuses is asked again at growing intervals; one that nobody reaches is given up
 //!   after a while;
 //! - an environment that is to end does so within `drain_timeout`, of which running invocations
-//!   have the larger part, whatever the Runtime API does; an event that had arrived, or was on its way, is
-//!   answered.
-//!   After a second signal nothing is waited for.
+//!   have the larger part, whatever the Runtime API does; an event that had arrived, or arrives within a moment
+//!   ([`Drain::moment`]), is answered. After a second signal nothing is waited for.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -25,7 +24,7 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::drain::{Drain, unless, unless_ending};
 use super::{Environment, Function, Handled, cut_short, report};
@@ -218,8 +217,13 @@ impl Slot {
             invocation,
             receipt,
         } = received;
-        let out_of_time = self.drain.out_of_time(ending);
-        let mut out_of_time = pin!(maybe_done(out_of_time));
+        let (drain, instances) = (&self.drain, &self.function.instances);
+        let mut out_of_time = pin!(maybe_done(async {
+            drain.out_of_time(ending).await;
+            // What is cut short retires its instance, and the successor would take from the time in which answers
+            // are posted.
+            instances.build_no_more();
+        }));
         // Pinned where it is made, here and below: it is large, and would be moved several times.
         let mut handled = {
             let (environment, ending) = (&self.environment, out_of_time.as_mut());
@@ -269,8 +273,7 @@ impl Answering<'_> {
                     let _ = cut.send(fault);
                     // First: where nobody reads, there may be no time left behind the rest.
                     drop(self.handled);
-                    let sent = timeout(limits::CUT_TIMEOUT, sending).await;
-                    return sent.unwrap_or(Ok(()));
+                    return sending.await;
                 }
             }
         };

@@ -185,9 +185,6 @@ impl Environment {
                 biased;
                 called = calling => called.unwrap_or_else(Called::failed),
                 () = out_of_time => {
-                    // The instance is retired with this invocation, and its successor would take from the time in
-                    // which answers are posted.
-                    function.instances.build_no_more();
                     // Before the answer: behind that there may be no time left to end what servers execute.
                     if let Some(settling) = session.end_beside() {
                         self.endings.spawn(settling);

@@ -352,26 +352,23 @@ async fn a_good_bye_leaves_however_little_time_there_is() {
     .await;
 }
 
+/// Neither in the middle of an invocation nor in that of the work after its answer.
 #[tokio::test]
 async fn no_instance_is_built_in_place_of_one_that_a_drain_ends() {
-    let mut trial = Setup::of(&STARTING)
-        .timeout(Duration::from_secs(60))
-        .start(Door::Lambda)
+    for event in ["\"never\"", "\"later\""] {
+        let setup = Setup::of(&STARTING).timeout(Duration::from_secs(60));
+        let mut trial = setup.start(Door::Lambda).await;
+        let said = |trial: &Trial, words| {
+            let log = trial.host.log();
+            log.iter().filter(|line| line.contains(words)).count()
+        };
+        trial.lambda().send(trial.event(event));
+        eventually("the guest's own line", async || {
+            (said(&trial, "it never ends") > 0).then_some(())
+        })
         .await;
-    let said = |trial: &Trial, words| {
-        trial
-            .host
-            .log()
-            .iter()
-            .filter(|line| line.contains(words))
-            .count()
-    };
-    trial.lambda().send(trial.event("\"never\""));
-    eventually("the guest's own line", async || {
-        (said(&trial, "it never ends") > 0).then_some(())
-    })
-    .await;
-    trial.host.terminate();
-    trial.host.end(DRAINED).await;
-    assert_eq!(said(&trial, "an instance starts"), 1);
+        trial.host.terminate();
+        trial.host.end(DRAINED).await;
+        assert_eq!(said(&trial, "an instance starts"), 1, "{event}");
+    }
 }

@@ -1,5 +1,5 @@
 //! Says that it starts, and then has started, will later or never will, as its environment says. Answers with its
-//! event, unless that is "never".
+//! event, unless that is "never"; goes on after its answer if that is "later".
 
 use std::time::Duration;
 
@@ -10,6 +10,13 @@ async fn handle(event: serde_json::Value) -> Result<serde_json::Value, hearth::E
     if event == "never" {
         println!("it never ends");
         spin();
+    }
+    if event == "later" {
+        hearth::wait_until(async {
+            println!("it never ends");
+            hearth::sleep(Duration::from_secs(600)).await;
+            Ok::<_, hearth::Error>(())
+        });
     }
     Ok(event)
 }

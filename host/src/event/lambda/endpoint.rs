@@ -98,6 +98,7 @@ impl Endpoint {
         mut limit: Option<Limit>,
         request: &Request<'_>,
     ) -> Result<Reply, Error> {
+        self.admit(limit)?;
         if let Some(mut connection) = self.connection.take() {
             match self.attempt(&mut connection, limit, request).await? {
                 Ok(reply) => {
@@ -116,9 +117,7 @@ impl Endpoint {
             }
             limit = limit.map(Limit::last);
         }
-        if limit.is_none() && self.waiting.asks_no_more() {
-            return Err(Error::Cut("no event is asked for any more".to_owned()));
-        }
+        self.admit(limit)?;
         let mut connection = fresh(&self.address).await?;
         connection.waiting = self.waiting.clone();
         let reply = self.attempt(&mut connection, limit, request).await?;
@@ -130,6 +129,14 @@ impl Endpoint {
         })?;
         self.keep(connection);
         Ok(reply)
+    }
+
+    /// Whether a request may be sent with this limit. Only an event is waited for without any.
+    fn admit(&self, limit: Option<Limit>) -> Result<(), Error> {
+        match limit.is_none() && self.waiting.asks_no_more() {
+            true => Err(Error::Cut("no event is asked for any more".to_owned())),
+            false => Ok(()),
+        }
     }
 
     /// Sends a request on this connection, and beside it on another one if there is no reply in time.
@@ -361,6 +368,20 @@ mod tests {
         endpoint.waiting().set_begun(true);
         let kept = endpoint.connection.unwrap();
         assert!(kept.expects_receipt() && kept.waiting.has_begun());
+    }
+
+    #[tokio::test]
+    async fn no_event_is_asked_for_on_a_connection_that_is_kept_once_none_is_to_be() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut endpoint = Endpoint::new(&address);
+        endpoint.connection = Some(fresh(&address).await.unwrap());
+        let (mut stream, _) = listener.accept().await.unwrap();
+        endpoint.waiting().ask_no_more();
+        let refused = endpoint.exchange(None, &asks()).await;
+        assert!(matches!(refused, Err(Error::Cut(_))));
+        drop(endpoint);
+        assert_eq!(stream.read_buf(&mut Vec::new()).await.unwrap(), 0);
     }
 
     #[tokio::test]

@@ -12,7 +12,9 @@
 //!
 //! Left to others: what to do after an error ([`crate::serve::lambda`]).
 
+use std::future::poll_fn;
 use std::pin::pin;
+use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -153,11 +155,20 @@ impl RuntimeApi {
             };
             let (headers, came) = (&reply.headers, reply.begun);
             let clock = self.endpoint.clock();
-            if received::is_in_doubt(headers, came, clock) {
-                // The event is here: whoever ends the environment meanwhile does not leave it.
-                let _is_here = self.endpoint.waiting().during_an_exchange();
-                self.endpoint.waiting().set_begun(true);
-                date::ask(&self.endpoint).await;
+            if received::is_in_doubt(received::date_ms(headers), came, clock) {
+                // The event is here: whoever ends the environment meanwhile does not leave it, and has it at once.
+                let waiting = self.endpoint.waiting();
+                let _is_here = waiting.during_an_exchange();
+                waiting.set_begun(true);
+                let ending = poll_fn(|_| match waiting.asks_no_more() {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                });
+                tokio::select! {
+                    biased;
+                    () = ending => {}
+                    () = date::ask(&self.endpoint) => {}
+                }
             }
             let received = received::received(headers, event, came, clock, &mut self.identity)?;
             let answer = match self.undelivered.take() {

@@ -67,11 +67,11 @@ pub struct FunctionIdentity {
     pub timeout: Timeout,
 }
 
-/// Whether an event with these headers, which came at that moment, seems to have been under way for long, and
-/// nothing has come since that tells whether it was.
-pub(super) fn is_in_doubt(headers: &Headers, came: Instant, clock: &Clock) -> bool {
+/// Whether an event with this date, which came at that moment, seems to have been under way for long, and nothing
+/// has come since that tells whether it was.
+pub(super) fn is_in_doubt(date_ms: Option<u64>, came: Instant, clock: &Clock) -> bool {
     let looks_old = |date_ms| clock.looks_old(date_ms, unix_ms_at(came));
-    clock.shows_since(came).is_none() && date_ms(headers).is_some_and(looks_old)
+    date_ms.is_some_and(looks_old) && clock.shows_since(came).is_none()
 }
 
 /// What is known of the clock of whoever sends an event with these headers, which came at that moment. In doubt it
@@ -84,9 +84,7 @@ fn sender(headers: &Headers, came: Instant, clock: &Clock) -> Sender {
     }
     let ago_ms = came.elapsed().as_millis() as u64;
     let ahead = match date_ms {
-        Some(date_ms) if is_in_doubt(headers, came, clock) => {
-            Some(clock::just_shown(date_ms, came_ms))
-        }
+        Some(date) if is_in_doubt(date_ms, came, clock) => Some(clock::just_shown(date, came_ms)),
         _ => clock.ahead(),
     };
     Sender {
@@ -365,7 +363,7 @@ mod tests {
             let sent_ms = senders_ms - self.lain_s as u64 * 1_000;
             let deadline_ms = sent_ms + self.timeout_s as u64 * 1_000;
             let headers = told(deadline_ms, self.is_dated.then_some(sent_ms));
-            if is_in_doubt(&headers, came, &clock) && self.replies {
+            if is_in_doubt(date_ms(&headers), came, &clock) && self.replies {
                 let asked_ms = unix_ms_now();
                 clock.shown(date_of(senders_ms), asked_ms, unix_ms_now());
             }

@@ -28,8 +28,7 @@ impl Waiting {
         self.0.asks_no_more.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the connection was closed like that, and the other side has neither said anything since nor closed it
-    /// as well.
+    /// Whether the connection of the exchange that is under way was closed like that.
     pub fn is_half_closed(&self) -> bool {
         self.0.half_closed.load(Ordering::Relaxed)
     }
