@@ -244,11 +244,10 @@ impl Session {
         let mut repetitions = Repetitions::of(&database, work.timeout());
         loop {
             let seat = self.seat(&database, repetitions.time()).await?;
-            let is_new = seat.is_new();
             let result = self.run_on(&seat, &work, None).await;
             let again = match &result {
                 Ok(_) => false,
-                Err(_) => Box::pin(repetitions.admit(self, &seat, &result, is_new)).await,
+                Err(_) => Box::pin(repetitions.admit(self, &seat, &result)).await,
             };
             if !again {
                 if Loss::told_by(&result) == Loss::Told && seat.is_lost() {

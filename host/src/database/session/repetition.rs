@@ -94,17 +94,16 @@ impl Repetitions {
         self.lost.time()
     }
 
-    /// Whether the call is made once more after this, on a connection that was made for it if it `is_new`.
+    /// Whether the call is made once more after this.
     pub(in crate::database) async fn admit<R>(
         &mut self,
         session: &Session,
         seat: &Seat,
         result: &Result<R>,
-        is_new: bool,
     ) -> bool {
         match result {
             Err(_) if is_undone(result) && seat.role() == Role::Call => {
-                self.lost.go_on(session, is_new).await
+                self.lost.go_on(session, seat.is_new).await
             }
             // Something began to flow while it waited for its turn.
             Err(Error::InUse) if seat.role() == Role::Kept && !seat.has_transaction() => {

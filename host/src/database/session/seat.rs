@@ -26,6 +26,8 @@ pub(in crate::database) struct Seat {
     /// Whose it is.
     pub(super) account: Arc<Account>,
     pub(in crate::database) loan: tokio::sync::Mutex<Option<Loan>>,
+    /// Whether the connection that it began with was made for it.
+    pub(super) is_new: bool,
     role: Mutex<Role>,
     /// Its place among those that an invocation may use at a time.
     room: Mutex<Option<OwnedSemaphorePermit>>,
@@ -83,6 +85,7 @@ impl Seat {
         Self {
             database,
             account,
+            is_new: loan.is_new(),
             loan: tokio::sync::Mutex::new(Some(loan)),
             role: Mutex::new(role),
             room: Mutex::new(Some(room)),

@@ -143,12 +143,6 @@ impl Seat {
         work.carry_out(loan, self.database()).await
     }
 
-    /// Whether its connection was made for who has it now; false while a call uses it.
-    pub(in crate::database) fn is_new(&self) -> bool {
-        let held = self.loan.try_lock();
-        held.is_ok_and(|held| held.as_ref().is_some_and(|loan| loan.is_new()))
-    }
-
     /// Waits until nobody else uses its connection.
     pub(in crate::database) async fn turn(
         &self,
