@@ -65,6 +65,16 @@ impl Connection {
         }
     }
 
+    /// The same request follows others that were sent on its account, each of them a transaction of its own to the
+    /// server: what it begins is another one than was noted.
+    pub(super) fn note_redefinition_again(&mut self, effects: &Effects) {
+        let number = self.wire.transactions;
+        let noted = self.redefining.transaction;
+        if effects.begins && noted.is_some_and(|noted| noted != number) {
+            self.note_redefinition(effects);
+        }
+    }
+
     fn look_up_by(&mut self, naming: Naming) {
         self.redefining.naming = naming.behind(self.redefining.naming).unwrap_or_else(|| {
             self.names += 1;

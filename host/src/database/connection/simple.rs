@@ -69,6 +69,7 @@ impl Connection {
             let set = self.timeouts.of_batch(timeout);
             self.lead_by(&set).await?;
         }
+        self.note_redefinition_again(&effects);
         match prelude {
             Some(prelude) => {
                 self.begin_command(&prelude.before(sql))?;

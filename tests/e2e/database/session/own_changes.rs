@@ -219,4 +219,18 @@ behind_both_doors! {
             assert_eq!(last["columns"], *columns, "{steps}: {results}");
         }
     }
+
+    /// What the host sends on account of that time is a transaction to the server as well.
+    async fn what_a_batch_begins_and_changes_is_heeded_also_if_it_has_a_time(door) {
+        let (_database, trial) = trial(door, "\"always\"").await;
+        let (first, all) = (json!({ "query": "select 1" }), json!({ "query": ALL }));
+        let end = json!({ "batch": "rollback" });
+        let begin = |sql: &str| json!({ "timeout_ms": 5000, "hurried": [{ "batch": format!("begin; {sql}") }] });
+        let path = begin("set local search_path to elsewhere");
+        let results = trial.all_done(json!([{ "session": [all, path, first, all, end] }])).await;
+        assert_eq!(results[0][3]["columns"], json!(["other"]), "{results}");
+        let behind = json!({ "transaction": [first, all], "end": "commit" });
+        let results = trial.all_done(json!([{ "session": [begin(ALTER), all, end, behind] }])).await;
+        assert_eq!(results[0][3]["steps"][1]["columns"], json!(["id", "name"]), "{results}");
+    }
 }
