@@ -29,14 +29,21 @@ pub fn begins_anew(sql: &str) -> bool {
     }
 }
 
-/// Whether any statement of a text goes back to a savepoint, and so ends what was done since.
+/// Whether any statement of a text goes back to a savepoint, and so ends what was done since; or ends its transaction
+/// and begins the next one at once (`AND CHAIN`), of which the server does not say that it is another one.
 pub fn goes_back(words: &Words) -> bool {
-    let of_statement = |tokens: &[Token]| match tokens.split_first() {
-        Some((verb, rest)) => verb.is("rollback") && goes_back_to_a_savepoint(rest),
+    let goes_back = |tokens: &[Token]| match tokens.split_first() {
+        Some((verb, rest)) if verb.is("rollback") && goes_back_to_a_savepoint(rest) => true,
+        Some((_, rest)) => chains(rest) && of_statement(tokens),
         None => false,
     };
     let mut readings = words.readings();
-    readings.any(|tokens| statements(tokens).any(of_statement))
+    readings.any(|tokens| statements(tokens).any(goes_back))
+}
+
+fn chains(tokens: &[Token]) -> bool {
+    let mut pairs = tokens.windows(2);
+    pairs.any(|pair| pair[0].is("and") && pair[1].is("chain"))
 }
 
 fn of_statement(tokens: &[Token]) -> bool {
@@ -97,6 +104,21 @@ mod tests {
             );
         }
         assert!(ends_somewhere("select E'it''s \\' x'; commit"));
+    }
+
+    #[test]
+    fn what_goes_on_in_another_transaction_is_told_from_what_does_not() {
+        for (sql, expected) in [
+            ("COMMIT AND CHAIN", true),
+            ("select 1; end work and chain; select 2", true),
+            ("rollback transaction and /* */ chain", true),
+            ("abort and chain", true),
+            ("commit and no chain", false),
+            ("commit", false),
+            ("select a and chain from t", false),
+        ] {
+            assert_eq!(goes_back(&Words::of(sql)), expected, "{sql}");
+        }
     }
 
     #[test]

@@ -134,7 +134,7 @@ pub struct Effects {
     pub resets: bool,
     /// Whether it begins a transaction.
     pub begins: bool,
-    /// Whether it goes back to a savepoint of the guest's own.
+    /// Whether it goes back to a savepoint of the guest's own, or goes on in another transaction.
     pub goes_back: bool,
     /// Whether it asks for transactions that only read.
     pub only_reads: bool,

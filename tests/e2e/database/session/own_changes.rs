@@ -233,4 +233,17 @@ behind_both_doors! {
         let results = trial.all_done(json!([{ "session": [begin(ALTER), all, end, behind] }])).await;
         assert_eq!(results[0][3]["steps"][1]["columns"], json!(["id", "name"]), "{results}");
     }
+
+    /// The server does not say that it is another one.
+    async fn a_transaction_that_follows_another_one_at_once_is_not_taken_for_that(door) {
+        let (_database, trial) = trial(door, "\"always\"").await;
+        let (first, all) = (json!({ "query": "select 1" }), json!({ "query": ALL }));
+        let batch = |sql: &str| json!({ "batch": sql });
+        let path = batch("set local search_path to elsewhere");
+        for end in ["commit and chain", "rollback and chain"] {
+            let steps = json!([batch("begin"), first, path, all, batch(end), all, batch("rollback")]);
+            let results = trial.all_done(json!([{ "session": steps }])).await;
+            assert_eq!(results[0][5]["columns"], json!(["id", "name"]), "{end}: {results}");
+        }
+    }
 }
