@@ -46,12 +46,6 @@ struct Plan {
     effects: Option<Effects>,
 }
 
-impl Plan {
-    fn redefines(&self) -> bool {
-        self.effects.is_some_and(|effects| effects.redefines())
-    }
-}
-
 impl Connection {
     /// Executes statements; `known` is what is believed of them. Those of which nothing is known, nor
     /// what types their arguments have, are prepared first, all in one flush.
@@ -99,8 +93,10 @@ impl Connection {
         let planned = self.plan(calls, known, assuming).await;
         self.securing &= planned.is_ok();
         let plans = planned?;
+        let was_outside = self.is_outside();
         self.send_all(calls, &plans)?;
-        let redefines = plans.iter().skip(1).any(Plan::redefines);
+        let first = plans.first().and_then(|plan| plan.effects);
+        let behind = Effects::of_all(plans.iter().skip(1).filter_map(|plan| plan.effects));
         let mut answers = Vec::with_capacity(calls.len());
         let mut bytes = 0;
         let between = self.per_loan.terms.prelude.iter().len() as u32;
@@ -132,10 +128,7 @@ impl Connection {
             }
             outcomes.push(Outcome { description, rows });
         }
-        if redefines {
-            // Those that stand before it were parsed before it.
-            self.doubt_redefined();
-        }
+        self.note_redefined_between(first, behind, was_outside);
         Ok(outcomes)
     }
 

@@ -53,7 +53,11 @@ impl Connection {
             redefining.transaction = Some(self.wire.transactions);
             redefining.outlasts |= effects.residue != Residue::Nothing;
         }
-        self.look_up_by(effects.naming);
+        self.look_up_by(match effects.naming {
+            // If it holds for a transaction, for that of the text alone.
+            Naming::By(_) if !is_within => Naming::Unknown,
+            naming => naming,
+        });
         if effects.reshapes {
             // Outside of a transaction as well: a server executes some of what it has parsed before as if nothing had
             // changed. Behind `ALTER TYPE … DROP ATTRIBUTE`, `($1).a` is the attribute that has gone.
@@ -87,6 +91,26 @@ impl Connection {
         if self.status() == Some(Status::Open) && self.redefining.is_deep {
             // Where that cannot be undone if it is wrong, it is assumed all the same, as everywhere.
             self.may_assume(ground, keys);
+        }
+    }
+
+    /// These were executed one behind the other. What stands before one that changes others was parsed before it, and
+    /// has been remembered behind it.
+    pub(super) fn note_redefined_between(
+        &mut self,
+        first: Option<Effects>,
+        behind: Effects,
+        were_outside: bool,
+    ) {
+        if behind.reshapes {
+            self.doubt_statements();
+        } else if behind.redefines() {
+            self.doubt_redefined();
+        }
+        let all = Effects::of_all(first.into_iter().chain([behind]));
+        if were_outside && all.naming != Naming::Same {
+            // Where names were looked up for these alone is left by now.
+            self.look_up_by(Naming::Unknown);
         }
     }
 

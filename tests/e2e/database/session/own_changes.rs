@@ -163,11 +163,16 @@ behind_both_doors! {
     async fn an_attribute_that_was_made_anew_is_the_one_that_is_read(door) {
         let (_database, trial) = trial(door, "\"always\"").await;
         let read = json!({ "query": "select ('(1,2)'::text::duo).a" });
-        let anew = "alter type duo drop attribute a; alter type duo add attribute a int";
-        let steps = json!([{ "batch": "create type duo as (a int, b int)" }, read, { "batch": anew }, read]);
-        let results = trial.results(json!([{ "session": steps }])).await;
-        assert_eq!(results[0][1]["rows"], json!([[1]]), "{results}");
-        assert_eq!(results[0][3]["rows"], json!([[2]]), "{results}");
+        let anew = ["alter type duo drop attribute a", "alter type duo add attribute a int"];
+        let create = json!({ "batch": "create type duo as (a int, b int)" });
+        let by_text = json!({ "batch": anew.join("; ") });
+        let together = json!({ "pipeline": [[read["query"], []], [anew[0], []], [anew[1], []]] });
+        for steps in [json!([create, read, by_text, read]), json!([create, together, read])] {
+            let results = trial.all_done(json!([{ "session": steps }])).await;
+            let last = results[0].as_array().and_then(|all| all.last()).expect("there are some");
+            assert_eq!(last["rows"], json!([[2]]), "{steps}: {results}");
+            trial.all_done(json!([{ "batch": "drop type duo" }])).await;
+        }
     }
 
     /// Where names are looked up the server heeds by itself: what it has parsed there before is executed as it is.
@@ -212,6 +217,9 @@ behind_both_doors! {
             (json!([all, through(json!([
                 { "pipeline": [[ALL, []], ["set local search_path to elsewhere", []], [ALL, []]] }, all,
             ]), "commit"), through(json!([first, all]), "commit")]), &here),
+            // Outside of a transaction it holds for its own request.
+            (json!([{ "pipeline": [["set local search_path to elsewhere", []], [ALL, []]] }, through(json!([first, all]), "commit")]), &here),
+            (json!([all, through(json!([local, all]), "commit"), local, through(json!([first, all]), "commit")]), &here),
         ] {
             let results = trial.all_done(json!([{ "session": steps }])).await;
             let last = results[0].as_array().and_then(|all| all.last()).expect("there are some");
