@@ -244,7 +244,15 @@ impl Session {
             let is_new = loan.is_new();
             let doing = async |loan: &mut Loan| seat.run_in_turn(loan, work).await;
             let done = self.with(loan, seat, doing).await;
-            if !is_undone(&done) || !attempts.go_on(self, is_new).await {
+            if !is_undone(&done) {
+                return done;
+            }
+            // Already now, as where another one is waited for: it has its place in the pool during the pause, and who
+            // gives that up leaves everything to the next call.
+            *held = None;
+            renewal.fresh.store(true, Ordering::Release);
+            if !attempts.go_on(self, is_new).await {
+                renewal.fresh.store(false, Ordering::Release);
                 return done;
             }
         }
