@@ -146,12 +146,25 @@ impl Cursor {
             None => match self.fetch_more(fetch, bytes).await {
                 Err(Error::InUse) => return Err(Error::InUse),
                 // They may have been read by another call while this one waited for its turn.
-                Err(Error::Ended) => self.seat.take_buffered(&fetch.rest).ok_or(Error::Ended),
+                Err(Error::Ended) => {
+                    let buffered = self.seat.take_buffered(&fetch.rest);
+                    buffered.ok_or_else(|| self.over())
+                }
                 fetched => fetched,
             },
         };
         fetch.flow = self.seat.flow_of(&fetch.rest);
         fetched
+    }
+
+    /// What is said where there are no more rows: the call that read them for this one may have lost the connection.
+    fn over(&self) -> Error {
+        match self.seat.is_lost() {
+            true => Error::ConnectionLost {
+                maybe_executed: true,
+            },
+            false => Error::Ended,
+        }
     }
 
     /// What a statement has done is not to be committed with the rest, if the guest is told that it has failed.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use e2e::guests::QUERY;
-use e2e::{Database, Door, Harm, Proxy, Setup, Trial, eventually};
+use e2e::{Database, Door, Harm, Proxy, Setup, Trial};
 use serde_json::{Value, json};
 
 const SCHEMA: &str = "
@@ -140,22 +140,6 @@ behind_both_doors! {
         }
         proxy.spare();
         result(&trial, &call).await;
-    }
-
-    /// Nothing was done on it.
-    async fn a_session_stays_usable_if_its_first_call_is_given_up_while_connections_go_at_once(door) {
-        let database = Database::with(SCHEMA).await;
-        let proxy = Proxy::of(&database);
-        let setup = Setup::of(&QUERY).through(&proxy).database("pool_max", "200").database("warm", "0");
-        let trial = setup.timeout(TIMEOUT).start(door).await;
-        proxy.harm(Harm::HangUp);
-        let steps = json!([{ "session": [{ "abandon": "select 1", "after_ms": 1000 }, { "query": "select 1" }] }]);
-        let sparing = async {
-            eventually("the second call makes connections", async || (proxy.logins() >= 12).then_some(())).await;
-            proxy.spare();
-        };
-        let (results, ()) = tokio::join!(trial.results(steps), sparing);
-        assert_eq!(results[0][1]["rows"], json!([[1]]), "{results}");
     }
 
     async fn a_call_that_has_a_time_ends_in_it_if_the_server_says_nothing(door) {
