@@ -58,10 +58,9 @@ impl Connection {
             Naming::By(_) if !is_within => Naming::Unknown,
             naming => naming,
         });
-        if effects.reshapes {
-            // Outside of a transaction as well: a server executes some of what it has parsed before as if nothing had
-            // changed. Behind `ALTER TYPE … DROP ATTRIBUTE`, `($1).a` is the attribute that has gone.
-            self.redefining.is_deep |= is_within;
+        self.redefining.is_deep |= effects.reshapes && is_within;
+        // Behind `ALTER TYPE … DROP ATTRIBUTE`, `($1).a` is the attribute that has gone.
+        if effects.alters_in_place || (effects.reshapes && is_within) {
             self.doubt_statements();
         }
         if effects.goes_back {
@@ -102,7 +101,7 @@ impl Connection {
         behind: Effects,
         were_outside: bool,
     ) {
-        if behind.reshapes {
+        if behind.alters_in_place {
             self.doubt_statements();
         } else if behind.redefines() {
             self.doubt_redefined();

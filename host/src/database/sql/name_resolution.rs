@@ -61,6 +61,13 @@ fn may_redefine(sql: &str) -> bool {
     })
 }
 
+/// Whether a text alters something that stays what it is by its number, as nothing else does: a server may go on to
+/// execute what it has parsed before as if nothing had changed.
+pub fn alters_in_place(words: &Words) -> bool {
+    let mut statements = words.readings().flat_map(statements);
+    statements.any(|tokens| tokens[0].is("alter"))
+}
+
 /// Where a text says that names are looked up behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Naming {

@@ -126,6 +126,8 @@ pub struct Effects {
     pub names_something: bool,
     /// Whether other statements may have another result behind it, or parameters of other types.
     pub reshapes: bool,
+    /// Whether the server may not notice that by itself, and execute what it has parsed before.
+    pub alters_in_place: bool,
     /// Where names are looked up behind it.
     pub naming: Naming,
     /// Whether it may set how long the server waits for its session.
@@ -150,6 +152,7 @@ impl Effects {
         renames: false,
         names_something: false,
         reshapes: false,
+        alters_in_place: false,
         naming: Naming::Same,
         limits: false,
         resets: false,
@@ -172,6 +175,7 @@ impl Effects {
             renames: all.renames || next.renames,
             names_something: all.names_something || next.names_something,
             reshapes: all.reshapes || next.reshapes,
+            alters_in_place: all.alters_in_place || next.alters_in_place,
             naming: all.naming.and(next.naming),
             limits: all.limits || next.limits,
             resets: all.resets || next.resets,
@@ -201,6 +205,7 @@ impl Effects {
             renames: name_resolution::renames(&words),
             names_something,
             reshapes: names_something || name_resolution::alters(sql, &words),
+            alters_in_place: name_resolution::alters_in_place(&words),
             naming: Naming::of(sql, &words),
             limits: time_limits::limits(sql, &words),
             resets: time_limits::resets(&words),
