@@ -39,13 +39,14 @@ impl LostTransactions {
     /// A call is made. One that begins anew relies on none that was lost; one that would end it is the last to be told.
     pub(super) fn heed(&self, database: &Arc<Database>, work: &impl Work) -> Result<()> {
         let lost = self.none(database);
-        if lost.is_err() && (begins(work) || ends(work)) {
+        if lost.is_err() && begins(work) {
+            self.remove(database);
+            return Ok(());
+        }
+        if lost.is_err() && ends(work) {
             self.remove(database);
         }
-        lost.or_else(|error| match begins(work) {
-            true => Ok(()),
-            false => Err(error),
-        })
+        lost
     }
 
     /// A call was told that its connection is lost. If it was to begin a transaction, that is lost with it; if it was to
