@@ -301,9 +301,7 @@ impl Database {
     /// How many rows a table has; `table where …` counts some of them.
     pub async fn count(&self, table: &str) -> u64 {
         let count = self.value(&format!("select count(*) from {table}")).await;
-        count
-            .and_then(|count| count.parse().ok())
-            .expect("a count is a number")
+        number(count)
     }
 
     /// The first value that this SQL returns, from inside the database.
@@ -330,4 +328,10 @@ fn first_of(messages: &[SimpleQueryMessage]) -> Option<String> {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,
     })
+}
+
+/// What a server says of how many there are.
+fn number(count: Option<String>) -> u64 {
+    let count = count.and_then(|count| count.parse().ok());
+    count.expect("a count is a number")
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::{Database, first_of};
+use super::{Database, first_of, number};
 use crate::{PATIENCE, eventually};
 
 impl Database {
@@ -58,9 +58,7 @@ impl Database {
         let count = self
             .observe("select count(*) from pg_stat_activity where datname = $name")
             .await;
-        count
-            .and_then(|count| count.parse().ok())
-            .expect("a count is a number")
+        number(count)
     }
 
     /// How many connections to it were made so far. Those of [`Database::run`] count as well.
@@ -68,9 +66,7 @@ impl Database {
         let count = self
             .observe("select sessions from pg_stat_database where datname = $name")
             .await;
-        count
-            .and_then(|count| count.parse().ok())
-            .expect("a count is a number")
+        number(count)
     }
 
     /// Waits until so many of its connections are open, and all of them idle outside of a transaction.
@@ -97,9 +93,6 @@ impl Database {
     /// were.
     pub async fn end_sessions(&self) -> u64 {
         let ended = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_activity where datname = $name";
-        let ended = self.observe(ended).await;
-        ended
-            .and_then(|count| count.parse().ok())
-            .expect("a count is a number")
+        number(self.observe(ended).await)
     }
 }

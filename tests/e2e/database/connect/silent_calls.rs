@@ -28,8 +28,30 @@ async fn scene(door: Door, prepare: &str) -> (Database, Proxy, Trial) {
     (database, proxy, trial)
 }
 
+/// Nothing is connected to before the first call.
+async fn unserved(door: Door, pool_max: &str) -> (Database, Proxy, Trial) {
+    let database = Database::with(SCHEMA).await;
+    let proxy = Proxy::of(&database);
+    let setup = Setup::of(&QUERY)
+        .through(&proxy)
+        .database("pool_max", pool_max)
+        .database("warm", "0")
+        .timeout(TIMEOUT);
+    let trial = setup.start(door).await;
+    (database, proxy, trial)
+}
+
 fn hurried(step: &Value) -> Value {
     json!({ "timeout_ms": 400, "hurried": [step] })
+}
+
+/// By itself, in a session, and in a transaction.
+fn hurried_everywhere(step: &Value) -> [Value; 3] {
+    [
+        hurried(step),
+        json!({ "session": [hurried(step)] }),
+        json!({ "transaction": [hurried(step)], "end": "rollback" }),
+    ]
 }
 
 /// The result of a step, behind which the invocation goes on.
@@ -96,17 +118,9 @@ behind_both_doors! {
 
     /// Each would take as long.
     async fn a_call_that_has_a_time_tries_no_other_connection_once_that_is_over(door) {
-        let database = Database::with(SCHEMA).await;
-        let proxy = Proxy::of(&database);
-        let setup = Setup::of(&QUERY).through(&proxy).database("pool_max", "4").database("warm", "0");
-        let setup = setup.timeout(TIMEOUT);
-        let trial = setup.start(door).await;
+        let (_database, proxy, trial) = unserved(door, "4").await;
         let call = json!({ "query": "select 1" });
-        for step in [
-            hurried(&call),
-            json!({ "session": [hurried(&call)] }),
-            json!({ "transaction": [hurried(&call)], "end": "rollback" }),
-        ] {
+        for step in hurried_everywhere(&call) {
             proxy.harm(Harm::Mute);
             proxy.forget();
             let lost = trial.value(json!({ "steps": [step] })).await[0].to_string();
@@ -118,17 +132,9 @@ behind_both_doors! {
 
     /// A server that lets everybody in and serves nobody is not overrun.
     async fn connections_that_are_gone_as_soon_as_they_are_made_are_made_with_pauses(door) {
-        let database = Database::with(SCHEMA).await;
-        let proxy = Proxy::of(&database);
-        let setup = Setup::of(&QUERY).through(&proxy).database("pool_max", "200").database("warm", "0");
-        let setup = setup.timeout(TIMEOUT);
-        let trial = setup.start(door).await;
+        let (_database, proxy, trial) = unserved(door, "200").await;
         let call = json!({ "query": "select 1" });
-        for step in [
-            hurried(&call),
-            json!({ "session": [hurried(&call)] }),
-            json!({ "transaction": [hurried(&call)], "end": "rollback" }),
-        ] {
+        for step in hurried_everywhere(&call) {
             proxy.harm(Harm::HangUp);
             proxy.forget();
             let lost = trial.value(json!({ "steps": [step] })).await[0].to_string();
